@@ -1,0 +1,5 @@
+//go:build !linux && !darwin
+
+package status
+
+const maxrssUnit = 1 << 10

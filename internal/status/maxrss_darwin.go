@@ -1,0 +1,3 @@
+package status
+
+const maxrssUnit = 1

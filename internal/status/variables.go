@@ -1,0 +1,131 @@
+package status
+
+import (
+	"fmt"
+	"time"
+
+	"gophd/internal/job"
+)
+
+// Variable is one line of the dump.
+type Variable struct{ Name, Text string }
+
+const stamp = "2006-01-02 15:04:05 -0700"
+
+// Variables lists what a Snapshot says, in the order in which a person wants to read it. It has what
+// PHP-Daemon's dump had and the loop, the runs and the lease.
+func (s Snapshot) Variables() []Variable {
+	vs := []Variable{
+		{"state", s.State},
+		{"shutting down", yes(s.State == "stopping" || s.State == "killing")},
+		{"pid", fmt.Sprint(s.PID)},
+		{"user", s.User},
+		{"started", s.Born.Format(stamp)},
+		{"uptime", span(s.Taken.Sub(s.Born))},
+		{"this image", span(s.Taken.Sub(s.Image)) + ", after " + count(uint64(s.Restarts), "restart")},
+		{"config file", or(s.Config, "none")},
+		{"log file", or(s.Log, "none")},
+		{"log lines dropped", fmt.Sprint(s.Dropped)},
+		{"daemon", yes(s.Daemon)},
+		{"verbose", yes(s.Verbose)},
+		{"restart interval", or(nonzero(s.RestartIn), "off")},
+		{"memory", mib(s.Memory.Now)},
+		{"peak memory", mib(s.Memory.Peak)},
+		{"instance", s.Instance},
+	}
+	for _, j := range s.Jobs {
+		vs = append(vs, j.variables(s.Taken)...)
+	}
+	return vs
+}
+
+func (j Job) variables(now time.Time) []Variable {
+	running := "none"
+	if j.Run.Number > 0 {
+		running = fmt.Sprintf("number %d, pid %d, for %s", j.Run.Number, j.RunPID, span(now.Sub(j.RunSince)))
+	}
+	last := "none"
+	if j.Last != nil {
+		last = fmt.Sprintf("%s after %s", j.Last, span(j.Last.Length()))
+	}
+	next := "none"
+	if !j.Next.IsZero() && j.State == job.Waiting {
+		next = fmt.Sprintf("%s, in %s", j.Next.Format(stamp), span(max(j.Next.Sub(now), 0)))
+	}
+	lengths := "none yet"
+	if l := j.Lengths; l.Of > 0 {
+		lengths = fmt.Sprintf("mean %s, p50 %s, p90 %s, p99 %s over the last %s",
+			span(l.Mean), span(l.P50), span(l.P90), span(l.P99), count(uint64(l.Of), "run"))
+	}
+	until := "for ever"
+	if !j.Lease.Until.IsZero() {
+		until = "until " + j.Lease.Until.Format(stamp) + " unless renewed"
+	}
+	lease := j.Lease.State
+	if j.Lease.State == "held" {
+		lease += ", fence " + fmt.Sprint(j.Lease.Fence) + ", " + until
+	}
+	return []Variable{
+		{"job", j.Name},
+		{"loop", j.State.String()},
+		{"interval", j.Interval.String()},
+		{"next tick", next},
+		{"run", running},
+		{"runs", fmt.Sprint(j.Counts.Runs)},
+		{"failures", fmt.Sprint(j.Counts.Failures)},
+		{"overruns", fmt.Sprintf("%d, %s missed", j.Counts.Overruns, count(j.Counts.Missed, "tick"))},
+		{"last outcome", last},
+		{"run lengths", lengths},
+		{"heartbeat", j.Lease.Store},
+		{"lease", lease},
+		{"holder", or(j.Lease.Holder, "nobody that we know of")},
+	}
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+func nonzero(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
+}
+
+func count(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// span rounds to what a reader cares about: three digits or so.
+func span(d time.Duration) string {
+	switch {
+	case d >= time.Minute:
+		d = d.Round(time.Second)
+	case d >= time.Second:
+		d = d.Round(10 * time.Millisecond)
+	case d >= time.Millisecond:
+		d = d.Round(10 * time.Microsecond)
+	}
+	return d.String()
+}
+
+func mib(bytes int64) string {
+	if bytes == 0 {
+		return "unknown"
+	}
+	return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
+}
