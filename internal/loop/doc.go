@@ -13,7 +13,7 @@
 // What happens in which state ("-" is nothing; a state after the arrow is entered):
 //
 //	event      waiting           held              running             draining      done
-//	rang       start → running   -                 report late         report late   -
+//	rang       start → running   as opened         report late         report late   -
 //	           or → held                           (kill: stop it)
 //	opened     -                 start → running   -                   -             -
 //	                             or → held

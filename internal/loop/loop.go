@@ -96,7 +96,8 @@ type Options struct {
 }
 
 const (
-	warnShare   = 0.9 // of the interval, after which a run is reported as late
+	warnShare   = 0.9         // of the interval, after which a run is reported as late
+	askAgain    = time.Second // at a gate that is shut, should it open without a word
 	lateGapMin  = time.Second
 	lateGapMax  = time.Hour
 	backoffMin  = 100 * time.Millisecond
@@ -247,6 +248,8 @@ func (t *turner) rang() {
 		}
 		t.grid.Tick += passed
 		t.tryStart(job.Run{Due: t.lastDue(now)})
+	case job.Held:
+		t.open()
 	case job.Running, job.Draining:
 		t.late()
 	}
@@ -270,6 +273,7 @@ func (t *turner) tryStart(run job.Run) {
 	}
 	t.run = run
 	if t.opened = t.Gate.Shut(); t.opened != nil {
+		t.Alarm.Set(askAgain)
 		if t.state != job.Held {
 			t.transition(job.Held, Report{Next: run.Due})
 		}

@@ -364,6 +364,20 @@ func TestShutGateHoldsTheTickAndRunsItWhenItOpens(t *testing.T) {
 	})
 }
 
+func TestGateThatOpensWithoutAWordIsFoundOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{Interval: time.Hour, RunAtStart: true})
+		w.close()
+		wait := w.start(context.Background())
+		time.Sleep(3500 * time.Millisecond)
+		w.shut.Store(nil)
+		time.Sleep(s)
+		w.loop.Stop()
+		wait()
+		w.wantStarts(4 * s)
+	})
+}
+
 func TestHeldTicksAreMissedAndNotAnOverrun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, job.Spec{Interval: s, RunAtStart: true})

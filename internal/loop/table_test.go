@@ -70,7 +70,7 @@ func TestTable(t *testing.T) {
 	}
 	rows := []row{
 		{"rang", (*turner).rang,
-			[5]job.State{job.Running, now, now, now, now}, [5]job.State{job.Held, now, now, now, now}},
+			[5]job.State{job.Running, job.Running, now, now, now}, [5]job.State{job.Held, now, now, now, now}},
 		{"opened", (*turner).open,
 			[5]job.State{now, job.Running, now, now, now}, [5]job.State{now, now, now, now, now}},
 		{"ended", ended,
