@@ -1,0 +1,211 @@
+package logging
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rs/zerolog"
+)
+
+// The formats.
+const (
+	simple  = "simple"
+	inJSON  = "json"
+	console = "console"
+)
+
+// Both layouts have a fixed width, so that lines align and sort.
+const (
+	simpleTime = "2006-01-02 15:04:05.000"
+	jsonTime   = "2006-01-02T15:04:05.000000Z07:00"
+)
+
+// format renders records. Every record is one line with its newline.
+type format struct {
+	name string
+	pid  string
+	job  string // with its quotes
+}
+
+// stamp is the time of the command's lines. Those that arrive in the same millisecond (json:
+// microsecond) share the rendering.
+type stamp struct {
+	of   int64
+	text []byte
+}
+
+func (s *stamp) set(now time.Time, format string) {
+	of, layout := now.UnixMilli(), simpleTime
+	if format == inJSON {
+		of, layout = now.UnixMicro(), jsonTime
+	}
+	if of != s.of || s.text == nil {
+		s.of, s.text = of, now.AppendFormat(s.text[:0], layout)
+	}
+}
+
+// head is what each record of a stream has between its time and its text.
+func (f format) head(stream string, pid int) []byte {
+	if f.name == inJSON {
+		head := `","pid":` + strconv.Itoa(pid) + `,"job":` + f.job + `,"stream":`
+		return append(appendJSON([]byte(head), []byte(stream)), `,"line":`...)
+	}
+	return []byte(" [" + strconv.Itoa(pid) + "] " + strings.TrimPrefix(stream, "std"))
+}
+
+// command renders a record of the command. This is the hot path: it allocates nothing once dst has grown.
+func (f format) command(dst, stamp, head, line []byte, partial bool) []byte {
+	if f.name != inJSON {
+		dst = append(append(dst, stamp...), head...)
+		mark := byte(':')
+		if partial {
+			mark = '+'
+		}
+		dst = append(append(dst, mark, ' '), line...)
+		return append(dst, '\n')
+	}
+	dst = append(append(append(dst, `{"time":"`...), stamp...), head...)
+	dst = appendJSON(dst, line)
+	if !utf8.Valid(line) {
+		dst = append(dst, `,"bytes":"`...)
+		dst = append(base64.StdEncoding.AppendEncode(dst, line), '"')
+	}
+	if partial {
+		dst = append(dst, `,"partial":true`...)
+	}
+	return append(dst, '}', '\n')
+}
+
+// own renders one of gophd's own lines, which zerolog made as a JSON object.
+func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byte, color bool) []byte {
+	if f.name == inJSON {
+		dst = append(now.AppendFormat(append(dst, `{"time":"`...), jsonTime), `","pid":`+f.pid+`,"job":`+f.job+`,`...)
+		object = bytes.TrimSpace(object[1:])
+		if object[0] == '}' {
+			dst = dst[:len(dst)-1]
+		}
+		// A value that was raw JSON may hold newlines, where JSON means nothing by them.
+		for _, c := range object {
+			if c == '\n' || c == '\r' {
+				c = ' '
+			}
+			dst = append(dst, c)
+		}
+		return append(dst, '\n')
+	}
+	dst = append(now.AppendFormat(dst, simpleTime), " ["+f.pid+"] "...)
+	if f.name == console {
+		return appendConsole(dst, object, color)
+	}
+	if level >= zerolog.WarnLevel && level < zerolog.NoLevel {
+		dst = append(dst, level.String()+": "...)
+	}
+	return append(appendFields(dst, object), '\n')
+}
+
+func appendConsole(dst, object []byte, color bool) []byte {
+	out := bytes.NewBuffer(dst)
+	w := zerolog.ConsoleWriter{
+		Out:           out,
+		NoColor:       !color,
+		PartsExclude:  []string{zerolog.TimestampFieldName},
+		FormatMessage: func(v any) string { s, _ := v.(string); return escape(s) },
+	}
+	if _, err := w.Write(object); err != nil {
+		out.WriteString(escape(string(object)) + "\n")
+	}
+	return out.Bytes()
+}
+
+// appendFields renders a JSON object as its message and key=value in the order in which they stand.
+func appendFields(dst, object []byte) []byte {
+	var message, fields string
+	d := json.NewDecoder(bytes.NewReader(object))
+	_, err := d.Token() // the brace
+	for err == nil && d.More() {
+		var key json.Token
+		var value json.RawMessage
+		if key, err = d.Token(); err == nil {
+			err = d.Decode(&value)
+		}
+		name, _ := key.(string)
+		switch {
+		case err != nil || name == zerolog.LevelFieldName:
+		case name == zerolog.MessageFieldName:
+			err = json.Unmarshal(value, &message)
+		default:
+			fields += " " + escape(name) + "=" + plain(value)
+		}
+	}
+	if err != nil {
+		return append(dst, escape(string(object))...)
+	}
+	return append(dst, strings.TrimPrefix(escape(message)+fields, " ")...)
+}
+
+// plain is a JSON value as a person writes it: a string without quotes where that is not ambiguous.
+func plain(value json.RawMessage) string {
+	var s string
+	if json.Unmarshal(value, &s) != nil {
+		return escape(string(value))
+	}
+	if q := strconv.Quote(s); s == "" || strings.ContainsAny(s, ` "=`) || q != `"`+s+`"` {
+		return q
+	}
+	return s
+}
+
+// escape makes every character visible, so that text from outside can neither start a line nor
+// steer a terminal.
+func escape(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// appendJSON appends b as a JSON string. A byte that is not UTF-8 becomes U+FFFD.
+func appendJSON(dst, b []byte) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	start := 0
+	for i := 0; i < len(b); {
+		c, n := b[i], 1
+		if c >= utf8.RuneSelf {
+			var r rune
+			if r, n = utf8.DecodeRune(b[i:]); r != utf8.RuneError || n > 1 {
+				i += n
+				continue
+			}
+		} else if c >= ' ' && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		dst = append(dst, b[start:i]...)
+		switch {
+		case c >= utf8.RuneSelf:
+			dst = append(dst, "\ufffd"...)
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c == '\t':
+			dst = append(dst, '\\', 't')
+		case c == '\r':
+			dst = append(dst, '\\', 'r')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+		i += n
+		start = i
+	}
+	return append(append(dst, b[start:]...), '"')
+}

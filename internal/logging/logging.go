@@ -1,0 +1,315 @@
+package logging
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"gophd/internal/goroutine"
+)
+
+const (
+	ownLimit     = 1 << 20 // pending bytes from which gophd's own lines are dropped
+	commandLimit = 1 << 18 // pending bytes from which the command waits; the rest of ownLimit is left to gophd
+	maxLine      = 1 << 16 // bytes of a command's line that make one record
+
+	drainTime = 3 * time.Second        // how long Close waits for a stuck sink
+	abortTime = 200 * time.Millisecond // how long it waits after it has called the write back
+)
+
+// Options say where lines go and how they look.
+type Options struct {
+	File   string        // absolute path; may hold %Y %m %d %H and others of strftime, in local time; "" is no file
+	Format string        // simple, json or console
+	Level  zerolog.Level // gophd's own lines below it are dropped
+
+	Echo        io.Writer     // gophd's stderr, or nil; it stays the caller's to close
+	EchoLevel   zerolog.Level // own lines from this level on go to Echo as well
+	EchoCommand bool          // the command's lines go to Echo as well
+	EchoColor   bool          // Echo is a terminal that shows colours (format console only)
+
+	Job string // named in every json line
+	PID int    // gophd's own
+}
+
+// Log takes lines and writes them. Its methods may be called from any goroutine.
+type Log struct {
+	format format
+	level  zerolog.Level
+	file   *file // nil without a file
+	sinks  []*sink
+
+	writers goroutine.Group
+
+	mu    sync.Mutex // guards the fields below and those that sink names
+	state state
+	room  *sync.Cond // broadcast when a sink has taken its buffer, and at each change of state
+	stamp stamp
+}
+
+// The states of a Log; doc.go has the table.
+type state uint8
+
+const (
+	running state = iota
+	draining
+	closed
+)
+
+// Open makes the log and opens its file. It never waits for the reader of a FIFO.
+func Open(o Options) (*Log, error) {
+	f, err := newFormat(o)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{format: f, level: o.Level}
+	l.room = sync.NewCond(&l.mu)
+	if o.File != "" {
+		if l.file, err = newFile(o.File, time.Now()); err != nil {
+			return nil, err
+		}
+		l.add(&sink{target: l.file, level: zerolog.TraceLevel, command: true, path: l.file.path, torn: l.file.torn})
+	}
+	if o.Echo != nil {
+		l.add(&sink{target: echo{o.Echo}, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor})
+	}
+	for _, k := range l.sinks {
+		l.writers.Go(k.run)
+	}
+	return l, nil
+}
+
+func (l *Log) add(k *sink) {
+	k.log = l
+	k.ready = sync.NewCond(&l.mu)
+	k.done = make(chan struct{})
+	l.sinks = append(l.sinks, k)
+}
+
+// Logger is for gophd's own lines. It never blocks: see the package comment for what it drops. The
+// time is added by the Log; the logger needs no Timestamp.
+func (l *Log) Logger() zerolog.Logger {
+	return zerolog.New(own{l}).Level(l.level)
+}
+
+// Capture returns the opener of writers for one stream ("stdout", "stderr") of a command with the
+// given PID. What is written is split into lines; Close writes the last one if it has no newline.
+// Write waits while the sinks have no room, and returns no error: losses are counted by the Log. Each
+// writer belongs to one goroutine.
+func (l *Log) Capture(name string) func(pid int) io.WriteCloser {
+	return func(pid int) io.WriteCloser {
+		return &stream{log: l, head: l.format.head(name, pid)}
+	}
+}
+
+// Path is the file that lines go to now, or "" without one.
+func (l *Log) Path() string {
+	if l.file == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sinks[0].path
+}
+
+// Reopen opens the file anew, since it may have been moved away, and returns without waiting for the
+// sink: a write that is under way still goes to the old file. On an error the old file stays in use.
+func (l *Log) Reopen() error {
+	if l.file == nil {
+		return nil
+	}
+	path := l.file.pattern.name(time.Now())
+	f, err := openFile(path)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state != running {
+		return errors.Join(os.ErrClosed, f.close())
+	}
+	k := l.sinks[0]
+	if k.next != nil {
+		err = k.next.close()
+	}
+	k.next, k.path = f, path
+	k.ready.Signal()
+	return err
+}
+
+// CrashOutput lets the runtime write the trace of a fatal error to the file too, until Close. It
+// follows the file when that changes. There is one such file for the whole process.
+func (l *Log) CrashOutput() error {
+	if l.file == nil {
+		return nil
+	}
+	l.file.crash.Store(true)
+	f, err := openFile(l.Path())
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.takeCrashes(), f.close())
+}
+
+// Stats is what became of the lines so far.
+type Stats struct {
+	Lines   uint64 // written
+	Dropped uint64 // lost, for whatever reason; also those that a later line has already reported
+
+	Pending int           // bytes taken and not yet handed to the sink
+	Stalled time.Duration // how long the write that is under way has lasted; 0 between writes
+	Err     error         // why the last write failed; nil when it did not
+}
+
+// Stats tells about the file, or about Echo when there is no file.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.sinks) == 0 {
+		return Stats{}
+	}
+	k := l.sinks[0]
+	s := k.stats
+	s.Pending = len(k.buf)
+	if !k.since.IsZero() {
+		s.Stalled = time.Since(k.since)
+	}
+	return s
+}
+
+// Close writes what was taken and closes the file. It waits at most 3 seconds for a stuck sink, then
+// gives up what is left and says so. A write(2) that cannot be called back (a hung disk, a stuck pipe
+// of Echo's) keeps its goroutine until it returns; this is the one known gap, for a process that ends.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.state != running {
+		l.mu.Unlock()
+		return os.ErrClosed
+	}
+	l.transition(draining)
+	l.mu.Unlock()
+
+	waiting := l.await(l.sinks, drainTime)
+	l.mu.Lock()
+	l.transition(closed)
+	l.mu.Unlock()
+	for _, k := range waiting {
+		deadline(k.target, time.Now())
+	}
+	stuck := l.await(waiting, abortTime)
+	for _, k := range waiting {
+		deadline(k.target, time.Time{}) // Echo is the caller's, and he may want to write to it
+	}
+
+	var err error
+	if l.file != nil && l.file.crash.Load() {
+		err = ignoreCrashes()
+	}
+	if len(stuck) == 0 {
+		l.writers.Wait()
+	}
+	for _, k := range l.sinks {
+		err = errors.Join(err, k.outcome(waiting))
+	}
+	return err
+}
+
+// await returns the sinks whose goroutine has not ended after d.
+func (l *Log) await(sinks []*sink, d time.Duration) []*sink {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	var late []*sink
+	for _, k := range sinks {
+		select {
+		case <-k.done:
+		case <-ctx.Done():
+			late = append(late, k)
+		}
+	}
+	return late
+}
+
+// transition is the only place where the state changes. Everybody who waits looks again.
+func (l *Log) transition(to state) {
+	l.state = to
+	l.room.Broadcast()
+	for _, k := range l.sinks {
+		k.ready.Signal()
+	}
+}
+
+// takeCommand puts one record of the command into the sinks, after having waited for room. The caller
+// holds mu, which is released while it waits.
+func (l *Log) takeCommand(s *stream, line []byte, partial bool) {
+	for l.state == running && l.full() {
+		l.wake()
+		l.room.Wait()
+	}
+	for _, k := range l.sinks {
+		switch {
+		case !k.command:
+		case l.state != running || k.dead:
+			k.stats.Dropped++
+		default:
+			k.buf = l.format.command(k.buf, l.stamp.text, s.head, line, partial)
+			k.records++
+		}
+	}
+}
+
+func (l *Log) full() bool {
+	for _, k := range l.sinks {
+		if k.command && !k.dead && len(k.buf) >= commandLimit {
+			return true
+		}
+	}
+	return false
+}
+
+// wake sends the writers to work. The caller holds mu.
+func (l *Log) wake() {
+	for _, k := range l.sinks {
+		if len(k.buf) > 0 {
+			k.ready.Signal()
+		}
+	}
+}
+
+// own is where zerolog hands over gophd's own lines, as JSON.
+type own struct{ log *Log }
+
+var _ zerolog.LevelWriter = own{}
+
+func (o own) Write(p []byte) (int, error) { return o.WriteLevel(zerolog.NoLevel, p) }
+
+func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
+	now := time.Now()
+	for _, k := range o.log.sinks {
+		if level >= k.level {
+			k.offer(o.log.format.own(nil, now, level, p, k.color))
+		}
+	}
+	return len(p), nil
+}
+
+// newFormat checks the options that say how lines look.
+func newFormat(o Options) (format, error) {
+	f := format{name: o.Format, pid: strconv.Itoa(o.PID), job: string(appendJSON(nil, []byte(o.Job)))}
+	switch o.Format {
+	case simple, inJSON, console:
+	default:
+		return f, fmt.Errorf("log format %q is not known: use simple, json or console", o.Format)
+	}
+	if o.File != "" && !filepath.IsAbs(o.File) {
+		return f, fmt.Errorf("log file %q is not an absolute path: write it from / on", o.File)
+	}
+	return f, nil
+}

@@ -1,0 +1,110 @@
+package logging
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// verbs is the list that an unknown one is answered with.
+const verbs = "%Y %y %m %b %d %e %j %a %H %I %p %M %S %F %%"
+
+// pattern is a file name that may hold a time, in the notation of strftime (POSIX, date).
+type pattern struct {
+	parts []part
+	step  time.Duration // the name can change at multiples of it only; 0 is never
+}
+
+// part is literal text or a layout of package time.
+type part struct {
+	text   string
+	layout bool
+}
+
+// parsePattern reads a name with the verbs listed above. They mean local time.
+func parsePattern(s string) (pattern, error) {
+	var p pattern
+	for s != "" {
+		text, rest, found := strings.Cut(s, "%")
+		if text != "" {
+			p.parts = append(p.parts, part{text: text})
+		}
+		if !found {
+			break
+		}
+		if rest == "" {
+			return pattern{}, fmt.Errorf("a single %% ends the name: write %%%% or one of %s", verbs)
+		}
+		verb, step := layout(rest[0])
+		switch {
+		case rest[0] == '%':
+			p.parts = append(p.parts, part{text: "%"})
+		case verb == "":
+			return pattern{}, fmt.Errorf("%%%s is not known: use one of %s", escape(string([]rune(rest)[:1])), verbs)
+		default:
+			p.parts = append(p.parts, part{text: verb, layout: true})
+			if p.step == 0 || step < p.step {
+				p.step = step
+			}
+		}
+		s = rest[1:]
+	}
+	return p, nil
+}
+
+// layout is what package time calls a verb, and how often its text can change. Days and hours begin at
+// a multiple of 15 minutes of UTC in every zone in use, so that looking then is exact and needs no
+// knowledge of clock changes.
+func layout(verb byte) (string, time.Duration) {
+	const quarter = 15 * time.Minute
+	switch verb {
+	case 'Y':
+		return "2006", quarter
+	case 'y':
+		return "06", quarter
+	case 'm':
+		return "01", quarter
+	case 'b':
+		return "Jan", quarter
+	case 'd':
+		return "02", quarter
+	case 'e':
+		return "_2", quarter
+	case 'j':
+		return "002", quarter
+	case 'a':
+		return "Mon", quarter
+	case 'H':
+		return "15", quarter
+	case 'I':
+		return "03", quarter
+	case 'p':
+		return "PM", quarter
+	case 'F':
+		return "2006-01-02", quarter
+	case 'M':
+		return "04", time.Minute
+	case 'S':
+		return "05", time.Second
+	}
+	return "", 0
+}
+
+// name is the file name at t, in the zone of t.
+func (p pattern) name(t time.Time) string {
+	var b []byte
+	for _, part := range p.parts {
+		if part.layout {
+			b = t.AppendFormat(b, part.text)
+		} else {
+			b = append(b, part.text...)
+		}
+	}
+	return string(b)
+}
+
+// window is the span of wall-clock time round t in which the name stays what it is at t.
+func (p pattern) window(t time.Time) (from, until time.Time) {
+	from = t.Truncate(p.step)
+	return from, from.Add(p.step)
+}
