@@ -1,0 +1,63 @@
+package self
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// HoldSignals blocks the control signals in the calling thread, to which it locks the goroutine, until
+// release is called by the same goroutine. A program that is exec'ed or forked meanwhile starts with
+// them blocked, and the Go runtime then leaves them blocked in all its threads but the one that serves
+// os/signal: a signal that comes before the new image calls signal.Notify, or after it has called
+// signal.Stop, stays pending in the kernel, across execve too (signal(7)), and is delivered to the next
+// Notify. A first image that was started with an open mask lacks this: between its signal.Stop and
+// its execve are some ten microseconds in which such a signal ends it.
+func HoldSignals() (release func(), err error) {
+	var set, old unix.Sigset_t
+	word := uint(8 * unsafe.Sizeof(set.Val[0]))
+	for _, s := range ControlSignals() {
+		n := uint(s) - 1
+		set.Val[n/word] |= 1 << (n % word)
+	}
+	runtime.LockOSThread()
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &set, &old); err != nil {
+		runtime.UnlockOSThread()
+		return nil, fmt.Errorf("cannot hold signals back: %v", err)
+	}
+	return func() {
+		// A thread whose mask cannot be restored must not serve other goroutines: it stays locked,
+		// and the runtime ends it with its goroutine.
+		if unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) == nil {
+			runtime.UnlockOSThread()
+		}
+	}, nil
+}
+
+// shutInherited marks every descriptor above 2 close-on-exec. The runtime's own are already.
+func shutInherited() error {
+	err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
+		return shutListed() // before Linux 5.11, or a sandbox that does not know the call
+	}
+	return err
+}
+
+func shutListed() error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+package self_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"gophd/internal/self"
+)
+
+// blocked is what a new program started now finds in its mask.
+func blocked(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command("/bin/grep", "SigBlk", "/proc/self/status").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(strings.TrimPrefix(string(out), "SigBlk:"))
+}
+
+func TestT53HoldSignalsReachesTheNextImageAndIsUndone(t *testing.T) {
+	before := blocked(t)
+	release, err := self.HoldSignals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := blocked(t)
+	release()
+	// Bits 1-1, 2-1, 10-1, 12-1, 15-1 and 18-1: HUP, INT, USR1, USR2, TERM and CONT.
+	if want := "0000000000024a03"; held != want {
+		t.Errorf("the mask of a new program is %s, want %s", held, want)
+	}
+	if after := blocked(t); after != before {
+		t.Errorf("the mask was %s and is %s after release", before, after)
+	}
+}
