@@ -13,9 +13,8 @@ const version = 1
 
 // The states that a Record shows to those who poll.
 const (
-	Pending  = "pending"  // claimed, and not yet proven to be alone: nothing runs
-	Active   = "active"   // holds the heartbeat
-	Stopping = "stopping" // about to release it
+	Pending = "pending" // claimed, and not yet proven to be alone: nothing runs
+	Active  = "active"  // holds the heartbeat
 )
 
 // Record is the value of key L, as JSON: who holds the heartbeat. Anybody may poll it; times in it
@@ -84,10 +83,30 @@ func (r Record) String() string {
 	return fmt.Sprintf("PID %d on %s", r.PID, r.Host)
 }
 
-func (r Record) bytes() []byte {
-	b, err := json.Marshal(r)
-	if err != nil { // only a non-finite TTL or Interval, or a year past 9999: a bug of the caller
-		panic(fmt.Errorf("heartbeat record: %w", err))
+// memory is the value of key S, which never expires: what outlives the holder.
+type memory struct {
+	V     int     `json:"v"`
+	Fence uint64  `json:"fence"`
+	Owner string  `json:"owner"` // id of the last instance that proved itself
+	Op    string  `json:"op"`    // random for each write, as in Record
+	Clean bool    `json:"clean"` // the owner's command had ended when it released the key
+	TTL   float64 `json:"ttl"`   // the owner's, in seconds
+	Slots int     `json:"slots"`
+}
+
+// parseMemory says false for what gophd did not write.
+func parseMemory(value []byte) (memory, bool) {
+	var m memory
+	if json.Unmarshal(value, &m) != nil || m.V != version || m.Owner == "" {
+		return memory{}, false
+	}
+	return m, true
+}
+
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil { // only a non-finite Interval or a year past 9999: a fault of the caller
+		panic(fmt.Errorf("heartbeat value: %w", err))
 	}
 	return b
 }

@@ -1,0 +1,820 @@
+package heartbeat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gophd/internal/goroutine"
+)
+
+const (
+	rate      = 0.01                   // the difference in clock rate between two machines that is borne
+	allowance = 50 * time.Millisecond  // for what lies between reading the clock and sending
+	retry     = 100 * time.Millisecond // after an unknown answer
+	poll      = 500 * time.Millisecond // of a standby
+	sleepSign = 100 * time.Millisecond // the clocks part by more than this only when the machine slept
+
+	// settle lies between the read from which a deadline is counted and the write that it is for. A
+	// server that was paused serves its queue before it looks at the clock again (seen: memcached
+	// 1.6.18, within 0.5 ms), so a write may be given a life that began before the pause. When the
+	// write comes this much later than the answer to the read, the clock was set in between.
+	settle = 100 * time.Millisecond
+
+	strictExtra = 200 * time.Millisecond // added to the validity that a newcomer waits out
+	cleanWait   = 250 * time.Millisecond // how long the key is held after a clean release
+	courtesy    = 500 * time.Millisecond // beyond one renewal: a holder's time to put back a key that a server forgot
+	beatPause   = time.Second            // between two records of a Lock store
+)
+
+// What ends a step of the engine beside the errors of the store.
+var (
+	errOrder = errors.New("an order waits")
+	errOut   = errors.New("the deadline has passed")
+	errAgain = errors.New("the key changed meanwhile")
+)
+
+// owner is what Run's goroutine knows. Nobody else touches it after New.
+type owner struct {
+	id       string
+	state    State
+	since    time.Time
+	until    time.Time
+	mine     bool // the full procedure was passed, and the deadline not since
+	held     bool // a command may have run under this instance
+	unproven bool // Options.Continue stands in for the store
+	due      bool // renew at once
+	deadline time.Duration
+
+	fence   uint64
+	known   uint64        // the highest fence that was read anywhere
+	seq     uint64        // of our writes
+	touched bool          // key L may have a value of ours
+	chain   []string      // ops of our unbroken row of writes to L since it was claimed
+	stateOp string        // op of our acknowledged write of key S, made while L was ours
+	longest time.Duration // the longest ttl seen with another
+	holder  Record
+
+	err    error         // the store's, while it gives no answer
+	silent time.Duration // boot clock: since when
+	skew   time.Duration // boot clock less monotonic clock at the last acknowledged renewal
+
+	stopped   bool
+	releasing bool
+	request   *handoverRequest
+}
+
+// Run claims the key, renews it, and claims it again when it was out. It blocks until ctx is cancelled
+// or HandOver succeeded (nil), or until another has the key (*HeldError at the start, *LostError
+// later; never with Options.Wait), or until the store was silent for Options.AcquireTimeout at the
+// start (*UnreachableError). Cancel ctx only when the command is dead: the release tells all others
+// that they may start at once. It is tried for four timeouts; if the store is silent as long, the
+// lease runs out by itself. Call Run once.
+func (h *Heartbeat) Run(ctx context.Context) error {
+	defer close(h.done)
+	w := &h.owner
+	h.clock()
+	for {
+		var err error
+		if w.mine {
+			err = h.keep(ctx)
+		} else {
+			err = h.claim(ctx)
+		}
+		if errors.Is(err, errOrder) && !w.stopped {
+			var passed bool
+			if passed, err = h.pass(ctx); passed {
+				return nil
+			}
+		}
+		var lost *LostError
+		switch {
+		case err == nil:
+		case errors.Is(err, errOrder):
+			if w.stopped {
+				h.release(ctx)
+				return nil
+			}
+		case errors.Is(err, errOut):
+			w.mine = false
+		case errors.As(err, &lost) && h.o.Wait:
+			w.mine = false
+		default:
+			return err
+		}
+	}
+}
+
+// claim returns nil when the lease is ours.
+func (h *Heartbeat) claim(ctx context.Context) error {
+	w := &h.owner
+	for {
+		err := h.attempt(ctx)
+		var held *HeldError
+		var lost *LostError
+		switch {
+		case err == nil, errors.Is(err, errOrder), errors.As(err, &held), errors.As(err, &lost):
+			return err
+		case errors.Is(err, errAgain):
+			h.transition(missed)
+		default:
+			h.transition(missed)
+			silence := h.o.Boot() - w.silent
+			if h.o.Wait || w.held || silence < h.o.AcquireTimeout {
+				break
+			}
+			if !h.o.Continue {
+				return &UnreachableError{h.o.Key, silence, err}
+			}
+			w.held, w.unproven = true, true
+			h.transition(won)
+		}
+		if err := h.rest(ctx, retry); err != nil {
+			return err
+		}
+	}
+}
+
+// attempt goes once through the full procedure: check, claim, proof, fence, confirmation.
+func (h *Heartbeat) attempt(ctx context.Context) error {
+	w := &h.owner
+	dead, err := h.seize(ctx)
+	if err != nil {
+		return err
+	}
+	acked := h.o.Boot()
+
+	entry, err := h.get(ctx, h.stateKey())
+	absent := errors.Is(err, ErrAbsent)
+	if err != nil && !absent {
+		return err
+	}
+	m, err := h.remember(entry, absent)
+	if err != nil {
+		return err
+	}
+	if wait := h.proof(m, absent, dead); wait > 0 {
+		w.until = time.Now().Add(acked + wait - h.o.Boot())
+		h.transition(claimed)
+		if err := h.hold(ctx, acked+wait); err != nil {
+			return err
+		}
+	}
+	if err := h.takeFence(ctx, entry, m, absent); err != nil {
+		return err
+	}
+
+	sent := h.o.Boot()
+	if entry, err = h.get(ctx, h.o.Key); err != nil {
+		return again(err)
+	}
+	if !h.unbroken(entry) {
+		return errAgain
+	}
+	if err := h.settle(ctx); err != nil {
+		return err
+	}
+	if err := h.swap(ctx, entry, Active); err != nil {
+		return again(err)
+	}
+	return h.win(sent)
+}
+
+// win takes the lease, whose confirming read was sent at that time.
+func (h *Heartbeat) win(sent time.Duration) error {
+	w := &h.owner
+	if !h.traits.Lock {
+		w.deadline = sent + h.validity(h.o.TTL)
+		if h.expired() {
+			return errAgain
+		}
+	}
+	w.mine, w.held, w.unproven, w.holder, w.fence = true, true, false, Record{}, w.known
+	h.rebase()
+	h.transition(won)
+	h.clock()
+	return nil
+}
+
+// seize makes key L ours, for the time being. It returns the id of the dead owner that it was taken
+// from, if so.
+func (h *Heartbeat) seize(ctx context.Context) (dead string, err error) {
+	w := &h.owner
+	entry, err := h.get(ctx, h.o.Key)
+	switch {
+	case errors.Is(err, ErrAbsent):
+		if err := h.yield(ctx); err != nil {
+			return "", err
+		}
+		w.chain = nil
+		return "", again(h.add(ctx, Pending))
+	case err != nil:
+		return "", err
+	}
+	r := ParseRecord(entry.Value)
+	switch {
+	case h.own(r):
+		if h.o.mutant.trustAdd {
+			w.chain = append(w.chain, r.Op)
+			return "", nil
+		}
+	case !r.Foreign && h.o.Dead(r):
+		dead = r.ID
+	default:
+		return "", h.stand(ctx, r)
+	}
+	// Our own value may be the work of a write that timed out, long ago: it counts from now on only.
+	w.chain = nil
+	return dead, again(h.swap(ctx, entry, Pending))
+}
+
+// stand ends the claim, or waits as a standby until the key is worth another look.
+func (h *Heartbeat) stand(ctx context.Context, r Record) error {
+	w := &h.owner
+	if !h.o.Wait && !w.held {
+		w.holder = r
+		h.publish()
+		return &HeldError{h.o.Key, r}
+	}
+	if err := h.lose(r); !h.o.Wait {
+		return err
+	}
+	if err := h.rest(ctx, h.jitter(poll)); err != nil {
+		return err
+	}
+	return errAgain
+}
+
+// lose notes that the key has another's value.
+func (h *Heartbeat) lose(r Record) error {
+	w := &h.owner
+	w.unproven, w.mine, w.touched, w.holder = false, false, false, r
+	w.known = max(w.known, r.Fence)
+	w.longest = max(w.longest, seconds(r.TTL))
+	h.transition(heard)
+	return &LostError{h.o.Key, r}
+}
+
+// yield gives a holder whose server forgot the key the time to put it back before we take it.
+func (h *Heartbeat) yield(ctx context.Context) error {
+	if h.traits.Lock || h.o.mutant.noProof {
+		return nil
+	}
+	entry, err := h.get(ctx, h.stateKey())
+	absent := errors.Is(err, ErrAbsent)
+	if err != nil && !absent {
+		return err
+	}
+	m, err := h.remember(entry, absent)
+	if err != nil {
+		return err
+	}
+	if m.Clean || h.remembered(m) {
+		return nil
+	}
+	h.transition(missed)
+	if err := h.rest(ctx, h.o.Renew+courtesy); err != nil {
+		return err
+	}
+	switch _, err := h.get(ctx, h.o.Key); {
+	case err == nil:
+		return errAgain
+	case errors.Is(err, ErrAbsent):
+		return nil
+	default:
+		return err
+	}
+}
+
+func (h *Heartbeat) remember(entry Entry, absent bool) (memory, error) {
+	w := &h.owner
+	if absent {
+		return memory{}, nil
+	}
+	m, ok := parseMemory(entry.Value)
+	if !ok {
+		return m, fmt.Errorf("heartbeat key %s has a value that this gophd did not write; remove it or choose another name", h.stateKey())
+	}
+	w.known = max(w.known, m.Fence)
+	w.longest = max(w.longest, seconds(m.TTL))
+	return m, nil
+}
+
+// remembered says that nobody passed the proof since we did.
+func (h *Heartbeat) remembered(m memory) bool {
+	return m.Op != "" && m.Op == h.owner.stateOp && m.Owner == h.owner.id
+}
+
+// proof is how long the key must be held, from the answer to the claim, until nobody else can have a
+// lease: whoever had one cannot renew it meanwhile.
+func (h *Heartbeat) proof(m memory, absent bool, dead string) time.Duration {
+	mut := h.o.mutant
+	switch {
+	case h.traits.Lock, mut.noProof, mut.markerOnly && !absent:
+		return 0
+	case !absent && h.remembered(m), dead != "" && m.Owner == dead:
+		return 0
+	case m.Clean:
+		return cleanWait
+	case mut.halfWait:
+		return h.validity(max(h.o.TTL, h.owner.longest)) / 2
+	}
+	return h.validity(max(h.o.TTL, h.owner.longest)) + strictExtra
+}
+
+// hold renews the claimed key until the boot clock shows until. It returns nil only when the key was
+// ours without a break, up to an acknowledged write after until.
+func (h *Heartbeat) hold(ctx context.Context, until time.Duration) error {
+	acked := h.o.Boot()
+	pause := min(h.o.Renew, until-acked)
+	for {
+		if err := h.rest(ctx, max(pause, 0)); err != nil {
+			return err
+		}
+		entry, err := h.get(ctx, h.o.Key)
+		if err == nil {
+			if !h.unbroken(entry) {
+				return errAgain
+			}
+			err = h.swap(ctx, entry, Pending)
+		}
+		now := h.o.Boot()
+		switch {
+		case err == nil && now >= until:
+			return nil
+		case err == nil:
+			acked, pause = now, min(h.o.Renew, until-now)
+		case refused(err):
+			return errAgain
+		case errors.Is(err, errOrder), now >= acked+h.o.TTL:
+			return err
+		default:
+			pause = retry
+		}
+	}
+}
+
+// takeFence writes key S as its new owner. The key L is ours while that happens, so that the order of
+// fences is the order of holders.
+func (h *Heartbeat) takeFence(ctx context.Context, entry Entry, m memory, absent bool) error {
+	w := &h.owner
+	fence := max(w.known, m.Fence) + 1
+	if absent && !h.traits.FenceDurable {
+		// The store forgot the last fence. The time in milliseconds is beyond every fence that was
+		// counted up from an earlier such time, unless the wall clock went back.
+		fence = max(fence, uint64(time.Now().UnixMilli()))
+	}
+	op := nonce()
+	value := encode(memory{V: version, Fence: fence, Owner: w.id, Op: op, TTL: h.o.TTL.Seconds(), Slots: 1})
+	err := h.do(ctx, func(ctx context.Context) error {
+		if absent {
+			return h.store.Add(ctx, h.stateKey(), value, 0)
+		}
+		return h.store.Swap(ctx, h.stateKey(), entry, value, 0)
+	})
+	if err != nil && !refused(err) && !errors.Is(err, errOrder) {
+		entry, err = h.get(ctx, h.stateKey())
+		if err == nil {
+			if m, ok := parseMemory(entry.Value); !ok || m.Op != op {
+				err = errAgain
+			}
+		}
+	}
+	if err != nil {
+		return again(err)
+	}
+	w.known, w.stateOp = fence, op
+	return nil
+}
+
+// keep renews until the lease is over, or an order comes.
+func (h *Heartbeat) keep(ctx context.Context) error {
+	w := &h.owner
+	if h.traits.Lock {
+		return h.show(ctx)
+	}
+	pause := h.jitter(h.o.Renew)
+	for {
+		if w.due {
+			pause = 0
+		}
+		if err := h.nap(ctx, pause, h.poke); err != nil {
+			return err
+		}
+		var lost *LostError
+		switch err := h.renew(ctx); {
+		case err == nil:
+			pause, w.due = h.jitter(h.o.Renew), false
+		case errors.Is(err, errOrder), errors.Is(err, errOut), errors.As(err, &lost):
+			return err
+		default:
+			pause = retry
+		}
+	}
+}
+
+// renew makes one round. nil: acknowledged in time. An error that is none of errOrder, errOut and
+// *LostError is unknown, and the round may be repeated.
+func (h *Heartbeat) renew(ctx context.Context) error {
+	for !h.expired() {
+		sent := h.o.Boot()
+		entry, err := h.get(ctx, h.o.Key)
+		absent := errors.Is(err, ErrAbsent)
+		if err != nil && !absent {
+			return err
+		}
+		if r := ParseRecord(entry.Value); !absent && !h.own(r) && !h.o.mutant.blindRenew {
+			return h.lose(r)
+		}
+		if err := h.settle(ctx); err != nil {
+			return err
+		}
+		if h.expired() {
+			break
+		}
+		if h.o.mutant.lastOp {
+			sent = h.o.Boot()
+		}
+		if absent {
+			err = h.add(ctx, Active)
+		} else {
+			err = h.swap(ctx, entry, Active)
+		}
+		switch {
+		case err == nil && h.expired():
+		case err == nil:
+			h.owner.deadline, h.owner.unproven = sent+h.validity(h.o.TTL), false
+			h.rebase()
+			h.clock()
+			return nil
+		case refused(err): // by another, or by a write of ours that had timed out: see who
+		default:
+			return err
+		}
+	}
+	return errOut
+}
+
+// show is keep for a Lock store: it writes the record when the loop turned, and sleeps otherwise.
+func (h *Heartbeat) show(ctx context.Context) error {
+	for {
+		if err := h.await(ctx, nil, nil, h.poke); err != nil {
+			return err
+		}
+		entry, err := h.get(ctx, h.o.Key)
+		if err == nil {
+			if r := ParseRecord(entry.Value); !h.own(r) {
+				return h.lose(r)
+			}
+			err = h.swap(ctx, entry, Active)
+		}
+		switch {
+		case refused(err):
+			return h.lose(Record{})
+		case errors.Is(err, errOrder):
+			return err
+		}
+		// A record that could not be written is old, no more: the lock is what counts.
+		if err := h.rest(ctx, beatPause); err != nil {
+			return err
+		}
+	}
+}
+
+// pass serves a request for a hand-over. true: Run must end, for the lease is another image's.
+func (h *Heartbeat) pass(ctx context.Context) (bool, error) {
+	w := &h.owner
+	q := *w.request
+	w.request = nil
+	for w.mine && !h.traits.Lock {
+		err := h.renew(ctx)
+		var lost *LostError
+		switch {
+		case err == nil:
+		case errors.Is(err, errOrder), errors.Is(err, errOut), errors.As(err, &lost):
+			q.reply <- handoverReply{err: fmt.Errorf("the heartbeat was not handed over: %w", err)}
+			return false, err
+		default:
+			select {
+			case <-q.cancelled:
+				q.reply <- handoverReply{err: fmt.Errorf("the heartbeat was not handed over, for it could not be renewed: %w", err)}
+				w.due = true
+				return false, nil
+			default:
+			}
+			if err := h.rest(ctx, retry); err != nil {
+				q.reply <- handoverReply{err: fmt.Errorf("the heartbeat was not handed over: %w", err)}
+				return false, err
+			}
+			continue
+		}
+		break
+	}
+	q.reply <- handoverReply{handover: Handover{
+		ID: w.id, Key: h.o.Key, PID: h.o.Self.PID, Boot: h.o.Self.Boot, Held: w.mine, Fence: w.fence,
+		Deadline: w.deadline, Started: h.o.Self.Started, Seq: w.seq, Op: w.stateOp,
+	}}
+	return true, nil
+}
+
+// release gives the key back: first the word that our command has ended, then the key itself. Neither
+// is touched unless it is ours.
+func (h *Heartbeat) release(ctx context.Context) {
+	w := &h.owner
+	w.releasing = true
+	end := h.o.Boot() + 2*h.budget()
+	if w.touched && w.stateOp != "" {
+		h.insist(ctx, end, func() error {
+			entry, err := h.get(ctx, h.stateKey())
+			if err != nil {
+				return err
+			}
+			m, _ := parseMemory(entry.Value)
+			if !h.remembered(m) {
+				return nil
+			}
+			m.Clean = true
+			return h.do(ctx, func(ctx context.Context) error {
+				return h.store.Swap(ctx, h.stateKey(), entry, encode(m), 0)
+			})
+		})
+	}
+	if w.touched {
+		h.insist(ctx, end, func() error {
+			entry, err := h.get(ctx, h.o.Key)
+			if err != nil {
+				return err
+			}
+			if !h.own(ParseRecord(entry.Value)) && !h.o.mutant.blindRelease {
+				return nil
+			}
+			return h.do(ctx, func(ctx context.Context) error { return h.store.Expire(ctx, h.o.Key, entry) })
+		})
+	}
+	h.transition(released)
+}
+
+// insist repeats f until it is done or there is nothing to do it to, at most until end.
+func (h *Heartbeat) insist(ctx context.Context, end time.Duration, f func() error) {
+	for {
+		if err := f(); err == nil || errors.Is(err, ErrAbsent) || h.o.Boot() >= end {
+			return
+		}
+		_ = h.rest(ctx, retry) // no order can come any more
+	}
+}
+
+// The operations of the store, by do.
+
+func (h *Heartbeat) get(ctx context.Context, key string) (e Entry, err error) {
+	err = h.do(ctx, func(ctx context.Context) (err error) {
+		e, err = h.store.Get(ctx, key)
+		return err
+	})
+	return e, err
+}
+
+func (h *Heartbeat) add(ctx context.Context, state string) error {
+	r := h.record(state)
+	return h.do(ctx, func(ctx context.Context) error {
+		return h.store.Add(ctx, h.o.Key, encode(r), h.o.TTL)
+	})
+}
+
+func (h *Heartbeat) swap(ctx context.Context, old Entry, state string) error {
+	r := h.record(state)
+	return h.do(ctx, func(ctx context.Context) error {
+		return h.store.Swap(ctx, h.o.Key, old, encode(r), h.o.TTL)
+	})
+}
+
+// do has one operation done, and serves the deadline and takes orders meanwhile. An order ends no
+// operation; it keeps the next one from being begun (errOrder).
+func (h *Heartbeat) do(ctx context.Context, op func(context.Context) error) error {
+	if h.ordered() {
+		return errOrder
+	}
+	var g goroutine.Group
+	answer := make(chan struct{})
+	var err error
+	g.Go(func() {
+		defer close(answer) // after a panic too, which Wait will throw here
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.budget())
+		defer cancel()
+		err = op(ctx)
+	})
+	_ = h.await(ctx, nil, answer, nil)
+	g.Wait()
+	h.answered(err)
+	h.clock()
+	return err
+}
+
+// rest waits for d. errOrder when an order came first.
+func (h *Heartbeat) rest(ctx context.Context, d time.Duration) error {
+	return h.nap(ctx, d, nil)
+}
+
+// nap is rest, but for a poke.
+func (h *Heartbeat) nap(ctx context.Context, d time.Duration, poke <-chan struct{}) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	return h.await(ctx, t.C, nil, poke)
+}
+
+func (h *Heartbeat) settle(ctx context.Context) error {
+	if h.traits.Lock {
+		return nil
+	}
+	return h.rest(ctx, settle)
+}
+
+// await is the one select: it serves the deadline and notes orders until what is waited for happens.
+// Without an answer to wait for, an order ends it (errOrder), and so does the deadline (nil).
+func (h *Heartbeat) await(ctx context.Context, until <-chan time.Time, answer, poke <-chan struct{}) error {
+	w := &h.owner
+	var ring <-chan struct{}
+	if !h.traits.Lock {
+		ring = h.o.Alarm.C()
+	}
+	for {
+		if answer == nil && h.ordered() {
+			return errOrder
+		}
+		stop, asks := ctx.Done(), h.handovers
+		if w.stopped || w.releasing {
+			stop = nil
+		}
+		if w.stopped || w.releasing || w.request != nil {
+			asks = nil
+		}
+		select {
+		case <-answer:
+			return nil
+		case <-until:
+			return nil
+		case <-poke:
+			return nil
+		case <-ring:
+			before := w.state
+			h.clock()
+			if out := w.state == Out && before != Out; answer == nil && (out || poke != nil && w.due) {
+				return nil
+			}
+		case <-stop:
+			w.stopped = true
+		case q := <-asks:
+			w.request = &q
+		}
+	}
+}
+
+func (h *Heartbeat) ordered() bool {
+	w := &h.owner
+	return !w.releasing && (w.stopped || w.request != nil)
+}
+
+// clock compares what is left of the lease with what is needed, and sets the alarm for the next change.
+func (h *Heartbeat) clock() {
+	w := &h.owner
+	if !w.state.holding() || w.unproven || h.traits.Lock {
+		return
+	}
+	left := w.deadline - h.o.Boot()
+	e, ring := ample, left-h.o.StopGrace-h.budget()+1
+	switch {
+	case left <= 0:
+		e = passed
+	case left <= h.o.StopGrace:
+		e, ring = late, left
+	case left < h.o.StopGrace+h.budget():
+		e, ring = short, left-h.o.StopGrace
+	}
+	if h.skew()-w.skew > sleepSign { // the machine slept: renew once before anything starts
+		w.due = true
+		if e == ample {
+			e, ring = short, left-h.o.StopGrace
+		}
+	}
+	if e != ample && h.o.Continue && w.err != nil {
+		w.unproven = true
+		h.transition(ample)
+		return
+	}
+	h.transition(e)
+	if e != passed {
+		h.o.Alarm.Set(ring)
+	}
+}
+
+// rebase starts a new comparison of the boot clock with the monotonic one.
+func (h *Heartbeat) rebase() { h.owner.skew = h.skew() }
+
+func (h *Heartbeat) expired() bool { return h.owner.deadline <= h.o.Boot() }
+
+// answered notes whether the store gave an answer.
+func (h *Heartbeat) answered(err error) {
+	w := &h.owner
+	switch {
+	case err == nil, refused(err):
+		w.err = nil
+	default:
+		if w.err == nil {
+			w.silent = h.o.Boot()
+		}
+		w.err = err
+	}
+	h.publish()
+}
+
+// transition is the only place that changes the state.
+func (h *Heartbeat) transition(e event) {
+	w := &h.owner
+	if to := next[w.state][e]; to != w.state {
+		w.state, w.since = to, time.Now()
+	}
+	h.publish()
+}
+
+// publish shows the owner's lease to the others.
+func (h *Heartbeat) publish() {
+	w := &h.owner
+	l := Lease{State: w.state, ID: w.id, Fence: w.fence, Since: w.since, Err: w.err, Unproven: w.unproven}
+	switch {
+	case w.state == Standby, w.state == Lost, w.state == Seeking:
+		l.Holder = w.holder
+	case w.state == Proving:
+		l.Until = w.until
+	case w.state.holding() && !w.unproven && !h.traits.Lock:
+		l.Deadline = w.deadline
+	}
+	old := h.view.Load()
+	v := &view{lease: l, skew: w.skew, changed: old.changed}
+	differs := l.State != old.lease.State || l.Fence != old.lease.Fence || l.Unproven != old.lease.Unproven ||
+		l.Holder.ID != old.lease.Holder.ID || (l.Err == nil) != (old.lease.Err == nil) || !l.Until.Equal(old.lease.Until)
+	if differs {
+		v.changed = make(chan struct{})
+	}
+	h.view.Store(v)
+	if differs {
+		close(old.changed)
+	}
+}
+
+// record is our next value of key L.
+func (h *Heartbeat) record(state string) Record {
+	w := &h.owner
+	w.seq++
+	w.touched = true
+	r, now := h.o.Self, time.Now()
+	r.V, r.ID, r.Op, r.State, r.Seq, r.Fence = version, w.id, nonce(), state, w.seq, w.fence
+	if state == Active {
+		r.Fence = w.known
+	}
+	r.Slot, r.Slots, r.TTL, r.Durable = 0, 1, h.o.TTL.Seconds(), h.traits.FenceDurable
+	r.Renewed, r.Timestamp = now, now.Unix()
+	if p := h.pulse.Load(); p != nil {
+		r.Tick, r.LastTick, r.Child = p.Tick, p.Time, p.Child
+	}
+	if !w.mine {
+		w.chain = append(w.chain, r.Op)
+	}
+	return r
+}
+
+func (h *Heartbeat) own(r Record) bool { return !r.Foreign && r.ID == h.owner.id }
+
+// unbroken says that the entry is of our row of writes since the claim: nobody else was between.
+func (h *Heartbeat) unbroken(e Entry) bool {
+	r := ParseRecord(e.Value)
+	return h.own(r) && slices.Contains(h.owner.chain, r.Op)
+}
+
+func (h *Heartbeat) stateKey() string { return h.o.Key + ".state" }
+
+func (h *Heartbeat) jitter(d time.Duration) time.Duration {
+	return d + time.Duration(float64(d)/10*h.o.Jitter())
+}
+
+// refused says that the store answered and did nothing. Every other error is unknown.
+func refused(err error) bool {
+	return errors.Is(err, ErrAbsent) || errors.Is(err, ErrExists) || errors.Is(err, ErrChanged)
+}
+
+// again makes a refusal a reason to look at the key again.
+func again(err error) error {
+	if refused(err) {
+		return errAgain
+	}
+	return err
+}
+
+// seconds reads a ttl that another wrote; one that is beyond reason is cut to memcached's longest.
+func seconds(s float64) time.Duration {
+	return time.Duration(min(max(s, 0), 30*24*3600) * float64(time.Second))
+}

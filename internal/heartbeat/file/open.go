@@ -1,0 +1,89 @@
+package file
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// open opens a plain file on a local disk, and no other thing. It does not block on a FIFO.
+func open(path string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
+	switch {
+	case err == nil:
+		if err := suits(path, f); err != nil {
+			f.Close()
+			return nil, err
+		}
+		return f, nil
+	case errors.Is(err, fs.ErrNotExist) && flags&os.O_CREATE != 0:
+		return nil, fmt.Errorf("lock file %s: its folder %s does not exist: create it or choose another file", path, filepath.Dir(path))
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
+		return nil, fmt.Errorf("lock file: %w: choose a file that this user can write", err)
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EMLINK): // open(2) of Linux, of FreeBSD
+		return nil, fmt.Errorf("lock file %s is a symbolic link, which is not followed: name the file itself", path)
+	}
+	return nil, fmt.Errorf("lock file: %w", err)
+}
+
+// suits refuses what a lock or a record must not be put into.
+func suits(path string, f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("lock file %s: %w", path, err)
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return fmt.Errorf("lock file %s is not a plain file: choose another", path)
+	case st.Nlink > 1: // a planted one would have us write into the file it stands for
+		return fmt.Errorf("lock file %s has %d names: choose a file with one", path, st.Nlink)
+	}
+	switch kind, err := remote(int(f.Fd())); {
+	case err != nil:
+		return fmt.Errorf("lock file %s: %w", path, err)
+	case kind != "":
+		return fmt.Errorf("lock file %s is on %s, where a lock may not hold: choose a file on a local disk, or another heartbeat for several hosts", path, kind)
+	}
+	return nil
+}
+
+// same says that f is the file that path names now.
+func same(f *os.File, path string) bool {
+	var opened, named unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &opened) == nil && unix.Lstat(path, &named) == nil &&
+		opened.Dev == named.Dev && opened.Ino == named.Ino
+}
+
+// flock never blocks.
+func flock(f *os.File, how int) error {
+	for {
+		if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// write puts value and a newline in the place of a value of old bytes. Between the write and the
+// cut there are newlines where the old one was longer, so that JSON is JSON at each moment.
+func write(f *os.File, value []byte, old int) error {
+	if len(value) > maxValue {
+		return fmt.Errorf("a value of %d bytes is refused: at most %d are taken", len(value), maxValue)
+	}
+	b := append(bytes.Clone(value), bytes.Repeat([]byte{'\n'}, 1+max(0, old-len(value)))...)
+	if _, err := f.WriteAt(b, 0); err != nil {
+		return err
+	}
+	return f.Truncate(int64(len(value)) + 1)
+}
+
+// read returns the value without its newline. A longer thing than we write is somebody else's.
+func read(f *os.File) ([]byte, error) {
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxValue+1))
+	return bytes.TrimSuffix(b, []byte{'\n'}), err
+}

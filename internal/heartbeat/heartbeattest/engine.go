@@ -1,0 +1,5 @@
+package heartbeattest
+
+import "testing"
+
+func (s suite) engine(t *testing.T) {}

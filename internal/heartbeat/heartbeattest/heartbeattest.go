@@ -1,0 +1,426 @@
+// Package heartbeattest answers: is this a heartbeat.Store that the engine can rely on?
+//
+// Run is the suite that every store passes, against the real thing and not a copy of it: what the
+// Store interface promises, then what the engine makes of it in real time. Memcached starts a real
+// server and breaks it in the ways that servers break. It tests no rule of the engine that needs
+// no store; the engine's own simulation does.
+package heartbeattest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gophd/internal/heartbeat"
+)
+
+// Run runs the suite on the stores that open makes. Two stores opened with the same t are two
+// clients of one place; with different ones they need not be. Run closes them. The test that calls
+// Run must not be parallel itself, since leaks are counted; the suite's own tests are.
+func Run(t *testing.T, open func(t *testing.T) heartbeat.Store) {
+	s := suite{open}
+	t.Run("NoGoroutineOrDescriptorLeak", s.noLeak) // first and alone
+	for _, c := range []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"AddFree", s.addFree},
+		{"AddHeld", s.addHeld},
+		{"ConcurrentAddOneWinner", s.concurrentAddOneWinner},
+		{"SwapOneWinner", s.swapOneWinner},
+		{"SwapAfterEnd", s.swapAfterEnd},
+		{"SwapAfterForeign", s.swapAfterForeign},
+		{"SwapAbsent", s.swapAbsent},
+		{"ExpireOnlyOwn", s.expireOnlyOwn},
+		{"StateOutlivesRelease", s.stateOutlivesRelease},
+		{"TwoKeysIndependent", s.twoKeysIndependent},
+		{"ValuesRoundTrip", s.valuesRoundTrip},
+		{"RejectedBeforeSending", s.rejectedBeforeSending},
+		{"ContextCancelled", s.contextCancelled},
+		{"ClosedIsNoRefusal", s.closedIsNoRefusal},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t)
+		})
+	}
+	t.Run("Engine", s.engine)
+}
+
+type suite struct {
+	open func(t *testing.T) heartbeat.Store
+}
+
+// ttl outlasts any of the tests that use it, and is forgotten soon after.
+const ttl = 30 * time.Second
+
+func (s suite) store(t *testing.T) heartbeat.Store {
+	t.Helper()
+	store := s.open(t)
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+// key is another for each test, so that tests can share a server.
+func key(t *testing.T) string {
+	return strings.NewReplacer("/", "_", " ", "_").Replace(t.Name()) + "_process_heartbeat"
+}
+
+func (s suite) addFree(t *testing.T) {
+	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
+	if e, err := a.Get(ctx, k); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Fatalf("Get of a free key: %q, %v; want ErrAbsent", e.Value, err)
+	}
+	must(t, a.Add(ctx, k, []byte("a"), ttl))
+	for name, store := range map[string]heartbeat.Store{"its own": a, "the other": b} {
+		if e, err := store.Get(ctx, k); err != nil || string(e.Value) != "a" {
+			t.Errorf("Get by %s store: %q, %v; want the value that was added", name, e.Value, err)
+		}
+	}
+}
+
+func (s suite) addHeld(t *testing.T) {
+	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
+	must(t, a.Add(ctx, k, []byte("a"), ttl))
+	for name, store := range map[string]heartbeat.Store{"its own": a, "the other": b} {
+		if err := store.Add(ctx, k, []byte("b"), ttl); !errors.Is(err, heartbeat.ErrExists) {
+			t.Errorf("second Add by %s store: %v; want ErrExists", name, err)
+		}
+	}
+	want(t, b, k, "a")
+}
+
+func (s suite) concurrentAddOneWinner(t *testing.T) {
+	ctx, k := t.Context(), key(t)
+	const instances = 200
+	stores := make([]heartbeat.Store, instances)
+	for i := range stores {
+		stores[i] = s.store(t)
+	}
+	results := make([]error, instances)
+	var wg sync.WaitGroup
+	for i := range stores {
+		wg.Go(func() {
+			// As instances do it: look first. The looks must not make an Add fail for want of a holder.
+			if _, err := stores[i].Get(ctx, k); err != nil && !errors.Is(err, heartbeat.ErrAbsent) {
+				results[i] = err
+				return
+			}
+			results[i] = stores[i].Add(ctx, k, fmt.Appendf(nil, "%d", i), ttl)
+		})
+	}
+	wg.Wait()
+	winner := -1
+	for i, err := range results {
+		switch {
+		case err == nil && winner >= 0:
+			t.Errorf("both %d and %d were told that they added", winner, i)
+		case err == nil:
+			winner = i
+		case !errors.Is(err, heartbeat.ErrExists):
+			t.Errorf("Add by a loser: %v; want ErrExists", err)
+		}
+	}
+	if winner < 0 {
+		t.Fatal("nobody won a free key")
+	}
+	want(t, stores[(winner+1)%instances], k, fmt.Sprint(winner))
+}
+
+func (s suite) swapOneWinner(t *testing.T) {
+	ctx, k := t.Context(), key(t)
+	const instances = 50
+	stores, old := make([]heartbeat.Store, instances), make([]heartbeat.Entry, instances)
+	for i := range stores {
+		stores[i] = s.store(t)
+		if i == 0 {
+			must(t, stores[0].Add(ctx, k, []byte("first"), ttl))
+		}
+		old[i] = want(t, stores[i], k, "first")
+	}
+	results := make([]error, instances)
+	var wg sync.WaitGroup
+	for i := range stores {
+		wg.Go(func() { results[i] = stores[i].Swap(ctx, k, old[i], fmt.Appendf(nil, "%d", i), ttl) })
+	}
+	wg.Wait()
+	winner := -1
+	for i, err := range results {
+		switch {
+		case err == nil && winner >= 0:
+			t.Errorf("both %d and %d were told that they swapped", winner, i)
+		case err == nil:
+			winner = i
+		case !errors.Is(err, heartbeat.ErrChanged):
+			t.Errorf("Swap by a loser: %v; want ErrChanged", err)
+		}
+	}
+	if winner < 0 {
+		t.Fatal("nobody won")
+	}
+	want(t, stores[0], k, fmt.Sprint(winner))
+}
+
+// swapAfterEnd: an entry has ended with its ttl or with its process; nothing may bring it back.
+func (s suite) swapAfterEnd(t *testing.T) {
+	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
+	short := 2 * max(b.Traits().Granularity, time.Second)
+	must(t, a.Add(ctx, k, []byte("a"), short))
+	old := want(t, b, k, "a")
+	if a.Traits().Lock {
+		must(t, a.Close())
+	} else {
+		for end := time.Now().Add(short + 2*time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			if _, err := b.Get(ctx, k); errors.Is(err, heartbeat.ErrAbsent) {
+				break
+			}
+		}
+	}
+	if e, err := b.Get(ctx, k); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Errorf("Get after the end: %q, %v; want ErrAbsent", e.Value, err)
+	}
+	if err := b.Swap(ctx, k, old, []byte("b"), ttl); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Errorf("Swap after the end: %v; want ErrAbsent", err)
+	}
+	if err := b.Expire(ctx, k, old); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Errorf("Expire after the end: %v; want ErrAbsent", err)
+	}
+	must(t, b.Add(ctx, k, []byte("b"), ttl))
+	want(t, b, k, "b")
+}
+
+func (s suite) swapAfterForeign(t *testing.T) {
+	ctx, a, k := t.Context(), s.store(t), key(t)
+	must(t, a.Add(ctx, k, []byte("1"), ttl))
+	old := want(t, a, k, "1")
+	must(t, a.Swap(ctx, k, old, []byte("2"), ttl))
+	if err := a.Swap(ctx, k, old, []byte("3"), ttl); !errors.Is(err, heartbeat.ErrChanged) {
+		t.Errorf("Swap of an entry that was written since: %v; want ErrChanged", err)
+	}
+	// The same value again is another entry all the same.
+	must(t, a.Swap(ctx, k, want(t, a, k, "2"), []byte("1"), ttl))
+	if err := a.Swap(ctx, k, old, []byte("3"), ttl); !errors.Is(err, heartbeat.ErrChanged) {
+		t.Errorf("Swap of an entry that was written since, to the same value: %v; want ErrChanged", err)
+	}
+	want(t, a, k, "1")
+}
+
+func (s suite) swapAbsent(t *testing.T) {
+	ctx, a, k := t.Context(), s.store(t), key(t)
+	must(t, a.Add(ctx, k, []byte("a"), ttl))
+	old := want(t, a, k, "a")
+	must(t, a.Expire(ctx, k, old))
+	if err := a.Swap(ctx, k, old, []byte("b"), ttl); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Errorf("Swap after Expire: %v; want ErrAbsent", err)
+	}
+	if err := a.Swap(ctx, k, heartbeat.Entry{}, []byte("b"), ttl); err == nil {
+		t.Error("Swap of an entry that was never read succeeded")
+	}
+	if e, err := a.Get(ctx, k); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Errorf("after refused Swaps: %q, %v; want ErrAbsent", e.Value, err)
+	}
+}
+
+func (s suite) expireOnlyOwn(t *testing.T) {
+	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
+	must(t, a.Add(ctx, k, []byte("1"), ttl))
+	old := want(t, a, k, "1")
+	must(t, a.Swap(ctx, k, old, []byte("2"), ttl))
+	if err := a.Expire(ctx, k, old); !errors.Is(err, heartbeat.ErrChanged) {
+		t.Errorf("Expire of an entry that was written since: %v; want ErrChanged", err)
+	}
+	fresh := want(t, b, k, "2")
+	must(t, a.Expire(ctx, k, want(t, a, k, "2")))
+	if err := a.Expire(ctx, k, fresh); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Errorf("second Expire: %v; want ErrAbsent", err)
+	}
+	must(t, b.Add(ctx, k, []byte("3"), ttl)) // free at once, not a moment later
+	if err := a.Expire(ctx, k, fresh); !errors.Is(err, heartbeat.ErrChanged) {
+		t.Errorf("Expire of the entry before the successor's: %v; want ErrChanged", err)
+	}
+	want(t, a, k, "3")
+}
+
+func (s suite) stateOutlivesRelease(t *testing.T) {
+	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
+	state := k + ".state"
+	must(t, a.Add(ctx, k, []byte("a"), ttl))
+	if e, err := a.Get(ctx, state); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Fatalf("Get of S before it was written: %q, %v; want ErrAbsent", e.Value, err)
+	}
+	must(t, a.Add(ctx, state, []byte("17"), 0))
+	if err := a.Add(ctx, state, []byte("18"), 0); !errors.Is(err, heartbeat.ErrExists) {
+		t.Errorf("second Add of S: %v; want ErrExists", err)
+	}
+	old := want(t, a, state, "17")
+	must(t, a.Swap(ctx, state, old, []byte("19"), 0))
+	if err := a.Swap(ctx, state, old, []byte("18"), 0); !errors.Is(err, heartbeat.ErrChanged) {
+		t.Errorf("Swap of S as it was: %v; want ErrChanged", err)
+	}
+	must(t, a.Expire(ctx, k, want(t, a, k, "a")))
+	if _, err := b.Get(ctx, k); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Fatalf("Get of L after its release: %v; want ErrAbsent", err)
+	}
+	must(t, b.Add(ctx, k, []byte("b"), ttl))
+	must(t, b.Swap(ctx, state, want(t, b, state, "19"), []byte("20"), 0))
+	must(t, b.Expire(ctx, state, want(t, b, state, "20")))
+	if _, err := b.Get(ctx, state); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Errorf("Get of S after Expire: %v; want ErrAbsent", err)
+	}
+}
+
+// twoKeysIndependent: a store that has one key only must say so, and never take one for the other.
+func (s suite) twoKeysIndependent(t *testing.T) {
+	ctx, a, k := t.Context(), s.store(t), key(t)
+	must(t, a.Add(ctx, k, []byte("1"), ttl))
+	err := a.Add(ctx, k+"2", []byte("2"), ttl)
+	if a.Traits().Lock {
+		if err == nil || isRefusal(err) {
+			t.Errorf("Add of a second key to a lock: %v; want an error that is no refusal", err)
+		}
+		want(t, a, k, "1")
+		return
+	}
+	must(t, err)
+	must(t, a.Expire(ctx, k, want(t, a, k, "1")))
+	want(t, a, k+"2", "2")
+}
+
+func (s suite) valuesRoundTrip(t *testing.T) {
+	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
+	must(t, a.Add(ctx, k, []byte("x"), ttl))
+	for _, value := range []string{
+		`{"v":1}`,
+		"with\x00NUL\x00",
+		"two\nlines\n",
+		"\r\nEND\r\n",
+		"VALUE " + k + " 0 3 7\r\nabc\r\nEND\r\n",
+		strings.Repeat("long ", 20_000),
+		"short after long",
+		"grüße \xff\xfe",
+	} {
+		e, err := a.Get(ctx, k)
+		must(t, err)
+		must(t, a.Swap(ctx, k, e, []byte(value), ttl))
+		for _, store := range []heartbeat.Store{a, b} {
+			if e, err := store.Get(ctx, k); err != nil || !bytes.Equal(e.Value, []byte(value)) {
+				t.Errorf("Get after Swap of %.40q: %.40q, %v", value, e.Value, err)
+			}
+		}
+	}
+}
+
+func (s suite) rejectedBeforeSending(t *testing.T) {
+	ctx, a, k := t.Context(), s.store(t), key(t)
+	reject := func(what string, err error) {
+		t.Helper()
+		if err == nil || isRefusal(err) {
+			t.Errorf("%s: %v; want an error that is no refusal", what, err)
+		}
+	}
+	huge := make([]byte, 2<<20)
+	reject("value of 2 MiB", a.Add(ctx, k, huge, ttl))
+	if _, err := a.Get(ctx, k); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Errorf("Get after a rejected Add: %v; want ErrAbsent", err)
+	}
+	if a.Traits().Lock {
+		return // keys are not sent anywhere, ttls are not used
+	}
+	for _, bad := range []string{"", "two words", "a\r\nflush_all", "tab\t", strings.Repeat("k", 5000)} {
+		_, err := a.Get(ctx, bad)
+		reject(fmt.Sprintf("Get of key %.20q", bad), err)
+		reject(fmt.Sprintf("Add of key %.20q", bad), a.Add(ctx, bad, []byte("x"), ttl))
+	}
+	for _, bad := range []time.Duration{-time.Second, a.Traits().Granularity * 3 / 2, 366 * 24 * time.Hour} {
+		reject(fmt.Sprintf("Add with ttl %s", bad), a.Add(ctx, k, []byte("x"), bad))
+	}
+}
+
+func (s suite) contextCancelled(t *testing.T) {
+	a, k := s.store(t), key(t)
+	must(t, a.Add(t.Context(), k, []byte("1"), ttl))
+	old := want(t, a, k, "1")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, get := a.Get(ctx, k)
+	for name, err := range map[string]error{
+		"Get":    get,
+		"Add":    a.Add(ctx, k, []byte("2"), ttl),
+		"Swap":   a.Swap(ctx, k, old, []byte("2"), ttl),
+		"Expire": a.Expire(ctx, k, old),
+	} {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s with a cancelled context: %v; want context.Canceled", name, err)
+		}
+	}
+	want(t, a, k, "1")
+}
+
+func (s suite) closedIsNoRefusal(t *testing.T) {
+	ctx, a, k := t.Context(), s.store(t), key(t)
+	must(t, a.Close())
+	_, get := a.Get(ctx, k)
+	for name, err := range map[string]error{"Get": get, "Add": a.Add(ctx, k, []byte("1"), ttl)} {
+		if err == nil || isRefusal(err) {
+			t.Errorf("%s on a closed store: %v; want an error that is no refusal", name, err)
+		}
+	}
+	must(t, a.Close())
+}
+
+func (s suite) noLeak(t *testing.T) {
+	ctx, k := t.Context(), key(t)
+	turn := func() {
+		store := s.open(t)
+		defer store.Close()
+		must(t, store.Add(ctx, k, []byte("x"), ttl))
+		must(t, store.Swap(ctx, k, want(t, store, k, "x"), []byte("y"), ttl))
+		must(t, store.Expire(ctx, k, want(t, store, k, "y")))
+	}
+	turn() // what is made once and kept (the poller) is not a leak
+	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
+	for range 20 {
+		turn()
+	}
+	if n := runtime.NumGoroutine(); n > goroutines {
+		t.Errorf("%d goroutines, %d before", n, goroutines)
+	}
+	if n := openFiles(t); n > descriptors {
+		t.Errorf("%d descriptors, %d before", n, descriptors)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/dev/fd") // on Linux a link to /proc/self/fd
+	must(t, err)
+	return len(entries)
+}
+
+// want reads key and fails unless it has value.
+func want(t *testing.T, store heartbeat.Store, key, value string) heartbeat.Entry {
+	t.Helper()
+	e, err := store.Get(t.Context(), key)
+	if err != nil || string(e.Value) != value {
+		t.Fatalf("Get: %q, %v; want %q", e.Value, err, value)
+	}
+	return e
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func isRefusal(err error) bool {
+	return errors.Is(err, heartbeat.ErrAbsent) || errors.Is(err, heartbeat.ErrExists) || errors.Is(err, heartbeat.ErrChanged)
+}

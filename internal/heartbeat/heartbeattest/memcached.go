@@ -1,0 +1,145 @@
+package heartbeattest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Server is a memcached process of one's own on a port of the loopback, to be hung, killed and
+// started again. One goroutine uses it.
+type Server struct {
+	args []string
+	port int
+	cmd  *exec.Cmd // nil while it is stopped
+}
+
+// Memcached starts a server for one test and stops it when the test ends. A memcached that is not
+// installed fails the test: a suite that skips its only real server has tested nothing.
+func Memcached(t testing.TB, args ...string) *Server {
+	t.Helper()
+	s, err := StartMemcached(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// StartMemcached is Memcached for those who have no testing.TB, as a testscript's Setup: whoever
+// calls it also calls Stop. args come after those that set address and user.
+func StartMemcached(args ...string) (*Server, error) {
+	var err error
+	for range 5 { // a port may be in use; only binding it tells
+		// Below the range from which the kernel takes the ports of clients, so that nobody gets it
+		// while the server is stopped.
+		s := &Server{args: args, port: 20_000 + rand.IntN(12_000)}
+		if err = s.start(); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+// Addr is the host:port of the server, the same over a Restart.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// Stop kills the server, hung or not; all it knew is lost. A second Stop does nothing.
+func (s *Server) Stop() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait() // its error is the signal
+	s.cmd = nil
+}
+
+// Restart kills the server and starts an empty one on the same port.
+func (s *Server) Restart() error {
+	s.Stop()
+	return s.start()
+}
+
+// Pause hangs the server: the kernel goes on accepting connections and data for it.
+func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused server go on, with all that was sent to it meanwhile.
+func (s *Server) Resume() error { return s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) error {
+	if s.cmd == nil {
+		return errors.New("memcached is stopped: restart it first")
+	}
+	return s.cmd.Process.Signal(sig)
+}
+
+// Command sends lines in the server's text protocol, each ended by CRLF, on a connection of their
+// own and returns all that comes back: how another's program, or an administrator, acts on keys.
+func (s *Server) Command(lines ...string) (string, error) {
+	c, err := net.DialTimeout("tcp", s.Addr(), 5*time.Second)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(c, strings.Join(append(lines, "quit"), "\r\n")+"\r\n"); err != nil {
+		return "", err
+	}
+	b, err := io.ReadAll(c)
+	return string(b), err
+}
+
+func (s *Server) start() error {
+	path, err := exec.LookPath("memcached")
+	if err != nil {
+		return fmt.Errorf("memcached is not installed (make test installs it): %w", err)
+	}
+	args := []string{"-l", "127.0.0.1", "-p", strconv.Itoa(s.port), "-U", "0"}
+	if os.Geteuid() == 0 {
+		args = append(args, "-u", "nobody")
+	}
+	cmd := exec.Command(path, append(args, s.args...)...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if err := s.await(cmd.Process.Pid); err != nil {
+		_ = cmd.Process.Kill()
+		said, _ := bufio.NewReader(stderr).ReadString('\n')
+		_ = cmd.Wait()
+		return fmt.Errorf("memcached on port %d: %w: %s", s.port, err, strings.TrimSpace(said))
+	}
+	s.cmd = cmd
+	return nil
+}
+
+// await returns when the process answers on the port. A server tells nobody that it listens, so
+// there is only asking; and its PID is asked for, since another may have had the port.
+func (s *Server) await(pid int) error {
+	var said string
+	var err error
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if said, err = s.Command("stats"); err == nil {
+			if strings.Contains(said, fmt.Sprintf("STAT pid %d\r\n", pid)) {
+				return nil
+			}
+			return errors.New("another server has the port")
+		}
+	}
+	return fmt.Errorf("does not answer: %w", err)
+}
