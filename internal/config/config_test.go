@@ -1,0 +1,66 @@
+package config
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"gophd/internal/job"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/config.md")
+
+// request is one that sees nothing of this machine: no environment, no home, no system folder.
+func request(t testing.TB) Request {
+	dir := t.TempDir()
+	return Request{Dir: dir, SystemDir: filepath.Join(dir, "none"), UID: os.Getuid()}
+}
+
+func TestReference(t *testing.T) {
+	const path = "../../docs/config.md"
+	if *update {
+		if err := os.WriteFile(path, Reference(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(data, Reference()) {
+		t.Errorf("%s is stale; run go test ./internal/config -run Reference -update", path)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	r := request(t)
+	r.Command, r.UID = []string{"./job.sh"}, 0
+	got, err := Load(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		Jobs: []job.Spec{{
+			Name: got.Jobs[0].Name, Command: []string{"./job.sh"}, Dir: r.Dir,
+			Interval: 5 * time.Second, RunAtStart: true, Overrun: job.OverrunRun,
+			Grace: 10 * time.Second, Output: job.OutputInherit,
+		}},
+		AutoRestart: 24 * time.Hour,
+		RestartWhen: "daemon",
+		Heartbeat: Heartbeat{
+			URL: "file:", TTL: 10 * time.Second, Renew: 2 * time.Second, StopGrace: 2 * time.Second,
+			Timeout: 500 * time.Millisecond, AcquireTimeout: 30 * time.Second, OnUnreachable: "pause",
+		},
+		Log:        Log{Format: "simple", Level: "info"},
+		RuntimeDir: "/run/gophd", StateDir: "/var/lib/gophd", LogDir: "/var/log/gophd",
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{})); diff != "" {
+		t.Error(diff)
+	}
+}

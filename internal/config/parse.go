@@ -1,0 +1,390 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"sort"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+	"go.yaml.in/yaml/v3"
+	"gopkg.in/ini.v1"
+)
+
+// entry is one key of a file and its value, in the text that the file holds. The parsers give the
+// names of nested tables and a dotted name the same key, since a user means the same by both.
+type entry struct {
+	key   string // dotted
+	line  int
+	form  form
+	text  string
+	list  []string
+	wrong string // what the value is, when its form is odd
+}
+
+type form uint8
+
+const (
+	scalar form = iota
+	list        // of plain values
+	null        // no value: an empty YAML section, a JSON null
+	odd         // what no setting can be
+)
+
+// syntaxError is a place in a file that its format does not allow.
+type syntaxError struct {
+	line    int
+	problem string
+}
+
+func (e *syntaxError) Error() string { return e.problem }
+
+// maxDepth is far beyond any real file. It keeps a hostile one from costing time and memory that
+// grow with the square of its depth.
+const maxDepth = 32
+
+const deep = "nested too deep"
+
+// parse reads the entries of a file in their order. Along with an error come the entries read so far.
+func parse(format string, data []byte) ([]entry, *syntaxError) {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		if !utf8.Valid(line) {
+			return nil, &syntaxError{i + 1, "not UTF-8 text; save the file as UTF-8"}
+		}
+		if bytes.IndexByte(line, 0) >= 0 {
+			return nil, &syntaxError{i + 1, "a NUL byte; this is not a text file"}
+		}
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, nil
+	}
+	switch format {
+	case "yaml", "yml":
+		return parseYAML(data)
+	case "toml":
+		return parseTOML(data)
+	case "json":
+		return parseJSON(data)
+	}
+	return parseINI(data)
+}
+
+// under is the dotted key of name in the table prefix.
+func under(prefix, name string) string {
+	if prefix == "" {
+		return name
+	}
+	return prefix + "." + name
+}
+
+// yamlLine finds the line in an error of the YAML library, which tells it in words only.
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+func parseYAML(data []byte) ([]entry, *syntaxError) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc, second yaml.Node
+	err := dec.Decode(&doc)
+	if errors.Is(err, io.EOF) { // comments only
+		return nil, nil
+	}
+	if err == nil {
+		if err = dec.Decode(&second); err == nil {
+			return nil, &syntaxError{second.Line, "a second YAML document; a config file holds one"}
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		m := yamlLine.FindStringSubmatch(err.Error())
+		line := 1
+		problem := err.Error()
+		if m != nil {
+			problem = strings.TrimPrefix(problem, m[0])
+			if n, e := strconv.Atoi(m[1]); e == nil {
+				line = n
+			}
+		}
+		return nil, &syntaxError{line, "not YAML: " + oneLine(problem)}
+	}
+	root := doc.Content[0]
+	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
+		return nil, nil
+	}
+	if root.Kind != yaml.MappingNode {
+		return nil, &syntaxError{root.Line, "no sections; write settings below a section, as in config:"}
+	}
+	return yamlTable(nil, "", root, 0)
+}
+
+func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]entry, *syntaxError) {
+	for i := 0; i+1 < len(table.Content); i += 2 {
+		name, value := table.Content[i], table.Content[i+1]
+		if name.Kind != yaml.ScalarNode {
+			return entries, &syntaxError{name.Line, "a key that is not a word"}
+		}
+		e := entry{key: under(prefix, name.Value), line: name.Line}
+		switch value.Kind {
+		case yaml.MappingNode:
+			if depth == maxDepth {
+				return entries, &syntaxError{name.Line, deep}
+			}
+			var err *syntaxError
+			if entries, err = yamlTable(entries, e.key, value, depth+1); err != nil {
+				return entries, err
+			}
+			continue
+		case yaml.SequenceNode:
+			e.form = list
+			for _, item := range value.Content {
+				if item.Kind != yaml.ScalarNode {
+					e.form, e.wrong = odd, "a list of lists or tables"
+					break
+				}
+				e.list = append(e.list, item.Value)
+			}
+		case yaml.AliasNode:
+			e.form, e.wrong = odd, "an alias; write the value out"
+		default:
+			e.text = value.Value
+			if value.Tag == "!!null" {
+				e.form = null
+			}
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// lines turns an offset into a line number.
+type lines []int
+
+func newLines(data []byte) lines {
+	var ends lines
+	for i, c := range data {
+		if c == '\n' {
+			ends = append(ends, i)
+		}
+	}
+	return ends
+}
+
+func (l lines) at(offset int) int { return sort.SearchInts(l, offset) + 1 }
+
+// parseTOML walks the syntax tree, which keeps text and place of each value; go-toml's decoder then
+// says what is wrong beyond syntax, such as a table that is defined twice.
+func parseTOML(data []byte) ([]entry, *syntaxError) {
+	w := tomlWalk{lines: newLines(data)}
+	var p unstable.Parser
+	p.Reset(data)
+	prefix, skip := "", false
+	for p.NextExpression() {
+		e := p.Expression()
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			var line int
+			prefix, line = w.name("", e.Key())
+			skip = e.Kind == unstable.ArrayTable
+			if skip {
+				w.entries = append(w.entries, entry{key: prefix, line: line, form: odd, wrong: "a list of tables"})
+			}
+		case unstable.KeyValue:
+			if !skip {
+				w.pair(prefix, e, 0)
+			}
+		}
+	}
+	var all map[string]any
+	err := toml.Unmarshal(data, &all)
+	if err == nil {
+		return w.entries, w.err
+	}
+	line := 1
+	var de *toml.DecodeError
+	if errors.As(err, &de) {
+		line, _ = de.Position()
+	}
+	return w.entries, &syntaxError{line, "not TOML: " + oneLine(strings.TrimPrefix(err.Error(), "toml: "))}
+}
+
+type tomlWalk struct {
+	lines   lines
+	entries []entry
+	err     *syntaxError
+}
+
+func (w *tomlWalk) name(prefix string, parts unstable.Iterator) (string, int) {
+	line := 0
+	for parts.Next() {
+		if line == 0 {
+			line = w.lines.at(int(parts.Node().Raw.Offset))
+		}
+		prefix = under(prefix, string(parts.Node().Data))
+	}
+	return prefix, line
+}
+
+func (w *tomlWalk) pair(prefix string, pair *unstable.Node, depth int) {
+	var e entry
+	e.key, e.line = w.name(prefix, pair.Key())
+	switch value := pair.Value(); value.Kind {
+	case unstable.InlineTable:
+		if depth == maxDepth {
+			w.err = &syntaxError{e.line, deep}
+			return
+		}
+		for pairs := value.Children(); pairs.Next(); {
+			w.pair(e.key, pairs.Node(), depth+1)
+		}
+		return
+	case unstable.Array:
+		e.form = list
+		for items := value.Children(); items.Next(); {
+			item := items.Node()
+			if item.Kind == unstable.Array || item.Kind == unstable.InlineTable {
+				e.form, e.wrong = odd, "a list of lists or tables"
+				break
+			}
+			e.list = append(e.list, string(item.Data))
+		}
+	default:
+		e.text = string(value.Data)
+	}
+	w.entries = append(w.entries, e)
+}
+
+func parseJSON(data []byte) ([]entry, *syntaxError) {
+	at := newLines(data)
+	var whole json.RawMessage
+	if err := json.Unmarshal(data, &whole); err != nil {
+		line := 1
+		var se *json.SyntaxError
+		if errors.As(err, &se) {
+			line = at.at(int(se.Offset) - 1)
+		}
+		return nil, &syntaxError{line, "not JSON: " + oneLine(err.Error())}
+	}
+	w := jsonWalk{dec: json.NewDecoder(bytes.NewReader(data)), lines: at}
+	w.dec.UseNumber()
+	if w.token() != json.Delim('{') {
+		return nil, &syntaxError{1, `no sections; write settings below a section, as in {"config": {...}}`}
+	}
+	w.table("", 0)
+	return w.entries, w.err
+}
+
+// jsonWalk reads the tokens of valid JSON: the decoder of whole values would forget places, double
+// keys and the text of numbers.
+type jsonWalk struct {
+	dec     *json.Decoder
+	lines   lines
+	entries []entry
+	err     *syntaxError
+}
+
+func (w *jsonWalk) token() json.Token {
+	t, err := w.dec.Token()
+	if err != nil && w.err == nil {
+		w.err = &syntaxError{w.lines.at(int(w.dec.InputOffset())), "not JSON: " + oneLine(err.Error())}
+	}
+	return t
+}
+
+func (w *jsonWalk) table(prefix string, depth int) {
+	for w.err == nil && w.dec.More() {
+		name, _ := w.token().(string)
+		e := entry{key: under(prefix, name), line: w.lines.at(int(w.dec.InputOffset()) - 1)}
+		switch value := w.token(); value {
+		case json.Delim('{'):
+			if depth == maxDepth {
+				w.err = &syntaxError{e.line, deep}
+				return
+			}
+			w.table(e.key, depth+1)
+			continue
+		case json.Delim('['):
+			w.list(&e)
+		case nil:
+			e.form = null
+		default:
+			e.text = fmt.Sprint(value)
+		}
+		w.entries = append(w.entries, e)
+	}
+	w.token()
+}
+
+func (w *jsonWalk) list(e *entry) {
+	e.form = list
+	for open := 1; open > 0 && w.err == nil; {
+		switch t := w.token(); t {
+		case json.Delim('['), json.Delim('{'):
+			open++
+			e.form, e.wrong = odd, "a list of lists or tables"
+		case json.Delim(']'), json.Delim('}'):
+			open--
+		case nil:
+			e.list = append(e.list, "")
+		default:
+			e.list = append(e.list, fmt.Sprint(t))
+		}
+	}
+}
+
+// iniOptions leave of ini.v1 what people expect of an INI file: name = value, and one pair of
+// quotes round a value is dropped. See parseINI for the rest.
+var iniOptions = ini.LoadOptions{
+	IgnoreContinuation:  true, // a backslash at the end of a line belongs to the value
+	IgnoreInlineComment: true, // so does everything behind # or ;
+	KeyValueDelimiters:  "=",
+}
+
+// parseINI hands ini.v1 one line at a time. That gives line numbers and double keys, which the
+// library forgets, and keeps values from swallowing the lines after them.
+func parseINI(data []byte) ([]entry, *syntaxError) {
+	var entries []entry
+	section := ""
+	for i, line := range strings.Split(string(data), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' || line[0] == ';' {
+			continue
+		}
+		if line[0] == '[' {
+			name, rest, closed := strings.Cut(line[1:], "]")
+			rest = strings.TrimSpace(rest)
+			if !closed || rest != "" && rest[0] != '#' && rest[0] != ';' {
+				return entries, &syntaxError{i + 1, "not a section; write [name]"}
+			}
+			section = strings.TrimSpace(name)
+			continue
+		}
+		name, value, found := strings.Cut(line, "=")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if !found {
+			return entries, &syntaxError{i + 1, "neither [section] nor name = value; a comment begins with # or ;"}
+		}
+		if name == "" || name == "-" || strings.ContainsAny(name[:1], "\"`") {
+			return entries, &syntaxError{i + 1, "not a name before the = sign"}
+		}
+		if strings.HasPrefix(value, "`") || strings.HasPrefix(value, `"""`) {
+			// ini.v1 would drop what follows the closing one.
+			return entries, &syntaxError{i + 1, "a value that begins with ` or \"\"\"; put it in single quotes"}
+		}
+		file, err := ini.LoadSources(iniOptions, []byte(line))
+		if err != nil {
+			return entries, &syntaxError{i + 1, "not name = value"}
+		}
+		for _, k := range file.Section("").Keys() {
+			entries = append(entries, entry{key: under(section, k.Name()), line: i + 1, text: k.Value()})
+		}
+	}
+	return entries, nil
+}
+
+// oneLine makes words of a library fit into one line of an error.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

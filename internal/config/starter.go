@@ -1,0 +1,61 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Starter returns the file that `gophd config init` writes, in the format yaml, toml, ini or json.
+// Every setting stands in it with its default or an example, behind a comment sign; only
+// config.auto_restart_interval, which a file must have, is set. JSON has no comments, so that one
+// is all there is.
+func Starter(format string) ([]byte, error) {
+	style, ok := styles[format]
+	if !ok {
+		return nil, &Error{"format", visible(format), "no format of a config file; choose yaml, toml, ini or json"}
+	}
+	if format == "json" {
+		return []byte("{\n  \"config\": {\n    \"auto_restart_interval\": \"24h\"\n  }\n}\n"), nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s gophd config file: gophd run -c FILE. Reference: docs/config.md\n", style.comment)
+	for _, section := range sections() {
+		fmt.Fprintf(&b, "\n"+style.section+"\n", section)
+		for _, k := range keys() {
+			name, ok := strings.CutPrefix(k.name, section+".")
+			if !ok {
+				continue
+			}
+			text, sign := k.def, style.comment+" "
+			if text == "" {
+				text = k.example
+			}
+			if k.name == restartKey {
+				sign = ""
+			}
+			if style.quoted && k.kind != boolean && k.kind != number {
+				text = fmt.Sprintf("%q", text)
+			}
+			fmt.Fprintf(&b, "%s%s %s (%s)\n", style.indent, style.comment, k.help, k.values())
+			fmt.Fprintf(&b, "%s%s%s%s%s\n", style.indent, sign, name, style.equals, text)
+		}
+	}
+	lines := []string{
+		"Any other section is yours and reaches the command as environment: this one as GOPHD_DATABASE_HOST.",
+		fmt.Sprintf(style.section, "database"),
+		style.indent + "host" + style.equals + `"db1"`,
+	}
+	fmt.Fprintf(&b, "\n%s %s\n", style.comment, strings.Join(lines, "\n"+style.comment+" "))
+	return []byte(b.String()), nil
+}
+
+// styles are the ways in which the formats write a section and a value.
+var styles = map[string]struct {
+	comment, section, indent, equals string
+	quoted                           bool
+}{
+	"yaml": {comment: "#", section: "%s:", indent: "  ", equals: ": "},
+	"toml": {comment: "#", section: "[%s]", equals: " = ", quoted: true},
+	"ini":  {comment: ";", section: "[%s]", equals: " = "},
+	"json": {},
+}

@@ -1,0 +1,210 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"gophd/internal/job"
+)
+
+// parse reads the text of a setting as its kind: time.Duration, bool, int or string. It is the only
+// such reading, for flags, environment and every file format alike.
+func (k key) parse(text string) (any, error) {
+	switch k.kind {
+	case duration:
+		d, err := parseDuration(text)
+		if err == nil && d < k.min && (d != 0 || !k.zero) {
+			err = fmt.Errorf("too short; the least is %s", k.least())
+		}
+		return d, err
+	case boolean:
+		return parseBool(text)
+	case number:
+		n, err := strconv.ParseUint(text, 10, 8)
+		if err != nil {
+			return 0, errors.New("not a whole number from 0 to 255")
+		}
+		return int(n), nil
+	case choice:
+		if !slices.Contains(k.choices, text) {
+			return "", k.noChoice(text)
+		}
+		return text, nil
+	}
+	if k.check == nil {
+		return text, nil
+	}
+	return text, k.check(text)
+}
+
+// least tells the shortest duration of the key.
+func (k key) least() string {
+	if k.zero {
+		return short(k.min) + ", or 0"
+	}
+	return short(k.min)
+}
+
+// short is a duration without the empty units that String adds: 24h, not 24h0m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func (k key) noChoice(text string) error {
+	if k.name == "job.overrun" && text == "overlap" {
+		return errors.New("overlap is not in this version; choose run, skip or kill")
+	}
+	last := len(k.choices) - 1
+	return fmt.Errorf("no such choice; write %s or %s", strings.Join(k.choices[:last], ", "), k.choices[last])
+}
+
+const durationFix = "write seconds (5, 0.2) or a Go duration (200ms, 1h)"
+
+// parseDuration reads plain decimal seconds or what time.ParseDuration reads; never a sign.
+func parseDuration(text string) (time.Duration, error) {
+	if strings.HasPrefix(text, "-") {
+		return 0, errors.New("negative; " + durationFix)
+	}
+	unit := text
+	plain := strings.Trim(text, "0123456789.") == "" && text != ""
+	if plain {
+		unit += "s"
+	}
+	d, err := time.ParseDuration(unit)
+	if err != nil || strings.HasPrefix(text, "+") {
+		if _, e := strconv.ParseFloat(text, 64); plain && (e == nil || errors.Is(e, strconv.ErrRange)) {
+			return 0, errors.New("too long; the most is 292 years")
+		}
+		return 0, errors.New("not a duration; " + durationFix)
+	}
+	if d == 0 && strings.ContainsAny(text, "123456789") {
+		return 0, errors.New("shorter than a nanosecond; " + durationFix)
+	}
+	return d, nil
+}
+
+// parseBool reads the words that the file formats and shells use for yes and no, in any case.
+func parseBool(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "true", "yes", "on", "1":
+		return true, nil
+	case "false", "no", "off", "0":
+		return false, nil
+	}
+	return false, errors.New("neither yes nor no; write true or false")
+}
+
+// checkName refuses what cannot be part of a file name, a memcached key (at most 250 bytes, no
+// spaces or control characters: memcached's doc/protocol.txt) or a word of a command line.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("empty; write a name such as nightly")
+	case name == "." || name == "..":
+		return errors.New("the name of a folder; write a name such as nightly")
+	case strings.HasPrefix(name, "-"):
+		return errors.New("begins with a dash; write a name such as nightly")
+	case len(name) > maxName:
+		return fmt.Errorf("longer than %d bytes; write a shorter name", maxName)
+	case !utf8.ValidString(name):
+		return errors.New("not UTF-8; write a name such as nightly")
+	case strings.ContainsFunc(name, func(r rune) bool { return r == '/' || unicode.IsSpace(r) || unicode.IsControl(r) }):
+		return errors.New("holds a slash, a space or a control character; write a name such as nightly")
+	}
+	return nil
+}
+
+const maxName = 100
+
+// checkPath refuses the path that an unset shell variable leaves, and the tilde that no shell replaced.
+func checkPath(p string) error {
+	switch {
+	case p == "":
+		return errors.New("empty; name a file, or leave it out")
+	case p == "~" || strings.HasPrefix(p, "~/"):
+		return errors.New("only a shell knows ~; write the folder in full")
+	case strings.ContainsFunc(p, unicode.IsControl):
+		return errors.New("holds a control character")
+	case strings.HasSuffix(p, "/"):
+		return errors.New("a folder; name a file in it")
+	}
+	return nil
+}
+
+// outputs are the words that job.output knows beside files.
+var outputs = []string{job.OutputLog, job.OutputInherit, job.OutputDiscard}
+
+// checkOutput refuses a misspelt word: it would silently become a file in the working directory.
+func checkOutput(out string) error {
+	if out == "on-failure" {
+		return errors.New("on-failure is not in this version; choose log, inherit, discard or a file")
+	}
+	if slices.Contains(outputs, out) {
+		return nil
+	}
+	if w := nearest(out, outputs); w != "" && !strings.Contains(out, "/") {
+		return fmt.Errorf("did you mean %s? for a file of that name write ./%s", w, out)
+	}
+	return checkPath(out)
+}
+
+// nearest returns the candidate that text is most likely a misspelling of, or "". The shorter the
+// candidate, the less it may differ: a user's own [db] is not a misspelt [job].
+func nearest(text string, candidates []string) string {
+	best, least := "", 3
+	for _, c := range candidates {
+		allowed := 2
+		if len(c) <= 4 {
+			allowed = 1
+			if text == "" || unicode.ToLower(rune(text[0])) != rune(c[0]) {
+				continue
+			}
+		}
+		if d := distance(strings.ToLower(text), c); d <= allowed && d < least {
+			best, least = c, d
+		}
+	}
+	return best
+}
+
+// distance counts the letters to add, drop, replace or swap with their neighbour to turn a into b
+// (optimal string alignment). Lengths that are far apart are answered without counting.
+func distance(a, b string) int {
+	if n := len(a) - len(b); n > 2 || n < -2 {
+		return 3
+	}
+	var before []int
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		next := make([]int, len(b)+1)
+		next[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			next[j+1] = min(row[j]+cost, row[j+1]+1, next[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
+			}
+		}
+		before, row = row, next
+	}
+	return row[len(b)]
+}
