@@ -1,5 +1,0 @@
-package heartbeattest
-
-import "testing"
-
-func (s suite) engine(t *testing.T) {}
