@@ -31,7 +31,8 @@ import (
 
 const (
 	mode     = 0o644 // others may poll, unless the umask says no
-	maxValue = 1 << 20
+	maxValue = 64 << 10
+	block    = 1 << 10 // more than a record has
 	// Another's look at the lock (Get, or flock -s by a poller) makes ours fail for some
 	// microseconds; as many tries outlast any number of them that is sane.
 	tries = 100
@@ -185,7 +186,7 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 		}
 		switch err := flock(f, unix.LOCK_EX); {
 		case err == nil && same(f, s.path):
-			if err := write(f, value, 0); err != nil {
+			if err := write(f, value); err != nil {
 				f.Close()
 				return fmt.Errorf("lock file %s: %w", s.path, err)
 			}
@@ -227,7 +228,7 @@ func (s *Store) Swap(ctx context.Context, key string, old heartbeat.Entry, value
 	case state:
 		return s.writeState(value)
 	}
-	if err := write(s.lock, value, len(s.value)); err != nil {
+	if err := write(s.lock, value); err != nil {
 		return fmt.Errorf("lock file %s: %w", s.path, err)
 	}
 	s.hold(s.lock, value)
@@ -305,6 +306,8 @@ func (s *Store) unchanged(state bool, old heartbeat.Entry) error {
 		switch value, err := s.readState(); {
 		case err != nil:
 			return err
+		case s.lock == nil:
+			return s.notHolder()
 		case !bytes.Equal(value, old.Value):
 			return heartbeat.ErrChanged
 		}

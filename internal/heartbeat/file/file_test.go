@@ -2,7 +2,7 @@ package file
 
 import (
 	"bufio"
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,11 +11,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,8 +25,7 @@ import (
 
 const key = "job_process_heartbeat"
 
-// TestMain is also the other process of these tests: it does what the environment asks for and
-// says so line by line on stdout.
+// TestMain is also the other process of these tests, see instance.
 func TestMain(m *testing.M) {
 	path := os.Getenv("FILE_TEST_PATH")
 	if path == "" {
@@ -38,18 +37,26 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// instance does what its role is, says so line by line, and lives until its stdin ends.
 func instance(path, role string) error {
-	ctx := context()
 	if role == "adopt" {
-		s, err := Adopt(path, os.NewFile(9, path))
+		fd, err := strconv.Atoi(os.Getenv("FILE_TEST_FD"))
 		if err != nil {
 			return err
 		}
-		e, err := s.Get(ctx, key)
+		s, err := Adopt(path, os.NewFile(uintptr(fd), path))
 		if err != nil {
 			return err
 		}
-		fmt.Printf("adopted %s\n", e.Value)
+		e, err := s.Get(context.Background(), key)
+		if err != nil {
+			return err
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("adopted %s close-on-exec %d\n", e.Value, flags)
 		_, err = io.Copy(io.Discard, os.Stdin)
 		runtime.KeepAlive(s)
 		return err
@@ -58,26 +65,487 @@ func instance(path, role string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Add(ctx, key, []byte(`{"pid":1}`), 0); err != nil {
+	if err := s.Add(context.Background(), key, []byte(`{"pid":1}`), 0); err != nil {
 		return err
 	}
-	if role == "job" { // a command that outlives its gophd; it speaks by the same pipe
-		job := exec.Command("/bin/sh", "-c", "echo running; cat")
+	if role == "job" { // a command that outlives its gophd
+		job := exec.Command("/bin/cat")
 		job.Stdin, job.Stdout = os.Stdin, os.Stdout
 		if err := job.Start(); err != nil {
 			return err
 		}
 	}
 	fmt.Println("held")
-	in := bufio.NewReader(os.Stdin)
 	if role == "exec" {
-		if _, err := in.ReadString('\n'); err != nil {
+		if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
 			return err
 		}
-		if err := unix.Dup2(int(s.Descriptor().Fd()), 9); err != nil { // without close-on-exec
+		self, err := os.Executable()
+		if err != nil {
 			return err
 		}
-		return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), "FILE_TEST_ROLE=adopt"))
+		fd := s.Descriptor().Fd()
+		if _, err := unix.FcntlInt(fd, unix.F_SETFD, 0); err != nil {
+			return err
+		}
+		os.Setenv("FILE_TEST_ROLE", "adopt")
+		os.Setenv("FILE_TEST_FD", fmt.Sprint(fd))
+		return unix.Exec(self, os.Args, os.Environ())
 	}
-	select {}
+	if role == "job" {
+		select {} // its stdin is the command's
+	}
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// other is an instance in a process of its own.
+type other struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  *os.File
+	out *bufio.Reader
+}
+
+func start(t *testing.T, path, role string) *other {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "FILE_TEST_PATH="+path, "FILE_TEST_ROLE="+role)
+	// Pipes of our own: Wait would close the library's, and a job speaks on after that.
+	r, in, err := os.Pipe()
+	must(t, err)
+	out, w, err := os.Pipe()
+	must(t, err)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = r, w, os.Stderr
+	must(t, cmd.Start())
+	r.Close()
+	w.Close()
+	o := &other{t, cmd, in, bufio.NewReader(out)}
+	t.Cleanup(func() {
+		in.Close() // a job ends with it
+		o.kill()
+		out.Close()
+	})
+	o.expect("held")
+	return o
+}
+
+func (o *other) expect(line string) {
+	o.t.Helper()
+	if got, err := o.out.ReadString('\n'); err != nil || got != line+"\n" {
+		o.t.Fatalf("the other process said %q, %v; want %q", got, err, line)
+	}
+}
+
+// kill is SIGKILL, and waits for the end.
+func (o *other) kill() {
+	_ = o.cmd.Process.Kill()
+	_ = o.cmd.Wait()
+}
+
+func TestSuite(t *testing.T) {
+	folder := t.TempDir()
+	heartbeattest.Run(t, func(t *testing.T) heartbeat.Store {
+		return opened(t, filepath.Join(folder, strings.ReplaceAll(t.Name(), "/", "_")+".lock"))
+	})
+}
+
+func TestCrashFreesAtOnce(t *testing.T) {
+	path, ctx := lockPath(t), t.Context()
+	s := opened(t, path)
+	for range 3 {
+		o := start(t, path, "")
+		wantHeld(t, s, `{"pid":1}`)
+		o.kill()
+		if content, err := os.ReadFile(path); err != nil || len(content) == 0 {
+			t.Fatalf("content after the crash: %q, %v; want what the holder wrote", content, err)
+		}
+		if e, err := s.Get(ctx, key); !errors.Is(err, heartbeat.ErrAbsent) {
+			t.Fatalf("Get after the crash: %q, %v; want ErrAbsent, whatever the file says", e.Value, err)
+		}
+	}
+	must(t, s.Add(ctx, key, []byte("ours"), 0))
+}
+
+func TestStoppedHolderKeepsIt(t *testing.T) {
+	path := lockPath(t)
+	o := start(t, path, "")
+	must(t, o.cmd.Process.Signal(syscall.SIGSTOP))
+	wantHeld(t, opened(t, path), `{"pid":1}`)
+}
+
+// A command that lives on must not keep the lock of a gophd that was killed: the next gophd could
+// not start, and nobody would know why.
+func TestFlockNotInheritedByJob(t *testing.T) {
+	path := lockPath(t)
+	o := start(t, path, "job")
+	o.kill()
+	must(t, opened(t, path).Add(t.Context(), key, []byte("ours"), 0))
+	if _, err := io.WriteString(o.in, "job lives\n"); err != nil {
+		t.Fatal(err)
+	}
+	o.expect("job lives")
+}
+
+// A descriptor that is kept as a bare number is closed with the os.File it came from.
+func TestLockSurvivesGC(t *testing.T) {
+	path := lockPath(t)
+	s := opened(t, path)
+	must(t, s.Add(t.Context(), key, []byte("1"), 0))
+	s.Descriptor() // looking at it gives nothing away
+	for range 3 {
+		runtime.GC()
+	}
+	wantHeld(t, opened(t, path), "1")
+	runtime.KeepAlive(s)
+}
+
+func TestHandoverAcrossExec(t *testing.T) {
+	path := lockPath(t)
+	o := start(t, path, "exec")
+	s := opened(t, path)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	wg.Go(func() { // not one moment of the exec may be free
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := s.Add(context.Background(), key, []byte("thief"), 0); !errors.Is(err, heartbeat.ErrExists) {
+					t.Errorf("Add during the exec: %v; want ErrExists", err)
+					return
+				}
+			}
+		}
+	})
+	if _, err := io.WriteString(o.in, "x"); err != nil {
+		t.Fatal(err)
+	}
+	o.expect(fmt.Sprintf(`adopted {"pid":1} close-on-exec %d`, unix.FD_CLOEXEC))
+	close(stop)
+	wg.Wait()
+	o.kill()
+	must(t, s.Add(t.Context(), key, []byte("ours"), 0))
+}
+
+func TestAdoptRefuses(t *testing.T) {
+	locked := func(t *testing.T, path string) *os.File {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		must(t, err)
+		must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB))
+		return f
+	}
+	for name, c := range map[string]struct {
+		f    func(t *testing.T, path string) *os.File
+		want string
+	}{
+		"replaced": {func(t *testing.T, path string) *os.File {
+			f := locked(t, path)
+			must(t, os.Rename(path, path+".old"))
+			must(t, os.WriteFile(path, nil, 0o600))
+			return f
+		}, "replaced"},
+		"unlinked": {func(t *testing.T, path string) *os.File {
+			f := locked(t, path)
+			must(t, os.Remove(path))
+			return f
+		}, "replaced"},
+		"another has the lock": {func(t *testing.T, path string) *os.File {
+			holder := locked(t, path)
+			t.Cleanup(func() { holder.Close() })
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			must(t, err)
+			return f
+		}, "did not come with its lock"},
+		"another file": {func(t *testing.T, path string) *os.File {
+			must(t, os.WriteFile(path, nil, 0o600))
+			return locked(t, path+".other")
+		}, "replaced"},
+		"a pipe": {func(t *testing.T, path string) *os.File {
+			r, w, err := os.Pipe()
+			must(t, err)
+			t.Cleanup(func() { w.Close() })
+			return r
+		}, "not a plain file"},
+		"closed": {func(t *testing.T, path string) *os.File {
+			f := locked(t, path)
+			f.Close()
+			return f
+		}, "bad file descriptor"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := lockPath(t)
+			f := c.f(t, path)
+			s, err := Adopt(path, f)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Adopt: %v, %v; want an error with %q", s, err, c.want)
+			}
+			if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+				t.Errorf("the descriptor was left open: Close says %v", err)
+			}
+		})
+	}
+}
+
+func TestFileUnlinkedOrReplacedWhileHeld(t *testing.T) {
+	for name, c := range map[string]struct {
+		away func(path string) error
+		swap error // what the next write of the holder says when another has claimed the name
+	}{
+		"unlinked": {os.Remove, heartbeat.ErrAbsent},
+		"renamed":  {func(path string) error { return os.Rename(path, path+".old") }, heartbeat.ErrAbsent},
+		"replaced": {func(path string) error {
+			if err := os.WriteFile(path+".new", nil, 0o644); err != nil {
+				return err
+			}
+			return os.Rename(path+".new", path)
+		}, heartbeat.ErrAbsent},
+	} {
+		for _, beaten := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/beaten=%v", name, beaten), func(t *testing.T) {
+				path, ctx := lockPath(t), t.Context()
+				a, b := opened(t, path), opened(t, path)
+				must(t, a.Add(ctx, key, []byte("a"), 0))
+				e, err := a.Get(ctx, key)
+				must(t, err)
+				must(t, c.away(path))
+				if beaten {
+					must(t, b.Add(ctx, key, []byte("b"), 0))
+					if err := a.Swap(ctx, key, e, []byte("a2"), 0); !errors.Is(err, heartbeat.ErrChanged) {
+						t.Errorf("Swap: %v; want ErrChanged", err)
+					}
+					wantHeld(t, a, "b")
+					return
+				}
+				if err := a.Swap(ctx, key, e, []byte("a2"), 0); !errors.Is(err, heartbeat.ErrAbsent) {
+					t.Errorf("Swap: %v; want ErrAbsent", err)
+				}
+				must(t, a.Add(ctx, key, []byte("a3"), 0)) // claimed again, under the name that all look at
+				wantHeld(t, b, "a3")
+			})
+		}
+	}
+}
+
+// Whoever only looks must not make a start fail: the kernel has no way to look at a lock but to try it.
+func TestLooksDoNotKeepOthersOut(t *testing.T) {
+	path, ctx := lockPath(t), t.Context()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		s := opened(t, path)
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if _, err := s.Get(context.Background(), key); err != nil && !errors.Is(err, heartbeat.ErrAbsent) {
+						t.Errorf("Get: %v", err)
+						return
+					}
+				}
+			}
+		})
+	}
+	s := opened(t, path)
+	for range 300 {
+		must(t, s.Add(ctx, key, []byte("x"), 0))
+		e, err := s.Get(ctx, key)
+		must(t, err)
+		must(t, s.Expire(ctx, key, e))
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// Pollers read while the record is written. The kernel may let a read see a part of a write, for
+// some nanoseconds: one read after that one is always whole.
+func TestPollersReadWholeRecords(t *testing.T) {
+	path, ctx := lockPath(t), t.Context()
+	s := opened(t, path)
+	must(t, s.Add(ctx, key, []byte(`{"v":1}`), 0))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				e, err := s.Get(ctx, key)
+				if err == nil {
+					err = s.Swap(ctx, key, e, fmt.Appendf(nil, `{"v":%q}`, strings.Repeat("x", i*37%900)), 0)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	poll := func() []byte { // as cat does it: one read
+		f, err := os.Open(path)
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		defer f.Close()
+		b := make([]byte, 4096)
+		n, _ := f.Read(b)
+		return b[:n]
+	}
+	for range 5000 {
+		if b := poll(); !json.Valid(b) {
+			if b = poll(); !json.Valid(b) {
+				t.Errorf("read, and read again: %q; want JSON", b)
+				break
+			}
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func TestReleaseEmptiesTheFile(t *testing.T) {
+	path, ctx := lockPath(t), t.Context()
+	s := opened(t, path)
+	must(t, s.Add(ctx, key, []byte(`{"v":1}`), 0))
+	if content, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(content)) != `{"v":1}` || !strings.HasSuffix(string(content), "\n") {
+		t.Errorf("the file of a holder: %q, %v; want the record and the end of a line", content, err)
+	}
+	e, err := s.Get(ctx, key)
+	must(t, err)
+	must(t, s.Expire(ctx, key, e))
+	if content, err := os.ReadFile(path); err != nil || len(content) > 0 {
+		t.Errorf("the file after release: %q, %v; want it there and empty", content, err)
+	}
+	if f := s.Descriptor(); f != nil {
+		t.Errorf("Descriptor after release: %v; want nil", f.Name())
+	}
+}
+
+func TestStateOnlyByTheHolder(t *testing.T) {
+	path, ctx := lockPath(t), t.Context()
+	holder, s := opened(t, path), opened(t, path)
+	must(t, holder.Add(ctx, key, []byte("h"), 0))
+	must(t, holder.Add(ctx, key+".state", []byte("1"), 0))
+	wantHeld(t, s, "h")
+	old, err := s.Get(ctx, key+".state")
+	must(t, err)
+	if err := s.Swap(ctx, key+".state", old, []byte("2"), 0); err == nil {
+		t.Error("one who does not hold the lock wrote the state")
+	}
+	if err := s.Expire(ctx, key+".state", old); err == nil {
+		t.Error("one who does not hold the lock removed the state")
+	}
+	if e, err := s.Get(ctx, key+".state"); err != nil || string(e.Value) != "1" {
+		t.Errorf("state: %q, %v; want 1", e.Value, err)
+	}
+}
+
+// What a symbolic link planted in place of the state points to is neither read nor written.
+func TestStateSymlinkNotFollowed(t *testing.T) {
+	path, ctx := lockPath(t), t.Context()
+	victim := filepath.Join(t.TempDir(), "victim")
+	must(t, os.WriteFile(victim, []byte("precious"), 0o600))
+	must(t, os.Symlink(victim, path+".state"))
+	s := opened(t, path)
+	must(t, s.Add(ctx, key, []byte("h"), 0))
+	if e, err := s.Get(ctx, key+".state"); err == nil || errors.Is(err, heartbeat.ErrAbsent) {
+		t.Errorf("Get of a state that is a link: %q, %v; want an error that is no refusal", e.Value, err)
+	}
+	if err := s.Add(ctx, key+".state", []byte("1"), 0); err == nil {
+		t.Error("Add of a state over a link succeeded")
+	}
+	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
+		t.Errorf("the file that the link points to: %q, %v", b, err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	victim := filepath.Join(t.TempDir(), "victim")
+	must(t, os.WriteFile(victim, []byte("precious"), 0o600))
+	for name, c := range map[string]struct {
+		plant func(path string) error
+		want  string
+	}{
+		"missing folder": {func(path string) error { return os.Remove(filepath.Dir(path)) }, "does not exist: create it"},
+		"folder":         {func(path string) error { return os.Mkdir(path, 0o700) }, "is a directory"},
+		"link":           {func(path string) error { return os.Symlink(victim, path) }, "symbolic link"},
+		"dangling link":  {func(path string) error { return os.Symlink(path+"x", path) }, "symbolic link"},
+		"hard link":      {func(path string) error { return os.Link(victim, path) }, "2 names"},
+		"fifo":           {func(path string) error { return unix.Mkfifo(path, 0o600) }, "not a plain file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := lockPath(t)
+			must(t, c.plant(path))
+			s, err := Open(path)
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("Open: %v, %v; want an error with the path and %q", s, err, c.want)
+			}
+		})
+	}
+	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
+		t.Errorf("the file that the links point to: %q, %v", b, err)
+	}
+}
+
+// Another's content is never believed and never breaks anything.
+func TestGarbageContent(t *testing.T) {
+	path, ctx := lockPath(t), t.Context()
+	must(t, os.WriteFile(path, make([]byte, 3*maxValue), 0o644))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	must(t, flock(f, unix.LOCK_EX))
+	s := opened(t, path)
+	e, err := s.Get(ctx, key)
+	if err != nil || len(e.Value) > maxValue+block {
+		t.Errorf("Get: %d bytes, %v; want no more than we would write", len(e.Value), err)
+	}
+	if err := s.Swap(ctx, key, e, []byte("x"), 0); !errors.Is(err, heartbeat.ErrChanged) {
+		t.Errorf("Swap of another's: %v; want ErrChanged", err)
+	}
+	must(t, f.Truncate(0)) // a holder that never writes: flock(1)
+	if e, err := s.Get(ctx, key); err != nil || len(e.Value) > 0 {
+		t.Errorf("Get: %q, %v; want an entry with nothing in it", e.Value, err)
+	}
+	must(t, flock(f, unix.LOCK_UN))
+	must(t, s.Add(ctx, key, []byte("ours"), 0))
+	wantHeld(t, opened(t, path), "ours")
+}
+
+func lockPath(t *testing.T) string {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "run")
+	must(t, os.Mkdir(folder, 0o755))
+	return filepath.Join(folder, "job.lock")
+}
+
+func opened(t *testing.T, path string) *Store {
+	t.Helper()
+	s, err := Open(path)
+	must(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// wantHeld fails unless s sees that another holds the lock, with that record, and cannot take it.
+func wantHeld(t *testing.T, s *Store, record string) {
+	t.Helper()
+	if e, err := s.Get(t.Context(), key); err != nil || string(e.Value) != record {
+		t.Errorf("Get: %q, %v; want %q", e.Value, err, record)
+	}
+	if err := s.Add(t.Context(), key, []byte("thief"), 0); !errors.Is(err, heartbeat.ErrExists) {
+		t.Errorf("Add: %v; want ErrExists", err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

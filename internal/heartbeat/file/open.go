@@ -69,21 +69,36 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// write puts value and a newline in the place of a value of old bytes. Between the write and the
-// cut there are newlines where the old one was longer, so that JSON is JSON at each moment.
-func write(f *os.File, value []byte, old int) error {
+// write puts value in the place of what is there, as "value NL spaces NL" of whole blocks: the file
+// then keeps its size from one record to the next, so that no reader finds the new record cut at the
+// old one's length, and JSON stays JSON when it becomes shorter.
+func write(f *os.File, value []byte) error {
 	if len(value) > maxValue {
 		return fmt.Errorf("a value of %d bytes is refused: at most %d are taken", len(value), maxValue)
 	}
-	b := append(bytes.Clone(value), bytes.Repeat([]byte{'\n'}, 1+max(0, old-len(value)))...)
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	size := (len(value) + 2 + block - 1) / block * block
+	padded := max(size, int(min(st.Size(), maxValue)))
+	b := bytes.Repeat([]byte{' '}, padded)
+	copy(b, value)
+	b[len(value)], b[padded-1] = '\n', '\n'
 	if _, err := f.WriteAt(b, 0); err != nil {
 		return err
 	}
-	return f.Truncate(int64(len(value)) + 1)
+	return f.Truncate(int64(size))
 }
 
-// read returns the value without its newline. A longer thing than we write is somebody else's.
+// read returns the value that write wrote, by one read, so that it is not put together from two
+// records. What somebody else wrote comes as it is, or cut when it is longer than all we write.
 func read(f *os.File) ([]byte, error) {
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, maxValue+1))
-	return bytes.TrimSuffix(b, []byte{'\n'}), err
+	b := make([]byte, maxValue+block)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	b = bytes.TrimSuffix(b[:n], []byte{'\n'})
+	return bytes.Clone(bytes.TrimSuffix(bytes.TrimRight(b, " "), []byte{'\n'})), nil
 }

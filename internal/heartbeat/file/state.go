@@ -35,16 +35,21 @@ func (s *Store) readState() ([]byte, error) {
 // included, before anybody learns of it.
 func (s *Store) writeState(value []byte) error {
 	if s.lock == nil {
-		return fmt.Errorf("state file %s is written by the holder of the lock only: add %s first", s.path+suffix, s.key)
+		return s.notHolder()
 	}
 	if len(value) > maxValue {
 		return fmt.Errorf("state file %s: a value of %d bytes is refused: at most %d are taken", s.path+suffix, len(value), maxValue)
 	}
-	err := renameio.WriteFile(s.path+suffix, append(value[:len(value):len(value)], '\n'), mode, renameio.WithTempDir(filepath.Dir(s.path)))
+	// Two newlines, as write has them, so that read can tell them from the value's own.
+	err := renameio.WriteFile(s.path+suffix, append(value[:len(value):len(value)], "\n\n"...), mode, renameio.WithTempDir(filepath.Dir(s.path)))
 	if err != nil {
 		return fmt.Errorf("state file: %w", err)
 	}
 	return s.syncFolder()
+}
+
+func (s *Store) notHolder() error {
+	return fmt.Errorf("state file %s is written by the holder of the lock only: add %s first", s.path+suffix, s.key)
 }
 
 func (s *Store) syncFolder() error {
