@@ -160,8 +160,8 @@ func (k *sink) put(b batch) {
 	k.stats.Err = err
 	k.stats.Lines += lines
 	k.stats.Dropped += b.records - lines
-	if k.log.state == draining && err != nil {
-		k.lost = 0 // the last try was this one
+	if k.log.state == draining && b.records == 0 {
+		k.lost = 0 // this was the last try to tell
 	}
 	// After a burst the buffers go back to the heap, but not between two batches of the same burst.
 	if cap(b.buf) <= commandLimit/4 || len(b.buf) > cap(b.buf)/16 {

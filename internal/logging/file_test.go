@@ -1,0 +1,523 @@
+package logging
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"gophd/internal/goroutine"
+)
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct{ name, file, format, want string }{
+		{"a folder", dir, simple, "log file " + dir + " is a folder: name a file in it"},
+		{"a missing folder", dir + "/no/log", simple, "cannot open log file " + dir + "/no/log: there is no folder " + dir + "/no: make it or choose another file"},
+		{"a folder that is a file", "/dev/null/log", simple, "cannot open log file /dev/null/log: not a directory: see that gophd may write there or choose another file"},
+		{"a relative path", "log", simple, `log file "log" is not an absolute path: write it from / on`},
+		{"an unknown verb", dir + "/log.%Q", simple, "log file " + dir + "/log.%Q: %Q is not known: use one of " + verbs},
+		{"a verb that is no byte", dir + "/log.%é", simple, "log file " + dir + "/log.%é: %é is not known: use one of " + verbs},
+		{"a single %", dir + "/100%", simple, "log file " + dir + "/100%: a single % ends the name: write %% or one of " + verbs},
+		{"an unknown format", dir + "/log", "xml", `log format "xml" is not known: use simple, json or console`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, err := Open(Options{File: c.file, Format: c.format})
+			if err == nil {
+				closeLog(t, l)
+				t.Fatal("it was opened")
+			}
+			if diff := cmp.Diff(c.want, err.Error()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestNewFileIsNotForEverybody(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	closeLog(t, open(t, Options{File: path, Format: simple}))
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o137 != 0 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestPatternNames(t *testing.T) {
+	at := time.Date(2026, 3, 5, 13, 4, 9, 0, time.UTC)
+	for name, want := range map[string]string{
+		"/log":                             "/log",
+		"/%Y/%y-%m-%d":                     "/2026/26-03-05",
+		"/%b %a%e.%j":                      "/Mar Thu 5.064",
+		"/%F_%H%M%S":                       "/2026-03-05_130409",
+		"/%I%p 100%%":                      "/01PM 100%",
+		"/Monday January 2006 15:04 %% %%": "/Monday January 2006 15:04 % %",
+	} {
+		p, err := parsePattern(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.name(at); got != want {
+			t.Errorf("%s gave %s, want %s", name, got, want)
+		}
+	}
+}
+
+// Every verb in the list is one, and its name holds within its window and not beyond the step that
+// layout promises, in zones with odd offsets and across changes of the clock.
+func TestPatternWindow(t *testing.T) {
+	for _, zone := range []string{"UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Chatham"} {
+		loc, err := time.LoadLocation(zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for verb := range strings.FieldsSeq(verbs) {
+			p, err := parsePattern(verb)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.step == 0 {
+				continue
+			}
+			for _, start := range []string{"2026-03-28T12:00:00Z", "2026-10-24T12:00:00Z", "2026-12-31T00:00:00Z", "2026-04-04T00:00:00Z"} {
+				at, err := time.Parse(time.RFC3339, start)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for end, prev := at.Add(40*time.Hour), at; at.Before(end); at = at.Add(p.step*7/5 + time.Second/4) {
+					from, until := p.window(at.In(loc))
+					if at.Before(from) || !at.Before(until) {
+						t.Fatalf("%v is not in its window", at)
+					}
+					if first, last := p.name(from.In(loc)), p.name(until.Add(-1).In(loc)); first != last {
+						t.Fatalf("%s in %s: %s became %s between %v and %v", verb, zone, first, last, from, until)
+					}
+					if p.step == time.Second && at.Sub(prev) > time.Hour {
+						break // a second is a second
+					}
+				}
+			}
+		}
+	}
+}
+
+func FuzzPattern(f *testing.F) {
+	f.Add("/var/log/%Y/%m-%d.log", int64(1795330262))
+	f.Add("%%%S%", int64(0))
+	f.Add("%é", int64(-1))
+	f.Fuzz(func(t *testing.T, s string, unix int64) {
+		at := time.Unix(unix%(1<<37), 0).UTC()
+		p, err := parsePattern(s)
+		if err != nil {
+			if !strings.Contains(err.Error(), verbs) || strings.ContainsRune(err.Error(), '\n') {
+				t.Errorf("%q was refused with %q", s, err)
+			}
+			return
+		}
+		from, until := p.window(at)
+		if p.step > 0 && (p.name(from) != p.name(at) || p.name(until.Add(-1)) != p.name(at)) {
+			t.Errorf("%q changes within its window round %v", s, at)
+		}
+		// Text comes through as it is, and doubled percent signs make any text a name.
+		q, err := parsePattern(strings.ReplaceAll(s, "%", "%%"))
+		if err != nil || q.name(at) != s || q.step != 0 {
+			t.Errorf("%q is not kept: %v, %v", s, q, err)
+		}
+	})
+}
+
+func TestTheFileChangesWithItsName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // it is midnight, 2000-01-01, in UTC
+		dir := t.TempDir()
+		l := open(t, Options{File: dir + "/%M.log", Format: simple})
+		z := l.Logger()
+		minute := func(n int) string {
+			return fmt.Sprintf("%s/%02d.log", dir, time.Now().Add(time.Duration(n)*time.Minute).Minute())
+		}
+		first, second := minute(0), minute(1)
+		z.Info().Msg("one")
+		synctest.Wait()
+		if l.Path() != first {
+			t.Errorf("the file is %s", l.Path())
+		}
+		time.Sleep(59999 * time.Millisecond)
+		z.Info().Msg("two")
+		synctest.Wait()
+		time.Sleep(time.Millisecond)
+		z.Info().Msg("three")
+		synctest.Wait()
+		if l.Path() != second {
+			t.Errorf("the file is %s", l.Path())
+		}
+		closeLog(t, l)
+		if got := untimed([]byte(read(t, first) + read(t, second))); got != " [0] one\n [0] two\n [0] three\n" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestAFileThatCannotBeChangedIsKeptAndTheNextIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		day := func() string { return dir + "/" + time.Now().Format("2006-01-02") }
+		old := day()
+		if err := os.Mkdir(old, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		l := open(t, Options{File: dir + "/%F/log", Format: simple})
+		z := l.Logger()
+		time.Sleep(24 * time.Hour)
+		for range 3 {
+			z.Info().Msg("no folder yet")
+			synctest.Wait()
+			time.Sleep(2 * time.Second)
+		}
+		if l.Path() != old+"/log" {
+			t.Errorf("the file is %s", l.Path())
+		}
+		if err := os.Mkdir(day(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		z.Info().Msg("with its folder")
+		closeLog(t, l)
+		warning := fmt.Sprintf(" [0] warn: the log file could not be changed error=%q\n",
+			fmt.Sprintf("cannot open log file %[1]s/log: there is no folder %[1]s: make it or choose another file", day()))
+		if diff := cmp.Diff(warning+strings.Repeat(" [0] no folder yet\n", 3), untimed([]byte(read(t, old+"/log")))); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff(" [0] with its folder\n", untimed([]byte(read(t, day()+"/log")))); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestReopen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		path := dir + "/log"
+		l := open(t, Options{File: path, Format: simple})
+		z := l.Logger()
+		z.Info().Msg("before")
+		synctest.Wait()
+		if err := os.Rename(path, path+".1"); err != nil {
+			t.Fatal(err)
+		}
+		z.Info().Msg("moved")
+		synctest.Wait()
+		if err := errors.Join(l.Reopen(), l.Reopen()); err != nil {
+			t.Fatal(err)
+		}
+		z.Info().Msg("after")
+		synctest.Wait()
+		if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Reopen(); err == nil || !strings.Contains(err.Error(), "is a folder") {
+			t.Errorf("got error %v", err)
+		}
+		z.Info().Msg("into the deleted file")
+		synctest.Wait()
+		if s := l.Stats(); s.Dropped != 0 || s.Lines != 4 || l.Path() != path {
+			t.Errorf("%+v, %s", s, l.Path())
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Reopen(); err != nil {
+			t.Error(err)
+		}
+		z.Info().Msg("new")
+		closeLog(t, l)
+		if got := untimed([]byte(read(t, path+".1") + read(t, path))); got != " [0] before\n [0] moved\n [0] new\n" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// T60, as far as it is about a file that others move: not a byte is lost or doubled.
+func TestReopenUnderLoad(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, Options{File: path, Format: simple})
+	var want bytes.Buffer
+	for i := range 100_000 {
+		fmt.Fprintln(&want, i)
+	}
+	var command goroutine.Group
+	chunks := slicesOf(want.Bytes(), 5000)
+	quarter := make(chan bool)
+	command.Go(func() {
+		w := l.Capture("stdout")(4720)
+		for i, c := range chunks {
+			if _, err := w.Write(c); err != nil {
+				t.Error(err)
+			}
+			if i%20 == 0 {
+				quarter <- true
+			}
+		}
+		close(quarter)
+	})
+	var files []string
+	for range quarter {
+		files = append(files, fmt.Sprint(path, ".", len(files)))
+		if err := errors.Join(os.Rename(path, files[len(files)-1]), l.Reopen()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command.Wait()
+	closeLog(t, l)
+	var all []byte
+	for _, f := range append(files, path) {
+		all = append(all, read(t, f)...)
+	}
+	if got := restored(t, simple, all); !bytes.Equal(got, want.Bytes()) || len(files) < 5 {
+		t.Errorf("%d files hold %d of %d bytes, or others", len(files), len(got), want.Len())
+	}
+}
+
+func TestALineThatSomebodyLeftUnfinishedIsNotContinued(t *testing.T) {
+	for _, c := range []struct{ before, want string }{
+		{"", " [0] hello\n"},
+		{"whole\n", "whole\n [0] hello\n"},
+		{"torn", "torn\n [0] hello\n"},
+	} {
+		path := filepath.Join(t.TempDir(), "log")
+		if err := os.WriteFile(path, []byte(c.before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l := open(t, Options{File: path, Format: simple})
+		if err := l.Reopen(); err != nil {
+			t.Error(err)
+		}
+		z := l.Logger()
+		z.Info().Msg("hello")
+		closeLog(t, l)
+		if got := untimed([]byte(read(t, path))); got != c.want {
+			t.Errorf("after %q: got %q, want %q", c.before, got, c.want)
+		}
+	}
+}
+
+func TestASymlinkIsFollowed(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("target", dir+"/log"); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, Options{File: dir + "/log", Format: simple})
+	z := l.Logger()
+	z.Info().Msg("hello")
+	closeLog(t, l)
+	if got := untimed([]byte(read(t, dir+"/target"))); got != " [0] hello\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func fifo(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// say logs one line and waits until it was written, or lost.
+func say(t *testing.T, l *Log, message string) {
+	z := l.Logger()
+	z.Info().Msg(message)
+	flush(t, l)
+}
+
+// flush waits until the sinks have nothing left to do. Outside of a bubble this has to look again and
+// again, but it has an end.
+func flush(t *testing.T, l *Log) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; {
+		l.mu.Lock()
+		idle := len(l.sinks[0].buf) == 0 && l.sinks[0].since.IsZero() && l.sinks[0].next == nil
+		l.mu.Unlock()
+		if idle {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal("the sink is stuck")
+		}
+		syscall.Select(0, nil, nil, nil, &syscall.Timeval{Usec: 100})
+	}
+}
+
+// T62 unseekable_target: a FIFO whose reader comes, goes and comes back.
+func TestFIFO(t *testing.T) {
+	path := fifo(t)
+	l := open(t, Options{File: path, Format: simple})
+	say(t, l, "nobody reads this")
+	if s := l.Stats(); s.Dropped != 1 || !errors.Is(s.Err, errNoReader) {
+		t.Errorf("got %+v", s)
+	}
+	reader := func(want ...string) {
+		t.Helper()
+		r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		say(t, l, "hello")
+		lines := bufio.NewScanner(r)
+		for _, w := range want {
+			if !lines.Scan() || untimed(lines.Bytes()) != w {
+				t.Errorf("got %q, want %q", lines.Text(), w)
+			}
+		}
+	}
+	reader(` [0] warn: log lines were lost lines=1 error="no process reads this FIFO"`, " [0] hello")
+	say(t, l, "nobody reads this either")
+	if s := l.Stats(); s.Dropped != 2 || !errors.Is(s.Err, syscall.EPIPE) {
+		t.Errorf("got %+v", s)
+	}
+	reader(` [0] warn: log lines were lost lines=1 error="broken pipe"`, " [0] hello")
+	if err := l.Reopen(); err != nil {
+		t.Error(err)
+	}
+	closeLog(t, l)
+}
+
+// T62 for a child of its own: its stdout is a pipe, /dev/null, a socket, closed.
+func TestDevStdout(t *testing.T) {
+	if os.Getenv("GOPHD_TEST_STDOUT") != "" {
+		l, err := Open(Options{File: "/dev/stdout", Format: simple})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return
+		}
+		z := l.Logger()
+		z.Info().Msg("hello")
+		fmt.Fprintln(os.Stderr, l.Close())
+		return
+	}
+	path := filepath.Join(t.TempDir(), "out")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "ours"), os.NewFile(uintptr(pair[1]), "theirs")
+	defer ours.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for _, c := range []struct {
+		name string
+		out  *os.File
+		err  string
+	}{{"a file", file, "<nil>"}, {"a socket", theirs, "<nil>"}, {"/dev/null", null, "<nil>"}} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := exec.Command(os.Args[0], "-test.run=^TestDevStdout$")
+			cmd.Env = append(os.Environ(), "GOPHD_TEST_STDOUT=1", "GORACE=atexit_sleep_ms=0")
+			var stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = c.out, &stderr
+			if err := cmd.Run(); err != nil || !strings.HasPrefix(stderr.String(), c.err) {
+				t.Errorf("%v, %s", err, stderr.String())
+			}
+		})
+	}
+	theirs.Close()
+	b := make([]byte, 200)
+	n, err := ours.Read(b)
+	if err != nil || !strings.HasPrefix(untimed(b[:n]), " [0] hello\n") {
+		t.Errorf("the socket got %q, %v", b[:n], err)
+	}
+	if got := untimed([]byte(read(t, path))); !strings.HasPrefix(got, " [0] hello\n") {
+		t.Errorf("the file got %q", got)
+	}
+}
+
+// A FIFO that is full is waited for until Close calls the write back.
+func TestCloseCallsBackTheWriteToAFullFIFO(t *testing.T) {
+	t.Parallel()
+	path := fifo(t)
+	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	l := open(t, Options{File: path, Format: simple})
+	z := l.Logger()
+	for range 10_000 {
+		z.Info().Str("pad", strings.Repeat("x", 90)).Msg("a line")
+	}
+	if err := l.Close(); err == nil || !strings.HasPrefix(err.Error(), "log file "+path+" took nothing for 3s") {
+		t.Errorf("got error %v", err)
+	}
+	select {
+	case <-l.sinks[0].done:
+	default:
+		t.Error("the goroutine is stuck")
+	}
+	if s := l.Stats(); s.Lines+s.Dropped != 10_000 || s.Dropped == 0 {
+		t.Errorf("lines are not accounted for: %+v", s)
+	}
+}
+
+func TestCrashOutput(t *testing.T) {
+	if path := os.Getenv("GOPHD_TEST_CRASH"); path != "" {
+		l, err := Open(Options{File: path, Format: simple})
+		if err == nil {
+			err = l.CrashOutput()
+		}
+		if err == nil {
+			err = os.Rename(path, path+".1")
+		}
+		if err == nil {
+			err = l.Reopen()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		flush(t, l)
+		done := make(chan bool)
+		go func() { panic("the fault") }()
+		<-done
+	}
+	path := filepath.Join(t.TempDir(), "log")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestCrashOutput$")
+	cmd.Env = append(os.Environ(), "GOPHD_TEST_CRASH="+path, "GORACE=atexit_sleep_ms=0")
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if text := read(t, path); !strings.Contains(text, "panic: the fault") || !strings.Contains(text, "TestCrashOutput") {
+		t.Errorf("the file has %q", text)
+	}
+	if text := read(t, path+".1"); text != "" {
+		t.Errorf("the old file has %q", text)
+	}
+}
+
+func TestPermissionIsNamed(t *testing.T) {
+	err := fmt.Errorf("wrapped: %w", cause(&fs.PathError{Op: "open", Path: "/x", Err: syscall.EACCES}))
+	if !errors.Is(err, fs.ErrPermission) || err.Error() != "wrapped: permission denied" {
+		t.Error(err)
+	}
+}

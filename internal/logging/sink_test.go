@@ -1,0 +1,398 @@
+package logging
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"gophd/internal/goroutine"
+)
+
+func open(t *testing.T, o Options) *Log {
+	t.Helper()
+	l, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func closeLog(t *testing.T, l *Log) {
+	t.Helper()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// gate is an Echo that takes nothing until it is opened.
+type gate struct {
+	open chan struct{}
+	bytes.Buffer
+}
+
+func newGate() *gate { return &gate{open: make(chan struct{})} }
+
+func (g *gate) Write(p []byte) (int, error) {
+	<-g.open
+	return g.Buffer.Write(p)
+}
+
+var lostLines = regexp.MustCompile(`warn: log lines were lost lines=(\d+)`)
+
+// lost is the sum of what the log said was lost.
+func lost(t *testing.T, text string) (n uint64) {
+	t.Helper()
+	for _, m := range lostLines.FindAllStringSubmatch(text, -1) {
+		i, err := strconv.ParseUint(m[1], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += i
+	}
+	return n
+}
+
+func TestOwnLinesNeverWaitAndTheirLossIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l := open(t, Options{Format: simple, Echo: g, EchoLevel: zerolog.TraceLevel})
+		z := l.Logger()
+		const sent = 40000
+		for range sent {
+			z.Info().Str("pad", strings.Repeat("x", 50)).Msg("own line")
+		}
+		s := l.Stats()
+		if s.Dropped == 0 || s.Pending > ownLimit {
+			t.Errorf("a stuck sink: %+v", s)
+		}
+		close(g.open)
+		closeLog(t, l)
+		got := uint64(strings.Count(g.String(), "own line"))
+		s = l.Stats()
+		if got != s.Lines || s.Lines+s.Dropped != sent || lost(t, g.String()) != s.Dropped {
+			t.Errorf("of %d lines %d arrived, %d were told to be lost; %+v", sent, got, lost(t, g.String()), s)
+		}
+	})
+}
+
+func TestCommandWaitsForASlowSinkAndOwnLinesDoNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l := open(t, Options{Format: simple, Echo: g, EchoLevel: zerolog.TraceLevel, EchoCommand: true})
+		in := bytes.Repeat([]byte("0123456789\n"), 100_000)
+		written := 0
+		var command goroutine.Group
+		command.Go(func() {
+			w := l.Capture("stdout")(4720)
+			for _, c := range slicesOf(in, 65536) {
+				n, _ := w.Write(c)
+				written += n
+			}
+		})
+		synctest.Wait() // the command waits
+		s := l.Stats()
+		if written > 2*commandLimit || s.Pending < commandLimit || s.Pending > 2*commandLimit {
+			t.Errorf("a stuck sink took %d bytes; %+v", written, s)
+		}
+		z := l.Logger()
+		z.Error().Msg("still here")
+		if got := l.Stats(); got.Pending <= s.Pending || got.Dropped != 0 {
+			t.Errorf("the command left no room for gophd: %+v", got)
+		}
+		close(g.open)
+		command.Wait()
+		closeLog(t, l)
+		own := regexp.MustCompile(`(?m)^.*\[0\] error: still here\n`)
+		text := own.ReplaceAll(g.Bytes(), nil)
+		if len(text) == g.Len() {
+			t.Error("gophd's own line was lost")
+		}
+		if got := restored(t, simple, text); !bytes.Equal(got, in) {
+			t.Errorf("%d of %d bytes arrived, or others", len(got), len(in))
+		}
+	})
+}
+
+// T63 reader_stall_does_not_freeze_unknowingly.
+func TestAStalledSinkShows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l := open(t, Options{Format: simple, Echo: g})
+		z := l.Logger()
+		z.Warn().Msg("hello")
+		time.Sleep(90 * time.Second)
+		if got := l.Stats().Stalled; got != 90*time.Second {
+			t.Errorf("stalled for %v", got)
+		}
+		close(g.open)
+		synctest.Wait()
+		if got, want := l.Stats(), (Stats{Lines: 1}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		closeLog(t, l)
+	})
+}
+
+func TestCloseGivesUpAStuckSink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l := open(t, Options{Format: simple, Echo: g, EchoCommand: true})
+		w := l.Capture("stdout")(1)
+		var command goroutine.Group
+		command.Go(func() { fmt.Fprintf(w, "%s", bytes.Repeat([]byte{'\n'}, commandLimit)) })
+		synctest.Wait() // the command waits, and is let go by Close
+		start := time.Now()
+		err := l.Close()
+		if err == nil || !strings.Contains(err.Error(), "took nothing for 3s") {
+			t.Errorf("got error %v", err)
+		}
+		if d := time.Since(start); d != drainTime+abortTime {
+			t.Errorf("it took %v", d)
+		}
+		command.Wait()
+		close(g.open)
+		synctest.Wait()
+		if s := l.Stats(); s.Lines+s.Dropped != commandLimit {
+			t.Errorf("lines are not accounted for: %+v", s)
+		}
+	})
+}
+
+// faulty is an Echo whose writes go as the script says, then well.
+type faulty struct {
+	bytes.Buffer
+	script []fault
+}
+
+type fault struct {
+	n   int
+	err error
+}
+
+func (f *faulty) Write(p []byte) (int, error) {
+	if len(f.script) == 0 {
+		return f.Buffer.Write(p)
+	}
+	next := f.script[0]
+	f.script = f.script[1:]
+	n, _ := f.Buffer.Write(p[:min(next.n, len(p))])
+	return n, next.err
+}
+
+func TestWriteErrorsAndShortWrites(t *testing.T) {
+	const line = "0123456789\n"
+	head := len("2000-01-01 00:00:00.000 [7] out: ")
+	record := head + len(line)
+	for _, c := range []struct {
+		name    string
+		script  []fault
+		want    string
+		dropped uint64
+		err     error // after the first batch
+	}{
+		{"a short write goes on", []fault{{5, nil}, {40, nil}}, "1111222", 0, nil},
+		{"no progress is an error", []fault{{0, nil}}, "L4:222", 4, io.ErrNoProgress},
+		{"nothing was written", []fault{{0, syscall.ENOSPC}}, "L4:222", 4, syscall.ENOSPC},
+		{"it broke on a border", []fault{{2 * record, syscall.ENOSPC}}, "11L2:222", 2, syscall.ENOSPC},
+		{"it broke in a line", []fault{{2*record + head + 3, syscall.EIO}}, "11tL2:222", 2, syscall.EIO},
+		{"it broke before a newline: whole to the reader, lost to the log", []fault{{4*record - 1, syscall.EIO}}, "1111L1:222", 1, syscall.EIO},
+		{"it broke again while it told", []fault{{0, syscall.EIO}, {20, syscall.EPIPE}}, "tL7:", 7, syscall.EIO},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &faulty{script: c.script}
+				l := open(t, Options{Format: simple, Echo: f, EchoCommand: true})
+				w := l.Capture("stdout")(7)
+				fmt.Fprint(w, strings.Repeat(line, 4))
+				synctest.Wait()
+				if s := l.Stats(); !errors.Is(s.Err, c.err) {
+					t.Errorf("the error is %v, want %v", s.Err, c.err)
+				}
+				fmt.Fprint(w, strings.Repeat("second\n", 3))
+				closeLog(t, l)
+
+				var got strings.Builder
+				for text := range strings.Lines(f.String()) {
+					switch {
+					case strings.HasSuffix(text, "out: "+line):
+						got.WriteByte('1')
+					case strings.HasSuffix(text, "out: second\n"):
+						got.WriteByte('2')
+					case lost(t, text) > 0:
+						fmt.Fprintf(&got, "L%d:", lost(t, text))
+					default:
+						got.WriteByte('t') // torn
+					}
+				}
+				if diff := cmp.Diff(c.want, got.String()); diff != "" {
+					t.Errorf("%s\n%s", diff, f.String())
+				}
+				if s := l.Stats(); s.Dropped != c.dropped || s.Lines+s.Dropped != 7 {
+					t.Errorf("got %+v", s)
+				}
+			})
+		})
+	}
+}
+
+func TestAPanicOfTheSinkClimbsAndNobodyHangs(t *testing.T) {
+	l := open(t, Options{Format: simple, Echo: writerFunc(func([]byte) (int, error) { panic("the fault") }), EchoCommand: true})
+	w := l.Capture("stdout")(1)
+	for range 100 {
+		if _, err := w.Write(bytes.Repeat([]byte("0123456789\n"), 5000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p := goroutine.Catch(func() { _ = l.Close() }); p == nil || p.Value != "the fault" {
+		t.Errorf("the panic became %v", p)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// T62: a closed pipe is an error and not the end.
+func TestClosedPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r.Close()
+	l := open(t, Options{Format: simple, Echo: w})
+	z := l.Logger()
+	z.Warn().Msg("into the void")
+	closeLog(t, l)
+	if s := l.Stats(); s.Dropped != 1 || !errors.Is(s.Err, syscall.EPIPE) {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestEachSinkGetsItsLevelAndItsLines(t *testing.T) {
+	var echo bytes.Buffer
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, Options{File: path, Format: simple, Level: zerolog.InfoLevel, Echo: &echo, EchoLevel: zerolog.WarnLevel, PID: 9})
+	z := l.Logger()
+	z.Debug().Msg("debug")
+	z.Info().Msg("info")
+	z.Warn().Msg("warn")
+	fmt.Fprintln(l.Capture("stderr")(4720), "line")
+	closeLog(t, l)
+	if diff := cmp.Diff(" [9] info\n [9] warn: warn\n [4720] err: line\n", untimed([]byte(read(t, path)))); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(" [9] warn: warn\n", untimed(echo.Bytes())); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestALogWithoutSinksTakesEverything(t *testing.T) {
+	l := open(t, Options{Format: inJSON})
+	z := l.Logger()
+	z.Error().Msg("nobody hears it")
+	w := l.Capture("stdout")(1)
+	if n, err := w.Write([]byte("x\ny")); n != 3 || err != nil {
+		t.Error(n, err)
+	}
+	if err := errors.Join(w.Close(), l.Reopen(), l.CrashOutput()); err != nil {
+		t.Error(err)
+	}
+	if l.Path() != "" || l.Stats() != (Stats{}) {
+		t.Error(l.Path(), l.Stats())
+	}
+	closeLog(t, l)
+}
+
+// TestStates walks every cell of the table in doc.go.
+func TestStates(t *testing.T) {
+	type outcome struct {
+		lines, dropped uint64
+		err            error
+		state          state
+	}
+	own := func(l *Log) error { z := l.Logger(); z.Warn().Msg("own"); return nil }
+	command := func(l *Log) error { fmt.Fprintln(l.Capture("stdout")(1), "x"); return nil }
+	reopen := (*Log).Reopen
+	for _, c := range []struct {
+		in    state
+		event string
+		do    func(*Log) error
+		want  outcome
+	}{
+		{running, "own line", own, outcome{lines: 1, state: running}},
+		{running, "command's line", command, outcome{lines: 1, state: running}},
+		{running, "Reopen", reopen, outcome{state: running}},
+		{running, "Close", nil, outcome{lines: 1, state: draining}}, // begun below, since it waits for the gate
+		{draining, "own line", own, outcome{lines: 1, dropped: 1, state: draining}},
+		{draining, "command's line", command, outcome{lines: 1, dropped: 1, state: draining}},
+		{draining, "Reopen", reopen, outcome{lines: 1, err: os.ErrClosed, state: draining}},
+		{draining, "Close", (*Log).Close, outcome{lines: 1, err: os.ErrClosed, state: draining}},
+		{closed, "own line", own, outcome{dropped: 1, state: closed}},
+		{closed, "command's line", command, outcome{dropped: 1, state: closed}},
+		{closed, "Reopen", reopen, outcome{err: os.ErrClosed, state: closed}},
+		{closed, "Close", (*Log).Close, outcome{err: os.ErrClosed, state: closed}},
+	} {
+		t.Run(fmt.Sprint(c.in, " ", c.event), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGate()
+				l := open(t, Options{File: filepath.Join(t.TempDir(), "log"), Format: simple, Echo: g, EchoCommand: true})
+				var closing goroutine.Group
+				switch {
+				case c.in == closed:
+					close(g.open)
+					closeLog(t, l)
+				case c.in == draining || c.event == "Close":
+					z := l.Logger()
+					z.Warn().Msg("keeps the sink busy")
+					closing.Go(func() { _ = l.Close() })
+					synctest.Wait()
+				}
+				var err error
+				if c.do != nil {
+					err = c.do(l)
+				}
+				l.mu.Lock()
+				got := outcome{err: err, state: l.state}
+				l.mu.Unlock()
+				if c.in != closed {
+					close(g.open)
+				}
+				closing.Wait()
+				if c.in == running && c.event != "Close" {
+					closeLog(t, l)
+				}
+				got.lines, got.dropped = l.Stats().Lines, l.Stats().Dropped
+				if !errors.Is(got.err, c.want.err) {
+					t.Errorf("got error %v, want %v", got.err, c.want.err)
+				}
+				got.err, c.want.err = nil, nil
+				if got != c.want {
+					t.Errorf("got %+v, want %+v", got, c.want)
+				}
+			})
+		})
+	}
+}

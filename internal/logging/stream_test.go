@@ -1,0 +1,276 @@
+package logging
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+	"pgregory.net/rapid"
+)
+
+// captured is what a log in the given format makes of the chunks of one stream.
+func captured(t interface{ Fatal(...any) }, format string, chunks ...[]byte) []byte {
+	var out bytes.Buffer
+	l, err := Open(Options{Format: format, Echo: &out, EchoLevel: zerolog.Disabled, EchoCommand: true, Job: "j", PID: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := l.Capture("stdout")(4720)
+	for _, c := range chunks {
+		if n, err := w.Write(c); n != len(c) || err != nil {
+			t.Fatal("write:", n, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// restored applies the one rule of the package comment.
+func restored(t interface{ Fatal(...any) }, format string, records []byte) []byte {
+	var out []byte
+	for record := range bytes.Lines(records) {
+		if record[len(record)-1] != '\n' {
+			t.Fatal("a record without a newline")
+		}
+		var text []byte
+		var partial bool
+		if format == inJSON {
+			var r struct {
+				Time        time.Time
+				PID         int
+				Job, Stream string
+				Line        string
+				Bytes       []byte
+				Partial     bool
+			}
+			d := json.NewDecoder(bytes.NewReader(record))
+			if err := d.Decode(&r); err != nil {
+				t.Fatal(err, string(record))
+			}
+			if r.PID != 4720 || r.Job != "j" || r.Stream != "stdout" || r.Time.IsZero() {
+				t.Fatal("wrong head", string(record))
+			}
+			text, partial = []byte(r.Line), r.Partial
+			if r.Bytes != nil {
+				text = r.Bytes
+			}
+		} else {
+			var when, head []byte
+			when, text = record[:len(simpleTime)], record[len(simpleTime):len(record)-1]
+			head, text, _ = bytes.Cut(text, []byte("out"))
+			if _, err := time.Parse(simpleTime, string(when)); err != nil || string(head) != " [4720] " || len(text) < 2 {
+				t.Fatal("not a record:", string(record[:min(80, len(record))]))
+			}
+			partial, text = text[0] == '+', text[2:]
+		}
+		out = append(out, text...)
+		if !partial {
+			out = append(out, '\n')
+		}
+	}
+	return out
+}
+
+var (
+	simpleRecord = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \[4720\] out([:+]) `)
+	anyTime      = regexp.MustCompile(`(?m)^(\{"time":")?\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+([+-]\d\d:\d\d|Z)?`)
+)
+
+func untimed(b []byte) string { return string(anyTime.ReplaceAll(b, nil)) }
+
+// drawOutput makes output with the troubles of lines in it: long ones, cut sequences, bytes of all kinds.
+func drawOutput(t *rapid.T) []byte {
+	piece := rapid.OneOf(
+		rapid.SliceOfN(rapid.Byte(), 0, 40),
+		rapid.SampledFrom([][]byte{{'\n'}, {'\n', '\n'}, {'\r', '\n'}, {0}, {0xff}, {0xc3}, []byte("é"), []byte("😀"), []byte("\x1b[31m"), []byte(`"\`)}),
+		rapid.Custom(func(t *rapid.T) []byte {
+			unit := rapid.SampledFrom([]string{"x", "é", "€", "😀", "\xff"}).Draw(t, "unit")
+			n := rapid.IntRange(maxLine-5, maxLine+5).Draw(t, "n") / len(unit)
+			return bytes.Repeat([]byte(unit), n)
+		}),
+	)
+	return bytes.Join(rapid.SliceOfN(piece, 0, 5).Draw(t, "output"), nil)
+}
+
+func split(t *rapid.T, b []byte) [][]byte {
+	var chunks [][]byte
+	for len(b) > 0 {
+		n := rapid.OneOf(rapid.IntRange(1, 3), rapid.IntRange(1, maxLine+2)).Draw(t, "chunk")
+		n = max(min(n, len(b)), len(b)/200)
+		chunks, b = append(chunks, b[:n]), b[n:]
+	}
+	return chunks
+}
+
+// T59 chunk_border.
+func TestChunkBorder(t *testing.T) {
+	for _, format := range []string{simple, inJSON} {
+		t.Run(format, rapid.MakeCheck(func(t *rapid.T) {
+			b := drawOutput(t)
+			whole := captured(t, format, b)
+			if got := restored(t, format, whole); !bytes.Equal(got, b) {
+				t.Fatalf("%d bytes came back as %d", len(b), len(got))
+			}
+			if pieces := captured(t, format, split(t, b)...); untimed(pieces) != untimed(whole) {
+				t.Fatal("the chunks of the command show in the lines")
+			}
+		}))
+	}
+}
+
+// T64 binary_and_invalid_utf8_passthrough, T56 last_partial_line_kept.
+func TestRecords(t *testing.T) {
+	long := strings.Repeat("é", maxLine/2-1) + "a"
+	for _, c := range []struct{ name, in, simple, json string }{
+		{"nothing", "", "", ""},
+		{"empty line", "\n", "out: \n", `"line":""}`},
+		{"line", "hello\n", "out: hello\n", `"line":"hello"}`},
+		{"last_partial_line_kept", "a\nb", "out: a\nout+ b\n", `"line":"a"}|"line":"b","partial":true}`},
+		{"carriage return and colour", "\x1b[1mx\r\n", "out: \x1b[1mx\r\n", `"line":"\u001b[1mx\r"}`},
+		{"NUL, quote, backslash, tab, DEL", "\x00\"\\\t\x7f\n", "out: \x00\"\\\t\x7f\n", `"line":"\u0000\"\\\t` + "\x7f" + `"}`},
+		{"invalid UTF-8", "\xffé\n", "out: \xffé\n", `"line":"` + "\ufffdé" + `","bytes":"` + base64.StdEncoding.EncodeToString([]byte("\xffé")) + `"}`},
+		{"U+FFFD itself", "\ufffd\n", "out: \ufffd\n", `"line":"` + "\ufffd" + `"}`},
+		{"no sequence is torn", long + "€\n", "out+ " + long + "\nout: €\n", `"line":"` + long + `","partial":true}|"line":"€"}`},
+		{"exactly 64 KiB", strings.Repeat("x", maxLine) + "\n", "out: " + strings.Repeat("x", maxLine) + "\n", `"line":"` + strings.Repeat("x", maxLine) + `"}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := strings.ReplaceAll(untimed(captured(t, simple, []byte(c.in))), " [4720] ", "")
+			if got != c.simple {
+				t.Errorf("simple: got %.200q, want %.200q", got, c.simple)
+			}
+			got = strings.TrimSuffix(strings.ReplaceAll(untimed(captured(t, inJSON, []byte(c.in))), `","pid":4720,"job":"j","stream":"stdout",`, ""), "\n")
+			if got = strings.ReplaceAll(got, "\n", "|"); got != c.json {
+				t.Errorf("json: got %.200q, want %.200q", got, c.json)
+			}
+		})
+	}
+}
+
+// T57 burst_at_exit_kept.
+func TestBurstAtExitKept(t *testing.T) {
+	var in bytes.Buffer
+	for i := 0; in.Len() < 10<<20; i++ {
+		fmt.Fprintf(&in, "line %d of the burst%200c\n", i, '.')
+	}
+	in.WriteString("and the last words")
+	for _, format := range []string{simple, inJSON, console} {
+		got := restored(t, format, captured(t, format, slicesOf(in.Bytes(), 65536)...))
+		if !bytes.Equal(got, in.Bytes()) {
+			t.Errorf("%s: %d of %d bytes arrived, or others", format, len(got), in.Len())
+		}
+	}
+}
+
+func slicesOf(b []byte, n int) (chunks [][]byte) {
+	for len(b) > 0 {
+		n = min(n, len(b))
+		chunks, b = append(chunks, b[:n]), b[n:]
+	}
+	return chunks
+}
+
+// T58 huge_line: 100 MB without a newline in bounded memory.
+func TestHugeLine(t *testing.T) {
+	const size = 100 << 20
+	sum := sha256.New()
+	var n int
+	r, w := io.Pipe()
+	done := make(chan error)
+	go func() {
+		buf := make([]byte, 1<<20)
+		var record []byte
+		for {
+			m, err := r.Read(buf)
+			for _, b := range bytes.SplitAfter(buf[:m], []byte{'\n'}) {
+				if record = append(record, b...); bytes.HasSuffix(record, []byte{'\n'}) {
+					text := record[simpleRecord.FindIndex(record)[1] : len(record)-1]
+					n += len(text)
+					sum.Write(text)
+					record = record[:0]
+				}
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	l := open(t, Options{Format: simple, Echo: w, EchoLevel: zerolog.Disabled, EchoCommand: true})
+	want := sha256.New()
+	chunk := bytes.Repeat([]byte("0123456789abcde"), 4096)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	s := l.Capture("stdout")(4720)
+	for left := size; left > 0; {
+		c := chunk[:min(left, len(chunk))]
+		left -= len(c)
+		want.Write(c)
+		if _, err := s.Write(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	w.Close()
+	<-done
+	if n != size || !bytes.Equal(sum.Sum(nil), want.Sum(nil)) {
+		t.Errorf("%d of %d bytes arrived, or others", n, size)
+	}
+	if got := after.TotalAlloc - before.TotalAlloc; got > 8<<20 {
+		t.Errorf("%d bytes were allocated on the way", got)
+	}
+}
+
+func TestStreamsOfManyCommandsDoNotMix(t *testing.T) {
+	var out bytes.Buffer
+	l := open(t, Options{Format: simple, Echo: &out, EchoLevel: zerolog.Disabled, EchoCommand: true})
+	a, b := l.Capture("stdout")(1), l.Capture("stderr")(2)
+	for _, w := range []struct {
+		io.Writer
+		s string
+	}{{a, "al"}, {b, "be"}, {a, "pha\n"}, {b, "ta\n"}} {
+		if _, err := io.WriteString(w, w.s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(" [1] out: alpha\n [2] err: beta\n", untimed(out.Bytes())); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func FuzzRecordsGiveTheBytesBack(f *testing.F) {
+	f.Add([]byte("a\nb"), uint16(1))
+	f.Add([]byte("\xff\x00\xe2\x82\n\n\r"), uint16(2))
+	f.Add(bytes.Repeat([]byte("€"), 30000), uint16(1000))
+	f.Fuzz(func(t *testing.T, b []byte, chunk uint16) {
+		for _, format := range []string{simple, inJSON} {
+			records := captured(t, format, slicesOf(b, max(1, int(chunk)))...)
+			if got := restored(t, format, records); !bytes.Equal(got, b) {
+				t.Errorf("%s: %q came back as %q", format, b, got)
+			}
+		}
+	})
+}
