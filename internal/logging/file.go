@@ -32,8 +32,9 @@ type file struct {
 	crash   atomic.Bool             // the runtime's fatal errors go here too
 }
 
-// opened is a file that was opened, or nil for a FIFO that has to wait for its reader.
+// opened is a file that was opened; f is nil for a FIFO that has to wait for its reader.
 type opened struct {
+	path string
 	f    *os.File
 	torn bool // its last byte is not a newline: somebody died, or ran out of disk, in mid-line
 }
@@ -57,26 +58,34 @@ func newFile(name string, now time.Time) (*file, error) {
 // ready opens the file that the time asks for. The wall clock may step either way.
 func (t *file) ready(now time.Time, next *opened) turn {
 	var did turn
-	name := t.pattern.name(now)
-	due := t.pattern.step > 0 && (now.Before(t.from) || !now.Before(t.until))
-	if due {
-		t.from, t.until = t.pattern.window(now)
-	}
-	if next == nil && due && name != t.path {
-		if next, did.warning = openFile(name); next == nil {
-			t.until = now.Add(time.Second).Round(0) // then it is tried again
-			if t.warned {
-				did.warning = nil
-			}
-			t.warned = true
-		}
-	}
-	if next == nil && t.current.Load() == nil {
-		name = t.path
-		next, t.why = openFile(name)
+	use := func(o *opened) {
+		did.changed, did.torn = true, o.torn
+		did.warning = errors.Join(did.warning, t.use(o))
 	}
 	if next != nil {
-		did.changed, did.torn, did.warning = true, next.torn, t.use(next, name)
+		use(next)
+	}
+	if t.pattern.step > 0 && (now.Before(t.from) || !now.Before(t.until)) {
+		t.from, t.until = t.pattern.window(now)
+		if name := t.pattern.name(now); name != t.path {
+			o, err := openFile(name)
+			switch {
+			case err == nil:
+				use(o)
+			case !t.warned:
+				did.warning = errors.Join(did.warning, err)
+				fallthrough
+			default:
+				t.warned = true
+				t.until = now.Add(time.Second).Round(0) // then it is tried again
+			}
+		}
+	}
+	if t.current.Load() == nil {
+		var o *opened
+		if o, t.why = openFile(t.path); o != nil {
+			use(o)
+		}
 	}
 	did.path = t.path
 	return did
@@ -84,9 +93,9 @@ func (t *file) ready(now time.Time, next *opened) turn {
 
 // use puts a file in the place of the one in use. Its error is about the old one, whose last bytes a
 // network file system may refuse as late as now.
-func (t *file) use(o *opened, path string) error {
+func (t *file) use(o *opened) error {
 	old := opened{f: t.current.Swap(o.f)}
-	t.path, t.warned = path, false
+	t.path, t.warned = o.path, false
 	var err error
 	if t.crash.Load() {
 		err = o.takeCrashes()
@@ -128,7 +137,8 @@ func (o *opened) takeCrashes() error {
 func ignoreCrashes() error { return debug.SetCrashOutput(nil, debug.CrashOptions{}) }
 
 // openFile opens a log file for appending. It is non-blocking for the sake of a FIFO: its open does
-// not wait for a reader (open(2), ENXIO), and a write to it can be called back.
+// not wait for a reader (open(2), ENXIO), and a write to it can be called back. Where the runtime does
+// not poll FIFOs (the BSDs), a full one is a write error and costs lines.
 func openFile(name string) (*opened, error) {
 	// These two are gophd's own descriptors. To open them anew would fail for a socket and would write
 	// over what others append to a file.
@@ -141,11 +151,11 @@ func openFile(name string) (*opened, error) {
 	const flags = os.O_WRONLY | os.O_APPEND | os.O_CREATE | syscall.O_NONBLOCK | syscall.O_NOCTTY
 	f, err := os.OpenFile(name, flags, 0o640)
 	if err == nil {
-		return &opened{f: f, torn: torn(f)}, nil
+		return &opened{path: name, f: f, torn: torn(f)}, nil
 	}
 	if errors.Is(err, syscall.ENXIO) {
 		if info, err := os.Stat(name); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
-			return &opened{}, nil
+			return &opened{path: name}, nil
 		}
 	}
 	if errors.Is(err, syscall.EISDIR) {
@@ -180,7 +190,7 @@ func duplicate(fd uintptr, name string) (*opened, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the log to %s: %w: choose another file", name, err)
 	}
-	return &opened{f: os.NewFile(uintptr(n), name)}, nil
+	return &opened{path: name, f: os.NewFile(uintptr(n), name)}, nil
 }
 
 // cause is the error without the operation and the path, which the message around it names.

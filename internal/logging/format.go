@@ -3,6 +3,7 @@ package logging
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -180,6 +181,10 @@ func appendJSON(dst, b []byte) []byte {
 	dst = append(dst, '"')
 	start := 0
 	for i := 0; i < len(b); {
+		if len(b)-i >= 8 && plainASCII(binary.LittleEndian.Uint64(b[i:])) {
+			i += 8
+			continue
+		}
 		c, n := b[i], 1
 		if c >= utf8.RuneSelf {
 			var r rune
@@ -208,4 +213,12 @@ func appendJSON(dst, b []byte) []byte {
 		start = i
 	}
 	return append(append(dst, b[start:]...), '"')
+}
+
+// plainASCII says that none of 8 bytes needs an escape. It looks at them at once: the top bit of a byte
+// is set if it is not ASCII, and by the subtraction if it is below space, or equal to quote or
+// backslash. A borrow can only make it say no too often.
+func plainASCII(x uint64) bool {
+	const each = 0x0101010101010101
+	return (x|(x-' '*each)|((x^'"'*each)-each)|((x^'\\'*each)-each))&(0x80*each) == 0
 }

@@ -126,8 +126,7 @@ func (l *Log) Reopen() error {
 	if l.file == nil {
 		return nil
 	}
-	path := l.file.pattern.name(time.Now())
-	f, err := openFile(path)
+	f, err := openFile(l.file.pattern.name(time.Now()))
 	if err != nil {
 		return err
 	}
@@ -140,7 +139,7 @@ func (l *Log) Reopen() error {
 	if k.next != nil {
 		err = k.next.close()
 	}
-	k.next, k.path = f, path
+	k.next, k.path = f, f.path
 	k.ready.Signal()
 	return err
 }
