@@ -1,0 +1,45 @@
+// Package process answers: how does a command live and die?
+//
+// A Spawner starts commands; a Process is one of them from its start to its end. The command is
+// executed as given, argument by argument, in a process group of its own, with the descriptors 0
+// (/dev/null), 1 and 2 and no others, with default signal dispositions, an empty signal mask and
+// the resource limits that gophd itself was started with. What it writes goes straight to a file,
+// or through a pipe to a writer, in raw chunks and complete.
+//
+// When Wait returns, nothing of the group is left. The exit of the leader (the command itself) is
+// observed first and collected last: a process group id stays reserved while its leader is a
+// zombie, so no signal can reach a stranger that was given the same number. In between, members of
+// the group that are still there may end by themselves for a courtesy of 100 ms (the tee of a shell
+// that redirected its output reads the last words then), or for the rest of the grace when the run
+// is being stopped; after that they get KILL.
+//
+// The life of a Process is one state and the events that change it:
+//
+//	             stop asked      kill due         leader ended        group gone       delivered
+//	running      term: stopping  kill: killing    courtesy: leaving   -                -
+//	stopping     -               kill: killing    leaving             -                -
+//	killing      -               -                kill: purging       -                -
+//	leaving      term: leaving   kill: purging    -                   drain: draining  -
+//	purging      -               -                -                   drain: draining  -
+//	draining     -               -                -                   -                reap: ended
+//	ended        -               -                -                   -                -
+//
+// A cell names what is done and the state that follows; "-" is nothing and no change. Beside the
+// table, each stop may bring the KILL forward and never puts it off.
+//
+// On Linux gophd becomes a child subreaper (prctl(2)), so that the orphans of a group become
+// gophd's own children: one call then tells whether any of them lives. A member whose parent left
+// the group while it stayed is nobody's orphan; it is looked for in /proc when a pipe is still open,
+// and otherwise gets the final KILL without the courtesy. Elsewhere kill(2) with signal 0 tells
+// exactly. What orphans leave behind as zombies is collected here, one by one: those of the own
+// groups, and strays with a session of their own. No other child of gophd is ever touched, so other
+// rooms may start children as they like, except with setsid.
+//
+// The package does not decide when a command starts or why it is stopped, does not frame lines,
+// does not log, and does not follow a process that left its group: such a stray may keep its pipe,
+// and what it writes still reaches the writer.
+//
+// Known gaps. A command that cannot be killed (uninterruptible sleep in the kernel) keeps Wait
+// waiting; Stop and all else stay responsive. On Linux MaxRSS is never below gophd's own peak, since
+// the child begins as a copy of it. Outside Linux the signal mask is inherited as it is.
+package process

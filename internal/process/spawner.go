@@ -1,0 +1,233 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"gophd/internal/goroutine"
+)
+
+// Spawner starts commands and keeps what outlives a single one: /dev/null, the readers of pipes that
+// strays hold, and the duty to collect orphans. A program needs one. Its methods may be called by
+// several goroutines at once.
+type Spawner struct {
+	null    *os.File
+	buffers sync.Pool
+	group   goroutine.Group // the readers
+	swept   atomic.Int64    // when zombies were last looked for, in Unix nanoseconds
+
+	mu     sync.Mutex
+	strays []*stream // oldest first
+	closed bool
+}
+
+// Command is what to start.
+type Command struct {
+	Argv []string // executed argument by argument; Argv[0] with a slash is relative to Dir, else found by PATH of Env
+	Dir  string   // absolute working directory
+	Env  []string // the complete environment, KEY=VALUE
+
+	Stdout, Stderr Output
+}
+
+// Output is where one stream of the command goes; exactly one field is set.
+type Output struct {
+	// File is written by the command itself. It must stay open until Start has returned.
+	File *os.File
+
+	// Open returns the writer for a stream that is captured through a pipe. It is called once, by the
+	// goroutine that then writes to it and closes it at the end of the stream. Write is given chunks
+	// as they were read, in order, and must not keep them. While Write blocks, the command blocks when
+	// the pipe is full, and Wait blocks. An error of Write is the writer's own to count: the next chunk
+	// is offered again. A stray that left the group may write long after Wait has returned.
+	Open func(pid int) io.WriteCloser
+}
+
+// New prepares this program for starting commands: every descriptor it inherited, from 3 up, is from
+// now on closed on exec, and on Linux orphans of commands become its children.
+func New() (*Spawner, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start commands: %w: the system needs a %s", err, os.DevNull)
+	}
+	closeInherited()
+	if err := adoptOrphans(); err != nil {
+		_ = null.Close()
+		return nil, fmt.Errorf("cannot become the parent of orphans: %w: Linux 3.4 or newer is needed", err)
+	}
+	return &Spawner{
+		null:    null,
+		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
+	}, nil
+}
+
+// Close closes the pipes that strays still hold, which ends a stray that writes again, and blocks
+// until their writers are closed. It must be called after the last Wait. A panic of a stray's writer
+// climbs out of it.
+func (s *Spawner) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	for _, st := range s.strays {
+		_ = st.r.Close()
+	}
+	s.mu.Unlock()
+	defer s.null.Close()
+	s.group.Wait()
+	return nil
+}
+
+// Start starts the command. When the system has no room for it just now, Start tries again, with
+// growing waits, for at most 5 s; when the file is still open for writing, for at most 1 s. It gives up
+// when ctx ends; the end of ctx does nothing to a command that was started. The error is one line
+// that names the fix; errors.Is finds the errno in it, and job.StartCode its exit code.
+func (s *Spawner) Start(ctx context.Context, c Command) (*Process, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	for tries := 0; ; tries++ {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("cannot start %s: %w", quote(c.Argv[0]), context.Cause(ctx))
+		}
+		p, err := s.start(c)
+		if err == nil {
+			return p, nil
+		}
+		pause, limit := patience(err, tries)
+		if time.Since(began)+pause >= limit {
+			return nil, c.explain(err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, c.explain(err)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// patience is how long to wait before the next try after this error, and how long to go on in all.
+func patience(err error, tries int) (pause, limit time.Duration) {
+	const first = 10 * time.Millisecond
+	switch {
+	case errors.Is(err, syscall.ETXTBSY):
+		// Another thread's fork may hold the writing descriptor of a file just written for an instant
+		// (go.dev/issue/22315), and so may the program that deploys it.
+		return first, time.Second
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM),
+		errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return min(first<<min(tries, 10), 500*time.Millisecond), 5 * time.Second
+	}
+	return 0, 0
+}
+
+func (c Command) check() error {
+	if len(c.Argv) == 0 {
+		return errors.New("cannot start a command without a name: give at least one argument")
+	}
+	for _, o := range []Output{c.Stdout, c.Stderr} {
+		if (o.File == nil) == (o.Open == nil) {
+			return fmt.Errorf("cannot start %s: each output needs either a file or a writer", quote(c.Argv[0]))
+		}
+	}
+	return nil
+}
+
+// start tries once.
+func (s *Spawner) start(c Command) (p *Process, err error) {
+	path := c.Argv[0]
+	if !strings.Contains(path, "/") {
+		if path, err = Look(path, c.Dir, c.Env); err != nil {
+			return nil, err
+		}
+	}
+	var (
+		files   = []*os.File{s.null, nil, nil}
+		streams []*stream
+	)
+	defer func() {
+		if err != nil {
+			for _, st := range streams {
+				_ = st.r.Close()
+			}
+		}
+	}()
+	for i, o := range []Output{c.Stdout, c.Stderr} {
+		if files[i+1] = o.File; o.File != nil {
+			continue
+		}
+		r, w, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		defer w.Close()
+		files[i+1] = w
+		st, err := newStream(r, o.Open)
+		if err != nil {
+			_ = r.Close()
+			return nil, err
+		}
+		streams = append(streams, st)
+	}
+	started := time.Now()
+	pid, err := fork(path, c, files)
+	if err != nil {
+		return nil, err
+	}
+	return s.attach(pid, started, streams), nil
+}
+
+// fork starts the command with an empty signal mask. A child has the mask of the thread that forks,
+// and gophd blocks its control signals in all threads but the one that os/signal reads them by; so
+// the mask of this thread is opened for the fork and no longer. A thread kept with an open mask would
+// undo that: a signal that comes while gophd replaces itself must find every thread closed.
+func fork(path string, c Command, files []*os.File) (int, error) {
+	fds := make([]uintptr, len(files))
+	for i, f := range files {
+		fds[i] = f.Fd() // also makes the writing end of a pipe blocking, as commands expect it
+	}
+	defer runtime.KeepAlive(files)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer openMask()()
+	return syscall.ForkExec(path, c.Argv, &syscall.ProcAttr{
+		Dir:   c.Dir,
+		Env:   c.Env,
+		Files: fds,
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	})
+}
+
+// sweepSometimes looks for zombies if nobody has for a while.
+func (s *Spawner) sweepSometimes() {
+	now, last := time.Now().UnixNano(), s.swept.Load()
+	if now-last >= int64(sweepEvery) && s.swept.CompareAndSwap(last, now) {
+		collectOrphans(0)
+	}
+}
+
+// sweep looks for zombies while the command that leads the given group runs.
+func (s *Spawner) sweep(group int) {
+	s.swept.Store(time.Now().UnixNano())
+	collectOrphans(group)
+}
+
+// closeInherited keeps descriptors that gophd's own parent left open away from commands. Those that
+// this program opens itself are closed on exec already, as Go opens all files so.
+func closeInherited() {
+	entries, _ := os.ReadDir("/dev/fd")
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package process
+
+// state is where a Process stands; see the table in doc.go.
+type state uint8
+
+const (
+	running  state = iota
+	stopping       // TERM was sent, KILL is due later
+	killing        // KILL was sent, the leader has not ended yet
+	leaving        // the leader has ended, others of its group are still there
+	purging        // the leader has ended, the others were sent KILL
+	draining       // the group is gone, its output is being delivered
+	ended          // collected
+)
+
+// event is what changes the state.
+type event uint8
+
+const (
+	stopAsked   event = iota
+	killDue           // the earliest moment of KILL that was asked for, or the end of the courtesy
+	leaderEnded       // observed, not collected
+	groupGone
+	delivered // every stream has handed over what the group wrote
+)
+
+// action is what the owner of the state has to do at a change.
+type action uint8
+
+const (
+	nothing  action = iota
+	term            // TERM, then CONT, to the group
+	kill            // KILL to the group
+	courtesy        // let the group end by itself for a moment
+	drain           // fetch what is left in the pipes
+	reap            // collect the leader
+)
+
+// transition is the table of doc.go.
+func transition(s state, e event) (state, action) {
+	switch s {
+	case running:
+		switch e {
+		case stopAsked:
+			return stopping, term
+		case killDue:
+			return killing, kill
+		case leaderEnded:
+			return leaving, courtesy
+		}
+	case stopping:
+		switch e {
+		case killDue:
+			return killing, kill
+		case leaderEnded:
+			return leaving, nothing
+		}
+	case killing:
+		if e == leaderEnded {
+			return purging, kill
+		}
+	case leaving:
+		switch e {
+		case stopAsked:
+			return leaving, term
+		case killDue:
+			return purging, kill
+		case groupGone:
+			return draining, drain
+		}
+	case purging:
+		if e == groupGone {
+			return draining, drain
+		}
+	case draining:
+		if e == delivered {
+			return ended, reap
+		}
+	}
+	return s, nothing
+}
