@@ -1,0 +1,48 @@
+# Everything that is done with this tree more than once. `make help` lists the targets.
+
+GO ?= go
+STATICCHECK = $(GO) tool -modfile=tools/go.mod staticcheck
+FUZZTIME ?= 1m
+VERSION ?= $(shell git describe --tags --always 2>/dev/null || echo dev)
+
+.PHONY: help build install test deps vet lint fuzz bench budget cross docs clean
+
+help: ## say what each target does
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 10
+
+build: ## build ./gophd, one static binary without cgo
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o gophd ./cmd/gophd
+
+install: build ## put it in /usr/local/bin (PREFIX=... chooses another place)
+	install -D -m 0755 gophd $(DESTDIR)$(or $(PREFIX),/usr/local)/bin/gophd
+
+test: deps vet lint ## run all tests with the race detector, after vet and staticcheck; installs what they need
+	$(GO) test -race -timeout 20m ./...
+
+deps: ## install what the tests need and is missing: memcached, and a C compiler for the race detector
+	@./tools/deps
+
+vet: ## gofmt and go vet
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+
+lint: ## staticcheck, at the version that tools/go.mod pins
+	$(STATICCHECK) ./...
+
+fuzz: ## run every fuzzer for FUZZTIME (1m) each
+	@./tools/fuzz $(FUZZTIME)
+
+bench: ## measure what docs/PERFORMANCE.md states; takes some minutes and wants a quiet machine
+	@./bench/run
+
+budget: ## print idle memory, wake-ups and init time, and fail past the limits
+	@./bench/budget
+
+cross: ## vet the tree for the other systems that gophd builds on
+	GOOS=darwin $(GO) vet ./... && GOOS=freebsd $(GO) vet ./... && GOOS=linux GOARCH=arm64 $(GO) vet ./...
+
+docs: ## write the generated docs anew
+	$(GO) test ./internal/config -run Reference -update
+
+clean: ## remove what build has made
+	rm -f gophd
