@@ -14,11 +14,13 @@ import (
 
 // HoldSignals blocks the control signals in the calling thread, to which it locks the goroutine, until
 // release is called by the same goroutine. A program that is exec'ed or forked meanwhile starts with
-// them blocked, and the Go runtime then leaves them blocked in all its threads but the one that serves
-// os/signal: a signal that comes before the new image calls signal.Notify, or after it has called
-// signal.Stop, stays pending in the kernel, across execve too (signal(7)), and is delivered to the next
-// Notify. A first image that was started with an open mask lacks this: between its signal.Stop and
-// its execve are some ten microseconds in which such a signal ends it.
+// them blocked.
+//
+// The Go runtime of that program leaves USR1, USR2 and CONT blocked in all its threads but the one that
+// serves os/signal: such a signal, if it comes before signal.Notify or after signal.Stop, stays pending
+// in the kernel, across execve too (signal(7)), and is delivered to the next Notify. INT, TERM and HUP
+// it unblocks before main, whatever was inherited (runtime.blockableSig); there is no way round that
+// in Go, and restart does what else can be done about them.
 func HoldSignals() (release func(), err error) {
 	var set, old unix.Sigset_t
 	word := uint(8 * unsafe.Sizeof(set.Val[0]))

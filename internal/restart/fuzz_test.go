@@ -1,0 +1,56 @@
+package restart
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"gophd/internal/order"
+)
+
+// FuzzDecode holds that garbage is refused without a panic, that what is accepted can be acted on, and
+// that it can be passed on as it is: written and read again it is the same to the byte.
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{
+		``, `{}`, `{"Version":1}`, `{"Version":1,"Version":0}`, `{"version":1,"PID":1e3}`, `{"Version":1}x`,
+		`{"Version":1,"Orders":[{"Verb":1,"From":"\ud800"}],"Rooms":{"a": [ 1 ]},"Born":"2026-01-02T03:04:05.000000006+14:00"}`,
+		`{"Version":1,"Jobs":{"a":{"Anchor":-9223372036854775808,"Tick":18446744073709551615}},"Descriptors":{"a":3,"b":4}}`,
+		`{"Version":1,"Guard":{"Recoveries":[1,null]},"Handoff":{"Instance":"x"},"Files":{"a":1}}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w, err := decode(data)
+		if err != nil {
+			return
+		}
+		if w.Version != Version || w.Files != nil {
+			t.Errorf("accepted version %d with files %v", w.Version, w.Files)
+		}
+		seen := map[int]bool{0: true, 1: true, 2: true}
+		for name, fd := range w.Descriptors {
+			if fd < 0 || seen[fd] {
+				t.Errorf("accepted descriptor %d, %q", fd, name)
+			}
+			seen[fd] = true
+		}
+		for _, o := range w.Orders {
+			if !slices.Contains(order.Verbs[:], o.Verb) {
+				t.Errorf("accepted order %d", o.Verb)
+			}
+		}
+		first, err := json.Marshal(w)
+		if err != nil {
+			t.Fatalf("what was read cannot be written: %v", err)
+		}
+		again, err := decode(first)
+		if err != nil {
+			t.Fatalf("what was written cannot be read: %v", err)
+		}
+		second, err := json.Marshal(again)
+		if err != nil || !bytes.Equal(first, second) {
+			t.Errorf("it changed on its way (%v):\n%s\n%s", err, first, second)
+		}
+	})
+}

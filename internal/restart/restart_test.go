@@ -1,0 +1,551 @@
+package restart_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/order"
+	"gophd/internal/restart"
+	"gophd/internal/self"
+)
+
+// role makes the test binary play a daemon that restarts itself.
+const role = "RESTART_TEST_ROLE"
+
+// generations is how many images a daemon of these tests becomes.
+const generations = 10
+
+func TestMain(m *testing.M) {
+	var err error
+	switch os.Getenv(role) {
+	case "":
+		os.Exit(m.Run())
+	case "generations":
+		err = liveGenerations()
+	case "signals":
+		err = liveUnderSignals()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func command(t *testing.T, as string, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), exe, args...)
+	c.Env = append(os.Environ(), role+"="+as, "GORACE=atexit_sleep_ms=0")
+	c.Stderr = os.Stderr
+	return c
+}
+
+// image is what one generation says about itself.
+type image struct {
+	PID, Restarts   int
+	Args            []string
+	Descriptors     int
+	Limit           string // soft limit of open files, as a command of it sees it
+	Leaked          bool   // a private variable reached the command
+	Handoff         *restart.Handoff
+	Due             restart.Instant // of the job, after a conversion to time.Time and back
+	PipeNonblocking bool
+	PipeText        string
+}
+
+func liveGenerations() error {
+	s, err := self.Catch()
+	if err != nil {
+		return err
+	}
+	h, err := restart.Inherit(s)
+	if err != nil {
+		return err
+	}
+	if h == nil {
+		if h, err = begin(s); err != nil {
+			return err
+		}
+	} else {
+		h.Restarts++
+	}
+	now := image{PID: os.Getpid(), Restarts: h.Restarts, Args: s.Args, Handoff: h}
+	out, err := exec.Command("/bin/sh", "-c", "ulimit -Sn; env").Output()
+	if err != nil {
+		return err
+	}
+	limit, env, _ := strings.Cut(string(out), "\n")
+	now.Limit, now.Leaked = limit, strings.Contains(env, self.HandoffVariable)
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	now.Descriptors = len(open)
+	grid := h.Jobs["nightly"]
+	due := grid.Anchor.Time().Add(time.Duration(grid.Tick) * grid.Interval)
+	now.Due = restart.At(due)
+	grid.Anchor = restart.At(grid.Anchor.Time())
+	h.Jobs["nightly"] = grid
+
+	flags, err := unix.FcntlInt(h.Files["reader"].Fd(), unix.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	now.PipeNonblocking = flags&unix.O_NONBLOCK != 0
+	if err := unix.SetNonblock(int(h.Files["reader"].Fd()), true); err != nil {
+		return err
+	}
+	var text [64]byte
+	n, err := h.Files["reader"].Read(text[:])
+	if err != nil {
+		return err
+	}
+	now.PipeText = string(text[:n])
+	if _, err := fmt.Fprintf(h.Files["writer"], "from image %d", h.Restarts); err != nil {
+		return err
+	}
+
+	if err := json.NewEncoder(os.Stdout).Encode(now); err != nil {
+		return err
+	}
+	if h.Restarts == generations {
+		return nil
+	}
+	return h.Exec(s)
+}
+
+// begin makes what the first image passes on: a locked file, and a pipe with text in it.
+func begin(s self.Self) (*restart.Handoff, error) {
+	lock, err := os.OpenFile(s.Args[1], os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.WriteString("from the start"); err != nil {
+		return nil, err
+	}
+	anchor, err := strconv.ParseInt(s.Args[2], 10, 64)
+	if err != nil {
+		return nil, err
+	}
+	return &restart.Handoff{
+		Instance: "i-1", Daemon: true, Born: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
+		Guard:  restart.Guard{Recoveries: []time.Duration{5, 7}},
+		Jobs:   map[string]restart.Grid{"nightly": {Anchor: restart.Instant(anchor), Tick: 3, Interval: time.Hour, Runs: 2}},
+		Rooms:  map[string]json.RawMessage{"status": json.RawMessage(`{"runs":2}`)},
+		Orders: []order.Order{{Verb: order.Wake, From: "signal CONT"}},
+		Files:  map[string]*os.File{"lock": lock, "reader": r, "writer": w},
+	}, nil
+}
+
+// T50 is about what a restart must keep; T21, T22 and T52 about what must not add up.
+func TestT50T21T22T52TenImagesInPlaceAreOneDaemon(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "lock")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	anchor := restart.At(time.Now())
+	args := []string{file, strconv.FormatInt(int64(anchor), 10), "", "two words", "--", "-d"}
+	// The shell lowers the soft limit: the runtime of each image raises it again, commands must not see that.
+	c := command(t, "generations", args...)
+	c.Args = append([]string{"/bin/sh", "-c", `ulimit -Sn 123; exec "$0" "$@"`, c.Path}, args...)
+	c.Path = "/bin/sh"
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	free, tries := 0, 0
+	var first image
+	for i := range generations + 1 {
+		var got image
+		line, err := lines.ReadBytes('\n')
+		if err == nil {
+			err = json.Unmarshal(line, &got)
+		}
+		if err != nil {
+			t.Fatalf("image %d: %v", i, err)
+		}
+		if i == 0 {
+			first = got
+		}
+		// Between its word and the next one's the image is replaced: is the lock ever free?
+		for until := time.Now().Add(5 * time.Millisecond); i < generations && time.Now().Before(until); tries++ {
+			if locked(t, file) {
+				free++
+			}
+		}
+		if got.PID != c.Process.Pid || got.Restarts != i {
+			t.Errorf("image %d: PID %d after %d restarts, want PID %d", i, got.PID, got.Restarts, c.Process.Pid)
+		}
+		if d := cmp.Diff(args, got.Args[1:]); d != "" {
+			t.Errorf("image %d: arguments (-want +got):\n%s", i, d)
+		}
+		if got.Limit != "123" {
+			t.Errorf("image %d: a command may open %s files, want 123", i, got.Limit)
+		}
+		if got.Leaked {
+			t.Errorf("image %d: the private variable reached a command", i)
+		}
+		if i == 1 {
+			first.Descriptors = got.Descriptors // the first image of all has what the runtime made for it as it went
+		}
+		if i > 0 && got.Descriptors != first.Descriptors {
+			t.Errorf("image %d: %d descriptors, the one after the first had %d", i, got.Descriptors, first.Descriptors)
+		}
+		if want := anchor + restart.Instant(3*time.Hour); time.Duration(got.Due-want).Abs() > time.Millisecond {
+			t.Errorf("image %d: the tick has moved by %v", i, time.Duration(got.Due-want))
+		}
+		if !got.PipeNonblocking && i > 0 {
+			t.Errorf("image %d: the pipe has become a blocking one", i)
+		}
+		want := "from the start"
+		if i > 0 {
+			want = fmt.Sprintf("from image %d", i-1)
+		}
+		if got.PipeText != want {
+			t.Errorf("image %d: the pipe holds %q, want %q", i, got.PipeText, want)
+		}
+		got.Handoff.Restarts = first.Handoff.Restarts
+		got.Handoff.Jobs, first.Handoff.Jobs = nil, nil // seen by Due
+		if d := cmp.Diff(first.Handoff, got.Handoff); d != "" {
+			t.Errorf("image %d: the state has changed (-first +now):\n%s", i, d)
+		}
+	}
+	if err := c.Wait(); err != nil {
+		t.Error(err)
+	}
+	if free > 0 || tries < generations {
+		t.Errorf("the lock was free in %d of %d looks", free, tries)
+	}
+	if !locked(t, file) {
+		t.Error("the lock is held after the last image has ended")
+	}
+}
+
+// locked takes the lock through a descriptor of its own, and gives it back.
+func locked(t *testing.T, file string) bool {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+}
+
+// liveUnderSignals restarts itself as soon as one more USR2 has arrived, be it during the restart.
+func liveUnderSignals() error {
+	s, err := self.Catch()
+	if err != nil {
+		return err
+	}
+	h, err := restart.Inherit(s)
+	if err != nil {
+		return err
+	}
+	if h == nil {
+		h = &restart.Handoff{Restarts: -1}
+	}
+	h.Restarts++
+	if signal.Ignored(unix.SIGHUP) || !signal.Ignored(unix.SIGINT) {
+		return fmt.Errorf("image %d: HUP is taken for ignored, or INT no more", h.Restarts)
+	}
+	arrived := make(chan os.Signal, 8)
+	signal.Notify(arrived, unix.SIGUSR2)
+	for len(h.Orders) < h.Restarts {
+		<-arrived // the test ends us if it never comes
+		h.Orders = append(h.Orders, order.Order{Verb: order.Reopen, From: "signal USR2"})
+	}
+	harmless := make(chan os.Signal, 8)
+	signal.Notify(harmless, unix.SIGHUP)
+	fmt.Println(h.Restarts)
+	if h.Restarts == 5*generations {
+		return nil
+	}
+	signal.Stop(arrived)
+	for range len(arrived) {
+		<-arrived
+		h.Orders = append(h.Orders, order.Order{Verb: order.Reopen, From: "signal USR2"})
+	}
+	return h.Exec(s)
+}
+
+// In the course of each restart come one USR2, which must be honoured by the next image if not by this
+// one, and one HUP, which must do no harm; the INT that was ignored from the start stays so.
+func TestT53SignalDuringExecIsHonouredAfterwards(t *testing.T) {
+	c := command(t, "signals")
+	c.Args = []string{"/bin/sh", "-c", `trap "" INT; exec "$0"`, c.Path}
+	c.Path = "/bin/sh"
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// An Exec that failed in another test leaves HUP ignored for children, unless it is asked for.
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, unix.SIGHUP)
+	defer signal.Stop(asked)
+	release, err := self.HoldSignals() // as a restart starts its next image
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Start()
+	release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(time.Minute, func() { _ = c.Process.Kill() })
+	defer watchdog.Stop()
+	const end = 5 * generations
+	lines := bufio.NewScanner(out)
+	last := ""
+	for lines.Scan() {
+		if last = lines.Text(); last == strconv.Itoa(end) {
+			continue
+		}
+		for _, s := range []os.Signal{unix.SIGUSR2, unix.SIGHUP} {
+			if err := c.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := c.Wait(); err != nil || last != strconv.Itoa(end) {
+		t.Errorf("the daemon ended with %v after restart %s, want all of %d", err, last, end)
+	}
+}
+
+func TestT51FailedExecLeavesEverythingAsItWas(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	here, gone := t.TempDir(), t.TempDir()
+	if err := os.Remove(gone); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(here)
+	closed, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	script := write("script", "echo hi\n", 0o755)
+	for name, c := range map[string]struct {
+		path, dir string
+		file      *os.File
+		rooms     map[string]json.RawMessage
+		want      error
+	}{
+		"missing":                 {path: filepath.Join(dir, "none"), want: unix.ENOENT},
+		"deleted image":           {path: "/x/gophd (deleted)", want: unix.ENOENT},
+		"not executable":          {path: write("plain", "x", 0o644), want: unix.EACCES},
+		"a folder":                {path: dir, want: unix.EACCES},
+		"not a binary":            {path: script, want: unix.ENOEXEC},
+		"empty":                   {path: write("empty", "", 0o755), want: unix.ENOEXEC},
+		"deleted folder":          {path: "/bin/true", dir: gone, want: unix.ENOENT},
+		"closed descriptor":       {path: "/bin/true", file: closed, want: os.ErrClosed},
+		"nil descriptor":          {path: "/bin/true", file: (*os.File)(nil), want: os.ErrInvalid},
+		"room with broken state":  {path: "/bin/true", rooms: map[string]json.RawMessage{"a": json.RawMessage("{")}},
+		"room with too much":      {path: "/bin/true", rooms: map[string]json.RawMessage{"a": huge()}},
+		"a path with a NUL in it": {path: "/bin/true\x00x", want: unix.EINVAL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			defer w.Close()
+			files := map[string]*os.File{"r": r, "w": w}
+			if name == "closed descriptor" || name == "nil descriptor" {
+				files["x"] = c.file
+			}
+			if c.dir == "" {
+				c.dir = "/"
+			}
+			before := world(t, r)
+			h := &restart.Handoff{Files: files, Rooms: c.rooms}
+			err = h.Exec(self.Self{Path: c.path, Args: []string{"gophd"}, Dir: c.dir})
+			if err == nil || (c.want != nil && !errors.Is(err, c.want)) {
+				t.Errorf("got error %v, want %v", err, c.want)
+			}
+			if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), strings.TrimSuffix(c.path, "\x00x")) {
+				t.Errorf("the error should name the program, in one line: %q", err)
+			}
+			if d := cmp.Diff(before, world(t, r)); d != "" {
+				t.Errorf("the world (-before +after):\n%s", d)
+			}
+		})
+	}
+}
+
+// huge is valid JSON of more than a hand-over may hold.
+func huge() json.RawMessage {
+	return slices.Concat([]byte{'"'}, bytes.Repeat([]byte{'x'}, 17<<20), []byte{'"'})
+}
+
+// world is what a failed Exec could have left changed.
+func world(t *testing.T, kept *os.File) map[string]string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var flags int
+	raw, err := kept.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { flags, _ = unix.FcntlInt(fd, unix.F_GETFD, 0) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("/bin/sh", "-c", "grep SigBlk /proc/self/status; ulimit -n; ls /proc/$$/fd; :").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{"folder": dir, "flags": strconv.Itoa(flags), "command": string(out), "open": strconv.Itoa(len(open))}
+}
+
+func TestInheritWithoutAHandoffIsNil(t *testing.T) {
+	if h, err := restart.Inherit(self.Self{}); h != nil || err != nil {
+		t.Errorf("got %v, %v", h, err)
+	}
+}
+
+func TestInheritRefusesGarbage(t *testing.T) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	id, pid := strings.TrimSpace(string(boot)), os.Getpid()
+	text := func(format string, args ...any) func(*testing.T) string {
+		return func(t *testing.T) string { return hold(t, fmt.Sprintf(format, args...)) }
+	}
+	value := func(s string) func(*testing.T) string { return func(*testing.T) string { return s } }
+	for name, c := range map[string]struct {
+		value func(*testing.T) string
+		want  string
+	}{
+		"a word":             {value("seven"), "not the number"},
+		"a number and more":  {value("7 8"), "not the number"},
+		"a huge number":      {value(strings.Repeat("9", 400)), "not the number"},
+		"negative":           {value("-1"), "not the number"},
+		"standard output":    {value("1"), "not the number"},
+		"closed":             {value("1019"), "not open"},
+		"a pipe":             {pipe, "not that of a regular file"},
+		"a folder":           {folder, "not that of a regular file"},
+		"empty":              {text(""), "not whole"},
+		"truncated":          {text(`{"Version":1,"PID":%d,"Boo`, pid), "not whole"},
+		"another type":       {text(`[1]`), "not whole"},
+		"more than one":      {text(`{"Version":1}{}`), "more than one"},
+		"no version":         {text(`{"PID":%d,"BootID":%q}`, pid, id), "version is 0"},
+		"newer":              {text(`{"Version":2,"PID":%d,"BootID":%q}`, pid, id), "version is 2"},
+		"foreign PID":        {text(`{"Version":1,"PID":%d,"BootID":%q}`, pid+1, id), "it is for process"},
+		"foreign boot":       {text(`{"Version":1,"PID":%d,"BootID":"x"}`, pid), "another boot"},
+		"unknown order":      {text(`{"Version":1,"PID":%d,"BootID":%q,"Orders":[{"Verb":77}]}`, pid, id), "order 77"},
+		"negative interval":  {text(`{"Version":1,"PID":%d,"BootID":%q,"Jobs":{"a":{"Interval":-1}}}`, pid, id), "interval of job"},
+		"negative count":     {text(`{"Version":1,"PID":%d,"BootID":%q,"Restarts":-1}`, pid, id), "-1 restarts"},
+		"closed file":        {text(`{"Version":1,"PID":%d,"BootID":%q,"Descriptors":{"a":1019}}`, pid, id), "not open"},
+		"standard file":      {text(`{"Version":1,"PID":%d,"BootID":%q,"Descriptors":{"a":2}}`, pid, id), "standard one"},
+		"file that is twice": {text(`{"Version":1,"PID":%d,"BootID":%q,"Descriptors":{"a":1018,"b":1018}}`, pid, id), "named twice"},
+		"too much":           {text("%s", bytes.Repeat([]byte{' '}, 17<<20)), "more than"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, err := restart.Inherit(self.Self{Handoff: c.value(t)})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v and error %v, want one with %q", h, err, c.want)
+			}
+			if strings.Contains(err.Error(), "\n") || len(err.Error()) > 300 {
+				t.Errorf("the error should be one line of bounded length: %q", err)
+			}
+		})
+	}
+}
+
+// hold puts text into a file and returns the number of its descriptor.
+func hold(t *testing.T, text string) string {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "handoff"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if _, err := io.WriteString(f, text); err != nil {
+		t.Fatal(err)
+	}
+	return strconv.Itoa(int(f.Fd()))
+}
+
+func pipe(t *testing.T) string {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return strconv.Itoa(int(r.Fd()))
+}
+
+func folder(t *testing.T) string {
+	f, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return strconv.Itoa(int(f.Fd()))
+}
+
+func TestInstantKeepsTheMonotonicReading(t *testing.T) {
+	begin := time.Now()
+	for _, d := range []time.Duration{0, time.Nanosecond, -time.Hour, 400 * 24 * time.Hour} {
+		moment := begin.Add(d)
+		for range 100 {
+			moment = restart.At(moment).Time()
+		}
+		if off := moment.Sub(begin.Add(d)); off.Abs() > time.Millisecond {
+			t.Errorf("%v from now: a hundred restarts moved it by %v", d, off)
+		}
+		if !strings.Contains(moment.String(), "m=") {
+			t.Errorf("%v from now: the monotonic reading is lost", d)
+		}
+	}
+}
