@@ -31,9 +31,11 @@ const (
 
 // What ends a step of the engine beside the errors of the store.
 var (
-	errOrder = errors.New("an order waits")
-	errOut   = errors.New("the deadline has passed")
-	errAgain = errors.New("the key changed meanwhile")
+	errOrder   = errors.New("an order waits")
+	errOut     = errors.New("the deadline has passed")
+	errAgain   = errors.New("the key changed meanwhile")
+	errTrusted = errors.New("a mutant takes the key for renewed")
+	errEnded   = errors.New("the heartbeat has ended and cannot be handed over")
 )
 
 // owner is what Run's goroutine knows. Nobody else touches it after New.
@@ -73,8 +75,13 @@ type owner struct {
 // that they may start at once. It is tried for four timeouts; if the store is silent as long, the
 // lease runs out by itself. Call Run once.
 func (h *Heartbeat) Run(ctx context.Context) error {
-	defer close(h.done)
 	w := &h.owner
+	defer func() {
+		if w.request != nil {
+			w.request.reply <- handoverReply{err: errEnded}
+		}
+		close(h.done)
+	}()
 	h.clock()
 	for {
 		var err error
@@ -140,8 +147,10 @@ func (h *Heartbeat) claim(ctx context.Context) error {
 // attempt goes once through the full procedure: check, claim, proof, fence, confirmation.
 func (h *Heartbeat) attempt(ctx context.Context) error {
 	w := &h.owner
+	began := h.o.Boot()
 	dead, err := h.seize(ctx)
-	if err != nil {
+	trusted := errors.Is(err, errTrusted)
+	if err != nil && !trusted {
 		return err
 	}
 	acked := h.o.Boot()
@@ -166,6 +175,9 @@ func (h *Heartbeat) attempt(ctx context.Context) error {
 		return err
 	}
 
+	if trusted {
+		return h.win(began)
+	}
 	sent := h.o.Boot()
 	if entry, err = h.get(ctx, h.o.Key); err != nil {
 		return again(err)
@@ -217,8 +229,7 @@ func (h *Heartbeat) seize(ctx context.Context) (dead string, err error) {
 	switch {
 	case h.own(r):
 		if h.o.mutant.trustAdd {
-			w.chain = append(w.chain, r.Op)
-			return "", nil
+			return "", errTrusted
 		}
 	case !r.Foreign && h.o.Dead(r):
 		dead = r.ID
@@ -259,7 +270,7 @@ func (h *Heartbeat) lose(r Record) error {
 
 // yield gives a holder whose server forgot the key the time to put it back before we take it.
 func (h *Heartbeat) yield(ctx context.Context) error {
-	if h.traits.Lock || h.o.mutant.noProof {
+	if h.traits.Lock || h.o.mutant.noProof || h.o.mutant.halfWait {
 		return nil
 	}
 	entry, err := h.get(ctx, h.stateKey())
@@ -425,7 +436,7 @@ func (h *Heartbeat) renew(ctx context.Context) error {
 		if err != nil && !absent {
 			return err
 		}
-		if r := ParseRecord(entry.Value); !absent && !h.own(r) && !h.o.mutant.blindRenew {
+		if r := ParseRecord(entry.Value); !absent && !h.own(r) {
 			return h.lose(r)
 		}
 		if err := h.settle(ctx); err != nil {
@@ -547,7 +558,7 @@ func (h *Heartbeat) release(ctx context.Context) {
 			if err != nil {
 				return err
 			}
-			if !h.own(ParseRecord(entry.Value)) && !h.o.mutant.blindRelease {
+			if !h.own(ParseRecord(entry.Value)) {
 				return nil
 			}
 			return h.do(ctx, func(ctx context.Context) error { return h.store.Expire(ctx, h.o.Key, entry) })
@@ -628,7 +639,7 @@ func (h *Heartbeat) nap(ctx context.Context, d time.Duration, poke <-chan struct
 }
 
 func (h *Heartbeat) settle(ctx context.Context) error {
-	if h.traits.Lock {
+	if h.traits.Lock || h.o.mutant.lastOp {
 		return nil
 	}
 	return h.rest(ctx, settle)
@@ -745,12 +756,13 @@ func (h *Heartbeat) transition(e event) {
 func (h *Heartbeat) publish() {
 	w := &h.owner
 	l := Lease{State: w.state, ID: w.id, Fence: w.fence, Since: w.since, Err: w.err, Unproven: w.unproven}
-	switch {
-	case w.state == Standby, w.state == Lost, w.state == Seeking:
+	switch w.state {
+	case Seeking, Standby, Lost:
 		l.Holder = w.holder
-	case w.state == Proving:
+	case Proving:
 		l.Until = w.until
-	case w.state.holding() && !w.unproven && !h.traits.Lock:
+	}
+	if w.held && !w.unproven && !h.traits.Lock {
 		l.Deadline = w.deadline
 	}
 	old := h.view.Load()

@@ -48,9 +48,7 @@ type Options struct {
 
 // mutant breaks one rule each. Only the test that proves that the simulation would notice sets it.
 type mutant struct {
-	noProof, markerOnly, halfWait bool
-	blindRenew, blindRelease      bool
-	trustAdd, lastOp              bool
+	noProof, markerOnly, halfWait, trustAdd, lastOp bool
 }
 
 // Lease is what an instance has, at the moment of asking.
@@ -60,7 +58,9 @@ type Lease struct {
 	Fence uint64 // grows with each change of holder; 0 before the first proof
 	Slot  int
 
-	Deadline time.Duration // on the boot clock: the command must be dead by then; 0 is no deadline
+	// Deadline, on the boot clock, is when the command must be dead; in a state without the lease, when
+	// it had to be. 0 is no deadline: a Lock store, or Unproven.
+	Deadline time.Duration
 
 	Holder Record    // the other, in Standby and Lost
 	Since  time.Time // of the last change of State
@@ -275,7 +275,7 @@ func (h *Heartbeat) HandOver(ctx context.Context) (Handover, error) {
 	select {
 	case h.handovers <- q:
 	case <-h.done:
-		return Handover{}, errors.New("the heartbeat has ended and cannot be handed over")
+		return Handover{}, errEnded
 	case <-ctx.Done():
 		return Handover{}, fmt.Errorf("the heartbeat was not handed over: %w", context.Cause(ctx))
 	}

@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) heartbeat.Store) {
 			c.test(t)
 		})
 	}
+	t.Run("Engine", s.engine)
 }
 
 type suite struct {

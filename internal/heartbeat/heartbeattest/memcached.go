@@ -70,8 +70,19 @@ func (s *Server) Restart() error {
 	return s.start()
 }
 
-// Pause hangs the server: the kernel goes on accepting connections and data for it.
-func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
+// Pause hangs the server: the kernel goes on accepting connections and data for it. It returns when
+// the last of its threads has stopped.
+func (s *Server) Pause() error {
+	if err := s.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	var status syscall.WaitStatus
+	_, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+	if err == nil && !status.Stopped() {
+		err = errors.New("memcached ended instead of stopping")
+	}
+	return err
+}
 
 // Resume lets a paused server go on, with all that was sent to it meanwhile.
 func (s *Server) Resume() error { return s.signal(syscall.SIGCONT) }
@@ -139,6 +150,10 @@ func (s *Server) await(pid int) error {
 				return nil
 			}
 			return errors.New("another server has the port")
+		}
+		var status syscall.WaitStatus
+		if ended, _ := syscall.Wait4(pid, &status, syscall.WNOHANG, nil); ended == pid {
+			return errors.New("ended at its start")
 		}
 	}
 	return fmt.Errorf("does not answer: %w", err)

@@ -181,14 +181,11 @@ func (s *Store) do(ctx context.Context, op func() error) (again bool, err error)
 	if s.closed {
 		return false, net.ErrClosed
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*s.timeout)
-	defer cancel()
-	end, _ := ctx.Deadline()
-
+	end := time.Now().Add(2 * s.timeout)
 	dialled := false
 	s.client.DialContext = func(_ context.Context, network, address string) (net.Conn, error) {
 		dialled = true
-		return s.dial(ctx, network, address)
+		return s.dial(ctx, end, network, address)
 	}
 	s.bound(end)
 	cut := make(chan struct{})
@@ -212,9 +209,8 @@ func (s *Store) do(ctx context.Context, op func() error) (again bool, err error)
 
 // dial connects within one timeout. The library looks names up once, and loses the error; the
 // dialer does it each time.
-func (s *Store) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	end, _ := ctx.Deadline()
-	phase, cancel := context.WithTimeout(ctx, s.timeout)
+func (s *Store) dial(ctx context.Context, end time.Time, network, address string) (net.Conn, error) {
+	phase, cancel := context.WithTimeout(ctx, min(s.timeout, time.Until(end)))
 	defer cancel()
 	nc, err := new(net.Dialer).DialContext(phase, network, address)
 	if err != nil {
