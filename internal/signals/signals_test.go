@@ -1,0 +1,377 @@
+package signals
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/order"
+	"gophd/internal/self"
+)
+
+// role makes the test binary play gophd's part.
+const role = "SIGNALS_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	var err error
+	switch os.Getenv(role) {
+	case "":
+		os.Exit(m.Run())
+	case "orders":
+		err = tellOrders()
+	case "job":
+		err = runJob()
+	case "pipe":
+		err = breakPipe()
+	case "continued":
+		err = unix.Kill(os.Getpid(), unix.SIGCONT) // blocked in every thread: it waits
+		if err == nil {
+			err = tellOrders()
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// tellOrders prints what is asked of it until that is a stop.
+func tellOrders() error {
+	s := Listen()
+	fmt.Println("listening")
+	for o := range s.C() {
+		fmt.Println(o)
+		if o.Verb == order.Stop {
+			break
+		}
+	}
+	for _, o := range s.Close() {
+		fmt.Println("left:", o)
+	}
+	return nil
+}
+
+func command(t *testing.T, as string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), exe)
+	c.Env = append(os.Environ(), role+"="+as, "GORACE=atexit_sleep_ms=0")
+	c.Stderr = os.Stderr
+	return c
+}
+
+// ignoring runs c from a shell that ignores the signals.
+func ignoring(c *exec.Cmd, names string) {
+	c.Args = []string{"/bin/sh", "-c", "trap '' " + names + `; exec "$0"`, c.Path}
+	c.Path = "/bin/sh"
+}
+
+func kill(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	if err := unix.Kill(os.Getpid(), sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func next(t *testing.T, s *Signals) order.Order {
+	t.Helper()
+	select {
+	case o := <-s.C():
+		return o
+	case <-time.After(10 * time.Second):
+		t.Fatal("no order came")
+	}
+	panic("unreachable")
+}
+
+func TestEverySignalOfTheTableBecomesItsOrder(t *testing.T) {
+	s := Listen()
+	for sig, want := range map[syscall.Signal]order.Order{
+		unix.SIGINT:  {Verb: order.Stop, From: "signal INT"},
+		unix.SIGTERM: {Verb: order.Stop, From: "signal TERM"},
+		unix.SIGHUP:  {Verb: order.Restart, From: "signal HUP"},
+		unix.SIGUSR1: {Verb: order.Dump, From: "signal USR1"},
+		unix.SIGUSR2: {Verb: order.Reopen, From: "signal USR2"},
+		unix.SIGCONT: {Verb: order.Wake, From: "signal CONT"},
+	} {
+		kill(t, sig)
+		if got := next(t, s); got != want {
+			t.Errorf("%v is %v, want %v", sig, got, want)
+		}
+	}
+	if left := s.Close(); len(left) > 0 {
+		t.Errorf("%v is left over", left)
+	}
+}
+
+func TestControlSignalsAreThoseOfTheTableWithAVerb(t *testing.T) {
+	var here []syscall.Signal
+	for _, row := range table {
+		if row.verb != 0 {
+			here = append(here, row.signal)
+		}
+	}
+	if d := cmp.Diff(self.ControlSignals(), here); d != "" {
+		t.Errorf("package self lists others (-self +table):\n%s", d)
+	}
+}
+
+func TestBurstOfOneKindLosesNoOther(t *testing.T) {
+	s := Listen()
+	defer s.Close()
+	for i := range 3000 {
+		kill(t, unix.SIGINT)
+		if i == 1000 {
+			for _, sig := range self.ControlSignals() {
+				kill(t, sig)
+			}
+		}
+	}
+	seen := map[string]bool{}
+	for len(seen) < len(self.ControlSignals()) {
+		seen[next(t, s).From] = true
+	}
+}
+
+// What os/signal has delivered is walked through take, with no signal on its way.
+func TestQueueKeepsOneOfAKindInOrderAndCloseReturnsIt(t *testing.T) {
+	const intr, term, hup, cont = 0, 1, 2, 5
+	for name, c := range map[string]struct {
+		stopped bool
+		rows    []int
+		want    string
+	}{
+		"order of arrival":       {rows: []int{hup, intr}, want: "[restart (signal HUP) stop (signal INT)]"},
+		"one of a kind":          {rows: []int{intr, hup, intr, intr, hup}, want: "[stop (signal INT) restart (signal HUP)]"},
+		"kinds with equal verbs": {rows: []int{term, intr}, want: "[stop (signal TERM) stop (signal INT)]"},
+		"CONT wakes":             {rows: []int{cont}, want: "[wake (signal CONT)]"},
+		"CONT ends a stop":       {stopped: true, rows: []int{cont}, want: "[]"},
+		"CONT after that wakes":  {stopped: true, rows: []int{cont, intr, cont}, want: "[stop (signal INT) wake (signal CONT)]"},
+	} {
+		s := &Signals{stopped: c.stopped}
+		for _, i := range c.rows {
+			s.take(i)
+		}
+		if got := fmt.Sprint(s.queue); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func TestCloseReturnsWhatWasNotRead(t *testing.T) {
+	s := Listen()
+	kill(t, unix.SIGUSR1)
+	kill(t, unix.SIGUSR2)
+	got := map[order.Verb]bool{next(t, s).Verb: true} // the other is on its way by now
+	// USR1 has the lower number and is delivered first (signal(7) leaves it open, Linux does so).
+	for _, o := range s.Close() {
+		got[o.Verb] = true
+	}
+	if !got[order.Dump] || !got[order.Reopen] {
+		t.Errorf("of a dump and a reopen came %v", got)
+	}
+}
+
+func TestT20CommandOfANohupFindsDefaultDispositions(t *testing.T) {
+	c := command(t, "job")
+	ignoring(c, "HUP INT QUIT TERM USR1 USR2 PIPE CHLD TSTP TTIN TTOU CONT ALRM WINCH URG")
+	out, err := c.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, rest, _ := strings.Cut(string(out), "--\n")
+	masks := 0
+	for _, line := range strings.Split(strings.TrimSpace(first), "\n") {
+		name, mask, _ := strings.Cut(line, ":\t")
+		if slices.Contains([]string{"SigIgn", "SigBlk", "SigCgt", "SigPnd", "ShdPnd"}, name) {
+			masks++
+			if strings.Trim(mask, "0") != "" {
+				t.Errorf("the command starts with %s %s, want none", name, mask)
+			}
+		}
+	}
+	if masks != 5 {
+		t.Errorf("%d of 5 masks are shown", masks)
+	}
+	want := "dump (signal USR1)\nHUP is ignored again\nINT is ignored again\nQUIT is ignored again\n"
+	if rest != want {
+		t.Errorf("gophd itself said %q, want %q", rest, want)
+	}
+}
+
+// runJob shows what a command finds, and then that what was ignored is still no order.
+func runJob() error {
+	s := Listen()
+	job := exec.Command("/bin/cat", "/proc/self/status") // unlike grep it catches no signal itself
+	job.Stdout = os.Stdout
+	if err := job.Run(); err != nil {
+		return err
+	}
+	fmt.Println("--")
+	// The kernel delivers the lower number first, and QUIT, INT and HUP are lower than USR1.
+	for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1} {
+		if err := unix.Kill(os.Getpid(), sig); err != nil {
+			return err
+		}
+	}
+	fmt.Println(<-s.C())
+	for _, o := range s.Close() {
+		fmt.Println("left:", o)
+	}
+	for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT} {
+		if signal.Ignored(sig) {
+			fmt.Println(strings.TrimPrefix(unix.SignalName(sig), "SIG"), "is ignored again")
+		}
+	}
+	return nil
+}
+
+func TestBrokenPipeIsAnErrorAndNoDeath(t *testing.T) {
+	c := command(t, "pipe")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.Stdout = w
+	if err := c.Run(); err != nil {
+		t.Error(err)
+	}
+}
+
+func breakPipe() error {
+	s := Listen()
+	for _, when := range []string{"while it listens", "after Close"} {
+		if _, err := os.Stdout.WriteString("x"); !errors.Is(err, unix.EPIPE) {
+			return fmt.Errorf("%s a write to a broken pipe gives %v, want EPIPE", when, err)
+		}
+		if when == "while it listens" {
+			s.Close()
+		}
+	}
+	return nil
+}
+
+func TestStopByTheTerminalStopsAndItsEndIsNoWake(t *testing.T) {
+	for _, sig := range []syscall.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
+		c := command(t, "orders")
+		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		lines := startReading(t, c)
+		if !lines.Scan() {
+			t.Fatal("it does not listen")
+		}
+		send := func(sig syscall.Signal) {
+			t.Helper()
+			if err := unix.Kill(c.Process.Pid, sig); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send(sig)
+		var status unix.WaitStatus
+		if _, err := unix.Wait4(c.Process.Pid, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
+			t.Fatalf("%v: it is not stopped: %v, status %#x", sig, err, status)
+		}
+		send(unix.SIGCONT)
+		send(unix.SIGTERM)
+		var got []string
+		for lines.Scan() {
+			got = append(got, lines.Text())
+		}
+		if d := cmp.Diff([]string{"stop (signal TERM)"}, got); d != "" {
+			t.Errorf("%v: orders (-want +got):\n%s", sig, d)
+		}
+		if err := c.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestStopByTheTerminalDoesNotFreezeASessionLeader(t *testing.T) {
+	c := command(t, "orders")
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	lines := startReading(t, c)
+	var got []string
+	for lines.Scan() {
+		got = append(got, lines.Text())
+		var sigs []syscall.Signal
+		switch len(got) {
+		case 1:
+			sigs = []syscall.Signal{unix.SIGTSTP, unix.SIGUSR1}
+		case 2:
+			sigs = []syscall.Signal{unix.SIGCONT}
+		case 3:
+			sigs = []syscall.Signal{unix.SIGTERM}
+		}
+		for _, sig := range sigs {
+			if err := unix.Kill(c.Process.Pid, sig); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want := []string{"listening", "dump (signal USR1)", "wake (signal CONT)", "stop (signal TERM)"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("orders (-want +got):\n%s", d)
+	}
+	if err := c.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestT53ContThatWaitedDuringARestartWakes(t *testing.T) {
+	c := command(t, "continued")
+	release, err := self.HoldSignals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := startReading(t, c)
+	release()
+	for _, want := range []string{"listening", "wake (signal CONT)"} {
+		if !lines.Scan() || lines.Text() != want {
+			t.Errorf("got %q, want %q", lines.Text(), want)
+		}
+	}
+	if err := unix.Kill(c.Process.Pid, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+		if got := lines.Text(); got != "stop (signal TERM)" {
+			t.Errorf("got %q, want the stop only", got)
+		}
+	}
+	if err := c.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// startReading starts c and reads its lines; it is killed if it does not end within half a minute.
+func startReading(t *testing.T, c *exec.Cmd) *bufio.Scanner {
+	t.Helper()
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(30*time.Second, func() { _ = c.Process.Kill() })
+	t.Cleanup(func() { watchdog.Stop() })
+	return bufio.NewScanner(out)
+}
