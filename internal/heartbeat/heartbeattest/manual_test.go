@@ -1,0 +1,163 @@
+package heartbeattest_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"gophd/internal/heartbeat"
+	"gophd/internal/heartbeat/file"
+	"gophd/internal/heartbeat/heartbeattest"
+	"gophd/internal/heartbeat/memcached"
+)
+
+const job = "job_process_heartbeat"
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) != "nc" {
+		os.Exit(m.Run())
+	}
+	if err := netcat(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+const manual = "../../../docs/heartbeat.md"
+
+// netcat is what TestMain runs under the name of nc, on a machine that has none: as much of it as the
+// manual's script uses.
+func netcat() error {
+	c, err := net.Dial("tcp", net.JoinHostPort(os.Args[3], os.Args[4])) // nc -w 2 HOST PORT
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := io.Copy(c, os.Stdin); err != nil {
+		return err
+	}
+	_, err = io.Copy(os.Stdout, c)
+	return err
+}
+
+// script writes the manual's script of that name to a file, to be run as a reader would.
+func script(t *testing.T, language, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(manual)
+	must(t, err)
+	for _, block := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		if strings.Contains(block[1], "# "+name+" ") {
+			path := filepath.Join(t.TempDir(), name)
+			must(t, os.WriteFile(path, []byte(block[1]), 0o755))
+			return path
+		}
+	}
+	t.Fatalf("%s has no %s script %s", manual, language, name)
+	return ""
+}
+
+func TestPollersOfTheManual(t *testing.T) {
+	t.Parallel()
+	path := os.Getenv("PATH")
+	if _, err := exec.LookPath("nc"); err != nil {
+		folder := t.TempDir()
+		self, err := os.Executable()
+		must(t, err)
+		must(t, os.Symlink(self, filepath.Join(folder, "nc")))
+		path = folder + ":" + path
+	}
+	server := heartbeattest.Memcached(t)
+	host, port, err := net.SplitHostPort(server.Addr())
+	must(t, err)
+	run := func(script string, args ...string) (string, int) {
+		cmd := exec.Command(script, args...)
+		cmd.Env = append(os.Environ(), "PATH="+path)
+		out, _ := cmd.Output()
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	sh, py := script(t, "sh", "heartbeat.sh"), script(t, "python", "heartbeat.py")
+	_, err = exec.LookPath("python3")
+	python := err == nil
+
+	if out, code := run(sh, host, port, "job"); out != "" || code != 1 {
+		t.Errorf("the shell poller, with nobody there: %q, code %d; want code 1", out, code)
+	}
+	store, err := memcached.Open(server.Addr(), 250*time.Millisecond)
+	must(t, err)
+	t.Cleanup(func() { store.Close() })
+	lease := heartbeattest.Launch(t, store, job, nil).Await(heartbeat.Held)
+	out, code := run(sh, host, port, "job")
+	var r heartbeat.Record
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || r.ID != lease.ID || r.State != heartbeat.Active {
+		t.Errorf("the shell poller: %q, code %d; want the record of %s", out, code, lease.ID)
+	}
+	if python {
+		if out, code := run(py, host, port, "job"); !strings.HasPrefix(out, "active host 1 ") || code != 0 {
+			t.Errorf("the Python poller: %q, code %d; want state, host, PID and fence", out, code)
+		}
+		if out, code := run(py, host, port, "other"); out != "" || code != 1 {
+			t.Errorf("the Python poller, with nobody there: %q, code %d; want code 1", out, code)
+		}
+	}
+	server.Stop()
+	if out, code := run(sh, host, port, "job"); out != "" || code != 2 {
+		t.Errorf("the shell poller, without a server: %q, code %d; want code 2", out, code)
+	}
+}
+
+func TestFilePollerOfTheManual(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("flock"); err != nil {
+		t.Fatalf("flock(1) of util-linux is wanted: %v", err)
+	}
+	sh, path := script(t, "sh", "heartbeat-file.sh"), filepath.Join(t.TempDir(), "job.heartbeat")
+	s, err := file.Open(path)
+	must(t, err)
+	defer s.Close()
+	poll := func() (string, int) {
+		cmd := exec.Command(sh, path)
+		out, _ := cmd.Output()
+		return strings.TrimSpace(string(out)), cmd.ProcessState.ExitCode()
+	}
+	if out, code := poll(); out != "" || code != 1 {
+		t.Errorf("with nobody there: %q, code %d; want code 1", out, code)
+	}
+	must(t, s.Add(t.Context(), job, []byte(`{"v":1}`), 0))
+	if out, code := poll(); out != `{"v":1}` || code != 0 {
+		t.Errorf("with a holder: %q, code %d; want its record", out, code)
+	}
+	must(t, s.Close())
+	if out, code := poll(); out != "" || code != 1 {
+		t.Errorf("after a crash: %q, code %d; want code 1", out, code)
+	}
+}
+
+// Every field that is written is explained.
+func TestFieldsOfTheManual(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(manual)
+	must(t, err)
+	fields := reflect.TypeFor[heartbeat.Record]()
+	for i := range fields.NumField() {
+		name, _, _ := strings.Cut(fields.Field(i).Tag.Get("json"), ",")
+		if name != "-" && !regexp.MustCompile("(?m)^\\|[^|]*`"+name+"`").Match(text) {
+			t.Errorf("%s does not explain the field %s", manual, name)
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
