@@ -43,7 +43,7 @@ type Store struct {
 	conn *conn      // the one that was dialled last; the idle one, if there is one
 }
 
-// Open returns the store of the server at address, a host:port or the path of a Unix socket. A phase
+// Open returns the store of the server at address, a host, a host:port or the path of a Unix socket. A phase
 // of an operation (the dial with its name lookup, the exchange) may take timeout, a whole operation
 // twice that. It does no I/O: a name is resolved at each dial, for servers move, so a name that
 // does not exist is the error of the operations, each of which names it.
@@ -51,10 +51,14 @@ func Open(address string, timeout time.Duration) (*Store, error) {
 	if timeout <= 0 {
 		return nil, fmt.Errorf("timeout %s of memcached %s is not positive: give it some 500ms", timeout, address)
 	}
-	network := "tcp"
-	switch host, port, err := net.SplitHostPort(address); {
-	case strings.ContainsAny(address, ", \t\r\n"):
+	if strings.ContainsAny(address, ", \t\r\n") {
 		return nil, fmt.Errorf("memcached %q is not one server: name a single host:port or socket path", address)
+	}
+	network := "tcp"
+	if address != "" && !strings.ContainsAny(address, ":/") || strings.HasPrefix(address, "[") && strings.HasSuffix(address, "]") {
+		address += ":11211" // memcached's own
+	}
+	switch host, port, err := net.SplitHostPort(address); {
 	case strings.Contains(address, "/"):
 		network = "unix"
 	case err != nil || host == "":

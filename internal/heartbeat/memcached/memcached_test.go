@@ -39,7 +39,9 @@ func TestSuite(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	for address, want := range map[string]string{
 		"":                    "host:port",
-		"localhost":           "host:port",
+		"localhost":           "",
+		"[::1]":               "",
+		"::1":                 "host:port",
 		":11211":              "host:port",
 		"localhost:":          "port",
 		"localhost:0":         "port",
@@ -47,6 +49,7 @@ func TestOpenRefuses(t *testing.T) {
 		"localhost:memcache":  "port",
 		"::1:11211":           "host:port",
 		"a:11211,b:11211":     "not one server",
+		"a,b":                 "not one server",
 		"a:11211 b:11211":     "not one server",
 		"/run/a, /run/b":      "not one server",
 		"/run/memcached.sock": "",
