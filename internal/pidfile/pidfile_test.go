@@ -1,0 +1,626 @@
+package pidfile_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/pidfile"
+)
+
+// role makes the test binary play another gophd.
+const role = "PIDFILE_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(role) {
+	case "":
+		os.Exit(m.Run())
+	case "take":
+		os.Exit(takeAndHold(os.Args[1]))
+	}
+}
+
+// takeAndHold takes the file, says how it went, and holds it until its stdin ends.
+func takeAndHold(path string) int {
+	if ready := os.Getenv("PIDFILE_TEST_WAIT"); ready != "" {
+		_, _ = io.ReadFull(os.Stdin, make([]byte, 1)) // so that several begin at once
+	}
+	f, err := pidfile.Take(path)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("taken")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	if err := f.Remove(); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+// other is another process that takes the file.
+type other struct {
+	*exec.Cmd
+	in    io.WriteCloser
+	lines *bufio.Scanner
+}
+
+func startOther(t *testing.T, path string, env ...string) *other {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), exe, path)
+	c.Env = append(append(os.Environ(), role+"=take", "GORACE=atexit_sleep_ms=0"), env...)
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(time.Minute, func() { _ = c.Process.Kill() })
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = c.Wait() // again, for most
+		watchdog.Stop()
+	})
+	return &other{Cmd: c, in: in, lines: bufio.NewScanner(out)}
+}
+
+// says is the next line of the other process.
+func (o *other) says(t *testing.T) string {
+	t.Helper()
+	if !o.lines.Scan() {
+		t.Fatal("the other process says nothing")
+	}
+	return o.lines.Text()
+}
+
+func (o *other) end(t *testing.T) {
+	t.Helper()
+	_ = o.in.Close()
+	if err := o.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func take(t *testing.T, path string) *pidfile.File {
+	t.Helper()
+	f, err := pidfile.Take(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func put(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var ours = strconv.Itoa(os.Getpid()) + "\n"
+
+// alone fails if anything but the named files is in dir.
+func alone(t *testing.T, dir string, names ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	if strings.Join(got, " ") != strings.Join(names, " ") {
+		t.Errorf("the folder holds %q, want %q", got, names)
+	}
+}
+
+func TestTakeWritesThePIDAndRemoveRemovesIt(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.pid")
+	old := unix.Umask(0o027)
+	f, err := pidfile.Take(path)
+	unix.Umask(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := content(t, path); got != ours {
+		t.Errorf("it holds %q, want %q", got, ours)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode is %v (%v), want 0640", info.Mode(), err)
+	}
+	alone(t, dir, "x.pid")
+	if err := f.Remove(); err != nil {
+		t.Error(err)
+	}
+	alone(t, dir)
+	if err := f.Close(); err != nil {
+		t.Errorf("Close after Remove: %v", err)
+	}
+}
+
+func TestT39SecondInstanceLeavesTheFirstAloneAndNamesIt(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.pid")
+	o := startOther(t, path)
+	if got := o.says(t); got != "taken" {
+		t.Fatal(got)
+	}
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		_, err := pidfile.Take(path)
+		var held *pidfile.HeldError
+		if !errors.As(err, &held) || held.PID != o.Process.Pid || held.Path != path {
+			t.Fatalf("got %v, want it held by %d", err, o.Process.Pid)
+		}
+		if !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), strconv.Itoa(o.Process.Pid)) {
+			t.Errorf("the message names neither file nor holder: %q", err)
+		}
+	}
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("the file was touched: %v", err)
+	}
+	alone(t, dir, "x.pid")
+
+	put(t, path, "garbage") // in place: the lock is what counts
+	_, err = pidfile.Take(path)
+	var held *pidfile.HeldError
+	if !errors.As(err, &held) || held.PID != 0 {
+		t.Errorf("got %v, want it held by someone unknown", err)
+	}
+	o.end(t)
+	alone(t, dir)
+}
+
+func TestOneProcessCannotTakeItTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.pid")
+	take(t, path)
+	_, err := pidfile.Take(path)
+	var held *pidfile.HeldError
+	if !errors.As(err, &held) || held.PID != os.Getpid() {
+		t.Errorf("got %v, want it held by ourselves", err)
+	}
+}
+
+func TestT40T41StaleFileIsReplacedWhateverIsInIt(t *testing.T) {
+	// A living process that would be hit if anyone signalled what the file says.
+	bystander := exec.Command("/bin/sleep", "100")
+	if err := bystander.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"dead PID":          "4194303\n",
+		"another program's": strconv.Itoa(bystander.Process.Pid) + "\n",
+		"init's":            "1\n",
+		"our own":           ours,
+		"empty":             "",
+		"garbage":           "\x00\xffhello\n",
+		"negative":          "-1\n",
+		"zero":              "0",
+		"much garbage":      strings.Repeat("12345678\n", 10<<20/9),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "x.pid")
+			put(t, path, text)
+			take(t, path)
+			if got := content(t, path); got != ours {
+				t.Errorf("it holds %.20q, want %q", got, ours)
+			}
+			alone(t, dir, "x.pid")
+		})
+	}
+	if err := bystander.Process.Signal(unix.SIGTERM); err != nil {
+		t.Errorf("the bystander is gone: %v", err)
+	}
+	err := bystander.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.Sys().(interface{ Signal() unix.Signal }).Signal() != unix.SIGTERM {
+		t.Errorf("the bystander ended by %v, not by our TERM", err)
+	}
+}
+
+func TestFileOfAKilledProcessIsFree(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.pid")
+	o := startOther(t, path)
+	if got := o.says(t); got != "taken" {
+		t.Fatal(got)
+	}
+	if err := o.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = o.Wait()
+	take(t, path)
+	if got := content(t, path); got != ours {
+		t.Errorf("it holds %q, want %q", got, ours)
+	}
+}
+
+func TestT42ReaderNeverSeesAnEmptyOrPartialFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.pid")
+	for _, first := range []bool{false, true} { // a stale file to begin with, or none
+		if !first {
+			put(t, path, "4194303\n")
+		}
+		done := make(chan struct{})
+		bad := make(chan string, 1)
+		go func() {
+			defer close(bad)
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				data, err := os.ReadFile(path)
+				if s := string(data); err == nil && s != ours && s != "4194303\n" {
+					bad <- s
+					return
+				}
+			}
+		}()
+		for range 200 {
+			f, err := pidfile.Take(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first {
+				err = f.Remove()
+			} else {
+				err = f.Close() // and so the next one finds a stale file
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(done)
+		if s, ok := <-bad; ok {
+			t.Errorf("a reader saw %q", s)
+		}
+	}
+}
+
+func TestPidFileRaceHasOneWinner(t *testing.T) {
+	for round := range 6 {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "x.pid")
+		if round%2 == 1 {
+			put(t, path, "4194303\n")
+		}
+		var all []*other
+		for range 5 {
+			all = append(all, startOther(t, path, "PIDFILE_TEST_WAIT=1"))
+		}
+		for _, o := range all {
+			if _, err := o.in.Write([]byte{'!'}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var winners []*other
+		said := map[*other]string{}
+		for _, o := range all {
+			if said[o] = o.says(t); said[o] == "taken" {
+				winners = append(winners, o)
+			}
+		}
+		if len(winners) != 1 {
+			t.Fatalf("round %d: %d have it: %q", round, len(winners), said)
+		}
+		w := strconv.Itoa(winners[0].Process.Pid)
+		if got := content(t, path); got != w+"\n" {
+			t.Errorf("round %d: it holds %q, the winner is %s", round, got, w)
+		}
+		for o, what := range said {
+			if o != winners[0] && !strings.Contains(what, "held by a running process "+w+":") {
+				t.Errorf("round %d: a loser says %q, the winner is %s", round, what, w)
+			}
+		}
+		for _, o := range all {
+			_ = o.in.Close()
+			_ = o.Wait()
+		}
+		alone(t, dir)
+	}
+}
+
+// The same in one process, many times: starters and removers in each other's way.
+func TestPidFileRaceOfTakeAndRemove(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.pid")
+	owners := make(chan struct{}, 1)
+	failures := make(chan error, 8)
+	for range 4 {
+		go func() {
+			failures <- func() error {
+				for range 150 {
+					f, err := pidfile.Take(path)
+					var held *pidfile.HeldError
+					if errors.As(err, &held) {
+						runtime.Gosched()
+						continue
+					}
+					if err != nil {
+						return err
+					}
+					select {
+					case owners <- struct{}{}:
+					default:
+						return errors.New("two own it at once")
+					}
+					<-owners
+					if err := f.Remove(); err != nil {
+						return err
+					}
+				}
+				return nil
+			}()
+		}()
+	}
+	for range 4 {
+		if err := <-failures; err != nil {
+			t.Error(err)
+		}
+	}
+	alone(t, dir)
+}
+
+func TestT43AdoptKeepsLockAndFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.pid")
+	first := take(t, path)
+	before, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := first.Descriptor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if flags, err := unix.FcntlInt(kept.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("a job would inherit the descriptor: flags %d, %v", flags, err)
+	}
+	second, err := pidfile.Adopt(path, kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kept.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Adopt left the descriptor open: %v", err)
+	}
+	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
+		t.Errorf("it is another file now: %v", err)
+	}
+	if o := startOther(t, path); !strings.Contains(o.says(t), "held by") {
+		t.Error("the lock was lost on the way")
+	}
+	if err := second.Remove(); err != nil {
+		t.Error(err)
+	}
+	alone(t, dir)
+}
+
+func TestT43FileOfSomeoneElseIsNotRemovedOrAdopted(t *testing.T) {
+	for name, c := range map[string]struct {
+		meddle        func(path string) error
+		left          []string
+		adopt, remove string
+	}{
+		"replaced":  {func(p string) error { return errors.Join(os.Remove(p), os.WriteFile(p, []byte("7\n"), 0o644)) }, []string{"x.pid"}, "replaced", "replaced"},
+		"renamed":   {func(p string) error { return os.Rename(p, p+".old") }, []string{"x.pid.old"}, "removed", ""},
+		"removed":   {os.Remove, nil, "removed", ""},
+		"a folder":  {func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o755)) }, []string{"x.pid"}, "replaced", "replaced"},
+		"rewritten": {func(p string) error { return os.WriteFile(p, []byte("7\n"), 0o644) }, nil, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "x.pid")
+			f := take(t, path)
+			kept, err := f.Descriptor()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer kept.Close()
+			if err := c.meddle(path); err != nil {
+				t.Fatal(err)
+			}
+			_, err = pidfile.Adopt(path, kept)
+			if got := fmt.Sprint(err); (err == nil) != (c.adopt == "") || !strings.Contains(got, c.adopt) {
+				t.Errorf("Adopt: %v, want %q", err, c.adopt)
+			}
+			err = f.Remove()
+			if got := fmt.Sprint(err); (err == nil) != (c.remove == "") || !strings.Contains(got, c.remove) {
+				t.Errorf("Remove: %v, want %q", err, c.remove)
+			}
+			alone(t, dir, c.left...)
+		})
+	}
+}
+
+func TestAdoptRefusesWhatIsNotTheFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.pid")
+	f := take(t, path)
+	null, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if _, err := pidfile.Adopt(path, null); err == nil {
+		t.Error("it adopted /dev/null")
+	}
+	same, err := os.Open(path) // another open file: the lock is not its own
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer same.Close()
+	var held *pidfile.HeldError
+	if _, err := pidfile.Adopt(path, same); !errors.As(err, &held) {
+		t.Errorf("got %v, want that another has the lock", err)
+	}
+	if err := f.Remove(); err != nil {
+		t.Error(err)
+	}
+	if err := same.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pidfile.Adopt(path, same); err == nil {
+		t.Error("it adopted a closed descriptor")
+	}
+}
+
+func TestT44LockSurvivesGC(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.pid")
+	if _, err := pidfile.Take(path); err != nil { // and nobody keeps it
+		t.Fatal(err)
+	}
+	for range 5 {
+		runtime.GC()
+	}
+	if o := startOther(t, path); !strings.Contains(o.says(t), "held by a running process "+strings.TrimSpace(ours)) {
+		t.Error("the lock is gone with the garbage")
+	}
+}
+
+func TestRemoveFreesTheLockThoughADescriptorIsKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.pid")
+	f := take(t, path)
+	kept, err := f.Descriptor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	take(t, path)
+}
+
+func TestWhatIsNoRegularFileIsRefusedAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: filepath.Join(dir, "socket")}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(dir, "file"), "")
+	for path, want := range map[string]string{
+		filepath.Join(dir, "folder"):     "is not a regular file",
+		filepath.Join(dir, "fifo"):       "is not a regular file",
+		filepath.Join(dir, "socket"):     "is not a regular file",
+		"/dev/null":                      "is not a regular file",
+		filepath.Join(dir, "none/x"):     "there is no folder " + dir + "/none",
+		filepath.Join(dir, "file/x"):     "there is no folder",
+		"/proc/gophd.pid":                "cannot make pid file /proc/gophd.pid",
+		dir + "/":                        "",
+		"":                               "",
+		dir + "/a\x00b":                  "",
+		dir + strings.Repeat("/a", 3000): "",
+	} {
+		if f, err := pidfile.Take(path); err == nil {
+			t.Errorf("%.60q was taken", path)
+			_ = f.Remove()
+		} else if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%.60q: got %q, want one line with %q", path, err, want)
+		}
+	}
+	alone(t, dir, "fifo", "file", "folder", "socket")
+}
+
+func TestLongestNameIsTaken(t *testing.T) {
+	take(t, filepath.Join(t.TempDir(), strings.Repeat("x", 255)))
+}
+
+func TestLinksOfOursAreFollowedToTheFile(t *testing.T) {
+	dir, far := t.TempDir(), t.TempDir()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.MkdirAll(filepath.Join(far, "a", "b"), 0o755))
+	must(os.Symlink(filepath.Join(far, "a", "b"), filepath.Join(dir, "b"))) // dir/b/.. is far/a
+	must(os.Symlink("../two", filepath.Join(far, "a", "b", "one")))
+	must(os.Symlink("three", filepath.Join(far, "a", "two")))
+	f := take(t, filepath.Join(dir, "b", "one"))
+	target := filepath.Join(far, "a", "three")
+	if got := content(t, target); got != ours {
+		t.Errorf("%s holds %q, want %q", target, got, ours)
+	}
+	if info, err := os.Lstat(filepath.Join(far, "a", "two")); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link was replaced: %v", err)
+	}
+	must(f.Remove())
+	alone(t, filepath.Join(far, "a"), "b", "two")
+
+	must(os.Symlink("loop", filepath.Join(dir, "loop")))
+	if _, err := pidfile.Take(filepath.Join(dir, "loop")); err == nil || !strings.Contains(err.Error(), "link to itself") {
+		t.Errorf("a loop: %v", err)
+	}
+}
+
+func TestLinkOfAnotherUserIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // nobody else can make one
+	}
+	dir := t.TempDir()
+	victim, link := filepath.Join(dir, "victim"), filepath.Join(dir, "x.pid")
+	put(t, victim, "precious")
+	if err := os.Symlink("victim", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Lchown(link, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	_, err := pidfile.Take(link)
+	if err == nil || !strings.Contains(err.Error(), "symbolic link of user 65534: remove it") {
+		t.Errorf("got %v, want the owner and the fix", err)
+	}
+	if got := content(t, victim); got != "precious" {
+		t.Errorf("the victim holds %q", got)
+	}
+}
