@@ -315,13 +315,14 @@ type loader struct {
 	Request
 	env      map[string]string
 	table    map[string]key // by name
+	sections []string       // gophd's own
 	explicit bool           // the config file was named by flag or environment
 	problems []error
 	warnings []string
 }
 
 func newLoader(req Request) *loader {
-	l := &loader{Request: req, env: map[string]string{}, table: map[string]key{}}
+	l := &loader{Request: req, env: map[string]string{}, table: map[string]key{}, sections: sections()}
 	for _, kv := range req.Env {
 		if name, text, ok := strings.Cut(kv, "="); ok {
 			l.env[name] = text
@@ -342,8 +343,8 @@ func (l *loader) refuse(source, value, problem string) {
 
 // err is all that was refused so far.
 func (l *loader) err() error {
-	if n := len(l.problems) - maxProblems; n > 1 {
-		last := &Error{"and more", "", fmt.Sprintf("%d other problems; fix these first", n)}
+	if len(l.problems) > maxProblems {
+		last := &Error{"and more", "", "fix these first"}
 		return errors.Join(append(l.problems[:maxProblems:maxProblems], last)...)
 	}
 	return errors.Join(l.problems...)
@@ -382,7 +383,7 @@ func (l *loader) environment() map[string]given {
 	}
 	for _, kv := range l.Env {
 		name, text, _ := strings.Cut(kv, "=")
-		if text == "" || !hasOwnPrefix(name, sections()) || slices.Contains(names, name) {
+		if text == "" || !hasOwnPrefix(name, l.sections) || slices.Contains(names, name) {
 			continue
 		}
 		warning := "environment " + visible(name) + ": gophd has no such setting"

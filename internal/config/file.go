@@ -145,6 +145,9 @@ func (l *loader) readFile(path string) (map[string]given, []userValue) {
 	before := len(l.problems)
 	for _, e := range entries {
 		s.add(e)
+		if len(l.problems) > maxProblems {
+			return nil, nil
+		}
 	}
 	if bad != nil {
 		if len(l.problems) == before { // else it repeats what was said better
@@ -234,47 +237,52 @@ type sorter struct {
 }
 
 func (s *sorter) add(e entry) {
-	subject := place(s.path, e.line)
+	subject := place(s.path, e.line) + ": "
+	if len(e.key) > maxKey {
+		s.refuse(subject+visible(e.key), "", fmt.Sprintf("a name of more than %d bytes", maxKey))
+		return
+	}
 	section, rest, below := strings.Cut(e.key, ".")
 	first := !s.said[section]
 	s.said[section] = true
-	own := sections()
-	switch near := nearest(section, own); {
+	switch near := nearest(section, s.sections); {
 	case strings.ContainsFunc(e.key, unicode.IsControl):
-		s.refuse(subject, visible(e.key), "a control character in a name")
+		s.refuse(subject+visible(e.key), "", "a control character in a name")
 	case section == "" || below && slices.Contains(strings.Split(rest, "."), ""):
-		s.refuse(subject, visible(e.key), "an empty name; write section and key")
+		s.refuse(subject+visible(e.key), "", "an empty name; write section and key")
 	case slices.Contains(laterSections, section):
 		if first {
-			s.refuse(subject, section, "this section is not in this version; remove it")
+			s.refuse(subject+section, "", "this section is not in this version; remove it")
 		}
 	case !below:
-		s.top(e, subject, own)
-	case slices.Contains(own, section):
-		s.setting(e, subject)
+		s.top(e, subject+visible(e.key))
+	case slices.Contains(s.sections, section):
+		s.setting(e, subject+visible(e.key))
 	case near != "":
 		if first {
-			s.refuse(subject, visible(section), "no section of gophd; did you mean "+near+"? else rename your own")
+			s.refuse(subject+visible(section), "", "no section of gophd; did you mean "+near+"? else rename your own")
 		}
 	default:
-		s.users(e, subject)
+		s.users(e, subject+visible(e.key))
 	}
 }
 
 // top handles what stands outside every section.
-func (s *sorter) top(e entry, subject string, own []string) {
+func (s *sorter) top(e entry, subject string) {
 	switch {
 	case e.form == null: // a section with nothing in it yet
-	case slices.Contains(own, e.key):
-		s.refuse(subject, e.key, "a section, not a setting; write its keys below it")
+	case e.form == odd:
+		s.refuse(subject, "", e.wrong+"; write a section with keys below it")
+	case slices.Contains(s.sections, e.key):
+		s.refuse(subject, "", "a section, not a setting; write its keys below it")
 	default:
 		for _, k := range keys() {
 			if strings.HasSuffix(k.name, "."+e.key) {
-				s.refuse(subject, e.key, "stands outside every section; did you mean "+k.name+"?")
+				s.refuse(subject, "", "stands outside every section; did you mean "+k.name+"?")
 				return
 			}
 		}
-		s.refuse(subject, visible(e.key), "stands outside every section; put it below one, own or yours")
+		s.refuse(subject, "", "stands outside every section; put it below one, gophd's or yours")
 	}
 }
 
@@ -286,9 +294,9 @@ func (s *sorter) twice(name string, e entry, subject string) bool {
 		return false
 	}
 	if before.key == e.key {
-		s.refuse(subject, visible(e.key), fmt.Sprintf("set before, in line %d; remove one", before.line))
+		s.refuse(subject, "", fmt.Sprintf("set before, in line %d; remove one", before.line))
 	} else {
-		s.refuse(subject, visible(e.key), fmt.Sprintf(
+		s.refuse(subject, "", fmt.Sprintf(
 			"becomes %s, as %s in line %d does; rename one", name, visible(before.key), before.line))
 	}
 	return true
@@ -297,26 +305,26 @@ func (s *sorter) twice(name string, e entry, subject string) bool {
 func (s *sorter) setting(e entry, subject string) {
 	k, ok := s.table[e.key]
 	if !ok {
-		s.refuse(subject, visible(e.key), unknown(e.key))
+		s.refuse(subject, "", unknown(e.key))
 		return
 	}
 	if s.twice(e.key, e, subject) {
 		return
 	}
-	g := given{text: e.text, source: subject, subject: subject + ": " + e.key}
+	g := given{text: e.text, source: place(s.path, e.line), subject: subject}
 	switch {
 	case e.form == null:
-		s.refuse(g.subject, "", "has no value; write one, or remove the line")
+		s.refuse(subject, "", "has no value; write one, or remove the line")
 	case e.form == odd:
-		s.refuse(g.subject, "", e.wrong+"; write one value")
+		s.refuse(subject, "", e.wrong+"; write one value")
 	case e.form == list && k.kind != command:
-		s.refuse(g.subject, "", "a list; write one value")
+		s.refuse(subject, "", "a list; write one value")
 	case e.form == list && len(e.list) == 0:
-		s.refuse(g.subject, "", "an empty list; write the command")
+		s.refuse(subject, "", "an empty list; write the command")
 	case strings.Contains(e.text+strings.Join(e.list, ""), "\x00"):
-		s.refuse(g.subject, "", "holds a NUL byte")
+		s.refuse(subject, "", "holds a NUL byte")
 	case k.kind == command && e.form == scalar && strings.TrimSpace(e.text) == "":
-		s.refuse(g.subject, visible(e.text), "an empty line for the shell; write the command")
+		s.refuse(subject, visible(e.text), "an empty line for the shell; write the command")
 	default:
 		g.words = e.list
 		s.check(k, g)
@@ -330,6 +338,9 @@ func unknown(name string) string {
 	section, last := name[:strings.LastIndexByte(name, '.')], name[strings.LastIndexByte(name, '.')+1:]
 	for _, k := range keys() {
 		all = append(all, k.name)
+		if k.name == section {
+			return "no such setting; " + k.name + " takes one value"
+		}
 		if strings.HasSuffix(k.name, "."+last) {
 			return "no such setting; did you mean " + k.name + "?"
 		}
@@ -349,24 +360,24 @@ func unknown(name string) string {
 // users handles a key that is handed to the command.
 func (s *sorter) users(e entry, subject string) {
 	name := variable(e.key)
-	reserved := slices.Contains(ownVariables, name) || hasOwnPrefix(name, slices.Concat(sections(), laterSections))
+	reserved := slices.Contains(ownVariables, name) || hasOwnPrefix(name, s.sections) || hasOwnPrefix(name, laterSections)
 	text := e.text
 	if e.form == list {
 		text = strings.Join(e.list, " ")
 	}
 	switch {
 	case reserved:
-		s.refuse(subject, visible(e.key), "becomes "+name+", which is gophd's own; rename it")
+		s.refuse(subject, "", "becomes "+name+", which is gophd's own; rename it")
 	case s.twice(name, e, subject):
 	case e.form == odd:
-		s.refuse(subject, visible(e.key), e.wrong+" cannot be an environment variable; write a text")
+		s.refuse(subject, "", e.wrong+" cannot reach the command; write a text")
 	case e.form == list && slices.ContainsFunc(e.list, ambiguous):
-		s.refuse(subject, visible(e.key),
+		s.refuse(subject, "",
 			"a list reaches the command joined by spaces, and one of its values is empty or holds a space; write one text")
 	case strings.Contains(text, "\x00"):
-		s.refuse(subject, visible(e.key), "holds a NUL byte, which no environment variable can")
+		s.refuse(subject, "", "holds a NUL byte, which no environment variable can")
 	default:
-		source := subject
+		source := place(s.path, e.line)
 		if set := s.env[name]; set != "" {
 			text, source = set, "environment "+name
 		}

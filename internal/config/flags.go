@@ -17,6 +17,9 @@ func AddFlags(fs *pflag.FlagSet) {
 		}
 		v := &flagValue{text: k.def, arg: k.arg}
 		help := k.help
+		if k.choices != nil {
+			help += " (" + k.values() + ")"
+		}
 		if k.negated {
 			v.text, help = "", "do not "+help
 		}

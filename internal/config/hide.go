@@ -45,8 +45,8 @@ func looksSecret(key string) bool {
 // visible is a value as it stands in a message: secrets hidden, on one line, not endless, quoted
 // when its ends could not be seen otherwise.
 func visible(text string) string {
-	text = redact(text)
 	const most = 80
+	text = redact(text[:min(len(text), 50*most)]) // to redact a megabyte takes a while
 	if runes := []rune(text); len(runes) > most {
 		text = string(runes[:most]) + "..."
 	}

@@ -160,10 +160,12 @@ func checkURL(text string) error {
 	return nil
 }
 
-// checkHeartbeat holds the settings against each other, so that before the lease can have ended
-// elsewhere the command is dead. memcached drops a key up to 2 s early, clocks may differ by one
-// percent, and an operation takes up to two timeouts; it counts in whole seconds, and takes more
-// than 30 days for a date (memcached's doc/protocol.txt, "Expiration times").
+// checkHeartbeat holds the settings against each other by the heartbeat's own rule, so that a wrong
+// file is refused before anything starts: right before a renewal there must be enough left of the
+// lease to start a run and to stop it. memcached drops a key up to 2 s early, clocks may differ by
+// one percent, a renewal is up to a tenth late, an operation takes up to two timeouts. memcached
+// counts in whole seconds, and takes more than 30 days for a date (its doc/protocol.txt,
+// "Expiration times").
 func (l *loader) checkHeartbeat(h Heartbeat, said func(string) given) {
 	if !strings.HasPrefix(h.URL, memcached) {
 		return
@@ -177,11 +179,10 @@ func (l *loader) checkHeartbeat(h Heartbeat, said func(string) given) {
 		l.refuse(ttl.subject, visible(ttl.text), "longer than the 30 days that memcached keeps; write a shorter time")
 		return
 	}
-	need := 2050*time.Millisecond + h.Renew + h.StopGrace + 2*h.Timeout
-	if h.TTL-h.TTL/100 < need {
-		least := (need + need/99 + time.Second - 1).Truncate(time.Second)
+	need := 2150*time.Millisecond + h.Renew + h.Renew/10 + h.StopGrace + 2*h.Timeout
+	if least := (need + need/99 + time.Second - 1).Truncate(time.Second); h.TTL < least {
 		l.refuse(ttl.subject, visible(ttl.text), fmt.Sprintf(
-			"too short; 0.99 x ttl must hold 2.05s + renew %s + stop_grace %s + 2 x timeout %s; write at least %ds, or lower those",
+			"too short; 0.99 x ttl must hold 2.15s + 1.1 x renew %s + stop_grace %s + 2 x timeout %s; write at least %ds, or lower those",
 			h.Renew, h.StopGrace, h.Timeout, least/time.Second))
 	}
 }

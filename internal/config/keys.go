@@ -186,12 +186,12 @@ func keys() []key {
 		{
 			name: "log.format", flag: "log-format", kind: choice, arg: "FORMAT", def: "simple",
 			choices: []string{"simple", "json", "console"}, example: "json",
-			help: "form of a log line: simple, json or console",
+			help: "form of a log line",
 		},
 		{
 			name: "log.level", flag: "log-level", kind: choice, arg: "LEVEL", def: "info",
 			choices: []string{"debug", "info", "warn", "error"}, example: "debug",
-			help: "least weight of gophd's own lines that is logged: debug, info, warn or error",
+			help: "least weight of gophd's own lines that is logged",
 		},
 		{
 			name: "restart.when", kind: choice, def: "daemon",

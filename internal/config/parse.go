@@ -46,9 +46,12 @@ type syntaxError struct {
 
 func (e *syntaxError) Error() string { return e.problem }
 
-// maxDepth is far beyond any real file. It keeps a hostile one from costing time and memory that
-// grow with the square of its depth.
-const maxDepth = 32
+// Both are far beyond any real file. They keep a hostile one from costing time and memory that grow
+// with the square of its size.
+const (
+	maxDepth = 32
+	maxKey   = 1000 // bytes
+)
 
 const deep = "nested too deep"
 
@@ -77,10 +80,14 @@ func parse(format string, data []byte) ([]entry, *syntaxError) {
 	return parseINI(data)
 }
 
-// under is the dotted key of name in the table prefix.
+// under is the dotted key of name in the table prefix. It no longer grows once it is too long to be
+// accepted.
 func under(prefix, name string) string {
-	if prefix == "" {
+	switch {
+	case prefix == "":
 		return name
+	case len(prefix) > maxKey:
+		return prefix
 	}
 	return prefix + "." + name
 }
@@ -149,7 +156,7 @@ func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]e
 				e.list = append(e.list, item.Value)
 			}
 		case yaml.AliasNode:
-			e.form, e.wrong = odd, "an alias; write the value out"
+			e.form, e.wrong = odd, "a YAML alias"
 		default:
 			e.text = value.Value
 			if value.Tag == "!!null" {
@@ -183,7 +190,7 @@ func parseTOML(data []byte) ([]entry, *syntaxError) {
 	var p unstable.Parser
 	p.Reset(data)
 	prefix, skip := "", false
-	for p.NextExpression() {
+	for w.err == nil && p.NextExpression() {
 		e := p.Expression()
 		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:
@@ -199,10 +206,13 @@ func parseTOML(data []byte) ([]entry, *syntaxError) {
 			}
 		}
 	}
+	if w.err != nil {
+		return w.entries, w.err
+	}
 	var all map[string]any
 	err := toml.Unmarshal(data, &all)
 	if err == nil {
-		return w.entries, w.err
+		return w.entries, nil
 	}
 	line := 1
 	var de *toml.DecodeError
@@ -220,9 +230,13 @@ type tomlWalk struct {
 
 func (w *tomlWalk) name(prefix string, parts unstable.Iterator) (string, int) {
 	line := 0
-	for parts.Next() {
+	for depth := 0; parts.Next(); depth++ {
 		if line == 0 {
 			line = w.lines.at(int(parts.Node().Raw.Offset))
+		}
+		if depth == maxDepth {
+			w.err = &syntaxError{line, deep}
+			return prefix, line
 		}
 		prefix = under(prefix, string(parts.Node().Data))
 	}

@@ -65,7 +65,7 @@ it is guessed: an unknown key, a section that looks like a misspelt one of gophd
 wrong kind are refused with file and line. A dot in a name is the same as a nested section: ` + "`job.interval: 1m`" + ` is
 ` + "`interval: 1m`" + ` below ` + "`job:`" + `.
 
-YAML: one document, no aliases. INI: ` + "`name = value`" + `; a comment begins with # or ; at the start of a line, never behind a value;
+YAML: one document, no aliases; a value that ends in a colon is quoted: ` + "`url: \"file:\"`" + `. INI: ` + "`name = value`" + `; a comment begins with # or ; at the start of a line, never behind a value;
 one pair of quotes round a value is dropped, a backslash means nothing.
 
 ### Values
@@ -100,7 +100,7 @@ The name, when none is given, is the config file's base name if ` + "`-c`" + ` n
 base name and six digits of a hash over its path and arguments. A name has no slash, space or control character, no leading dash, and at
 most 100 bytes.
 
-With a memcached heartbeat, ttl is in whole seconds, at most 30 days, and 0.99 x ttl must hold 2.05 s + renew + stop_grace + 2 x timeout:
+With a memcached heartbeat, ttl is in whole seconds, at most 30 days, and 0.99 x ttl must hold 2.15 s + 1.1 x renew + stop_grace + 2 x timeout:
 then the command is dead before another host can start it.
 
 ` + "`job.output: log`" + ` wants a log file, and with ` + "`--daemon`" + ` ` + "`inherit`" + ` is refused: there the output would be lost.

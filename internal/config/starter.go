@@ -33,7 +33,7 @@ func Starter(format string) ([]byte, error) {
 			if k.name == restartKey {
 				sign = ""
 			}
-			if style.quoted && k.kind != boolean && k.kind != number {
+			if style.quoted && k.kind != boolean && k.kind != number || strings.HasSuffix(text, ":") { // YAML takes file: for a table
 				text = fmt.Sprintf("%q", text)
 			}
 			fmt.Fprintf(&b, "%s%s %s (%s)\n", style.indent, style.comment, k.help, k.values())

@@ -1,0 +1,91 @@
+package config
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// FuzzLoad: no file makes Load panic; each error is short lines; and what is accepted means the
+// same when it is written down again from what Get and Values say.
+func FuzzLoad(f *testing.F) {
+	files, err := filepath.Glob("../../testdata/config/*")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for i, format := range formats {
+			if filepath.Ext(file) == "."+format {
+				f.Add(uint8(i), data)
+			}
+		}
+	}
+	for i, format := range []string{"yaml", "yaml", "toml", "json", "ini"} {
+		data, err := Starter(format)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(i), data)
+	}
+	f.Fuzz(func(t *testing.T, n uint8, data []byte) {
+		r := request(t)
+		r.Dir = t.TempDir()
+		path := filepath.Join(r.Dir, "x."+formats[int(n)%len(formats)])
+		write(t, path, string(data))
+		r.Env = []string{configVariable + "=" + path}
+		c, err := Load(r)
+		if err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				if len(line) > 1000 || line == "" {
+					t.Errorf("error line %q", line)
+				}
+			}
+			return
+		}
+		again := write(t, filepath.Join(r.Dir, "x.json"), rewritten(t, c))
+		r.Env = []string{configVariable + "=" + again}
+		second, err := Load(r)
+		if err != nil {
+			t.Fatalf("written down again: %v", err)
+		}
+		second.File, c.File = "", ""
+		for i := range c.values {
+			c.values[i].Source, second.values[i].Source = "", ""
+		}
+		if diff := cmp.Diff(c, second, cmp.AllowUnexported(Config{})); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// rewritten is a JSON file with all that was not a default, in the order of Values.
+func rewritten(t *testing.T, c *Config) string {
+	var pairs []string
+	for _, v := range c.Values() {
+		text, ok := c.Get(v.Key)
+		if !ok {
+			t.Errorf("Get does not know %s", v.Key)
+		}
+		if v.Source == "default" {
+			continue
+		}
+		var value any = text
+		if argv := c.Jobs[0].Command; v.Key == "job.command" && (len(argv) != 3 || argv[2] != text) {
+			value = argv
+		}
+		pair, err := json.Marshal(map[string]any{v.Key: value})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pairs = append(pairs, string(pair[1:len(pair)-1]))
+	}
+	return "{" + strings.Join(pairs, ",\n") + "}"
+}

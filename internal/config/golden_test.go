@@ -1,0 +1,73 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestGolden reads every file of testdata/config. FILE.want holds what it must give: the settings
+// that differ from the defaults, or the exact error.
+func TestGolden(t *testing.T) {
+	dir, err := filepath.Abs("../../testdata/config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, ".want") {
+			continue
+		}
+		seen++
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			r := request(t)
+			r.Dir = "/srv"
+			r.Env = []string{configVariable + "=" + file}
+			c, err := Load(r)
+			if good := strings.HasPrefix(filepath.Base(file), "good_"); good != (err == nil) {
+				t.Errorf("the file is named %s, its error is %v", filepath.Base(file), err)
+			}
+			got := strings.ReplaceAll(render(c, err), dir+"/", "")
+			want, readErr := os.ReadFile(file + ".want")
+			if *update {
+				readErr = os.WriteFile(file+".want", []byte(got), 0o644)
+				want = []byte(got)
+			}
+			if readErr != nil {
+				t.Fatal(readErr)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	if seen < 40 {
+		t.Errorf("saw %d files, expected all of %s", seen, dir)
+	}
+}
+
+// render tells what Load returned, a line for each value or error.
+func render(c *Config, err error) string {
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	var b strings.Builder
+	for _, v := range c.Values() {
+		if v.Source != "default" {
+			fmt.Fprintf(&b, "%s = %q from %s\n", v.Key, v.Text, v.Source)
+		}
+	}
+	fmt.Fprintf(&b, "name %s, command %q\n", c.Jobs[0].Name, c.Jobs[0].Command)
+	for _, kv := range c.Jobs[0].Env {
+		fmt.Fprintf(&b, "%q\n", kv)
+	}
+	return b.String()
+}

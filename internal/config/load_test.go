@@ -1,0 +1,584 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	"gophd/internal/job"
+)
+
+// parsed adds the flags and words of a command line to a request.
+func parsed(t testing.TB, r Request, args ...string) Request {
+	t.Helper()
+	r.Flags = pflag.NewFlagSet("run", pflag.ContinueOnError)
+	AddFlags(r.Flags)
+	if err := r.Flags.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	r.Command = r.Flags.Args()
+	r.NeedCommand = true
+	return r
+}
+
+func load(t testing.TB, r Request) *Config {
+	t.Helper()
+	c, err := Load(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func write(t testing.TB, path, text string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func source(c *Config, key string) string {
+	for _, v := range c.Values() {
+		if v.Key == key {
+			return v.Source
+		}
+	}
+	return ""
+}
+
+const minimal = "config: {auto_restart_interval: 24h}\n"
+
+func TestPrecedence(t *testing.T) {
+	r := request(t)
+	file := write(t, filepath.Join(r.Dir, "x.yaml"), minimal+"job: {interval: 3, timeout: 3, grace: 3}\n")
+	r.Env = []string{"GOPHD_JOB_INTERVAL=2", "GOPHD_JOB_TIMEOUT=2", "GOPHD_LOG_LEVEL=debug"}
+	c := load(t, parsed(t, r, "-c", "x.yaml", "--interval", "1", "--log-level=warn", "--", "./job.sh"))
+	s := c.Jobs[0]
+	if s.Interval != time.Second || s.Timeout != 2*time.Second || s.Grace != 3*time.Second || c.Log.Level != "warn" {
+		t.Errorf("interval %v, timeout %v, grace %v, level %s", s.Interval, s.Timeout, s.Grace, c.Log.Level)
+	}
+	for key, want := range map[string]string{
+		"job.interval": "flag --interval",
+		"job.timeout":  "environment GOPHD_JOB_TIMEOUT",
+		"job.grace":    file + ":2",
+		"job.overrun":  "default",
+		"job.command":  "command line",
+		"log.level":    "flag --log-level",
+	} {
+		if got := source(c, key); got != want {
+			t.Errorf("%s comes from %q, want %q", key, got, want)
+		}
+	}
+	if c.File != file || s.Name != "x" {
+		t.Errorf("file %s, name %s", c.File, s.Name)
+	}
+}
+
+func TestFlags(t *testing.T) {
+	r := request(t)
+	c := load(t, parsed(t, r, "-dvp", "x.pid", "-n", "nightly", "-i", "0.2", "--no-run-at-start", "--wait",
+		"--held-exit-code", "75", "--heartbeat", "memcached://db1:11211", "--output", "out/x", "--auto-restart-interval=0",
+		"./job.sh", "-d", "--", "--once"))
+	s := c.Jobs[0]
+	want := job.Spec{
+		Name: "nightly", Command: []string{"./job.sh", "-d", "--", "--once"}, Dir: r.Dir,
+		Interval: 200 * time.Millisecond, Overrun: job.OverrunRun, Grace: 10 * time.Second, Output: filepath.Join(r.Dir, "out/x"),
+	}
+	if diff := cmp.Diff(want, s); diff != "" {
+		t.Error(diff)
+	}
+	if !c.Daemon || c.Verbose || c.PIDFile != filepath.Join(r.Dir, "x.pid") || c.AutoRestart != 0 ||
+		!c.Heartbeat.Wait || c.Heartbeat.HeldExitCode != 75 || c.Log.File != filepath.Join(c.LogDir, "nightly.log") {
+		t.Errorf("%+v", c)
+	}
+	if got, _ := c.Get("log.file"); got != c.Log.File || source(c, "log.file") != "default" {
+		t.Errorf("log.file is shown as %q from %s", got, source(c, "log.file"))
+	}
+	if text, _ := c.Get("job.run_at_start"); text != "false" {
+		t.Errorf("job.run_at_start is shown as %q", text)
+	}
+	if c := load(t, parsed(t, r, "--no-run-at-start=false", "./job.sh")); !c.Jobs[0].RunAtStart {
+		t.Error("--no-run-at-start=false does not run at start")
+	}
+}
+
+// TestRefusals pins what a user reads when flag, environment or command line is wrong.
+func TestRefusals(t *testing.T) {
+	const fix = "write seconds (5, 0.2) or a Go duration (200ms, 1h)"
+	tests := []struct {
+		args []string
+		env  string
+		want string
+	}{
+		{[]string{"--interval", "5x", "x"}, "", "--interval 5x: not a duration; " + fix},
+		{[]string{"--interval", "", "x"}, "", `--interval "": not a duration; ` + fix},
+		{[]string{"--interval=-5", "x"}, "", "--interval -5: negative; " + fix},
+		{[]string{"--interval", "500us", "x"}, "", "--interval 500us: too short; the least is 1ms, or 0"},
+		{[]string{"x"}, "GOPHD_JOB_INTERVAL=NaN", "GOPHD_JOB_INTERVAL NaN: not a duration; " + fix},
+		{[]string{"-i", "5", "x"}, "GOPHD_JOB_INTERVAL=+Inf", "GOPHD_JOB_INTERVAL +Inf: not a duration; " + fix},
+		{[]string{"--auto-restart-interval", "9.9", "x"}, "", "--auto-restart-interval 9.9: too short; the least is 10s, or 0"},
+		{[]string{"--once=perhaps", "x"}, "", "--once perhaps: neither yes nor no; write true or false"},
+		{[]string{"--no-run-at-start=x", "x"}, "", "--no-run-at-start x: neither yes nor no; write true or false"},
+		{[]string{"--overrun", "overlap", "x"}, "", "--overrun overlap: overlap is not in this version; choose run, skip or kill"},
+		{[]string{"--log-format", "xml", "x"}, "", "--log-format xml: no such choice; write simple, json or console"},
+		{[]string{"--output", "on-failure", "x"}, "", "--output on-failure: on-failure is not in this version; choose log, inherit, discard or a file"},
+		{[]string{"--output", "Inherit", "x"}, "", "--output Inherit: did you mean inherit? for a file of that name write ./Inherit"},
+		{[]string{"--output", "log", "x"}, "", "--output log: there is no log file; add --log-file FILE, or use inherit"},
+		{[]string{"-d", "--output", "inherit", "x"}, "", "--output inherit: a daemon has no terminal, the output would be lost; use log, discard or a file"},
+		{[]string{"--output", "/a/b", "--log-file", "/a/b", "x"}, "", "--output /a/b: the log file itself; use log"},
+		{[]string{"-p", "", "x"}, "", `--pid-file "": empty; name a file, or leave it out`},
+		{[]string{"-p", "~/x", "x"}, "", "--pid-file ~/x: only a shell knows ~; write the folder in full"},
+		{[]string{"--log-file", "/var/log/", "x"}, "", "--log-file /var/log/: a folder; name a file in it"},
+		{[]string{"--log-file", "a\nb", "x"}, "", `--log-file "a\nb": holds a control character`},
+		{[]string{"--held-exit-code", "256", "x"}, "", "--held-exit-code 256: not a whole number from 0 to 255"},
+		{[]string{"--shell", "--", "a", "|", "b"}, "", "--shell: takes a command of one word, this one has 3; quote the line, as in gophd run --shell -- 'a | b'"},
+		{[]string{"--shell", " "}, "", `command line " ": an empty line for the shell; write the command`},
+		{[]string{""}, "", `command line "": an empty word instead of a command; write the command first`},
+		{nil, "", "no command: write it after --, as in gophd run -- ./job.sh, or set job.command in a config file"},
+		{nil, "GOPHD_JOB_COMMAND=  ", `GOPHD_JOB_COMMAND "  ": an empty line for the shell; write the command`},
+		{[]string{"-c", "", "x"}, "", `--config "": empty; name a file, or leave it out`},
+		{[]string{"-c", "x.conf", "x"}, "", "--config x.conf: its name does not say its format; end it in .yaml, .yml, .toml, .json or .ini"},
+		{[]string{"-c", "/none/x.yaml", "x"}, "", "/none/x.yaml: no such file or directory"},
+		{[]string{"x"}, "GOPHD_CONFIG=/none/x.yaml", "/none/x.yaml: no such file or directory"},
+		{[]string{"-c", "/dev/null/x.ini", "x"}, "", "/dev/null/x.ini: not a directory"},
+		{
+			[]string{"-i", "x", "--timeout", "y", "x"}, "",
+			"--interval x: not a duration; " + fix + "\n--timeout y: not a duration; " + fix,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.want, func(t *testing.T) {
+			r := request(t)
+			r.Env = []string{tt.env}
+			_, err := Load(parsed(t, r, tt.args...))
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if diff := cmp.Diff(tt.want, err.Error()); diff != "" {
+				t.Error(diff)
+			}
+			if e := (*Error)(nil); !errors.As(err, &e) {
+				t.Errorf("no *Error: %T", err)
+			}
+		})
+	}
+}
+
+func TestHeartbeatURL(t *testing.T) {
+	for url, want := range map[string]string{
+		"file:": "", "none:": "",
+		"memcached://db1": "", "memcached://10.0.0.5:11211": "", "memcached://[::1]": "", "memcached://[::1]:1": "", "memcached://db1:65535": "",
+		"":                        "empty",
+		"file":                    "no heartbeat store",
+		"file:/tmp/x":             "nothing may follow file:",
+		"none://":                 "nothing may follow none:",
+		"memcache://db1":          "no heartbeat store",
+		"memcached:db1":           "no heartbeat store",
+		"redis://db1":             "redis is not in this version",
+		"etcd://db1":              "etcd is not in this version",
+		"memcached://":            "not an address",
+		"memcached://:11211":      "not an address",
+		"memcached://a,b":         "several servers are not in this version",
+		"memcached://a:1,b:2":     "several servers are not in this version",
+		"memcached://u:p@db1":     "no user and password",
+		"memcached://db1/key":     "nothing may follow",
+		"memcached://db1?x":       "nothing may follow",
+		"memcached://db1#x":       "nothing may follow",
+		"memcached://db1:":        "not a port",
+		"memcached://db1:0":       "not a port",
+		"memcached://db1:65536":   "not a port",
+		"memcached://[::1]:":      "not a port",
+		"memcached://db1:x":       "not an address",
+		"memcached://d b":         "not an address",
+		"memcached://[::1":        "not an address",
+		"memcached://%zz":         "not an address",
+		"memcached://db1\x00:1":   "not an address",
+		"MEMCACHED://db1":         "no heartbeat store",
+		" memcached://db1":        "no heartbeat store",
+		"memcached://db1:11211\n": "not an address",
+	} {
+		err := checkURL(url)
+		if want == "" && err != nil {
+			t.Errorf("%s: %v", url, err)
+		}
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: got %v, want %s", url, err, want)
+		}
+	}
+}
+
+// TestHeartbeatRule pins the least ttl that is accepted for some settings.
+func TestHeartbeatRule(t *testing.T) {
+	for _, tt := range []struct {
+		renew, grace, timeout string
+		least                 time.Duration
+	}{
+		{"2", "2", "500ms", 8 * time.Second}, // (2.15 + 2.2 + 2 + 1) / 0.99 = 7.42
+		{"1", "0", "1ms", 5 * time.Second},
+		{"60", "2", "1s", 73 * time.Second},    // (2.15 + 66 + 2 + 2) / 0.99 = 72.88
+		{"600", "10", "1s", 681 * time.Second}, // (2.15 + 660 + 10 + 2) / 0.99 = 680.96
+	} {
+		ok := func(ttl time.Duration) bool {
+			r := request(t)
+			r.Command = []string{"x"}
+			r.Env = []string{
+				"GOPHD_HEARTBEAT_URL=memcached://db1", "GOPHD_HEARTBEAT_TTL=" + ttl.String(), "GOPHD_HEARTBEAT_RENEW=" + tt.renew,
+				"GOPHD_HEARTBEAT_STOP_GRACE=" + tt.grace, "GOPHD_HEARTBEAT_TIMEOUT=" + tt.timeout,
+			}
+			_, err := Load(r)
+			return err == nil
+		}
+		if !ok(tt.least) || ok(tt.least-time.Second) {
+			t.Errorf("renew %s, stop_grace %s, timeout %s: least ttl is not %v", tt.renew, tt.grace, tt.timeout, tt.least)
+		}
+	}
+}
+
+func TestEmptyEnvValue(t *testing.T) {
+	r := request(t)
+	for _, k := range keys() {
+		r.Env = append(r.Env, k.env()+"=")
+	}
+	r.Env = append(r.Env, "GOPHD_CONFIG=", "GOPHD_RUNTIME_DIR=", "GOPHD_STATE_DIR=", "GOPHD_JOB_INTERVALL=", "=", "", "x")
+	r.Command = []string{"x"}
+	c := load(t, r)
+	for _, v := range c.Values() {
+		if v.Source != "default" && v.Key != "job.command" {
+			t.Errorf("%+v", v)
+		}
+	}
+	if c.Warnings != nil {
+		t.Errorf("warnings %q", c.Warnings)
+	}
+}
+
+func TestUserSections(t *testing.T) {
+	r := request(t)
+	write(t, filepath.Join(r.Dir, "x.ini"), "config.auto_restart_interval=0\n[db]\nhost=db1\nport=1\nApi_Key=hunter2\nurl=redis://u:hunter2@h/?auth=hunter2\n")
+	r.Env = []string{"GOPHD_DB_HOST=old", "GOPHD_DB_HOST=db2", "GOPHD_DB_PORT=", "GOPHD_DB_OTHER=x"}
+	c := load(t, parsed(t, r, "-c", "x.ini", "x"))
+	want := []string{"GOPHD_DB_HOST=db2", "GOPHD_DB_PORT=1", "GOPHD_DB_API_KEY=hunter2", "GOPHD_DB_URL=redis://u:hunter2@h/?auth=hunter2"}
+	if diff := cmp.Diff(want, c.Jobs[0].Env); diff != "" {
+		t.Error(diff)
+	}
+	if got := source(c, "db.host"); got != "environment GOPHD_DB_HOST" {
+		t.Errorf("db.host is from %s", got)
+	}
+	if text, ok := c.Get("db.Api_Key"); !ok || text != "hunter2" {
+		t.Errorf("Get gives %q, %v", text, ok)
+	}
+	if _, ok := c.Get("db.api_key"); ok {
+		t.Error("Get ignores case")
+	}
+	for _, v := range c.Values() {
+		if strings.Contains(v.Text, "hunter2") {
+			t.Errorf("%+v", v)
+		}
+	}
+}
+
+func TestPrivate(t *testing.T) {
+	env := []string{"PATH=/bin", "GOPHD_CONFIG=x", "GOPHD_JOB_INTERVAL=1", "GOPHD_JOB_=", "GOPHD_LOG_FILE=x", "GOPHD_CONFIG_DAEMON=1",
+		"GOPHD_HEARTBEAT_URL=x", "GOPHD_RESTART_WHEN=x", "GOPHD_JOBS=1", "GOPHD_DB_HOST=x", "GOPHD_RUN=7", "GOPHD_STATE_DIR=/x", "odd"}
+	before := slices.Clone(env)
+	want := []string{"PATH=/bin", "GOPHD_JOBS=1", "GOPHD_DB_HOST=x", "GOPHD_RUN=7", "GOPHD_STATE_DIR=/x", "odd"}
+	if diff := cmp.Diff(want, Private(env)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(before, env); diff != "" {
+		t.Errorf("the caller's own changed: %s", diff)
+	}
+}
+
+func TestName(t *testing.T) {
+	name := func(dir string, args ...string) string {
+		r := request(t)
+		r.Dir = dir
+		return load(t, parsed(t, r, args...)).Jobs[0].Name
+	}
+	base := name("/srv", "python3", "x.py")
+	if !strings.HasPrefix(base, "python3-") || len(base) != len("python3-")+6 {
+		t.Errorf("name %s", base)
+	}
+	if again := name("/tmp", "python3", "x.py"); again != base {
+		t.Errorf("the same line is %s and %s", base, again)
+	}
+	for _, other := range [][]string{{"python3", "y.py"}, {"python3", "x.py", ""}, {"python3x.py"}, {"python3", "x", ".py"}, {"./python3", "x.py"}} {
+		if name("/srv", other...) == base {
+			t.Errorf("%q has the name of another line", other)
+		}
+	}
+	if a, b := name("/srv", "./job.sh"), name("/srv/x", "../job.sh"); a != b {
+		t.Errorf("one file is %s and %s", a, b)
+	}
+	if a, b := name("/srv", "./job.sh"), name("/tmp", "./job.sh"); a == b {
+		t.Errorf("two files are both %s", a)
+	}
+	if a := name("/srv", "--shell", "cd /x; ./y"); !strings.HasPrefix(a, "sh-") {
+		t.Errorf("a line for the shell is %s", a)
+	}
+	for in, want := range map[string]string{"/bin/my job": "my_job-", "/bin/-x": "x-", "/bin/日本": "__-", "/bin/...": "job-", "/x/" + strings.Repeat("a", 200): "aaa"} {
+		got := name("/srv", in)
+		if !strings.HasPrefix(got, want) || checkName(got) != nil {
+			t.Errorf("%s becomes %s", in, got)
+		}
+	}
+	if a := name("/srv", "-n", "x", "y"); a != "x" {
+		t.Errorf("given name is %s", a)
+	}
+	for _, bad := range []string{"", "a/b", ".", "..", "a b", "a\tb", "a\nb", "-x", "a\x7f", "a\u2028b", "a\xff", strings.Repeat("x", 101)} {
+		if checkName(bad) == nil {
+			t.Errorf("name %q is accepted", bad)
+		}
+	}
+	for _, good := range []string{"a", "a.b", "...", "日本", "x@y:z", strings.Repeat("x", 100)} {
+		if err := checkName(good); err != nil {
+			t.Errorf("name %q: %v", good, err)
+		}
+	}
+}
+
+func TestFolders(t *testing.T) {
+	for _, tt := range []struct {
+		uid                 int
+		home                string
+		env                 []string
+		runtime, state, log string
+	}{
+		{0, "/root", []string{"XDG_RUNTIME_DIR=/x", "XDG_STATE_HOME=/y"}, "/run/gophd", "/var/lib/gophd", "/var/log/gophd"},
+		{7, "/h", nil, "/tmp/gophd-7", "/h/.local/state/gophd", "/h/.local/state/gophd"},
+		{7, "/h", []string{"TMPDIR=/t"}, "/t/gophd-7", "/h/.local/state/gophd", "/h/.local/state/gophd"},
+		{7, "/h", []string{"XDG_RUNTIME_DIR=/x", "XDG_STATE_HOME=/y"}, "/x/gophd", "/y/gophd", "/y/gophd"},
+		{7, "/h", []string{"XDG_RUNTIME_DIR=x", "XDG_STATE_HOME=y", "TMPDIR=t"}, "/tmp/gophd-7", "/h/.local/state/gophd", "/h/.local/state/gophd"},
+		{7, "", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7"},
+		{7, "/h", []string{"GOPHD_RUNTIME_DIR=r", "GOPHD_STATE_DIR=/s"}, "/d/r", "/s", "/s"},
+		{0, "/h", []string{"GOPHD_STATE_DIR=s"}, "/run/gophd", "/d/s", "/d/s"},
+	} {
+		c := load(t, Request{Dir: "/d", Home: tt.home, UID: tt.uid, Env: tt.env, SystemDir: "/none"})
+		if c.RuntimeDir != tt.runtime || c.StateDir != tt.state || c.LogDir != tt.log {
+			t.Errorf("%+v: %s, %s, %s", tt, c.RuntimeDir, c.StateDir, c.LogDir)
+		}
+	}
+}
+
+func TestWhichFile(t *testing.T) {
+	r := request(t)
+	r.Home, r.SystemDir = filepath.Join(r.Dir, "home"), filepath.Join(r.Dir, "etc")
+	r.Dir = filepath.Join(r.Dir, "work")
+	file := func(r Request) string { return load(t, r).File }
+	with := func(words ...string) Request { r := r; r.Command = words; return r }
+
+	if got := file(with("x")); got != "" {
+		t.Errorf("read %s", got)
+	}
+	system := write(t, filepath.Join(r.SystemDir, "gophd.ini"), "config.auto_restart_interval=0\n")
+	if got := file(with("x")); got != system {
+		t.Errorf("read %q, not the system's", got)
+	}
+	home := write(t, filepath.Join(r.Home, ".config/gophd/gophd.yml"), minimal)
+	if got := file(with("x")); got != home {
+		t.Errorf("read %q, not the one at home", got)
+	}
+	here := write(t, filepath.Join(r.Dir, "gophd.yaml"), minimal+"job: {command: x, interval: 7}")
+	if got := file(with("x")); got != home {
+		t.Errorf("a stray %q was read", got)
+	}
+	c := load(t, with())
+	if c.File != here || c.Jobs[0].Name != "gophd" || c.Jobs[0].Interval != 7*time.Second {
+		t.Errorf("without a command: %q, %+v", c.File, c.Jobs)
+	}
+	if c := load(t, with("x")); !strings.HasPrefix(c.Jobs[0].Name, "x-") {
+		t.Errorf("a file that was only found gives the name %s", c.Jobs[0].Name)
+	}
+	xdg := with("x")
+	xdg.Env = []string{"XDG_CONFIG_HOME=" + r.SystemDir}
+	other := write(t, filepath.Join(r.SystemDir, "gophd/gophd.json"), `{"config": {"auto_restart_interval": 0}}`)
+	if got := file(xdg); got != other {
+		t.Errorf("read %q, not that of XDG_CONFIG_HOME", got)
+	}
+	env := with("x")
+	env.Env = []string{"GOPHD_CONFIG=gophd.yaml"}
+	if got := file(env); got != here {
+		t.Errorf("read %q, not that of GOPHD_CONFIG", got)
+	}
+
+	second := write(t, filepath.Join(r.Dir, "gophd.toml"), "config.auto_restart_interval=0\n")
+	_, err := Load(with())
+	if want := here + " and " + second + ": two config files in one folder; remove one, or choose with --config"; err == nil || err.Error() != want {
+		t.Errorf("two files: %v, want %s", err, want)
+	}
+	if err := os.Remove(home); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/none", home); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(with("x")); err == nil || err.Error() != home+": no such file or directory" {
+		t.Errorf("a link that leads nowhere: %v", err)
+	}
+}
+
+func TestOddFiles(t *testing.T) {
+	r := request(t)
+	r.UID = os.Getuid()
+	r.Command = []string{"x"}
+	refused := func(path string) string {
+		r := r
+		r.Env = []string{"GOPHD_CONFIG=" + path}
+		_, err := Load(r)
+		if err == nil {
+			t.Errorf("%s is accepted", path)
+			return ""
+		}
+		return strings.TrimPrefix(err.Error(), path+": ")
+	}
+	fifo := filepath.Join(r.Dir, "fifo.yaml")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(r.Dir, "dir.yaml")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{fifo, dir} {
+		if got := refused(path); got != "not a regular file; name a config file" {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	if got := refused(write(t, filepath.Join(r.Dir, "big.yaml"), strings.Repeat("#", maxFile+1))); got != "larger than 1 MiB; this is no config file" {
+		t.Error(got)
+	}
+	if got := refused(write(t, filepath.Join(r.Dir, "bad.ini"), strings.Repeat("[job]\nx=1\n", 100))); strings.Count(got, "\n") != maxProblems ||
+		!strings.HasSuffix(got, "and more: fix these first") {
+		t.Errorf("garbage gives %d lines: %s", strings.Count(got, "\n"), got)
+	}
+
+	open := write(t, filepath.Join(r.Dir, "open.yaml"), minimal)
+	if err := os.Chmod(open, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	r.Env, r.UID = []string{"GOPHD_CONFIG=" + open, "GOPHD_JOB_INTERVALL=7", "GOPHD_LOG_x=7", "GOPHD_DB_X=1"}, os.Getuid()
+	want := []string{
+		open + ": anybody may change this file, and so what is run; chmod o-w it",
+		"environment GOPHD_JOB_INTERVALL: gophd has no such setting; did you mean GOPHD_JOB_INTERVAL?",
+		"environment GOPHD_LOG_x: gophd has no such setting",
+	}
+	if diff := cmp.Diff(want, load(t, r).Warnings); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestSharedHeartbeatWantsName(t *testing.T) {
+	r := request(t)
+	for _, tt := range []struct {
+		args []string
+		warn bool
+	}{
+		{[]string{"--heartbeat", "memcached://db1", "./x"}, true},
+		{[]string{"--heartbeat", "memcached://db1", "-n", "x", "./x"}, false},
+		{[]string{"./x"}, false},
+	} {
+		if c := load(t, parsed(t, r, tt.args...)); (len(c.Warnings) == 1) != tt.warn {
+			t.Errorf("%q: %q", tt.args, c.Warnings)
+		}
+	}
+}
+
+// TestHugeConfigLine and TestCRLFConfig are traps that other schedulers fell into.
+func TestHugeConfigLine(t *testing.T) {
+	huge := strings.Repeat("x", maxFile-200)
+	for name, text := range map[string]string{
+		"x.yaml": minimal + "my: {text: \"" + huge + "\"}",
+		"x.toml": "config.auto_restart_interval = 0\nmy.text = '" + huge + "'",
+		"x.json": `{"config": {"auto_restart_interval": 0}, "my": {"text": "` + huge + `"}}`,
+		"x.ini":  "config.auto_restart_interval = 0\nmy.text = " + huge,
+	} {
+		r := request(t)
+		r.Env = []string{"GOPHD_CONFIG=" + write(t, filepath.Join(r.Dir, name), text)}
+		if got := load(t, r).Jobs[0].Env; len(got) != 1 || got[0] != "GOPHD_MY_TEXT="+huge {
+			t.Errorf("%s: %d variables", name, len(got))
+		}
+		// The same as a value that is refused must not fill the screen.
+		r.Env = []string{"GOPHD_CONFIG=" + write(t, filepath.Join(r.Dir, name), strings.ReplaceAll(text, "my", "log.level #"))}
+		if _, err := Load(r); err == nil || len(err.Error()) > 2000 {
+			t.Errorf("%s: error of %d bytes", name, len(err.Error()))
+		}
+	}
+}
+
+func TestCRLFConfig(t *testing.T) {
+	for _, format := range formats {
+		if format == "yml" {
+			continue
+		}
+		data, err := Starter(format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, bom := range []string{"", "\ufeff"} {
+			r := request(t)
+			r.Command = []string{"x"}
+			text := bom + strings.ReplaceAll(string(data), "\n", "\r\n")
+			r.Env = []string{"GOPHD_CONFIG=" + write(t, filepath.Join(r.Dir, "x."+format), text)}
+			if c := load(t, r); c.AutoRestart != 24*time.Hour {
+				t.Errorf("%s: %v", format, c.AutoRestart)
+			}
+		}
+	}
+}
+
+// TestHostileFiles: what is nested or long beyond reason is refused in a short line.
+func TestHostileFiles(t *testing.T) {
+	n := 20000
+	const must = "config.auto_restart_interval"
+	for name, text := range map[string]string{
+		"flow.yaml":    must + ": 0\nmy: " + strings.Repeat("{a: ", n) + "1" + strings.Repeat("}", n),
+		"some.yaml":    must + ": 0\nmy: " + strings.Repeat("{a: ", 40) + "1" + strings.Repeat("}", 40),
+		"list.yaml":    must + ": 0\nmy: " + strings.Repeat("[", n) + strings.Repeat("]", n),
+		"long.yaml":    must + ": 0\n" + strings.Repeat("x", maxFile/2) + ":\n" + strings.Repeat(" a: 1\n", n),
+		"table.toml":   must + " = 0\nmy = " + strings.Repeat("{a = ", n) + "1" + strings.Repeat("}", n),
+		"list.toml":    must + " = 0\nmy.a = " + strings.Repeat("[", n) + strings.Repeat("]", n),
+		"dotted.toml":  must + " = 0\nmy" + strings.Repeat(".a", 20*n) + " = 1",
+		"header.toml":  must + " = 0\n[my" + strings.Repeat(".a", 20*n) + "]\na = 1",
+		"long.toml":    must + " = 0\n[" + strings.Repeat("x", maxFile/2) + "]\n" + strings.Repeat("a.b=1\n", n),
+		"table.json":   `{"` + must + `": 0, "my": ` + strings.Repeat(`{"a": `, n) + "1" + strings.Repeat("}", n) + "}",
+		"some.json":    `{"` + must + `": 0, "my": ` + strings.Repeat(`{"a": `, 40) + "1" + strings.Repeat("}", 40) + "}",
+		"list.json":    `{"` + must + `": 0, "my.a": ` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}",
+		"long.ini":     must + " = 0\n[" + strings.Repeat("x", maxFile/2) + "]\n" + strings.Repeat("a=1\n", n),
+		"many.ini":     must + " = 0\n" + strings.Repeat("job.x=\n", 100000),
+		"carriage.ini": must + " = 0\n[my]\na\rb = 1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := request(t)
+			r.Env = []string{"GOPHD_CONFIG=" + write(t, filepath.Join(r.Dir, name), text)}
+			_, err := Load(r)
+			if err == nil || len(err.Error()) > 4000 || strings.Contains(err.Error(), "missing") {
+				t.Errorf("%.500v", err)
+			}
+		})
+	}
+}
+
+// TestNoSideEffects: Load creates nothing, whatever the folders are.
+func TestNoSideEffects(t *testing.T) {
+	r := request(t)
+	r.Home, r.UID = r.Dir, 7
+	r.Env = []string{"XDG_RUNTIME_DIR=" + r.Dir, "TMPDIR=" + r.Dir}
+	load(t, parsed(t, r, "-d", "-p", "x.pid", "./x"))
+	entries, err := os.ReadDir(r.Dir)
+	if err != nil || len(entries) != 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}

@@ -1,0 +1,224 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// TestTable holds every key to what the rest of the package takes for granted.
+func TestTable(t *testing.T) {
+	var flags, names []string
+	for _, k := range keys() {
+		t.Run(k.name, func(t *testing.T) {
+			if slices.Contains(names, k.name) || k.flag != "" && slices.Contains(flags, k.flag) || k.short != "" && slices.Contains(flags, k.short) {
+				t.Error("name or flag is there twice")
+			}
+			names, flags = append(names, k.name), append(flags, k.flag, k.short)
+			if k.help == "" || strings.Contains(k.help, "|") || k.example == "" || k.example == k.def {
+				t.Errorf("help %q, example %q", k.help, k.example)
+			}
+			if k.flag != "" && k.kind != boolean && k.arg == "" {
+				t.Error("its flag has no word for the value")
+			}
+			if _, err := k.parse(k.example); err != nil {
+				t.Errorf("example: %v", err)
+			}
+			if _, err := k.parse(k.def); err != nil && k.def != "" {
+				t.Errorf("default: %v", err)
+			}
+			if k.def == "" && k.kind != word && k.kind != path && k.kind != command {
+				t.Error("no default")
+			}
+		})
+	}
+}
+
+func TestAddFlags(t *testing.T) {
+	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	AddFlags(fs)
+	usage := fs.FlagUsages()
+	for _, want := range []string{
+		"-c, --config FILE ", "-i, --interval TIME ", "(default 5s)", "-d, --daemon   ", "-v, --verbose   ", "-p, --pid-file FILE ",
+		"--no-run-at-start ", "do not run at once", "--held-exit-code CODE ", "-n, --name NAME ", "--shell   ",
+	} {
+		if !strings.Contains(usage, want) {
+			t.Errorf("%q is not in\n%s", want, usage)
+		}
+	}
+	for _, bad := range []string{"(default false)", "(default true)", `[=true]`} {
+		if strings.Contains(usage, bad) {
+			t.Errorf("%q is in\n%s", bad, usage)
+		}
+	}
+}
+
+func TestParseDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0": 0, "5": 5 * time.Second, "0.2": 200 * time.Millisecond, ".5": 500 * time.Millisecond, "5.": 5 * time.Second,
+		"200ms": 200 * time.Millisecond, "1h": time.Hour, "1h30m": 90 * time.Minute, "600": 10 * time.Minute, "0s": 0,
+		"0.000000001": 1, "9223372036": 9223372036 * time.Second, "007": 7 * time.Second, "0.1": 100 * time.Millisecond, "0.3": 300 * time.Millisecond,
+	} {
+		if got, err := parseDuration(text); err != nil || got != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"": "not a duration", "5x": "not a duration", "NaN": "not a duration", "Inf": "not a duration", "+Inf": "not a duration", "-Inf": "negative",
+		"-5": "negative", "-1s": "negative", "-0": "negative", "+5": "not a duration", "+5s": "not a duration", "1e3": "not a duration",
+		"0x10": "not a duration", "0x1p-2": "not a duration", "1_000": "not a duration", " 5": "not a duration", "5 ": "not a duration",
+		"5,5": "not a duration", "1.2.3": "not a duration", ".": "not a duration", "s": "not a duration", "5 s": "not a duration", "٥": "not a duration",
+		"9223372037": "too long", "1" + strings.Repeat("0", 400): "too long", "9999999h": "not a duration", "0.0000000001": "shorter", "0.1ns": "shorter",
+		"5\n": "not a duration", "5\x00": "not a duration",
+	} {
+		if got, err := parseDuration(text); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%.40q: %v, %v; want %s", text, got, err, want)
+		}
+	}
+}
+
+// FuzzDuration: what is accepted is never negative, and plain numbers are seconds, as exactly as a
+// duration can be.
+func FuzzDuration(f *testing.F) {
+	for _, seed := range []string{"5", "0.2", "1h", "-1", "NaN", "1e9", ".", "9223372036.854775807", "0x1", "1h1h"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := parseDuration(text)
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n") || d != 0 {
+				t.Errorf("%q: %v, %v", text, d, err)
+			}
+			return
+		}
+		if d < 0 {
+			t.Fatalf("%q is negative: %v", text, d)
+		}
+		if again, err := parseDuration(d.String()); err != nil || again != d {
+			t.Errorf("%q is %v, and that is %v, %v", text, d, again, err)
+		}
+		if n, err := strconv.ParseFloat(text, 64); err == nil && math.Abs(d.Seconds()-n) > 1e-9+n*1e-15 {
+			t.Errorf("%q is %v", text, d)
+		}
+	})
+}
+
+func TestParseBool(t *testing.T) {
+	for _, text := range []string{"true", "TRUE", "yes", "On", "1"} {
+		if b, err := parseBool(text); err != nil || !b {
+			t.Errorf("%s: %v, %v", text, b, err)
+		}
+	}
+	for _, text := range []string{"false", "No", "off", "0"} {
+		if b, err := parseBool(text); err != nil || b {
+			t.Errorf("%s: %v, %v", text, b, err)
+		}
+	}
+	for _, text := range []string{"", "2", "y", "t", "maybe", " true"} {
+		if _, err := parseBool(text); err == nil {
+			t.Errorf("%q is accepted", text)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	for text, want := range map[string]string{
+		"heartbaet": "heartbeat", "heatbeat": "heartbeat", "hartbeats": "heartbeat", "confg": "config", "Config": "config", "conf": "config",
+		"jobb": "job", "jo": "job", "JOB": "job", "logs": "log", "lgo": "log", "restarts": "restart", "restrat": "restart",
+		"db": "", "web": "", "smtp": "", "blog": "", "bob": "", "database": "", "app": "", "lock": "", "cfg": "", "": "", "é": "", "heart": "",
+	} {
+		if got := nearest(text, sections()); got != want {
+			t.Errorf("%q is near %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestRedact: no password is shown, and what is none stays.
+func TestRedact(t *testing.T) {
+	for text, want := range map[string]string{
+		"redis://u:pw@h:1/0":           "redis://(hidden)@h:1/0",
+		"https://token@h/":             "https://(hidden)@h/",
+		"a://u:p@w/x@h b://v:q@g":      "a://(hidden)@h b://(hidden)@g",
+		"http://h/?user=u&password=pw": "http://h/?user=u&password=(hidden)",
+		"http://h/?api_key=pw&x=1":     "http://h/?api_key=(hidden)&x=1",
+		"curl --token=pw http://h":     "curl --token=(hidden) http://h",
+		"host=h PASSWORD='p w' x=1":    "host=h PASSWORD=(hidden) x=1",
+		"https://h:80/@user":           "https://(hidden)@user", // rather too much
+		"https://h/@user":              "https://h/@user",
+		"me@example.org":               "me@example.org",
+		"/var/log/x.log":               "/var/log/x.log",
+	} {
+		if got := redact(text); got != want {
+			t.Errorf("%s becomes %s, want %s", text, got, want)
+		}
+	}
+	for _, key := range []string{"db.password", "db.Passwd", "a.api_key", "a.apiKey", "a.token", "a.tokens", "a.auth", "sentry.dsn", "a.db_dsn", "a.secret_base",
+		"secrets.x", "credentials.user", "a.key2", "a.pass", "a.pwd", "a.passphrase"} {
+		if !looksSecret(key) {
+			t.Errorf("%s does not look secret", key)
+		}
+	}
+	for _, key := range []string{"db.host", "db.user", "keys.x", "a.keyboard", "a.author", "a.path", "tokens.count"} {
+		if looksSecret(key) {
+			t.Errorf("%s looks secret", key)
+		}
+	}
+	if got := visible("x\ny" + strings.Repeat("é", 200)); strings.Contains(got, "\n") || len(got) > 200 {
+		t.Errorf("shown as %s", got)
+	}
+}
+
+// TestStarter: the starter file is accepted as it is, and with every setting brought to life.
+func TestStarter(t *testing.T) {
+	for _, format := range []string{"yaml", "toml", "ini", "json"} {
+		data, err := Starter(format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := request(t)
+		r.NeedCommand = true
+		r.Command = []string{"./job.sh"}
+		r.Env = []string{"GOPHD_CONFIG=" + write(t, r.Dir+"/a."+format, string(data))}
+		plain := load(t, r)
+		for _, v := range plain.Values() {
+			if want := v.Key == restartKey; want != strings.Contains(v.Source, "/a."+format+":") && v.Key != "job.command" {
+				t.Errorf("%s: %+v", format, v)
+			}
+		}
+		if format == "json" {
+			continue
+		}
+		comment := styles[format].comment
+		var live []string
+		for line := range strings.Lines(string(data)) {
+			indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
+			text, commented := strings.CutPrefix(line[len(indent):], comment+" ")
+			name, _, _ := strings.Cut(strings.TrimSpace(text), strings.TrimRight(styles[format].equals, " "))
+			setting := slices.ContainsFunc(keys(), func(k key) bool { return strings.HasSuffix(k.name, "."+strings.TrimSpace(name)) })
+			if commented && (setting || strings.Contains(text, "database") || strings.Contains(text, "db1")) && !strings.Contains(text, "GOPHD_") {
+				line = indent + text
+			}
+			live = append(live, line)
+		}
+		r.Command = nil
+		r.Env = []string{"GOPHD_CONFIG=" + write(t, r.Dir+"/b."+format, strings.Join(live, ""))}
+		c := load(t, r)
+		for _, v := range c.Values() {
+			if !strings.Contains(v.Source, "/b."+format+":") {
+				t.Errorf("%s: not alive: %+v", format, v)
+			}
+		}
+		if len(c.Jobs[0].Env) != 1 || c.Jobs[0].Env[0] != "GOPHD_DATABASE_HOST=db1" {
+			t.Errorf("%s: environment %q", format, c.Jobs[0].Env)
+		}
+	}
+	if _, err := Starter("xml"); err == nil || fmt.Sprint(err) != "format xml: no format of a config file; choose yaml, toml, ini or json" {
+		t.Error(err)
+	}
+}
