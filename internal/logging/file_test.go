@@ -171,6 +171,26 @@ func TestTheFileChangesWithItsName(t *testing.T) {
 	})
 }
 
+func TestTheNameFollowsTheWallClockBackToo(t *testing.T) {
+	dir := t.TempDir()
+	at := time.Date(2026, 11, 22, 6, 51, 0, 0, time.UTC)
+	f, err := newFile(dir+"/%M", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		after time.Duration
+		want  string
+	}{{59 * time.Second, "51"}, {60 * time.Second, "52"}, {59 * time.Second, "51"}, {-time.Second, "50"}, {0, "51"}} {
+		if got := f.ready(at.Add(c.after), nil); got.path != dir+"/"+c.want || got.warning != nil {
+			t.Errorf("after %v: %+v, want %s", c.after, got, c.want)
+		}
+	}
+	if err := f.close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAFileThatCannotBeChangedIsKeptAndTheNextIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -247,6 +267,44 @@ func TestReopen(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// Descriptors are given out lowest first (POSIX, 2.6), so the next one tells whether any was kept.
+func TestNoDescriptorIsKept(t *testing.T) {
+	next := func() uintptr {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		return f.Fd()
+	}
+	before := next()
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, Options{File: t.TempDir() + "/%S", Format: simple})
+		z := l.Logger()
+		if err := l.CrashOutput(); err != nil {
+			t.Error(err)
+		}
+		for range 20 {
+			if err := errors.Join(l.Reopen(), l.Reopen()); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Second)
+			z.Info().Msg("hello")
+		}
+		closeLog(t, l)
+		if err := l.Reopen(); !errors.Is(err, os.ErrClosed) {
+			t.Error(err)
+		}
+		_, err := Open(Options{File: os.TempDir(), Format: simple})
+		if err == nil {
+			t.Error("a folder was opened")
+		}
+	})
+	if after := next(); after != before {
+		t.Errorf("the next descriptor was %d and is %d", before, after)
+	}
 }
 
 // T60, as far as it is about a file that others move: not a byte is lost or doubled.
@@ -461,12 +519,12 @@ func TestCloseCallsBackTheWriteToAFullFIFO(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	l := open(t, Options{File: path, Format: simple})
+	l := open(t, Options{File: path, Format: simple, Echo: new(bytes.Buffer)})
 	z := l.Logger()
 	for range 10_000 {
 		z.Info().Str("pad", strings.Repeat("x", 90)).Msg("a line")
 	}
-	if err := l.Close(); err == nil || !strings.HasPrefix(err.Error(), "log file "+path+" took nothing for 3s") {
+	if err := l.Close(); err == nil || err.Error() != "log file "+path+" took nothing for 3s: its last lines are lost: free its reader or its disk" {
 		t.Errorf("got error %v", err)
 	}
 	select {

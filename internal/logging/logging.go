@@ -229,7 +229,12 @@ func (l *Log) await(sinks []*sink, d time.Duration) []*sink {
 	for _, k := range sinks {
 		select {
 		case <-k.done:
+			continue
 		case <-ctx.Done():
+		}
+		select {
+		case <-k.done: // while another one used up the time
+		default:
 			late = append(late, k)
 		}
 	}

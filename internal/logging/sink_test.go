@@ -97,6 +97,32 @@ func TestOwnLinesNeverWaitAndTheirLossIsTold(t *testing.T) {
 	})
 }
 
+// The news of a loss can be lost as well; it is told again.
+func TestLossIsToldUntilItIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		calls := 0
+		l := open(t, Options{Format: simple, EchoLevel: zerolog.TraceLevel, Echo: writerFunc(func(p []byte) (int, error) {
+			if calls++; calls == 2 {
+				return 0, syscall.EIO
+			}
+			return g.Write(p)
+		})})
+		z := l.Logger()
+		z.Info().Msg("own line")
+		synctest.Wait()
+		const more = 40000
+		for range more {
+			z.Info().Msg("own line")
+		}
+		close(g.open)
+		closeLog(t, l)
+		if s := l.Stats(); s.Lines != 1 || s.Dropped != more || lost(t, g.String()) != more {
+			t.Errorf("%d were told to be lost; %+v", lost(t, g.String()), s)
+		}
+	})
+}
+
 func TestCommandWaitsForASlowSinkAndOwnLinesDoNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
@@ -383,6 +409,9 @@ func TestStates(t *testing.T) {
 				closing.Wait()
 				if c.in == running && c.event != "Close" {
 					closeLog(t, l)
+				}
+				if strings.Contains(g.String(), "lost") {
+					t.Errorf("a line that came too late was put down to the sink: %s", g.String())
 				}
 				got.lines, got.dropped = l.Stats().Lines, l.Stats().Dropped
 				if !errors.Is(got.err, c.want.err) {

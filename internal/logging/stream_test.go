@@ -261,15 +261,17 @@ func TestStreamsOfManyCommandsDoNotMix(t *testing.T) {
 	}
 }
 
+// The output is b some times over, so that small inputs make long lines.
 func FuzzRecordsGiveTheBytesBack(f *testing.F) {
-	f.Add([]byte("a\nb"), uint16(1))
-	f.Add([]byte("\xff\x00\xe2\x82\n\n\r"), uint16(2))
-	f.Add(bytes.Repeat([]byte("€"), 30000), uint16(1000))
-	f.Fuzz(func(t *testing.T, b []byte, chunk uint16) {
+	f.Add([]byte("a\nb"), uint16(1), uint16(1))
+	f.Add([]byte("\xff\x00\xe2\x82\n\n\r"), uint16(2), uint16(3))
+	f.Add([]byte("€"), uint16(1000), uint16(30000))
+	f.Fuzz(func(t *testing.T, b []byte, chunk, times uint16) {
+		all := bytes.Repeat(b, min(int(times), 3*maxLine/max(1, len(b))))
 		for _, format := range []string{simple, inJSON} {
-			records := captured(t, format, slicesOf(b, max(1, int(chunk)))...)
-			if got := restored(t, format, records); !bytes.Equal(got, b) {
-				t.Errorf("%s: %q came back as %q", format, b, got)
+			records := captured(t, format, slicesOf(all, max(1, int(chunk)))...)
+			if got := restored(t, format, records); !bytes.Equal(got, all) {
+				t.Errorf("%s: %q, %d times, came back as other bytes", format, b, times)
 			}
 		}
 	})
