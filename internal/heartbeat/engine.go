@@ -38,6 +38,13 @@ var (
 	errEnded   = errors.New("the heartbeat has ended and cannot be handed over")
 )
 
+// strangeError says that key S has a value that is never overwritten, such as a later gophd's.
+type strangeError struct{ key string }
+
+func (e *strangeError) Error() string {
+	return fmt.Sprintf("heartbeat key %s has a value that this gophd did not write; remove it or choose another name", e.key)
+}
+
 // owner is what Run's goroutine knows. Nobody else touches it after New.
 type owner struct {
 	id       string
@@ -107,7 +114,7 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 		case errors.Is(err, errOut):
 			w.mine = false
 		case errors.As(err, &lost) && h.o.Wait:
-			w.mine = false
+			_ = h.rest(ctx, poll) // shows Lost for a moment; an order that comes is served by claim
 		default:
 			return err
 		}
@@ -121,8 +128,9 @@ func (h *Heartbeat) claim(ctx context.Context) error {
 		err := h.attempt(ctx)
 		var held *HeldError
 		var lost *LostError
+		var strange *strangeError
 		switch {
-		case err == nil, errors.Is(err, errOrder), errors.As(err, &held), errors.As(err, &lost):
+		case err == nil, errors.Is(err, errOrder), errors.As(err, &held), errors.As(err, &lost), errors.As(err, &strange):
 			return err
 		case errors.Is(err, errAgain):
 			h.transition(missed)
@@ -210,52 +218,45 @@ func (h *Heartbeat) win(sent time.Duration) error {
 	return nil
 }
 
-// seize makes key L ours, for the time being. It returns the id of the dead owner that it was taken
-// from, if so.
+// seize makes key L ours, for the time being; a standby waits in it. It returns the id of the dead
+// owner that the key was taken from, if so.
 func (h *Heartbeat) seize(ctx context.Context) (dead string, err error) {
 	w := &h.owner
-	entry, err := h.get(ctx, h.o.Key)
-	switch {
-	case errors.Is(err, ErrAbsent):
-		if err := h.yield(ctx); err != nil {
+	for {
+		entry, err := h.get(ctx, h.o.Key)
+		absent := errors.Is(err, ErrAbsent)
+		if err != nil && !absent {
 			return "", err
 		}
-		w.chain = nil
-		return "", again(h.add(ctx, Pending))
-	case err != nil:
-		return "", err
-	}
-	r := ParseRecord(entry.Value)
-	switch {
-	case h.own(r):
-		if h.o.mutant.trustAdd {
+		r := ParseRecord(entry.Value)
+		switch {
+		case absent:
+			if err := h.yield(ctx); err != nil {
+				return "", err
+			}
+			w.chain = nil
+			return "", again(h.add(ctx, Pending))
+		case h.own(r) && h.o.mutant.trustAdd:
 			return "", errTrusted
+		case h.own(r), !r.Foreign && h.o.Dead(r):
+			if !h.own(r) {
+				dead = r.ID
+			}
+			// Our own value may be the work of a write that timed out, long ago: it counts from now on only.
+			w.chain = nil
+			return dead, again(h.swap(ctx, entry, Pending))
+		case !h.o.Wait && !w.held:
+			w.holder = r
+			h.publish()
+			return "", &HeldError{h.o.Key, r}
 		}
-	case !r.Foreign && h.o.Dead(r):
-		dead = r.ID
-	default:
-		return "", h.stand(ctx, r)
+		if err := h.lose(r); !h.o.Wait {
+			return "", err
+		}
+		if err := h.rest(ctx, h.jitter(poll)); err != nil {
+			return "", err
+		}
 	}
-	// Our own value may be the work of a write that timed out, long ago: it counts from now on only.
-	w.chain = nil
-	return dead, again(h.swap(ctx, entry, Pending))
-}
-
-// stand ends the claim, or waits as a standby until the key is worth another look.
-func (h *Heartbeat) stand(ctx context.Context, r Record) error {
-	w := &h.owner
-	if !h.o.Wait && !w.held {
-		w.holder = r
-		h.publish()
-		return &HeldError{h.o.Key, r}
-	}
-	if err := h.lose(r); !h.o.Wait {
-		return err
-	}
-	if err := h.rest(ctx, h.jitter(poll)); err != nil {
-		return err
-	}
-	return errAgain
 }
 
 // lose notes that the key has another's value.
@@ -306,7 +307,7 @@ func (h *Heartbeat) remember(entry Entry, absent bool) (memory, error) {
 	}
 	m, ok := parseMemory(entry.Value)
 	if !ok {
-		return m, fmt.Errorf("heartbeat key %s has a value that this gophd did not write; remove it or choose another name", h.stateKey())
+		return m, &strangeError{h.stateKey()}
 	}
 	w.known = max(w.known, m.Fence)
 	w.longest = max(w.longest, seconds(m.TTL))
