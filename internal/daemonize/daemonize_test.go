@@ -1,0 +1,484 @@
+package daemonize_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/daemonize"
+	"gophd/internal/self"
+)
+
+// role makes the test binary play `gophd run -d`; its value is what the daemon does. address is the
+// socket at which the test learns how the daemon lives.
+const (
+	role    = "DAEMONIZE_TEST_ROLE"
+	address = "DAEMONIZE_TEST_SOCKET"
+)
+
+func TestMain(m *testing.M) {
+	as := os.Getenv(role)
+	if as == "" {
+		os.Exit(m.Run())
+	}
+	s, err := self.Catch()
+	if err == nil && s.Ready == "" {
+		err = startDaemon(s)
+	} else if err == nil {
+		err = beDaemon(s, as)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// outcome is what Start gave the terminal.
+type outcome struct {
+	Report   daemonize.Report
+	Err      string
+	Children bool // the parent has a child that is a zombie or lives
+}
+
+func startDaemon(s self.Self) error {
+	var o outcome
+	r, err := daemonize.Start(s)
+	if o.Report = r; err != nil {
+		o.Err = err.Error()
+	}
+	_, err = unix.Wait4(-1, nil, unix.WNOHANG, nil)
+	o.Children = !errors.Is(err, unix.ECHILD)
+	return json.NewEncoder(os.Stdout).Encode(o)
+}
+
+// life is what a daemon says of itself to the test.
+type life struct {
+	PID, Session int
+	Dir          string
+	Args         []string
+	Descriptors  []string // targets, by number
+	Blocked      string
+	Private      bool
+	Leaked       bool // a descriptor of who started the parent
+}
+
+func beDaemon(s self.Self, as string) error {
+	// The mask as inherited, before os/signal begins to have its own.
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(status), "SigBlk:\t")
+	blocked, _, _ := strings.Cut(rest, "\n")
+	terms := make(chan os.Signal, 1)
+	ready, err := daemonize.Inherit(s)
+	if err != nil {
+		return err
+	}
+	switch as {
+	case "fail":
+		fmt.Fprintln(os.Stderr, "a warning")
+		return ready.Failed(2, "bad config\nline 2: no such key \"x\"\n\x00\xff")
+	case "fail-and-stay":
+		if err := ready.Failed(0, "half dead"); err != nil {
+			return err
+		}
+		select {}
+	case "die":
+		fmt.Fprintln(os.Stderr, strings.Repeat("blah ", 100000), "the\nlast words")
+		os.Exit(3)
+	case "panic":
+		panic("no luck")
+	case "kill":
+		return unix.Kill(os.Getpid(), unix.SIGKILL)
+	case "garbage":
+		_, err := os.NewFile(3, "").WriteString(`{"Text":"looks good"}`)
+		return err
+	case "flood":
+		_, err := os.NewFile(3, "").Write(bytes.Repeat([]byte("x"), 1<<20))
+		if !errors.Is(err, unix.EPIPE) {
+			return fmt.Errorf("the parent has read all of it: %v", err)
+		}
+		return nil
+	case "stray":
+		// A descendant keeps the parent's end of stderr for longer than anyone would wait.
+		c := exec.Command("/bin/sleep", "60")
+		c.Stderr = os.Stderr
+		if err := c.Start(); err != nil {
+			return err
+		}
+		fmt.Fprint(os.Stderr, c.Process.Pid)
+		os.Exit(4)
+	case "slow":
+		signal.Notify(terms, unix.SIGTERM)
+		if err := tell(io.Discard, s, blocked); err != nil {
+			return err
+		}
+		<-terms
+		return ready.Failed(1, "stopped while it started")
+	case "deaf":
+		signal.Ignore(unix.SIGTERM)
+		if err := tell(io.Discard, s, blocked); err != nil {
+			return err
+		}
+		select {}
+	case "serve":
+		signal.Notify(terms, unix.SIGTERM)
+		fmt.Fprintln(os.Stderr, "a warning")
+		if err := ready.Serving("pid " + strconv.Itoa(os.Getpid()) + strings.Repeat("\x01", 20000)); err != nil {
+			return err
+		}
+		if ready.Serving("again") == nil || ready.Failed(1, "again") == nil {
+			return errors.New("a second report was taken")
+		}
+		conn, err := net.Dial("unix", os.Getenv(address))
+		if err != nil {
+			return err
+		}
+		// Fails if stderr still were the pipe of a parent that is gone.
+		if _, err := fmt.Fprintln(os.Stderr, "anyone?"); err != nil {
+			return err
+		}
+		if err := tell(conn, s, blocked); err != nil {
+			return err
+		}
+		<-terms
+		_, err = fmt.Fprintln(conn, "end, child of", os.Getppid())
+		return err
+	}
+	return fmt.Errorf("no such role: %s", as)
+}
+
+// tell tells the test of the daemon's life; without a conn a new one is made, that it ends with us.
+func tell(w io.Writer, s self.Self, blocked string) error {
+	if w == io.Discard {
+		conn, err := net.Dial("unix", os.Getenv(address))
+		if err != nil {
+			return err
+		}
+		w = conn
+	}
+	l := life{PID: os.Getpid(), Dir: s.Dir, Args: s.Args, Blocked: blocked}
+	l.Private = os.Getenv(self.ReadyVariable) != ""
+	_, err := os.Readlink("/proc/self/fd/77")
+	l.Leaked = err == nil
+	if l.Session, err = unix.Getsid(0); err != nil {
+		return err
+	}
+	// A command of the daemon sees what is inherited; what the shell opens to look is gone when it tells.
+	out, err := exec.Command("/bin/sh", "-c", "for fd in /proc/$$/fd/*; do [ ! -e $fd ] || echo ${fd##*/}; done").Output()
+	if err != nil {
+		return err
+	}
+	l.Descriptors = strings.Fields(string(out))
+	for fd := range 3 {
+		target, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+		if err != nil {
+			return err
+		}
+		l.Descriptors = append(l.Descriptors, target)
+	}
+	return json.NewEncoder(w).Encode(l)
+}
+
+// terminal is one `gophd run -d`, and the socket at which its daemon calls.
+type terminal struct {
+	*exec.Cmd
+	out    bytes.Buffer
+	socket *net.UnixListener
+}
+
+func newTerminal(t *testing.T, as string, args ...string) *terminal {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: at, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	if err := l.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	term := &terminal{Cmd: exec.CommandContext(t.Context(), exe, args...), socket: l}
+	term.Env = append(os.Environ(), role+"="+as, address+"="+at, "GORACE=atexit_sleep_ms=0")
+	term.Stdout, term.Stderr = &term.out, os.Stderr
+	return term
+}
+
+// outcome waits for the parent's end and returns what it said.
+func (term *terminal) outcome(t *testing.T) outcome {
+	t.Helper()
+	if err := term.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	var o outcome
+	if err := json.Unmarshal(term.out.Bytes(), &o); err != nil {
+		t.Fatalf("%v in %q", err, &term.out)
+	}
+	return o
+}
+
+func (term *terminal) run(t *testing.T) outcome {
+	t.Helper()
+	if err := term.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return term.outcome(t)
+}
+
+// call waits for the daemon to call and returns what it says, and the line on which its end shows.
+func (term *terminal) call(t *testing.T) (life, *net.UnixConn, *json.Decoder) {
+	t.Helper()
+	conn, err := term.socket.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	var l life
+	d := json.NewDecoder(conn)
+	if err := d.Decode(&l); err != nil {
+		t.Fatal(err)
+	}
+	return l, conn, d
+}
+
+func TestT46DaemonLivesApartFromTheTerminal(t *testing.T) {
+	term := newTerminal(t, "serve", "-d", "", "two words")
+	term.Dir = t.TempDir()
+	// A session like that of a login, with descriptors that nobody closed.
+	term.Args = append([]string{"/bin/bash", "-c", `exec 77</dev/null; exec "$0" "$@"`, term.Path}, term.Args[1:]...)
+	term.Path = "/bin/bash"
+	term.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	o := term.run(t)
+	l, conn, _ := term.call(t)
+	if o.Err != "" || o.Report.Code != 0 || !strings.HasPrefix(o.Report.Text, "pid "+strconv.Itoa(l.PID)+"\x01") {
+		t.Errorf("the terminal got %.60q and error %q", o.Report.Text, o.Err)
+	}
+	if o.Report.Stderr != "a warning\n" {
+		t.Errorf("of its stderr came %q, want the warning", o.Report.Stderr)
+	}
+	if l.Session != l.PID || l.PID == term.Process.Pid {
+		t.Errorf("session %d, PID %d: not apart from %d", l.Session, l.PID, term.Process.Pid)
+	}
+	if l.Leaked {
+		t.Error("the daemon has a descriptor of the shell that started its parent")
+	}
+	if l.Private {
+		t.Error("the private variable is still there")
+	}
+	if l.Dir != term.Dir || len(l.Args) != 4 || l.Args[1] != "-d" || l.Args[2] != "" || l.Args[3] != "two words" {
+		t.Errorf("it runs in %s as %q", l.Dir, l.Args)
+	}
+	// Those of a command, and what the daemon's own first three are.
+	want := []string{"0", "1", "2", os.DevNull, os.DevNull, os.DevNull}
+	if !slices.Equal(l.Descriptors, want) {
+		t.Errorf("descriptors are %q, want %q", l.Descriptors, want)
+	}
+	// The session of the terminal ends: its group is hung up, and the daemon does not notice.
+	if err := unix.Kill(-term.Process.Pid, unix.SIGHUP); err != nil && !errors.Is(err, unix.ESRCH) {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(l.PID, unix.SIGTERM); err != nil {
+		t.Fatalf("the daemon has ended with the terminal: %v", err)
+	}
+	rest, err := io.ReadAll(conn)
+	end, parent, _ := strings.Cut(strings.TrimSpace(string(rest)), ", child of ")
+	if err != nil || end != "end" || parent == strconv.Itoa(term.Process.Pid) {
+		t.Errorf("it said %q and %v, want its orderly end as nobody's child", rest, err)
+	}
+}
+
+func TestT53DaemonStartsWithControlSignalsHeld(t *testing.T) {
+	term := newTerminal(t, "serve")
+	term.run(t)
+	l, _, _ := term.call(t)
+	defer unix.Kill(l.PID, unix.SIGTERM)
+	mask, err := strconv.ParseUint(l.Blocked, 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []syscall.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT} {
+		if mask&(1<<(s-1)) == 0 {
+			t.Errorf("%v is open in the daemon's mask %s: before it listens that may end it", s, l.Blocked)
+		}
+	}
+}
+
+func TestT47FailureReachesTheTerminal(t *testing.T) {
+	for as, want := range map[string]struct {
+		code      int
+		text, err string
+		stderr    string
+	}{
+		"fail":          {code: 2, text: "bad config\nline 2: no such key \"x\"\n\x00\ufffd", stderr: "a warning\n"},
+		"fail-and-stay": {code: 1, text: "half dead"},
+		"die":           {err: "the daemon ended before it was ready: exit 3: it said: blah", stderr: "the\nlast words\n"},
+		"panic":         {err: "the daemon ended before it was ready: exit 2: it said: panic: no luck goroutine 1", stderr: ".go:"},
+		"kill":          {err: "the daemon ended before it was ready: signal KILL"},
+		"garbage":       {err: "the daemon's report makes no sense: \"{\\\"Text\\\":\\\"looks good\\\"}\": it has no exit code"},
+		"flood":         {err: "the daemon's report makes no sense: \"xxxx"},
+	} {
+		t.Run(as, func(t *testing.T) {
+			t.Parallel()
+			o := newTerminal(t, as).run(t)
+			if o.Report.Code != want.code || o.Report.Text != want.text {
+				t.Errorf("the report is %d %q, want %d %q", o.Report.Code, o.Report.Text, want.code, want.text)
+			}
+			if (o.Err == "") != (want.err == "") || !strings.HasPrefix(o.Err, want.err) || len(o.Err) > 700 || strings.Contains(o.Err, "\n") {
+				t.Errorf("the error is %q, want one line with %q", o.Err, want.err)
+			}
+			if !strings.Contains(o.Report.Stderr, want.stderr) || len(o.Report.Stderr) > 4096 {
+				t.Errorf("its stderr is %q, want the end with %q", o.Report.Stderr, want.stderr)
+			}
+			if o.Children {
+				t.Error("a zombie or half a daemon is left")
+			}
+		})
+	}
+}
+
+func TestStrayThatHoldsStderrDoesNotHoldTheTerminal(t *testing.T) {
+	begin := time.Now()
+	o := newTerminal(t, "stray").run(t)
+	if took := time.Since(begin); took > 30*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if !strings.HasPrefix(o.Err, "the daemon ended before it was ready: exit 4: it said: ") {
+		t.Errorf("the error is %q", o.Err)
+	}
+	if pid, err := strconv.Atoi(o.Report.Stderr); err != nil || unix.Kill(pid, unix.SIGKILL) != nil {
+		t.Errorf("the stray %q was lost", o.Report.Stderr)
+	}
+}
+
+func TestSignalToTheWaitingParentLeavesNoHalfDaemon(t *testing.T) {
+	for _, c := range []struct {
+		as    string
+		sigs  []syscall.Signal
+		texts []string
+	}{
+		{"slow", []syscall.Signal{unix.SIGINT}, []string{"stopped while it started", ""}},
+		{"slow", []syscall.Signal{unix.SIGTERM}, []string{"stopped while it started", ""}},
+		{"deaf", []syscall.Signal{unix.SIGINT, unix.SIGTERM}, []string{"", "the daemon ended before it was ready: signal KILL"}},
+	} {
+		term := newTerminal(t, c.as)
+		if err := term.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_, conn, _ := term.call(t)
+		for _, sig := range c.sigs {
+			if err := term.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := term.outcome(t)
+		if o.Report.Text != c.texts[0] || o.Err != c.texts[1] || o.Children {
+			t.Errorf("%s, %v: got %+v, want %q", c.as, c.sigs, o, c.texts)
+		}
+		if _, err := io.ReadAll(conn); err != nil {
+			t.Errorf("%s, %v: the daemon lives: %v", c.as, c.sigs, err)
+		}
+	}
+}
+
+func TestStartOfWhatCannotBeStartedIsAnError(t *testing.T) {
+	before, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []self.Self{
+		{Path: "/none/gophd", Args: []string{"gophd"}, Dir: "/"},
+		{Path: "/bin/true", Args: []string{"true"}, Dir: "/none"},
+	} {
+		if r, err := daemonize.Start(s); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("got %v, %v", r, err)
+		}
+	}
+	after, err := os.ReadDir("/proc/self/fd")
+	if err != nil || len(after) != len(before) {
+		t.Errorf("%d descriptors became %d (%v)", len(before), len(after), err)
+	}
+	// A program that knows nothing of all this ends without a word.
+	r, err := daemonize.Start(self.Self{Path: "/bin/true", Args: []string{"true"}, Dir: "/"})
+	if err == nil || err.Error() != "the daemon ended before it was ready: exit 0" {
+		t.Errorf("got %v, %v", r, err)
+	}
+}
+
+func TestWithoutAParentNothingIsSaid(t *testing.T) {
+	r, err := daemonize.Inherit(self.Self{})
+	if r != nil || err != nil {
+		t.Fatalf("got %v, %v", r, err)
+	}
+	if err := errors.Join(r.Serving("x"), r.Failed(1, "x")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestInheritRefusesGarbage(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	file, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, v := range []string{"x", "-3", "2", "1019", "3 ", strings.Repeat("9", 300),
+		strconv.Itoa(int(r.Fd())), strconv.Itoa(int(file.Fd()))} {
+		if ready, err := daemonize.Inherit(self.Self{Ready: v}); err == nil || ready != nil || len(err.Error()) > 200 {
+			t.Errorf("%.20q: got %v, %v", v, ready, err)
+		}
+	}
+}
+
+// The parent may be gone when the daemon is ready, killed or hung up.
+func TestReportToNobodyIsNoError(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Dup(int(w.Fd())) // Ready owns what it inherits
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(r.Close(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	ready, err := daemonize.Inherit(self.Self{Ready: strconv.Itoa(fd)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ready.Failed(1, "x"); err != nil {
+		t.Error(err)
+	}
+	if err := ready.Failed(1, "x"); err == nil {
+		t.Error("a second report was taken")
+	}
+}

@@ -1,0 +1,33 @@
+package daemonize
+
+import (
+	"encoding/json"
+	"testing"
+)
+
+// FuzzParse holds that nothing but a whole report with a code passes for one, a 0 least of all, and
+// that a report is read as it was written.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{``, `{}`, `{"Code":0}`, `{"Code":null}`, `{"Code":256,"Text":"x"}`, `{"Code":0,"Code":null}`, `{"Code":2,"Text":"\ud800"}x`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := parse(data)
+		if err != nil {
+			return
+		}
+		if r.Code < 0 || r.Code > 255 || r.Stderr != "" {
+			t.Errorf("%q passes for %+v", data, r)
+		}
+		again, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same, err := parse(again); err != nil || same != r {
+			t.Errorf("%+v is read back as %+v, %v", r, same, err)
+		}
+		if _, err := parse(data[:len(data)-1]); err == nil && data[len(data)-1] == '}' {
+			t.Errorf("%q passes though its end is missing", data)
+		}
+	})
+}
