@@ -128,13 +128,8 @@ func (l *loader) folders() (runtime, state, log string) {
 	return runtime, state, log
 }
 
-// userValue is a key of a section that is not gophd's.
-type userValue struct {
-	key, text, source string
-}
-
 // readFile returns the own settings of the file and the user's keys, and refuses what is wrong.
-func (l *loader) readFile(path string) (map[string]given, []userValue) {
+func (l *loader) readFile(path string) (map[string]given, []Value) {
 	data, err := l.bytes(path)
 	if err != nil {
 		l.refuse(path, "", err.Error())
@@ -231,7 +226,7 @@ type sorter struct {
 	*loader
 	path string
 	own  map[string]given
-	user []userValue
+	user []Value
 	seen map[string]entry // by key, and the user's by variable
 	said map[string]bool  // sections that were met
 }
@@ -381,7 +376,7 @@ func (s *sorter) users(e entry, subject string) {
 		if set := s.env[name]; set != "" {
 			text, source = set, "environment "+name
 		}
-		s.user = append(s.user, userValue{e.key, text, source})
+		s.user = append(s.user, Value{e.key, text, source})
 	}
 }
 

@@ -38,13 +38,11 @@ const (
 	odd         // what no setting can be
 )
 
-// syntaxError is a place in a file that its format does not allow.
-type syntaxError struct {
+// flaw is a place in a file that its format does not allow.
+type flaw struct {
 	line    int
 	problem string
 }
-
-func (e *syntaxError) Error() string { return e.problem }
 
 // Both are far beyond any real file. They keep a hostile one from costing time and memory that grow
 // with the square of its size.
@@ -55,15 +53,15 @@ const (
 
 const deep = "nested too deep"
 
-// parse reads the entries of a file in their order. Along with an error come the entries read so far.
-func parse(format string, data []byte) ([]entry, *syntaxError) {
+// parse reads the entries of a file in their order. Along with a flaw come the entries read so far.
+func parse(format string, data []byte) ([]entry, *flaw) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	for i, line := range bytes.Split(data, []byte("\n")) {
 		if !utf8.Valid(line) {
-			return nil, &syntaxError{i + 1, "not UTF-8 text; save the file as UTF-8"}
+			return nil, &flaw{i + 1, "not UTF-8 text; save the file as UTF-8"}
 		}
 		if bytes.IndexByte(line, 0) >= 0 {
-			return nil, &syntaxError{i + 1, "a NUL byte; this is not a text file"}
+			return nil, &flaw{i + 1, "a NUL byte; this is not a text file"}
 		}
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
@@ -95,7 +93,7 @@ func under(prefix, name string) string {
 // yamlLine finds the line in an error of the YAML library, which tells it in words only.
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
-func parseYAML(data []byte) ([]entry, *syntaxError) {
+func parseYAML(data []byte) ([]entry, *flaw) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, second yaml.Node
 	err := dec.Decode(&doc)
@@ -104,7 +102,7 @@ func parseYAML(data []byte) ([]entry, *syntaxError) {
 	}
 	if err == nil {
 		if err = dec.Decode(&second); err == nil {
-			return nil, &syntaxError{second.Line, "a second YAML document; a config file holds one"}
+			return nil, &flaw{second.Line, "a second YAML document; a config file holds one"}
 		}
 	}
 	if !errors.Is(err, io.EOF) {
@@ -117,31 +115,31 @@ func parseYAML(data []byte) ([]entry, *syntaxError) {
 				line = n
 			}
 		}
-		return nil, &syntaxError{line, "not YAML: " + oneLine(problem)}
+		return nil, &flaw{line, "not YAML: " + oneLine(problem)}
 	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		return nil, nil
 	}
 	if root.Kind != yaml.MappingNode {
-		return nil, &syntaxError{root.Line, "no sections; write settings below a section, as in config:"}
+		return nil, &flaw{root.Line, "no sections; write settings below a section, as in config:"}
 	}
 	return yamlTable(nil, "", root, 0)
 }
 
-func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]entry, *syntaxError) {
+func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]entry, *flaw) {
 	for i := 0; i+1 < len(table.Content); i += 2 {
 		name, value := table.Content[i], table.Content[i+1]
 		if name.Kind != yaml.ScalarNode {
-			return entries, &syntaxError{name.Line, "a key that is not a word"}
+			return entries, &flaw{name.Line, "a key that is not a word"}
 		}
 		e := entry{key: under(prefix, name.Value), line: name.Line}
 		switch value.Kind {
 		case yaml.MappingNode:
 			if depth == maxDepth {
-				return entries, &syntaxError{name.Line, deep}
+				return entries, &flaw{name.Line, deep}
 			}
-			var err *syntaxError
+			var err *flaw
 			if entries, err = yamlTable(entries, e.key, value, depth+1); err != nil {
 				return entries, err
 			}
@@ -185,7 +183,7 @@ func (l lines) at(offset int) int { return sort.SearchInts(l, offset) + 1 }
 
 // parseTOML walks the syntax tree, which keeps text and place of each value; go-toml's decoder then
 // says what is wrong beyond syntax, such as a table that is defined twice.
-func parseTOML(data []byte) ([]entry, *syntaxError) {
+func parseTOML(data []byte) ([]entry, *flaw) {
 	w := tomlWalk{lines: newLines(data)}
 	var p unstable.Parser
 	p.Reset(data)
@@ -219,13 +217,13 @@ func parseTOML(data []byte) ([]entry, *syntaxError) {
 	if errors.As(err, &de) {
 		line, _ = de.Position()
 	}
-	return w.entries, &syntaxError{line, "not TOML: " + oneLine(strings.TrimPrefix(err.Error(), "toml: "))}
+	return w.entries, &flaw{line, "not TOML: " + oneLine(strings.TrimPrefix(err.Error(), "toml: "))}
 }
 
 type tomlWalk struct {
 	lines   lines
 	entries []entry
-	err     *syntaxError
+	err     *flaw
 }
 
 func (w *tomlWalk) name(prefix string, parts unstable.Iterator) (string, int) {
@@ -235,7 +233,7 @@ func (w *tomlWalk) name(prefix string, parts unstable.Iterator) (string, int) {
 			line = w.lines.at(int(parts.Node().Raw.Offset))
 		}
 		if depth == maxDepth {
-			w.err = &syntaxError{line, deep}
+			w.err = &flaw{line, deep}
 			return prefix, line
 		}
 		prefix = under(prefix, string(parts.Node().Data))
@@ -249,7 +247,7 @@ func (w *tomlWalk) pair(prefix string, pair *unstable.Node, depth int) {
 	switch value := pair.Value(); value.Kind {
 	case unstable.InlineTable:
 		if depth == maxDepth {
-			w.err = &syntaxError{e.line, deep}
+			w.err = &flaw{e.line, deep}
 			return
 		}
 		for pairs := value.Children(); pairs.Next(); {
@@ -272,7 +270,7 @@ func (w *tomlWalk) pair(prefix string, pair *unstable.Node, depth int) {
 	w.entries = append(w.entries, e)
 }
 
-func parseJSON(data []byte) ([]entry, *syntaxError) {
+func parseJSON(data []byte) ([]entry, *flaw) {
 	at := newLines(data)
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {
@@ -281,12 +279,12 @@ func parseJSON(data []byte) ([]entry, *syntaxError) {
 		if errors.As(err, &se) {
 			line = at.at(int(se.Offset) - 1)
 		}
-		return nil, &syntaxError{line, "not JSON: " + oneLine(err.Error())}
+		return nil, &flaw{line, "not JSON: " + oneLine(err.Error())}
 	}
 	w := jsonWalk{dec: json.NewDecoder(bytes.NewReader(data)), lines: at}
 	w.dec.UseNumber()
 	if w.token() != json.Delim('{') {
-		return nil, &syntaxError{1, `no sections; write settings below a section, as in {"config": {...}}`}
+		return nil, &flaw{1, `no sections; write settings below a section, as in {"config": {...}}`}
 	}
 	w.table("", 0)
 	return w.entries, w.err
@@ -298,13 +296,13 @@ type jsonWalk struct {
 	dec     *json.Decoder
 	lines   lines
 	entries []entry
-	err     *syntaxError
+	err     *flaw
 }
 
 func (w *jsonWalk) token() json.Token {
 	t, err := w.dec.Token()
 	if err != nil && w.err == nil {
-		w.err = &syntaxError{w.lines.at(int(w.dec.InputOffset())), "not JSON: " + oneLine(err.Error())}
+		w.err = &flaw{w.lines.at(int(w.dec.InputOffset())), "not JSON: " + oneLine(err.Error())}
 	}
 	return t
 }
@@ -316,7 +314,7 @@ func (w *jsonWalk) table(prefix string, depth int) {
 		switch value := w.token(); value {
 		case json.Delim('{'):
 			if depth == maxDepth {
-				w.err = &syntaxError{e.line, deep}
+				w.err = &flaw{e.line, deep}
 				return
 			}
 			w.table(e.key, depth+1)
@@ -360,7 +358,7 @@ var iniOptions = ini.LoadOptions{
 
 // parseINI hands ini.v1 one line at a time. That gives line numbers and double keys, which the
 // library forgets, and keeps values from swallowing the lines after them.
-func parseINI(data []byte) ([]entry, *syntaxError) {
+func parseINI(data []byte) ([]entry, *flaw) {
 	var entries []entry
 	section := ""
 	for i, line := range strings.Split(string(data), "\n") {
@@ -372,7 +370,7 @@ func parseINI(data []byte) ([]entry, *syntaxError) {
 			name, rest, closed := strings.Cut(line[1:], "]")
 			rest = strings.TrimSpace(rest)
 			if !closed || rest != "" && rest[0] != '#' && rest[0] != ';' {
-				return entries, &syntaxError{i + 1, "not a section; write [name]"}
+				return entries, &flaw{i + 1, "not a section; write [name]"}
 			}
 			section = strings.TrimSpace(name)
 			continue
@@ -380,18 +378,18 @@ func parseINI(data []byte) ([]entry, *syntaxError) {
 		name, value, found := strings.Cut(line, "=")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		if !found {
-			return entries, &syntaxError{i + 1, "neither [section] nor name = value; a comment begins with # or ;"}
+			return entries, &flaw{i + 1, "neither [section] nor name = value; a comment begins with # or ;"}
 		}
 		if name == "" || name == "-" || strings.ContainsAny(name[:1], "\"`") {
-			return entries, &syntaxError{i + 1, "not a name before the = sign"}
+			return entries, &flaw{i + 1, "not a name before the = sign"}
 		}
 		if strings.HasPrefix(value, "`") || strings.HasPrefix(value, `"""`) {
 			// ini.v1 would drop what follows the closing one.
-			return entries, &syntaxError{i + 1, "a value that begins with ` or \"\"\"; put it in single quotes"}
+			return entries, &flaw{i + 1, "a value that begins with ` or \"\"\"; put it in single quotes"}
 		}
 		file, err := ini.LoadSources(iniOptions, []byte(line))
 		if err != nil {
-			return entries, &syntaxError{i + 1, "not name = value"}
+			return entries, &flaw{i + 1, "not name = value"}
 		}
 		for _, k := range file.Section("").Keys() {
 			entries = append(entries, entry{key: under(section, k.Name()), line: i + 1, text: k.Value()})

@@ -46,21 +46,9 @@ func (k key) parse(text string) (any, error) {
 // least tells the shortest duration of the key.
 func (k key) least() string {
 	if k.zero {
-		return short(k.min) + ", or 0"
+		return k.min.String() + ", or 0"
 	}
-	return short(k.min)
-}
-
-// short is a duration without the empty units that String adds: 24h, not 24h0m0s.
-func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return k.min.String()
 }
 
 func (k key) noChoice(text string) error {
