@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 	var err error
 	switch os.Getenv(role) {
 	case "":
+		// So that neither the tests nor the children are those of a nohup or a background command.
+		signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGHUP)
 		os.Exit(m.Run())
 	case "orders":
 		err = tellOrders()
