@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) heartbeat.Store) {
 		{"AddFree", s.addFree},
 		{"AddHeld", s.addHeld},
 		{"ConcurrentAddOneWinner", s.concurrentAddOneWinner},
+		{"OneStoreManyCallers", s.oneStoreManyCallers},
 		{"SwapOneWinner", s.swapOneWinner},
 		{"SwapAfterEnd", s.swapAfterEnd},
 		{"SwapAfterForeign", s.swapAfterForeign},
@@ -132,6 +134,33 @@ func (s suite) concurrentAddOneWinner(t *testing.T) {
 		t.Fatal("nobody won a free key")
 	}
 	want(t, stores[(winner+1)%instances], k, fmt.Sprint(winner))
+}
+
+// oneStoreManyCallers: the engine has one operation under way, others may look meanwhile.
+func (s suite) oneStoreManyCallers(t *testing.T) {
+	ctx, a, k := t.Context(), s.store(t), key(t)
+	must(t, a.Add(ctx, k, []byte("0"), ttl))
+	var wg sync.WaitGroup
+	var swaps atomic.Int64
+	for n := range 20 {
+		wg.Go(func() {
+			e, err := a.Get(ctx, k)
+			if err != nil {
+				t.Errorf("Get: %v", err)
+				return
+			}
+			switch err := a.Swap(ctx, k, e, fmt.Appendf(nil, "%d", n), ttl); {
+			case err == nil:
+				swaps.Add(1)
+			case !errors.Is(err, heartbeat.ErrChanged):
+				t.Errorf("Swap: %v; want nil or ErrChanged", err)
+			}
+		})
+	}
+	wg.Wait()
+	if swaps.Load() == 0 {
+		t.Error("of those who swapped at once, none did")
+	}
 }
 
 func (s suite) swapOneWinner(t *testing.T) {
