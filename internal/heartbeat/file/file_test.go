@@ -2,6 +2,7 @@ package file
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -328,36 +330,40 @@ func TestFileUnlinkedOrReplacedWhileHeld(t *testing.T) {
 	}
 }
 
-// Whoever only looks must not make a start fail: the kernel has no way to look at a lock but to try it.
+// An administrator removes the file. The lock on it protects nothing any more, which is noticed with the
+// next turn of the loop, whether or not another has claimed the name by then.
+func TestRemovedFileEndsTheHeartbeat(t *testing.T) {
+	path := lockPath(t)
+	i := heartbeattest.Launch(t, opened(t, path), key, nil)
+	i.Await(heartbeat.Held)
+	must(t, os.Remove(path))
+	i.Beat(heartbeat.Pulse{Tick: 1})
+	var lost *heartbeat.LostError
+	if err := i.Wait(); !errors.As(err, &lost) {
+		t.Errorf("Run after its file was removed: %v; want *LostError", err)
+	}
+}
+
+// Whoever only looks must not make a start fail as if the heartbeat were held: the kernel has no way to
+// look at a lock but to try it.
 func TestLooksDoNotKeepOthersOut(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for range 2 {
-		s := opened(t, path)
-		wg.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					if _, err := s.Get(context.Background(), key); err != nil && !errors.Is(err, heartbeat.ErrAbsent) {
-						t.Errorf("Get: %v", err)
-						return
-					}
-				}
-			}
-		})
-	}
 	s := opened(t, path)
-	for range 300 {
-		must(t, s.Add(ctx, key, []byte("x"), 0))
-		e, err := s.Get(ctx, key)
-		must(t, err)
-		must(t, s.Expire(ctx, key, e))
+	poller, err := os.Open(path)
+	must(t, err)
+	defer poller.Close()
+	must(t, flock(poller, unix.LOCK_SH))
+	if err := s.Add(ctx, key, []byte("x"), 0); err == nil || errors.Is(err, heartbeat.ErrExists) {
+		t.Errorf("Add during a look without end: %v; want an error that is no refusal", err)
 	}
-	close(stop)
-	wg.Wait()
+	if e, err := s.Get(ctx, key); !errors.Is(err, heartbeat.ErrAbsent) {
+		t.Errorf("Get during another's look: %q, %v; want ErrAbsent", e.Value, err)
+	}
+	time.AfterFunc(20*time.Millisecond, func() { poller.Close() })
+	must(t, s.Add(ctx, key, []byte("x"), 0))
+	if e, err := opened(t, path).Get(ctx, key); err != nil || string(e.Value) != "x" {
+		t.Errorf("Get: %q, %v; want x", e.Value, err)
+	}
 }
 
 // Pollers read while the record is written. The kernel may let a read see a part of a write, for
@@ -515,6 +521,35 @@ func TestGarbageContent(t *testing.T) {
 	must(t, flock(f, unix.LOCK_UN))
 	must(t, s.Add(ctx, key, []byte("ours"), 0))
 	wantHeld(t, opened(t, path), "ours")
+}
+
+// What is read is what was written last, whatever was there before; and JSON stays JSON for those who
+// read the whole file.
+func FuzzWriteRead(f *testing.F) {
+	f.Add([]byte(`{"v":1}`), []byte("\n \n"))
+	f.Add([]byte(strings.Repeat("x", 1022)), []byte(strings.Repeat(" ", 1023)))
+	f.Add([]byte(strings.Repeat("\n", 3000)), []byte(nil))
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		file, err := os.Create(filepath.Join(t.TempDir(), "f"))
+		must(t, err)
+		defer file.Close()
+		for _, value := range [][]byte{first, second, first} {
+			if err := write(file, value); len(value) > maxValue {
+				if err == nil {
+					t.Fatalf("a value of %d bytes was written", len(value))
+				}
+				continue
+			}
+			got, err := read(file)
+			if err != nil || !bytes.Equal(got, value) {
+				t.Fatalf("read %q, %v; want %q", got, err, value)
+			}
+			all, err := os.ReadFile(file.Name())
+			if err != nil || len(all)%block != 0 || json.Valid(all) != json.Valid(value) {
+				t.Fatalf("the file has %q, %v", all, err)
+			}
+		}
+	})
 }
 
 func lockPath(t *testing.T) string {

@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// open opens a plain file on a local disk, and no other thing. It does not block on a FIFO.
+// open opens a plain file on a local disk, and no other thing. It does not block on a FIFO, and what
+// it returns is closed by exec, as all that package os opens.
 func open(path string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, mode)
+	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, mode)
 	switch {
 	case err == nil:
 		if err := suits(path, f); err != nil {
