@@ -114,9 +114,42 @@ func TestNameIsResolvedAnew(t *testing.T) {
 	s := opened(t, "cache.test.:"+port)
 	_, err = s.Get(t.Context(), "k")
 	unknown(t, "Get at the old address", err)
+	if !strings.Contains(err.Error(), "cache.test.:"+port) {
+		t.Errorf("Get at the old address: %v; want the server as it was named", err)
+	}
 	address = [4]byte{127, 0, 0, 1}
 	if e, err := s.Get(t.Context(), "k"); err != nil || string(e.Value) != "x" {
 		t.Errorf("Get at the new address: %q, %v; want x", e.Value, err)
+	}
+}
+
+func TestSilentNameServerIsBounded(t *testing.T) {
+	system := net.DefaultResolver
+	defer func() { net.DefaultResolver = system }()
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	began := time.Now()
+	_, err := opened(t, "cache.test.:1").Get(t.Context(), "k")
+	unknown(t, "Get without a name server", err)
+	if took := time.Since(began); took > timeout+slack {
+		t.Errorf("a dial took %s; want at most one timeout of %s", took, timeout)
+	}
+}
+
+// What the config lets pass, the operations refuse in words that help.
+func TestUnfitKeysAreNamed(t *testing.T) {
+	s := opened(t, "127.0.0.1:1") // nobody is asked
+	for key, want := range map[string]string{
+		strings.Repeat("k", 251): "shorter --name",
+		"two words":              `"two words"`,
+		"a\x7f":                  "another --name",
+		"":                       "--name",
+	} {
+		if _, err := s.Get(t.Context(), key); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Get of key %.20q: %v; want %q", key, err, want)
+		}
 	}
 }
 
@@ -268,11 +301,12 @@ func TestRepeatedWriteRefusedIsUnknown(t *testing.T) {
 		op    func(context.Context, *Store, heartbeat.Entry) error
 		want  error // nil: unknown
 	}{
-		"Add stored, reply lost":   {"NOT_STORED\r\n", add, nil},
-		"Swap stored, reply lost":  {"EXISTS\r\n", swap, nil},
-		"Swap stored, then gone":   {"NOT_FOUND\r\n", swap, heartbeat.ErrAbsent},
-		"Expire done, reply lost":  {"NOT_FOUND\r\n", expire, heartbeat.ErrAbsent},
-		"Expire done, then beaten": {"EXISTS\r\n", expire, nil},
+		"Add stored, reply lost":    {"NOT_STORED\r\n", add, nil},
+		"Swap stored, reply lost":   {"EXISTS\r\n", swap, nil},
+		"Swap stored, then gone":    {"NOT_FOUND\r\n", swap, heartbeat.ErrAbsent},
+		"Swap, gone, as documented": {"NOT_STORED\r\n", swap, heartbeat.ErrAbsent},
+		"Expire done, reply lost":   {"NOT_FOUND\r\n", expire, heartbeat.ErrAbsent},
+		"Expire done, then beaten":  {"EXISTS\r\n", expire, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
