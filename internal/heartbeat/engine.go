@@ -27,15 +27,16 @@ const (
 	cleanWait   = 250 * time.Millisecond // how long the key is held after a clean release
 	courtesy    = 500 * time.Millisecond // beyond one renewal: a holder's time to put back a key that a server forgot
 	beatPause   = time.Second            // between two records of a Lock store
+
+	maxFence = 1 << 53 // every reader of JSON has integers up to here; what is above was not counted up
 )
 
 // What ends a step of the engine beside the errors of the store.
 var (
-	errOrder   = errors.New("an order waits")
-	errOut     = errors.New("the deadline has passed")
-	errAgain   = errors.New("the key changed meanwhile")
-	errTrusted = errors.New("a mutant takes the key for renewed")
-	errEnded   = errors.New("the heartbeat has ended and cannot be handed over")
+	errOrder = errors.New("an order waits")
+	errOut   = errors.New("the deadline has passed")
+	errAgain = errors.New("the key changed meanwhile")
+	errEnded = errors.New("the heartbeat has ended and cannot be handed over")
 )
 
 // strangeError says that key S has a value that is never overwritten, such as a later gophd's.
@@ -63,6 +64,7 @@ type owner struct {
 	touched bool          // key L may have a value of ours
 	chain   []string      // ops of our unbroken row of writes to L since it was claimed
 	stateOp string        // op of our acknowledged write of key S, made while L was ours
+	gone    string        // id of an owner that is provably dead
 	longest time.Duration // the longest ttl seen with another
 	holder  Record
 
@@ -125,6 +127,7 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 func (h *Heartbeat) claim(ctx context.Context) error {
 	w := &h.owner
 	for {
+		pause := retry
 		err := h.attempt(ctx)
 		var held *HeldError
 		var lost *LostError
@@ -137,16 +140,20 @@ func (h *Heartbeat) claim(ctx context.Context) error {
 		default:
 			h.transition(missed)
 			silence := h.o.Boot() - w.silent
+			if silence > h.o.TTL {
+				pause = h.jitter(poll) // it is not about a lease any more: spare the store
+			}
 			if h.o.Wait || w.held || silence < h.o.AcquireTimeout {
 				break
 			}
 			if !h.o.Continue {
 				return &UnreachableError{h.o.Key, silence, err}
 			}
+			// The command may run from now on; the procedure goes on behind it, for another may be heard yet.
 			w.held, w.unproven = true, true
 			h.transition(won)
 		}
-		if err := h.rest(ctx, retry); err != nil {
+		if err := h.rest(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -156,13 +163,12 @@ func (h *Heartbeat) claim(ctx context.Context) error {
 func (h *Heartbeat) attempt(ctx context.Context) error {
 	w := &h.owner
 	began := h.o.Boot()
-	dead, err := h.seize(ctx)
-	trusted := errors.Is(err, errTrusted)
-	if err != nil && !trusted {
+	if err := h.seize(ctx); err != nil {
 		return err
 	}
 	acked := h.o.Boot()
 
+	// S is read after L was claimed: whoever writes S later must have held L later.
 	entry, err := h.get(ctx, h.stateKey())
 	absent := errors.Is(err, ErrAbsent)
 	if err != nil && !absent {
@@ -172,25 +178,26 @@ func (h *Heartbeat) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if wait := h.proof(m, absent, dead); wait > 0 {
+	if wait := h.proof(m, absent); wait > 0 {
 		w.until = time.Now().Add(acked + wait - h.o.Boot())
 		h.transition(claimed)
 		if err := h.hold(ctx, acked+wait); err != nil {
 			return err
 		}
 	}
+	// If S was written since it was read, another has passed the proof: takeFence fails, and the proof is void.
 	if err := h.takeFence(ctx, entry, m, absent); err != nil {
 		return err
 	}
 
-	if trusted {
+	if h.o.mutant.trustAdd && len(w.chain) == 0 {
 		return h.win(began)
 	}
 	sent := h.o.Boot()
 	if entry, err = h.get(ctx, h.o.Key); err != nil {
 		return again(err)
 	}
-	if !h.unbroken(entry) {
+	if !h.unbroken(entry) { // the fence is wasted, which does no harm
 		return errAgain
 	}
 	if err := h.settle(ctx); err != nil {
@@ -207,7 +214,7 @@ func (h *Heartbeat) win(sent time.Duration) error {
 	w := &h.owner
 	if !h.traits.Lock {
 		w.deadline = sent + h.validity(h.o.TTL)
-		if h.expired() {
+		if h.expired() { // we were frozen meanwhile
 			return errAgain
 		}
 	}
@@ -218,43 +225,43 @@ func (h *Heartbeat) win(sent time.Duration) error {
 	return nil
 }
 
-// seize makes key L ours, for the time being; a standby waits in it. It returns the id of the dead
-// owner that the key was taken from, if so.
-func (h *Heartbeat) seize(ctx context.Context) (dead string, err error) {
+// seize makes key L ours, for the time being. A standby waits in it.
+func (h *Heartbeat) seize(ctx context.Context) error {
 	w := &h.owner
 	for {
 		entry, err := h.get(ctx, h.o.Key)
 		absent := errors.Is(err, ErrAbsent)
 		if err != nil && !absent {
-			return "", err
+			return err
 		}
 		r := ParseRecord(entry.Value)
 		switch {
 		case absent:
 			if err := h.yield(ctx); err != nil {
-				return "", err
+				return err
 			}
 			w.chain = nil
-			return "", again(h.add(ctx, Pending))
+			return again(h.add(ctx, Pending))
 		case h.own(r) && h.o.mutant.trustAdd:
-			return "", errTrusted
+			w.chain = nil
+			return nil
 		case h.own(r), !r.Foreign && h.o.Dead(r):
 			if !h.own(r) {
-				dead = r.ID
+				w.gone = r.ID
 			}
 			// Our own value may be the work of a write that timed out, long ago: it counts from now on only.
 			w.chain = nil
-			return dead, again(h.swap(ctx, entry, Pending))
+			return again(h.swap(ctx, entry, Pending))
 		case !h.o.Wait && !w.held:
 			w.holder = r
 			h.publish()
-			return "", &HeldError{h.o.Key, r}
+			return &HeldError{h.o.Key, r}
 		}
 		if err := h.lose(r); !h.o.Wait {
-			return "", err
+			return err
 		}
 		if err := h.rest(ctx, h.jitter(poll)); err != nil {
-			return "", err
+			return err
 		}
 	}
 }
@@ -263,7 +270,9 @@ func (h *Heartbeat) seize(ctx context.Context) (dead string, err error) {
 func (h *Heartbeat) lose(r Record) error {
 	w := &h.owner
 	w.unproven, w.mine, w.touched, w.holder = false, false, false, r
-	w.known = max(w.known, r.Fence)
+	if r.Fence <= maxFence {
+		w.known = max(w.known, r.Fence)
+	}
 	w.longest = max(w.longest, seconds(r.TTL))
 	h.transition(heard)
 	return &LostError{h.o.Key, r}
@@ -283,7 +292,7 @@ func (h *Heartbeat) yield(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if m.Clean || h.remembered(m) {
+	if m.Clean || h.vouched(m) {
 		return nil
 	}
 	h.transition(missed)
@@ -300,6 +309,7 @@ func (h *Heartbeat) yield(ctx context.Context) error {
 	}
 }
 
+// remember reads the value of key S, and keeps of it what only grows.
 func (h *Heartbeat) remember(entry Entry, absent bool) (memory, error) {
 	w := &h.owner
 	if absent {
@@ -314,19 +324,25 @@ func (h *Heartbeat) remember(entry Entry, absent bool) (memory, error) {
 	return m, nil
 }
 
-// remembered says that nobody passed the proof since we did.
+// remembered says that nobody passed the proof since we did. The id alone would not do: a write of
+// ours that timed out could appear when the server has forgotten a later owner's.
 func (h *Heartbeat) remembered(m memory) bool {
 	return m.Op != "" && m.Op == h.owner.stateOp && m.Owner == h.owner.id
 }
 
+// vouched says that nobody can have passed the proof since one who is surely out: we, or a dead owner.
+func (h *Heartbeat) vouched(m memory) bool {
+	return h.remembered(m) || m.Owner != "" && m.Owner == h.owner.gone
+}
+
 // proof is how long the key must be held, from the answer to the claim, until nobody else can have a
 // lease: whoever had one cannot renew it meanwhile.
-func (h *Heartbeat) proof(m memory, absent bool, dead string) time.Duration {
+func (h *Heartbeat) proof(m memory, absent bool) time.Duration {
 	mut := h.o.mutant
 	switch {
 	case h.traits.Lock, mut.noProof, mut.markerOnly && !absent:
 		return 0
-	case !absent && h.remembered(m), dead != "" && m.Owner == dead:
+	case h.vouched(m):
 		return 0
 	case m.Clean:
 		return cleanWait
@@ -360,7 +376,7 @@ func (h *Heartbeat) hold(ctx context.Context, until time.Duration) error {
 			acked, pause = now, min(h.o.Renew, until-now)
 		case refused(err):
 			return errAgain
-		case errors.Is(err, errOrder), now >= acked+h.o.TTL:
+		case errors.Is(err, errOrder), now >= acked+h.o.TTL: // by now the key is gone
 			return err
 		default:
 			pause = retry
@@ -376,7 +392,7 @@ func (h *Heartbeat) takeFence(ctx context.Context, entry Entry, m memory, absent
 	if absent && !h.traits.FenceDurable {
 		// The store forgot the last fence. The time in milliseconds is beyond every fence that was
 		// counted up from an earlier such time, unless the wall clock went back.
-		fence = max(fence, uint64(time.Now().UnixMilli()))
+		fence = max(fence, uint64(max(time.Now().UnixMilli(), 0)))
 	}
 	op := nonce()
 	value := encode(memory{V: version, Fence: fence, Owner: w.id, Op: op, TTL: h.o.TTL.Seconds(), Slots: 1})
@@ -386,7 +402,7 @@ func (h *Heartbeat) takeFence(ctx context.Context, entry Entry, m memory, absent
 		}
 		return h.store.Swap(ctx, h.stateKey(), entry, value, 0)
 	})
-	if err != nil && !refused(err) && !errors.Is(err, errOrder) {
+	if err != nil && !refused(err) && !errors.Is(err, errOrder) { // unknown: was it done?
 		entry, err = h.get(ctx, h.stateKey())
 		if err == nil {
 			if m, ok := parseMemory(entry.Value); !ok || m.Op != op {
@@ -455,7 +471,7 @@ func (h *Heartbeat) renew(ctx context.Context) error {
 			err = h.swap(ctx, entry, Active)
 		}
 		switch {
-		case err == nil && h.expired():
+		case err == nil && h.expired(): // the answer came too late: the loop ends
 		case err == nil:
 			h.owner.deadline, h.owner.unproven = sent+h.validity(h.o.TTL), false
 			h.rebase()
@@ -500,7 +516,7 @@ func (h *Heartbeat) pass(ctx context.Context) (bool, error) {
 	w := &h.owner
 	q := *w.request
 	w.request = nil
-	for w.mine && !h.traits.Lock {
+	for w.mine && !w.unproven && !h.traits.Lock {
 		err := h.renew(ctx)
 		var lost *LostError
 		switch {
@@ -525,7 +541,7 @@ func (h *Heartbeat) pass(ctx context.Context) (bool, error) {
 		break
 	}
 	q.reply <- handoverReply{handover: Handover{
-		ID: w.id, Key: h.o.Key, PID: h.o.Self.PID, Boot: h.o.Self.Boot, Held: w.mine, Fence: w.fence,
+		ID: w.id, Key: h.o.Key, PID: h.o.Self.PID, Boot: h.o.Self.Boot, Held: w.mine && !w.unproven, Unproven: w.unproven, Fence: w.fence,
 		Deadline: w.deadline, Started: h.o.Self.Started, Seq: w.seq, Op: w.stateOp,
 	}}
 	return true, nil
@@ -535,7 +551,7 @@ func (h *Heartbeat) pass(ctx context.Context) (bool, error) {
 // is touched unless it is ours.
 func (h *Heartbeat) release(ctx context.Context) {
 	w := &h.owner
-	w.releasing = true
+	w.releasing = true // no order is taken any more
 	end := h.o.Boot() + 2*h.budget()
 	if w.touched && w.stateOp != "" {
 		h.insist(ctx, end, func() error {
@@ -545,7 +561,7 @@ func (h *Heartbeat) release(ctx context.Context) {
 			}
 			m, _ := parseMemory(entry.Value)
 			if !h.remembered(m) {
-				return nil
+				return nil // it speaks of another's command
 			}
 			m.Clean = true
 			return h.do(ctx, func(ctx context.Context) error {
@@ -713,7 +729,7 @@ func (h *Heartbeat) clock() {
 			e, ring = short, left-h.o.StopGrace
 		}
 	}
-	if e != ample && h.o.Continue && w.err != nil {
+	if e != ample && h.o.Continue && w.err != nil { // it is the store that fails, not we who were late
 		w.unproven = true
 		h.transition(ample)
 		return
@@ -766,6 +782,7 @@ func (h *Heartbeat) publish() {
 	if w.held && !w.unproven && !h.traits.Lock {
 		l.Deadline = w.deadline
 	}
+	// A renewal moves the deadline only, and wakes nobody.
 	old := h.view.Load()
 	v := &view{lease: l, skew: w.skew, changed: old.changed}
 	differs := l.State != old.lease.State || l.Fence != old.lease.Fence || l.Unproven != old.lease.Unproven ||
@@ -790,11 +807,14 @@ func (h *Heartbeat) record(state string) Record {
 		r.Fence = w.known
 	}
 	r.Slot, r.Slots, r.TTL, r.Durable = 0, 1, h.o.TTL.Seconds(), h.traits.FenceDurable
+	if h.traits.Lock {
+		r.TTL = 0 // nothing that a reader could wait for
+	}
 	r.Renewed, r.Timestamp = now, now.Unix()
 	if p := h.pulse.Load(); p != nil {
 		r.Tick, r.LastTick, r.Child = p.Tick, p.Time, p.Child
 	}
-	if !w.mine {
+	if !w.mine { // a holder may put back what the server forgot, so its row may break
 		w.chain = append(w.chain, r.Op)
 	}
 	return r

@@ -35,7 +35,7 @@ type Options struct {
 
 	// Dead says that the owner of a record ran on this host and is provably gone, and its command too;
 	// the key is then taken over at once. nil is never. What Record.Child says may be older than the
-	// last run by one Renew.
+	// last run by one Renew. It must not block.
 	Dead func(Record) bool
 	// Boot is the time since boot, with the time that the machine slept (CLOCK_BOOTTIME, clock_gettime(2)).
 	Boot   func() time.Duration
@@ -71,14 +71,15 @@ type Lease struct {
 	Unproven bool
 }
 
-// Handover is what one image passes to the next through exec. All zero but ID, Key, PID and Boot when
-// there was no lease to pass on.
+// Handover is what one image passes to the next through exec. Without a
+// lease to pass on, Held is false, and the next image claims anew, under the same ID.
 type Handover struct {
 	ID       string        `json:"id"`
 	Key      string        `json:"key"`
 	PID      int           `json:"pid"`
 	Boot     string        `json:"boot"`
 	Held     bool          `json:"held"`
+	Unproven bool          `json:"unproven"` // Lease.Unproven
 	Fence    uint64        `json:"fence"`
 	Slot     int           `json:"slot"`
 	Deadline time.Duration `json:"deadline"` // on the boot clock
@@ -183,6 +184,8 @@ func New(o Options, s Store) (*Heartbeat, error) {
 		w.id, w.seq, w.fence, w.known, w.stateOp, w.deadline = a.ID, a.Seq, a.Fence, a.Fence, a.Op, a.Deadline
 		w.touched = true
 		switch {
+		case a.Unproven && o.Continue:
+			w.state, w.held, w.unproven = Held, true, true
 		case !a.Held:
 		case !h.traits.Lock && a.Deadline <= o.Boot():
 			w.state, w.held = Out, true

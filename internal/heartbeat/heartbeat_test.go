@@ -603,7 +603,11 @@ func TestSilentStoreRunsTheLeaseDown(t *testing.T) {
 				t.Errorf("%v says %v", step.state, l.Err)
 			}
 		}
+		ops := f.count()
 		time.Sleep(10 * time.Minute) // longer than AcquireTimeout: it never gives up what it had
+		if rate := float64(f.count()-ops) / 600; rate > 2.5 {
+			t.Errorf("%.1f operations a second on a store that is long gone", rate)
+		}
 		begin := time.Now()
 		f.hook(nil, nil)
 		if l := i.reach(Held); l.Fence != first.Fence+1 || l.ID != first.ID {
@@ -708,6 +712,17 @@ func TestContinue(t *testing.T) {
 		time.Sleep(time.Hour)
 		if l, _ := i.Watch(); l.State != Held || !l.Unproven || !i.MayStart() {
 			t.Errorf("the store went: %+v", l)
+		}
+		ho, err := i.HandOver(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-i.err
+		o.Adopt = &ho
+		i = run(t, o, f)
+		time.Sleep(time.Minute)
+		if l, _ := i.Watch(); l.State != Held || !l.Unproven || !i.MayStart() {
+			t.Errorf("the next image: %+v", l)
 		}
 		f.hook(nil, nil)
 		f.put(testKey, "4711")
@@ -919,14 +934,17 @@ func TestReleaseDoesNotWaitForASilentStore(t *testing.T) {
 func TestStrangeStateIsNotOverwritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		const strange = `{"v":2,"fence":9}`
-		f.put(testKey+".state", strange)
-		i := run(t, newHost().options(1), f)
-		if err := <-i.err; err == nil || !strings.Contains(err.Error(), testKey+".state") {
-			t.Errorf("Run returned %v", err)
-		}
-		if string(f.value(testKey+".state")) != strange {
-			t.Error("the value was overwritten")
+		for _, strange := range []string{
+			`{"v":2,"fence":9,"owner":"x"}`, "0", `{"v":1,"fence":18446744073709551615,"owner":"x"}`,
+		} {
+			f.put(testKey+".state", strange)
+			i := run(t, newHost().options(1), f)
+			if err := <-i.err; err == nil || !strings.Contains(err.Error(), testKey+".state") {
+				t.Errorf("Run returned %v beside %s", err, strange)
+			}
+			if string(f.value(testKey+".state")) != strange {
+				t.Error("the value was overwritten")
+			}
 		}
 	})
 }

@@ -97,7 +97,7 @@ type memory struct {
 // parseMemory says false for what gophd did not write.
 func parseMemory(value []byte) (memory, bool) {
 	var m memory
-	if json.Unmarshal(value, &m) != nil || m.V != version || m.Owner == "" {
+	if json.Unmarshal(value, &m) != nil || m.V != version || m.Owner == "" || m.Fence > maxFence {
 		return memory{}, false
 	}
 	return m, true

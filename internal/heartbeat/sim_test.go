@@ -35,6 +35,7 @@ const (
 // a memory that can be lost.
 type server struct {
 	w       *world
+	rng     *rand.Rand
 	items   map[string]item
 	cas     uint64
 	clock   int64
@@ -100,7 +101,7 @@ func (s *server) resume() {
 	close(s.paused)
 	s.paused = nil
 	if t := s.w.now(); s.tick < t {
-		s.tick = t + time.Duration(s.w.rng.Int64N(int64(settle)))
+		s.tick = t + between(s.rng, 0, settle)
 	}
 }
 
@@ -116,7 +117,6 @@ type rules struct {
 type world struct {
 	rules
 	mu        sync.Mutex
-	rng       *rand.Rand
 	start     time.Time
 	server    server
 	lossy     bool // replies get lost, requests come late
@@ -152,15 +152,20 @@ func (w *world) sleep(d time.Duration) bool {
 	}
 }
 
-func (w *world) between(lo, hi time.Duration) time.Duration {
-	return lo + time.Duration(w.rng.Int64N(int64(hi-lo)))
+// between rolls a time. Each goroutine has its own dice, so that a seed is the same story each time (but
+// for what happens in the same nanosecond).
+func between(rng *rand.Rand, lo, hi time.Duration) time.Duration {
+	return lo + time.Duration(rng.Int64N(int64(hi-lo)))
 }
+
+func dice(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
 
 // process is one life of one instance, and its client of the server.
 type process struct {
 	w              *world
 	slot           int
-	rng            *rand.Rand
+	rng            *rand.Rand // of the supervisor
+	seed, calls    uint64
 	rate           float64
 	cut            bool          // from the network
 	frozen         chan struct{} // closed at the thaw
@@ -236,15 +241,17 @@ func (p *process) call(f func() error) error {
 	w := p.w
 	p.live()
 	w.mu.Lock()
-	there, back := w.roll(p, 100*time.Microsecond, 3*time.Millisecond), w.roll(p, 100*time.Microsecond, 3*time.Millisecond)
+	p.calls++
+	rng := dice(p.seed, p.calls)
+	there, back := between(rng, 100*time.Microsecond, 3*time.Millisecond), between(rng, 100*time.Microsecond, 3*time.Millisecond)
 	slow, lost := p.cut, p.cut
-	drop := p.cut && p.rng.IntN(3) == 0
-	if p.cut || w.lossy && p.rng.IntN(4) == 0 {
+	drop := p.cut && rng.IntN(3) == 0
+	if p.cut || w.lossy && rng.IntN(4) == 0 {
 		slow = true
-		lost = lost || p.rng.IntN(2) == 0
-		there = w.roll(p, 0, 4*time.Second)
-		if p.rng.IntN(3) == 0 {
-			there = w.roll(p, 0, 5*time.Millisecond)
+		lost = lost || rng.IntN(2) == 0
+		there = between(rng, 0, 4*time.Second)
+		if rng.IntN(3) == 0 {
+			there = between(rng, 0, 5*time.Millisecond)
 		}
 	}
 	life := w.server.life
@@ -277,7 +284,7 @@ func (p *process) call(f func() error) error {
 			}
 			w.mu.Unlock()
 			<-paused
-			time.Sleep(w.lateness(p)) // its turn in the queue
+			time.Sleep(between(rng, 0, settle/2)) // its turn in the queue
 		}
 		defer w.mu.Unlock()
 		if err := w.execute(life, f); !lost {
@@ -294,16 +301,6 @@ func (p *process) call(f func() error) error {
 		p.live()
 		return errSim
 	}
-}
-
-func (w *world) roll(p *process, lo, hi time.Duration) time.Duration {
-	return lo + time.Duration(p.rng.Int64N(int64(hi-lo)))
-}
-
-func (w *world) lateness(p *process) time.Duration {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.roll(p, 0, settle/2)
 }
 
 func (w *world) execute(life int, f func() error) error {
@@ -413,13 +410,14 @@ func (p *process) run(ctx context.Context, wait, local bool) {
 	w := p.w
 	defer close(p.dead)
 	var adopt *Handover
+	jitter := dice(p.seed, 1<<63)
 	for {
 		h, err := New(Options{
 			Key: simKey, Self: Record{PID: 1, Host: fmt.Sprint(p.slot), Boot: "b"},
 			TTL: simTTL, Renew: simRenew, StopGrace: simGrace, Timeout: simTimeout,
 			Wait: wait, AcquireTimeout: 5 * time.Second,
 			Boot: p.boot, Alarm: &ring{c: make(chan struct{}, 1), rate: p.rate},
-			Jitter: func() float64 { w.mu.Lock(); defer w.mu.Unlock(); return 2*p.rng.Float64() - 1 },
+			Jitter: func() float64 { return 2*jitter.Float64() - 1 },
 			Dead: func(r Record) bool {
 				w.mu.Lock()
 				defer w.mu.Unlock()
@@ -439,18 +437,12 @@ func (p *process) run(ctx context.Context, wait, local bool) {
 		if adopt = p.supervise(h, ended); adopt == nil {
 			break
 		}
-		w.sleep(p.roll(0, 200*time.Millisecond)) // the exec
+		w.sleep(between(p.rng, 0, 200*time.Millisecond)) // the exec
 	}
 	w.mu.Lock()
 	p.end(Lease{Deadline: 1 << 62})
 	w.gone[p.id] = true
 	w.mu.Unlock()
-}
-
-func (p *process) roll(lo, hi time.Duration) time.Duration {
-	p.w.mu.Lock()
-	defer p.w.mu.Unlock()
-	return p.w.roll(p, lo, hi)
 }
 
 // supervise obeys the lease until Run has ended, or the process is told to end, or handed over.
@@ -533,7 +525,7 @@ func (p *process) obey(h *Heartbeat, l Lease, tick *time.Duration) time.Duration
 		*tick = min(*tick, now) // a tick was missed
 	}
 	if p.state = l.State; now >= *tick {
-		*tick = now + p.roll(300*time.Millisecond, 2*time.Second)
+		*tick = now + between(p.rng, 300*time.Millisecond, 2*time.Second)
 		start = h.MayStart()
 		l, _ = h.Watch()
 	}
@@ -551,7 +543,7 @@ func (p *process) obey(h *Heartbeat, l Lease, tick *time.Duration) time.Duration
 			c.stopping = true
 			left := time.Duration(float64(l.Deadline-p.bootAt(now)) / p.rate)
 			if p.rng.IntN(2) == 0 {
-				left = w.roll(p, 0, max(left, 1))
+				left = between(p.rng, 0, max(left, 1))
 			}
 			c.dies = min(c.dies, now+left)
 		}
@@ -586,7 +578,7 @@ func (p *process) start(l Lease) {
 	}
 	w.lastFence, w.lastID = l.Fence, p.id
 	w.started++
-	p.command = &command{p: p, dies: w.now() + w.roll(p, 100*time.Millisecond, 60*time.Second)}
+	p.command = &command{p: p, dies: w.now() + between(p.rng, 100*time.Millisecond, 60*time.Second)}
 	w.commands[p.command] = true
 }
 
@@ -605,16 +597,15 @@ func (p *process) end(l Lease) {
 }
 
 // spawn starts a process in the slot.
-func (w *world) spawn(slot int, wait bool) *process {
-	w.mu.Lock()
-	seed := w.rng.Uint64()
-	rng := rand.New(rand.NewPCG(seed, 1))
+func (w *world) spawn(slot int, wait bool, seed uint64) *process {
+	rng := dice(seed, 0)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{
-		w: w, slot: slot, rng: rng, rate: 1 + (rng.Float64()-0.5)/125, cancel: cancel,
+		w: w, slot: slot, rng: rng, seed: seed, rate: 1 + (rng.Float64()-0.5)/125, cancel: cancel,
 		dead: make(chan struct{}), pass: make(chan struct{}, 1), crash: make(chan struct{}), stop: make(chan struct{}),
 	}
 	local := rng.IntN(2) == 0
+	w.mu.Lock()
 	w.slots[slot] = p
 	w.mu.Unlock()
 	w.all.Go(func() { p.run(ctx, wait, local) })
@@ -622,19 +613,19 @@ func (w *world) spawn(slot int, wait bool) *process {
 }
 
 // fault is one way to break the world; it runs in a goroutine of its own and mends what it broke.
-type fault func(w *world, p *process)
+type fault func(w *world, p *process, rng *rand.Rand)
 
-func crash(_ *world, p *process) { p.once.Do(func() { close(p.crash) }) }
-func stop(_ *world, p *process)  { p.onceStop.Do(func() { close(p.stop) }) }
+func crash(_ *world, p *process, _ *rand.Rand) { p.once.Do(func() { close(p.crash) }) }
+func stop(_ *world, p *process, _ *rand.Rand)  { p.onceStop.Do(func() { close(p.stop) }) }
 
-func handOver(_ *world, p *process) {
+func handOver(_ *world, p *process, _ *rand.Rand) {
 	select {
 	case p.pass <- struct{}{}:
 	default:
 	}
 }
 
-func freeze(w *world, p *process) {
+func freeze(w *world, p *process, rng *rand.Rand) {
 	w.mu.Lock()
 	if p.frozen != nil {
 		w.mu.Unlock()
@@ -645,7 +636,7 @@ func freeze(w *world, p *process) {
 	if p.command != nil {
 		p.command.excused = true
 	}
-	d := w.between(500*time.Millisecond, 14*time.Second)
+	d := between(rng, 500*time.Millisecond, 14*time.Second)
 	w.mu.Unlock()
 	w.sleep(d)
 	w.mu.Lock()
@@ -654,10 +645,10 @@ func freeze(w *world, p *process) {
 	close(c)
 }
 
-func cut(w *world, p *process) {
+func cut(w *world, p *process, rng *rand.Rand) {
 	w.mu.Lock()
 	p.cut = true
-	d := w.between(500*time.Millisecond, 12*time.Second)
+	d := between(rng, 500*time.Millisecond, 12*time.Second)
 	w.mu.Unlock()
 	w.sleep(d)
 	w.mu.Lock()
@@ -665,10 +656,10 @@ func cut(w *world, p *process) {
 	p.cut = false
 }
 
-func lossy(w *world, _ *process) {
+func lossy(w *world, _ *process, rng *rand.Rand) {
 	w.mu.Lock()
 	w.lossy = true
-	d := w.between(time.Second, 8*time.Second)
+	d := between(rng, time.Second, 8*time.Second)
 	w.mu.Unlock()
 	w.sleep(d)
 	w.mu.Lock()
@@ -676,14 +667,14 @@ func lossy(w *world, _ *process) {
 	w.lossy = false
 }
 
-func pause(w *world, _ *process) {
+func pause(w *world, _ *process, rng *rand.Rand) {
 	w.mu.Lock()
 	if w.server.paused != nil {
 		w.mu.Unlock()
 		return
 	}
 	w.server.pause()
-	d := w.between(300*time.Millisecond, 6*time.Second)
+	d := between(rng, 300*time.Millisecond, 6*time.Second)
 	w.mu.Unlock()
 	w.sleep(d)
 	w.mu.Lock()
@@ -691,14 +682,14 @@ func pause(w *world, _ *process) {
 	w.server.resume()
 }
 
-func restart(w *world, _ *process) {
+func restart(w *world, _ *process, rng *rand.Rand) {
 	w.mu.Lock()
 	s := &w.server
 	s.resume()
 	s.life++
 	clear(s.items)
 	s.down = true
-	d := w.between(10*time.Millisecond, 4*time.Second)
+	d := between(rng, 10*time.Millisecond, 4*time.Second)
 	w.mu.Unlock()
 	w.sleep(d)
 	w.mu.Lock()
@@ -706,10 +697,10 @@ func restart(w *world, _ *process) {
 	s.down = false
 }
 
-func evict(w *world, _ *process) {
+func evict(w *world, _ *process, rng *rand.Rand) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n := w.rng.IntN(4); n != 0 {
+	if n := rng.IntN(4); n != 0 {
 		delete(w.server.items, simKey)
 		if n == 1 {
 			delete(w.server.items, simKey+".state")
@@ -721,14 +712,14 @@ func evict(w *world, _ *process) {
 
 // The faults that hurt most come in pairs, as when a switch fails over.
 
-func pauseAndCut(w *world, p *process) {
-	pause(w, p)
-	cut(w, p)
+func pauseAndCut(w *world, p *process, rng *rand.Rand) {
+	pause(w, p, rng)
+	cut(w, p, rng)
 }
 
-func evictAndCut(w *world, p *process) {
-	w.all.Go(func() { cut(w, p) })
-	evict(w, p)
+func evictAndCut(w *world, p *process, rng *rand.Rand) {
+	evict(w, p, rng)
+	cut(w, p, rng)
 }
 
 var (
@@ -739,37 +730,38 @@ var (
 // simulate runs one seed and returns what was violated, or "".
 func simulate(t *testing.T, seed uint64, rules rules) (violation string, started int) {
 	synctest.Test(t, func(*testing.T) {
-		rng := rand.New(rand.NewPCG(seed, 0))
+		rng := dice(seed, 0)
 		w := &world{
-			rules: rules, rng: rng, start: time.Now(), commands: map[*command]bool{}, over: make(chan struct{}),
+			rules: rules, start: time.Now(), commands: map[*command]bool{}, over: make(chan struct{}),
 			gone: map[string]bool{},
 		}
 		w.server = server{
-			w: w, items: map[string]item{}, phase: time.Duration(rng.Int64N(int64(time.Second))) + time.Hour,
-			drift: w.between(800*time.Microsecond, 10*time.Millisecond),
+			w: w, rng: dice(seed, 1), items: map[string]item{}, phase: between(rng, time.Hour, time.Hour+time.Second),
+			drift: between(rng, 800*time.Microsecond, 10*time.Millisecond),
 		}
 		for slot := range w.slots {
-			w.all.Go(func() { w.inhabit(slot) })
+			w.all.Go(func() { w.inhabit(slot, dice(seed, uint64(2+slot))) })
 		}
 		for w.now() < simFaults {
 			w.mu.Lock()
-			d := w.between(0, 8*time.Second)
+			d := between(rng, 0, 8*time.Second)
 			f := w.kinds[rng.IntN(len(w.kinds))]
 			p := w.slots[rng.IntN(len(w.slots))]
-			for c := range w.commands {
-				if rng.IntN(2) == 0 {
-					p = c.p // it hurts most there
+			for _, o := range w.slots {
+				if o != nil && o.command != nil && rng.IntN(2) == 0 {
+					p = o // it hurts most there
 				}
 			}
 			w.mu.Unlock()
 			if p != nil {
-				w.all.Go(func() { f(w, p) })
+				seed := rng.Uint64()
+				w.all.Go(func() { f(w, p, dice(seed, 0)) })
 			}
 			if !w.sleep(d) {
 				break
 			}
 		}
-		w.settle()
+		w.settle(rng)
 		w.mu.Lock()
 		violation, started = w.violation, w.started
 		if violation == "" {
@@ -782,12 +774,10 @@ func simulate(t *testing.T, seed uint64, rules rules) (violation string, started
 }
 
 // inhabit keeps processes living in the slot, until the faults end.
-func (w *world) inhabit(slot int) {
+func (w *world) inhabit(slot int, rng *rand.Rand) {
 	for w.now() < simFaults-15*time.Second {
-		w.mu.Lock()
-		wait, gap := w.rng.IntN(3) > 0, w.between(0, 6*time.Second)
-		w.mu.Unlock()
-		p := w.spawn(slot, wait)
+		gap := between(rng, 0, 6*time.Second)
+		p := w.spawn(slot, rng.IntN(3) > 0, rng.Uint64())
 		<-p.dead
 		if !w.sleep(gap) {
 			return
@@ -797,7 +787,7 @@ func (w *world) inhabit(slot int) {
 
 // settle lets all faults end, has all processes crash, and demands that one new instance gets the lease
 // and keeps it.
-func (w *world) settle() {
+func (w *world) settle(rng *rand.Rand) {
 	if !w.sleep(15 * time.Second) {
 		return
 	}
@@ -805,12 +795,12 @@ func (w *world) settle() {
 	all := w.slots
 	w.mu.Unlock()
 	for _, p := range all {
-		crash(w, p)
+		crash(w, p, rng)
 	}
 	for _, p := range all {
 		<-p.dead
 	}
-	p := w.spawn(0, true)
+	p := w.spawn(0, true, rng.Uint64())
 	v := simTTL - w.margin - simTTL/100 - allowance
 	for _, d := range []time.Duration{simTTL + v + 3*time.Second, 5 * time.Second, 5 * time.Second} {
 		if !w.sleep(d) {
@@ -856,8 +846,9 @@ func TestSimulation(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			total := 0
+			total, n := 0, 0
 			seeds(60, func(seed uint64) bool {
+				n++
 				v, started := simulate(t, seed, rules{kinds: c.kinds, margin: c.margin, mutant: c.mutant})
 				if total += started; v != "" {
 					t.Errorf("seed %d: %s", seed, v)
@@ -865,6 +856,9 @@ func TestSimulation(t *testing.T) {
 				return true
 			})
 			t.Logf("%d commands were started", total)
+			if *flagSeed == 0 && total < 5*n {
+				t.Error("the lease was hardly ever held")
+			}
 		})
 	}
 }
