@@ -60,8 +60,9 @@ func searchPath(env []string) string {
 	return "/bin:/usr/bin"
 }
 
-// under does not clean the path: a/../b is not b when a is a symbolic link.
+// under drops a leading ./ and cleans no more: a/../b is not b when a is a symbolic link.
 func under(dir, path string) string {
+	path = strings.TrimPrefix(path, "./")
 	switch {
 	case path == "":
 		return dir

@@ -1,0 +1,494 @@
+//go:build linux
+
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+)
+
+// Helpers are this test binary, started again with the name of one in the environment.
+const helperVar = "GOPHD_PROCESS_TEST_HELPER"
+
+func TestMain(m *testing.M) {
+	var help func() error
+	switch os.Getenv(helperVar) {
+	case "":
+		os.Exit(m.Run())
+	case "args":
+		help = helpArgs
+	case "run":
+		help = helpRun
+	case "full":
+		help = helpFull
+	}
+	if err := help(); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+func helperEnv(name string) []string { return append(os.Environ(), helperVar+"="+name) }
+
+// helpArgs prints its arguments.
+func helpArgs() error {
+	_, err := fmt.Printf("%q", os.Args[1:])
+	return err
+}
+
+// helpRun runs its arguments as a command, as gophd would, with its own output.
+func helpRun() error {
+	s, err := New()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return runHere(context.Background(), s, os.Args[1:])
+}
+
+func runHere(ctx context.Context, s *Spawner, argv []string) error {
+	p, err := s.Start(ctx, Command{Argv: argv, Dir: "/", Env: []string{"PATH=/bin:/usr/bin"}, Stdout: Output{File: os.Stdout}, Stderr: discard()})
+	if err != nil {
+		return err
+	}
+	if r := p.Wait(); !r.OK() {
+		return errors.New(r.String())
+	}
+	return nil
+}
+
+// helpFull starts commands while no descriptor is to be had.
+func helpFull() error {
+	s, err := New()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := runHere(context.Background(), s, []string{"true"}); err != nil {
+		return err
+	}
+	var before, tight unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		return err
+	}
+	tight.Max = before.Max
+	set := func(l unix.Rlimit) error { return unix.Prlimit(0, unix.RLIMIT_NOFILE, &l, nil) }
+	if err := set(tight); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := runHere(ctx, s, []string{"true"}); !errors.Is(err, syscall.EMFILE) {
+		return fmt.Errorf("without a free descriptor: %v", err)
+	}
+	began := time.Now()
+	time.AfterFunc(200*time.Millisecond, func() { _ = set(before) })
+	if err := runHere(context.Background(), s, []string{"true"}); err != nil {
+		return fmt.Errorf("when descriptors were free again: %w", err)
+	}
+	fmt.Println("waited", time.Since(began) >= 200*time.Millisecond)
+	return nil
+}
+
+func TestT26ArgvExact(t *testing.T) {
+	s := newSpawner(t)
+	args := []string{"a b", "", `"q"`, "'", "--", "-v", "%d%%", "$HOME", "*", "line\nline", "\xff", "back\\slash"}
+	out := newCapture()
+	p, err := s.Start(t.Context(), Command{
+		Argv: append([]string{os.Args[0]}, args...), Dir: t.TempDir(), Env: helperEnv("args"),
+		Stdout: out.output(), Stderr: discard(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := wait(t, p); !r.OK() {
+		t.Error(r)
+	}
+	if want := fmt.Sprintf("%q", args); out.String() != want {
+		t.Errorf("got  %s\nwant %s", out, want)
+	}
+}
+
+func TestT20InheritedSignalState(t *testing.T) {
+	s := newSpawner(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var blocked, old, after unix.Sigset_t
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT} {
+		blocked.Val[0] |= 1 << (sig - 1)
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &blocked, &old); err != nil {
+		t.Fatal(err)
+	}
+	p, out, _ := begin(t, s, []string{"sed", "-n", "/SigBlk/p; /SigCgt/p", "/proc/self/status"})
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &old, &after); err != nil {
+		t.Fatal(err)
+	}
+	if after != blocked {
+		t.Errorf("the mask of the thread that starts commands was changed: %x, was %x", after.Val[0], blocked.Val[0])
+	}
+	wait(t, p)
+	if want := "SigBlk:\t0000000000000000\nSigCgt:\t0000000000000000\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out, want)
+	}
+}
+
+func TestT21NofileLimitRestored(t *testing.T) {
+	cmd := exec.Command("sh", "-c", `ulimit -Sn 123; exec "$0" grep 'Max open files' /proc/self/limits`, os.Args[0])
+	cmd.Env = helperEnv("run")
+	out, err := cmd.CombinedOutput()
+	if f := strings.Fields(string(out)); err != nil || len(f) < 4 || f[3] != "123" {
+		t.Errorf("got %q (%v), want the soft limit 123", out, err)
+	}
+}
+
+func TestT22NoFdLeakToJob(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	cmd := exec.Command(os.Args[0], "ls", "/proc/self/fd")
+	cmd.Env = helperEnv("run")
+	cmd.ExtraFiles = []*os.File{r, w, r} // gophd's own parent left these open
+	out, err := cmd.CombinedOutput()
+	// 3 is the folder that ls reads.
+	if f := strings.Join(strings.Fields(string(out)), " "); err != nil || f != "0 1 2 3" {
+		t.Errorf("the command has the descriptors %s (%v)", f, err)
+	}
+}
+
+func TestT25EMFILEIsWaitedOut(t *testing.T) {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = helperEnv("full")
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "waited true\n" {
+		t.Errorf("got %q (%v)", out, err)
+	}
+}
+
+func TestT25PatienceHasBounds(t *testing.T) {
+	for _, e := range []syscall.Errno{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
+		var last time.Duration
+		for tries := range 100 {
+			pause, limit := patience(&os.SyscallError{Syscall: "fork", Err: e}, tries)
+			if pause < last || pause < 10*time.Millisecond || pause > 500*time.Millisecond || limit != 5*time.Second {
+				t.Errorf("%v, try %d: pause %v after %v, limit %v", e, tries, pause, last, limit)
+			}
+			last = pause
+		}
+	}
+	if _, limit := patience(syscall.ENOENT, 0); limit != 0 {
+		t.Errorf("ENOENT is tried again for %v", limit)
+	}
+}
+
+// awaitEnd blocks until the process has ended, whosever child it is.
+func awaitEnd(t *testing.T, pid int) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patient/time.Millisecond)); n != 1 {
+		t.Fatalf("process %d did not end (%v)", pid, err)
+	}
+}
+
+func living(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	p, ok := parseStat(b)
+	return err == nil && ok && !p.dead()
+}
+
+// stray starts a command that leaves a process with a session of its own behind; it holds the output,
+// writes a line for each line that the returned function sends, and ends at "end".
+func stray(t *testing.T, s *Spawner) (p *Process, out *capture, pid int, say func(string)) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mkfifo(dir+"/in", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Open for both, so that neither side waits for the other.
+	in, err := os.OpenFile(dir+"/in", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close() })
+	p, out, _ = begin(t, s, sh(`exec 3<`+dir+`/in
+		setsid sh -c 'echo stray $$; while read -r line <&3 && [ "$line" != end ]; do echo "$line"; done' 2>/dev/null &
+		wait`))
+	pid = number(t, strings.TrimPrefix(out.await(t, "\n"), "stray "))
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	return p, out, pid, func(line string) {
+		if _, err := in.WriteString(line + "\n"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestT16GrandchildHoldsStdoutAndT17Survives(t *testing.T) {
+	s := newSpawner(t)
+	p, out, pid, say := stray(t, s)
+	p.Stop(10 * time.Second)
+	if r := wait(t, p); r.String() != "signal TERM" || r.Length() > 5*time.Second {
+		t.Errorf("%v after %v: a stray must not hold up the end", r, r.Length())
+	}
+	say("after the end")
+	out.await(t, "after the end\n")
+	say("end")
+	awaitEnd(t, pid)
+	select {
+	case <-out.closed:
+	case <-time.After(patient):
+		t.Error("the writer was not closed when the stray ended")
+	}
+	// The stray came home to this program, which has to collect it.
+	collectOrphans(0)
+	gone(t, pid)
+}
+
+func TestStraysThatFloodCannotHoldUpTheEnd(t *testing.T) {
+	s := newSpawner(t)
+	p, out, _ := begin(t, s, sh(`setsid sh -c 'echo $$; exec yes' & wait`))
+	pid := number(t, strings.SplitN(out.await(t, "y\n"), "\n", 2)[0])
+	defer awaitEnd(t, pid)
+	defer syscall.Kill(pid, syscall.SIGKILL)
+	p.Stop(10 * time.Second)
+	wait(t, p)
+}
+
+func TestStraysAreBounded(t *testing.T) {
+	s := newSpawner(t)
+	var pids []int
+	var says []func(string)
+	var outs []*capture
+	for range maxStrays + 1 {
+		p, out, pid, say := stray(t, s)
+		p.Stop(10 * time.Second)
+		wait(t, p)
+		pids, says, outs = append(pids, pid), append(says, say), append(outs, out)
+	}
+	select {
+	case <-outs[0].closed:
+	case <-time.After(patient):
+		t.Fatal("one more than allowed, and the oldest is still read")
+	}
+	for _, i := range []int{1, maxStrays} {
+		says[i]("here")
+		outs[i].await(t, "here\n")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	for i, out := range outs {
+		select {
+		case <-out.closed:
+		default:
+			t.Errorf("the writer of stray %d is open after Close", i)
+		}
+		says[i]("nobody reads this")
+		awaitEnd(t, pids[i]) // by SIGPIPE
+	}
+}
+
+func TestPanicOfAStraysWriterClimbsFromClose(t *testing.T) {
+	s := newSpawner(t)
+	var out *capture
+	p, out, pid, say := stray(t, s)
+	p.Stop(10 * time.Second)
+	wait(t, p)
+	if len(s.strays) != 1 {
+		t.Fatalf("%d strays", len(s.strays))
+	}
+	close(out.closed) // so that Close of the writer panics
+	say("end")
+	awaitEnd(t, pid)
+	if fault := goroutine.Catch(func() { _ = s.Close() }); fault == nil {
+		t.Error("the panic was lost")
+	}
+	s.group = goroutine.Group{}
+}
+
+// A member whose parent has left the group while it stayed is not a child of this program, ever.
+func TestMemberWithAForeignParent(t *testing.T) {
+	s := newSpawner(t)
+	script := `(sleep 60 & echo $!; echo $BASHPID; exec setsid sleep 61) & while [ "$(ps -o pgid= -p $! | tr -d ' ')" != "$!" ]; do :; done; exit 4`
+	for _, captured := range []bool{true, false} {
+		out := newCapture()
+		c := Command{Argv: []string{"bash", "-c", script}, Dir: t.TempDir(), Env: os.Environ(), Stdout: out.output(), Stderr: discard()}
+		file, err := os.Create(filepath.Join(c.Dir, "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if !captured {
+			c.Stdout, c.Stderr = Output{File: file}, Output{File: file}
+		}
+		p, err := s.Start(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := wait(t, p)
+		text := out.String()
+		if !captured {
+			b, _ := os.ReadFile(file.Name())
+			text = string(b)
+		}
+		pids := strings.Fields(text)
+		if r.String() != "exit 4" || len(pids) != 2 {
+			t.Fatalf("%v, %q", r, text)
+		}
+		member, parent := number(t, pids[0]), number(t, pids[1])
+		if captured && living(member) {
+			t.Error("the member of the group lives on")
+		}
+		awaitEnd(t, member) // without a pipe its death is certain, and not awaited by Wait
+		if !living(parent) {
+			t.Error("the process that left the group was disturbed")
+		}
+		_ = syscall.Kill(parent, syscall.SIGKILL)
+		awaitEnd(t, parent)
+	}
+}
+
+func TestGroupAliveOnThisKernel(t *testing.T) {
+	s := newSpawner(t)
+	// The leader is killed, and not collected for as long as its child lives.
+	p, out, _ := begin(t, s, sh(`trap '' TERM; sh -c 'echo $$; sleep 60; :' & wait; sleep 60`))
+	child := number(t, out.await(t, "\n"))
+	if !groupAlive(p.PID(), false) {
+		t.Error("a living group was taken for dead")
+	}
+	if groupAlive(1<<22-1, true) {
+		t.Error("a group that does not exist was taken for alive")
+	}
+	p.Stop(0)
+	awaitEnd(t, child)
+	awaitEnd(t, p.PID())
+	wait(t, p)
+	if groupAlive(p.PID(), true) {
+		t.Error("a dead group was taken for alive")
+	}
+}
+
+// A frozen member is a living one, and looking at it takes nothing from its state.
+func TestFrozenLeftoverIsKilled(t *testing.T) {
+	p, out, _ := begin(t, newSpawner(t), sh(`sh -c 'echo $$; kill -STOP $$' & while ! grep -q 'State:.T' /proc/$!/status; do :; done`))
+	r := wait(t, p)
+	if !r.OK() || time.Since(r.Started) > 5*time.Second {
+		t.Errorf("%v after %v", r, time.Since(r.Started))
+	}
+	gone(t, number(t, out.String()))
+}
+
+func TestT14OtherChildrenAreLeftAlone(t *testing.T) {
+	s := newSpawner(t)
+	var all goroutine.Group
+	stop := make(chan struct{})
+	all.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				collectOrphans(0)
+			}
+		}
+	})
+	for i := range 60 {
+		cmd := exec.Command("sh", "-c", "exit 7")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: i%2 == 0}
+		err := cmd.Run()
+		if code := cmd.ProcessState.ExitCode(); code != 7 {
+			t.Fatalf("the status of another room's child was taken: %v", err)
+		}
+		p, _, _ := begin(t, s, sh("exit 8"))
+		if r := wait(t, p); r.Code != 8 {
+			t.Fatal(r)
+		}
+	}
+	close(stop)
+	all.Wait()
+}
+
+func TestOrphansOfARunningGroupAreCollected(t *testing.T) {
+	p, out, _ := begin(t, newSpawner(t), sh(`sh -c '(sleep 0.05; :) & echo $!'; echo ready; sleep 60`))
+	orphan := number(t, strings.SplitN(out.await(t, "ready"), "\n", 2)[0])
+	awaitEnd(t, orphan)
+	collectOrphans(p.PID())
+	gone(t, orphan)
+	if err := syscall.Kill(p.PID(), 0); err != nil {
+		t.Errorf("the leader was collected: %v", err)
+	}
+	p.Stop(0)
+	if r := wait(t, p); r.Signal != syscall.SIGKILL || r.Outcome != job.Signaled {
+		t.Error(r)
+	}
+}
+
+func TestNoThreadLeak(t *testing.T) {
+	s := newSpawner(t)
+	threads := func() int {
+		entries, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	run := func(n int) {
+		for range n {
+			p, _, _ := begin(t, s, []string{"/bin/true"})
+			p.Wait()
+		}
+	}
+	run(50)
+	before := threads()
+	run(300)
+	if after := threads(); after > before+3 {
+		t.Errorf("%d threads after 300 runs, %d before", after, before)
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add(7, "sh", byte('S'), 1, 7, 7)
+	f.Add(4194304, "a) Z 1 (b", byte('Z'), 0, -1, 0)
+	f.Add(1, "", byte('X'), 0, 0, 0)
+	f.Add(2, ") R 1 1 1\n", byte('R'), 2, 3, 4)
+	f.Fuzz(func(t *testing.T, pid int, name string, state byte, parent, group, session int) {
+		if state <= ' ' || state >= 0x7f || state == ')' {
+			return
+		}
+		// Whatever the name holds, the fields after it come out as the kernel wrote them.
+		line := fmt.Sprintf("%d (%s) %c %d %d %d 0 -1 4194560 106\n", pid, name, state, parent, group, session)
+		want := procStat{pid, parent, group, session, state}
+		if got, ok := parseStat([]byte(line)); !ok || got != want {
+			t.Errorf("%q: got %+v, %v", line, got, ok)
+		}
+		// A line that is cut short is refused, or understood as far as it goes.
+		for i := range line {
+			if got, ok := parseStat([]byte(line[:i])); ok && got.pid != pid {
+				t.Errorf("%q: got %+v", line[:i], got)
+			}
+		}
+	})
+}

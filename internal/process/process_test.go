@@ -1,0 +1,699 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+)
+
+// patient bounds every wait for the outside world; none takes that long unless it fails.
+const patient = 20 * time.Second
+
+// newSpawner gives the test a Spawner of its own. Tests are not parallel to each other, for a Spawner
+// collects the orphans of the whole program.
+func newSpawner(t testing.TB) *Spawner {
+	t.Helper()
+	s, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// capture is a writer that keeps all it is given and can be waited on.
+type capture struct {
+	mu     sync.Mutex
+	buf    bytes.Buffer
+	wrote  chan struct{} // one token when there is something new
+	closed chan struct{}
+}
+
+func newCapture() *capture {
+	return &capture{wrote: make(chan struct{}, 1), closed: make(chan struct{})}
+}
+
+func (c *capture) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case c.wrote <- struct{}{}:
+	default:
+	}
+	return c.buf.Write(b)
+}
+
+func (c *capture) Close() error {
+	close(c.closed)
+	return nil
+}
+
+func (c *capture) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.buf.String()
+}
+
+func (c *capture) output() Output {
+	return Output{Open: func(int) io.WriteCloser { return c }}
+}
+
+// await blocks until what was written contains s, and returns all of it.
+func (c *capture) await(t *testing.T, s string) string {
+	t.Helper()
+	late := time.After(patient)
+	for {
+		if all := c.String(); strings.Contains(all, s) {
+			return all
+		}
+		select {
+		case <-c.wrote:
+		case <-late:
+			t.Fatalf("%q was not written; got %q", s, c.String())
+		}
+	}
+}
+
+type nowhere struct{}
+
+func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
+func (nowhere) Close() error                { return nil }
+
+func discard() Output { return Output{Open: func(int) io.WriteCloser { return nowhere{} }} }
+
+func sh(script string) []string { return []string{"/bin/sh", "-c", script} }
+
+func script(t *testing.T, name string) []string {
+	t.Helper()
+	path, err := filepath.Abs("../../testdata/jobs/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{path}
+}
+
+// begin starts a command whose streams both go to the returned capture's writers.
+func begin(t *testing.T, s *Spawner, argv []string) (p *Process, out, err *capture) {
+	t.Helper()
+	out, err = newCapture(), newCapture()
+	p, fault := s.Start(t.Context(), Command{Argv: argv, Dir: t.TempDir(), Env: os.Environ(), Stdout: out.output(), Stderr: err.output()})
+	if fault != nil {
+		t.Fatal(fault)
+	}
+	return p, out, err
+}
+
+// wait is Wait, bounded.
+func wait(t *testing.T, p *Process) job.Result {
+	t.Helper()
+	type end struct {
+		r     job.Result
+		panic *goroutine.Panic
+	}
+	got := make(chan end, 1)
+	go func() {
+		var e end
+		e.panic = goroutine.Catch(func() { e.r = p.Wait() })
+		got <- e
+	}()
+	select {
+	case e := <-got:
+		if e.panic != nil {
+			panic(e.panic)
+		}
+		return e.r
+	case <-time.After(patient):
+		t.Fatalf("process %d did not end", p.PID())
+		panic("not reached")
+	}
+}
+
+// gone fails the test unless the process has ended and was collected.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
+		t.Errorf("process %d is still there (%v)", pid, err)
+	}
+}
+
+func number(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.TrimSpace(s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestWorldOfTheCommand(t *testing.T) {
+	s := newSpawner(t)
+	dir := t.TempDir()
+	out := newCapture()
+	p, err := s.Start(t.Context(), Command{
+		Argv: sh(`cat; pwd -P; env; ps -o pgid= -p $$`), Dir: dir, Env: []string{"PATH=" + os.Getenv("PATH"), "A=b"},
+		Stdout: out.output(), Stderr: discard(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := wait(t, p)
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if real, _ := filepath.EvalSymlinks(dir); lines[0] != real {
+		t.Errorf("it read something from stdin, or ran in %q, not %q", lines[0], real)
+	}
+	if got := number(t, lines[len(lines)-1]); got != p.PID() {
+		t.Errorf("its process group is %d, want its own, %d", got, p.PID())
+	}
+	for _, kv := range lines[1 : len(lines)-1] {
+		if k, _, _ := strings.Cut(kv, "="); k != "A" && k != "PATH" && k != "PWD" && k != "OLDPWD" && k != "SHLVL" && k != "_" {
+			t.Errorf("it got %s, which was not given", kv)
+		}
+	}
+	if r.PID != p.PID() || !r.Started.Equal(p.Started()) || !r.Ended.After(r.Started) {
+		t.Errorf("pid %d, started %v, ended %v: not those of the process", r.PID, r.Started, r.Ended)
+	}
+	if r.Usage.MaxRSS < 100<<10 || r.Usage.MaxRSS > 1<<30 {
+		t.Errorf("MaxRSS %d is not in bytes", r.Usage.MaxRSS)
+	}
+}
+
+func TestCPUIsCounted(t *testing.T) {
+	p, _, _ := begin(t, newSpawner(t), sh(`i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done`))
+	if r := wait(t, p); r.Usage.User < time.Millisecond || r.Usage.User > time.Minute {
+		t.Errorf("user time %v for 100000 turns of a shell loop", r.Usage.User)
+	}
+}
+
+func TestRelativeNames(t *testing.T) {
+	s := newSpawner(t)
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/bin", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/bin/me", "#!/bin/sh\necho \"$0\"\n", 0o755)
+	for _, tc := range []struct{ argv0, path, want string }{
+		{"bin/me", "", "bin/me"},
+		{"./bin/me", "", "./bin/me"},
+		{"me", "/nowhere:bin:/bin", dir + "/bin/me"},
+		{"me", dir + "/bin", dir + "/bin/me"},
+	} {
+		out := newCapture()
+		p, err := s.Start(t.Context(), Command{Argv: []string{tc.argv0}, Dir: dir, Env: []string{"PATH=" + tc.path}, Stdout: out.output(), Stderr: discard()})
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if r := wait(t, p); !r.OK() || out.String() != tc.want+"\n" {
+			t.Errorf("%s: %v, its name was %q, want %q", tc.argv0, r, out, tc.want)
+		}
+	}
+}
+
+func write(t *testing.T, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestT23MissingBinary(t *testing.T) {
+	s := newSpawner(t)
+	dir := t.TempDir()
+	write(t, dir+"/plain", "#!/bin/sh\n", 0o644)
+	write(t, dir+"/naked", "echo hi\n", 0o755)
+	write(t, dir+"/empty", "", 0o755)
+	write(t, dir+"/crlf", "#!/bin/sh\r\necho hi\r\n", 0o755)
+	if err := os.Symlink("loop", dir+"/loop"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/folder", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, argv0, dir, path string
+		errno                  syscall.Errno
+		code                   int
+		says                   string
+		onlyStart              bool
+	}{
+		{name: "missing", argv0: "./no.sh", errno: syscall.ENOENT, code: 127, says: "cannot start ./no.sh: no such file: check the path, or the folder it is started in (" + dir + ")"},
+		{name: "not in path", argv0: "no.sh", path: "/bin:" + dir, errno: syscall.ENOENT, code: 127, says: "not found in PATH (/bin:" + dir + ")"},
+		{name: "empty name", argv0: "", errno: syscall.ENOENT, code: 127, says: "the name is empty"},
+		{name: "under a file", argv0: "./plain/x", errno: syscall.ENOTDIR, code: 127, says: "not a folder"},
+		{name: "long", argv0: "./" + strings.Repeat("x", 300), errno: syscall.ENAMETOOLONG, code: 127, says: "too long"},
+		{name: "loop", argv0: "./loop", errno: syscall.ELOOP, code: 126, says: "symbolic links"},
+		{name: "not executable", argv0: "./plain", errno: syscall.EACCES, code: 126, says: "chmod +x " + dir + "/plain"},
+		{name: "not executable in path", argv0: "plain", path: dir + ":/bin", errno: syscall.EACCES, code: 126, says: "chmod +x " + dir + "/plain"},
+		{name: "folder", argv0: "./folder", errno: syscall.EISDIR, code: 126, says: "is a folder: name a program in it"},
+		{name: "no first line", argv0: "./naked", errno: syscall.ENOEXEC, code: 126, says: "must begin with a line like #!/bin/sh", onlyStart: true},
+		{name: "empty file", argv0: "empty", path: dir, errno: syscall.ENOEXEC, code: 126, says: "neither a program", onlyStart: true},
+		{name: "interpreter", argv0: "./crlf", errno: syscall.ENOENT, code: 127, says: `the interpreter of ` + dir + `/crlf is missing: correct its first line ("#!/bin/sh\r")`, onlyStart: true},
+		{name: "folder gone", argv0: "./plain", dir: dir + "/gone", errno: syscall.ENOENT, code: 127, says: "the folder it is started in (" + dir + "/gone) is gone"},
+		{name: "folder gone, command absolute", argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 127, says: "the folder it is started in (" + dir + "/gone) is gone", onlyStart: true},
+		{name: "folder a file", argv0: "/bin/true", dir: dir + "/plain", errno: syscall.ENOTDIR, code: 127, says: "is not a folder: choose another", onlyStart: true},
+		{name: "newline", argv0: "./a\nb", errno: syscall.ENOENT, code: 127, says: `cannot start "./a\nb"`},
+		{name: "nul", argv0: "./a\x00b", errno: syscall.EINVAL, code: 1, says: "NUL byte"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if tc.dir == "" {
+				tc.dir = dir
+			}
+			env := []string{"PATH=" + tc.path}
+			p, err := s.Start(t.Context(), Command{Argv: []string{tc.argv0}, Dir: tc.dir, Env: env, Stdout: discard(), Stderr: discard()})
+			if err == nil {
+				t.Fatalf("it was started: %v", p.Wait())
+			}
+			check := func(by string, err error) {
+				if !errors.Is(err, tc.errno) && !(tc.errno == syscall.EISDIR && errors.Is(err, syscall.EACCES)) {
+					t.Errorf("%s: %v is not %v", by, err, tc.errno)
+				}
+				if code := job.StartCode(err); code != tc.code {
+					t.Errorf("%s: code %d, want %d", by, code, tc.code)
+				}
+				if !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("%s: %q does not say %q in one line", by, err, tc.says)
+				}
+			}
+			check("Start", err)
+			switch path, err := Look(tc.argv0, tc.dir, env); {
+			case tc.onlyStart && err != nil:
+				t.Errorf("Look: %v", err)
+			case !tc.onlyStart && err == nil:
+				t.Errorf("Look found %s", path)
+			case !tc.onlyStart:
+				check("Look", err)
+			}
+		})
+	}
+}
+
+func TestT24ETXTBSYRetry(t *testing.T) {
+	s := newSpawner(t)
+	path := t.TempDir() + "/fresh"
+	raw, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, string(raw), 0o755)
+	c := Command{Argv: []string{path}, Dir: "/", Stdout: discard(), Stderr: discard()}
+
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	began := time.Now()
+	if _, err := s.Start(t.Context(), c); !errors.Is(err, syscall.ETXTBSY) || job.StartCode(err) != 126 {
+		t.Fatalf("a file that stays open: %v", err)
+	}
+	if took := time.Since(began); took < 900*time.Millisecond || took > 3*time.Second {
+		t.Errorf("it was tried for %v, want about a second", took)
+	}
+
+	time.AfterFunc(50*time.Millisecond, func() { f.Close() })
+	p, err := s.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := wait(t, p); !r.OK() {
+		t.Error(r)
+	}
+}
+
+func TestStartEndsWithItsContext(t *testing.T) {
+	s := newSpawner(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(job.ErrInsisted)
+	_, err := s.Start(ctx, Command{Argv: []string{"/bin/true"}, Dir: "/", Stdout: discard(), Stderr: discard()})
+	if !errors.Is(err, job.ErrInsisted) {
+		t.Errorf("got %v, want the cause", err)
+	}
+}
+
+func TestIncompleteCommand(t *testing.T) {
+	s := newSpawner(t)
+	for _, c := range []Command{
+		{Stdout: discard(), Stderr: discard()},
+		{Argv: []string{"/bin/true"}, Stdout: discard()},
+		{Argv: []string{"/bin/true"}, Stdout: discard(), Stderr: Output{File: s.null, Open: discard().Open}},
+	} {
+		if p, err := s.Start(t.Context(), c); err == nil {
+			t.Errorf("%+v was started: %v", c, p.Wait())
+		}
+	}
+}
+
+func TestEndsAreTold(t *testing.T) {
+	s := newSpawner(t)
+	for _, tc := range []struct {
+		name, script, want string
+		code               int
+	}{
+		{"ok", "exit 0", "exit 0", 0},
+		{"T27 code 2 is a failure", "exit 2", "exit 2", 2},
+		{"255", "exit 255", "exit 255", 255},
+		{"143 is a code", "exit 143", "exit 143", 143},
+		{"T28 signal", "kill -TERM $$", "signal TERM", 143},
+		{"T28 kill", "kill -KILL $$", "signal KILL", 137},
+		{"group kills itself", "kill -INT 0", "signal INT", 130},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p, _, _ := begin(t, s, sh(tc.script))
+			if r := wait(t, p); r.String() != tc.want || r.ExitCode() != tc.code || r.OK() != (tc.code == 0) {
+				t.Errorf("got %v, code %d; want %s, code %d", r, r.ExitCode(), tc.want, tc.code)
+			}
+			gone(t, p.PID())
+		})
+	}
+}
+
+func TestJobs(t *testing.T) {
+	s := newSpawner(t)
+	t.Setenv("GOPHD_RUN", "7")
+	for _, tc := range []struct{ name, result, out, err string }{
+		{"ok.sh", "exit 0", "run 7 at ", ""},
+		{"fail.sh", "exit 3", "", "run 7 failed"},
+		{"chatty.sh", "exit 0", "out 10\nthe last word of out", "err 10\nthe last word of err"},
+	} {
+		p, out, errs := begin(t, s, script(t, tc.name))
+		r := wait(t, p)
+		if r.String() != tc.result || !strings.Contains(out.String(), tc.out) || !strings.Contains(errs.String(), tc.err) {
+			t.Errorf("%s: %v, %q, %q", tc.name, r, out, errs)
+		}
+	}
+}
+
+func TestT57BurstAtExitKept(t *testing.T) {
+	const size = 10 << 20
+	p, out, _ := begin(t, newSpawner(t), sh(fmt.Sprintf(`head -c %d /dev/zero; printf end`, size)))
+	wait(t, p)
+	if all := out.String(); len(all) != size+3 || !strings.HasSuffix(all, "\x00end") {
+		t.Errorf("%d bytes arrived of %d", len(all), size+3)
+	}
+}
+
+func TestT56LastPartialLineAndT64Binary(t *testing.T) {
+	p, out, errs := begin(t, newSpawner(t), sh(`printf '\377\376\000a\r\n\033[1mb'; printf 'c' >&2`))
+	wait(t, p)
+	if out.String() != "\xff\xfe\x00a\r\n\x1b[1mb" || errs.String() != "c" {
+		t.Errorf("got %q and %q", out, errs)
+	}
+	select {
+	case <-out.closed:
+	default:
+		t.Error("the writer was not closed at the end of the stream")
+	}
+}
+
+func TestOutputToFileIsDirect(t *testing.T) {
+	s := newSpawner(t)
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p, err := s.Start(t.Context(), Command{Argv: sh("echo out; echo err >&2"), Dir: "/", Stdout: Output{File: f}, Stderr: Output{File: f}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, p)
+	if got, _ := os.ReadFile(f.Name()); string(got) != "out\nerr\n" {
+		t.Errorf("the file holds %q", got)
+	}
+}
+
+// badWriter fails in a way of its own.
+type badWriter struct{ write, close func() error }
+
+func (w badWriter) Write(b []byte) (int, error) { return len(b), w.write() }
+func (w badWriter) Close() error                { return w.close() }
+
+func TestWriterFaultsDoNotHangTheCommand(t *testing.T) {
+	s := newSpawner(t)
+	fine := func() error { return nil }
+	fault := func() error { panic("the fault") }
+	for _, tc := range []struct {
+		name   string
+		open   func(int) io.WriteCloser
+		panics bool
+	}{
+		{"write error", func(int) io.WriteCloser { return badWriter{func() error { return syscall.ENOSPC }, fine} }, false},
+		{"write panic", func(int) io.WriteCloser { return badWriter{fault, fine} }, true},
+		{"close panic", func(int) io.WriteCloser { return badWriter{fine, fault} }, true},
+		{"open panic", func(int) io.WriteCloser { panic("the fault") }, true},
+		{"nil writer", func(int) io.WriteCloser { return nil }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			done := t.TempDir() + "/done"
+			p, err := s.Start(t.Context(), Command{Argv: sh("head -c 1000000 /dev/zero && : > " + done), Dir: "/", Env: os.Environ(), Stdout: Output{Open: tc.open}, Stderr: discard()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fault := goroutine.Catch(func() { wait(t, p) }); (fault != nil) != tc.panics {
+				t.Errorf("the panic that climbed: %v", fault)
+			}
+			if _, err := os.Stat(done); err != nil {
+				t.Error("the command could not write all of its output")
+			}
+			gone(t, p.PID())
+		})
+	}
+}
+
+func TestT07StopStaysResponsiveWhileTheWriterHangs(t *testing.T) {
+	s := newSpawner(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w := badWriter{func() error { once.Do(func() { close(entered) }); <-release; return nil }, func() error { return nil }}
+	p, err := s.Start(t.Context(), Command{Argv: script(t, "stubborn.sh"), Dir: "/", Env: os.Environ(), Stdout: Output{Open: func(int) io.WriteCloser { return w }}, Stderr: discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	ended := make(chan job.Result, 1)
+	go func() { ended <- p.Wait() }()
+	for range 100 {
+		p.Stop(0)
+	}
+	select {
+	case r := <-ended:
+		t.Errorf("%v: Wait returned before the output was delivered", r)
+	default:
+	}
+	close(release)
+	select {
+	case r := <-ended:
+		if r.String() != "signal KILL" {
+			t.Error(r)
+		}
+	case <-time.After(patient):
+		t.Fatal("Wait hangs")
+	}
+	p.Stop(0)
+	p.Stop(time.Hour)
+}
+
+func TestT01StopKillsGrandchildren(t *testing.T) {
+	p, out, _ := begin(t, newSpawner(t), sh(`sh -c 'sleep 60 & echo $!; wait' & echo $!; wait`))
+	for strings.Count(out.String(), "\n") < 2 {
+		<-out.wrote
+	}
+	p.Stop(10 * time.Second)
+	r := wait(t, p)
+	if r.String() != "signal TERM" {
+		t.Error(r)
+	}
+	for pid := range strings.FieldsSeq(out.String()) {
+		gone(t, number(t, pid))
+	}
+	if took := time.Since(r.Started); took > 5*time.Second {
+		t.Errorf("T04: it took %v, as if the whole grace was waited for", took)
+	}
+}
+
+func TestT02LeaderExitsBeforeGroup(t *testing.T) {
+	p, out, _ := begin(t, newSpawner(t), sh(`sh -c 'trap "" TERM; echo $$; while :; do sleep 0.01; done' & wait`))
+	child := number(t, out.await(t, "\n"))
+	began := time.Now()
+	p.Stop(300 * time.Millisecond)
+	r := wait(t, p)
+	if took := time.Since(began); r.String() != "signal TERM" || took < 300*time.Millisecond {
+		t.Errorf("%v after %v: the rest of the group has the whole grace too", r, took)
+	}
+	gone(t, child)
+}
+
+func TestT05GraceEndsInKill(t *testing.T) {
+	p, out, _ := begin(t, newSpawner(t), script(t, "stubborn.sh"))
+	out.await(t, "still here")
+	began := time.Now()
+	p.Stop(100 * time.Millisecond)
+	r := wait(t, p)
+	if took := time.Since(began); r.String() != "signal KILL" || took < 100*time.Millisecond || took > 5*time.Second {
+		t.Errorf("%v after %v", r, took)
+	}
+}
+
+func TestEarlierKillWins(t *testing.T) {
+	s := newSpawner(t)
+	for name, graces := range map[string][]time.Duration{
+		"earlier later": {time.Hour, 50 * time.Millisecond},
+		"later later":   {50 * time.Millisecond, time.Hour},
+		"now":           {time.Hour, 0},
+		"negative":      {-time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, out, _ := begin(t, s, script(t, "stubborn.sh"))
+			out.await(t, "ready")
+			for _, g := range graces {
+				p.Stop(g)
+			}
+			if r := wait(t, p); r.String() != "signal KILL" {
+				t.Error(r)
+			}
+		})
+	}
+}
+
+func TestT06StoppedChildGetsCont(t *testing.T) {
+	p, out, _ := begin(t, newSpawner(t), sh(`trap 'echo orderly; exit 5' TERM; echo ready; kill -STOP $$; while :; do sleep 0.01; done`))
+	out.await(t, "ready")
+	p.Stop(15 * time.Second)
+	if r := wait(t, p); r.String() != "exit 5" || !strings.Contains(out.String(), "orderly") {
+		t.Errorf("%v, %q: T57 output after the stop signal is kept", r, out)
+	}
+}
+
+func TestT09StopRightAfterStart(t *testing.T) {
+	s := newSpawner(t)
+	for i := range 50 {
+		p, _, _ := begin(t, s, []string{"/bin/sleep", "60"})
+		p.Stop(time.Duration(i%2) * time.Minute)
+		if r := wait(t, p); r.Outcome != job.Signaled {
+			t.Fatalf("%d: %v", i, r)
+		}
+	}
+}
+
+func TestT13StopAfterTheEnd(t *testing.T) {
+	s := newSpawner(t)
+	for range 50 {
+		p, _, _ := begin(t, s, []string{"/bin/true"})
+		for range 4 {
+			go p.Stop(time.Minute)
+		}
+		if r := wait(t, p); r.Outcome != job.Exited && r.Signal != syscall.SIGTERM {
+			t.Fatal(r)
+		}
+		p.Stop(0)
+	}
+}
+
+func TestLeftoversGetACourtesy(t *testing.T) {
+	for name, argv := range map[string][]string{
+		"process substitution": {"bash", "-c", "exec > >(sleep 0.01; cat); echo the last words"},
+		"background":           sh(`(sleep 0.01; echo the last words) & exit 0`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, out, _ := begin(t, newSpawner(t), argv)
+			if r := wait(t, p); !r.OK() || out.String() != "the last words\n" {
+				t.Errorf("%v, %q", r, out)
+			}
+		})
+	}
+}
+
+func TestBackgroundChildHoldsPipe(t *testing.T) {
+	s := newSpawner(t)
+	for _, captured := range []bool{true, false} {
+		out := newCapture()
+		c := Command{Argv: script(t, "forks.sh"), Dir: t.TempDir(), Env: os.Environ(), Stdout: out.output(), Stderr: discard()}
+		file, err := os.Create(c.Dir + "/out")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if !captured {
+			c.Stdout, c.Stderr = Output{File: file}, Output{File: file}
+		}
+		p, err := s.Start(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := wait(t, p)
+		took := time.Since(r.Started)
+		if !r.OK() || took < courtesyTime || took > 5*time.Second {
+			t.Errorf("%v after %v, want success after the courtesy", r, took)
+		}
+		text := out.String()
+		if !captured {
+			b, _ := os.ReadFile(file.Name())
+			text = string(b)
+		}
+		gone(t, number(t, strings.TrimPrefix(text, "child ")))
+	}
+}
+
+func TestT18ReaperVersusWait(t *testing.T) {
+	s := newSpawner(t)
+	const parallel, runs = 4, 250
+	run := func(i int) {
+		c := Command{Argv: sh("exit " + strconv.Itoa(i%256)), Dir: "/", Stdout: discard(), Stderr: Output{File: s.null}}
+		p, err := s.Start(t.Context(), c)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if r := p.Wait(); r.Outcome != job.Exited || r.Code != i%256 {
+			t.Errorf("run %d: %v", i, r)
+		}
+	}
+	run(0) // opens what the runtime opens once
+	files, goroutines := openFiles(t), runtime.NumGoroutine()
+	var all goroutine.Group
+	for k := range parallel {
+		all.Go(func() {
+			for i := range runs {
+				run(k*runs + i)
+			}
+		})
+	}
+	all.Wait()
+	s.group.Wait()
+	if got := openFiles(t); got != files {
+		t.Errorf("T22: %d descriptors are open, %d were before", got, files)
+	}
+	if got := runtime.NumGoroutine(); got > goroutines {
+		t.Errorf("%d goroutines are left, %d were before", got, goroutines)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
