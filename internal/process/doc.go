@@ -31,9 +31,9 @@
 // gophd's own children: one call then tells whether any of them lives. A member whose parent left
 // the group while it stayed is nobody's orphan; it is looked for in /proc when a pipe is still open,
 // and otherwise gets the final KILL without the courtesy. Elsewhere kill(2) with signal 0 tells
-// exactly. What orphans leave behind as zombies is collected here, one by one: those of the own
-// groups, and strays with a session of their own. No other child of gophd is ever touched, so other
-// rooms may start children as they like, except with setsid.
+// exactly. What orphans leave behind as zombies is collected here, one by one and each few seconds. They
+// are told from the children of other rooms by session and group: other rooms may start children as
+// they like, in gophd's group or as leaders of their own, except with setsid.
 //
 // The package does not decide when a command starts or why it is stopped, does not frame lines,
 // does not log, and does not follow a process that left its group: such a stray may keep its pipe,
@@ -41,5 +41,6 @@
 //
 // Known gaps. A command that cannot be killed (uninterruptible sleep in the kernel) keeps Wait
 // waiting; Stop and all else stay responsive. On Linux MaxRSS is never below gophd's own peak, since
-// the child begins as a copy of it. Outside Linux the signal mask is inherited as it is.
+// the child begins as a copy of it. A start waits for execve(2), which a dead network file system can
+// hold up, and Go stops the whole program for that. Outside Linux the signal mask is inherited as it is.
 package process

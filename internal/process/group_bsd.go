@@ -9,7 +9,7 @@ import (
 // adoptOrphans does nothing: orphans go to init, which collects them.
 func adoptOrphans() error { return nil }
 
-func collectOrphans(int) {}
+func collectOrphans() {}
 
 // openMask does nothing: the mask of a thread cannot be set without the C library here, and a command
 // inherits it as it is.

@@ -37,21 +37,22 @@ func groupAlive(group int, held bool) bool {
 	return alive
 }
 
-// collectOrphans collects the zombies among the children of this program that came to it as orphans:
-// members of the given group beside its leader, and any with another session, since this program
-// starts none of its own with setsid. A stray that left its group and kept the session (a job of
-// a shell with set -m) cannot be told from a child of another room and stays a zombie.
-func collectOrphans(group int) {
+// collectOrphans collects the zombies among the children of this program that came to it as orphans.
+// Whom this program starts itself is in its own session, and there in its own group or the leader of
+// another, so an orphan is who has another session, or is a plain member of another group. A stray
+// that leads a group in the same session (a job of a shell with set -m) cannot be told from a
+// child of another room and stays a zombie.
+func collectOrphans() {
 	if found, err := waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT); err != nil || !found {
 		return
 	}
-	self := os.Getpid()
+	self, group := os.Getpid(), unix.Getpgrp()
 	session, err := unix.Getsid(0)
 	if err != nil {
 		return
 	}
 	eachProcess(func(p procStat) {
-		if p.parent == self && p.dead() && p.pid != group && (p.session != session || p.group == group) {
+		if p.parent == self && p.dead() && (p.session != session || p.group != p.pid && p.group != group) {
 			_, _ = wait4(p.pid, nil, unix.WNOHANG, nil)
 		}
 	})

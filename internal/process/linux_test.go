@@ -263,7 +263,7 @@ func TestT16GrandchildHoldsStdoutAndT17Survives(t *testing.T) {
 		t.Error("the writer was not closed when the stray ended")
 	}
 	// The stray came home to this program, which has to collect it.
-	collectOrphans(0)
+	collectOrphans()
 	gone(t, pid)
 }
 
@@ -278,7 +278,10 @@ func TestStraysThatFloodCannotHoldUpTheEnd(t *testing.T) {
 }
 
 func TestStraysAreBounded(t *testing.T) {
-	s := newSpawner(t)
+	s, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var pids []int
 	var says []func(string)
 	var outs []*capture
@@ -312,21 +315,21 @@ func TestStraysAreBounded(t *testing.T) {
 }
 
 func TestPanicOfAStraysWriterClimbsFromClose(t *testing.T) {
-	s := newSpawner(t)
-	var out *capture
+	s, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	p, out, pid, say := stray(t, s)
 	p.Stop(10 * time.Second)
 	wait(t, p)
-	if len(s.strays) != 1 {
-		t.Fatalf("%d strays", len(s.strays))
-	}
-	close(out.closed) // so that Close of the writer panics
+	out.mu.Lock()
+	out.fault = "the fault"
+	out.mu.Unlock()
 	say("end")
 	awaitEnd(t, pid)
 	if fault := goroutine.Catch(func() { _ = s.Close() }); fault == nil {
 		t.Error("the panic was lost")
 	}
-	s.group = goroutine.Group{}
 }
 
 // A member whose parent has left the group while it stayed is not a child of this program, ever.
@@ -411,7 +414,7 @@ func TestT14OtherChildrenAreLeftAlone(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				collectOrphans(0)
+				collectOrphans()
 			}
 		}
 	})
@@ -435,7 +438,7 @@ func TestOrphansOfARunningGroupAreCollected(t *testing.T) {
 	p, out, _ := begin(t, newSpawner(t), sh(`sh -c '(sleep 0.05; :) & echo $!'; echo ready; sleep 60`))
 	orphan := number(t, strings.SplitN(out.await(t, "ready"), "\n", 2)[0])
 	awaitEnd(t, orphan)
-	collectOrphans(p.PID())
+	collectOrphans()
 	gone(t, orphan)
 	if err := syscall.Kill(p.PID(), 0); err != nil {
 		t.Errorf("the leader was collected: %v", err)

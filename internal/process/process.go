@@ -18,14 +18,10 @@ const (
 	// leave the group by setsid(2), which no event tells.
 	probeMin = 250 * time.Microsecond
 	probeMax = 50 * time.Millisecond
-
-	// sweepEvery is how often zombies that orphans left are looked for.
-	sweepEvery = 5 * time.Second
 )
 
 // Process is a command that was started. One goroutine owns its state; all methods talk to it.
 type Process struct {
-	spawner *Spawner
 	pid     int
 	streams []*stream
 
@@ -42,7 +38,6 @@ type Process struct {
 // just started, or one that an earlier image of the program did.
 func (s *Spawner) attach(pid int, started time.Time, streams []*stream) *Process {
 	p := &Process{
-		spawner: s,
 		pid:     pid,
 		streams: streams,
 		stops:   make(chan time.Time),
@@ -93,18 +88,22 @@ func (p *Process) own() {
 	var (
 		now      = running
 		due      time.Time // when KILL is due; zero is never
-		killing  <-chan time.Time
+		fatal    <-chan time.Time
 		probing  <-chan time.Time
 		pause    = probeMin
 		pending  = len(p.streams)
 		climbing *goroutine.Panic
-		sweep    = time.NewTicker(sweepEvery)
 	)
-	defer sweep.Stop()
 
 	earlier := func(t time.Time) {
 		if due.IsZero() || t.Before(due) {
-			due, killing = t, time.After(time.Until(t))
+			due, fatal = t, nil
+		}
+	}
+	// A new timer wakes a sleeping thread, so one is made only when there is someone to kill.
+	arm := func() {
+		if fatal == nil && now != purging {
+			fatal = time.After(time.Until(due))
 		}
 	}
 	step := func(e event) {
@@ -130,6 +129,7 @@ func (p *Process) own() {
 	}
 	probe := func() {
 		if p.alive() {
+			arm()
 			probing = time.After(pause)
 			pause = min(2*pause, probeMax)
 			return
@@ -144,10 +144,11 @@ func (p *Process) own() {
 			earlier(t)
 			if t.After(time.Now()) {
 				step(stopAsked)
+				arm()
 			} else {
 				step(killDue)
 			}
-		case <-killing:
+		case <-fatal:
 			step(killDue)
 		case p.result.Ended = <-p.exited:
 			step(leaderEnded)
@@ -159,8 +160,6 @@ func (p *Process) own() {
 			if climbing == nil {
 				climbing = r.panic
 			}
-		case <-sweep.C:
-			p.spawner.sweep(p.pid)
 		}
 		if now == draining && pending == 0 {
 			step(delivered)
@@ -208,7 +207,6 @@ func (p *Process) reap() {
 			break
 		}
 	}
-	p.spawner.sweepSometimes()
 }
 
 // rssUnit is the unit of ru_maxrss in bytes: KiB on Linux and the BSDs, bytes on macOS (getrusage(2)).

@@ -10,12 +10,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"gophd/internal/goroutine"
 )
+
+// sweepEvery is how often zombies that orphans left are looked for.
+const sweepEvery = 5 * time.Second
 
 // Spawner starts commands and keeps what outlives a single one: /dev/null, the readers of pipes that
 // strays hold, and the duty to collect orphans. A program needs one. Its methods may be called by
@@ -23,12 +25,11 @@ import (
 type Spawner struct {
 	null    *os.File
 	buffers sync.Pool
-	group   goroutine.Group // the readers
-	swept   atomic.Int64    // when zombies were last looked for, in Unix nanoseconds
+	group   goroutine.Group // the readers and the sweeper
+	closing chan struct{}
 
 	mu     sync.Mutex
 	strays []*stream // oldest first
-	closed bool
 }
 
 // Command is what to start.
@@ -65,18 +66,21 @@ func New() (*Spawner, error) {
 		_ = null.Close()
 		return nil, fmt.Errorf("cannot become the parent of orphans: %w: Linux 3.4 or newer is needed", err)
 	}
-	return &Spawner{
+	s := &Spawner{
 		null:    null,
 		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
-	}, nil
+		closing: make(chan struct{}),
+	}
+	s.group.Go(s.sweep)
+	return s, nil
 }
 
 // Close closes the pipes that strays still hold, which ends a stray that writes again, and blocks
-// until their writers are closed. It must be called after the last Wait. A panic of a stray's writer
+// until their writers are closed. It must be called once, after the last Wait. A panic of a stray's writer
 // climbs out of it.
 func (s *Spawner) Close() error {
+	close(s.closing)
 	s.mu.Lock()
-	s.closed = true
 	for _, st := range s.strays {
 		_ = st.r.Close()
 	}
@@ -207,18 +211,19 @@ func fork(path string, c Command, files []*os.File) (int, error) {
 	})
 }
 
-// sweepSometimes looks for zombies if nobody has for a while.
-func (s *Spawner) sweepSometimes() {
-	now, last := time.Now().UnixNano(), s.swept.Load()
-	if now-last >= int64(sweepEvery) && s.swept.CompareAndSwap(last, now) {
-		collectOrphans(0)
+// sweep collects, until Close, what orphans leave behind. No event tells of them: the signal that would
+// (CHLD) is not this room's to hear.
+func (s *Spawner) sweep() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			collectOrphans()
+		case <-s.closing:
+			return
+		}
 	}
-}
-
-// sweep looks for zombies while the command that leads the given group runs.
-func (s *Spawner) sweep(group int) {
-	s.swept.Store(time.Now().UnixNano())
-	collectOrphans(group)
 }
 
 // closeInherited keeps descriptors that gophd's own parent left open away from commands. Those that

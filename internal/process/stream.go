@@ -157,9 +157,6 @@ func (s *Spawner) keep(st *stream) {
 		_ = s.strays[0].r.Close()
 		s.strays = slices.Delete(s.strays, 0, 1)
 	}
-	if s.closed {
-		_ = st.r.Close()
-	}
 }
 
 func (s *Spawner) drop(st *stream) {
