@@ -3,6 +3,7 @@ package heartbeat
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -395,7 +396,7 @@ func TestCleanReleaseHandsOverAtOnce(t *testing.T) {
 		if lb := b.reach(Held); lb.Fence != la.Fence+1 {
 			t.Errorf("fence %d after %d", lb.Fence, la.Fence)
 		}
-		if d := time.Since(begin); d > 1100*time.Millisecond {
+		if d := time.Since(begin); d < cleanWait || d > 1100*time.Millisecond {
 			t.Errorf("taken over after %v", d)
 		}
 		b.stop()
@@ -635,38 +636,189 @@ func TestShortSilenceIsRiddenOut(t *testing.T) {
 	})
 }
 
-// A write that was done but not answered is read back, and renewed.
-func TestLostReplies(t *testing.T) {
+// A write without an answer is read back: one that was done is renewed, one that was not is done.
+func TestLostWrites(t *testing.T) {
 	for _, op := range []string{"add L", "swap L", "add S", "swap S"} {
-		t.Run(op, func(t *testing.T) {
+		for _, done := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, done %v", op, done), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFake()
+					if op == "swap S" {
+						f.put(testKey+".state", `{"v":1,"fence":41,"owner":"x","op":"y","clean":true,"ttl":10,"slots":1}`)
+					}
+					lost := 0
+					lose := func(o, key string) error {
+						if (key == testKey) == strings.HasSuffix(op, "L") && strings.HasPrefix(op, o) && lost == 0 {
+							lost++
+							return errSilent
+						}
+						return nil
+					}
+					if done {
+						f.hook(nil, lose)
+					} else {
+						f.hook(lose, nil)
+					}
+					i := run(t, newHost().options(1), f)
+					l := i.reach(Held)
+					if lost != 1 {
+						t.Fatal("nothing was lost")
+					}
+					if r := f.record(); r.ID != l.ID || r.Fence != l.Fence || r.State != Active {
+						t.Errorf("the key is %+v", r)
+					}
+					if m, _ := parseMemory(f.value(testKey + ".state")); m.Owner != l.ID || m.Fence != l.Fence || m.Clean {
+						t.Errorf("the state is %+v, the fence %d", m, l.Fence)
+					}
+					if op == "swap S" && l.Fence != 42 {
+						t.Errorf("fence %d, want 42", l.Fence)
+					}
+					i.stop()
+				})
+			})
+		}
+	}
+}
+
+// Our own id under the key is no proof that nobody was between: it may be a write that had timed out.
+func TestProofBeginsAnewWhenItsRowIsBroken(t *testing.T) {
+	for name, after := range map[string]time.Duration{
+		"in the proof":    4 * time.Second,
+		"before the last": validT + strictExtra - time.Millisecond,
+	} {
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake()
-				if op == "swap S" {
-					f.put(testKey+".state", `{"v":1,"fence":41,"owner":"x","op":"y","clean":true,"ttl":10,"slots":1}`)
-				}
-				lost := 0
-				f.hook(nil, func(o, key string) error {
-					if (key == testKey) == strings.HasSuffix(op, "L") && strings.HasPrefix(op, o) && lost == 0 {
-						lost++
-						return errSilent
-					}
-					return nil
-				})
 				i := run(t, newHost().options(1), f)
-				l := i.reach(Held)
-				if lost != 1 {
-					t.Fatal("no reply was lost")
-				}
-				if r := f.record(); r.ID != l.ID || r.Fence != l.Fence || r.State != Active {
-					t.Errorf("the key is %+v", r)
-				}
-				if op == "swap S" && l.Fence != 42 {
-					t.Errorf("fence %d, want 42", l.Fence)
+				i.reach(Proving)
+				time.Sleep(after)
+				ghost := f.record()
+				ghost.Op = "ghost"
+				f.mu.Lock()
+				f.set(testKey, encode(ghost), 10*time.Second)
+				f.mu.Unlock()
+				begin := time.Now()
+				i.reach(Held)
+				if d := time.Since(begin); d < validT {
+					t.Errorf("held %v after the row was broken", d)
 				}
 				i.stop()
 			})
 		})
 	}
+}
+
+// The last read of the procedure is not the proof's: what shows there must be of its row too.
+func TestConfirmationBeginsAnewWhenTheRowIsBroken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		var wasted uint64
+		f.hook(nil, func(op, key string) error {
+			if op == "add" && key != testKey { // the fence is written
+				ghost := ParseRecord(f.items[testKey].Value)
+				ghost.Op = "ghost"
+				f.set(testKey, encode(ghost), 10*time.Second)
+				m, _ := parseMemory(f.items[key].Value)
+				wasted = m.Fence
+			}
+			return nil
+		})
+		i := run(t, newHost().options(1), f)
+		l := i.reach(Held)
+		if wasted == 0 || l.Fence != wasted+1 || f.record().Op == "ghost" {
+			t.Errorf("fence %d after %d", l.Fence, wasted)
+		}
+		i.stop()
+	})
+}
+
+// A proof out-waits the longest ttl that was seen, not only its own.
+func TestProofOutWaitsALongerTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.put(testKey+".state", `{"v":1,"fence":41,"owner":"x","op":"y","ttl":20,"slots":1}`)
+		i := run(t, newHost().options(1), f)
+		if l := i.reach(Proving); l.Until.Sub(l.Since) != 17750*time.Millisecond+strictExtra {
+			t.Errorf("waits %v", l.Until.Sub(l.Since))
+		}
+		i.reach(Held)
+		i.stop()
+	})
+}
+
+// An instance that wrote S when it timed out, long ago, is not the one that S tells of, whatever the id.
+func TestOldWriteOfOurOwnVouchesForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		i := held(t, newHost().options(1), f)
+		f.hook(silent, nil)
+		l := i.reach(Out)
+		f.forget()
+		f.put(testKey+".state", fmt.Sprintf(`{"v":1,"fence":5,"owner":%q,"op":"ghost","ttl":10,"slots":1}`, l.ID))
+		f.hook(nil, nil)
+		begin := time.Now()
+		i.reach(Held)
+		if d := time.Since(begin); d < validT {
+			t.Errorf("held after %v", d)
+		}
+		i.stop()
+	})
+}
+
+// A renewal that is acknowledged after the deadline comes too late, though the new deadline would not have passed.
+func TestLateAnswerIsNoRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, m := newFake(), newHost()
+		line := &slowLine{fake: f}
+		i := run(t, m.options(1), line)
+		first := i.reach(Held)
+		f.hook(silent, nil)
+		i.reach(Ending)
+		l, _ := i.Watch()
+		time.Sleep(l.Deadline - m.boot() - 300*time.Millisecond)
+		line.delay.Store(int64(900 * time.Millisecond)) // within the time of one operation
+		f.hook(nil, nil)
+		i.reach(Out)
+		line.delay.Store(0)
+		if l := i.reach(Held); l.Fence != first.Fence+1 {
+			t.Errorf("went on with fence %d after %d", l.Fence, first.Fence)
+		}
+		i.stop()
+	})
+}
+
+// slowLine is a Store whose answers to a Swap come late.
+type slowLine struct {
+	*fake
+	delay atomic.Int64
+}
+
+func (s *slowLine) Swap(ctx context.Context, key string, old Entry, value []byte, ttl time.Duration) error {
+	defer time.Sleep(time.Duration(s.delay.Load()))
+	return s.fake.Swap(ctx, key, old, value, ttl)
+}
+
+// An instance that was frozen over its last step has a deadline in the past, and nothing else.
+func TestFrozenInTheLastStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, m := newFake(), newHost()
+		var frozen time.Time
+		f.hook(nil, func(op, key string) error {
+			if op == "swap" && key == testKey && ParseRecord(f.items[key].Value).State == Active && frozen.IsZero() {
+				frozen = time.Now()
+				m.suspend(time.Minute)
+			}
+			return nil
+		})
+		i := run(t, m.options(1), f)
+		if l := i.reach(Held); frozen.IsZero() || l.Deadline <= m.boot() || !i.MayStart() {
+			t.Errorf("held with %v left", l.Deadline-m.boot())
+		}
+		if d := time.Since(frozen); d > time.Second { // it does not rest before it begins anew
+			t.Errorf("held %v later", d)
+		}
+		i.stop()
+	})
 }
 
 func TestUnreachableAtTheStart(t *testing.T) {
