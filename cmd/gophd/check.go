@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gophd/internal/config"
+	"gophd/internal/job"
+	"gophd/internal/process"
+)
+
+func newCheck(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check [-c FILE] [flags of run] [-- COMMAND [ARG...]]",
+		Short: "Read the config and say what would run and when; no side effects",
+		Long: `Read flags, environment and config file as run would, and say what would run, and when.
+Nothing is started, written or asked of a server.
+
+` + exitCodeHelp,
+		Example: `  gophd check -c job.yaml
+  gophd check -i 1h -n nightly -- ./nightly.sh`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := p.load(cmd, args, true)
+			if err != nil {
+				return err
+			}
+			return p.check(c)
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func (p *program) check(c *config.Config) error {
+	spec := c.Jobs[0]
+	path, err := process.Look(spec.Command[0], spec.Dir, p.self.Env)
+	if err != nil {
+		return &startError{err}
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	line := func(name, text string) { fmt.Fprintf(w, "%s\t%s\n", name, text) }
+	line("config file", or(c.File, "none: flags, environment and defaults"))
+	line("job", spec.Name)
+	line("runs", quoted(spec.Command))
+	line("which is", path)
+	line("in", spec.Dir)
+	for _, l := range schedule(spec) {
+		line(l[0], l[1])
+	}
+	url, _ := c.Get("heartbeat.url")
+	if v := shown(c, "heartbeat.url"); v != "" {
+		url = v
+	}
+	line("heartbeat", url)
+	line("output", spec.Output)
+	line("log", or(c.Log.File, "stderr"))
+	line("PID file", or(c.PIDFile, "none"))
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, text := range c.Warnings {
+		fmt.Fprintf(p.stderr, "gophd: warning: %s\n", text)
+	}
+	return nil
+}
+
+// schedule says when the job would run if it were started now.
+func schedule(spec job.Spec) [][2]string {
+	first := "at once"
+	if !spec.RunAtStart {
+		first = "after " + spec.Interval.String()
+	}
+	switch {
+	case spec.Once:
+		return [][2]string{{"when", "once, at once"}}
+	case spec.Interval == 0:
+		return [][2]string{{"when", "back to back, the first at once"}}
+	}
+	late := map[job.Overrun]string{
+		job.OverrunRun:  "the late tick runs as soon as the run ends",
+		job.OverrunSkip: "the late tick is dropped",
+		job.OverrunKill: "the run is stopped",
+	}[spec.Overrun]
+	return [][2]string{
+		{"when", fmt.Sprintf("every %s, the first %s", spec.Interval, first)},
+		{"a late run", late},
+		{"second tick", time.Now().Add(spec.Interval).Format(time.RFC3339) + " if started now"},
+	}
+}
+
+// quoted shows argv so that a reader sees where each argument ends.
+func quoted(argv []string) string {
+	words := make([]string, len(argv))
+	for i, a := range argv {
+		words[i] = a
+		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$`*?[]{}()<>|&;#~!") {
+			words[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func shown(c *config.Config, key string) string {
+	for _, v := range c.Values() {
+		if v.Key == key {
+			return v.Text
+		}
+	}
+	return ""
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"gophd/internal/config"
+)
+
+func newConfig(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Get a setting, write a starter file, show what is in force",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newConfigGet(p), newConfigInit(p), newConfigShow(p))
+	return cmd
+}
+
+func newConfigGet(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "get [-c FILE] SECTION.KEY",
+		Short: "Print the value of one setting, of gophd's own or of yours",
+		Long: `Print the value of one setting. A command that gophd runs need not say which file:
+it is told by the environment (GOPHD_RUN_CONFIG).`,
+		Example: `  host=$(gophd config get database.host)
+  gophd config get -c job.yaml job.interval`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return &usageError{fmt.Errorf("config get needs one SECTION.KEY, as in gophd config get job.interval")}
+			}
+			return p.configGet(cmd, args[0])
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func (p *program) configGet(cmd *cobra.Command, key string) error {
+	c, err := p.load(cmd, nil, false)
+	if err != nil {
+		return err
+	}
+	text, ok := c.Get(key)
+	if !ok {
+		return fmt.Errorf("no setting %s: gophd config show lists what there is", key)
+	}
+	_, err = fmt.Fprintln(p.stdout, text)
+	return err
+}
+
+func newConfigInit(p *program) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:     "init [--format yaml|toml|json|ini]",
+		Short:   "Print a commented starter file",
+		Example: `  gophd config init > gophd.yaml`,
+		Args:    noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			text, err := config.Starter(format)
+			if err != nil {
+				return &usageError{err}
+			}
+			_, err = p.stdout.Write(text)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "yaml", "yaml, toml, json or ini")
+	return cmd
+}
+
+func newConfigShow(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "show [-c FILE] [flags of run] [-- COMMAND [ARG...]]",
+		Short: "Show each setting in force and where it came from; secrets are hidden",
+		Example: `  gophd config show -c job.yaml
+  GOPHD_JOB_INTERVAL=2 gophd config show -- ./job.sh`,
+		RunE: func(cmd *cobra.Command, args []string) error { return p.configShow(cmd, args) },
+	}
+	config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func (p *program) configShow(cmd *cobra.Command, command []string) error {
+	c, err := p.load(cmd, command, false)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	for _, v := range c.Values() {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", v.Key, v.Text, v.Source)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"gophd/internal/restart"
+	"gophd/internal/supervisor"
+)
+
+// newProbe is asked by a running gophd, before it execs this program in place of itself, whether that
+// would go well: see supervisor.ProbeCommand. It has no side effects.
+func newProbe(p *program) *cobra.Command {
+	return &cobra.Command{
+		Use:                supervisor.ProbeCommand + " VERSION ARG...",
+		Short:              "Say whether this program could go on from a running one",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return &usageError{fmt.Errorf("%s needs the version of the hand-over", supervisor.ProbeCommand)}
+			}
+			return p.probe(args[0], args[1:])
+		},
+	}
+}
+
+func (p *program) probe(handover string, args []string) error {
+	if v, err := strconv.Atoi(handover); err != nil || v < 1 || v > restart.Version {
+		return &usageError{fmt.Errorf("hand-over version %q cannot be read by gophd %s, which reads 1 to %d: install a newer one",
+			handover, version, restart.Version)}
+	}
+	cmd, rest, err := newRoot(p).Find(args)
+	if err != nil {
+		return &usageError{err}
+	}
+	if cmd.Name() != "run" {
+		return &usageError{fmt.Errorf("the command line %q is not one of run", args)}
+	}
+	if err := cmd.ParseFlags(rest); err != nil {
+		return &usageError{err}
+	}
+	if _, err := p.load(cmd, cmd.Flags().Args(), true); err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(p.stdout, supervisor.ProbeAnswer(handover))
+	return err
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"gophd/internal/config"
+	"gophd/internal/daemonize"
+	"gophd/internal/job"
+	"gophd/internal/process"
+	"gophd/internal/restart"
+	"gophd/internal/supervisor"
+)
+
+func newRun(p *program) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run -H | [-d] [-v] [-p PID_FILE] [flags] -- COMMAND [ARG...]",
+		Short: "Run a command on each tick of a loop",
+		Long: `Run COMMAND on each tick of a loop, one of it in the whole cluster.
+
+COMMAND is executed as given, argument by argument; --shell runs one word by /bin/sh -c. Without -d
+gophd stays in the foreground, passes the command's output on untouched, and speaks only to warn;
+-v echoes all that is logged.
+
+Signals:
+  INT, TERM  finish the run, then end; again: stop the run now; a third time: kill it
+  HUP        become a new image in place: same PID, new binary and config if they are sound
+  USR1       dump what is going on
+  USR2       reopen the log files
+  CONT       run now
+
+Every flag has a config key and an environment variable of the same name: --interval is
+job.interval and GOPHD_JOB_INTERVAL. The flag wins over the environment, that over the file.
+
+` + exitCodeHelp,
+		Example: `  gophd run -i 0.2 -- ./poll.sh                      five times a second
+  gophd run -d -p /run/x.pid -n x -- ./job.sh        as a daemon, with a PID file
+  gophd run -d --heartbeat memcached://10.0.0.5 -n nightly -i 1h -- ./nightly.sh
+                                                     one in the cluster
+  gophd run --once -- ./backup.sh                    once, with its own exit code: a cron wrapper
+  gophd run --shell 'date >> /tmp/x; sleep 1'        one line for the shell
+  gophd run -c job.yaml                              all of it from a file`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := p.load(cmd, args, true)
+			if err != nil {
+				return p.tell(err)
+			}
+			return p.tell(p.run(cmd.Context(), c))
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// run runs the daemon that c describes, here or detached, until it ends.
+func (p *program) run(ctx context.Context, c *config.Config) error {
+	p.held = c.Heartbeat.HeldExitCode
+	handoff, err := restart.Inherit(p.self)
+	if err != nil {
+		return err
+	}
+	if handoff == nil {
+		// A deployment may swap files while gophd runs, so only the first start is refused.
+		spec := c.Jobs[0]
+		if _, err := process.Look(spec.Command[0], spec.Dir, p.self.Env); err != nil {
+			return &startError{err}
+		}
+	}
+	if c.Daemon && handoff == nil && p.self.Ready == "" {
+		return p.detach()
+	}
+	ready, err := daemonize.Inherit(p.self)
+	if err != nil {
+		return err
+	}
+	p.ready = ready
+	if c.Daemon {
+		// Keeps no file system busy; self and config have made every path absolute.
+		if err := os.Chdir("/"); err != nil {
+			return err
+		}
+	}
+	o := supervisor.Options{Config: c, Self: p.self, Version: version, Handoff: handoff, Stderr: p.stderr, Serving: p.serving}
+	for {
+		outcome, err := supervisor.New(o).Run(ctx)
+		switch {
+		case err != nil:
+			return err
+		case outcome.Restart != nil:
+			o.Trouble = outcome.Restart.Exec(p.self) // returns only when it failed: then we go on ourselves
+			o.Handoff = outcome.Restart
+		case outcome.Last != nil && outcome.Last.ExitCode() != 0:
+			return lastCode(*outcome.Last)
+		default:
+			return nil
+		}
+	}
+}
+
+// lastCode leaves with the code of a once job's only run. What the run did is the log's to tell, and
+// gophd's own word is needed only when there was no command to speak.
+func lastCode(r job.Result) error {
+	if r.Outcome == job.Unstarted {
+		return &startError{r.Err}
+	}
+	return codeError(r.ExitCode())
+}
+
+// detach starts the same command line as a daemon and reports what became of it.
+func (p *program) detach() error {
+	report, err := daemonize.Start(p.self)
+	if err != nil {
+		return err
+	}
+	to := p.stdout
+	if report.Code != 0 {
+		to = p.stderr
+	}
+	if text := strings.TrimSuffix(report.Text, "\n"); text != "" {
+		fmt.Fprintln(to, text)
+	}
+	return codeError(report.Code)
+}
+
+// serving tells a terminal that waits for us that all is well.
+func (p *program) serving(text string) {
+	if p.ready == nil {
+		return
+	}
+	// A parent that is gone cannot be told, and there is nobody left to tell that.
+	_ = p.ready.Serving(fmt.Sprintf("gophd: %s; pid %d", text, os.Getpid()))
+	p.ready = nil
+}
+
+// tell passes an error on to the terminal that started us as a daemon, where we ourselves have none.
+func (p *program) tell(err error) error {
+	if err == nil {
+		return nil
+	}
+	if p.ready == nil && p.self.Ready != "" {
+		p.ready, _ = daemonize.Inherit(p.self) // nil when the pipe is used up, or never was one
+	}
+	if p.ready == nil {
+		return err
+	}
+	var b strings.Builder
+	code := (&program{stdout: &b, stderr: &b, held: p.held}).leave(err)
+	_ = p.ready.Failed(code, b.String())
+	p.ready = nil
+	return codeError(code)
+}

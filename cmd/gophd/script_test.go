@@ -1,0 +1,314 @@
+package main_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/goroutine"
+	"gophd/internal/heartbeat/heartbeattest"
+)
+
+// patience bounds every wait for the outside world.
+const patience = 30 * time.Second
+
+// bin is where the program under test was built: a real one, since it execs and detaches itself.
+var bin string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "gophd-script")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		bin = dir
+		for name, flags := range map[string][]string{"gophd": nil, "gophd-next": {"-ldflags", "-X main.version=9.9.9"}} {
+			args := append([]string{"build", "-o", filepath.Join(bin, name)}, flags...)
+			if raceEnabled {
+				args = append(args, "-race")
+			}
+			if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+				fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
+				return 1
+			}
+		}
+		return m.Run()
+	}())
+}
+
+// TestScript runs the promises of the command line: one file in testdata/script each, named by command
+// and case, to be read as a manual.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "../../testdata/script",
+		RequireExplicitExec: true,
+		Setup:               setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":      code,
+			"start":     start,
+			"signal":    signalPID,
+			"waitfor":   waitFor,
+			"waitgone":  waitGone,
+			"alive":     alive,
+			"memcached": memcached,
+			"lines":     lines,
+		},
+	})
+}
+
+// setup gives each script a world of its own: folders, no config of the host's, and nothing left behind.
+func setup(env *testscript.Env) error {
+	jobs, err := filepath.Abs("../../testdata/jobs")
+	if err != nil {
+		return err
+	}
+	state := filepath.Join(env.WorkDir, "state")
+	env.Setenv("JOBS", jobs)
+	env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	env.Setenv("BIN", bin)
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "xdg"))
+	env.Setenv("GOPHD_STATE_DIR", state)
+	env.Setenv("GOPHD_RUNTIME_DIR", state)
+	env.Values["world"] = &world{}
+	env.Defer(func() { sweep("GOPHD_STATE_DIR=" + state) })
+	return nil
+}
+
+// sweep kills what a failed script has left: every process with that in its environment.
+func sweep(mark string) {
+	names, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil || !bytes.Contains(text, []byte(mark)) {
+			continue
+		}
+		if pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name))); pid != os.Getpid() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// code runs a program that must leave with the code: "code 3 gophd run ...". Its output is kept in the
+// files out and err.
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N program [args...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if e := (*exec.ExitError)(nil); errors.As(err, &e) {
+		got = e.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	for _, stream := range []string{"stdout", "stderr"} {
+		ts.Check(os.WriteFile(ts.MkAbs(stream[3:]), []byte(ts.ReadFile(stream)), 0o600))
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// start runs a program in the background: "start NAME program args...". Its output goes to NAME.out and
+// NAME.err, its PID to NAME.pid and at its end its exit code to NAME.code. A shell's & would not do: the
+// shell makes such a program ignore INT.
+func start(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: start name program [args...]")
+	}
+	name := ts.MkAbs(args[0])
+	ts.Check(ts.Exec("env", "-0"))
+	cmd := exec.Command(args[1], args[2:]...)
+	cmd.Env = strings.Split(strings.TrimSuffix(ts.ReadFile("stdout"), "\x00"), "\x00")
+	cmd.Dir = ts.MkAbs(".")
+	if !strings.Contains(args[1], "/") {
+		cmd.Path, cmd.Err = filepath.Join(bin, args[1]), nil
+		if _, err := os.Stat(cmd.Path); err != nil {
+			path, err := exec.LookPath(args[1])
+			ts.Check(err)
+			cmd.Path = path
+		}
+	}
+	stdout, err := os.Create(name + ".out")
+	ts.Check(err)
+	stderr, err := os.Create(name + ".err")
+	ts.Check(err)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	ts.Check(cmd.Start())
+	ts.Check(os.WriteFile(name+".pid", []byte(strconv.Itoa(cmd.Process.Pid)), 0o600))
+	var waiter goroutine.Group
+	waiter.Go(func() {
+		_ = cmd.Wait() // its error is the code
+		code := cmd.ProcessState.ExitCode()
+		if s, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && s.Signaled() {
+			code = 128 + int(s.Signal())
+		}
+		_ = os.WriteFile(name+".code", []byte(strconv.Itoa(code)+"\n"), 0o600)
+		_ = errors.Join(stdout.Close(), stderr.Close())
+	})
+	ts.Defer(func() {
+		_ = cmd.Process.Kill()
+		waiter.Wait()
+	})
+}
+
+// pidIn reads the PID from a file, and waits for the file.
+func pidIn(ts *testscript.TestScript, file string) int {
+	var pid int
+	await(ts, "a PID in "+file, func() bool {
+		text, err := os.ReadFile(ts.MkAbs(file))
+		if err != nil {
+			return false
+		}
+		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+		return err == nil
+	})
+	return pid
+}
+
+// signalPID sends a signal to the process named by a PID file: "signal TERM x.pid".
+func signalPID(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: signal NAME pidfile")
+	}
+	ts.Check(syscall.Kill(pidIn(ts, args[1]), unix.SignalNum("SIG"+args[0])))
+}
+
+// waitFor waits until a file has a line that matches, or that many: "waitfor log 'pattern' [N]".
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: waitfor file pattern [times]")
+	}
+	pattern, times := regexp.MustCompile("(?m)"+args[1]), 1
+	if len(args) > 2 {
+		n, err := strconv.Atoi(args[2])
+		ts.Check(err)
+		times = n
+	}
+	file := ts.MkAbs(args[0])
+	var text []byte
+	defer func() {
+		if len(pattern.FindAll(text, -1)) < times {
+			ts.Logf("%s:\n%s", args[0], text)
+		}
+	}()
+	await(ts, fmt.Sprintf("%d times %q in %s", times, args[1], args[0]), func() bool {
+		text, _ = os.ReadFile(file)
+		return len(pattern.FindAll(text, times)) >= times
+	})
+}
+
+// waitGone waits until a file is gone, or the process whose PID it holds: "waitgone x.pid".
+func waitGone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitgone pidfile")
+	}
+	text, err := os.ReadFile(ts.MkAbs(args[0]))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	ts.Check(err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	ts.Check(err)
+	await(ts, fmt.Sprintf("the end of process %d", pid), func() bool { return !lives(pid) })
+}
+
+// alive says whether the process of a PID file lives: "alive x.pid", "! alive x.pid".
+func alive(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] alive pidfile")
+	}
+	if pid := pidIn(ts, args[0]); lives(pid) == neg {
+		ts.Fatalf("process %d of %s lives: %v", pid, args[0], !neg)
+	}
+}
+
+// lives says that the process is there and no zombie, which nobody may have collected yet.
+func lives(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(rest, "Z")
+}
+
+// lines checks how many lines of a file match: "lines log 'pattern' 2" or "lines log 'pattern' 2 4" for a range.
+func lines(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: lines file pattern min [max]")
+	}
+	n := len(regexp.MustCompile("(?m)"+args[1]).FindAllString(ts.ReadFile(args[0]), -1))
+	low, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	high := low
+	if len(args) > 3 {
+		high, err = strconv.Atoi(args[3])
+		ts.Check(err)
+	}
+	if n < low || n > high {
+		ts.Fatalf("%d matches of %q in %s, want %d to %d", n, args[1], args[0], low, high)
+	}
+}
+
+func await(ts *testscript.TestScript, what string, done func() bool) {
+	for end := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			ts.Fatalf("waited %s for %s", patience, what)
+		}
+	}
+}
+
+// world is what the commands of one script share.
+type world struct{ server *heartbeattest.Server }
+
+// memcached runs a real one for the script: "memcached start" sets $MEMCACHED to its address; stop, pause,
+// resume and restart do what they say; "memcached say LINE..." speaks its text protocol, as any poller or
+// administrator would, and keeps the answer in the file answer.
+func memcached(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: memcached start|stop|pause|resume|restart|say LINE...")
+	}
+	w := ts.Value("world").(*world)
+	var err error
+	switch args[0] {
+	case "start":
+		w.server, err = heartbeattest.StartMemcached()
+		ts.Check(err)
+		ts.Defer(w.server.Stop)
+		ts.Setenv("MEMCACHED", w.server.Addr())
+	case "stop":
+		w.server.Stop()
+	case "pause":
+		err = w.server.Pause()
+	case "resume":
+		err = w.server.Resume()
+	case "restart":
+		err = w.server.Restart()
+	case "say":
+		var answer string
+		if answer, err = w.server.Command(args[1:]...); err == nil {
+			err = os.WriteFile(ts.MkAbs("answer"), []byte(strings.ReplaceAll(answer, "\r\n", "\n")), 0o600)
+		}
+	default:
+		ts.Fatalf("unknown: memcached %s", args[0])
+	}
+	ts.Check(err)
+}

@@ -1,0 +1,369 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"gophd/internal/alarm"
+	"gophd/internal/config"
+	"gophd/internal/goroutine"
+	"gophd/internal/heartbeat"
+	"gophd/internal/job"
+	"gophd/internal/logging"
+	"gophd/internal/loop"
+	"gophd/internal/order"
+	"gophd/internal/pidfile"
+	"gophd/internal/process"
+	"gophd/internal/restart"
+	"gophd/internal/signals"
+	"gophd/internal/status"
+)
+
+// rig is a Supervisor at work: the rooms, and what the one goroutine that owns them knows.
+type rig struct {
+	o    Options
+	spec job.Spec
+
+	signals *signals.Signals
+	log     *logging.Log
+	say     *speaker
+	board   *status.Board
+	spawner *process.Spawner
+	output  *os.File // that the command writes to itself; nil when it writes to the log or to our own
+	runner  *runner
+
+	local, remote *claim // remote is nil when the local lock is all
+	pidFile       *pidfile.File
+
+	ticks    *alarm.Alarm
+	loop     *loop.Loop
+	insist   context.CancelCauseFunc
+	loopRoom goroutine.Group
+	loopDone chan struct{} // closed when the loop has ended; nil before and after it was heard
+	loopFell error
+	grid     loop.Grid
+
+	machine   *machine
+	inherited []order.Order
+	probed    chan error
+	probeRoom goroutine.Group
+	uptime    *time.Timer
+	remind    *time.Timer
+	said      bool // Serving was called
+
+	image  time.Duration // start of this image on the boot clock
+	born   time.Time
+	guard  restart.Guard
+	images int // before this one
+	last   *job.Result
+}
+
+// names in the hand-over
+const (
+	localClaim  = "heartbeat-local"
+	remoteClaim = "heartbeat"
+	pidFileName = "pid-file"
+	boardRoom   = "status"
+)
+
+// build opens the parts that need nobody's leave. What cannot be had is an error, and what was opened
+// before it is closed again.
+func build(o Options) (_ *rig, err error) {
+	r := &rig{o: o, spec: o.Config.Jobs[0], probed: make(chan error, 1), image: alarm.Now(alarm.Boot), born: time.Now()}
+	r.signals = signals.Listen()
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if err := r.folders(); err != nil {
+		return nil, err
+	}
+	if r.log, err = logging.Open(logOptions(o)); err != nil {
+		return nil, err
+	}
+	r.say = &speaker{log: r.log.Logger(), fields: o.Config.Log.Format == "json"}
+	if err := r.log.CrashOutput(); err != nil {
+		r.say.trouble(err)
+	}
+	if r.spawner, err = process.New(); err != nil {
+		return nil, err
+	}
+	if err := r.world(); err != nil {
+		return nil, err
+	}
+	if r.ticks, err = alarm.New(alarm.Monotonic); err != nil {
+		return nil, err
+	}
+	if err := r.claims(); err != nil {
+		return nil, err
+	}
+	r.machine = &machine{state: claiming, hands: hands{
+		startLoop: r.startLoop,
+		stopLoop: func() {
+			if r.loop != nil {
+				r.loop.Stop()
+			}
+		},
+		wakeLoop:  func() { r.loop.Wake() },
+		interrupt: r.runner.Interrupt,
+		insist: func(cause error) {
+			if r.insist != nil {
+				r.runner.Interrupt(cause)
+				r.insist(cause)
+			}
+		},
+		kill:   r.runner.Kill,
+		check:  r.probe,
+		dump:   r.dump,
+		reopen: r.reopen,
+		say:    r,
+	}}
+	r.uptime, r.remind = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	r.uptime.Stop()
+	r.remind.Stop()
+	if r.restartsByItself() {
+		r.uptime.Reset(o.Config.AutoRestart)
+	}
+	r.boardUp()
+	r.say.begins(o.Version, os.Getpid(), o.Handoff != nil)
+	if o.Trouble != nil {
+		r.say.checkFailed(o.Trouble)
+	}
+	for _, w := range o.Config.Warnings {
+		r.say.caution(w)
+	}
+	return r, nil
+}
+
+// close gives back what build opened, in the reverse order, and what is still open of the rest. It is
+// the end of the daemon, and returns the orders that came too late to be served.
+func (r *rig) close() []order.Order {
+	if r.remote != nil && r.remote.alarm != nil {
+		_ = r.remote.alarm.Close()
+	}
+	if r.ticks != nil {
+		_ = r.ticks.Close()
+	}
+	if r.spawner != nil {
+		if err := r.spawner.Close(); err != nil {
+			r.say.trouble(err)
+		}
+	}
+	if r.output != nil {
+		_ = r.output.Close()
+	}
+	if r.log != nil {
+		if err := r.log.Close(); err != nil && r.o.Stderr != nil {
+			fmt.Fprintf(r.o.Stderr, "gophd: %v\n", err)
+		}
+	}
+	return r.signals.Close()
+}
+
+// folders makes those that are gophd's own default. One that the user named must be there.
+func (r *rig) folders() error {
+	c := r.o.Config
+	own := []string{c.StateDir}
+	if filepath.Dir(c.Log.File) == c.LogDir {
+		own = append(own, c.LogDir)
+	}
+	for _, dir := range own {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("cannot make the folder %s: %w: make it, or set GOPHD_STATE_DIR to one that can be written", dir, err)
+		}
+	}
+	return nil
+}
+
+func logOptions(o Options) logging.Options {
+	c := o.Config
+	level, err := zerolog.ParseLevel(c.Log.Level)
+	if err != nil {
+		level = zerolog.InfoLevel // config has checked the words
+	}
+	l := logging.Options{File: c.Log.File, Format: c.Log.Format, Level: level, Job: c.Jobs[0].Name, PID: os.Getpid()}
+	if !c.Daemon {
+		l.Echo, l.EchoLevel = o.Stderr, zerolog.WarnLevel
+		if c.Verbose {
+			l.EchoLevel, l.EchoCommand = zerolog.TraceLevel, true
+		}
+	}
+	return l
+}
+
+// world is what the command will see.
+func (r *rig) world() error {
+	stdout, stderr, file, err := outputs(r.spec, r.log)
+	if err != nil {
+		return fmt.Errorf("cannot open the command's output: %w: check job.output", err)
+	}
+	r.output = file
+	r.runner = &runner{spec: r.spec, spawner: r.spawner, stdout: stdout, stderr: stderr, started: r.runStarted,
+		env: commandEnvironment(config.Private(r.o.Self.Env), r.spec), fence: r.fence}
+	return nil
+}
+
+// claims opens the stores: the local lock first, and the shared one beside it.
+func (r *rig) claims() error {
+	c := r.o.Config
+	if c.Heartbeat.URL == "none:" {
+		return nil
+	}
+	path := localPath(c.Heartbeat.URL, c.StateDir, r.spec.Name)
+	store, err := openLocal(path, r.kept(localClaim))
+	if err != nil {
+		return err
+	}
+	r.local = &claim{name: localClaim, url: "file:" + path, key: r.spec.Name, store: store, lock: store, adopt: r.adopted(localClaim)}
+	if strings.HasPrefix(c.Heartbeat.URL, "file:") {
+		return nil
+	}
+	shared, key, err := openStore(c.Heartbeat.URL, r.spec.Name, c.Heartbeat.Timeout)
+	if err != nil {
+		return err
+	}
+	shown, _ := c.Get("heartbeat.url")
+	r.remote = &claim{name: remoteClaim, url: shown, key: key, store: shared, adopt: r.adopted(remoteClaim)}
+	r.remote.alarm, err = alarm.New(alarm.Boot)
+	return err
+}
+
+func (r *rig) kept(name string) *os.File {
+	if r.o.Handoff == nil {
+		return nil
+	}
+	return r.o.Handoff.Files[name]
+}
+
+func (r *rig) adopted(name string) *heartbeat.Handover {
+	if r.o.Handoff == nil {
+		return nil
+	}
+	var h heartbeat.Handover
+	if json.Unmarshal(r.o.Handoff.Rooms[name], &h) != nil {
+		return nil
+	}
+	return &h
+}
+
+func (r *rig) boot() time.Duration { return alarm.Now(alarm.Boot) }
+
+func (r *rig) claimOptions(c *claim) heartbeat.Options {
+	h := r.o.Config.Heartbeat
+	we := ourselves()
+	we.Job, we.Started, we.Interval = r.spec.Name, r.born, r.spec.Interval.Seconds()
+	we.Lock = lockID(r.local.lock.Descriptor())
+	return heartbeat.Options{
+		Key: c.key, Self: we, TTL: h.TTL, Renew: h.Renew, StopGrace: h.StopGrace, Timeout: h.Timeout,
+		Wait: h.Wait, Continue: h.OnUnreachable == "continue", AcquireTimeout: h.AcquireTimeout,
+		Dead: func(other heartbeat.Record) bool { return dead(other, we) },
+		Boot: r.boot, Alarm: c.alarm, Jitter: func() float64 { return 2*rand.Float64() - 1 }, Adopt: c.adopt,
+	}
+}
+
+// takePIDFile takes the PID file, or goes on with the one of the image before us.
+func (r *rig) takePIDFile() (err error) {
+	path := r.o.Config.PIDFile
+	if kept := r.kept(pidFileName); kept != nil && r.pidFile == nil {
+		var old string
+		_ = json.Unmarshal(r.o.Handoff.Rooms[pidFileName], &old) // what is no path cannot be adopted
+		f, err := pidfile.Adopt(old, kept)
+		switch {
+		case err != nil:
+			r.say.caution(err.Error())
+		case old == path:
+			r.pidFile = f
+		default: // the new config wants another, or none
+			if err := f.Remove(); err != nil {
+				r.say.caution(err.Error())
+			}
+		}
+	}
+	if path != "" && r.pidFile == nil {
+		r.pidFile, err = pidfile.Take(path)
+	}
+	return err
+}
+
+// startLoop begins to serve.
+func (r *rig) startLoop() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	r.insist = cancel
+	r.loop = loop.New(loop.Options{Spec: r.spec, Runner: r.runner, Recorder: r, Gate: r, Alarm: r.ticks, Grid: r.handedGrid()})
+	done := make(chan struct{})
+	r.loopDone = done
+	r.loopRoom.Go(func() {
+		defer close(done)
+		if p := goroutine.Catch(func() { r.grid = r.loop.Run(ctx) }); p != nil {
+			r.loopFell = p
+		}
+	})
+	r.say.serves(r.spec)
+	r.serving(r.spec.Name + " runs " + cadence(r.spec))
+}
+
+// serving says once to those who wait for it that we are well.
+func (r *rig) serving(text string) {
+	if r.said {
+		return
+	}
+	r.said = true
+	r.notify(sdReady)
+	if r.o.Serving != nil {
+		if path := r.log.Path(); path != "" {
+			text += "; log: " + path
+		}
+		r.o.Serving(text)
+	}
+}
+
+func (r *rig) restartsByItself() bool {
+	c := r.o.Config
+	return c.AutoRestart > 0 && (c.RestartWhen == "always" || c.RestartWhen == "daemon" && c.Daemon)
+}
+
+func (r *rig) boardUp() {
+	c := r.o.Config
+	s := status.Snapshot{State: claiming.String(), PID: os.Getpid(), Born: r.born, Image: time.Now(),
+		Config: c.File, Daemon: c.Daemon, Verbose: c.Verbose, User: "uid " + fmt.Sprint(os.Getuid())}
+	if u, err := user.Current(); err == nil {
+		s.User = u.Username
+	}
+	if r.restartsByItself() {
+		s.RestartIn = c.AutoRestart
+	}
+	s.Jobs = []status.Job{{Name: r.spec.Name, Interval: r.spec.Interval,
+		Lease: status.Lease{Store: "none", State: "not asked for"}}}
+	r.board = status.New(s)
+	h := r.o.Handoff
+	if h == nil {
+		return
+	}
+	r.born, r.images, r.guard, r.inherited = h.Born, h.Restarts, h.Guard, h.Orders
+	r.board.Update(func(s *status.Snapshot) { s.Born, s.Restarts = h.Born, h.Restarts })
+	var m status.Memoir
+	if json.Unmarshal(h.Rooms[boardRoom], &m) == nil {
+		r.board.Recall(m)
+	}
+}
+
+func (r *rig) handedGrid() *loop.Grid {
+	if r.o.Handoff == nil {
+		return nil
+	}
+	g, ok := r.o.Handoff.Jobs[r.spec.Name]
+	if !ok {
+		return nil
+	}
+	return &loop.Grid{Anchor: g.Anchor.Time(), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
+}

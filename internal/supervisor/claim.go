@@ -1,0 +1,202 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"gophd/internal/alarm"
+	"gophd/internal/goroutine"
+	"gophd/internal/heartbeat"
+	"gophd/internal/heartbeat/file"
+	"gophd/internal/heartbeat/memcached"
+)
+
+// claim is one heartbeat of the job: the local lock that every store takes first, or the shared one.
+// Its fields belong to the goroutine of Run, but for what Heartbeat itself makes safe.
+type claim struct {
+	name  string // in the hand-over
+	url   string // for the log, without secrets
+	key   string
+	store heartbeat.Store
+	lock  *file.Store  // the same store, of the local lock only
+	alarm *alarm.Alarm // nil for the local lock
+	adopt *heartbeat.Handover
+
+	hb     *heartbeat.Heartbeat
+	cancel context.CancelFunc
+	room   goroutine.Group
+	done   chan struct{} // closed when Run of the Heartbeat has returned; nil before and after it was heard
+	err    error
+	watch  <-chan struct{}
+	seen   heartbeat.Lease
+}
+
+// openStore is the one place that knows which scheme is which backend. The key is ours to choose: it is
+// the ancestor's name for it, so that what polled that key goes on working.
+func openStore(url, name string, timeout time.Duration) (heartbeat.Store, string, error) {
+	scheme, rest, _ := strings.Cut(url, ":")
+	switch scheme {
+	case "memcached":
+		s, err := memcached.Open(strings.TrimPrefix(rest, "//"), timeout)
+		return s, name + "_process_heartbeat", err
+	}
+	return nil, "", fmt.Errorf("heartbeat %s: this version knows file:, memcached://host:port and none:", url)
+}
+
+// localPath is the file whose lock keeps one host from running a job twice, whatever else is shared.
+func localPath(url, stateDir, name string) string {
+	if rest, ok := strings.CutPrefix(url, "file:"); ok && rest != "" {
+		return filepath.Clean("/" + strings.TrimLeft(rest, "/"))
+	}
+	return filepath.Join(stateDir, name+".heartbeat")
+}
+
+func openLocal(path string, kept *os.File) (*file.Store, error) {
+	if kept != nil {
+		if s, err := file.Adopt(path, kept); err == nil {
+			return s, nil
+		}
+	}
+	return file.Open(path)
+}
+
+// lockID names a lock file for the record: device and inode.
+func lockID(f *os.File) string {
+	if f == nil {
+		return ""
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+}
+
+// begin starts the claim, once.
+func (c *claim) begin(r *rig) {
+	c.watch = nil
+	hb, err := heartbeat.New(r.claimOptions(c), c.store)
+	if err != nil {
+		c.err = err
+		c.done = make(chan struct{})
+		close(c.done)
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.hb, c.cancel, c.done = hb, cancel, make(chan struct{})
+	done := c.done
+	c.room.Go(func() {
+		defer close(done)
+		if p := goroutine.Catch(func() { c.err = hb.Run(ctx) }); p != nil {
+			c.err = p
+		}
+	})
+	_, c.watch = hb.Watch()
+	r.leaseChanged(c)
+}
+
+// changed and ended are nil channels for a claim that is not there, or not there yet.
+func (c *claim) changed() <-chan struct{} {
+	if c == nil {
+		return nil
+	}
+	return c.watch
+}
+
+func (c *claim) ended() <-chan struct{} {
+	if c == nil {
+		return nil
+	}
+	return c.done
+}
+
+func (c *claim) held() bool { return c == nil || c.hb != nil && c.seen.State == heartbeat.Held }
+
+// leaseChanged reads the claim's lease and acts on what is new in it.
+func (r *rig) leaseChanged(c *claim) {
+	var l heartbeat.Lease
+	l, c.watch = c.hb.Watch()
+	was := c.seen
+	c.seen = l
+	if r.machine.looping {
+		switch l.State {
+		case heartbeat.Held, heartbeat.Doubtful:
+		default: // the run before the words
+			r.machine.leaseEnding(&leaseError{
+				why: "the heartbeat could not be renewed in time", grace: lastWord(l, r.boot(), r.o.Config.Heartbeat.StopGrace)})
+		}
+	}
+	r.say.lease(c.url, was, l)
+	r.showLease()
+	switch l.State {
+	case heartbeat.Held:
+		r.nextClaim(c)
+	case heartbeat.Standby:
+		r.serving("standing by: " + l.Holder.String() + " runs " + r.spec.Name)
+	case heartbeat.Proving:
+		r.remind.Reset(proofRemind)
+	}
+}
+
+// nextClaim goes on from a claim that was won: local lock, PID file, shared heartbeat, loop.
+func (r *rig) nextClaim(c *claim) {
+	if r.machine.looping || r.machine.state >= restarting {
+		return
+	}
+	if c == r.local {
+		if err := r.takePIDFile(); err != nil {
+			r.machine.gone(err, err)
+			return
+		}
+		if r.remote != nil && r.remote.hb == nil {
+			r.remote.begin(r)
+			return
+		}
+	}
+	if r.local.held() && r.remote.held() {
+		r.machine.claimed()
+	}
+}
+
+// claimEnded hears that a heartbeat gave up, or fell.
+func (r *rig) claimEnded(c *claim) {
+	c.done, c.watch = nil, nil
+	switch err := c.err.(type) {
+	case nil: // it was told to
+	case *goroutine.Panic:
+		r.machine.roomFell(err)
+	default:
+		l, _ := c.lease()
+		r.machine.gone(err, &leaseError{why: "the heartbeat was lost", grace: lastWord(l, r.boot(), r.o.Config.Heartbeat.StopGrace)})
+	}
+}
+
+func (c *claim) lease() (heartbeat.Lease, bool) {
+	if c == nil || c.hb == nil {
+		return heartbeat.Lease{}, false
+	}
+	l, _ := c.hb.Watch()
+	return l, true
+}
+
+// release ends the claim in order and waits for it.
+func (c *claim) release() error {
+	if c == nil || c.hb == nil {
+		return nil
+	}
+	c.cancel()
+	c.room.Wait()
+	if c.done == nil {
+		return nil // its error was heard
+	}
+	return c.err
+}

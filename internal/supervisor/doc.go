@@ -1,0 +1,39 @@
+// Package supervisor answers: in what order does it all begin, and how does it end?
+//
+// A Supervisor builds the rooms from the config (build.go), starts them in order, hears what they
+// report and what is ordered, decides (the table below, in machine.go), ends them in the reverse order,
+// and speaks: every log line of gophd's own is in speak.go. It knows nothing of intervals and ticks,
+// which are the loop's, nor how a command is killed or a lease is renewed. It ends in an Outcome:
+// stopped, or to be restarted with a hand-over; package main carries that out.
+//
+// The beginning: signals, log, local lock, PID file, heartbeat, loop, and then the word that we serve.
+// The end is the reverse: loop, heartbeat (released, or kept for the next image), PID file, log,
+// signals.
+//
+// What happens in which state ("-" is nothing; a state after the arrow is entered):
+//
+//	event          claiming        serving             checking            restarting          stopping        killing
+//	stop           → stopping      loop stop →         loop stop →         → stopping          stop the run    the third time:
+//	                               stopping            stopping                                → killing       kill the run
+//	restart        check →         check →             -                   -                   -               -
+//	               checking        checking
+//	wake           refused         loop wake           loop wake           refused             refused         refused
+//	dump           say             say                 say                 say                 say             say
+//	reopen         reopen          reopen              reopen              reopen              reopen          reopen
+//	claimed        loop → serving  -                   loop → serving      -                   -               -
+//	lease ending   -               end the run         end the run         end the run         end the run     end the run
+//	lease gone     → killing       end the run         end the run         end the run         end the run     end the run
+//	                               → killing           → killing           → killing           → killing
+//	checked: ok    -               -                   loop stop →         -                   -               -
+//	                                                   restarting
+//	checked: no    -               -                   say → serving       -                   -               -
+//	                                                   (or claiming)
+//	loop ended     -               → stopping          → stopping          -                   -               -
+//	room fell      stop the run    stop the run        stop the run        stop the run        stop the run    -
+//	               → killing       → killing           → killing           → killing           → killing
+//
+// Every state from restarting on has its end when the loop has ended: the Outcome is a restart from
+// restarting, and from killing when a room fell and the storm guard allows it; in every other case it
+// is the end. Asking (stop, restart) lets a run finish; insisting stops it: TERM, CONT, its grace, KILL
+// to its group. A lease that ends takes precedence over every grace: the command is dead by its deadline.
+package supervisor

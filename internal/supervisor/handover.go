@@ -1,0 +1,202 @@
+package supervisor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"gophd/internal/alarm"
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+	"gophd/internal/order"
+	"gophd/internal/process"
+	"gophd/internal/restart"
+)
+
+const (
+	probeTime    = 20 * time.Second // for the new binary to check the config
+	handOverTime = 5 * time.Second  // for the last renewal
+)
+
+// ProbeCommand is the hidden command by which one image asks the program that would be the next whether
+// it could go on: "gophd PROBE VERSION ARG...", with the words of our own command line. It prints
+// ProbeAnswer(VERSION) if it reads hand-overs of that version and takes the config; a program that is
+// not gophd does not.
+const ProbeCommand = "probe-restart"
+
+// ProbeAnswer is the whole output of a probe that went well.
+func ProbeAnswer(version string) string { return "gophd goes on from hand-over " + version + "\n" }
+
+// probe tries the next image in the background; the answer is sent to probed.
+func (r *rig) probe() {
+	r.probeRoom.Go(func() {
+		var err error
+		if p := goroutine.Catch(func() { err = r.tryNext() }); p != nil {
+			err = p
+		}
+		r.probed <- err
+	})
+}
+
+func (r *rig) tryNext() error {
+	version := strconv.Itoa(restart.Version)
+	var said, complained text
+	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	defer cancel()
+	p, err := r.spawner.Start(ctx, process.Command{
+		Argv: append([]string{r.o.Self.Path, ProbeCommand, version}, r.o.Self.Args[1:]...),
+		Dir:  r.o.Self.Dir, Env: r.o.Self.Env,
+		Stdout: process.Output{Open: said.open}, Stderr: process.Output{Open: complained.open}})
+	if err != nil {
+		return err
+	}
+	release := context.AfterFunc(ctx, func() { p.Stop(0) })
+	result := p.Wait()
+	release()
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s did not check the config within %s", r.o.Self.Path, probeTime)
+	case result.OK() && said.String() == ProbeAnswer(version):
+		return nil
+	case strings.TrimSpace(complained.String()) != "":
+		return errors.New(strings.TrimSpace(complained.String()))
+	}
+	return fmt.Errorf("%s is no gophd that reads hand-over %s: it ended with %s", r.o.Self.Path, version, result)
+}
+
+// text keeps the beginning of what a probe says.
+type text struct{ bytes.Buffer }
+
+const textKept = 4 << 10
+
+func (t *text) open(int) io.WriteCloser { return t }
+func (t *text) Close() error            { return nil }
+
+func (t *text) Write(b []byte) (int, error) {
+	t.Buffer.Write(b[:min(len(b), max(textKept-t.Len(), 0))])
+	return len(b), nil
+}
+
+// end carries out what the machine decided, once the loop has ended: the heartbeats are released or
+// handed over, then the PID file, then all that build opened.
+func (r *rig) end() (Outcome, error) {
+	if r.insist != nil {
+		r.insist(nil)
+		_ = goroutine.Catch(r.loopRoom.Wait)
+	}
+	m := r.machine
+	again := m.state == restarting
+	if fatal := (*fatalError)(nil); errors.As(m.err, &fatal) {
+		if err := r.guard.Recover(r.image, alarm.Now(alarm.Boot)); err != nil {
+			r.say.trouble(err)
+		} else {
+			again = true
+		}
+	}
+	if again {
+		return Outcome{Restart: r.handOver()}, nil
+	}
+	_ = goroutine.Catch(r.probeRoom.Wait)
+	for _, c := range []*claim{r.remote, r.local} {
+		if err := c.release(); err != nil {
+			r.say.trouble(fmt.Errorf("the heartbeat was not released: %w", err))
+		}
+	}
+	if r.pidFile != nil {
+		if err := r.pidFile.Remove(); err != nil {
+			r.say.trouble(err)
+		}
+	}
+	r.say.ends(m.reason())
+	r.close()
+	for _, c := range []*claim{r.remote, r.local} {
+		if c != nil {
+			_ = c.store.Close()
+		}
+	}
+	return Outcome{Last: r.last}, m.err
+}
+
+// handOver ends this image's work without letting go of anything that the next one needs.
+func (r *rig) handOver() *restart.Handoff {
+	_ = goroutine.Catch(r.probeRoom.Wait)
+	h := &restart.Handoff{Daemon: r.o.Config.Daemon, Born: r.born, Restarts: r.images + 1, Guard: r.guard,
+		Jobs: map[string]restart.Grid{}, Rooms: map[string]json.RawMessage{}, Files: map[string]*os.File{}}
+	if r.loop != nil {
+		g := r.grid
+		h.Jobs[r.spec.Name] = restart.Grid{Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
+	} else if r.o.Handoff != nil {
+		h.Jobs = r.o.Handoff.Jobs
+	}
+	h.Rooms[boardRoom], _ = json.Marshal(r.board.Memoir()) // plain numbers: it cannot fail
+	for _, c := range []*claim{r.remote, r.local} {
+		r.handOverClaim(h, c)
+	}
+	if r.pidFile != nil {
+		if f, err := r.pidFile.Descriptor(); err != nil {
+			r.say.trouble(err)
+		} else {
+			h.Files[pidFileName] = f
+			h.Rooms[pidFileName], _ = json.Marshal(r.o.Config.PIDFile)
+		}
+	}
+	r.say.ends("a new image goes on")
+	h.Orders = late(r.close())
+	return h
+}
+
+// handOverClaim adds one heartbeat to the hand-over. What cannot be renewed is claimed anew by the next
+// image; the local lock's descriptor goes with it in every case.
+func (r *rig) handOverClaim(h *restart.Handoff, c *claim) {
+	if c == nil || c.hb == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
+	defer cancel()
+	over, err := c.hb.HandOver(ctx)
+	if err == nil {
+		h.Instance = over.ID
+		h.Rooms[c.name], err = json.Marshal(over)
+	}
+	if err != nil {
+		r.say.trouble(err)
+	}
+	c.cancel()
+	_ = goroutine.Catch(c.room.Wait)
+	if c.lock != nil {
+		if f := c.lock.Descriptor(); f != nil {
+			h.Files[c.name] = f
+		}
+	} else {
+		_ = c.store.Close()
+	}
+}
+
+// late keeps of the orders that came after the decision those that still mean something to the next
+// image: one more restart is what is happening.
+func late(orders []order.Order) (kept []order.Order) {
+	for _, o := range orders {
+		if o.Verb != order.Restart {
+			kept = append(kept, o)
+		}
+	}
+	return kept
+}
+
+// reason is why it ends, in words.
+func (m *machine) reason() string {
+	switch {
+	case m.err != nil:
+		return m.err.Error()
+	case m.state == killing:
+		return job.ErrInsisted.Error()
+	}
+	return "all is done"
+}

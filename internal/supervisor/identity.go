@@ -1,0 +1,92 @@
+package supervisor
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"gophd/internal/heartbeat"
+)
+
+// ourselves is what the heartbeat's record says about this process. What the system does not tell
+// stays empty, and then nobody may conclude from it that we are dead.
+func ourselves() heartbeat.Record {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	space, _ := os.Readlink("/proc/self/ns/pid")
+	start, _ := startTime(os.Getpid())
+	return heartbeat.Record{PID: os.Getpid(), Host: host, Boot: strings.TrimSpace(string(boot)), PIDNS: space, PIDStart: start}
+}
+
+// startTime is when the process began, in clock ticks after boot: with the PID it names one process for
+// ever (field 22 of proc_pid_stat(5)). The name in field 2 may hold anything, so it counts from its end.
+func startTime(pid int) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat is too short", pid)
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// dead says that the owner of r ran on this host, is gone, and that nothing it started is left, so that
+// its heartbeat may be taken over at once. That we hold the very lock it held is the proof that it is
+// gone; the rest is for what it may have left behind.
+func dead(r, we heartbeat.Record) bool {
+	switch {
+	case r.Boot == "" || r.Boot != we.Boot || r.PIDNS == "" || r.PIDNS != we.PIDNS:
+		return false
+	case r.Lock == "" || r.Lock != we.Lock:
+		return false
+	case alive(r.PID, r.PIDStart):
+		return false
+	case r.Child > 0 && syscall.Kill(-r.Child, 0) != syscall.ESRCH:
+		return false
+	}
+	left, err := orphans(we.Job)
+	return err == nil && len(left) == 0
+}
+
+// alive says that the process with that PID and start time may exist; without a start time, that any
+// process with that PID may.
+func alive(pid int, start uint64) bool {
+	now, err := startTime(pid)
+	if err != nil {
+		return !os.IsNotExist(err)
+	}
+	return start == 0 || now == start
+}
+
+// orphans lists the processes that a gophd which is gone has left of the job: those with its name in
+// their environment. A process that hides its environment, or has cleared it, is missed.
+func orphans(job string) ([]int, error) {
+	names, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil || len(names) == 0 {
+		return nil, fmt.Errorf("no /proc to look for processes in")
+	}
+	mark := []byte("\x00GOPHD_NAME=" + job + "\x00")
+	self := strconv.Itoa(os.Getpid())
+	var pids []int
+	for _, name := range names {
+		pid := filepath.Base(filepath.Dir(name))
+		env, err := os.ReadFile(name)
+		if err != nil || pid == self {
+			continue
+		}
+		if bytes.Contains(append([]byte{0}, env...), mark) {
+			n, _ := strconv.Atoi(pid)
+			pids = append(pids, n)
+		}
+	}
+	return pids, nil
+}

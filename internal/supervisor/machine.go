@@ -1,0 +1,206 @@
+package supervisor
+
+import (
+	"time"
+
+	"gophd/internal/job"
+	"gophd/internal/order"
+)
+
+// state is what the daemon as a whole is doing. It is changed in machine.transition only.
+type state uint8
+
+const (
+	claiming   state = iota + 1 // the lease is not ours yet; no loop
+	serving                     // the loop turns
+	checking                    // as serving, or claiming, while the next image is being tried
+	restarting                  // the loop ends, then the next image begins
+	stopping                    // the loop ends, then gophd
+	killing                     // the run is being ended, then the loop, then gophd
+)
+
+var states = [...]state{claiming, serving, checking, restarting, stopping, killing}
+
+func (s state) String() string {
+	switch s {
+	case claiming:
+		return "claiming"
+	case serving:
+		return "serving"
+	case checking:
+		return "checking the next image"
+	case restarting:
+		return "restarting"
+	case stopping:
+		return "stopping"
+	case killing:
+		return "killing"
+	}
+	return "starting"
+}
+
+// insistAgain is the least time between the stop that ends the run and the one that kills it, so that
+// a burst of signals is two steps and not three.
+const insistAgain = 500 * time.Millisecond
+
+// hands is everything that the machine does to the world. None of it blocks.
+type hands struct {
+	startLoop func()
+	stopLoop  func()            // asks: the run may finish
+	wakeLoop  func()            // asks for a run now
+	interrupt func(cause error) // ends the run that is going on; the loop goes on
+	insist    func(cause error) // ends the run and the loop
+	kill      func()            // KILL to the run that is going on
+	check     func()            // tries the next image; the answer comes as the event checked
+	dump      func()
+	reopen    func()
+	say       says
+}
+
+// says is what the machine tells the log; package comment: every line is in speak.go.
+type says interface {
+	turned(from, to state)
+	ordered(o order.Order, from state)
+	refused(o order.Order, why string)
+	checkFailed(err error)
+	gone(err error)
+	fell(err error)
+}
+
+// machine decides. It is owned by the goroutine of Supervisor.Run; the table stands in doc.go.
+type machine struct {
+	hands
+	state   state
+	looping bool      // the loop was started and has not ended
+	killed  time.Time // when killing was entered
+	err     error     // why it ends, when that is not because it was asked to
+}
+
+// transition is the only place where the state changes.
+func (m *machine) transition(to state) {
+	from := m.state
+	m.state = to
+	if to == killing {
+		m.killed = time.Now()
+	}
+	m.say.turned(from, to)
+}
+
+// over says that nothing is left to wait for.
+func (m *machine) over() bool { return m.state >= restarting && !m.looping }
+
+func (m *machine) order(o order.Order) {
+	m.say.ordered(o, m.state)
+	switch o.Verb {
+	case order.Stop:
+		m.stop()
+	case order.Restart:
+		if m.state == claiming || m.state == serving {
+			m.transition(checking)
+			m.check()
+		}
+	case order.Wake:
+		if m.looping && (m.state == serving || m.state == checking) {
+			m.wakeLoop()
+		} else {
+			m.say.refused(o, "gophd is "+m.state.String())
+		}
+	case order.Dump:
+		m.dump()
+	case order.Reopen:
+		m.reopen()
+	}
+}
+
+func (m *machine) stop() {
+	switch m.state {
+	case claiming, serving, checking:
+		m.stopLoop()
+		m.transition(stopping)
+	case restarting:
+		m.transition(stopping)
+	case stopping:
+		m.insist(job.ErrInsisted)
+		m.transition(killing)
+	case killing:
+		if time.Since(m.killed) >= insistAgain {
+			m.kill()
+		}
+	}
+}
+
+// claimed says that the lease is ours.
+func (m *machine) claimed() {
+	if !m.looping && (m.state == claiming || m.state == checking) {
+		m.looping = true
+		m.startLoop()
+		if m.state == claiming {
+			m.transition(serving)
+		}
+	}
+}
+
+// leaseEnding says that the command may not go on, for cause's reason. The loop goes on: its gate is shut.
+func (m *machine) leaseEnding(cause error) {
+	if m.looping {
+		m.interrupt(cause)
+	}
+}
+
+// gone says that something is gone, or cannot be had, without which the job must not run: a heartbeat
+// gave up, the PID file is another's. err is what gophd ends with, cause what the run is ended with.
+func (m *machine) gone(err, cause error) {
+	if m.looping {
+		m.interrupt(cause) // the run first, and the words after
+	}
+	if m.state != killing {
+		m.insist(cause)
+		m.err = err
+		m.transition(killing)
+	}
+	m.say.gone(err)
+}
+
+// checked is the answer of check: nil says that the next image is sound.
+func (m *machine) checked(err error) {
+	switch {
+	case m.state != checking:
+	case err == nil:
+		m.stopLoop()
+		m.transition(restarting)
+	default:
+		m.say.checkFailed(err)
+		if m.looping {
+			m.transition(serving)
+		} else {
+			m.transition(claiming)
+		}
+	}
+}
+
+// loopEnded says that no run is left and none will come.
+func (m *machine) loopEnded() {
+	if !m.looping {
+		return
+	}
+	m.looping = false
+	if m.state < restarting {
+		m.transition(stopping)
+	}
+}
+
+// roomFell says that a goroutine of gophd's own panicked, or that a room broke its contract.
+func (m *machine) roomFell(err error) {
+	m.insist(&leaseError{why: "gophd had a fatal error"})
+	m.say.fell(err)
+	if m.state != killing {
+		m.err = &fatalError{err}
+		m.transition(killing)
+	}
+}
+
+// fatalError is a fault of gophd itself: the road of the storm guard.
+type fatalError struct{ err error }
+
+func (e *fatalError) Error() string { return "fatal error: " + e.err.Error() }
+func (e *fatalError) Unwrap() error { return e.err }

@@ -1,0 +1,218 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gophd/internal/job"
+	"gophd/internal/order"
+)
+
+// deeds notes what the machine does to the world, in order.
+type deeds struct{ done []string }
+
+func (d *deeds) note(what string) func() { return func() { d.done = append(d.done, what) } }
+func (d *deeds) cause(what string) func(error) {
+	return func(err error) { d.done = append(d.done, fmt.Sprintf("%s: %v", what, err)) }
+}
+
+func (d *deeds) turned(state, state)        {}
+func (d *deeds) ordered(order.Order, state) {}
+func (d *deeds) refused(o order.Order, why string) {
+	d.done = append(d.done, "refuse "+o.Verb.String())
+}
+func (d *deeds) checkFailed(err error) { d.done = append(d.done, "say "+err.Error()) }
+func (d *deeds) gone(err error)        { d.done = append(d.done, "say "+err.Error()) }
+func (d *deeds) fell(err error)        { d.done = append(d.done, "say "+err.Error()) }
+
+func newMachine(d *deeds, in state, looping bool) *machine {
+	return &machine{state: in, looping: looping, hands: hands{
+		startLoop: d.note("start loop"), stopLoop: d.note("stop loop"), wakeLoop: d.note("wake loop"),
+		interrupt: d.cause("end the run"), insist: d.cause("insist"), kill: d.note("kill"),
+		check: d.note("check"), dump: d.note("dump"), reopen: d.note("reopen"), say: d}}
+}
+
+var (
+	errLost  = errors.New("lost")
+	errCause = errors.New("no lease")
+	errFell  = errors.New("fell")
+	errBad   = errors.New("bad config")
+)
+
+// events are the rows of the table in doc.go, with how each is brought about.
+var events = []struct {
+	name string
+	fire func(*machine)
+}{
+	{"stop", give(order.Stop)},
+	{"restart", give(order.Restart)},
+	{"wake", give(order.Wake)},
+	{"dump", give(order.Dump)},
+	{"reopen", give(order.Reopen)},
+	{"claimed", (*machine).claimed},
+	{"lease ending", func(m *machine) { m.leaseEnding(errCause) }},
+	{"lease gone", func(m *machine) { m.gone(errLost, errCause) }},
+	{"checked: ok", func(m *machine) { m.checked(nil) }},
+	{"checked: no", func(m *machine) { m.checked(errBad) }},
+	{"loop ended", (*machine).loopEnded},
+	{"room fell", func(m *machine) { m.roomFell(errFell) }},
+}
+
+func give(v order.Verb) func(*machine) {
+	return func(m *machine) { m.order(order.Order{Verb: v, From: "test"}) }
+}
+
+// TestTable walks every cell of the table in doc.go, those that do nothing included. A cell is the state
+// after the event and what was done, in order. The loop turns in every state but claiming.
+func TestTable(t *testing.T) {
+	insist := "insist: " + job.ErrInsisted.Error()
+	lost := []string{"end the run: no lease", "insist: no lease", "say lost"}
+	fell := []string{"insist: gophd had a fatal error", "say fell"}
+	cell := func(to state, done ...string) string { return to.String() + " " + strings.Join(done, ", ") }
+	all := func(done ...string) (row []string) {
+		for _, s := range states {
+			row = append(row, cell(s, done...))
+		}
+		return row
+	}
+	endRun := all("end the run: no lease")
+	endRun[0] = cell(claiming)
+	want := map[string][]string{ // claiming, serving, checking, restarting, stopping, killing
+		"stop": {cell(stopping, "stop loop"), cell(stopping, "stop loop"), cell(stopping, "stop loop"),
+			cell(stopping), cell(killing, insist), cell(killing, "kill")},
+		"restart": {cell(checking, "check"), cell(checking, "check"), cell(checking),
+			cell(restarting), cell(stopping), cell(killing)},
+		"wake": {cell(claiming, "refuse wake"), cell(serving, "wake loop"), cell(checking, "wake loop"),
+			cell(restarting, "refuse wake"), cell(stopping, "refuse wake"), cell(killing, "refuse wake")},
+		"dump":         all("dump"),
+		"reopen":       all("reopen"),
+		"claimed":      {cell(serving, "start loop"), cell(serving), cell(checking), cell(restarting), cell(stopping), cell(killing)},
+		"lease ending": endRun,
+		"lease gone": {cell(killing, lost[1:]...), cell(killing, lost...), cell(killing, lost...),
+			cell(killing, lost...), cell(killing, lost...), cell(killing, lost[0], lost[2])},
+		"checked: ok": {cell(claiming), cell(serving), cell(restarting, "stop loop"), cell(restarting), cell(stopping), cell(killing)},
+		"checked: no": {cell(claiming), cell(serving), cell(serving, "say bad config"), cell(restarting), cell(stopping), cell(killing)},
+		"loop ended":  {cell(claiming), cell(stopping), cell(stopping), cell(restarting), cell(stopping), cell(killing)},
+		"room fell": {cell(killing, fell...), cell(killing, fell...), cell(killing, fell...),
+			cell(killing, fell...), cell(killing, fell...), cell(killing, fell...)},
+	}
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if !strings.Contains(string(doc), "\n//\t"+e.name+" ") {
+			t.Errorf("the table in doc.go has no row %q", e.name)
+		}
+		for i, from := range states {
+			t.Run(e.name+" while "+from.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					d := &deeds{}
+					m := newMachine(d, from, from != claiming)
+					m.killed = time.Now().Add(-time.Minute)
+					e.fire(m)
+					if got := cell(m.state, d.done...); got != want[e.name][i] {
+						t.Errorf("got %q, want %q", got, want[e.name][i])
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestT08SecondSigintForces: the first lets the run finish, the second stops it, and a burst of ten is
+// these two steps and not the third, which is KILL.
+func TestT08SecondSigintForces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &deeds{}
+		m := newMachine(d, serving, true)
+		for range 10 {
+			give(order.Stop)(m)
+		}
+		want := []string{"stop loop", "insist: " + job.ErrInsisted.Error()}
+		if !slices.Equal(d.done, want) {
+			t.Errorf("a burst did %q, want %q", d.done, want)
+		}
+		time.Sleep(insistAgain)
+		give(order.Stop)(m)
+		if d.done[len(d.done)-1] != "kill" {
+			t.Errorf("the third did %q, want a kill", d.done)
+		}
+	})
+}
+
+// TestT10HupDuringShutdownIgnored and its like are cells of the table; this is the road through them.
+func TestT10HupDuringShutdownIgnored(t *testing.T) {
+	d := &deeds{}
+	m := newMachine(d, serving, true)
+	give(order.Stop)(m)
+	give(order.Restart)(m)
+	m.checked(nil)
+	m.loopEnded()
+	if m.state != stopping || !m.over() {
+		t.Errorf("%v, over %v: want stopping and over", m.state, m.over())
+	}
+}
+
+func TestT55HupTwiceQuickly(t *testing.T) {
+	d := &deeds{}
+	m := newMachine(d, serving, true)
+	give(order.Restart)(m)
+	give(order.Restart)(m)
+	m.checked(nil)
+	give(order.Restart)(m)
+	m.loopEnded()
+	if want := []string{"check", "stop loop"}; !slices.Equal(d.done, want) || m.state != restarting {
+		t.Errorf("did %q in %v, want one restart: %q", d.done, m.state, want)
+	}
+}
+
+func TestStopDuringCheckWins(t *testing.T) {
+	d := &deeds{}
+	m := newMachine(d, serving, true)
+	give(order.Restart)(m)
+	give(order.Stop)(m)
+	m.checked(nil)
+	m.loopEnded()
+	if m.state != stopping {
+		t.Errorf("%v, want stopping: a restart must not resurrect", m.state)
+	}
+}
+
+func TestFirstErrorIsTheOneToEndWith(t *testing.T) {
+	d := &deeds{}
+	m := newMachine(d, serving, true)
+	m.gone(errLost, errCause)
+	m.roomFell(errFell)
+	if !errors.Is(m.err, errLost) {
+		t.Errorf("ends with %v, want %v", m.err, errLost)
+	}
+}
+
+func TestThrottleCountsWhatItKeepsBack(t *testing.T) {
+	var th throttle
+	now := time.Now()
+	let := 0
+	for range 1000 { // a failure each 10 ms
+		if _, ok := th.allow("failure", now); ok {
+			let++
+		}
+		now = now.Add(10 * time.Millisecond)
+	}
+	if let < oftenBurst || let > oftenBurst+2 {
+		t.Errorf("%d of 1000 lines in 10 s were let through, want about %d", let, oftenBurst+1)
+	}
+	if _, ok := th.allow("overrun", now); !ok {
+		t.Error("another kind was kept back")
+	}
+	now = now.Add(oftenPeriod)
+	if skipped, ok := th.allow("failure", now); !ok || skipped != 1000-let {
+		t.Errorf("let through %v with %d skipped, want true with %d", ok, skipped, 1000-let)
+	}
+}

@@ -1,0 +1,158 @@
+package supervisor
+
+import (
+	"time"
+
+	"gophd/internal/heartbeat"
+	"gophd/internal/job"
+	"gophd/internal/loop"
+	"gophd/internal/order"
+	"gophd/internal/process"
+	"gophd/internal/status"
+)
+
+// This file is what the rig hears: from the loop (Recorder, Gate), from the runner, from the machine
+// (says). It writes to the board and lets the speaker speak.
+
+// Record is called in the loop's goroutine.
+func (r *rig) Record(rep loop.Report) {
+	switch rep.Kind {
+	case loop.Turned:
+		r.board.Job(r.spec.Name, func(j *status.Job) {
+			j.State, j.Next = rep.State, rep.Next
+			if rep.State == job.Running {
+				j.Run, j.RunSince = rep.Run, rep.At
+				j.Counts.Missed += rep.Missed
+			}
+		})
+		switch {
+		case rep.Slowed > 0:
+			r.say.slowed(rep.Slowed)
+		case rep.State == job.Held:
+			r.say.held(rep.Next)
+		}
+	case loop.Late:
+		r.say.late(rep, r.spec.Interval)
+	case loop.Ended:
+		r.board.Ended(r.spec.Name, rep.Tick)
+		r.say.ended(rep.Tick)
+		r.beat(rep.Run.Number, 0)
+		if r.spec.Once {
+			last := rep.Tick.Result
+			r.last = &last // read by Run when the loop has ended
+		}
+	}
+}
+
+// runStarted is called in the goroutine of the run.
+func (r *rig) runStarted(run job.Run, p *process.Process) {
+	r.board.Job(r.spec.Name, func(j *status.Job) { j.RunPID, j.RunSince = p.PID(), p.Started() })
+	r.beat(run.Number, p.PID())
+	r.say.started(run, p)
+}
+
+func (r *rig) beat(number uint64, child int) {
+	for _, c := range []*claim{r.local, r.remote} {
+		if c != nil {
+			c.hb.Beat(heartbeat.Pulse{Tick: number, Time: time.Now(), Child: child})
+		}
+	}
+}
+
+// Shut is the loop's gate: shut while a lease has too little left to start a run.
+func (r *rig) Shut() <-chan struct{} {
+	for _, c := range []*claim{r.local, r.remote} {
+		if c == nil {
+			continue
+		}
+		_, changed := c.hb.Watch() // before the question, so that no answer is missed
+		if !c.hb.MayStart() {
+			return changed
+		}
+	}
+	return nil
+}
+
+// fence is that of the shared heartbeat, or of the local one where there is no other.
+func (r *rig) fence() uint64 {
+	c := r.shared()
+	if c == nil {
+		return 0
+	}
+	l, _ := c.hb.Watch()
+	return l.Fence
+}
+
+// shared is the claim that others see: the remote one if there is one. nil with none:.
+func (r *rig) shared() *claim {
+	if r.remote != nil && r.remote.hb != nil {
+		return r.remote
+	}
+	return r.local
+}
+
+// showLease puts the lease on the board.
+func (r *rig) showLease() {
+	c := r.shared()
+	l, ok := c.lease()
+	if !ok {
+		return
+	}
+	shown := status.Lease{Store: c.url, State: l.State.String(), Fence: l.Fence}
+	switch l.State {
+	case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending:
+		shown.Holder = "this instance"
+		if l.Deadline > 0 {
+			shown.Until = time.Now().Add(l.Deadline - r.boot())
+		}
+	case heartbeat.Standby, heartbeat.Lost:
+		shown.Holder = l.Holder.String()
+	}
+	r.board.Update(func(s *status.Snapshot) { s.Instance = l.ID })
+	r.board.Job(r.spec.Name, func(j *status.Job) { j.Lease = shown })
+}
+
+func (r *rig) turned(from, to state) {
+	r.board.Update(func(s *status.Snapshot) { s.State = to.String() })
+	r.say.turned(from, to)
+	switch to {
+	case restarting:
+		r.notifyReloading()
+		r.reminder()
+	case stopping, killing:
+		r.notify(sdStopping)
+		r.reminder()
+	}
+}
+
+func (r *rig) ordered(o order.Order, from state) { r.say.ordered(o, from) }
+func (r *rig) refused(o order.Order, why string) { r.say.refused(o, why) }
+func (r *rig) checkFailed(err error)             { r.say.checkFailed(err) }
+func (r *rig) gone(err error)                    { r.say.gone(err) }
+func (r *rig) fell(err error)                    { r.say.fell(err) }
+
+// reminder speaks of what is waited for, asks the service manager for as long as it may take, and comes
+// again while that lasts.
+func (r *rig) reminder() {
+	switch {
+	case r.machine.state >= restarting && r.machine.looping:
+		snap := r.board.Snapshot()
+		if j := snap.Jobs[0]; j.Run.Number > 0 {
+			r.say.waits(r.machine.state, j, snap.Taken)
+		}
+		r.notify(sdExtend)
+		r.remind.Reset(remindAfter)
+	case r.machine.state == claiming && r.remote != nil && r.remote.seen.State == heartbeat.Proving:
+		r.say.proving(r.remote.url, r.remote.seen)
+		r.remind.Reset(proofRemind)
+	}
+}
+
+// dump shows a Snapshot in the log, and on the terminal where there is one.
+func (r *rig) dump() {
+	r.showLease()
+	r.board.Update(func(s *status.Snapshot) { s.Log, s.Dropped = r.log.Path(), r.log.Stats().Dropped })
+	r.say.dump(r.board.Snapshot())
+}
+
+func (r *rig) reopen() { r.say.reopened(r.log.Reopen()) }

@@ -1,0 +1,258 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"gophd/internal/goroutine"
+	"gophd/internal/heartbeat"
+	"gophd/internal/job"
+	"gophd/internal/loop"
+	"gophd/internal/order"
+	"gophd/internal/process"
+	"gophd/internal/status"
+)
+
+// speaker writes every log line of gophd's own. Levels: error for what went wrong, warn for what may or
+// for what somebody waits for, info for the life of the daemon, debug for each run. Its methods never
+// block (the log drops rather than waits) and may be called from any goroutine.
+type speaker struct {
+	log    zerolog.Logger
+	fields bool // a dump is one line with fields, not a block to read
+	often  throttle
+}
+
+func (s *speaker) turned(from, to state) {
+	s.log.Debug().Msgf("%s, was %s", to, from)
+}
+
+func (s *speaker) ordered(o order.Order, in state) {
+	s.log.Info().Msgf("%s while %s", o, in)
+}
+
+func (s *speaker) refused(o order.Order, why string) {
+	s.log.Warn().Msgf("%s refused: %s", o, why)
+}
+
+func (s *speaker) checkFailed(err error) {
+	s.log.Error().Msgf("no restart, going on as it is: %v", err)
+}
+
+func (s *speaker) gone(err error) {
+	var held *heartbeat.HeldError
+	if errors.As(err, &held) {
+		s.log.Info().Msgf("another heartbeat is heard: %v", err)
+		return
+	}
+	s.log.Error().Msgf("%v", err)
+}
+
+func (s *speaker) fell(err error) {
+	e := s.log.Error()
+	var p *goroutine.Panic
+	if errors.As(err, &p) {
+		e = e.Str("stack", string(p.Stack))
+	}
+	e.Msgf("fatal error: %v", err)
+}
+
+func (s *speaker) begins(version string, pid int, again bool) {
+	if again {
+		s.log.Info().Msgf("gophd %s goes on as a new image, pid %d", version, pid)
+		return
+	}
+	s.log.Info().Msgf("gophd %s begins, pid %d", version, pid)
+}
+
+func (s *speaker) serves(spec job.Spec) {
+	s.log.Info().Msgf("%s runs %s", spec.Name, cadence(spec))
+}
+
+// cadence is a job's schedule in words.
+func cadence(spec job.Spec) string {
+	switch {
+	case spec.Once:
+		return "once"
+	case spec.Interval == 0:
+		return "back to back"
+	}
+	return "every " + spec.Interval.String()
+}
+
+func (s *speaker) started(run job.Run, p *process.Process) {
+	s.log.Debug().Msgf("run %d started, pid %d", run.Number, p.PID())
+}
+
+func (s *speaker) ended(t job.Tick) {
+	took := t.Length().Round(time.Microsecond)
+	switch {
+	case t.Overran():
+		s.rare("overrun", zerolog.ErrorLevel, "run %d took %s, longer than the interval of %s: %d missed: %s",
+			t.Number, took, t.Interval, t.Missed, t.Result)
+	case t.Cause != nil:
+		s.log.Warn().Msgf("run %d was ended after %s because %s: %s", t.Number, took, t.Cause, t.Result)
+	case t.Failed():
+		s.rare("failure", zerolog.WarnLevel, "run %d failed after %s: %s", t.Number, took, t.Result)
+	case t.Interval > 0 && t.Length() >= t.Interval*9/10:
+		s.rare("late", zerolog.WarnLevel, "run %d took %s, over 90 %% of the interval of %s", t.Number, took, t.Interval)
+	default:
+		s.log.Debug().Msgf("run %d ended after %s: %s", t.Number, took, t.Result)
+	}
+}
+
+func (s *speaker) late(r loop.Report, interval time.Duration) {
+	length := r.Length.Round(time.Millisecond)
+	if r.Missed == 0 {
+		s.rare("late", zerolog.WarnLevel, "run %d has been going for %s, over 90 %% of the interval of %s", r.Run.Number, length, interval)
+		return
+	}
+	s.rare("overrun", zerolog.ErrorLevel, "run %d is still going after %s, longer than the interval of %s: %d missed so far",
+		r.Run.Number, length, interval, r.Missed)
+}
+
+func (s *speaker) slowed(d time.Duration) {
+	s.log.Debug().Msgf("the next run waits %s because the last one failed", d.Round(time.Millisecond))
+}
+
+func (s *speaker) held(due time.Time) {
+	s.log.Warn().Msgf("the tick of %s waits: the lease does not allow a run now", due.Format(time.TimeOnly))
+}
+
+// waits says who is waited for, so that no wait for a run's end is silent.
+func (s *speaker) waits(in state, j status.Job, now time.Time) {
+	if j.Run.Number == 0 {
+		s.log.Warn().Msgf("%s: waiting for the loop to end", in)
+		return
+	}
+	hint := "ask again to stop it now"
+	if in == killing {
+		hint = "it was told to stop; ask again to kill it"
+	}
+	s.log.Warn().Msgf("%s: waiting for run %d, pid %d, going for %s; %s",
+		in, j.Run.Number, j.RunPID, now.Sub(j.RunSince).Round(time.Second), hint)
+}
+
+func (s *speaker) lease(store string, was, l heartbeat.Lease) {
+	switch l.State {
+	case heartbeat.Held:
+		switch {
+		case l.Unproven:
+			s.log.Error().Msgf("heartbeat %s cannot be reached, going on without it as configured: %v", store, l.Err)
+		case l.Err != nil && was.Err == nil:
+			s.log.Warn().Msgf("heartbeat %s cannot be reached, trying on: %v", store, l.Err)
+		case was.State != heartbeat.Held || was.Fence != l.Fence:
+			s.log.Info().Msgf("heartbeat %s is ours, fence %d", store, l.Fence)
+		case was.Err != nil || was.Unproven:
+			s.log.Warn().Msgf("heartbeat %s answers again", store)
+		}
+	case heartbeat.Standby:
+		s.log.Warn().Msgf("standing by: heartbeat %s is held by %s", store, l.Holder)
+	case heartbeat.Proving:
+		if was.State != heartbeat.Proving {
+			s.log.Warn().Msgf("the last holder of heartbeat %s left no clean release: making sure for %s that nobody else runs",
+				store, time.Until(l.Until).Round(100*time.Millisecond))
+		}
+	case heartbeat.Doubtful:
+		s.log.Warn().Msgf("heartbeat %s cannot be renewed, no run starts until it is: %v", store, l.Err)
+	case heartbeat.Ending:
+		s.log.Error().Msgf("heartbeat %s cannot be renewed in time, the command is stopped: %v", store, l.Err)
+	case heartbeat.Out:
+		s.log.Error().Msgf("heartbeat %s has run out, claiming it anew", store)
+	case heartbeat.Lost:
+		s.log.Error().Msgf("heartbeat %s was taken by %s", store, l.Holder)
+	case heartbeat.Seeking:
+		if l.Err != nil {
+			s.log.Warn().Msgf("heartbeat %s cannot be reached, trying on: %v", store, l.Err)
+		}
+	}
+}
+
+func (s *speaker) proving(store string, l heartbeat.Lease) {
+	s.log.Info().Msgf("heartbeat %s: %s to go", store, time.Until(l.Until).Round(time.Second))
+}
+
+func (s *speaker) reopened(err error) {
+	if err != nil {
+		s.log.Error().Msgf("log files not reopened: %v", err)
+		return
+	}
+	s.log.Info().Msg("log files reopened")
+}
+
+func (s *speaker) trouble(err error)   { s.log.Error().Msgf("%v", err) }
+func (s *speaker) caution(text string) { s.log.Warn().Msg(text) }
+
+// dump is asked for, so no level hides it.
+func (s *speaker) dump(snap status.Snapshot) {
+	vs := snap.Variables()
+	if s.fields {
+		e := s.log.Log()
+		for _, v := range vs {
+			e = e.Str(v.Name, v.Text)
+		}
+		e.Msg("dump")
+		return
+	}
+	s.log.Log().Msg("dump of gophd:")
+	for _, v := range vs {
+		s.log.Log().Msgf("  %-18s %s", v.Name, v.Text)
+	}
+}
+
+func (s *speaker) ends(why string) { s.log.Info().Msgf("gophd ends: %s", why) }
+
+// rare writes a line of a kind that a fast loop could repeat many times a second.
+func (s *speaker) rare(kind string, level zerolog.Level, format string, args ...any) {
+	skipped, ok := s.often.allow(kind, time.Now())
+	if !ok {
+		return
+	}
+	text := fmt.Sprintf(format, args...)
+	if skipped > 0 {
+		text += fmt.Sprintf(" (and %d more like this since the last such line)", skipped)
+	}
+	s.log.WithLevel(level).Msg(text)
+}
+
+// throttle lets through a burst of each kind and then one per period, counting what it keeps back.
+type throttle struct {
+	mu    sync.Mutex
+	kinds map[string]*allowance
+}
+
+type allowance struct {
+	left    float64 // a bucket that fills by one each period
+	at      time.Time
+	skipped int
+}
+
+const (
+	oftenBurst  = 10
+	oftenPeriod = 10 * time.Second
+)
+
+func (t *throttle) allow(kind string, now time.Time) (skipped int, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a := t.kinds[kind]
+	if a == nil {
+		if t.kinds == nil {
+			t.kinds = map[string]*allowance{}
+		}
+		a = &allowance{left: oftenBurst, at: now}
+		t.kinds[kind] = a
+	}
+	a.left = min(a.left+float64(now.Sub(a.at))/float64(oftenPeriod), oftenBurst)
+	a.at = now
+	if a.left < 1 {
+		a.skipped++
+		return 0, false
+	}
+	a.left--
+	skipped, a.skipped = a.skipped, 0
+	return skipped, true
+}

@@ -1,0 +1,116 @@
+package supervisor
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"gophd/internal/config"
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+	"gophd/internal/order"
+	"gophd/internal/restart"
+	"gophd/internal/self"
+)
+
+// Options is what a Supervisor is made of.
+type Options struct {
+	Config  *config.Config
+	Self    self.Self
+	Version string           // of this program, for the log
+	Handoff *restart.Handoff // from the image before us; nil at the first start
+	Trouble error            // why that image could not be replaced, when Handoff is its own
+	Stderr  io.Writer
+	// Serving is called once, when the PID file is written, the heartbeat claimed and the loop begun,
+	// or when we stand by: text says which, and where the log is.
+	Serving func(text string)
+}
+
+// Outcome is how a Supervisor ends without an error.
+type Outcome struct {
+	// Restart asks for a new image of the program, to which this is to be handed over; nil is the end.
+	Restart *restart.Handoff
+	// Last is what came of the only run of a once job; nil otherwise.
+	Last *job.Result
+}
+
+// Supervisor runs one daemon from its beginning to its end.
+type Supervisor struct{ o Options }
+
+// New makes a Supervisor; Run does everything.
+func New(o Options) *Supervisor { return &Supervisor{o} }
+
+const (
+	remindAfter = 15 * time.Second // between two words about a wait that goes on
+	proofRemind = 2 * time.Second
+	fatalWait   = 15 * time.Second // for the loop to end after a fault of ours, over the command's own grace
+)
+
+// Run blocks until the daemon has ended and nothing of it is left, or until it is to be restarted, and
+// then only what the hand-over names is left. An error says why it ended when that was not asked for:
+// *heartbeat.HeldError, *heartbeat.LostError, *heartbeat.UnreachableError, or what could not be had.
+// ctx ends it as an order to stop does.
+func (s *Supervisor) Run(ctx context.Context) (Outcome, error) {
+	r, err := build(s.o)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if p := goroutine.Catch(func() { r.serve(ctx) }); p != nil {
+		r.machine.roomFell(p)
+		r.awaitLoop()
+	}
+	return r.end()
+}
+
+// serve is the one select of the daemon: it returns when the machine says that all is over.
+func (r *rig) serve(ctx context.Context) {
+	for _, o := range r.inherited {
+		r.machine.order(o)
+	}
+	if r.machine.state == claiming || r.machine.state == checking {
+		r.local.begin(r)
+	}
+	for !r.machine.over() {
+		select {
+		case o := <-r.signals.C():
+			r.machine.order(o)
+		case <-r.uptime.C:
+			r.machine.order(order.Order{Verb: order.Restart, From: "after " + r.o.Config.AutoRestart.String()})
+			r.uptime.Reset(r.o.Config.AutoRestart)
+		case <-ctx.Done():
+			ctx = context.WithoutCancel(ctx)
+			r.machine.order(order.Order{Verb: order.Stop, From: "the caller"})
+		case <-r.local.changed():
+			r.leaseChanged(r.local)
+		case <-r.remote.changed():
+			r.leaseChanged(r.remote)
+		case <-r.local.ended():
+			r.claimEnded(r.local)
+		case <-r.remote.ended():
+			r.claimEnded(r.remote)
+		case err := <-r.probed:
+			r.machine.checked(err)
+		case <-r.loopDone:
+			r.loopDone = nil
+			if r.loopFell != nil {
+				r.machine.roomFell(r.loopFell)
+			}
+			r.machine.loopEnded()
+		case <-r.remind.C:
+			r.reminder()
+		}
+	}
+}
+
+// awaitLoop gives the loop its time to end after a fault in the select itself.
+func (r *rig) awaitLoop() {
+	if !r.machine.looping {
+		return
+	}
+	select {
+	case <-r.loopDone:
+	case <-time.After(r.spec.Grace + fatalWait):
+		r.machine.kill()
+	}
+	r.machine.looping = false
+}
