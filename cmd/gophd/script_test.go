@@ -281,10 +281,11 @@ type world struct{ server *heartbeattest.Server }
 
 // memcached runs a real one for the script: "memcached start" sets $MEMCACHED to its address; stop, pause,
 // resume and restart do what they say; "memcached say LINE..." speaks its text protocol, as any poller or
-// administrator would, and keeps the answer in the file answer.
+// administrator would, and keeps the answer in the file answer; "memcached until 'pattern' LINE..." says it
+// until the answer matches.
 func memcached(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: memcached start|stop|pause|resume|restart|say LINE...")
+		ts.Fatalf("usage: memcached start|stop|pause|resume|restart|say LINE...|until pattern LINE...")
 	}
 	w := ts.Value("world").(*world)
 	var err error
@@ -302,9 +303,17 @@ func memcached(ts *testscript.TestScript, neg bool, args []string) {
 		err = w.server.Resume()
 	case "restart":
 		err = w.server.Restart()
-	case "say":
+	case "say", "until":
+		lines, pattern := args[1:], regexp.MustCompile("")
+		if args[0] == "until" {
+			lines, pattern = args[2:], regexp.MustCompile("(?m)"+args[1])
+		}
 		var answer string
-		if answer, err = w.server.Command(args[1:]...); err == nil {
+		await(ts, fmt.Sprintf("an answer with %q", pattern), func() bool {
+			answer, err = w.server.Command(lines...)
+			return err != nil || pattern.MatchString(answer)
+		})
+		if err == nil {
 			err = os.WriteFile(ts.MkAbs("answer"), []byte(strings.ReplaceAll(answer, "\r\n", "\n")), 0o600)
 		}
 	default:
