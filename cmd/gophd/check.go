@@ -11,6 +11,7 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/job"
 	"gophd/internal/process"
+	"gophd/internal/supervisor"
 )
 
 func newCheck(p *program) *cobra.Command {
@@ -36,6 +37,9 @@ Nothing is started, written or asked of a server.
 }
 
 func (p *program) check(c *config.Config) error {
+	if err := supervisor.Check(c); err != nil {
+		return &usageError{err}
+	}
 	spec := c.Jobs[0]
 	path, err := process.Look(spec.Command[0], spec.Dir, p.self.Env)
 	if err != nil {

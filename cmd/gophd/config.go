@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -35,11 +36,19 @@ it is told by the environment (GOPHD_RUN_CONFIG).`,
 			return p.configGet(cmd, args[0])
 		},
 	}
-	config.AddFlags(cmd.Flags())
+	config.AddFileFlag(cmd.Flags())
 	return cmd
 }
 
 func (p *program) configGet(cmd *cobra.Command, key string) error {
+	if f := cmd.Flags().Lookup("config"); !f.Changed {
+		if file := os.Getenv(config.RunVariable); file != "" {
+			f.Changed = true
+			if err := f.Value.Set(file); err != nil {
+				return &usageError{err}
+			}
+		}
+	}
 	c, err := p.load(cmd, nil, false)
 	if err != nil {
 		return err

@@ -42,8 +42,12 @@ func (p *program) probe(handover string, args []string) error {
 	if err := cmd.ParseFlags(rest); err != nil {
 		return &usageError{err}
 	}
-	if _, err := p.load(cmd, cmd.Flags().Args(), true); err != nil {
+	c, err := p.load(cmd, cmd.Flags().Args(), true)
+	if err != nil {
 		return err
+	}
+	if err := supervisor.Check(c); err != nil {
+		return &usageError{err}
 	}
 	_, err = fmt.Fprint(p.stdout, supervisor.ProbeAnswer(handover))
 	return err

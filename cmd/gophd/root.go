@@ -10,13 +10,18 @@ import (
 
 	"gophd/internal/config"
 	"gophd/internal/daemonize"
+	"gophd/internal/restart"
 	"gophd/internal/self"
+	"gophd/internal/signals"
 )
 
 // program is what every command needs of the world.
 type program struct {
 	self           self.Self
 	stdout, stderr io.Writer
+	handoff        *restart.Handoff // from the image before us; nil at the first start
+	handoffErr     error            // why there is a hand-over that cannot be used
+	signals        *signals.Signals // nil until somebody listens
 	held           int              // exit code when another's heartbeat is heard
 	ready          *daemonize.Ready // the terminal that waits for us as a daemon; nil when none does
 }

@@ -12,7 +12,7 @@ import (
 	"gophd/internal/daemonize"
 	"gophd/internal/job"
 	"gophd/internal/process"
-	"gophd/internal/restart"
+	"gophd/internal/signals"
 	"gophd/internal/supervisor"
 )
 
@@ -59,10 +59,10 @@ job.interval and GOPHD_JOB_INTERVAL. The flag wins over the environment, that ov
 // run runs the daemon that c describes, here or detached, until it ends.
 func (p *program) run(ctx context.Context, c *config.Config) error {
 	p.held = c.Heartbeat.HeldExitCode
-	handoff, err := restart.Inherit(p.self)
-	if err != nil {
-		return err
+	if p.handoffErr != nil {
+		return p.handoffErr
 	}
+	handoff := p.handoff
 	if handoff == nil {
 		// A deployment may swap files while gophd runs, so only the first start is refused.
 		spec := c.Jobs[0]
@@ -86,6 +86,10 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 	}
 	o := supervisor.Options{Config: c, Self: p.self, Version: version, Handoff: handoff, Stderr: p.stderr, Serving: p.serving}
 	for {
+		if p.signals == nil {
+			p.signals = signals.Listen()
+		}
+		o.Signals, p.signals = p.signals, nil
 		outcome, err := supervisor.New(o).Run(ctx)
 		switch {
 		case err != nil:
@@ -149,7 +153,11 @@ func (p *program) tell(err error) error {
 	}
 	var b strings.Builder
 	code := (&program{stdout: &b, stderr: &b, held: p.held}).leave(err)
-	_ = p.ready.Failed(code, b.String())
+	if code == codeDone {
+		_ = p.ready.Serving(b.String()) // another does, and that is all right
+	} else {
+		_ = p.ready.Failed(code, b.String())
+	}
 	p.ready = nil
 	return codeError(code)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,14 +59,15 @@ func TestScript(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":      code,
-			"start":     start,
-			"signal":    signalPID,
-			"waitfor":   waitFor,
-			"waitgone":  waitGone,
-			"alive":     alive,
-			"memcached": memcached,
-			"lines":     lines,
+			"code":         code,
+			"start":        start,
+			"signal":       signalPID,
+			"waitfor":      waitFor,
+			"waitgone":     waitGone,
+			"alive":        alive,
+			"memcached":    memcached,
+			"lines":        lines,
+			"notifysocket": notifySocket,
 		},
 	})
 }
@@ -266,6 +268,36 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 	if n < low || n > high {
 		ts.Fatalf("%d matches of %q in %s, want %d to %d", n, args[1], args[0], low, high)
 	}
+}
+
+// notifySocket plays the service manager of sd_notify(3): "notifysocket FILE" sets $NOTIFY_SOCKET and
+// appends what is sent there to the file, a message per paragraph, in the order in which it came.
+func notifySocket(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: notifysocket file")
+	}
+	path := ts.MkAbs(args[0] + ".socket")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	ts.Check(err)
+	file, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	var reader goroutine.Group
+	reader.Go(func() {
+		message := make([]byte, 4096)
+		for {
+			n, err := socket.Read(message)
+			if err != nil {
+				return // closed
+			}
+			fmt.Fprintf(file, "%s\n\n", message[:n])
+		}
+	})
+	ts.Defer(func() {
+		_ = socket.Close()
+		reader.Wait()
+		_ = file.Close()
+	})
+	ts.Setenv("NOTIFY_SOCKET", path)
 }
 
 func await(ts *testscript.TestScript, what string, done func() bool) {

@@ -10,7 +10,7 @@ import (
 func AddFlags(fs *pflag.FlagSet) {
 	fs.SetInterspersed(false)
 	fs.SortFlags = false
-	fs.VarP(&flagValue{arg: "FILE"}, configFlag, "c", "read this config file: yaml, toml, json or ini")
+	AddFileFlag(fs)
 	for _, k := range keys() {
 		if k.flag == "" {
 			continue
@@ -29,6 +29,11 @@ func AddFlags(fs *pflag.FlagSet) {
 			f.NoOptDefVal = "true"
 		}
 	}
+}
+
+// AddFileFlag gives fs the flag --config alone, for a command that runs nothing.
+func AddFileFlag(fs *pflag.FlagSet) {
+	fs.VarP(&flagValue{arg: "FILE"}, configFlag, "c", "read this config file: yaml, toml, json or ini")
 }
 
 // flagValue keeps what was typed. It implements pflag.Value.

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 )
 
@@ -14,14 +15,24 @@ const hidden = "(hidden)"
 // in practice: rather hide a host too much than half a password. A word of its own after a flag
 // (--password x) is the known gap.
 var (
-	userinfo  = regexp.MustCompile(`://([^\s/@]*:\S*|[^\s/?#]*)@`)
-	parameter = regexp.MustCompile(`(?i)((?:password|passwd|passphrase|pwd|secret|token|key|auth|credentials?|dsn)=)("[^"]*"|'[^']*'|[^\s&"']+)`)
+	userinfo  = lazily(`://([^\s/@]*:\S*|[^\s/?#]*)@`)
+	parameter = lazily(`(?i)((?:password|passwd|passphrase|pwd|secret|token|key|auth|credentials?|dsn)=)("[^"]*"|'[^']*'|[^\s&"']+)`)
 )
+
+// lazily compiles a pattern when it is first needed, which at most starts is never.
+func lazily(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+}
 
 // redact hides the passwords in a text that is shown.
 func redact(text string) string {
-	text = userinfo.ReplaceAllString(text, "://"+hidden+"@")
-	return parameter.ReplaceAllString(text, "${1}"+hidden)
+	if strings.Contains(text, "://") {
+		text = userinfo().ReplaceAllString(text, "://"+hidden+"@")
+	}
+	if strings.Contains(text, "=") {
+		text = parameter().ReplaceAllString(text, "${1}"+hidden)
+	}
+	return text
 }
 
 // looksSecret says that the name of a user's key promises a secret. It rather hides a monkey than

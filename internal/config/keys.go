@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -63,18 +64,23 @@ const (
 	restartKey     = "config.auto_restart_interval" // the one key that the seed demands of a file
 )
 
+// RunVariable is the environment variable that tells a command the config file of the gophd that runs
+// it, for `gophd config get`. It configures nothing: a gophd that is started by the command ignores it.
+const RunVariable = "GOPHD_RUN_CONFIG"
+
 // Sections of versions to come. They are refused now, so that no one's file means something else
 // after an upgrade.
 var laterSections = []string{"jobs", "http", "notify", "history"}
 
 // ownVariables are set by gophd for the command or for itself; a user's section must not shadow one.
 var ownVariables = []string{
-	"GOPHD_NAME", "GOPHD_RUN", "GOPHD_RUN_CONFIG", "GOPHD_DUE", "GOPHD_FENCE", "GOPHD_SLOT", configVariable,
+	"GOPHD_NAME", "GOPHD_RUN", RunVariable, "GOPHD_DUE", "GOPHD_FENCE", "GOPHD_SLOT", configVariable,
 	"GOPHD_READY", "GOPHD_HANDOFF", "GOPHD_RUNTIME_DIR", "GOPHD_STATE_DIR",
 }
 
 // keys is the table of every setting, in the order in which it is shown.
-func keys() []key {
+// It is made once, on the first call, since every start would pay for it otherwise.
+var keys = sync.OnceValue(func() []key {
 	return []key{
 		{
 			name: restartKey, flag: "auto-restart-interval", kind: duration, arg: "TIME",
@@ -199,10 +205,10 @@ func keys() []key {
 			help: "when config.auto_restart_interval counts: in daemon mode only, always or never",
 		},
 	}
-}
+})
 
 // sections are gophd's own, in table order.
-func sections() []string {
+var sections = sync.OnceValue(func() []string {
 	var names []string
 	for _, k := range keys() {
 		section, _, _ := strings.Cut(k.name, ".")
@@ -211,7 +217,7 @@ func sections() []string {
 		}
 	}
 	return names
-}
+})
 
 // values describes what may stand as the value of the key.
 func (k key) values() string {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -91,7 +90,7 @@ func under(prefix, name string) string {
 }
 
 // yamlLine finds the line in an error of the YAML library, which tells it in words only.
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+var yamlLine = lazily(`^yaml: (?:line (\d+): )?`)
 
 func parseYAML(data []byte) ([]entry, *flaw) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -106,7 +105,7 @@ func parseYAML(data []byte) ([]entry, *flaw) {
 		}
 	}
 	if !errors.Is(err, io.EOF) {
-		m := yamlLine.FindStringSubmatch(err.Error())
+		m := yamlLine().FindStringSubmatch(err.Error())
 		line := 1
 		problem := err.Error()
 		if m != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -48,10 +49,11 @@ type Record struct {
 	Foreign bool `json:"-"` // the value is not one that this version of gophd writes; only PID may be known
 }
 
-var (
-	phpPID = regexp.MustCompile(`(?i)pid['"]?\s*[;:=]*\s*(?:>\s*)?(?:[is]:(?:\d+:)?)?['"]?(\d+)`)
-	digits = regexp.MustCompile(`\d+`)
-)
+// Compiled when first needed: most instances never meet a foreign value.
+var foreignPID = sync.OnceValues(func() (named, digits *regexp.Regexp) {
+	return regexp.MustCompile(`(?i)pid['"]?\s*[;:=]*\s*(?:>\s*)?(?:[is]:(?:\d+:)?)?['"]?(\d+)`),
+		regexp.MustCompile(`\d+`)
+})
 
 // ParseRecord reads the value of key L. It never fails: what gophd did not write, or a later gophd
 // wrote with another v, is Foreign, with the PID that could be found in it (the old PHP daemon
@@ -61,8 +63,9 @@ func ParseRecord(value []byte) Record {
 	if json.Unmarshal(value, &r) == nil && r.V == version && r.ID != "" {
 		return r
 	}
+	named, digits := foreignPID()
 	pid := digits.Find(value)
-	if m := phpPID.FindSubmatch(value); m != nil {
+	if m := named.FindSubmatch(value); m != nil {
 		pid = m[1]
 	}
 	n, err := strconv.ParseInt(string(pid), 10, 32)

@@ -87,6 +87,17 @@ func Open(o Options) (*Log, error) {
 	return l, nil
 }
 
+// Check says what Open would refuse, as far as that can be told without opening anything.
+func Check(o Options) error {
+	if _, err := newFormat(o); err != nil {
+		return err
+	}
+	if _, err := parsePattern(o.File); err != nil {
+		return fmt.Errorf("log file %s: %w", escape(o.File), err)
+	}
+	return nil
+}
+
 func (l *Log) add(k *sink) {
 	k.log = l
 	k.ready = sync.NewCond(&l.mu)

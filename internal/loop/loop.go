@@ -288,7 +288,11 @@ func (t *turner) tryStart(run job.Run) {
 	ctx, cancel := context.WithCancelCause(t.ctx)
 	results := make(chan job.Result, 1)
 	t.endRun, t.results, run = cancel, results, t.run
-	t.transition(job.Running, Report{Run: run, Missed: missed})
+	turned := Report{Run: run, Missed: missed}
+	if t.grid.Interval > 0 && !t.Spec.Once {
+		turned.Next = present(t.started, t.grid.Due())
+	}
+	t.transition(job.Running, turned)
 	t.runs.Go(func() {
 		defer close(results)
 		results <- t.Runner.Run(ctx, run)

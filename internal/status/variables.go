@@ -3,8 +3,6 @@ package status
 import (
 	"fmt"
 	"time"
-
-	"gophd/internal/job"
 )
 
 // Variable is one line of the dump.
@@ -49,7 +47,7 @@ func (j Job) variables(now time.Time) []Variable {
 		last = fmt.Sprintf("%s after %s", j.Last, span(j.Last.Length()))
 	}
 	next := "none"
-	if !j.Next.IsZero() && j.State == job.Waiting {
+	if !j.Next.IsZero() {
 		next = fmt.Sprintf("%s, in %s", j.Next.Format(stamp), span(max(j.Next.Sub(now), 0)))
 	}
 	lengths := "none yet"

@@ -58,6 +58,7 @@ type rig struct {
 	probeRoom goroutine.Group
 	uptime    *time.Timer
 	remind    *time.Timer
+	trim      *time.Timer
 	said      bool // Serving was called
 
 	image  time.Duration // start of this image on the boot clock
@@ -79,7 +80,7 @@ const (
 // before it is closed again.
 func build(o Options) (_ *rig, err error) {
 	r := &rig{o: o, spec: o.Config.Jobs[0], probed: make(chan error, 1), image: alarm.Now(alarm.Boot), born: time.Now()}
-	r.signals = signals.Listen()
+	r.signals = o.Signals
 	defer func() {
 		if err != nil {
 			r.close()
@@ -128,6 +129,7 @@ func build(o Options) (_ *rig, err error) {
 		reopen: r.reopen,
 		say:    r,
 	}}
+	r.trim = time.NewTimer(trimAfter)
 	r.uptime, r.remind = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	r.uptime.Stop()
 	r.remind.Stop()
@@ -208,8 +210,12 @@ func (r *rig) world() error {
 		return fmt.Errorf("cannot open the command's output: %w: check job.output", err)
 	}
 	r.output = file
+	env := commandEnvironment(config.Private(r.o.Self.Env), r.spec)
+	if file := r.o.Config.File; file != "" {
+		env = append(env, config.RunVariable+"="+file) // for `gophd config get`
+	}
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, stdout: stdout, stderr: stderr, started: r.runStarted,
-		env: commandEnvironment(config.Private(r.o.Self.Env), r.spec), fence: r.fence}
+		env: env, fence: r.fence}
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"gophd/internal/config"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/process"
@@ -117,7 +118,7 @@ func (r *runner) environment(run job.Run) []string {
 // settings, the service manager's sockets), with the config's sections and the job's name.
 func commandEnvironment(own []string, spec job.Spec) []string {
 	added := append(slices.Clone(spec.Env), "GOPHD_NAME="+spec.Name, "GOPHD_SLOT=0")
-	not := map[string]bool{"GOPHD_RUN": true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
+	not := map[string]bool{config.RunVariable: true, "GOPHD_RUN": true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
 		"NOTIFY_SOCKET": true, "WATCHDOG_USEC": true, "WATCHDOG_PID": true,
 		"LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true, "MAINPID": true}
 	for _, a := range added {

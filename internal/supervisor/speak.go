@@ -35,7 +35,8 @@ func (s *speaker) ordered(o order.Order, in state) {
 }
 
 func (s *speaker) refused(o order.Order, why string) {
-	s.log.Warn().Msgf("%s refused: %s", o, why)
+	// Not a warning: those who stop a process often send CONT after TERM, in case it is stopped.
+	s.log.Info().Msgf("%s refused: %s", o, why)
 }
 
 func (s *speaker) checkFailed(err error) {

@@ -95,7 +95,12 @@ func write(f *os.File, value []byte) error {
 // read returns the value that write wrote, by one read, so that it is not put together from two
 // records. What somebody else wrote comes as it is, or cut when it is longer than all we write.
 func read(f *os.File) ([]byte, error) {
-	b := make([]byte, maxValue+block)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	// A writer may make it longer by a block or two between the two calls.
+	b := make([]byte, min(info.Size()+2*block, maxValue+block))
 	n, err := f.ReadAt(b, 0)
 	if err != nil && err != io.EOF {
 		return nil, err
