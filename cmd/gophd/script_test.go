@@ -37,7 +37,11 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bin = dir
-		for name, flags := range map[string][]string{"gophd": nil, "gophd-next": {"-ldflags", "-X main.version=9.9.9"}} {
+		for name, flags := range map[string][]string{
+			"gophd":        nil,
+			"gophd-next":   {"-ldflags", "-X main.version=9.9.9"},
+			"gophd-faults": {"-tags", "faults"},
+		} {
 			args := append([]string{"build", "-o", filepath.Join(bin, name)}, flags...)
 			if raceEnabled {
 				args = append(args, "-race")

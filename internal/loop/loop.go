@@ -53,6 +53,7 @@ type Report struct {
 	Slowed time.Duration // Turned to waiting: the wait is this back-off and not the grid
 	Missed uint64        // Late: ticks that fell due during the run so far; Turned to running: while it was held
 	Tick   job.Tick      // Ended
+	Grid   Grid          // where the loop stands: what the next image's loop goes on from
 }
 
 // Kind is what a Report is about.
@@ -132,8 +133,8 @@ func (l *Loop) Wake() {
 }
 
 // Run serves ticks until Stop was called, the only run of a once job is over, or ctx ends, which stops
-// the run with ctx's cause. It returns when no run is left, with the place to go on from.
-func (l *Loop) Run(ctx context.Context) Grid {
+// the run with ctx's cause. It returns when no run is left; the last Report has the place to go on from.
+func (l *Loop) Run(ctx context.Context) {
 	t := newTurner(ctx, l)
 	defer t.abandon()
 	t.begin()
@@ -155,7 +156,6 @@ func (l *Loop) Run(ctx context.Context) Grid {
 			t.stop()
 		}
 	}
-	return t.grid
 }
 
 // turner is what one call of Run knows, owned by its goroutine.
@@ -220,7 +220,7 @@ func (t *turner) transition(to job.State, r Report) {
 		t.opened = nil
 	}
 	r.Kind, r.State, r.At = Turned, to, time.Now()
-	t.Recorder.Record(r)
+	t.report(r)
 }
 
 // await waits for the next tick of the grid, or where there is none for the back-off to pass.
@@ -236,6 +236,11 @@ func (t *turner) await(slowed time.Duration) {
 
 // present is the moment t in terms of the wall clock of now, which may have been stepped since.
 func present(now, t time.Time) time.Time { return now.Add(t.Sub(now)) }
+
+func (t *turner) report(r Report) {
+	r.Grid = t.grid
+	t.Recorder.Record(r)
+}
 
 func (t *turner) rang() {
 	switch t.state {
@@ -332,7 +337,7 @@ func (t *turner) late() {
 		return
 	}
 	passed := t.grid.passed(now)
-	t.Recorder.Record(Report{Kind: Late, At: now, State: t.state, Run: t.run,
+	t.report(Report{Kind: Late, At: now, State: t.state, Run: t.run,
 		Length: now.Sub(t.started), Missed: passed})
 	switch {
 	case passed == 0:
@@ -361,7 +366,7 @@ func (t *turner) ended(r job.Result, ok bool) {
 		tick.Missed = t.grid.passed(now)
 		t.grid.Tick += tick.Missed
 	}
-	t.Recorder.Record(Report{Kind: Ended, At: now, State: t.state, Run: r.Run, Tick: tick})
+	t.report(Report{Kind: Ended, At: now, State: t.state, Run: r.Run, Tick: tick})
 	switch {
 	case t.state == job.Draining || t.Spec.Once:
 		t.transition(job.Done, Report{})

@@ -104,7 +104,7 @@ func (a *alarm) Set(d time.Duration) {
 }
 
 // start runs the loop in the background; the returned func waits for its end.
-func (w *world) start(ctx context.Context) (wait func() loop.Grid) {
+func (w *world) start(ctx context.Context) (wait func()) {
 	w.make()
 	return w.turn(ctx)
 }
@@ -113,11 +113,10 @@ func (w *world) make() {
 	w.loop = loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: w, Gate: w, Alarm: newAlarm(w.late), Grid: w.grid})
 }
 
-func (w *world) turn(ctx context.Context) (wait func() loop.Grid) {
+func (w *world) turn(ctx context.Context) (wait func()) {
 	var g goroutine.Group
-	var grid loop.Grid
-	g.Go(func() { grid = w.loop.Run(ctx) })
-	return func() loop.Grid { g.Wait(); return grid }
+	g.Go(func() { w.loop.Run(ctx) })
+	return g.Wait
 }
 
 // during runs the loop for d, then stops it in order.
@@ -125,7 +124,8 @@ func (w *world) during(d time.Duration) loop.Grid {
 	wait := w.start(context.Background())
 	time.Sleep(d)
 	w.loop.Stop()
-	return wait()
+	wait()
+	return w.reports[len(w.reports)-1].Grid
 }
 
 func (w *world) wantStarts(want ...time.Duration) {
@@ -457,7 +457,7 @@ func TestPanicOfTheRunnerClimbs(t *testing.T) {
 		w := newWorld(t, job.Spec{Interval: s, RunAtStart: true})
 		w.result = func(job.Run) job.Result { panic("the runner fell") }
 		wait := w.start(context.Background())
-		p := goroutine.Catch(func() { wait() })
+		p := goroutine.Catch(wait)
 		if p == nil || p.Value != "the runner fell" {
 			t.Errorf("got %v, want the runner's panic", p)
 		}

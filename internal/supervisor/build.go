@@ -148,28 +148,43 @@ func build(o Options) (_ *rig, err error) {
 }
 
 // close gives back what build opened, in the reverse order, and what is still open of the rest. It is
-// the end of the daemon, and returns the orders that came too late to be served.
-func (r *rig) close() []order.Order {
+// the end of the daemon, and returns the orders that came too late to be served. What cannot be closed in
+// order, a panic in a room included, is said and keeps nothing else open.
+func (r *rig) close() (unserved []order.Order) {
+	var trouble []error
+	attempt := func(f func() error) {
+		var err error
+		if p := goroutine.Catch(func() { err = f() }); p != nil {
+			err = p
+		}
+		if err != nil {
+			trouble = append(trouble, err)
+		}
+	}
 	if r.remote != nil && r.remote.alarm != nil {
-		_ = r.remote.alarm.Close()
+		attempt(r.remote.alarm.Close)
 	}
 	if r.ticks != nil {
-		_ = r.ticks.Close()
+		attempt(r.ticks.Close)
 	}
 	if r.spawner != nil {
-		if err := r.spawner.Close(); err != nil {
-			r.say.trouble(err)
-		}
+		attempt(r.spawner.Close)
 	}
 	if r.output != nil {
-		_ = r.output.Close()
+		attempt(r.output.Close)
 	}
 	if r.log != nil {
-		if err := r.log.Close(); err != nil && r.o.Stderr != nil {
-			fmt.Fprintf(r.o.Stderr, "gophd: %v\n", err)
+		for _, err := range trouble {
+			r.say.trouble(err)
 		}
+		trouble = nil
+		attempt(r.log.Close)
 	}
-	return r.signals.Close()
+	attempt(func() error { unserved = r.signals.Close(); return nil })
+	for _, err := range trouble {
+		fmt.Fprintf(r.o.Stderr, "gophd: %v\n", err)
+	}
+	return unserved
 }
 
 // folders makes those that are gophd's own default. One that the user named must be there.
@@ -310,7 +325,7 @@ func (r *rig) startLoop() {
 	r.loopDone = done
 	r.loopRoom.Go(func() {
 		defer close(done)
-		if p := goroutine.Catch(func() { r.grid = r.loop.Run(ctx) }); p != nil {
+		if p := goroutine.Catch(func() { r.loop.Run(ctx) }); p != nil {
 			r.loopFell = p
 		}
 	})

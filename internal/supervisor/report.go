@@ -16,6 +16,8 @@ import (
 
 // Record is called in the loop's goroutine.
 func (r *rig) Record(rep loop.Report) {
+	r.grid = rep.Grid // read by Run's goroutine when the loop has ended, even by a panic
+	fault("loop")
 	switch rep.Kind {
 	case loop.Turned:
 		r.board.Job(r.spec.Name, func(j *status.Job) {

@@ -62,6 +62,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	}
 	r.hold(p, cancel)
 	r.started(run, p)
+	fault("run")
 	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx))) })
 	result := p.Wait()
 	if !release() {

@@ -75,6 +75,7 @@ func (r *rig) serve(ctx context.Context) {
 		r.local.begin(r)
 	}
 	for !r.machine.over() {
+		fault("select")
 		select {
 		case o := <-r.signals.C():
 			r.machine.order(o)

@@ -1,0 +1,77 @@
+package supervisor
+
+import (
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
+	"testing"
+
+	"gophd/internal/heartbeat"
+)
+
+// sleeper starts a process of the job and returns its PID; it ends with the test.
+func sleeper(t *testing.T, job string) int {
+	t.Helper()
+	cmd := exec.Command("sleep", "60")
+	cmd.Env = append(os.Environ(), "GOPHD_NAME="+job)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd.Process.Pid
+}
+
+func TestOrphansAreTheProcessesOfTheJob(t *testing.T) {
+	const job = "orphans-of-this-test"
+	pid := sleeper(t, job)
+	sleeper(t, job+"-not")
+	got, err := orphans(job)
+	if err != nil || !slices.Equal(got, []int{pid}) {
+		t.Errorf("orphans %v, %v; want %d", got, err, pid)
+	}
+}
+
+// TestDeadIsProvenOrDenied: whatever is missing from the proof, the answer is no.
+func TestDeadIsProvenOrDenied(t *testing.T) {
+	we := ourselves()
+	we.Job, we.Lock = "dead-or-not", "1:2"
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	r := heartbeat.Record{Boot: we.Boot, PIDNS: we.PIDNS, Lock: we.Lock, PID: gone.Process.Pid, PIDStart: 1}
+	if !dead(r, we) {
+		t.Fatalf("the owner of %+v is gone, and its lock is ours", r)
+	}
+	for name, change := range map[string]func(*heartbeat.Record){
+		"another boot":          func(r *heartbeat.Record) { r.Boot = "another" },
+		"no boot":               func(r *heartbeat.Record) { r.Boot = "" },
+		"another PID namespace": func(r *heartbeat.Record) { r.PIDNS = "pid:[1]" },
+		"another lock":          func(r *heartbeat.Record) { r.Lock = "1:3" },
+		"no lock":               func(r *heartbeat.Record) { r.Lock = "" },
+		"it lives":              func(r *heartbeat.Record) { r.PID, r.PIDStart = we.PID, we.PIDStart },
+		"it may live":           func(r *heartbeat.Record) { r.PID, r.PIDStart = we.PID, 0 },
+		"its command lives":     func(r *heartbeat.Record) { r.Child = syscall.Getpgrp() },
+	} {
+		denied := r
+		change(&denied)
+		if dead(denied, we) {
+			t.Errorf("%s: taken for dead", name)
+		}
+	}
+	sleeper(t, we.Job)
+	if dead(r, we) {
+		t.Error("a process of the job lives, and its gophd was taken for dead")
+	}
+}
+
+func TestStartTimeTellsProcessesApart(t *testing.T) {
+	ours, err := startTime(os.Getpid())
+	if err != nil || ours == 0 {
+		t.Fatalf("start time %d, %v", ours, err)
+	}
+	if !alive(os.Getpid(), ours) || alive(os.Getpid(), ours+1) {
+		t.Error("the PID alone was taken for the process")
+	}
+}
