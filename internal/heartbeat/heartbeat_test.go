@@ -127,12 +127,6 @@ func (f *fake) put(key, value string) {
 	f.set(key, []byte(value), 0)
 }
 
-func (f *fake) drop(key string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.items, key)
-}
-
 func (f *fake) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

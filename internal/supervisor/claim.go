@@ -45,7 +45,7 @@ func openStore(url, name string, timeout time.Duration) (heartbeat.Store, string
 		s, err := memcached.Open(strings.TrimPrefix(rest, "//"), timeout)
 		return s, name + "_process_heartbeat", err
 	}
-	return nil, "", fmt.Errorf("heartbeat %s: this version knows file:, memcached://host:port and none:", url)
+	return nil, "", fmt.Errorf("heartbeat %s is of a kind that this version does not know: use file:, memcached://host:port or none: instead", url)
 }
 
 // localPath is the file whose lock keeps one host from running a job twice, whatever else is shared.
