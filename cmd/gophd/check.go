@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -49,17 +48,13 @@ func (p *program) check(c *config.Config) error {
 	line := func(name, text string) { fmt.Fprintf(w, "%s\t%s\n", name, text) }
 	line("config file", or(c.File, "none: flags, environment and defaults"))
 	line("job", spec.Name)
-	line("runs", quoted(spec.Command))
+	line("runs", c.Shown("job.command"))
 	line("which is", path)
 	line("in", spec.Dir)
 	for _, l := range schedule(spec) {
 		line(l[0], l[1])
 	}
-	url, _ := c.Get("heartbeat.url")
-	if v := shown(c, "heartbeat.url"); v != "" {
-		url = v
-	}
-	line("heartbeat", url)
+	line("heartbeat", c.Shown("heartbeat.url"))
 	line("output", spec.Output)
 	line("log", or(c.Log.File, "stderr"))
 	line("PID file", or(c.PIDFile, "none"))
@@ -94,27 +89,6 @@ func schedule(spec job.Spec) [][2]string {
 		{"a late run", late},
 		{"second tick", time.Now().Add(spec.Interval).Format(time.RFC3339) + " if started now"},
 	}
-}
-
-// quoted shows argv so that a reader sees where each argument ends.
-func quoted(argv []string) string {
-	words := make([]string, len(argv))
-	for i, a := range argv {
-		words[i] = a
-		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$`*?[]{}()<>|&;#~!") {
-			words[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
-		}
-	}
-	return strings.Join(words, " ")
-}
-
-func shown(c *config.Config, key string) string {
-	for _, v := range c.Values() {
-		if v.Key == key {
-			return v.Text
-		}
-	}
-	return ""
 }
 
 func or(s, otherwise string) string {

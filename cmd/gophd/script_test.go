@@ -246,14 +246,16 @@ func alive(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// lives says that the process is there and no zombie, which nobody may have collected yet.
+// lives says that the process is there and no zombie, which nobody may have collected yet. A zombie that
+// has threads left still holds its files and locks.
 func lives(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
 	_, rest, _ := strings.Cut(string(stat), ") ")
-	return !strings.HasPrefix(rest, "Z")
+	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return !strings.HasPrefix(rest, "Z") || len(tasks) > 1
 }
 
 // lines checks how many lines of a file match: "lines log 'pattern' 2" or "lines log 'pattern' 2 4" for a range.

@@ -100,6 +100,15 @@ func (c *Config) Values() []Value {
 	return shown
 }
 
+// Shown returns the text of one of gophd's own settings as it may be shown: with secrets hidden.
+func (c *Config) Shown(key string) string {
+	i := slices.IndexFunc(c.values, func(v Value) bool { return v.Key == key })
+	if i < 0 {
+		return ""
+	}
+	return c.values[i].Text
+}
+
 // Get returns the text of one setting, own or the user's, by its section.key. Secrets are not
 // hidden: who asks for one by name gets it.
 func (c *Config) Get(key string) (string, bool) {

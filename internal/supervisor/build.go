@@ -253,8 +253,7 @@ func (r *rig) claims() error {
 	if err != nil {
 		return err
 	}
-	shown, _ := c.Get("heartbeat.url")
-	r.remote = &claim{name: remoteClaim, url: shown, key: key, store: shared, adopt: r.adopted(remoteClaim)}
+	r.remote = &claim{name: remoteClaim, url: c.Shown("heartbeat.url"), key: key, store: shared, adopt: r.adopted(remoteClaim)}
 	r.remote.alarm, err = alarm.New(alarm.Boot)
 	return err
 }
