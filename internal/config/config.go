@@ -106,7 +106,7 @@ func (c *Config) Shown(key string) string {
 	if i < 0 {
 		return ""
 	}
-	return c.values[i].Text
+	return redact(c.values[i].Text)
 }
 
 // Get returns the text of one setting, own or the user's, by its section.key. Secrets are not
