@@ -13,7 +13,8 @@
 // that redirected its output reads the last words then), or for the rest of the grace when the run
 // is being stopped; after that they get KILL.
 //
-// The life of a Process is one state and the events that change it:
+// The life of a Process is one state and the events that change it, taken by Wait, by Stop and by the
+// timer of the KILL, one at a time:
 //
 //	             stop asked      kill due         leader ended        group gone       delivered
 //	running      term: stopping  kill: killing    courtesy: leaving   -                -
@@ -31,9 +32,15 @@
 // gophd's own children: one call then tells whether any of them lives. A member whose parent left
 // the group while it stayed is nobody's orphan; it is looked for in /proc when a pipe is still open,
 // and otherwise gets the final KILL without the courtesy. Elsewhere kill(2) with signal 0 tells
-// exactly. What orphans leave behind as zombies is collected here, one by one and each few seconds. They
-// are told from the children of other rooms by session and group: other rooms may start children as
-// they like, in gophd's group or as leaders of their own, except with setsid.
+// exactly. What orphans leave behind as zombies is collected here: at once while a command runs, as the
+// end of any child wakes its Wait, and otherwise by the next Wait or by Close. They are told from
+// the children of other rooms by session and group: other rooms may start children as they like, in
+// gophd's group or as leaders of their own, except with setsid.
+//
+// Between runs nothing fires: there is no goroutine but for the pipes of strays, and no timer. During
+// a run there is a timer when a KILL is due, and when a zombie is seen that is not ours to collect. A run
+// whose output is files is started, observed and collected by the goroutine that calls Start and Wait: any
+// other would be woken on another processor, and that is dear beside a short command.
 //
 // The package does not decide when a command starts or why it is stopped, does not frame lines,
 // does not log, and does not follow a process that left its group: such a stray may keep its pipe,

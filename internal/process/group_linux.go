@@ -4,8 +4,16 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
+)
+
+// When a zombie was seen that is not the awaited child, the next is looked for after zombieMin, then
+// after twice as long each time.
+const (
+	zombieMin = 10 * time.Millisecond
+	zombieMax = 5 * time.Second
 )
 
 func adoptOrphans() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
@@ -17,8 +25,30 @@ func openMask() (restore func()) {
 	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }
 }
 
-// observe blocks until the child has ended, and leaves it uncollected.
-func observe(pid int) { _, _ = waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT) }
+// observe blocks until the child has ended, and leaves it uncollected. It waits for any child, so that
+// the end of an orphan is an event too, and calls collect for it. What then stays a zombie is somebody
+// else's, who may take any time, and would be reported again at once; so for a while, longer each time,
+// only the child itself is waited for.
+func observe(pid int, collect func()) {
+	const ended = unix.WEXITED | unix.WNOWAIT
+	fd := -1
+	for pause := zombieMin; ; pause = min(2*pause, zombieMax) {
+		_, _ = waitid(unix.P_ALL, 0, ended)
+		if found, err := waitid(unix.P_PID, pid, ended|unix.WNOHANG); found || err != nil {
+			return
+		}
+		collect()
+		if fd < 0 {
+			var err error
+			if fd, err = unix.PidfdOpen(pid, 0); err != nil {
+				_, _ = waitid(unix.P_PID, pid, ended) // Linux before 5.3, or no descriptor is free
+				return
+			}
+			defer unix.Close(fd)
+		}
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(pause/time.Millisecond))
+	}
+}
 
 // groupAlive says whether the group has a living member, once its leader has ended. A wait for
 // stopped children finds none to wait for (ECHILD) when all of the group that are children of this

@@ -20,6 +20,7 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/self"
 )
 
 // Helpers are this test binary, started again with the name of one in the environment.
@@ -51,8 +52,12 @@ func helpArgs() error {
 	return err
 }
 
-// helpRun runs its arguments as a command, as gophd would, with its own output.
+// helpRun runs its arguments as a command, as gophd would, with its own output. What its own parent left
+// open is caught first, as in gophd.
 func helpRun() error {
+	if _, err := self.Catch(); err != nil {
+		return err
+	}
 	s, err := New()
 	if err != nil {
 		return err
@@ -247,7 +252,10 @@ func stray(t *testing.T, s *Spawner) (p *Process, out *capture, pid int, say fun
 }
 
 func TestT16GrandchildHoldsStdoutAndT17Survives(t *testing.T) {
-	s := newSpawner(t)
+	s, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	p, out, pid, say := stray(t, s)
 	p.Stop(10 * time.Second)
 	if r := wait(t, p); r.String() != "signal TERM" || r.Length() > 5*time.Second {
@@ -263,8 +271,36 @@ func TestT16GrandchildHoldsStdoutAndT17Survives(t *testing.T) {
 		t.Error("the writer was not closed when the stray ended")
 	}
 	// The stray came home to this program, which has to collect it.
-	collectOrphans()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 	gone(t, pid)
+}
+
+// What ended while nothing ran is collected by the next run.
+func TestOrphansOfAnEarlierRunAreCollected(t *testing.T) {
+	s := newSpawner(t)
+	p, _, pid, say := stray(t, s)
+	p.Stop(10 * time.Second)
+	wait(t, p)
+	say("end")
+	awaitEnd(t, pid)
+	s.collected = time.Time{}
+	p, _, _ = begin(t, s, []string{"/bin/sleep", "60"})
+	ended := make(chan job.Result, 1)
+	go func() { ended <- p.Wait() }()
+	watch, out, _ := begin(t, s, whileThere(pid))
+	wait(t, watch)
+	if out.String() != "collected" {
+		t.Errorf("the stray is still a zombie: %q", out)
+	}
+	p.Stop(0)
+	<-ended
+}
+
+// whileThere is a command that ends when the process is no more, not even a zombie, or after 20 s.
+func whileThere(pid int) []string {
+	return sh(fmt.Sprintf(`i=0; while kill -0 %d; do sleep 0.01; i=$((i+1)); [ $i -lt 2000 ] || exit 1; done; printf collected`, pid))
 }
 
 func TestStraysThatFloodCannotHoldUpTheEnd(t *testing.T) {
@@ -434,18 +470,54 @@ func TestT14OtherChildrenAreLeftAlone(t *testing.T) {
 	all.Wait()
 }
 
+// A command that runs for months may have orphans all the time: the end of each is an event for the Wait
+// of its command, even while a child of another room is a zombie that its owner does not collect.
 func TestOrphansOfARunningGroupAreCollected(t *testing.T) {
-	p, out, _ := begin(t, newSpawner(t), sh(`sh -c '(sleep 0.05; :) & echo $!'; echo ready; sleep 60`))
-	orphan := number(t, strings.SplitN(out.await(t, "ready"), "\n", 2)[0])
-	awaitEnd(t, orphan)
-	collectOrphans()
-	gone(t, orphan)
-	if err := syscall.Kill(p.PID(), 0); err != nil {
-		t.Errorf("the leader was collected: %v", err)
+	for name, foreign := range map[string]bool{"alone": false, "beside a foreign zombie": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newSpawner(t)
+			other := exec.Command("/bin/true")
+			if foreign {
+				if err := other.Start(); err != nil {
+					t.Fatal(err)
+				}
+				awaitEnd(t, other.Process.Pid)
+			}
+			p, out, _ := begin(t, s, sh(`o=$(sh -c 'sleep 0.05 >&2 & echo $!'); echo $o; while kill -0 $o; do sleep 0.01; done; echo collected; sleep 60`))
+			ended := make(chan job.Result, 1)
+			go func() { ended <- p.Wait() }()
+			out.await(t, "collected\n")
+			p.Stop(0)
+			if r := <-ended; r.Signal != syscall.SIGKILL || r.Outcome != job.Signaled {
+				t.Error(r)
+			}
+			if foreign {
+				if err := other.Wait(); err != nil {
+					t.Errorf("the status of another room's child was taken: %v", err)
+				}
+			}
+		})
 	}
-	p.Stop(0)
-	if r := wait(t, p); r.Signal != syscall.SIGKILL || r.Outcome != job.Signaled {
+}
+
+// Between runs nothing fires, since no goroutine is there that could wait for a timer; one that is to send
+// a KILL is stopped with its run.
+func TestNothingRunsWhileIdle(t *testing.T) {
+	before := runtime.NumGoroutine()
+	s := newSpawner(t)
+	p, err := s.Start(t.Context(), Command{Argv: []string{"/bin/sleep", "60"}, Dir: "/", Stdout: Output{File: s.null}, Stderr: Output{File: s.null}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Stop(time.Hour)
+	if r := p.Wait(); r.String() != "signal TERM" {
 		t.Error(r)
+	}
+	if after := runtime.NumGoroutine(); after > before {
+		t.Errorf("%d goroutines after a run, %d before", after, before)
+	}
+	if p.fatal == nil || p.fatal.Stop() {
+		t.Error("the timer of the KILL outlives the run")
 	}
 }
 

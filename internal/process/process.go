@@ -3,6 +3,7 @@ package process
 import (
 	"fmt"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,40 +21,35 @@ const (
 	probeMax = 50 * time.Millisecond
 )
 
-// Process is a command that was started. One goroutine owns its state; all methods talk to it.
+// Process is a command that was started. Its state belongs to the holder of mu, and who changes it acts
+// on the change before letting go. An owner goroutine that is asked by channels would be woken, with a
+// thread of its own, beside the command at its start and at its end: that was a tenth of a short run.
 type Process struct {
+	spawner *Spawner
 	pid     int
 	streams []*stream
+	reports chan report // one for each stream
+	result  job.Result  // Wait's, but for Started
 
-	stops   chan time.Time // the moment of KILL
-	exited  chan time.Time // the leader's end
-	reports chan report    // one for each stream
-	done    chan struct{}  // the owner has returned
-
-	group  goroutine.Group
-	result job.Result // the owner's until group.Wait has returned
+	mu    sync.Mutex // held while a signal is sent and while the leader is collected, and never for long
+	now   state
+	due   time.Time   // when KILL is due; zero is never
+	fatal *time.Timer // that moment, once there is someone to kill
 }
 
 // attach makes a Process of a child of this program that leads its own process group: one that was
 // just started, or one that an earlier image of the program did.
 func (s *Spawner) attach(pid int, started time.Time, streams []*stream) *Process {
 	p := &Process{
+		spawner: s,
 		pid:     pid,
 		streams: streams,
-		stops:   make(chan time.Time),
-		exited:  make(chan time.Time, 1),
 		reports: make(chan report, len(streams)),
-		done:    make(chan struct{}),
 		result:  job.Result{PID: pid, Started: started},
 	}
 	for _, st := range streams {
 		s.group.Go(func() { s.serve(st, pid, p.reports) })
 	}
-	p.group.Go(func() {
-		observe(pid)
-		p.exited <- time.Now()
-	})
-	p.group.Go(p.own)
 	return p
 }
 
@@ -67,106 +63,93 @@ func (p *Process) Started() time.Time { return p.result.Started }
 // KILL after grace; with a grace of zero or less, KILL now. Asked again, the earlier KILL wins. It
 // may be called by any goroutine at any time, does not wait for the end, and does nothing after it.
 func (p *Process) Stop(grace time.Duration) {
-	select {
-	case p.stops <- time.Now().Add(grace):
-	case <-p.done:
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if grace <= 0 {
+		p.step(killDue)
+		return
 	}
+	p.earlier(time.Now().Add(grace))
+	p.step(stopAsked)
+	p.arm()
 }
 
 // Wait blocks until the command has ended, nothing of its group is left, all that the group wrote is
-// delivered and the command is collected; it must be called once. Run and Cause of the Result are
-// the caller's to fill. Ended is when the command itself ended, which leftovers of its group may
-// outlive. A panic of a writer climbs out of Wait, after all of that.
+// delivered and the command is collected. It must be called once, and soon: the end of the command is
+// noticed, and the rest of its group ended, by Wait. Run and Cause of the Result are the caller's to fill.
+// Ended is when the command itself ended, which leftovers of its group may outlive. A panic of
+// a writer climbs out of Wait, after all of that.
 func (p *Process) Wait() job.Result {
-	p.group.Wait()
+	observe(p.pid, p.spawner.collect)
+	p.result.Ended = time.Now()
+	p.happen(leaderEnded)
+	for pause := probeMin; p.alive(); pause = min(2*pause, probeMax) {
+		p.mu.Lock()
+		p.arm()
+		p.mu.Unlock()
+		time.Sleep(pause)
+	}
+	p.happen(groupGone)
+	var climbing *goroutine.Panic
+	for range p.streams {
+		if r := <-p.reports; climbing == nil {
+			climbing = r.panic
+		}
+	}
+	p.happen(delivered)
+	if climbing != nil {
+		panic(climbing)
+	}
 	return p.result
 }
 
-// own holds the state from the start to the end.
-func (p *Process) own() {
-	defer close(p.done)
-	var (
-		now      = running
-		due      time.Time // when KILL is due; zero is never
-		fatal    <-chan time.Time
-		probing  <-chan time.Time
-		pause    = probeMin
-		pending  = len(p.streams)
-		climbing *goroutine.Panic
-	)
+// happen takes an event from outside; step is for who holds mu already.
+func (p *Process) happen(e event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.step(e)
+}
 
-	earlier := func(t time.Time) {
-		if due.IsZero() || t.Before(due) {
-			due, fatal = t, nil
+func (p *Process) step(e event) {
+	var do action
+	switch p.now, do = transition(p.now, e); do {
+	case term:
+		p.signal(syscall.SIGTERM)
+		p.signal(syscall.SIGCONT)
+	case kill:
+		p.signal(syscall.SIGKILL)
+	case courtesy:
+		p.earlier(time.Now().Add(courtesyTime))
+	case drain:
+		// For a member that could not be seen; see doc.go. It is the last moment at which the
+		// group id is certain to be the command's.
+		p.signal(syscall.SIGKILL)
+		for _, st := range p.streams {
+			st.hurry()
 		}
-	}
-	// A new timer wakes a sleeping thread, so one is made only when there is someone to kill.
-	arm := func() {
-		if fatal == nil && now != purging {
-			fatal = time.After(time.Until(due))
+	case reap:
+		if p.fatal != nil {
+			p.fatal.Stop()
 		}
+		p.reap()
 	}
-	step := func(e event) {
-		var do action
-		switch now, do = transition(now, e); do {
-		case term:
-			p.signal(syscall.SIGTERM)
-			p.signal(syscall.SIGCONT)
-		case kill:
-			p.signal(syscall.SIGKILL)
-		case courtesy:
-			earlier(time.Now().Add(courtesyTime))
-		case drain:
-			// For a member that could not be seen; see doc.go. It is the last moment at which the
-			// group id is certain to be the command's.
-			p.signal(syscall.SIGKILL)
-			for _, st := range p.streams {
-				st.hurry()
-			}
-		case reap:
-			p.reap()
-		}
-	}
-	probe := func() {
-		if p.alive() {
-			arm()
-			probing = time.After(pause)
-			pause = min(2*pause, probeMax)
-			return
-		}
-		probing = nil
-		step(groupGone)
-	}
+}
 
-	for now != ended {
-		select {
-		case t := <-p.stops:
-			earlier(t)
-			if t.After(time.Now()) {
-				step(stopAsked)
-				arm()
-			} else {
-				step(killDue)
-			}
-		case <-fatal:
-			step(killDue)
-		case p.result.Ended = <-p.exited:
-			step(leaderEnded)
-			probe()
-		case <-probing:
-			probe()
-		case r := <-p.reports:
-			pending--
-			if climbing == nil {
-				climbing = r.panic
-			}
+// earlier brings the KILL forward to t, and never puts it off.
+func (p *Process) earlier(t time.Time) {
+	if p.due.IsZero() || t.Before(p.due) {
+		if p.fatal != nil {
+			p.fatal.Stop()
 		}
-		if now == draining && pending == 0 {
-			step(delivered)
-		}
+		p.due, p.fatal = t, nil
 	}
-	if climbing != nil {
-		panic(climbing)
+}
+
+// arm sees to it that the KILL comes. A new timer wakes a sleeping thread, so one is made only when there
+// is someone to kill. One that has fired is right however late it is heard: what is due stays due.
+func (p *Process) arm() {
+	if p.fatal == nil && (p.now == stopping || p.now == leaving) {
+		p.fatal = time.AfterFunc(time.Until(p.due), func() { p.happen(killDue) })
 	}
 }
 

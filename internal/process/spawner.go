@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,8 +15,9 @@ import (
 	"gophd/internal/goroutine"
 )
 
-// sweepEvery is how often zombies that orphans left are looked for.
-const sweepEvery = 5 * time.Second
+// collectEvery is how often, at most, /proc is searched for zombies that orphans left: one that cannot
+// be told from a child of another room stays, and must not cost a search in each run.
+const collectEvery = time.Second
 
 // Spawner starts commands and keeps what outlives a single one: /dev/null, the readers of pipes that
 // strays hold, and the duty to collect orphans. A program needs one. Its methods may be called by
@@ -25,11 +25,13 @@ const sweepEvery = 5 * time.Second
 type Spawner struct {
 	null    *os.File
 	buffers sync.Pool
-	group   goroutine.Group // the readers and the sweeper
-	closing chan struct{}
+	group   goroutine.Group // the readers
 
 	mu     sync.Mutex
 	strays []*stream // oldest first
+
+	collecting sync.Mutex
+	collected  time.Time // when orphans were last looked for
 }
 
 // Command is what to start.
@@ -54,38 +56,35 @@ type Output struct {
 	Open func(pid int) io.WriteCloser
 }
 
-// New prepares this program for starting commands: every descriptor it inherited, from 3 up, is from
-// now on closed on exec, and on Linux orphans of commands become its children.
+// New prepares this program for starting commands: on Linux, orphans of commands become its children.
+// That descriptors which the program itself inherited are closed on exec is not done here: self.Catch
+// does it, first thing in main. Those that the program opens are so already, as Go opens all files.
 func New() (*Spawner, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start commands: %w: the system needs a %s", err, os.DevNull)
 	}
-	closeInherited()
 	if err := adoptOrphans(); err != nil {
 		_ = null.Close()
 		return nil, fmt.Errorf("cannot become the parent of orphans: %w: Linux 3.4 or newer is needed", err)
 	}
-	s := &Spawner{
+	return &Spawner{
 		null:    null,
 		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
-		closing: make(chan struct{}),
-	}
-	s.group.Go(s.sweep)
-	return s, nil
+	}, nil
 }
 
 // Close closes the pipes that strays still hold, which ends a stray that writes again, and blocks
-// until their writers are closed. It must be called once, after the last Wait. A panic of a stray's writer
-// climbs out of it.
+// until their writers are closed; then it collects the orphans that have ended. It must be called once,
+// after the last Wait. A panic of a stray's writer climbs out of it.
 func (s *Spawner) Close() error {
-	close(s.closing)
 	s.mu.Lock()
 	for _, st := range s.strays {
 		_ = st.r.Close()
 	}
 	s.mu.Unlock()
 	defer s.null.Close()
+	defer collectOrphans()
 	s.group.Wait()
 	return nil
 }
@@ -211,28 +210,12 @@ func fork(path string, c Command, files []*os.File) (int, error) {
 	})
 }
 
-// sweep collects, until Close, what orphans leave behind. No event tells of them: the signal that would
-// (CHLD) is not this room's to hear.
-func (s *Spawner) sweep() {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			collectOrphans()
-		case <-s.closing:
-			return
-		}
-	}
-}
-
-// closeInherited keeps descriptors that gophd's own parent left open away from commands. Those that
-// this program opens itself are closed on exec already, as Go opens all files so.
-func closeInherited() {
-	entries, _ := os.ReadDir("/dev/fd")
-	for _, e := range entries {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
-			syscall.CloseOnExec(fd)
-		}
+// collect collects what orphans left behind.
+func (s *Spawner) collect() {
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	if time.Since(s.collected) >= collectEvery {
+		collectOrphans()
+		s.collected = time.Now()
 	}
 }
