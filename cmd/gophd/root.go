@@ -43,6 +43,7 @@ one of it alive in the whole cluster, never loses its output, and can replace it
   gophd run -d -p /run/job.pid -- ./job.sh       as a daemon, every 5 seconds
   gophd check -c job.yaml                        what would run, and when
   gophd run --help                               all the flags, exit codes and signals`,
+		Version:                    version,
 		SilenceUsage:               true,
 		SilenceErrors:              true,
 		SuggestionsMinimumDistance: 2,

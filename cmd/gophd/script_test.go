@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"net"
@@ -30,6 +31,11 @@ const patience = 30 * time.Second
 var bin string
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// The scripts wait most of their time.
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		panic(err)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "gophd-script")
 		if err != nil {
@@ -90,6 +96,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "xdg"))
 	env.Setenv("GOPHD_STATE_DIR", state)
 	env.Setenv("GOPHD_RUNTIME_DIR", state)
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // else each end of a gophd takes a second
 	env.Values["world"] = &world{}
 	env.Defer(func() { sweep("GOPHD_STATE_DIR=" + state) })
 	return nil

@@ -59,6 +59,7 @@ type rig struct {
 	uptime    *time.Timer
 	remind    *time.Timer
 	trim      *time.Timer
+	begun     bool // the local lock is ours; before, a second start leaves hardly a trace
 	said      bool // Serving was called
 
 	image  time.Duration // start of this image on the boot clock
@@ -137,7 +138,6 @@ func build(o Options) (_ *rig, err error) {
 		r.uptime.Reset(o.Config.AutoRestart)
 	}
 	r.boardUp()
-	r.say.begins(o.Version, os.Getpid(), o.Handoff != nil)
 	if o.Trouble != nil {
 		r.say.checkFailed(o.Trouble)
 	}
@@ -147,10 +147,10 @@ func build(o Options) (_ *rig, err error) {
 	return r, nil
 }
 
-// close gives back what build opened, in the reverse order, and what is still open of the rest. It is
-// the end of the daemon, and returns the orders that came too late to be served. What cannot be closed in
-// order, a panic in a room included, is said and keeps nothing else open.
-func (r *rig) close() (unserved []order.Order) {
+// close gives back what build opened, in the reverse order. What cannot be closed in order, a panic in a
+// room included, is said and keeps nothing else open. The signals stay caught: a stop that comes in the
+// last moment of an end must not turn its exit code into a death by that signal.
+func (r *rig) close() {
 	var trouble []error
 	attempt := func(f func() error) {
 		var err error
@@ -180,11 +180,9 @@ func (r *rig) close() (unserved []order.Order) {
 		trouble = nil
 		attempt(r.log.Close)
 	}
-	attempt(func() error { unserved = r.signals.Close(); return nil })
 	for _, err := range trouble {
 		fmt.Fprintf(r.o.Stderr, "gophd: %v\n", err)
 	}
-	return unserved
 }
 
 // folders makes those that are gophd's own default. One that the user named must be there.

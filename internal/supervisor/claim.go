@@ -147,17 +147,28 @@ func (r *rig) leaseChanged(c *claim) {
 	}
 }
 
+// firstClaim begins with the local lock, where there is to be one.
+func (r *rig) firstClaim() {
+	if r.local != nil {
+		r.local.begin(r)
+		return
+	}
+	r.nextClaim(nil)
+}
+
 // nextClaim goes on from a claim that was won: local lock, PID file, shared heartbeat, loop.
 func (r *rig) nextClaim(c *claim) {
 	if r.machine.looping || r.machine.state >= restarting {
 		return
 	}
-	if c == r.local {
+	if c == r.local && !r.begun {
+		r.begun = true
+		r.say.begins(r.o.Version, os.Getpid(), r.o.Handoff != nil)
 		if err := r.takePIDFile(); err != nil {
 			r.machine.gone(err, err)
 			return
 		}
-		if r.remote != nil && r.remote.hb == nil {
+		if r.remote != nil {
 			r.remote.begin(r)
 			return
 		}
@@ -176,7 +187,11 @@ func (r *rig) claimEnded(c *claim) {
 		r.machine.roomFell(err)
 	default:
 		l, _ := c.lease()
-		r.machine.gone(err, &leaseError{why: "the heartbeat was lost", grace: lastWord(l, r.boot(), r.o.Config.Heartbeat.StopGrace)})
+		if held, ok := err.(*heartbeat.HeldError); ok && widowed(held.Holder, ourselves()) {
+			c.err = fmt.Errorf("heartbeat %s is still that of PID %d, which is gone and has left what it ran behind: "+
+				"end that, or start with --wait", c.key, held.Holder.PID)
+		}
+		r.machine.gone(c.err, &leaseError{why: "the heartbeat was lost", grace: lastWord(l, r.boot(), r.o.Config.Heartbeat.StopGrace)})
 	}
 }
 

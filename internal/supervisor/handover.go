@@ -114,7 +114,9 @@ func (r *rig) end() (Outcome, error) {
 			r.say.trouble(err)
 		}
 	}
-	r.say.ends(m.reason())
+	if r.begun {
+		r.say.ends(m.reason())
+	}
 	r.close()
 	for _, c := range []*claim{r.remote, r.local} {
 		if c != nil {
@@ -148,7 +150,8 @@ func (r *rig) handOver() *restart.Handoff {
 		}
 	}
 	r.say.ends("a new image goes on")
-	h.Orders = late(r.close())
+	r.close()
+	h.Orders = late(r.signals.Close()) // last of all: the next image listens first of all
 	return h
 }
 

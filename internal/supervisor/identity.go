@@ -44,17 +44,21 @@ func startTime(pid int) (uint64, error) {
 // gone; the rest is for what it may have left behind.
 func dead(r, we heartbeat.Record) bool {
 	switch {
-	case r.Boot == "" || r.Boot != we.Boot || r.PIDNS == "" || r.PIDNS != we.PIDNS:
+	case !widowed(r, we):
 		return false
 	case r.Lock == "" || r.Lock != we.Lock:
-		return false
-	case alive(r.PID, r.PIDStart):
 		return false
 	case r.Child > 0 && syscall.Kill(-r.Child, 0) != syscall.ESRCH:
 		return false
 	}
 	left, err := orphans(we.Job)
 	return err == nil && len(left) == 0
+}
+
+// widowed says that the owner of r ran on this host and is gone, whatever may be left of its command:
+// then "it is run elsewhere" would be a lie, and a service manager must not take it for success.
+func widowed(r, we heartbeat.Record) bool {
+	return r.Boot != "" && r.Boot == we.Boot && r.PIDNS != "" && r.PIDNS == we.PIDNS && !alive(r.PID, r.PIDStart)
 }
 
 // alive says that the process with that PID and start time may exist; without a start time, that any

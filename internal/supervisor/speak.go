@@ -91,11 +91,11 @@ func (s *speaker) started(run job.Run, p *process.Process) {
 func (s *speaker) ended(t job.Tick) {
 	took := t.Length().Round(time.Microsecond)
 	switch {
+	case t.Cause != nil && !errors.Is(t.Cause, job.ErrOverrun):
+		s.log.Warn().Msgf("run %d was ended after %s because %s: %s", t.Number, took, t.Cause, t.Result)
 	case t.Overran():
 		s.rare("overrun", zerolog.ErrorLevel, "run %d took %s, longer than the interval of %s: %d missed: %s",
 			t.Number, took, t.Interval, t.Missed, t.Result)
-	case t.Cause != nil:
-		s.log.Warn().Msgf("run %d was ended after %s because %s: %s", t.Number, took, t.Cause, t.Result)
 	case t.Failed():
 		s.rare("failure", zerolog.WarnLevel, "run %d failed after %s: %s", t.Number, took, t.Result)
 	case t.Interval > 0 && t.Length() >= t.Interval*9/10:
@@ -153,9 +153,9 @@ func (s *speaker) lease(store string, was, l heartbeat.Lease) {
 	case heartbeat.Standby:
 		s.log.Warn().Msgf("standing by: heartbeat %s is held by %s", store, l.Holder)
 	case heartbeat.Proving:
-		if was.State != heartbeat.Proving {
-			s.log.Warn().Msgf("the last holder of heartbeat %s left no clean release: making sure for %s that nobody else runs",
-				store, time.Until(l.Until).Round(100*time.Millisecond))
+		// After a clean release it is a moment only, and no word is due.
+		if rest := time.Until(l.Until).Round(100 * time.Millisecond); was.State != heartbeat.Proving && rest >= time.Second {
+			s.log.Warn().Msgf("heartbeat %s shows no clean release of a last holder: making sure for %s that nobody else runs", store, rest)
 		}
 	case heartbeat.Doubtful:
 		s.log.Warn().Msgf("heartbeat %s cannot be renewed, no run starts until it is: %v", store, l.Err)
@@ -173,7 +173,9 @@ func (s *speaker) lease(store string, was, l heartbeat.Lease) {
 }
 
 func (s *speaker) proving(store string, l heartbeat.Lease) {
-	s.log.Info().Msgf("heartbeat %s: %s to go", store, time.Until(l.Until).Round(time.Second))
+	if rest := time.Until(l.Until).Round(time.Second); rest > 0 {
+		s.log.Info().Msgf("heartbeat %s: %s to go", store, rest)
+	}
 }
 
 func (s *speaker) reopened(err error) {

@@ -20,7 +20,7 @@ import (
 type Options struct {
 	Config  *config.Config
 	Self    self.Self
-	Signals *signals.Signals // listening; closed at the end
+	Signals *signals.Signals // listening; closed before a restart, and left to the process at an end
 	Version string           // of this program, for the log
 	Handoff *restart.Handoff // from the image before us; nil at the first start
 	Trouble error            // why that image could not be replaced, when Handoff is its own
@@ -72,7 +72,7 @@ func (r *rig) serve(ctx context.Context) {
 		r.machine.order(o)
 	}
 	if r.machine.state == claiming || r.machine.state == checking {
-		r.local.begin(r)
+		r.firstClaim()
 	}
 	for !r.machine.over() {
 		fault("select")
