@@ -136,7 +136,7 @@ func (l *Loop) Wake() {
 // the run with ctx's cause. It returns when no run is left; the last Report has the place to go on from.
 func (l *Loop) Run(ctx context.Context) {
 	t := newTurner(ctx, l)
-	defer t.abandon()
+	defer t.close()
 	t.begin()
 	for t.state != job.Done {
 		select {
@@ -169,8 +169,9 @@ type turner struct {
 	stopping, cancelled, opened <-chan struct{} // nil when the event has been served or cannot come
 
 	run     job.Run // held or under way
-	results chan job.Result
-	runs    goroutine.Group
+	work    chan work
+	results chan job.Result // closed when the runner has returned, before its time if it panicked
+	runner  goroutine.Group
 	endRun  context.CancelCauseFunc
 	started time.Time
 	woken   bool          // a wake came during the run
@@ -178,12 +179,28 @@ type turner struct {
 	lateGap time.Duration // from then to the time after
 }
 
+// work is one call of the Runner.
+type work struct {
+	ctx context.Context
+	run job.Run
+}
+
+// newTurner also starts the one goroutine in which all runs are run: a new one for each would have its
+// stack to grow anew, which back to back costs more than all else that is ours.
 func newTurner(ctx context.Context, l *Loop) *turner {
-	return &turner{
+	t := &turner{
 		Loop: l, ctx: ctx, stopping: l.stop, cancelled: ctx.Done(),
 		slow: &backoff.ExponentialBackOff{InitialInterval: backoffMin, Multiplier: backoffGrow,
 			MaxInterval: backoffMax, RandomizationFactor: backoffVary},
+		work: make(chan work), results: make(chan job.Result, 1),
 	}
+	t.runner.Go(func() {
+		defer close(t.results)
+		for w := range t.work {
+			t.results <- l.Runner.Run(w.ctx, w.run)
+		}
+	})
+	return t
 }
 
 // begin enters the first state: on the grid of the image before us if its interval still holds, on a
@@ -205,12 +222,13 @@ func (t *turner) begin() {
 	t.await(0)
 }
 
-// abandon makes sure that no run outlives the call of Run: only a panic leaves one behind.
-func (t *turner) abandon() {
+// close makes sure that no run outlives the call of Run: only a panic leaves one behind.
+func (t *turner) close() {
 	if t.endRun != nil {
 		t.endRun(job.ErrInsisted)
 	}
-	t.runs.Wait()
+	close(t.work)
+	t.runner.Wait()
 }
 
 // transition is the only place where the state changes.
@@ -291,17 +309,13 @@ func (t *turner) tryStart(run job.Run) {
 	t.run.Number = t.grid.Runs
 	t.woken = false
 	ctx, cancel := context.WithCancelCause(t.ctx)
-	results := make(chan job.Result, 1)
-	t.endRun, t.results, run = cancel, results, t.run
+	t.endRun, run = cancel, t.run
 	turned := Report{Run: run, Missed: missed}
 	if t.grid.Interval > 0 && !t.Spec.Once {
 		turned.Next = present(t.started, t.grid.Due())
 	}
 	t.transition(job.Running, turned)
-	t.runs.Go(func() {
-		defer close(results)
-		results <- t.Runner.Run(ctx, run)
-	})
+	t.work <- work{ctx, run}
 	t.lateAt = time.Time{}
 	if t.grid.Interval > 0 && !t.Spec.Once {
 		t.lateGap = max(t.grid.Interval, lateGapMin)
@@ -357,8 +371,10 @@ func (t *turner) late() {
 // panicked, and the panic goes on from here.
 func (t *turner) ended(r job.Result, ok bool) {
 	t.endRun(nil)
-	t.endRun, t.results, t.lateAt = nil, nil, time.Time{}
-	t.runs.Wait()
+	t.endRun, t.lateAt = nil, time.Time{}
+	if !ok {
+		t.runner.Wait()
+	}
 	r.Run = t.run
 	now := time.Now()
 	tick := job.Tick{Result: r, Interval: t.grid.Interval}

@@ -112,7 +112,7 @@ func TestTable(t *testing.T) {
 							t.Errorf("a run was started: %v", started)
 						}
 						cancel()
-						u.abandon()
+						u.close()
 					})
 				})
 			}
