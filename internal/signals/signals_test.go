@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -207,7 +208,10 @@ func TestT20CommandOfANohupFindsDefaultDispositions(t *testing.T) {
 		name, mask, _ := strings.Cut(line, ":\t")
 		if slices.Contains([]string{"SigIgn", "SigBlk", "SigCgt", "SigPnd", "ShdPnd"}, name) {
 			masks++
-			if strings.Trim(mask, "0") != "" {
+			set, err := strconv.ParseUint(mask, 16, 64)
+			// Signals 32 to 34 are the C library's; Go cannot touch them, and they stay as whoever started
+			// these tests had them.
+			if set &^= 7 << 31; err != nil || set != 0 {
 				t.Errorf("the command starts with %s %s, want none", name, mask)
 			}
 		}
