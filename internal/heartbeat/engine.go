@@ -68,9 +68,8 @@ type owner struct {
 	longest time.Duration // the longest ttl seen with another
 	holder  Record
 
-	err    error         // the store's, while it gives no answer
-	silent time.Duration // boot clock: since when
-	skew   time.Duration // boot clock less monotonic clock at the last acknowledged renewal
+	err  error         // the store's, while it gives no answer
+	skew time.Duration // boot clock less monotonic clock at the last acknowledged renewal
 
 	stopped   bool
 	releasing bool
@@ -126,6 +125,8 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 // claim returns nil when the lease is ours.
 func (h *Heartbeat) claim(ctx context.Context) error {
 	w := &h.owner
+	var failing bool // since, on the boot clock; an answer in the midst of an attempt that fails ends nothing
+	var since time.Duration
 	for {
 		pause := retry
 		err := h.attempt(ctx)
@@ -136,10 +137,14 @@ func (h *Heartbeat) claim(ctx context.Context) error {
 		case err == nil, errors.Is(err, errOrder), errors.As(err, &held), errors.As(err, &lost), errors.As(err, &strange):
 			return err
 		case errors.Is(err, errAgain):
+			failing = false
 			h.transition(missed)
 		default:
 			h.transition(missed)
-			silence := h.o.Boot() - w.silent
+			if !failing {
+				failing, since = true, h.o.Boot()
+			}
+			silence := h.o.Boot() - since
 			if silence > h.o.TTL {
 				pause = h.jitter(poll) // it is not about a lease any more: spare the store
 			}
@@ -752,9 +757,6 @@ func (h *Heartbeat) answered(err error) {
 	case err == nil, refused(err):
 		w.err = nil
 	default:
-		if w.err == nil {
-			w.silent = h.o.Boot()
-		}
 		w.err = err
 	}
 	h.publish()

@@ -56,6 +56,7 @@ type rig struct {
 	inherited []order.Order
 	probed    chan error
 	probeRoom goroutine.Group
+	endProbe  context.CancelFunc // nil before the first probe
 	uptime    *time.Timer
 	remind    *time.Timer
 	trim      *time.Timer
@@ -177,11 +178,7 @@ func (r *rig) close() {
 		for _, err := range trouble {
 			r.say.trouble(err)
 		}
-		trouble = nil
-		attempt(r.log.Close)
-	}
-	for _, err := range trouble {
-		fmt.Fprintf(r.o.Stderr, "gophd: %v\n", err)
+		attempt(r.log.Close) // its own error has nowhere to go: stderr may be what is stuck
 	}
 }
 

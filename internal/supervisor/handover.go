@@ -36,19 +36,21 @@ func ProbeAnswer(version string) string { return "gophd goes on from hand-over "
 
 // probe tries the next image in the background; the answer is sent to probed.
 func (r *rig) probe() {
+	ctx, cancel := context.WithCancel(context.Background())
+	r.endProbe = cancel
 	r.probeRoom.Go(func() {
 		var err error
-		if p := goroutine.Catch(func() { err = r.tryNext() }); p != nil {
+		if p := goroutine.Catch(func() { err = r.tryNext(ctx) }); p != nil {
 			err = p
 		}
 		r.probed <- err
 	})
 }
 
-func (r *rig) tryNext() error {
+func (r *rig) tryNext(ctx context.Context) error {
 	version := strconv.Itoa(restart.Version)
 	var said, complained text
-	ctx, cancel := context.WithTimeout(context.Background(), probeTime)
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	p, err := r.spawner.Start(ctx, process.Command{
 		Argv: append([]string{r.o.Self.Path, ProbeCommand, version}, r.o.Self.Args[1:]...),
@@ -103,7 +105,11 @@ func (r *rig) end() (Outcome, error) {
 	if again {
 		return Outcome{Restart: r.handOver()}, nil
 	}
+	if r.endProbe != nil {
+		r.endProbe()
+	}
 	_ = goroutine.Catch(r.probeRoom.Wait)
+	r.adoptToRelease()
 	for _, c := range []*claim{r.remote, r.local} {
 		if err := c.release(); err != nil {
 			r.say.trouble(fmt.Errorf("the heartbeat was not released: %w", err))
@@ -124,6 +130,21 @@ func (r *rig) end() (Outcome, error) {
 		}
 	}
 	return Outcome{Last: r.last}, m.err
+}
+
+// adoptToRelease takes up what the image before us handed over and we were stopped too early to use, so
+// that it is released like the rest and nothing is left behind: the PID file and the heartbeats.
+func (r *rig) adoptToRelease() {
+	if r.pidFile == nil && r.kept(pidFileName) != nil {
+		if err := r.takePIDFile(); err != nil {
+			r.say.trouble(err)
+		}
+	}
+	for _, c := range []*claim{r.local, r.remote} {
+		if c != nil && c.hb == nil && c.adopt != nil {
+			c.begin(r)
+		}
+	}
 }
 
 // handOver ends this image's work without letting go of anything that the next one needs.

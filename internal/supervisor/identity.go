@@ -2,12 +2,13 @@ package supervisor
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"gophd/internal/heartbeat"
 )
@@ -27,6 +28,7 @@ func ourselves() heartbeat.Record {
 
 // startTime is when the process began, in clock ticks after boot: with the PID it names one process for
 // ever (field 22 of proc_pid_stat(5)). The name in field 2 may hold anything, so it counts from its end.
+// One that is dead and waits to be collected by its parent is no process: fs.ErrNotExist.
 func startTime(pid int) (uint64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -35,6 +37,9 @@ func startTime(pid int) (uint64, error) {
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(fields) < 20 {
 		return 0, fmt.Errorf("/proc/%d/stat is too short", pid)
+	}
+	if state := string(fields[0]); state == "Z" || state == "X" {
+		return 0, fs.ErrNotExist
 	}
 	return strconv.ParseUint(string(fields[19]), 10, 64)
 }
@@ -48,7 +53,7 @@ func dead(r, we heartbeat.Record) bool {
 		return false
 	case r.Lock == "" || r.Lock != we.Lock:
 		return false
-	case r.Child > 0 && syscall.Kill(-r.Child, 0) != syscall.ESRCH:
+	case r.Child > 0 && alive(r.Child, 0):
 		return false
 	}
 	left, err := orphans(we.Job)
@@ -66,7 +71,7 @@ func widowed(r, we heartbeat.Record) bool {
 func alive(pid int, start uint64) bool {
 	now, err := startTime(pid)
 	if err != nil {
-		return !os.IsNotExist(err)
+		return !errors.Is(err, fs.ErrNotExist)
 	}
 	return start == 0 || now == start
 }

@@ -200,7 +200,7 @@ func TestThrottleCountsWhatItKeepsBack(t *testing.T) {
 	now := time.Now()
 	let := 0
 	for range 1000 { // a failure each 10 ms
-		if _, ok := th.allow("failure", now); ok {
+		if _, ok := th.allow("failure", oftenBurst, now); ok {
 			let++
 		}
 		now = now.Add(10 * time.Millisecond)
@@ -208,11 +208,11 @@ func TestThrottleCountsWhatItKeepsBack(t *testing.T) {
 	if let < oftenBurst || let > oftenBurst+2 {
 		t.Errorf("%d of 1000 lines in 10 s were let through, want about %d", let, oftenBurst+1)
 	}
-	if _, ok := th.allow("overrun", now); !ok {
+	if _, ok := th.allow("overrun", oftenBurst, now); !ok {
 		t.Error("another kind was kept back")
 	}
 	now = now.Add(oftenPeriod)
-	if skipped, ok := th.allow("failure", now); !ok || skipped != 1000-let {
+	if skipped, ok := th.allow("failure", oftenBurst, now); !ok || skipped != 1000-let {
 		t.Errorf("let through %v with %d skipped, want true with %d", ok, skipped, 1000-let)
 	}
 }

@@ -129,6 +129,10 @@ func (s *speaker) waits(in state, j status.Job, now time.Time) {
 		s.log.Warn().Msgf("%s: waiting for the loop to end", in)
 		return
 	}
+	if j.RunPID == 0 {
+		s.log.Warn().Msgf("%s: waiting for run %d, which is still being started", in, j.Run.Number)
+		return
+	}
 	hint := "ask again to stop it now"
 	if in == killing {
 		hint = "it was told to stop; ask again to kill it"
@@ -144,11 +148,11 @@ func (s *speaker) lease(store string, was, l heartbeat.Lease) {
 		case l.Unproven:
 			s.log.Error().Msgf("heartbeat %s cannot be reached, going on without it as configured: %v", store, l.Err)
 		case l.Err != nil && was.Err == nil:
-			s.log.Warn().Msgf("heartbeat %s cannot be reached, trying on: %v", store, l.Err)
+			s.rare("outage", zerolog.WarnLevel, "heartbeat %s cannot be reached, trying on: %v", store, l.Err)
 		case was.State != heartbeat.Held || was.Fence != l.Fence:
 			s.log.Info().Msgf("heartbeat %s is ours, fence %d", store, l.Fence)
 		case was.Err != nil || was.Unproven:
-			s.log.Warn().Msgf("heartbeat %s answers again", store)
+			s.rare("reachable", zerolog.WarnLevel, "heartbeat %s answers again", store)
 		}
 	case heartbeat.Standby:
 		s.log.Warn().Msgf("standing by: heartbeat %s is held by %s", store, l.Holder)
@@ -162,12 +166,15 @@ func (s *speaker) lease(store string, was, l heartbeat.Lease) {
 	case heartbeat.Ending:
 		s.log.Error().Msgf("heartbeat %s cannot be renewed in time, the command is stopped: %v", store, l.Err)
 	case heartbeat.Out:
+		if was.State == heartbeat.Out {
+			return // only whether the store answers has changed
+		}
 		s.log.Error().Msgf("heartbeat %s has run out, claiming it anew", store)
 	case heartbeat.Lost:
 		s.log.Error().Msgf("heartbeat %s was taken by %s", store, l.Holder)
 	case heartbeat.Seeking:
 		if l.Err != nil {
-			s.log.Warn().Msgf("heartbeat %s cannot be reached, trying on: %v", store, l.Err)
+			s.rare(unreachable, zerolog.WarnLevel, "heartbeat %s cannot be reached, trying on: %v", store, l.Err)
 		}
 	}
 }
@@ -210,7 +217,11 @@ func (s *speaker) ends(why string) { s.log.Info().Msgf("gophd ends: %s", why) }
 
 // rare writes a line of a kind that a fast loop could repeat many times a second.
 func (s *speaker) rare(kind string, level zerolog.Level, format string, args ...any) {
-	skipped, ok := s.often.allow(kind, time.Now())
+	burst := float64(oftenBurst)
+	if kind == unreachable {
+		burst = 1 // it is one outage, however often it is noticed
+	}
+	skipped, ok := s.often.allow(kind, burst, time.Now())
 	if !ok {
 		return
 	}
@@ -234,11 +245,13 @@ type allowance struct {
 }
 
 const (
+	unreachable = "unreachable"
+
 	oftenBurst  = 10
 	oftenPeriod = 10 * time.Second
 )
 
-func (t *throttle) allow(kind string, now time.Time) (skipped int, ok bool) {
+func (t *throttle) allow(kind string, burst float64, now time.Time) (skipped int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.kinds[kind]
@@ -246,10 +259,10 @@ func (t *throttle) allow(kind string, now time.Time) (skipped int, ok bool) {
 		if t.kinds == nil {
 			t.kinds = map[string]*allowance{}
 		}
-		a = &allowance{left: oftenBurst, at: now}
+		a = &allowance{left: burst, at: now}
 		t.kinds[kind] = a
 	}
-	a.left = min(a.left+float64(now.Sub(a.at))/float64(oftenPeriod), oftenBurst)
+	a.left = min(a.left+float64(now.Sub(a.at))/float64(oftenPeriod), burst)
 	a.at = now
 	if a.left < 1 {
 		a.skipped++
