@@ -32,7 +32,9 @@ func (p *program) probe(handover string, args []string) error {
 		return &usageError{fmt.Errorf("hand-over version %q cannot be read by gophd %s, which reads 1 to %d: install a newer one",
 			handover, version, restart.Version)}
 	}
-	cmd, rest, err := newRoot(p).Find(args)
+	root := newRoot(p)
+	addCommands(root, p)
+	cmd, rest, err := root.Find(args)
 	if err != nil {
 		return &usageError{err}
 	}

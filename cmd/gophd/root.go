@@ -29,6 +29,13 @@ type program struct {
 // execute runs the command line args.
 func (p *program) execute(ctx context.Context, args []string) error {
 	root := newRoot(p)
+	if len(args) > 0 && args[0] == "run" {
+		// A daemon that may stay for months does not keep in memory what it cannot become any more.
+		root.CompletionOptions.DisableDefaultCmd = true
+		root.AddCommand(newRun(p))
+	} else {
+		addCommands(root, p)
+	}
 	root.SetArgs(args)
 	return root.ExecuteContext(ctx)
 }
@@ -56,8 +63,11 @@ one of it alive in the whole cluster, never loses its output, and can replace it
 	root.SetErr(p.stderr)
 	root.PersistentFlags().BoolP("help", "H", false, "show this help (-h too)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newRun(p), newCheck(p), newConfig(p), newVersion(p), newProbe(p))
 	return root
+}
+
+func addCommands(root *cobra.Command, p *program) {
+	root.AddCommand(newRun(p), newCheck(p), newConfig(p), newVersion(p), newProbe(p))
 }
 
 // noArgs refuses words where there is nothing to name: most likely the word is a command misspelt.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"time"
@@ -60,6 +59,7 @@ type rig struct {
 	uptime    *time.Timer
 	remind    *time.Timer
 	trim      *time.Timer
+	prepared  bool // the PID file is ours, where there is one
 	begun     bool // the local lock is ours; before, a second start leaves hardly a trace
 	said      bool // Serving was called
 
@@ -350,10 +350,7 @@ func (r *rig) restartsByItself() bool {
 func (r *rig) boardUp() {
 	c := r.o.Config
 	s := status.Snapshot{State: claiming.String(), PID: os.Getpid(), Born: r.born, Image: time.Now(),
-		Config: c.File, Daemon: c.Daemon, Verbose: c.Verbose, User: "uid " + fmt.Sprint(os.Getuid())}
-	if u, err := user.Current(); err == nil {
-		s.User = u.Username
-	}
+		Config: c.File, Daemon: c.Daemon, Verbose: c.Verbose}
 	if r.restartsByItself() {
 		s.RestartIn = c.AutoRestart
 	}

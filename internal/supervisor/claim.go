@@ -135,6 +135,10 @@ func (r *rig) leaseChanged(c *claim) {
 				why: "the heartbeat could not be renewed in time", grace: lastWord(l, r.boot(), r.o.Config.Heartbeat.StopGrace)})
 		}
 	}
+	if c == r.local && l.State == heartbeat.Held && !r.begun {
+		r.begun = true
+		r.say.begins(r.o.Version, os.Getpid(), r.o.Handoff != nil)
+	}
 	r.say.lease(c.url, was, l)
 	r.showLease()
 	switch l.State {
@@ -153,6 +157,8 @@ func (r *rig) firstClaim() {
 		r.local.begin(r)
 		return
 	}
+	r.begun = true
+	r.say.begins(r.o.Version, os.Getpid(), r.o.Handoff != nil)
 	r.nextClaim(nil)
 }
 
@@ -161,9 +167,8 @@ func (r *rig) nextClaim(c *claim) {
 	if r.machine.looping || r.machine.state >= restarting {
 		return
 	}
-	if c == r.local && !r.begun {
-		r.begun = true
-		r.say.begins(r.o.Version, os.Getpid(), r.o.Handoff != nil)
+	if c == r.local && !r.prepared {
+		r.prepared = true
 		if err := r.takePIDFile(); err != nil {
 			r.machine.gone(err, err)
 			return

@@ -1,6 +1,9 @@
 package supervisor
 
 import (
+	"os"
+	"os/user"
+	"strconv"
 	"time"
 
 	"gophd/internal/heartbeat"
@@ -153,7 +156,13 @@ func (r *rig) reminder() {
 // dump shows a Snapshot in the log, and on the terminal where there is one.
 func (r *rig) dump() {
 	r.showLease()
-	r.board.Update(func(s *status.Snapshot) { s.Log, s.Dropped = r.log.Path(), r.log.Stats().Dropped })
+	name := "uid " + strconv.Itoa(os.Getuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	r.board.Update(func(s *status.Snapshot) {
+		s.User, s.Log, s.Dropped = name, r.log.Path(), r.log.Stats().Dropped
+	})
 	r.say.dump(r.board.Snapshot())
 }
 

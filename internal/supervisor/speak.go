@@ -134,7 +134,10 @@ func (s *speaker) waits(in state, j status.Job, now time.Time) {
 		return
 	}
 	hint := "ask again to stop it now"
-	if in == killing {
+	switch in {
+	case restarting:
+		hint = "a stop drops the restart, a second one stops the run"
+	case killing:
 		hint = "it was told to stop; ask again to kill it"
 	}
 	s.log.Warn().Msgf("%s: waiting for run %d, pid %d, going for %s; %s",
