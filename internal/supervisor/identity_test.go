@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"syscall"
 	"testing"
 
 	"gophd/internal/heartbeat"
@@ -44,6 +43,7 @@ func TestDeadIsProvenOrDenied(t *testing.T) {
 	if !dead(r, we) {
 		t.Fatalf("the owner of %+v is gone, and its lock is ours", r)
 	}
+	child := sleeper(t, "another")
 	for name, change := range map[string]func(*heartbeat.Record){
 		"another boot":          func(r *heartbeat.Record) { r.Boot = "another" },
 		"no boot":               func(r *heartbeat.Record) { r.Boot = "" },
@@ -52,7 +52,7 @@ func TestDeadIsProvenOrDenied(t *testing.T) {
 		"no lock":               func(r *heartbeat.Record) { r.Lock = "" },
 		"it lives":              func(r *heartbeat.Record) { r.PID, r.PIDStart = we.PID, we.PIDStart },
 		"it may live":           func(r *heartbeat.Record) { r.PID, r.PIDStart = we.PID, 0 },
-		"its command lives":     func(r *heartbeat.Record) { r.Child = syscall.Getpgrp() },
+		"its command lives":     func(r *heartbeat.Record) { r.Child = child },
 	} {
 		denied := r
 		change(&denied)
