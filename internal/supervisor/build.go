@@ -68,6 +68,8 @@ type rig struct {
 	guard  restart.Guard
 	images int // before this one
 	last   *job.Result
+
+	dropped uint64 // log lines of which it was said that they are lost; the loop's goroutine owns it
 }
 
 // names in the hand-over

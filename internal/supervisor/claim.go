@@ -135,9 +135,8 @@ func (r *rig) leaseChanged(c *claim) {
 				why: "the heartbeat could not be renewed in time", grace: lastWord(l, r.boot(), r.o.Config.Heartbeat.StopGrace)})
 		}
 	}
-	if c == r.local && l.State == heartbeat.Held && !r.begun {
-		r.begun = true
-		r.say.begins(r.o.Version, os.Getpid(), r.o.Handoff != nil)
+	if c == r.local && l.State == heartbeat.Held {
+		r.begins()
 	}
 	r.say.lease(c.url, was, l)
 	r.showLease()
@@ -157,9 +156,16 @@ func (r *rig) firstClaim() {
 		r.local.begin(r)
 		return
 	}
-	r.begun = true
-	r.say.begins(r.o.Version, os.Getpid(), r.o.Handoff != nil)
+	r.begins()
 	r.nextClaim(nil)
+}
+
+// begins says once that this daemon begins: not before no other can be in its way on this host.
+func (r *rig) begins() {
+	if !r.begun {
+		r.begun = true
+		r.say.begins(r.o.Version, os.Getpid(), r.o.Handoff != nil)
+	}
 }
 
 // nextClaim goes on from a claim that was won: local lock, PID file, shared heartbeat, loop.

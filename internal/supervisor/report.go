@@ -41,6 +41,10 @@ func (r *rig) Record(rep loop.Report) {
 	case loop.Ended:
 		r.board.Ended(r.spec.Name, rep.Tick)
 		r.say.ended(rep.Tick)
+		if log := r.log.Stats(); log.Dropped > r.dropped {
+			r.dropped = log.Dropped
+			r.say.lost(log)
+		}
 		r.beat(rep.Run.Number, 0)
 		if r.spec.Once {
 			last := rep.Tick.Result

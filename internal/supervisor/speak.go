@@ -11,6 +11,7 @@ import (
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
+	"gophd/internal/logging"
 	"gophd/internal/loop"
 	"gophd/internal/order"
 	"gophd/internal/process"
@@ -196,6 +197,11 @@ func (s *speaker) reopened(err error) {
 	s.log.Info().Msg("log files reopened")
 }
 
+// lost speaks to whom the log cannot reach: it is stderr that may still work when a disk is full.
+func (s *speaker) lost(log logging.Stats) {
+	s.rare(lost, zerolog.ErrorLevel, "the log cannot be written, %d lines are lost so far: %v", log.Dropped, log.Err)
+}
+
 func (s *speaker) trouble(err error)   { s.log.Error().Msgf("%v", err) }
 func (s *speaker) caution(text string) { s.log.Warn().Msg(text) }
 
@@ -221,7 +227,7 @@ func (s *speaker) ends(why string) { s.log.Info().Msgf("gophd ends: %s", why) }
 // rare writes a line of a kind that a fast loop could repeat many times a second.
 func (s *speaker) rare(kind string, level zerolog.Level, format string, args ...any) {
 	burst := float64(oftenBurst)
-	if kind == unreachable {
+	if kind == unreachable || kind == lost {
 		burst = 1 // it is one outage, however often it is noticed
 	}
 	skipped, ok := s.often.allow(kind, burst, time.Now())
@@ -249,6 +255,7 @@ type allowance struct {
 
 const (
 	unreachable = "unreachable"
+	lost        = "lost"
 
 	oftenBurst  = 10
 	oftenPeriod = 10 * time.Second
