@@ -37,7 +37,7 @@ type rig struct {
 	say     *speaker
 	board   *status.Board
 	spawner *process.Spawner
-	output  *os.File // that the command writes to itself; nil when it writes to the log or to our own
+	null    *os.File // /dev/null, for output that is discarded
 	runner  *runner
 
 	local, remote *claim // remote is nil when the local lock is all
@@ -173,8 +173,8 @@ func (r *rig) close() {
 	if r.spawner != nil {
 		attempt(r.spawner.Close)
 	}
-	if r.output != nil {
-		attempt(r.output.Close)
+	if r.null != nil {
+		attempt(r.null.Close)
 	}
 	if r.log != nil {
 		for _, err := range trouble {
@@ -217,16 +217,26 @@ func logOptions(o Options) logging.Options {
 
 // world is what the command will see.
 func (r *rig) world() error {
-	stdout, stderr, file, err := outputs(r.spec, r.log)
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
-		return fmt.Errorf("cannot open the command's output: %w: check job.output", err)
+		return err
 	}
-	r.output = file
+	r.null = null
+	stdout, stderr, file := outputs(r.spec, r.log, null)
+	if file != "" { // better refused now than at every run
+		f, err := openOutput(file)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
 	env := commandEnvironment(config.Private(r.o.Self.Env), r.spec)
 	if file := r.o.Config.File; file != "" {
 		env = append(env, config.RunVariable+"="+file) // for `gophd config get`
 	}
-	r.runner = &runner{spec: r.spec, spawner: r.spawner, stdout: stdout, stderr: stderr, started: r.runStarted,
+	r.runner = &runner{spec: r.spec, spawner: r.spawner, stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
 		env: env, fence: r.fence}
 	return nil
 }

@@ -86,8 +86,8 @@ func (t *text) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// end carries out what the machine decided, once the loop has ended: the heartbeats are released or
-// handed over, then the PID file, then all that build opened.
+// end carries out what the machine decided, once the loop has ended: heartbeat, PID file and local lock
+// are released or handed over, then all that build opened is closed.
 func (r *rig) end() (Outcome, error) {
 	if r.insist != nil {
 		r.insist(nil)
@@ -102,24 +102,22 @@ func (r *rig) end() (Outcome, error) {
 			again = true
 		}
 	}
-	if again {
-		return Outcome{Restart: r.handOver()}, nil
-	}
 	if r.endProbe != nil {
 		r.endProbe()
 	}
 	_ = goroutine.Catch(r.probeRoom.Wait)
-	r.adoptToRelease()
-	for _, c := range []*claim{r.remote, r.local} {
-		if err := c.release(); err != nil {
-			r.say.trouble(fmt.Errorf("the heartbeat was not released: %w", err))
-		}
+	if again {
+		return Outcome{Restart: r.handOver()}, nil
 	}
+	r.adoptToRelease()
+	// The local lock last: whoever stands by on this host may want the same PID file.
+	r.release(r.remote)
 	if r.pidFile != nil {
 		if err := r.pidFile.Remove(); err != nil {
 			r.say.trouble(err)
 		}
 	}
+	r.release(r.local)
 	if r.begun {
 		r.say.ends(m.reason())
 	}
@@ -130,6 +128,12 @@ func (r *rig) end() (Outcome, error) {
 		}
 	}
 	return Outcome{Last: r.last}, m.err
+}
+
+func (r *rig) release(c *claim) {
+	if err := c.release(); err != nil {
+		r.say.trouble(fmt.Errorf("the heartbeat was not released: %w", err))
+	}
 }
 
 // adoptToRelease takes up what the image before us handed over and we were stopped too early to use, so
@@ -149,7 +153,6 @@ func (r *rig) adoptToRelease() {
 
 // handOver ends this image's work without letting go of anything that the next one needs.
 func (r *rig) handOver() *restart.Handoff {
-	_ = goroutine.Catch(r.probeRoom.Wait)
 	h := &restart.Handoff{Daemon: r.o.Config.Daemon, Born: r.born, Restarts: r.images + 1, Guard: r.guard,
 		Jobs: map[string]restart.Grid{}, Rooms: map[string]json.RawMessage{}, Files: map[string]*os.File{}}
 	if r.loop != nil {

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -36,6 +37,7 @@ type runner struct {
 	env     []string // of every run
 	stdout  process.Output
 	stderr  process.Output
+	file    string // for both, in their place
 	fence   func() uint64
 	started func(job.Run, *process.Process)
 
@@ -55,8 +57,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	r.hold(nil, cancel)
 	defer r.hold(nil, nil)
 	began := time.Now()
-	p, err := r.spawner.Start(ctx, process.Command{
-		Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run), Stdout: r.stdout, Stderr: r.stderr})
+	p, err := r.start(ctx, run)
 	if err != nil {
 		return job.Result{Started: began, Ended: time.Now(), Outcome: job.Unstarted, Err: err, Cause: context.Cause(ctx)}
 	}
@@ -69,6 +70,19 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		result.Cause = context.Cause(ctx)
 	}
 	return result
+}
+
+func (r *runner) start(ctx context.Context, run job.Run) (*process.Process, error) {
+	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run), Stdout: r.stdout, Stderr: r.stderr}
+	if r.file != "" {
+		f, err := openOutput(r.file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close() // the command has its own by then
+		c.Stdout.File, c.Stderr.File = f, f
+	}
+	return r.spawner.Start(ctx, c)
 }
 
 // grace is how long a run that is ended for that cause has from TERM to KILL.
@@ -141,19 +155,27 @@ type capture interface {
 	Capture(stream string) func(pid int) io.WriteCloser
 }
 
-// outputs are where the command's two streams go.
-func outputs(spec job.Spec, log capture) (stdout, stderr process.Output, file *os.File, err error) {
+// outputs are where the command's two streams go, but for a file of its own: that is opened for each run,
+// so that it may be moved away between two of them.
+func outputs(spec job.Spec, log capture, null *os.File) (stdout, stderr process.Output, file string) {
 	switch spec.Output {
 	case job.OutputLog:
-		return process.Output{Open: log.Capture("stdout")}, process.Output{Open: log.Capture("stderr")}, nil, nil
+		return process.Output{Open: log.Capture("stdout")}, process.Output{Open: log.Capture("stderr")}, ""
 	case job.OutputInherit:
-		return process.Output{File: os.Stdout}, process.Output{File: os.Stderr}, nil, nil
+		return process.Output{File: os.Stdout}, process.Output{File: os.Stderr}, ""
 	case job.OutputDiscard:
-		file, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	default:
-		file, err = os.OpenFile(spec.Output, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+		return process.Output{File: null}, process.Output{File: null}, ""
 	}
-	return process.Output{File: file}, process.Output{File: file}, file, err
+	return process.Output{}, process.Output{}, spec.Output
+}
+
+// openOutput opens the file that a command writes to itself.
+func openOutput(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
+	}
+	return f, nil
 }
 
 // lastWord is what the deadline of a lease leaves to a run's end.
