@@ -12,7 +12,7 @@ import (
 	"gophd/internal/goroutine"
 )
 
-// Alarm rings at a moment. Set, Stop, Close and the reading of C belong to one goroutine.
+// Alarm rings at a moment. Set, Stop and Close belong to one goroutine at a time.
 type Alarm struct {
 	file    *os.File // the timerfd, in the runtime's poller: waiting costs no thread
 	control func(func(fd uintptr)) error

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Alarm rings at a moment. Set, Stop, Close and the reading of C belong to one goroutine.
+// Alarm rings at a moment. Set, Stop and Close belong to one goroutine at a time.
 //
 // On this system it is Go's timer: it may ring a millisecond late, and a suspend of the machine delays
 // it on either clock.

@@ -22,21 +22,21 @@ type Runner interface {
 
 // Recorder hears what the loop does.
 type Recorder interface {
-	// Record is called from the loop's own goroutine, in order, and must not block.
+	// Record is called in order, by one goroutine at a time, and must not block.
 	Record(Report)
 }
 
 // Gate says whether a run may start now.
 type Gate interface {
 	// Shut returns nil when a run may start. Otherwise it returns a channel that is closed when it
-	// is worth asking again. It must not block.
+	// is worth asking again. It must not block. It is called by one goroutine at a time.
 	Shut() <-chan struct{}
 }
 
 // Alarm rings once, as exactly as its maker can.
 type Alarm interface {
 	// Set makes the alarm ring d from now, at once if d is not positive, and forgets what was set
-	// before; it is used by one goroutine only.
+	// before; it is used by one goroutine at a time.
 	Set(d time.Duration)
 	// C delivers the ring.
 	C() <-chan struct{}
@@ -137,41 +137,53 @@ func (l *Loop) Wake() {
 func (l *Loop) Run(ctx context.Context) {
 	t := newTurner(ctx, l)
 	defer t.close()
-	t.begin()
-	for t.state != job.Done {
+	t.serve(t.begin)
+	stopping, cancelled := l.stop, ctx.Done()
+	for {
+		opened, done := t.look()
+		if done {
+			return
+		}
 		select {
 		case <-l.Alarm.C():
-			t.rang()
-		case <-t.opened:
-			t.open()
-		case r, ok := <-t.results:
-			t.ended(r, ok)
-		case <-t.stopping:
-			t.stopping = nil
-			t.stop()
+			t.serve(t.rang)
+		case <-opened:
+			t.serve(t.open)
+		case <-stopping:
+			stopping = nil
+			t.serve(t.stop)
 		case <-l.wake:
-			t.wake()
-		case <-t.cancelled:
-			t.cancelled = nil
-			t.stop()
+			t.serve(t.wake)
+		case <-cancelled:
+			cancelled = nil
+			t.serve(t.stop)
+		case <-t.turned:
+		case <-t.fallen:
+			t.runner.Wait()
 		}
 	}
 }
 
-// turner is what one call of Run knows, owned by its goroutine.
+// turner is what one call of Run knows. Its fields below mu belong to the holder of mu, of whom there are
+// two: the goroutine that serves the events, and the one that runs the command and turns the loop itself
+// when a run has ended. To have the first decide in every case would wake it, with a thread of its own,
+// between any two runs: back to back that was a tenth of a short run.
 type turner struct {
 	*Loop
-	ctx   context.Context // of the call of Run that the turner lives in
-	state job.State
-	grid  Grid
-	slow  *backoff.ExponentialBackOff
+	ctx    context.Context // of the call of Run that the turner lives in
+	work   chan work       // has room, so that a sender never waits
+	turned chan struct{}   // a run has ended in a state that the events must know of; has room for one
+	fallen chan struct{}   // closed when the runner has returned, before its time if it panicked
+	runner goroutine.Group
 
-	stopping, cancelled, opened <-chan struct{} // nil when the event has been served or cannot come
+	mu     sync.Mutex // never held during a run
+	state  job.State
+	grid   Grid
+	slow   *backoff.ExponentialBackOff
+	opened <-chan struct{} // nil where that event cannot come
+	next   *work           // was started, and nobody runs it yet
 
 	run     job.Run // held or under way
-	work    chan work
-	results chan job.Result // closed when the runner has returned, before its time if it panicked
-	runner  goroutine.Group
 	endRun  context.CancelCauseFunc
 	started time.Time
 	woken   bool          // a wake came during the run
@@ -186,21 +198,60 @@ type work struct {
 }
 
 // newTurner also starts the one goroutine in which all runs are run: a new one for each would have its
-// stack to grow anew, which back to back costs more than all else that is ours.
+// stack to grow anew.
 func newTurner(ctx context.Context, l *Loop) *turner {
 	t := &turner{
-		Loop: l, ctx: ctx, stopping: l.stop, cancelled: ctx.Done(),
+		Loop: l, ctx: ctx,
 		slow: &backoff.ExponentialBackOff{InitialInterval: backoffMin, Multiplier: backoffGrow,
 			MaxInterval: backoffMax, RandomizationFactor: backoffVary},
-		work: make(chan work), results: make(chan job.Result, 1),
+		work: make(chan work, 1), turned: make(chan struct{}, 1), fallen: make(chan struct{}),
 	}
 	t.runner.Go(func() {
-		defer close(t.results)
+		defer close(t.fallen)
 		for w := range t.work {
-			t.results <- l.Runner.Run(w.ctx, w.run)
+			for next := &w; next != nil; {
+				next = t.finish(l.Runner.Run(next.ctx, next.run))
+			}
 		}
 	})
 	return t
+}
+
+// look is what the events' goroutine must know to wait.
+func (t *turner) look() (opened <-chan struct{}, done bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.opened, t.state == job.Done
+}
+
+// serve takes an event, and hands the run that it started to the runner.
+func (t *turner) serve(event func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	event()
+	if w := t.take(); w != nil {
+		t.work <- *w
+	}
+}
+
+// finish takes the end of a run, and returns the run that follows it at once, if any.
+func (t *turner) finish(r job.Result) *work {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended(r)
+	if t.state == job.Done || t.state == job.Held {
+		select {
+		case t.turned <- struct{}{}:
+		default:
+		}
+	}
+	return t.take()
+}
+
+func (t *turner) take() *work {
+	w := t.next
+	t.next = nil
+	return w
 }
 
 // begin enters the first state: on the grid of the image before us if its interval still holds, on a
@@ -222,11 +273,15 @@ func (t *turner) begin() {
 	t.await(0)
 }
 
-// close makes sure that no run outlives the call of Run: only a panic leaves one behind.
+// close makes sure that no run outlives the call of Run: only a panic leaves one behind, and no other may
+// follow it.
 func (t *turner) close() {
+	t.Stop()
+	t.mu.Lock()
 	if t.endRun != nil {
 		t.endRun(job.ErrInsisted)
 	}
+	t.mu.Unlock()
 	close(t.work)
 	t.runner.Wait()
 }
@@ -315,7 +370,7 @@ func (t *turner) tryStart(run job.Run) {
 		turned.Next = present(t.started, t.grid.Due())
 	}
 	t.transition(job.Running, turned)
-	t.work <- work{ctx, run}
+	t.next = &work{ctx, run}
 	t.lateAt = time.Time{}
 	if t.grid.Interval > 0 && !t.Spec.Once {
 		t.lateGap = max(t.grid.Interval, lateGapMin)
@@ -367,14 +422,10 @@ func (t *turner) late() {
 	t.Alarm.Set(t.lateAt.Sub(now))
 }
 
-// ended reports what came of the run and turns to what follows it. Without a result, the Runner
-// panicked, and the panic goes on from here.
-func (t *turner) ended(r job.Result, ok bool) {
+// ended reports what came of the run and turns to what follows it.
+func (t *turner) ended(r job.Result) {
 	t.endRun(nil)
 	t.endRun, t.lateAt = nil, time.Time{}
-	if !ok {
-		t.runner.Wait()
-	}
 	r.Run = t.run
 	now := time.Now()
 	tick := job.Tick{Result: r, Interval: t.grid.Interval}

@@ -31,18 +31,18 @@ func in(ctx context.Context, t *testing.T, state job.State, gate chan struct{}) 
 	l := New(Options{Spec: job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunRun},
 		Runner: w, Recorder: w, Gate: w, Alarm: w})
 	u := newTurner(ctx, l)
-	u.begin()
+	u.serve(u.begin)
 	switch state {
 	case job.Held:
 		l.Gate = still{make(chan struct{})}
-		u.rang()
+		u.serve(u.rang)
 	case job.Running:
-		u.rang()
+		u.serve(u.rang)
 	case job.Draining:
-		u.rang()
-		u.stop()
+		u.serve(u.rang)
+		u.serve(u.stop)
 	case job.Done:
-		u.stop()
+		u.serve(u.stop)
 	}
 	if u.state != state {
 		t.Fatalf("cannot bring a loop to %v: it is %v", state, u.state)
@@ -64,22 +64,23 @@ func TestTable(t *testing.T) {
 	ended := func(u *turner) {
 		if u.endRun != nil {
 			u.endRun(nil)
-			r, ok := <-u.results
-			u.ended(r, ok)
 		}
 	}
+	taken := func(event func(*turner)) func(*turner) {
+		return func(u *turner) { u.serve(func() { event(u) }) }
+	}
 	rows := []row{
-		{"rang", (*turner).rang,
+		{"rang", taken((*turner).rang),
 			[5]job.State{job.Running, job.Running, now, now, now}, [5]job.State{job.Held, now, now, now, now}},
-		{"opened", (*turner).open,
+		{"opened", taken((*turner).open),
 			[5]job.State{now, job.Running, now, now, now}, [5]job.State{now, now, now, now, now}},
 		{"ended", ended,
 			[5]job.State{now, now, job.Waiting, job.Done, now}, [5]job.State{now, now, job.Waiting, job.Done, now}},
-		{"stop", (*turner).stop,
+		{"stop", taken((*turner).stop),
 			[5]job.State{job.Done, job.Done, job.Draining, now, now}, [5]job.State{job.Done, job.Done, job.Draining, now, now}},
-		{"wake", (*turner).wake,
+		{"wake", taken((*turner).wake),
 			[5]job.State{job.Running, now, now, now, now}, [5]job.State{job.Held, now, now, now, now}},
-		{"cancelled", (*turner).stop,
+		{"cancelled", taken((*turner).stop),
 			[5]job.State{job.Done, job.Done, job.Draining, now, now}, [5]job.State{job.Done, job.Done, job.Draining, now, now}},
 	}
 	doc, err := os.ReadFile("doc.go")
@@ -105,6 +106,7 @@ func TestTable(t *testing.T) {
 						u := in(ctx, t, from, gate)
 						runs := u.grid.Runs
 						r.event(u)
+						synctest.Wait() // a run that was ended is taken by its own goroutine
 						if u.state != want {
 							t.Errorf("turned to %v, want %v", u.state, want)
 						}
