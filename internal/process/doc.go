@@ -16,14 +16,15 @@
 // The life of a Process is one state and the events that change it, taken by Wait, by Stop and by the
 // timer of the KILL, one at a time:
 //
-//	             stop asked      kill due         leader ended        group gone       delivered
-//	running      term: stopping  kill: killing    courtesy: leaving   -                -
-//	stopping     -               kill: killing    leaving             -                -
-//	killing      -               -                kill: purging       -                -
-//	leaving      term: leaving   kill: purging    -                   drain: draining  -
-//	purging      -               -                -                   drain: draining  -
-//	draining     -               -                -                   -                reap: ended
-//	ended        -               -                -                   -                -
+//	             stop asked      kill due         leader ended        group gone       delivered    left
+//	running      term: stopping  kill: killing    courtesy: leaving   -                -            handed
+//	stopping     -               kill: killing    leaving             -                -            -
+//	killing      -               -                kill: purging       -                -            -
+//	leaving      term: leaving   kill: purging    -                   drain: draining  -            -
+//	purging      -               -                -                   drain: draining  -            -
+//	draining     -               -                -                   -                reap: ended  -
+//	ended        -               -                -                   -                -            -
+//	handed       -               -                -                   -                -            -
 //
 // A cell names what is done and the state that follows; "-" is nothing and no change. Beside the
 // table, each stop may bring the KILL forward and never puts it off.
@@ -41,6 +42,10 @@
 // a run there is a timer when a KILL is due, and when a zombie is seen that is not ours to collect. A run
 // whose output is files is started, observed and collected by the goroutine that calls Start and Wait: any
 // other would be woken on another processor, and that is dear beside a short command.
+//
+// A command outlives the image of gophd that started it: Leave and HandOver give it up, Adopt takes it up in
+// the next image, whose child it still is. In between nobody reads its pipes, which hold what it writes, and
+// nobody collects it, so its end, too, waits for the next image.
 //
 // The package does not decide when a command starts or why it is stopped, does not frame lines,
 // does not log, and does not follow a process that left its group: such a stray may keep its pipe,

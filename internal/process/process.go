@@ -48,7 +48,8 @@ func (s *Spawner) attach(pid int, started time.Time, streams []*stream) *Process
 		result:  job.Result{PID: pid, Started: started},
 	}
 	for _, st := range streams {
-		s.group.Go(func() { s.serve(st, pid, p.reports) })
+		st.pid = pid
+		s.group.Go(func() { s.serve(st, p.reports) })
 	}
 	return p
 }
@@ -78,11 +79,13 @@ func (p *Process) Stop(grace time.Duration) {
 // delivered and the command is collected. It must be called once, and soon: the end of the command is
 // noticed, and the rest of its group ended, by Wait. Run and Cause of the Result are the caller's to fill.
 // Ended is when the command itself ended, which leftovers of its group may outlive. A panic of
-// a writer climbs out of Wait, after all of that.
+// a writer climbs out of Wait, after all of that. See Leave for when Wait returns without any of it.
 func (p *Process) Wait() job.Result {
 	observe(p.pid, p.spawner.collect)
 	p.result.Ended = time.Now()
-	p.happen(leaderEnded)
+	if p.happen(leaderEnded) == handed {
+		return job.Result{}
+	}
 	for pause := probeMin; p.alive(); pause = min(2*pause, probeMax) {
 		p.mu.Lock()
 		p.arm()
@@ -103,11 +106,12 @@ func (p *Process) Wait() job.Result {
 	return p.result
 }
 
-// happen takes an event from outside; step is for who holds mu already.
-func (p *Process) happen(e event) {
+// happen takes an event from outside and returns the state after it; step is for who holds mu already.
+func (p *Process) happen(e event) state {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.step(e)
+	return p.now
 }
 
 func (p *Process) step(e event) {

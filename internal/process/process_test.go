@@ -72,6 +72,8 @@ func (c *capture) Close() error {
 	return nil
 }
 
+func (c *capture) Rest() []byte { return nil }
+
 func (c *capture) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -174,7 +174,7 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 		}
 		defer w.Close()
 		files[i+1] = w
-		st, err := newStream(r, o.Open)
+		st, err := newStream(r, i+1, o.Open)
 		if err != nil {
 			_ = r.Close()
 			return nil, err

@@ -11,6 +11,7 @@ const (
 	purging        // the leader has ended, the others were sent KILL
 	draining       // the group is gone, its output is being delivered
 	ended          // collected
+	handed         // left to the next image, which goes on with it
 )
 
 // event is what changes the state.
@@ -22,6 +23,7 @@ const (
 	leaderEnded       // observed, not collected
 	groupGone
 	delivered // every stream has handed over what the group wrote
+	left      // to the next image
 )
 
 // action is what the owner of the state has to do at a change.
@@ -47,6 +49,8 @@ func transition(s state, e event) (state, action) {
 			return killing, kill
 		case leaderEnded:
 			return leaving, courtesy
+		case left:
+			return handed, nothing
 		}
 	case stopping:
 		switch e {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,20 +27,27 @@ const (
 
 // stream is the reading end of one captured output.
 type stream struct {
-	r    *os.File
-	conn syscall.RawConn
-	open func(pid int) io.WriteCloser
+	r      *os.File
+	conn   syscall.RawConn
+	number int // 1 or 2
+	pid    int // of the command
+	open   func(pid int) io.WriteCloser
+
+	leaving atomic.Bool   // the deadline asks the reader to leave it to the next image
+	done    chan struct{} // closed when the reader has ended; then the fields below may be read
+	left    bool          // r is still open
+	rest    []byte        // of an unfinished line
 }
 
 // report is what a stream tells the owner of its process, once: what the group wrote is delivered.
 type report struct{ panic *goroutine.Panic }
 
-func newStream(r *os.File, open func(int) io.WriteCloser) (*stream, error) {
+func newStream(r *os.File, number int, open func(int) io.WriteCloser) (*stream, error) {
 	conn, err := r.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	return &stream{r: r, conn: conn, open: open}, nil
+	return &stream{r: r, conn: conn, number: number, open: open, done: make(chan struct{})}, nil
 }
 
 // hurry makes the reader stop waiting and fetch what is there. On a stream that has come to its end
@@ -58,31 +66,47 @@ func (st *stream) held() bool {
 	return held
 }
 
-// serve carries a stream to its writer until the end of the stream. When the group is gone and
-// a stray still holds the pipe, the process is told that all is delivered and serve goes on.
-func (s *Spawner) serve(st *stream, pid int, reports chan<- report) {
+// serve carries a stream to its writer until the end of the stream, or until it is left to the next image.
+// When the group is gone and a stray still holds the pipe, the process is told that all is delivered
+// and serve goes on. Without reports it is a stray's from the start.
+func (s *Spawner) serve(st *stream, reports chan<- report) {
+	defer close(st.done)
 	out := &sink{}
-	out.try(func() { out.w = st.open(pid) })
+	out.try(func() { out.w = st.open(st.pid) })
 
 	err := s.pass(st, out, true)
-	stray := false
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	stray := reports == nil
+	if errors.Is(err, os.ErrDeadlineExceeded) && !st.leaving.Load() {
 		_ = st.r.SetReadDeadline(time.Time{})
 		stray = s.pass(st, out, false) == nil
+		if stray {
+			s.keep(st)
+			reports <- report{out.take()}
+			err = s.pass(st, out, true)
+		}
 	}
-	if stray {
-		s.keep(st)
-		reports <- report{out.take()}
-		_ = s.pass(st, out, true)
+	st.left = st.leaving.Load() && errors.Is(err, os.ErrDeadlineExceeded)
+	if stray && !st.left {
 		s.drop(st)
 	}
-	_ = st.r.Close()
-	out.try(func() { _ = out.w.Close() })
-	if p := out.take(); !stray {
+	if !st.left {
+		_ = st.r.Close()
+	}
+	out.try(func() { st.rest = finish(out.w, st.left) })
+	if p := out.take(); !stray && !st.left {
 		reports <- report{p}
 	} else if p != nil {
 		panic(p)
 	}
+}
+
+// finish is the last word to a writer. What it returns is for the writer that goes on, if the stream does.
+func finish(w io.WriteCloser, left bool) []byte {
+	if r, ok := w.(Rester); ok && left {
+		return r.Rest()
+	}
+	_ = w.Close()
+	return nil
 }
 
 // pass hands chunks on. Waiting, it returns only with an error: io.EOF, the deadline that hurry set,

@@ -1,0 +1,196 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/job"
+)
+
+// liner is a writer that can be left in mid-line: whole holds the finished lines of all the writers that
+// followed one another.
+type liner struct {
+	whole *bytes.Buffer
+	line  []byte
+}
+
+func (l *liner) Write(b []byte) (int, error) {
+	l.line = append(l.line, b...)
+	if i := bytes.LastIndexByte(l.line, '\n'); i >= 0 {
+		l.whole.Write(l.line[:i+1])
+		l.line = bytes.Clone(l.line[i+1:])
+	}
+	return len(b), nil
+}
+
+func (l *liner) Close() error { l.whole.Write(l.line); return nil }
+func (l *liner) Rest() []byte { return l.line }
+
+// TestT50ReexecKeepsChild hands a command over a hundred times while it writes as fast as it can: every byte
+// arrives once and in order, and the last image gets its true status and usage.
+func TestT50ReexecKeepsChild(t *testing.T) {
+	const lines = 300000
+	s := newSpawner(t)
+	var got bytes.Buffer
+	p, err := s.Start(context.Background(), Command{
+		Argv: sh(fmt.Sprintf(`seq %d; printf 'no end'; exit 7`, lines)), Dir: "/", Env: os.Environ(),
+		Stdout: Output{Open: func(int) io.WriteCloser { return &liner{whole: &got} }}, Stderr: discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := 0
+	for range 100 {
+		waited := make(chan job.Result, 1)
+		go func(p *Process) { waited <- p.Wait() }(p)
+		if !p.Leave() {
+			p = nil
+			if r := <-waited; r.Code != 7 {
+				t.Errorf("it ended with %v", r)
+			}
+			break
+		}
+		left++
+		h := p.HandOver()
+		if p, err = s.Adopt(h, func(hs HandedStream) io.WriteCloser {
+			if hs.Number == 2 {
+				return nowhere{}
+			}
+			return &liner{whole: &got, line: hs.Rest}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p != nil {
+		if r := p.Wait(); r.Outcome != job.Exited || r.Code != 7 || r.Usage.MaxRSS == 0 || !r.Started.Equal(p.Started()) {
+			t.Errorf("it ended with %v, usage %+v", r, r.Usage)
+		}
+	}
+	var want strings.Builder
+	for i := range lines {
+		fmt.Fprintln(&want, i+1)
+	}
+	want.WriteString("no end")
+	if got.String() != want.String() {
+		t.Errorf("%d bytes arrived of %d, or others, in %d images", got.Len(), want.Len(), left+1)
+	}
+	if left == 0 {
+		t.Error("it was never handed over")
+	}
+}
+
+// A command that ends while nobody looks is collected by the image that adopts it, last words included.
+func TestHandedCommandEndsMeanwhile(t *testing.T) {
+	s := newSpawner(t)
+	p, out, fault := begin(t, s, sh("mkfifo go; echo ready; read -r x <go; echo last; exit 9"))
+	out.await(t, "ready")
+	if !p.Leave() {
+		t.Fatal("it was not left")
+	}
+	h := p.HandOver()
+	dir, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", h.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/go", []byte("\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := waitid(unix.P_PID, h.PID, unix.WEXITED|unix.WNOWAIT); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = s.Adopt(h, func(hs HandedStream) io.WriteCloser { return []*capture{out, fault}[hs.Number-1] }); err != nil {
+		t.Fatal(err)
+	}
+	if r := wait(t, p); r.Code != 9 || out.String() != "ready\nlast\n" {
+		t.Errorf("it ended with %v and said %q", r, out.String())
+	}
+	gone(t, h.PID)
+}
+
+func TestAdoptRefusesAStranger(t *testing.T) {
+	s := newSpawner(t)
+	p, out, fault := begin(t, s, sh("echo ready; sleep 60 & wait"))
+	out.await(t, "ready")
+	if !p.Leave() {
+		t.Fatal("it was not left")
+	}
+	h := p.HandOver()
+	open := func(hs HandedStream) io.WriteCloser { return []*capture{out, fault}[hs.Number-1] }
+	wrong := Handed{PID: h.PID, Birth: h.Birth + 1}
+	if _, err := s.Adopt(wrong, open); err == nil || !strings.Contains(err.Error(), "not the command") {
+		t.Errorf("a process that was born at another time was adopted: %v", err)
+	}
+	if _, err := s.Adopt(Handed{PID: os.Getppid(), Birth: h.Birth}, open); err == nil {
+		t.Error("the parent was adopted")
+	}
+	p, err := s.Adopt(h, open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Stop(0)
+	if r := wait(t, p); r.Signal != syscall.SIGKILL {
+		t.Errorf("it ended with %v", r)
+	}
+}
+
+// A stray's pipe is passed on too, and its last line with it.
+func TestStraysAreHandedOver(t *testing.T) {
+	first := newSpawner(t)
+	whole := &bytes.Buffer{}
+	dir := t.TempDir()
+	p, err := first.Start(t.Context(), Command{Dir: dir, Env: os.Environ(), Stderr: discard(),
+		Argv:   sh("mkfifo go; setsid sh -c 'printf be; read -r x <go; echo gun' & sleep 0.05"),
+		Stdout: Output{Open: func(int) io.WriteCloser { return &liner{whole: whole} }}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, p)
+	handed := first.HandOver()
+	if len(handed) != 2 || handed[0].PID != p.PID() {
+		t.Fatalf("%d streams were handed over: %+v", len(handed), handed)
+	}
+	second := newSpawner(t)
+	closed := newCapture()
+	second.AdoptStrays(handed, func(hs HandedStream) io.WriteCloser {
+		if hs.Number == 2 {
+			return nowhere{}
+		}
+		return struct {
+			io.Writer
+			io.Closer
+		}{&liner{whole: whole, line: hs.Rest}, closed}
+	})
+	if err := os.WriteFile(dir+"/go", []byte("\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-closed.closed:
+	case <-time.After(patient):
+		t.Fatal("the stray's pipe was not read to its end")
+	}
+	if whole.String() != "begun\n" {
+		t.Errorf("the stray's words arrived as %q", whole)
+	}
+}
+
+func TestLeaveIsRefused(t *testing.T) {
+	s := newSpawner(t)
+	p, _, _ := begin(t, s, sh("trap '' TERM; echo ready; sleep 60"))
+	p.Stop(time.Hour)
+	if p.Leave() {
+		t.Error("a command that is being stopped was left")
+	}
+	p.Stop(0)
+	p.Wait()
+	if p.Leave() {
+		t.Error("a command that has ended was left")
+	}
+}

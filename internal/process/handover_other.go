@@ -1,0 +1,6 @@
+//go:build !linux
+
+package process
+
+// birth is not known: a child that is not collected keeps its PID, and execve(2) keeps the children.
+func birth(int) uint64 { return 0 }
