@@ -23,9 +23,11 @@
 //	wake       start → running   -                 remember once       -             -
 //	           or → held
 //	cancelled  → done            → done            → draining          -             -
+//	leave      → done            → done            → done if let       -             -
 //
 // rang is the one alarm of the loop: the tick in waiting, the next moment to speak of lateness in
 // running. A start is refused into held while the gate is shut; the tick stays due and runs when the
 // gate opens, so an hourly job is not lost to a store that was away for a second. cancelled insists: the
-// Runner's own context ends with it, and its Result is awaited in draining.
+// Runner's own context ends with it, and its Result is awaited in draining. leave is for the sake of the next
+// image, whose loop begins where this one stood: in running if a run was left under way.
 package loop

@@ -72,6 +72,14 @@ type Grid struct {
 	Tick     uint64        // the next tick is due at Anchor + Tick × Interval
 	Interval time.Duration // of this grid; a config may have another by the time it is read
 	Runs     uint64        // number of the last run
+	Going    *Going        // set by Leave only
+}
+
+// Going is a run that was left under way.
+type Going struct {
+	Run     job.Run
+	Started time.Time // with its monotonic reading
+	Woken   bool      // a wake came during the run, and is still to be served
 }
 
 // Due is the moment of the next tick.
@@ -113,11 +121,20 @@ type Loop struct {
 	stopOnce sync.Once
 	stop     chan struct{}
 	wake     chan struct{}
+	leave    chan leaving
+	over     chan struct{} // closed when Run has returned
+}
+
+// leaving is one call of Leave.
+type leaving struct {
+	let    func() bool
+	answer chan bool
 }
 
 // New makes a Loop; Run makes it turn.
 func New(o Options) *Loop {
-	return &Loop{Options: o, stop: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &Loop{Options: o, stop: make(chan struct{}), wake: make(chan struct{}, 1),
+		leave: make(chan leaving), over: make(chan struct{})}
 }
 
 // Stop asks the loop to end; a run that is going on may finish. It never blocks, from any goroutine.
@@ -132,9 +149,25 @@ func (l *Loop) Wake() {
 	}
 }
 
-// Run serves ticks until Stop was called, the only run of a once job is over, or ctx ends, which stops
-// the run with ctx's cause. It returns when no run is left; the last Report has the place to go on from.
+// Leave ends the loop so that the next image's can go on from the Grid of the last Report, and says whether
+// it did. A run that is under way is left under way: let is asked to give it up, while it can neither end nor
+// another one begin, and if it returns false nothing has happened. The Runner's Run may then return at any
+// time, with any Result, or never. Leave blocks until let has returned, from any goroutine but the loop's.
+func (l *Loop) Leave(let func() bool) bool {
+	a := make(chan bool, 1)
+	select {
+	case l.leave <- leaving{let, a}:
+		return <-a
+	case <-l.over:
+		return true
+	}
+}
+
+// Run serves ticks until Stop or Leave was called, the only run of a once job is over, or ctx ends, which
+// stops the run with ctx's cause. It returns when no run is left, but for one that was left under way; the
+// last Report has the place to go on from.
 func (l *Loop) Run(ctx context.Context) {
+	defer close(l.over)
 	t := newTurner(ctx, l)
 	defer t.close()
 	t.serve(t.begin)
@@ -157,6 +190,8 @@ func (l *Loop) Run(ctx context.Context) {
 		case <-cancelled:
 			cancelled = nil
 			t.serve(t.stop)
+		case a := <-l.leave:
+			t.serve(func() { t.leave(a) })
 		case <-t.turned:
 		case <-t.fallen:
 			t.runner.Wait()
@@ -184,6 +219,7 @@ type turner struct {
 	next   *work           // was started, and nobody runs it yet
 
 	run     job.Run // held or under way
+	left    bool    // the run goes on without us
 	endRun  context.CancelCauseFunc
 	started time.Time
 	woken   bool          // a wake came during the run
@@ -238,6 +274,9 @@ func (t *turner) serve(event func()) {
 func (t *turner) finish(r job.Result) *work {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.left {
+		return nil
+	}
 	t.ended(r)
 	if t.state == job.Done || t.state == job.Held {
 		select {
@@ -269,20 +308,30 @@ func (t *turner) begin() {
 			t.grid.Anchor, t.grid.Tick = t.grid.Due(), 1
 		}
 		t.grid.Interval = t.Spec.Interval
+		if g := t.grid.Going; g != nil {
+			t.grid.Going = nil
+			t.run, t.woken = g.Run, g.Woken
+			t.begun(g.Started, Report{Run: g.Run})
+			return
+		}
 	}
 	t.await(0)
 }
 
 // close makes sure that no run outlives the call of Run: only a panic leaves one behind, and no other may
-// follow it.
+// follow it. One that was left on purpose is not waited for.
 func (t *turner) close() {
 	t.Stop()
 	t.mu.Lock()
-	if t.endRun != nil {
+	if t.endRun != nil && !t.left {
 		t.endRun(job.ErrInsisted)
 	}
+	left := t.left
 	t.mu.Unlock()
 	close(t.work)
+	if left {
+		return
+	}
 	t.runner.Wait()
 }
 
@@ -357,22 +406,28 @@ func (t *turner) tryStart(run job.Run) {
 		}
 		return
 	}
-	t.started = time.Now()
-	missed := t.grid.passed(t.started) // while it was held
+	now := time.Now()
+	missed := t.grid.passed(now) // while it was held
 	t.grid.Tick += missed
 	t.grid.Runs++
 	t.run.Number = t.grid.Runs
 	t.woken = false
+	t.begun(now, Report{Run: t.run, Missed: missed})
+}
+
+// begun enters running with a run that has just been started, or that was left to us under way.
+func (t *turner) begun(started time.Time, r Report) {
+	t.started = started
 	ctx, cancel := context.WithCancelCause(t.ctx)
-	t.endRun, run = cancel, t.run
-	turned := Report{Run: run, Missed: missed}
-	if t.grid.Interval > 0 && !t.Spec.Once {
-		turned.Next = present(t.started, t.grid.Due())
+	t.endRun = cancel
+	t.next = &work{ctx, t.run}
+	onGrid := t.grid.Interval > 0 && !t.Spec.Once
+	if onGrid {
+		r.Next = present(time.Now(), t.grid.Due())
 	}
-	t.transition(job.Running, turned)
-	t.next = &work{ctx, run}
+	t.transition(job.Running, r)
 	t.lateAt = time.Time{}
-	if t.grid.Interval > 0 && !t.Spec.Once {
+	if onGrid {
 		t.lateGap = max(t.grid.Interval, lateGapMin)
 		t.lateAt = t.started.Add(time.Duration(warnShare * float64(t.grid.Interval)))
 		if due := t.grid.Due(); due.Before(t.lateAt) {
@@ -464,6 +519,29 @@ func (t *turner) stop() {
 	case job.Running:
 		t.transition(job.Draining, Report{Run: t.run})
 	}
+}
+
+// leave ends the loop for the sake of the next image's. A tick that is held stays due there.
+func (t *turner) leave(l leaving) {
+	ok := false
+	defer func() { l.answer <- ok }()
+	switch t.state {
+	case job.Waiting, job.Held:
+		if t.state == job.Held && t.grid.Tick > 0 {
+			t.grid.Tick--
+		}
+		t.transition(job.Done, Report{})
+	case job.Running:
+		if !l.let() {
+			return
+		}
+		t.left = true
+		t.grid.Going = &Going{Run: t.run, Started: t.started, Woken: t.woken}
+		t.transition(job.Done, Report{Run: t.run})
+	case job.Draining:
+		return
+	}
+	ok = true
 }
 
 func (t *turner) wake() {

@@ -490,3 +490,97 @@ func TestPanicOfTheLoopLeavesNoRunBehind(t *testing.T) {
 		}
 	})
 }
+
+// leave ends the loop as for another image, and returns where it stood.
+func (w *world) leave(let bool) (loop.Grid, bool) {
+	ok := w.loop.Leave(func() bool { return let })
+	return w.reports[len(w.reports)-1].Grid, ok
+}
+
+// TestLeaveUnderARun: the run goes on, the grid and the wake that came during it too; the loop that is left
+// does not serve its end, the next one does.
+func TestLeaveUnderARun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{Interval: 10 * time.Second, RunAtStart: true})
+		w.length = func(job.Run) time.Duration { return 4 * time.Second }
+		wait := w.start(context.Background())
+		time.Sleep(time.Second)
+		w.loop.Wake()
+		synctest.Wait()
+		if _, ok := w.leave(false); ok {
+			t.Error("it left a run that was not given up")
+		}
+		grid, ok := w.leave(true)
+		if !ok {
+			t.Fatal("it did not leave")
+		}
+		wait() // although the run goes on for 3 s
+		if time.Since(w.began) != time.Second {
+			t.Errorf("it left after %v", time.Since(w.began))
+		}
+		g := grid.Going
+		if g == nil || g.Run.Number != 1 || !g.Started.Equal(w.began) || !g.Woken {
+			t.Fatalf("it left %+v", g)
+		}
+		if !w.loop.Leave(nil) {
+			t.Error("a loop that has ended cannot be left")
+		}
+
+		old := len(w.reports)
+		w.grid = &grid
+		w.length = func(r job.Run) time.Duration {
+			return max(w.began.Add(4*time.Second).Sub(time.Now()), time.Millisecond)
+		}
+		wait = w.start(context.Background())
+		time.Sleep(20 * time.Second)
+		w.loop.Stop()
+		wait()
+		first := w.reports[old]
+		if first.State != job.Running || first.Run.Number != 1 || !first.Next.Equal(w.began.Add(10*time.Second)) {
+			t.Errorf("the next loop began with %+v", first)
+		}
+		if ends := w.of(loop.Ended); len(ends) != 4 || ends[0].Run.Number != 1 || ends[0].Grid.Runs != 1 {
+			t.Errorf("%d runs ended: %+v", len(ends), ends)
+		}
+		// 0 and 1 s are the two images' calls for run 1, 4 s is the wake's, then the grid's.
+		w.wantStarts(0, time.Second, 4*time.Second, 10*time.Second, 20*time.Second)
+	})
+}
+
+// TestLeaveAnOnceRun: the only run is not run twice.
+func TestLeaveAnOnceRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{Interval: time.Second, Once: true})
+		w.length = func(job.Run) time.Duration { return 4 * time.Second }
+		wait := w.start(context.Background())
+		time.Sleep(time.Second)
+		synctest.Wait()
+		grid, _ := w.leave(true)
+		wait()
+		w.grid = &grid
+		w.start(context.Background())()
+		if ends := w.of(loop.Ended); len(ends) != 1 || ends[0].Run.Number != 1 {
+			t.Errorf("%d runs ended: %+v", len(ends), ends)
+		}
+		synctest.Wait()
+	})
+}
+
+// TestLeaveKeepsAHeldTick: what is held at a gate is due in the next image at once.
+func TestLeaveKeepsAHeldTick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{Interval: time.Hour, RunAtStart: true})
+		w.close()
+		wait := w.start(context.Background())
+		time.Sleep(time.Minute)
+		grid, ok := w.leave(false)
+		if !ok {
+			t.Fatal("it did not leave")
+		}
+		wait()
+		w.open()
+		w.grid = &grid
+		w.during(time.Minute)
+		w.wantStarts(time.Minute)
+	})
+}

@@ -69,6 +69,9 @@ func TestTable(t *testing.T) {
 	taken := func(event func(*turner)) func(*turner) {
 		return func(u *turner) { u.serve(func() { event(u) }) }
 	}
+	leave := func(let bool) func(*turner) {
+		return func(u *turner) { u.leave(leaving{func() bool { return let }, make(chan bool, 1)}) }
+	}
 	rows := []row{
 		{"rang", taken((*turner).rang),
 			[5]job.State{job.Running, job.Running, now, now, now}, [5]job.State{job.Held, now, now, now, now}},
@@ -82,6 +85,10 @@ func TestTable(t *testing.T) {
 			[5]job.State{job.Running, now, now, now, now}, [5]job.State{job.Held, now, now, now, now}},
 		{"cancelled", taken((*turner).stop),
 			[5]job.State{job.Done, job.Done, job.Draining, now, now}, [5]job.State{job.Done, job.Done, job.Draining, now, now}},
+		{"leave", taken(leave(true)),
+			[5]job.State{job.Done, job.Done, job.Done, now, now}, [5]job.State{job.Done, job.Done, job.Done, now, now}},
+		{"leave", taken(leave(false)),
+			[5]job.State{job.Done, job.Done, now, now, now}, [5]job.State{job.Done, job.Done, now, now, now}},
 	}
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
