@@ -152,14 +152,15 @@ func (l *Loop) Wake() {
 // Leave ends the loop so that the next image's can go on from the Grid of the last Report, and says whether
 // it did. A run that is under way is left under way: let is asked to give it up, while it can neither end nor
 // another one begin, and if it returns false nothing has happened. The Runner's Run may then return at any
-// time, with any Result, or never. Leave blocks until let has returned, from any goroutine but the loop's.
+// time, with any Result, or never. A loop that has ended, or is about to, cannot be left. Leave blocks until
+// let has returned, from any goroutine but the loop's.
 func (l *Loop) Leave(let func() bool) bool {
 	a := make(chan bool, 1)
 	select {
 	case l.leave <- leaving{let, a}:
 		return <-a
 	case <-l.over:
-		return true
+		return false
 	}
 }
 
@@ -538,7 +539,7 @@ func (t *turner) leave(l leaving) {
 		t.left = true
 		t.grid.Going = &Going{Run: t.run, Started: t.started, Woken: t.woken}
 		t.transition(job.Done, Report{Run: t.run})
-	case job.Draining:
+	default:
 		return
 	}
 	ok = true

@@ -29,8 +29,9 @@ import (
 )
 
 // Version is that of the hand-over which this image writes, and the newest that it reads. A field that
-// an older image may ignore and a newer one may miss does not change it.
-const Version = 1
+// an older image may ignore and a newer one may miss does not change it. 2 is a run that is under way,
+// which an image that did not know it would leave behind.
+const Version = 2
 
 // maxSize bounds a hand-over on both sides, so that what Exec writes Inherit reads.
 const maxSize = 16 << 20

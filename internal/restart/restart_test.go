@@ -479,7 +479,7 @@ func TestInheritRefusesGarbage(t *testing.T) {
 		"another type":       {text(`[1]`), "not whole"},
 		"more than one":      {text(`{"Version":1}{}`), "more than one"},
 		"no version":         {text(`{"PID":%d,"BootID":%q}`, pid, id), "version is 0"},
-		"newer":              {text(`{"Version":2,"PID":%d,"BootID":%q}`, pid, id), "version is 2"},
+		"newer":              {text(`{"Version":3,"PID":%d,"BootID":%q}`, pid, id), "version is 3"},
 		"foreign PID":        {text(`{"Version":1,"PID":%d,"BootID":%q}`, pid+1, id), "it is for process"},
 		"foreign boot":       {text(`{"Version":1,"PID":%d,"BootID":"x"}`, pid), "another boot"},
 		"unknown order":      {text(`{"Version":1,"PID":%d,"BootID":%q,"Orders":[{"Verb":77}]}`, pid, id), "order 77"},

@@ -58,7 +58,9 @@ type rig struct {
 	endProbe  context.CancelFunc // nil before the first probe
 	uptime    *time.Timer
 	remind    *time.Timer
+	retry     *time.Timer // of a loop that could not be left
 	trim      *time.Timer
+	claiming  bool // the first claim has begun
 	prepared  bool // the PID file is ours, where there is one
 	begun     bool // the local lock is ours; before, a second start leaves hardly a trace
 	said      bool // Serving was called
@@ -78,6 +80,7 @@ const (
 	remoteClaim = "heartbeat"
 	pidFileName = "pid-file"
 	boardRoom   = "status"
+	goingRoom   = "going"
 )
 
 // build opens the parts that need nobody's leave. What cannot be had is an error, and what was opened
@@ -120,6 +123,8 @@ func build(o Options) (_ *rig, err error) {
 			}
 		},
 		wakeLoop:  func() { r.loop.Wake() },
+		leaveLoop: r.leaveLoop,
+		again:     func() { r.retry.Reset(leaveAgain) },
 		interrupt: r.runner.Interrupt,
 		insist: func(cause error) {
 			if r.insist != nil {
@@ -134,9 +139,10 @@ func build(o Options) (_ *rig, err error) {
 		say:    r,
 	}}
 	r.trim = time.NewTimer(trimAfter)
-	r.uptime, r.remind = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
-	r.uptime.Stop()
-	r.remind.Stop()
+	for _, t := range []**time.Timer{&r.uptime, &r.remind, &r.retry} {
+		*t = time.NewTimer(time.Hour)
+		(*t).Stop()
+	}
 	if r.restartsByItself() {
 		r.uptime.Reset(o.Config.AutoRestart)
 	}
@@ -237,7 +243,7 @@ func (r *rig) world() error {
 		env = append(env, config.RunVariable+"="+file) // for `gophd config get`
 	}
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
-		env: env, fence: r.fence}
+		env: env, fence: r.fence, going: handedRun(r.o.Handoff).Run, handoff: r.o.Handoff}
 	return nil
 }
 
@@ -324,6 +330,12 @@ func (r *rig) takePIDFile() (err error) {
 
 // startLoop begins to serve.
 func (r *rig) startLoop() {
+	r.turnLoop()
+	r.say.serves(r.spec)
+	r.serving(r.spec.Name + " runs " + cadence(r.spec))
+}
+
+func (r *rig) turnLoop() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r.insist = cancel
 	r.loop = loop.New(loop.Options{Spec: r.spec, Runner: r.runner, Recorder: r, Gate: r, Alarm: r.ticks, Grid: r.handedGrid()})
@@ -335,8 +347,6 @@ func (r *rig) startLoop() {
 			r.loopFell = p
 		}
 	})
-	r.say.serves(r.spec)
-	r.serving(r.spec.Name + " runs " + cadence(r.spec))
 }
 
 // serving says once to those who wait for it that we are well.
@@ -385,9 +395,17 @@ func (r *rig) handedGrid() *loop.Grid {
 	if r.o.Handoff == nil {
 		return nil
 	}
+	run := r.runner.going
 	g, ok := r.o.Handoff.Jobs[r.spec.Name]
-	if !ok {
+	if !ok && run == nil {
 		return nil
 	}
-	return &loop.Grid{Anchor: g.Anchor.Time(), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
+	if !ok { // the new config has another name for the job
+		g = restart.Grid{Anchor: run.Started, Tick: 1, Interval: r.spec.Interval, Runs: run.Number}
+	}
+	grid := &loop.Grid{Anchor: g.Anchor.Time(), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
+	if run != nil {
+		grid.Going = &loop.Going{Run: job.Run{Number: run.Number, Due: run.Due}, Started: run.Started.Time(), Woken: run.Woken}
+	}
+	return grid
 }

@@ -130,6 +130,7 @@ func (r *rig) leaseChanged(c *claim) {
 	if r.machine.looping {
 		switch l.State {
 		case heartbeat.Held, heartbeat.Doubtful:
+		case heartbeat.Seeking, heartbeat.Proving: // of a run that was adopted while the lease is claimed anew
 		default: // the run before the words
 			r.machine.leaseEnding(&leaseError{
 				why: "the heartbeat could not be renewed in time", grace: lastWord(l, r.boot(), r.o.Config.Heartbeat.StopGrace)})
@@ -152,6 +153,7 @@ func (r *rig) leaseChanged(c *claim) {
 
 // firstClaim begins with the local lock, where there is to be one.
 func (r *rig) firstClaim() {
+	r.claiming = true
 	if r.local != nil {
 		r.local.begin(r)
 		return
@@ -170,7 +172,7 @@ func (r *rig) begins() {
 
 // nextClaim goes on from a claim that was won: local lock, PID file, shared heartbeat, loop.
 func (r *rig) nextClaim(c *claim) {
-	if r.machine.looping || r.machine.state >= restarting {
+	if r.machine.state != claiming && r.machine.state != checking {
 		return
 	}
 	if c == r.local && !r.prepared {
@@ -179,7 +181,7 @@ func (r *rig) nextClaim(c *claim) {
 			r.machine.gone(err, err)
 			return
 		}
-		if r.remote != nil {
+		if r.remote != nil && r.remote.hb == nil {
 			r.remote.begin(r)
 			return
 		}

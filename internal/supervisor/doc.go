@@ -13,7 +13,7 @@
 // What happens in which state ("-" is nothing; a state after the arrow is entered):
 //
 //	event          claiming        serving             checking            restarting          stopping        killing
-//	stop           → stopping      loop stop →         loop stop →         → stopping          stop the run    the third time:
+//	stop           → stopping      loop stop →         loop stop →         -                   stop the run    the third time:
 //	                               stopping            stopping                                → killing       kill the run
 //	restart        check →         check →             -                   -                   -               -
 //	               checking        checking
@@ -24,8 +24,10 @@
 //	lease ending   -               end the run         end the run         end the run         end the run     end the run
 //	lease gone     → killing       end the run         end the run         end the run         end the run     end the run
 //	                               → killing           → killing           → killing           → killing
-//	checked: ok    -               -                   loop stop →         -                   -               -
-//	                                                   restarting
+//	checked: ok    -               -                   leave loop →        -                   -               -
+//	                                                   restarting, or
+//	                                                   again
+//	again          -               -                   as checked: ok      -                   -               -
 //	checked: no    -               -                   say → serving       -                   -               -
 //	                                                   (or claiming)
 //	loop ended     -               → stopping          → stopping          -                   -               -
@@ -34,6 +36,7 @@
 //
 // Every state from restarting on has its end when the loop has ended: the Outcome is a restart from
 // restarting, and from killing when a room fell and the storm guard allows it; in every other case it
-// is the end. Asking (stop, restart) lets a run finish; insisting stops it: TERM, CONT, its grace, KILL
+// is the end. restarting ends at once, for the loop was left: with its run, if one is under way, which the next
+// image takes up before it serves any order. Orders that come in between are handed over too. Asking (stop, restart) lets a run finish; insisting stops it: TERM, CONT, its grace, KILL
 // to its group. A lease that ends takes precedence over every grace: the command is dead by its deadline.
 package supervisor

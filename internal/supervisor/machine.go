@@ -14,7 +14,7 @@ const (
 	claiming   state = iota + 1 // the lease is not ours yet; no loop
 	serving                     // the loop turns
 	checking                    // as serving, or claiming, while the next image is being tried
-	restarting                  // the loop ends, then the next image begins
+	restarting                  // the loop was left, the next image begins
 	stopping                    // the loop ends, then gophd
 	killing                     // the run is being ended, then the loop, then gophd
 )
@@ -52,6 +52,8 @@ type hands struct {
 	insist    func(cause error) // ends the run and the loop
 	kill      func()            // KILL to the run that is going on
 	check     func()            // tries the next image; the answer comes as the event checked
+	leaveLoop func() bool       // ends the loop and leaves its run, if it can be left now, to the next image
+	again     func()            // brings the event again in a moment
 	dump      func()
 	reopen    func()
 	say       says
@@ -72,6 +74,7 @@ type machine struct {
 	hands
 	state   state
 	looping bool      // the loop was started and has not ended
+	sound   bool      // while checking: the next image is, and only the loop could not be left yet
 	killed  time.Time // when killing was entered
 	err     error     // why it ends, when that is not because it was asked to
 }
@@ -96,6 +99,7 @@ func (m *machine) order(o order.Order) {
 		m.stop()
 	case order.Restart:
 		if m.state == claiming || m.state == serving {
+			m.sound = false
 			m.transition(checking)
 			m.check()
 		}
@@ -117,8 +121,6 @@ func (m *machine) stop() {
 	case claiming, serving, checking:
 		m.stopLoop()
 		m.transition(stopping)
-	case restarting:
-		m.transition(stopping)
 	case stopping:
 		m.insist(job.ErrInsisted)
 		m.transition(killing)
@@ -131,12 +133,15 @@ func (m *machine) stop() {
 
 // claimed says that the lease is ours.
 func (m *machine) claimed() {
-	if !m.looping && (m.state == claiming || m.state == checking) {
+	if m.state != claiming && m.state != checking {
+		return
+	}
+	if !m.looping {
 		m.looping = true
 		m.startLoop()
-		if m.state == claiming {
-			m.transition(serving)
-		}
+	}
+	if m.state == claiming {
+		m.transition(serving)
 	}
 }
 
@@ -166,8 +171,8 @@ func (m *machine) checked(err error) {
 	switch {
 	case m.state != checking:
 	case err == nil:
-		m.stopLoop()
-		m.transition(restarting)
+		m.sound = true
+		m.retried()
 	default:
 		m.say.checkFailed(err)
 		if m.looping {
@@ -175,6 +180,19 @@ func (m *machine) checked(err error) {
 		} else {
 			m.transition(claiming)
 		}
+	}
+}
+
+// retried is the event that again brings. A run that is just being started or stopped cannot be left, and is
+// so in a moment: the loop goes on until then.
+func (m *machine) retried() {
+	switch {
+	case m.state != checking || !m.sound:
+	case m.looping && !m.leaveLoop():
+		m.again()
+	default:
+		m.looping = false
+		m.transition(restarting)
 	}
 }
 

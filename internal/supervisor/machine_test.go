@@ -15,7 +15,10 @@ import (
 )
 
 // deeds notes what the machine does to the world, in order.
-type deeds struct{ done []string }
+type deeds struct {
+	done []string
+	stay bool // the loop cannot be left
+}
 
 func (d *deeds) note(what string) func() { return func() { d.done = append(d.done, what) } }
 func (d *deeds) cause(what string) func(error) {
@@ -35,6 +38,7 @@ func newMachine(d *deeds, in state, looping bool) *machine {
 	return &machine{state: in, looping: looping, hands: hands{
 		startLoop: d.note("start loop"), stopLoop: d.note("stop loop"), wakeLoop: d.note("wake loop"),
 		interrupt: d.cause("end the run"), insist: d.cause("insist"), kill: d.note("kill"),
+		leaveLoop: func() bool { d.note("leave loop")(); return !d.stay }, again: d.note("again"),
 		check: d.note("check"), dump: d.note("dump"), reopen: d.note("reopen"), say: d}}
 }
 
@@ -59,6 +63,7 @@ var events = []struct {
 	{"lease ending", func(m *machine) { m.leaseEnding(errCause) }},
 	{"lease gone", func(m *machine) { m.gone(errLost, errCause) }},
 	{"checked: ok", func(m *machine) { m.checked(nil) }},
+	{"again", func(m *machine) { m.sound = true; m.retried() }},
 	{"checked: no", func(m *machine) { m.checked(errBad) }},
 	{"loop ended", (*machine).loopEnded},
 	{"room fell", func(m *machine) { m.roomFell(errFell) }},
@@ -85,7 +90,7 @@ func TestTable(t *testing.T) {
 	endRun[0] = cell(claiming)
 	want := map[string][]string{ // claiming, serving, checking, restarting, stopping, killing
 		"stop": {cell(stopping, "stop loop"), cell(stopping, "stop loop"), cell(stopping, "stop loop"),
-			cell(stopping), cell(killing, insist), cell(killing, "kill")},
+			cell(restarting), cell(killing, insist), cell(killing, "kill")},
 		"restart": {cell(checking, "check"), cell(checking, "check"), cell(checking),
 			cell(restarting), cell(stopping), cell(killing)},
 		"wake": {cell(claiming, "refuse wake"), cell(serving, "wake loop"), cell(checking, "wake loop"),
@@ -96,7 +101,8 @@ func TestTable(t *testing.T) {
 		"lease ending": endRun,
 		"lease gone": {cell(killing, lost[1:]...), cell(killing, lost...), cell(killing, lost...),
 			cell(killing, lost...), cell(killing, lost...), cell(killing, lost[0], lost[2])},
-		"checked: ok": {cell(claiming), cell(serving), cell(restarting, "stop loop"), cell(restarting), cell(stopping), cell(killing)},
+		"checked: ok": {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
+		"again":       {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
 		"checked: no": {cell(claiming), cell(serving), cell(serving, "say bad config"), cell(restarting), cell(stopping), cell(killing)},
 		"loop ended":  {cell(claiming), cell(stopping), cell(stopping), cell(restarting), cell(stopping), cell(killing)},
 		"room fell": {cell(killing, fell...), cell(killing, fell...), cell(killing, fell...),
@@ -168,8 +174,36 @@ func TestT55HupTwiceQuickly(t *testing.T) {
 	m.checked(nil)
 	give(order.Restart)(m)
 	m.loopEnded()
-	if want := []string{"check", "stop loop"}; !slices.Equal(d.done, want) || m.state != restarting {
+	if want := []string{"check", "leave loop"}; !slices.Equal(d.done, want) || m.state != restarting {
 		t.Errorf("did %q in %v, want one restart: %q", d.done, m.state, want)
+	}
+}
+
+// TestLeaveIsTriedAgain: while a run is being started or stopped the loop goes on, and so does the restart.
+func TestLeaveIsTriedAgain(t *testing.T) {
+	d := &deeds{stay: true}
+	m := newMachine(d, serving, true)
+	m.retried() // comes late, from an earlier restart
+	give(order.Restart)(m)
+	m.retried()
+	m.checked(nil)
+	if want := []string{"check", "leave loop", "again"}; !slices.Equal(d.done, want) || m.state != checking || m.over() {
+		t.Errorf("did %q in %v, want %q", d.done, m.state, want)
+	}
+	d.stay = false
+	m.retried()
+	if m.state != restarting || !m.over() {
+		t.Errorf("%v, want restarting", m.state)
+	}
+	m.retried()
+	d = &deeds{stay: true}
+	m = newMachine(d, serving, true)
+	give(order.Restart)(m)
+	m.checked(nil)
+	give(order.Stop)(m)
+	m.retried()
+	if want := []string{"check", "leave loop", "again", "stop loop"}; !slices.Equal(d.done, want) || m.state != stopping {
+		t.Errorf("did %q in %v, want the stop to win: %q", d.done, m.state, want)
 	}
 }
 

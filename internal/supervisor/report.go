@@ -54,15 +54,19 @@ func (r *rig) Record(rep loop.Report) {
 }
 
 // runStarted is called in the goroutine of the run.
-func (r *rig) runStarted(run job.Run, p *process.Process) {
+func (r *rig) runStarted(run job.Run, p *process.Process, adopted bool) {
 	r.board.Job(r.spec.Name, func(j *status.Job) { j.RunPID, j.RunSince = p.PID(), p.Started() })
 	r.beat(run.Number, p.PID())
-	r.say.started(run, p)
+	if adopted {
+		r.say.adopted(run, p)
+	} else {
+		r.say.started(run, p)
+	}
 }
 
 func (r *rig) beat(number uint64, child int) {
 	for _, c := range []*claim{r.local, r.remote} {
-		if c != nil {
+		if c != nil && c.hb != nil {
 			c.hb.Beat(heartbeat.Pulse{Tick: number, Time: time.Now(), Child: child})
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/process"
+	"gophd/internal/restart"
 )
 
 // reapAllowance is what is kept of a lease's last seconds for the kernel to carry out a KILL and for
@@ -39,30 +40,40 @@ type runner struct {
 	stderr  process.Output
 	file    string // for both, in their place
 	fence   func() uint64
-	started func(job.Run, *process.Process)
+	started func(run job.Run, p *process.Process, adopted bool)
 
-	mu     sync.Mutex // guards now and cancel, which the supervisor's and the loop's goroutines share
+	going   *goingRun // of the image before us, until it is adopted
+	handoff *restart.Handoff
+
+	mu     sync.Mutex // guards those below, which the supervisor's and the loop's goroutines share
 	now    *process.Process
 	cancel context.CancelCauseFunc
+	left   *process.Process // to the next image
 }
 
 func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if r.spec.Timeout > 0 {
-		timed, stop := context.WithTimeoutCause(ctx, r.spec.Timeout, job.ErrTimeout)
-		defer stop()
-		ctx = timed
-	}
 	r.hold(nil, cancel)
 	defer r.hold(nil, nil)
 	began := time.Now()
-	p, err := r.start(ctx, run)
+	p, adopted, err := r.adopt(run)
+	if adopted && err == nil {
+		began = p.Started()
+	}
+	if r.spec.Timeout > 0 {
+		timed, stop := context.WithDeadlineCause(ctx, began.Add(r.spec.Timeout), job.ErrTimeout)
+		defer stop()
+		ctx = timed
+	}
+	if !adopted {
+		p, err = r.start(ctx, run)
+	}
 	if err != nil {
 		return job.Result{Started: began, Ended: time.Now(), Outcome: job.Unstarted, Err: err, Cause: context.Cause(ctx)}
 	}
 	r.hold(p, cancel)
-	r.started(run, p)
+	r.started(run, p, adopted)
 	fault("run")
 	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx))) })
 	result := p.Wait()

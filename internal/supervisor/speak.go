@@ -89,6 +89,10 @@ func (s *speaker) started(run job.Run, p *process.Process) {
 	s.log.Debug().Msgf("run %d started, pid %d", run.Number, p.PID())
 }
 
+func (s *speaker) adopted(run job.Run, p *process.Process) {
+	s.log.Info().Msgf("run %d goes on, pid %d", run.Number, p.PID())
+}
+
 func (s *speaker) ended(t job.Tick) {
 	took := t.Length().Round(time.Microsecond)
 	switch {
@@ -135,10 +139,7 @@ func (s *speaker) waits(in state, j status.Job, now time.Time) {
 		return
 	}
 	hint := "ask again to stop it now"
-	switch in {
-	case restarting:
-		hint = "a stop drops the restart, a second one stops the run"
-	case killing:
+	if in == killing {
 		hint = "it was told to stop; ask again to kill it"
 	}
 	s.log.Warn().Msgf("%s: waiting for run %d, pid %d, going for %s; %s",

@@ -47,7 +47,8 @@ func New(o Options) *Supervisor { return &Supervisor{o} }
 const (
 	remindAfter = 15 * time.Second // between two words about a wait that goes on
 	proofRemind = 2 * time.Second
-	fatalWait   = 15 * time.Second // for the loop to end after a fault of ours, over the command's own grace
+	leaveAgain  = 20 * time.Millisecond // until a run that is being started or stopped is asked about again
+	fatalWait   = 15 * time.Second      // for the loop to end after a fault of ours, over the command's own grace
 )
 
 // Run blocks until the daemon has ended and nothing of it is left, or until it is to be restarted, and
@@ -57,6 +58,7 @@ const (
 func (s *Supervisor) Run(ctx context.Context) (Outcome, error) {
 	r, err := build(s.o)
 	if err != nil {
+		Abandon(s.o.Handoff, s.o.Config.Jobs[0].Grace)
 		return Outcome{}, err
 	}
 	if p := goroutine.Catch(func() { r.serve(ctx) }); p != nil {
@@ -68,10 +70,14 @@ func (s *Supervisor) Run(ctx context.Context) (Outcome, error) {
 
 // serve is the one select of the daemon: it returns when the machine says that all is over.
 func (r *rig) serve(ctx context.Context) {
+	r.adoptStrays()
+	if r.runner.going != nil {
+		r.goOn()
+	}
 	for _, o := range r.inherited {
 		r.machine.order(o)
 	}
-	if r.machine.state == claiming || r.machine.state == checking {
+	if !r.claiming && (r.machine.state == claiming || r.machine.state == checking) {
 		r.firstClaim()
 	}
 	for !r.machine.over() {
@@ -101,6 +107,8 @@ func (r *rig) serve(ctx context.Context) {
 				r.machine.roomFell(r.loopFell)
 			}
 			r.machine.loopEnded()
+		case <-r.retry.C:
+			r.machine.retried()
 		case <-r.remind.C:
 			r.reminder()
 		case <-r.trim.C:
