@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -40,39 +41,47 @@ type stamp struct {
 	text []byte
 }
 
-func (s *stamp) set(now time.Time, format string) {
+// set makes it the time of now, and says whether the text is another one.
+func (s *stamp) set(now time.Time, format string) bool {
 	of, layout := now.UnixMilli(), simpleTime
 	if format == inJSON {
 		of, layout = now.UnixMicro(), jsonTime
 	}
-	if of != s.of || s.text == nil {
-		s.of, s.text = of, now.AppendFormat(s.text[:0], layout)
+	if of == s.of && s.text != nil {
+		return false
 	}
+	s.of, s.text = of, now.AppendFormat(s.text[:0], layout)
+	return true
 }
 
 // head is what each record of a stream has between its time and its text.
 func (f format) head(stream string, pid int) []byte {
 	if f.name == inJSON {
-		head := `","pid":` + strconv.Itoa(pid) + `,"job":` + f.job + `,"stream":`
-		return append(appendJSON([]byte(head), []byte(stream)), `,"line":`...)
+		return []byte(`","pid":` + strconv.Itoa(pid) + `,"job":` + f.job + `,"stream":` + quoteJSON(stream) + `,"line":"`)
 	}
-	return []byte(" [" + strconv.Itoa(pid) + "] " + strings.TrimPrefix(stream, "std"))
+	return []byte(" [" + strconv.Itoa(pid) + "] " + strings.TrimPrefix(stream, "std") + ": ")
+}
+
+// lead is all that stands before the text.
+func (f format) lead(dst, stamp, head []byte) []byte {
+	if f.name == inJSON {
+		dst = append(dst, `{"time":"`...)
+	}
+	return append(append(dst, stamp...), head...)
 }
 
 // command renders a record of the command. This is the hot path: it allocates nothing once dst has grown.
-func (f format) command(dst, stamp, head, line []byte, partial bool) []byte {
+func (f format) command(dst, lead, line []byte, partial bool) []byte {
+	dst = append(dst, lead...)
 	if f.name != inJSON {
-		dst = append(append(dst, stamp...), head...)
-		mark := byte(':')
 		if partial {
-			mark = '+'
+			dst[len(dst)-2] = '+'
 		}
-		dst = append(append(dst, mark, ' '), line...)
-		return append(dst, '\n')
+		return append(append(dst, line...), '\n')
 	}
-	dst = append(append(append(dst, `{"time":"`...), stamp...), head...)
-	dst = appendJSON(dst, line)
-	if !utf8.Valid(line) {
+	dst, valid := appendEscaped(dst, line)
+	dst = append(dst, '"')
+	if !valid {
 		dst = append(dst, `,"bytes":"`...)
 		dst = append(base64.StdEncoding.AppendEncode(dst, line), '"')
 	}
@@ -175,15 +184,28 @@ func escape(s string) string {
 	return b.String()
 }
 
-// appendJSON appends b as a JSON string. A byte that is not UTF-8 becomes U+FFFD.
-func appendJSON(dst, b []byte) []byte {
+// quoteJSON is s as a JSON string.
+func quoteJSON(s string) string {
+	b, _ := appendEscaped([]byte{'"'}, []byte(s))
+	return string(append(b, '"'))
+}
+
+// appendEscaped appends b as it stands in a JSON string, between the quotes. A byte that is not UTF-8
+// becomes U+FFFD; valid says that there was none.
+func appendEscaped(dst, b []byte) (_ []byte, valid bool) {
 	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
+	valid = true
 	start := 0
-	for i := 0; i < len(b); {
-		if len(b)-i >= 8 && plainASCII(binary.LittleEndian.Uint64(b[i:])) {
+	for i := 0; ; {
+		for len(b)-i >= 8 {
+			if m := special(binary.LittleEndian.Uint64(b[i:])); m != 0 {
+				i += bits.TrailingZeros64(m) / 8
+				break
+			}
 			i += 8
-			continue
+		}
+		if i >= len(b) {
+			return append(dst, b[start:]...), valid
 		}
 		c, n := b[i], 1
 		if c >= utf8.RuneSelf {
@@ -199,6 +221,7 @@ func appendJSON(dst, b []byte) []byte {
 		dst = append(dst, b[start:i]...)
 		switch {
 		case c >= utf8.RuneSelf:
+			valid = false
 			dst = append(dst, "\ufffd"...)
 		case c == '"' || c == '\\':
 			dst = append(dst, '\\', c)
@@ -212,13 +235,12 @@ func appendJSON(dst, b []byte) []byte {
 		i += n
 		start = i
 	}
-	return append(append(dst, b[start:]...), '"')
 }
 
-// plainASCII says that none of 8 bytes needs an escape. It looks at them at once: the top bit of a byte
-// is set if it is not ASCII, and by the subtraction if it is below space, or equal to quote or
-// backslash. A borrow can only make it say no too often.
-func plainASCII(x uint64) bool {
+// special marks, by its top bit, the first of 8 bytes that needs a look, and maybe later ones. It
+// tries all at once: the top bit of a byte is set if it is not ASCII, and by the subtraction if it is
+// below space, or equal to quote or backslash. The borrow of such a byte can only mark later ones.
+func special(x uint64) uint64 {
 	const each = 0x0101010101010101
-	return (x|(x-' '*each)|((x^'"'*each)-each)|((x^'\\'*each)-each))&(0x80*each) == 0
+	return (x | (x - ' '*each) | ((x ^ '"'*each) - each) | ((x ^ '\\'*each) - each)) & (0x80 * each)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -42,17 +43,16 @@ type Options struct {
 
 // Log takes lines and writes them. Its methods may be called from any goroutine.
 type Log struct {
-	format format
-	level  zerolog.Level
-	file   *file // nil without a file
-	sinks  []*sink
+	forms []format // those in which a sink wants the command's lines
+	level zerolog.Level
+	file  *file // nil without a file
+	sinks []*sink
 
 	writers goroutine.Group
 
 	mu    sync.Mutex // guards the fields below and those that sink names
 	state state
 	room  *sync.Cond // broadcast when a sink has taken its buffer, and at each change of state
-	stamp stamp
 }
 
 // The states of a Log; doc.go has the table.
@@ -70,16 +70,16 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{format: f, level: o.Level}
+	l := &Log{level: o.Level}
 	l.room = sync.NewCond(&l.mu)
 	if o.File != "" {
 		if l.file, err = newFile(o.File, time.Now()); err != nil {
 			return nil, err
 		}
-		l.add(&sink{target: l.file, level: zerolog.TraceLevel, command: true, path: l.file.path, torn: l.file.torn})
+		l.add(&sink{target: l.file, format: f, level: zerolog.TraceLevel, command: true, path: l.file.path, torn: l.file.torn})
 	}
 	if o.Echo != nil {
-		l.add(&sink{target: echo{o.Echo}, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor})
+		l.add(&sink{target: echo{o.Echo}, format: f, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor})
 	}
 	for _, k := range l.sinks {
 		l.writers.Go(k.run)
@@ -103,6 +103,12 @@ func (l *Log) add(k *sink) {
 	k.ready = sync.NewCond(&l.mu)
 	k.done = make(chan struct{})
 	l.sinks = append(l.sinks, k)
+	if !k.command {
+		return
+	}
+	if k.form = slices.Index(l.forms, k.format); k.form < 0 {
+		k.form, l.forms = len(l.forms), append(l.forms, k.format)
+	}
 }
 
 // Logger is for gophd's own lines. It never blocks: see the package comment for what it drops. The
@@ -111,14 +117,20 @@ func (l *Log) Logger() zerolog.Logger {
 	return zerolog.New(own{l}).Level(l.level)
 }
 
-// Capture returns the opener of writers for one stream ("stdout", "stderr") of a command with the
-// given PID. What is written is split into lines; Close writes the last one if it has no newline.
-// Write waits while the sinks have no room, and returns no error: losses are counted by the Log. Each
-// writer belongs to one goroutine.
+// Capture returns the opener of Streams for one stream ("stdout", "stderr") of a command with the given
+// PID.
 func (l *Log) Capture(name string) func(pid int) io.WriteCloser {
-	return func(pid int) io.WriteCloser {
-		return &stream{log: l, head: l.format.head(name, pid)}
+	return func(pid int) io.WriteCloser { return l.Stream(name, pid, nil) }
+}
+
+// Stream takes the named stream of the command with the given PID. What is written to it is split into
+// lines; rest is the beginning of the first one, which another Stream's Rest has returned.
+func (l *Log) Stream(name string, pid int, rest []byte) *Stream {
+	s := &Stream{log: l, rest: rest}
+	for _, f := range l.forms {
+		s.forms = append(s.forms, rendering{format: f, head: f.head(name, pid)})
 	}
+	return s
 }
 
 // Path is the file that lines go to now, or "" without one.
@@ -261,9 +273,10 @@ func (l *Log) transition(to state) {
 	}
 }
 
-// takeCommand puts one record of the command into the sinks, after having waited for room. The caller
-// holds mu, which is released while it waits.
-func (l *Log) takeCommand(s *stream, line []byte, partial bool) {
+// takeCommand puts records of the command into the sinks, after having waited for room.
+func (l *Log) takeCommand(forms []rendering, records uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for l.state == running && l.full() {
 		l.wake()
 		l.room.Wait()
@@ -272,12 +285,13 @@ func (l *Log) takeCommand(s *stream, line []byte, partial bool) {
 		switch {
 		case !k.command:
 		case l.state != running || k.dead:
-			k.stats.Dropped++
+			k.stats.Dropped += records
 		default:
-			k.buf = l.format.command(k.buf, l.stamp.text, s.head, line, partial)
-			k.records++
+			k.buf = append(k.buf, forms[k.form].out...)
+			k.records += records
 		}
 	}
+	l.wake()
 }
 
 func (l *Log) full() bool {
@@ -309,7 +323,7 @@ func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	now := time.Now()
 	for _, k := range o.log.sinks {
 		if level >= k.level {
-			k.offer(o.log.format.own(nil, now, level, p, k.color))
+			k.offer(k.format.own(nil, now, level, p, k.color))
 		}
 	}
 	return len(p), nil
@@ -317,7 +331,7 @@ func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 
 // newFormat checks the options that say how lines look.
 func newFormat(o Options) (format, error) {
-	f := format{name: o.Format, pid: strconv.Itoa(o.PID), job: string(appendJSON(nil, []byte(o.Job)))}
+	f := format{name: o.Format, pid: strconv.Itoa(o.PID), job: quoteJSON(o.Job)}
 	switch o.Format {
 	case simple, inJSON, console:
 	default:

@@ -34,7 +34,9 @@ type turn struct {
 type sink struct {
 	log     *Log
 	target  target
+	format  format
 	level   zerolog.Level
+	form    int  // which of the Log's forms the command's lines have here
 	command bool // takes the command's lines
 	color   bool
 	done    chan struct{} // closed when the goroutine has ended
@@ -163,10 +165,7 @@ func (k *sink) put(b batch) {
 	if k.log.state == draining && b.records == 0 {
 		k.lost = 0 // this was the last try to tell
 	}
-	// After a burst the buffers go back to the heap, but not between two batches of the same burst.
-	if cap(b.buf) <= commandLimit/4 || len(b.buf) > cap(b.buf)/16 {
-		k.spare = b.buf[:0]
-	}
+	k.spare = reuse(b.buf)
 }
 
 // write writes all of p; a short write is continued where it ended.
@@ -195,7 +194,7 @@ func (k *sink) say(dst []byte, now time.Time, f func(*zerolog.Logger)) []byte {
 	var raw bytes.Buffer
 	z := zerolog.New(&raw)
 	f(&z)
-	return k.log.format.own(dst, now, zerolog.WarnLevel, raw.Bytes(), k.color)
+	return k.format.own(dst, now, zerolog.WarnLevel, raw.Bytes(), k.color)
 }
 
 // bury is run's last act, also when a target panicked: nobody may wait for this sink any more.

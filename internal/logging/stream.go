@@ -6,69 +6,124 @@ import (
 	"unicode/utf8"
 )
 
-// stream makes lines of the chunks of one of a command's streams.
-type stream struct {
-	log  *Log
-	head []byte // what stands between the time and the text of each record
-	rest []byte // the line so far; at most maxLine
+// handOver is how many rendered bytes a stream collects before it takes the Log's lock.
+const handOver = 1 << 16
+
+// Stream makes lines of the chunks of one of a command's streams. It belongs to one goroutine.
+type Stream struct {
+	log     *Log
+	forms   []rendering // what the sinks of the command's lines want; most often one
+	records uint64      // rendered and not yet handed over
+	rest    []byte      // the line so far; at most maxLine
 }
 
-// Write takes a chunk with its borders anywhere. It keeps nothing of p.
-func (s *stream) Write(p []byte) (int, error) {
+// rendering is the records of a stream in one format.
+type rendering struct {
+	format format
+	head   []byte // what stands between time and text
+	stamp  stamp
+	lead   []byte // the time and head: what each record of this moment begins with
+	out    []byte // records, rendered outside the Log's lock
+}
+
+// Write takes a chunk with its borders anywhere, and keeps nothing of p. It waits while the sinks have
+// no room, and returns no error: losses are counted by the Log.
+func (s *Stream) Write(p []byte) (int, error) {
 	n := len(p)
-	l := s.log
-	now := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.stamp.set(now, l.format.name)
+	s.begin()
 	for len(p) > 0 {
-		line, more, ended := bytes.Cut(p, []byte{'\n'})
-		s.add(line, ended)
-		p = more
+		i := bytes.IndexByte(p, '\n')
+		switch {
+		case i < 0:
+			s.add(p)
+			p = nil
+			continue
+		case len(s.rest) == 0 && i <= maxLine:
+			s.record(p[:i], false)
+		default:
+			s.add(p[:i])
+			s.record(s.rest, false)
+			s.rest = s.rest[:0]
+		}
+		p = p[i+1:]
 	}
-	l.wake()
+	s.hand()
 	return n, nil
 }
 
-// Close writes the bytes after the last newline, if there are any.
-func (s *stream) Close() error {
-	l := s.log
-	now := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// Close writes the bytes after the last newline, if there are any, as a record that is marked.
+func (s *Stream) Close() error {
 	if len(s.rest) > 0 {
-		l.stamp.set(now, l.format.name)
-		l.takeCommand(s, s.rest, true)
+		s.begin()
+		s.record(s.rest, true)
 		s.rest = nil
-		l.wake()
+		s.hand()
 	}
 	return nil
 }
 
-// add continues the line with b, and ends it if a newline followed. Whether a piece is cut off depends
-// on the bytes of the line alone, so the borders of chunks never show.
-func (s *stream) add(b []byte, ended bool) {
+// Rest takes the unfinished line out of the stream, so that Close has nothing left to write. A Stream
+// that begins with these bytes goes on as if there had been no other: that is how an image of gophd
+// passes a line on to the next.
+func (s *Stream) Rest() []byte {
+	rest := s.rest
+	s.rest = nil
+	return rest
+}
+
+// begin gives the records to come their time.
+func (s *Stream) begin() {
+	now := time.Now()
+	for i := range s.forms {
+		r := &s.forms[i]
+		if r.stamp.set(now, r.format.name) {
+			r.lead = r.format.lead(r.lead[:0], r.stamp.text, r.head)
+		}
+	}
+}
+
+// add continues the line with b. Whether a piece is cut off depends on the bytes of the line alone, so
+// the borders of chunks never show.
+func (s *Stream) add(b []byte) {
 	for len(s.rest)+len(b) > maxLine {
 		if len(s.rest) == 0 {
 			n := cut(b[:maxLine])
-			s.log.takeCommand(s, b[:n], true)
+			s.record(b[:n], true)
 			b = b[n:]
 			continue
 		}
 		n := maxLine - len(s.rest)
 		s.rest, b = append(s.rest, b[:n]...), b[n:]
 		n = cut(s.rest)
-		s.log.takeCommand(s, s.rest[:n], true)
+		s.record(s.rest[:n], true)
 		s.rest = append(s.rest[:0], s.rest[n:]...)
 	}
-	if ended && len(s.rest) == 0 {
-		s.log.takeCommand(s, b, false)
+	s.rest = append(s.rest, b...)
+}
+
+// record renders one record in each form.
+func (s *Stream) record(line []byte, partial bool) {
+	s.records++
+	full := false
+	for i := range s.forms {
+		r := &s.forms[i]
+		r.out = r.format.command(r.out, r.lead, line, partial)
+		full = full || len(r.out) >= handOver
+	}
+	if full {
+		s.hand()
+	}
+}
+
+// hand gives the sinks what was rendered, and waits until they have room for it.
+func (s *Stream) hand() {
+	if s.records == 0 {
 		return
 	}
-	s.rest = append(s.rest, b...)
-	if ended {
-		s.log.takeCommand(s, s.rest, false)
-		s.rest = s.rest[:0]
+	s.log.takeCommand(s.forms, s.records)
+	s.records = 0
+	for i := range s.forms {
+		s.forms[i].out = reuse(s.forms[i].out)
 	}
 }
 
@@ -83,4 +138,13 @@ func cut(b []byte) int {
 		}
 	}
 	return len(b)
+}
+
+// reuse is the buffer, emptied; or nil when a burst is over, so that its memory goes back to the heap,
+// but not between two uses in the same burst.
+func reuse(b []byte) []byte {
+	if cap(b) <= commandLimit/4 || len(b) > cap(b)/16 {
+		return b[:0]
+	}
+	return nil
 }

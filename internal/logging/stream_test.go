@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -158,6 +159,36 @@ func TestRecords(t *testing.T) {
 				t.Errorf("json: got %.200q, want %.200q", got, c.json)
 			}
 		})
+	}
+}
+
+// The line that an image could not finish is finished by the next one, whatever the place of the cut.
+func TestRestOfOneStreamBeginsTheNext(t *testing.T) {
+	for _, format := range []string{simple, inJSON} {
+		t.Run(format, rapid.MakeCheck(func(t *rapid.T) {
+			image := func(rest, in []byte, end func(*Stream) []byte) (records, left []byte) {
+				var out bytes.Buffer
+				l, err := Open(Options{Format: format, Echo: &out, EchoLevel: zerolog.Disabled, EchoCommand: true, Job: "j", PID: 1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := l.Stream("stdout", 4720, rest)
+				_, err = s.Write(in)
+				left = end(s)
+				if err := errors.Join(err, s.Close(), l.Close()); err != nil {
+					t.Fatal(err)
+				}
+				return out.Bytes(), left
+			}
+			b := drawOutput(t)
+			n := rapid.IntRange(0, len(b)).Draw(t, "cut")
+			want := untimed(captured(t, format, b))
+			first, rest := image(nil, b[:n], (*Stream).Rest)
+			second, _ := image(rest, b[n:], func(*Stream) []byte { return nil })
+			if got := untimed(append(first, second...)); got != want {
+				t.Fatalf("cut in two, %d bytes of records became %d, or others", len(want), len(got))
+			}
+		}))
 	}
 }
 
