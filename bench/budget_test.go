@@ -40,21 +40,6 @@ func idle(t *testing.T, k kit, args ...string) int {
 	return cmd.Process.Pid
 }
 
-// field is a number from /proc/PID/status, of one thread or the whole process.
-func field(t *testing.T, path, name string) int {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := regexp.MustCompile(`(?m)^` + name + `:\s+(\d+)`).FindSubmatch(text)
-	if m == nil {
-		t.Fatalf("%s has no %s", path, name)
-	}
-	n, _ := strconv.Atoi(string(m[1]))
-	return n
-}
-
 // wakes is how often threads of the process have been put to sleep by their own will, and so been woken.
 func wakes(t *testing.T, pid int) (sum int) {
 	t.Helper()
