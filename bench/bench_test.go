@@ -1,5 +1,5 @@
 // Package bench measures gophd as a whole program against a plain loop of clock_nanosleep and posix_spawn,
-// in one run, so that what docs/PERFORMANCE.md states is a ratio. `make bench` runs it.
+// and its log against other logs, in one run, so that what docs/PERFORMANCE.md states is a ratio. `make bench` runs it.
 package bench_test
 
 import (
