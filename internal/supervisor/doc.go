@@ -13,8 +13,9 @@
 // What happens in which state ("-" is nothing; a state after the arrow is entered):
 //
 //	event          claiming        serving             checking            restarting          stopping        killing
-//	stop           → stopping      loop stop →         loop stop →         -                   stop the run    the third time:
-//	                               stopping            stopping                                → killing       kill the run
+//	stop           → stopping      loop stop →         loop stop →         -                   stop the run    kill the run
+//	                               stopping            stopping                                → killing
+//	stop at once   as above        as above            as above            -                   -               -
 //	restart        check →         check →             -                   -                   -               -
 //	               checking        checking
 //	wake           refused         loop wake           loop wake           refused             refused         refused
@@ -34,9 +35,13 @@
 //	room fell      stop the run    stop the run        stop the run        stop the run        stop the run    -
 //	               → killing       → killing           → killing           → killing           → killing
 //
+// A stop comes at once when it is within stopAgain of the stop before it, or within insistAgain when that was
+// the second: it is the same one.
+//
 // Every state from restarting on has its end when the loop has ended: the Outcome is a restart from
 // restarting, and from killing when a room fell and the storm guard allows it; in every other case it
-// is the end. restarting ends at once, for the loop was left: with its run, if one is under way, which the next
-// image takes up before it serves any order. Orders that come in between are handed over too. Asking (stop, restart) lets a run finish; insisting stops it: TERM, CONT, its grace, KILL
-// to its group. A lease that ends takes precedence over every grace: the command is dead by its deadline.
+// is the end. restarting ends at once, for the loop was left: with its run, if one is under way, which
+// the next image takes up before it serves any order. Orders that come in between are handed over
+// too. Asking (stop) lets a run finish; insisting stops it: TERM, CONT, its grace, KILL to its group. A
+// lease that ends takes precedence over every grace: the command is dead by its deadline.
 package supervisor

@@ -39,9 +39,13 @@ func (s state) String() string {
 	return "starting"
 }
 
-// insistAgain is the least time between the stop that ends the run and the one that kills it, so that
-// a burst of signals is two steps and not three.
-const insistAgain = 500 * time.Millisecond
+// A stop counts as the next step only so long after the one before it. Who stops by signal often sends more
+// than one and means one: timeout(1) sends TERM to gophd and once more to its process group. And a burst, of
+// whatever length, is two steps at most before the command has had its chance: it is not killed.
+const (
+	stopAgain   = 100 * time.Millisecond // from the first stop to the one that ends the run
+	insistAgain = 500 * time.Millisecond // from that to the one that kills it
+)
 
 // hands is everything that the machine does to the world. None of it blocks.
 type hands struct {
@@ -75,17 +79,14 @@ type machine struct {
 	state   state
 	looping bool      // the loop was started and has not ended
 	sound   bool      // while checking: the next image is, and only the loop could not be left yet
-	killed  time.Time // when killing was entered
+	entered time.Time // when the state was
 	err     error     // why it ends, when that is not because it was asked to
 }
 
 // transition is the only place where the state changes.
 func (m *machine) transition(to state) {
 	from := m.state
-	m.state = to
-	if to == killing {
-		m.killed = time.Now()
-	}
+	m.state, m.entered = to, time.Now()
 	m.say.turned(from, to)
 }
 
@@ -122,10 +123,12 @@ func (m *machine) stop() {
 		m.stopLoop()
 		m.transition(stopping)
 	case stopping:
-		m.insist(job.ErrInsisted)
-		m.transition(killing)
+		if time.Since(m.entered) >= stopAgain {
+			m.insist(job.ErrInsisted)
+			m.transition(killing)
+		}
 	case killing:
-		if time.Since(m.killed) >= insistAgain {
+		if time.Since(m.entered) >= insistAgain {
 			m.kill()
 		}
 	}

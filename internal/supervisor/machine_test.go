@@ -54,7 +54,8 @@ var events = []struct {
 	name string
 	fire func(*machine)
 }{
-	{"stop", give(order.Stop)},
+	{"stop", func(m *machine) { m.entered = time.Now().Add(-time.Minute); give(order.Stop)(m) }},
+	{"stop at once", func(m *machine) { m.entered = time.Now(); give(order.Stop)(m) }},
 	{"restart", give(order.Restart)},
 	{"wake", give(order.Wake)},
 	{"dump", give(order.Dump)},
@@ -91,6 +92,8 @@ func TestTable(t *testing.T) {
 	want := map[string][]string{ // claiming, serving, checking, restarting, stopping, killing
 		"stop": {cell(stopping, "stop loop"), cell(stopping, "stop loop"), cell(stopping, "stop loop"),
 			cell(restarting), cell(killing, insist), cell(killing, "kill")},
+		"stop at once": {cell(stopping, "stop loop"), cell(stopping, "stop loop"), cell(stopping, "stop loop"),
+			cell(restarting), cell(stopping), cell(killing)},
 		"restart": {cell(checking, "check"), cell(checking, "check"), cell(checking),
 			cell(restarting), cell(stopping), cell(killing)},
 		"wake": {cell(claiming, "refuse wake"), cell(serving, "wake loop"), cell(checking, "wake loop"),
@@ -121,7 +124,6 @@ func TestTable(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					d := &deeds{}
 					m := newMachine(d, from, from != claiming)
-					m.killed = time.Now().Add(-time.Minute)
 					e.fire(m)
 					if got := cell(m.state, d.done...); got != want[e.name][i] {
 						t.Errorf("got %q, want %q", got, want[e.name][i])
@@ -132,25 +134,39 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestT08SecondSigintForces: the first lets the run finish, the second stops it, and a burst of ten is
-// these two steps and not the third, which is KILL.
+// TestT08SecondSigintForces: the first lets the run finish, the second stops it, the third kills it. What
+// comes too soon after the one before is the same stop, so a burst of ten is one step, and two at most when it lasts.
 func TestT08SecondSigintForces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := &deeds{}
-		m := newMachine(d, serving, true)
-		for range 10 {
-			give(order.Stop)(m)
-		}
-		want := []string{"stop loop", "insist: " + job.ErrInsisted.Error()}
-		if !slices.Equal(d.done, want) {
-			t.Errorf("a burst did %q, want %q", d.done, want)
-		}
-		time.Sleep(insistAgain)
-		give(order.Stop)(m)
-		if d.done[len(d.done)-1] != "kill" {
-			t.Errorf("the third did %q, want a kill", d.done)
-		}
-	})
+	insist := "insist: " + job.ErrInsisted.Error()
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		name string
+		at   []time.Duration // of the stops
+		want []string
+	}{
+		{"timeout(1) sends two", []time.Duration{0, 0}, []string{"stop loop"}},
+		{"a burst of ten", []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []string{"stop loop"}},
+		{"a burst that lasts", []time.Duration{0, 50 * ms, 100 * ms, 150 * ms, 200 * ms, 300 * ms, 400 * ms, 500 * ms, 599 * ms},
+			[]string{"stop loop", insist}},
+		{"a burst counts from its first", []time.Duration{0, 60 * ms, 120 * ms}, []string{"stop loop", insist}},
+		{"by hand", []time.Duration{0, 150 * ms}, []string{"stop loop", insist}},
+		{"by hand, three times", []time.Duration{0, 100 * ms, 600 * ms}, []string{"stop loop", insist, "kill"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &deeds{}
+				m := newMachine(d, serving, true)
+				began := time.Now()
+				for _, at := range c.at {
+					time.Sleep(time.Until(began.Add(at)))
+					give(order.Stop)(m)
+				}
+				if !slices.Equal(d.done, c.want) {
+					t.Errorf("stops at %v did %q, want %q", c.at, d.done, c.want)
+				}
+			})
+		})
+	}
 }
 
 // TestT10HupDuringShutdownIgnored and its like are cells of the table; this is the road through them.
