@@ -43,13 +43,18 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bin = dir
+		overlay, err := stepWallClock(bin)
+		if err != nil {
+			panic(err)
+		}
 		for name, flags := range map[string][]string{
 			"gophd":        nil,
 			"gophd-next":   {"-ldflags", "-X main.version=9.9.9"},
 			"gophd-faults": {"-tags", "faults"},
+			"gophd-wall":   {"-overlay", overlay},
 		} {
 			args := append([]string{"build", "-o", filepath.Join(bin, name)}, flags...)
-			if raceEnabled {
+			if raceEnabled && name != "gophd-wall" { // which would take the standard library once more with the detector
 				args = append(args, "-race")
 			}
 			if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
@@ -78,6 +83,7 @@ func TestScript(t *testing.T) {
 			"memcached":    memcached,
 			"lines":        lines,
 			"notifysocket": notifySocket,
+			"wallclock":    wallClock,
 		},
 	})
 }
