@@ -38,11 +38,12 @@ const maxSize = 16 << 20
 
 // Handoff is what one image passes to the next.
 type Handoff struct {
-	Instance string    // the instance id, the same for all images of a daemon
-	Daemon   bool      // detached from the terminal
-	Born     time.Time // first start of this daemon, by the wall clock
-	Restarts int       // images before this one
-	Guard    Guard     // the storm guard's memory
+	Instance string        // the instance id, the same for all images of a daemon
+	Daemon   bool          // detached from the terminal
+	Born     time.Time     // first start of this daemon, by the wall clock of then
+	Began    time.Duration // the same by the boot clock, for the uptime; 0 from an image that did not tell
+	Restarts int           // images before this one
+	Guard    Guard         // the storm guard's memory
 
 	Jobs   map[string]Grid            // where each job's loop stands, by the job's name
 	Rooms  map[string]json.RawMessage // what the rooms pass on, by room; not read here

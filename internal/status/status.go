@@ -30,7 +30,7 @@ type Snapshot struct {
 	PID       int
 	Instance  string    // the random id that the heartbeat knows this daemon by; kept across restarts
 	User      string    // whom it runs as
-	Born      time.Time // first start of this daemon; kept across restarts
+	Born      time.Time // first start of this daemon, by the wall clock of this image; kept across restarts
 	Image     time.Time // start of this image
 	Taken     time.Time // the moment of the copy
 	Restarts  int       // images before this one
@@ -52,7 +52,7 @@ type Job struct {
 	Name     string
 	State    job.State
 	Interval time.Duration
-	Next     time.Time // the next tick; zero when none is awaited
+	Next     time.Time // the next tick, by the wall clock of the copy; zero when none is awaited
 	Run      job.Run   // the run that is going on; Number 0 for none
 	RunPID   int
 	RunSince time.Time
@@ -141,7 +141,11 @@ func (b *Board) Snapshot() Snapshot {
 	s.Taken, s.Memory = time.Now(), memory
 	s.Jobs = slices.Clone(s.Jobs)
 	for i := range s.Jobs {
-		s.Jobs[i].Lengths = summary(b.lengths[s.Jobs[i].Name])
+		j := &s.Jobs[i]
+		j.Lengths = summary(b.lengths[j.Name])
+		if !j.Next.IsZero() { // the wall clock may have been stepped since it was reported
+			j.Next = s.Taken.Add(j.Next.Sub(s.Taken))
+		}
 	}
 	return s
 }

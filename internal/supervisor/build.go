@@ -66,6 +66,7 @@ type rig struct {
 	said      bool // Serving was called
 
 	image  time.Duration // start of this image on the boot clock
+	began  time.Duration // first start of this daemon on the boot clock
 	born   time.Time
 	guard  restart.Guard
 	images int // before this one
@@ -87,6 +88,7 @@ const (
 // before it is closed again.
 func build(o Options) (_ *rig, err error) {
 	r := &rig{o: o, spec: o.Config.Jobs[0], probed: make(chan error, 1), image: alarm.Now(alarm.Boot), born: time.Now()}
+	r.began = r.image
 	r.signals = o.Signals
 	defer func() {
 		if err != nil {
@@ -384,7 +386,12 @@ func (r *rig) boardUp() {
 		return
 	}
 	r.born, r.images, r.guard, r.inherited = h.Born, h.Restarts, h.Guard, h.Orders
-	r.board.Update(func(s *status.Snapshot) { s.Born, s.Restarts = h.Born, h.Restarts })
+	began := h.Born
+	if h.Began > 0 {
+		r.began = h.Began
+		began = time.Now().Add(h.Began - r.boot()) // which no step of the wall clock moves away from now
+	}
+	r.board.Update(func(s *status.Snapshot) { s.Born, s.Restarts = began, h.Restarts })
 	var m status.Memoir
 	if json.Unmarshal(h.Rooms[boardRoom], &m) == nil {
 		r.board.Recall(m)

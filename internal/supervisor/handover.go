@@ -156,7 +156,7 @@ func (r *rig) adoptToRelease() {
 
 // handOver ends this image's work without letting go of anything that the next one needs.
 func (r *rig) handOver() *restart.Handoff {
-	h := &restart.Handoff{Daemon: r.o.Config.Daemon, Born: r.born, Restarts: r.images + 1, Guard: r.guard,
+	h := &restart.Handoff{Daemon: r.o.Config.Daemon, Born: r.born, Began: r.began, Restarts: r.images + 1, Guard: r.guard,
 		Jobs: map[string]restart.Grid{}, Rooms: map[string]json.RawMessage{}, Files: map[string]*os.File{}}
 	if r.loop != nil {
 		g := r.grid
