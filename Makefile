@@ -26,7 +26,7 @@ install: build ## put it in /usr/local/bin (PREFIX=... chooses another place)
 test: deps vet lint ## run all tests with the race detector, after vet and staticcheck; installs what they need
 	$(GO) test -race -timeout 20m ./...
 
-deps: ## install what the tests need and is missing: memcached, and a C compiler for the race detector
+deps: ## install what the tests need and is missing: memcached, ps, python3, and a C compiler for the race detector
 	@./tools/deps
 
 vet: ## gofmt and go vet
