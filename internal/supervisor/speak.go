@@ -154,10 +154,13 @@ func (s *speaker) lease(store string, was, l heartbeat.Lease) {
 			s.log.Error().Msgf("heartbeat %s cannot be reached, going on without it as configured: %v", store, l.Err)
 		case l.Err != nil && was.Err == nil:
 			s.rare("outage", zerolog.WarnLevel, "heartbeat %s cannot be reached, trying on: %v", store, l.Err)
+		case was.State == heartbeat.Out: // whoever was told of the end of it is told of this too
+			s.log.Warn().Msgf("heartbeat %s is ours, fence %d", store, l.Fence)
+		case was.State == heartbeat.Doubtful, was.State == heartbeat.Ending,
+			was.State == heartbeat.Held && was.Fence == l.Fence && (was.Err != nil || was.Unproven):
+			s.rare("reachable", zerolog.WarnLevel, "heartbeat %s answers again", store)
 		case was.State != heartbeat.Held || was.Fence != l.Fence:
 			s.log.Info().Msgf("heartbeat %s is ours, fence %d", store, l.Fence)
-		case was.Err != nil || was.Unproven:
-			s.rare("reachable", zerolog.WarnLevel, "heartbeat %s answers again", store)
 		}
 	case heartbeat.Standby:
 		s.log.Warn().Msgf("standing by: heartbeat %s is held by %s", store, l.Holder)
@@ -169,6 +172,9 @@ func (s *speaker) lease(store string, was, l heartbeat.Lease) {
 	case heartbeat.Doubtful:
 		s.log.Warn().Msgf("heartbeat %s cannot be renewed, no run starts until it is: %v", store, l.Err)
 	case heartbeat.Ending:
+		if was.State == heartbeat.Ending {
+			return // only whether the store answers has changed
+		}
 		s.log.Error().Msgf("heartbeat %s cannot be renewed in time, the command is stopped: %v", store, l.Err)
 	case heartbeat.Out:
 		if was.State == heartbeat.Out {
