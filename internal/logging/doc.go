@@ -1,9 +1,8 @@
 // Package logging answers: where do log lines and the command's lines go?
 //
 // A Log takes two kinds of lines and writes them, in the order in which it took them, to a file, to
-// an echo (gophd's stderr), to both or to none. It does not choose what is said, hides no secrets,
-// makes no folders and does not yet rotate by size, age or count: a file name may hold a time, and
-// then the file changes when its name does.
+// an echo (gophd's stderr), to both or to none. It does not choose what is said, hides no secrets and
+// makes no folders.
 //
 // # Formats
 //
@@ -33,6 +32,33 @@
 // gives the exact bytes back: for each record of one PID and stream take its text, and a newline
 // unless it is marked.
 //
+// # Files and archives
+//
+// A file name may hold a time, and then the file changes when its name does. By size or age, a file is
+// set aside: renamed to NAME.20261122T065102.123456Z, the time in UTC at which that was done, moved on by
+// microseconds until the name is free. So `zcat -f NAME.* NAME` is the whole log in order. That
+// happens between two records only; a file is never larger than asked for, except for a single
+// record that is. The age counts from the first line, whose time is read from the file, and a file that
+// cannot be read is as old as its last change; it is looked at when a line comes, so an idle log wakes
+// nobody up. What is not a regular file (a FIFO, /dev/stdout) stays where it is.
+//
+// Archives are the files with such a stamp, and those whose names the pattern could have made at another
+// time. They are counted, compressed and removed, oldest first, and nothing else is: no folder, no
+// symlink, no other name. Compression goes on in the background at the lowest priority. At every moment
+// the archive or its compressed form is whole and on the disk; one that was interrupted, by Close or
+// by kill -9, is begun anew by the next Log that compresses.
+//
+// A file that others moved away or deleted is noticed by the first line after a second, and made anew;
+// Reopen does that at once. Two gophds may write to one file: each looks whether the file is still its own
+// before it sets it aside, and goes to the new one within a second if not; an archive that one has open is
+// not compressed by the other (flock). Their sizes are then kept within a second's lines.
+// The gap: if a clock that was set back brings back a pattern's name just while that file is compressed,
+// the lines of up to a second can be lost.
+//
+// The sync policies: never leaves it to the system when lines reach the disk; second sees to it at most
+// a second after they were written; always, before the next are written. The latter two do so for each
+// file that is finished, too.
+//
 // # When the sink is slow, stuck, full or gone
 //
 // One goroutine for each sink swaps a buffer and writes it at once; there is no flush timer. gophd's
@@ -40,6 +66,10 @@
 // when 256 KiB are pending, so the command feels a slow sink as it would feel a slow pipe, and memory
 // stays flat. A write that fails (disk full, no reader, closed pipe) drops what it could not write, of
 // both kinds, and the next line tries again; a FIFO that nobody reads is opened when somebody does.
+// With OnFull block it is kept and tried each second, or after Reopen: the command waits, gophd's own
+// lines are dropped when 1 MiB of them is pending, and Close gives up after its 3 seconds. The echo
+// never blocks.
+//
 // All that was dropped is counted, and the first write that works again is preceded by a line that
 // says how many lines were lost and why. A line that was cut by such an error stays cut, on a line of
 // its own.

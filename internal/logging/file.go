@@ -1,6 +1,8 @@
 package logging
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,16 +19,32 @@ import (
 // errNoReader is the error of a write to a FIFO that nobody has open for reading.
 var errNoReader = errors.New("no process reads this FIFO")
 
-// file is the target that is a file, under a name that may change with the time. Its fields belong to
-// the sink's goroutine, but for those that are atomic.
+const (
+	lookTime  = time.Second // how often the file is looked for under its name, and a failure tried again
+	firstLine = 64          // bytes in which the time of a file's first line stands
+)
+
+// file is the target that is a file, under a name that may change with the time. It becomes an archive
+// when it is too large or too old. Its fields belong to the sink's goroutine, but for those that are
+// atomic or never change.
 type file struct {
-	pattern pattern
-	path    string
-	from    time.Time // the name holds in [from, until) of the wall clock
-	until   time.Time
-	warned  bool // that the next file cannot be opened; once is enough
-	why     error
-	torn    bool // when it was first opened
+	options  Options
+	pattern  pattern
+	archives *archives
+
+	path   string
+	from   time.Time // the name holds in [from, until) of the wall clock
+	until  time.Time
+	warned bool // that the next file cannot be opened; once is enough
+	why    error
+	info   fs.FileInfo // which file it is; nil for what is no regular file, and stays where it is
+	size   int64
+	first  time.Time // of its first line; without one, zero
+	torn   bool      // its last byte is not a newline
+	now    time.Time // of the batch
+	looked time.Time // for the file under its name
+	retry  time.Time // when a rotation that failed is tried again
+	late   error     // of a rotation in the middle of a batch
 
 	current atomic.Pointer[os.File] // nil while a FIFO has no reader
 	crash   atomic.Bool             // the runtime's fatal errors go here too
@@ -34,25 +52,26 @@ type file struct {
 
 // opened is a file that was opened; f is nil for a FIFO that has to wait for its reader.
 type opened struct {
-	path string
-	f    *os.File
-	torn bool // its last byte is not a newline: somebody died, or ran out of disk, in mid-line
+	path  string
+	f     *os.File
+	info  fs.FileInfo // of a regular file
+	first time.Time   // of its first line
+	torn  bool        // its last byte is not a newline: somebody died, or ran out of disk, in mid-line
 }
 
-func newFile(name string, now time.Time) (*file, error) {
-	p, err := parsePattern(name)
+func newFile(o Options, now time.Time) (*file, error) {
+	p, err := parsePattern(o.File)
 	if err != nil {
-		return nil, fmt.Errorf("log file %s: %w", name, err)
+		return nil, fmt.Errorf("log file %s: %w", o.File, err)
 	}
-	t := &file{pattern: p, path: p.name(now)}
+	t := &file{options: o, pattern: p, archives: newArchives(o, p)}
 	t.from, t.until = p.window(now)
-	o, err := openFile(t.path)
+	first, err := t.open(p.name(now))
 	if err != nil {
 		return nil, err
 	}
-	t.current.Store(o.f)
-	t.torn = o.torn
-	return t, nil
+	t.now = now
+	return t, t.use(first)
 }
 
 // ready opens the file that the time asks for. The wall clock may step either way.
@@ -62,48 +81,121 @@ func (t *file) ready(now time.Time, next *opened) turn {
 		did.changed, did.torn = true, o.torn
 		did.warning = errors.Join(did.warning, t.use(o))
 	}
+	replace := func(name string) bool {
+		o, err := t.open(name)
+		if err == nil {
+			use(o)
+		} else if !t.warned {
+			t.warned = true
+			did.warning = errors.Join(did.warning, err)
+		}
+		return err == nil
+	}
+	t.now = now
 	if next != nil {
 		use(next)
 	}
 	if t.pattern.step > 0 && (now.Before(t.from) || !now.Before(t.until)) {
 		t.from, t.until = t.pattern.window(now)
-		if name := t.pattern.name(now); name != t.path {
-			o, err := openFile(name)
-			switch {
-			case err == nil:
-				use(o)
-			case !t.warned:
-				did.warning = errors.Join(did.warning, err)
-				fallthrough
-			default:
-				t.warned = true
-				t.until = now.Add(time.Second).Round(0) // then it is tried again
-			}
+		if name := t.pattern.name(now); name != t.path && !replace(name) {
+			t.until = now.Add(lookTime).Round(0) // then it is tried again
 		}
 	}
 	if t.current.Load() == nil {
 		var o *opened
-		if o, t.why = openFile(t.path); o != nil {
+		if o, t.why = t.open(t.path); o != nil {
 			use(o)
 		}
 	}
-	did.path = t.path
+	if t.info != nil && now.Sub(t.looked).Abs() >= lookTime {
+		t.looked = now
+		if !t.look() {
+			replace(t.path)
+		}
+	}
+	if age := t.options.RotateAge; age > 0 && t.size > 0 && now.Sub(t.first) >= age {
+		did.warning = errors.Join(did.warning, t.rotate())
+	}
+	did.warning = errors.Join(did.warning, t.late)
+	t.late = nil
+	did.path, did.archives = t.path, t.archives.trouble()
 	return did
+}
+
+// look says whether the file is still there under its name, and learns what others did to its size.
+func (t *file) look() bool {
+	info, err := os.Stat(t.path)
+	if err != nil || !os.SameFile(info, t.info) {
+		return err != nil && !errors.Is(err, fs.ErrNotExist)
+	}
+	t.size = info.Size()
+	return true
 }
 
 // use puts a file in the place of the one in use. Its error is about the old one, whose last bytes a
 // network file system may refuse as late as now.
 func (t *file) use(o *opened) error {
-	old := opened{f: t.current.Swap(o.f)}
-	t.path, t.warned = o.path, false
-	var err error
-	if t.crash.Load() {
-		err = o.takeCrashes()
+	before := t.current.Swap(o.f)
+	err := t.finish(before)
+	t.path, t.warned, t.info, t.first, t.torn, t.size = o.path, false, o.info, o.first, o.torn, 0
+	t.looked, t.retry = t.now, time.Time{}
+	if t.info != nil {
+		t.size = o.info.Size()
+		t.archives.use(t.path)
+		t.archives.tidy()
 	}
-	return errors.Join(err, old.close())
+	if t.crash.Load() {
+		err = errors.Join(err, o.takeCrashes())
+	}
+	return err
 }
 
-func (t *file) Write(p []byte) (int, error) {
+// finish closes a file that nothing more is written to.
+func (t *file) finish(f *os.File) error {
+	if f == nil {
+		return nil
+	}
+	var err error
+	if t.info != nil && t.options.Sync != syncNever {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// rotate makes an archive of the file and begins a new one. When somebody else has moved the file, his
+// is left alone. After a failure the lines go to the old file, until it is tried again.
+func (t *file) rotate() error {
+	if t.info == nil || t.now.Before(t.retry) {
+		return nil
+	}
+	t.retry = t.now.Add(lookTime)
+	var next *opened
+	open := func() (err error) {
+		next, err = t.open(t.path)
+		return err
+	}
+	var err error
+	if info, gone := os.Stat(t.path); gone == nil && os.SameFile(info, t.info) {
+		if t.torn {
+			_, _ = t.current.Load().Write([]byte{'\n'}) // so that archives can be put together
+		}
+		err = t.archives.setAside(t.path, time.Now(), open)
+	} else {
+		err = open()
+	}
+	switch {
+	case err == nil:
+		return t.use(next)
+	case t.warned:
+		return nil
+	}
+	t.warned = true
+	return err
+}
+
+// Write writes records, and changes the file between two of them when it has no room left. A record
+// that was begun ends in its own file.
+func (t *file) Write(p []byte) (n int, err error) {
 	f := t.current.Load()
 	if f == nil {
 		if t.why != nil {
@@ -111,13 +203,59 @@ func (t *file) Write(p []byte) (int, error) {
 		}
 		return 0, errNoReader
 	}
-	n, err := f.Write(p)
+	for n < len(p) && err == nil {
+		piece := p[n : n+t.room(p[n:])]
+		if len(piece) == 0 {
+			if err := t.rotate(); err != nil {
+				t.late = errors.Join(t.late, err)
+			}
+			f = t.current.Load()
+			continue
+		}
+		if t.first.IsZero() {
+			t.first = t.now
+		}
+		var m int
+		m, err = f.Write(piece)
+		n += m
+		t.size += int64(m)
+		if m > 0 {
+			t.torn = piece[m-1] != '\n'
+		}
+	}
 	return n, cause(err)
 }
 
+// room is how much of p, which ends with a record, the file still takes: 0 when it is to be rotated. A
+// record that is larger than a file may be has one of its own.
+func (t *file) room(p []byte) int {
+	size := t.options.RotateSize
+	if size == 0 || t.info == nil || t.size+int64(len(p)) <= size || t.now.Before(t.retry) {
+		return len(p)
+	}
+	n := bytes.LastIndexByte(p[:max(0, size-t.size)], '\n') + 1
+	if n == 0 && (t.size == 0 || t.torn) {
+		n = bytes.IndexByte(p, '\n') + 1
+	}
+	return n
+}
+
+// sync brings what was written to the disk.
+func (t *file) sync() error {
+	f := t.current.Load()
+	if f == nil || t.info == nil {
+		return nil
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("cannot bring log file %s to the disk: %w: see that the disk is sound", t.path, cause(err))
+	}
+	return nil
+}
+
 func (t *file) close() error {
-	o := opened{f: t.current.Load()}
-	return o.close()
+	err := t.finish(t.current.Load())
+	t.archives.close()
+	return err
 }
 
 func (o *opened) close() error {
@@ -136,10 +274,10 @@ func (o *opened) takeCrashes() error {
 
 func ignoreCrashes() error { return debug.SetCrashOutput(nil, debug.CrashOptions{}) }
 
-// openFile opens a log file for appending. It is non-blocking for the sake of a FIFO: its open does
-// not wait for a reader (open(2), ENXIO), and a write to it can be called back. Where the runtime does
-// not poll FIFOs (the BSDs), a full one is a write error and costs lines.
-func openFile(name string) (*opened, error) {
+// open opens a log file for appending; any goroutine may do that. It is non-blocking for the sake of a
+// FIFO: its open does not wait for a reader (open(2), ENXIO), and a write to it can be called back. Where
+// the runtime does not poll FIFOs (the BSDs), a full one is a write error and costs lines.
+func (t *file) open(name string) (*opened, error) {
 	// These two are gophd's own descriptors. To open them anew would fail for a socket and would write
 	// over what others append to a file.
 	switch name {
@@ -148,10 +286,17 @@ func openFile(name string) (*opened, error) {
 	case "/dev/stderr":
 		return duplicate(2, name)
 	}
-	const flags = os.O_WRONLY | os.O_APPEND | os.O_CREATE | syscall.O_NONBLOCK | syscall.O_NOCTTY
-	f, err := os.OpenFile(name, flags, 0o640)
+	const flags = os.O_WRONLY | os.O_APPEND | syscall.O_NONBLOCK | syscall.O_NOCTTY
+	f, err := os.OpenFile(name, flags, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if f, err = os.OpenFile(name, flags|os.O_CREATE, cmp.Or(t.options.Mode, 0o640)); err == nil {
+			if err := t.give(f); err != nil {
+				return nil, errors.Join(err, os.Remove(name), f.Close())
+			}
+		}
+	}
 	if err == nil {
-		return &opened{path: name, f: f, torn: torn(f)}, nil
+		return examine(name, f), nil
 	}
 	if errors.Is(err, syscall.ENXIO) {
 		if info, err := os.Stat(name); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
@@ -169,20 +314,58 @@ func openFile(name string) (*opened, error) {
 	return nil, fmt.Errorf("cannot open log file %s: %w: see that gophd may write there or choose another file", name, cause(err))
 }
 
-// torn looks at the last byte of a regular file, if it may be read.
-func torn(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return false
+// give gives a new file the mode and owner that were asked for, whatever the umask.
+func (t *file) give(f *os.File) error {
+	if o := t.options.Owner; o != nil {
+		if err := f.Chown(o.UID, o.GID); err != nil {
+			return fmt.Errorf("cannot give log file %s to user %d and group %d: %w: run gophd as root or ask for no owner", f.Name(), o.UID, o.GID, cause(err))
+		}
 	}
-	r, err := os.Open(f.Name())
+	if t.options.Mode == 0 {
+		return nil
+	}
+	return f.Chmod(t.options.Mode)
+}
+
+// examine looks at a file that was opened: at the time of its first line and at its last byte, if it is a
+// regular file, and may be read.
+func examine(name string, f *os.File) *opened {
+	o := &opened{path: name, f: f}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return o
+	}
+	o.info = info
+	lock(f, unix.LOCK_SH) // for those who compress archives
+	if info.Size() == 0 {
+		return o
+	}
+	o.first = info.ModTime()
+	r, err := os.Open(name)
 	if err != nil {
-		return false
+		return o
 	}
 	defer r.Close()
+	head := make([]byte, firstLine)
+	n, _ := r.ReadAt(head, 0)
+	if at, ok := firstTime(head[:n]); ok && at.Before(o.first) {
+		o.first = at
+	}
 	var last [1]byte
 	_, err = r.ReadAt(last[:], info.Size()-1)
-	return err == nil && last[0] != '\n'
+	o.torn = err == nil && last[0] != '\n'
+	return o
+}
+
+// firstTime is the time of the record that a file begins with, in any of the formats.
+func firstTime(head []byte) (time.Time, bool) {
+	if text, ok := bytes.CutPrefix(head, []byte(`{"time":"`)); ok {
+		text, _, _ = bytes.Cut(text, []byte{'"'})
+		at, err := time.Parse(jsonTime, string(text))
+		return at, err == nil
+	}
+	at, err := time.ParseInLocation(simpleTime, string(head[:min(len(head), len(simpleTime))]), time.Local)
+	return at, err == nil
 }
 
 func duplicate(fd uintptr, name string) (*opened, error) {
@@ -196,8 +379,12 @@ func duplicate(fd uintptr, name string) (*opened, error) {
 // cause is the error without the operation and the path, which the message around it names.
 func cause(err error) error {
 	var p *fs.PathError
-	if errors.As(err, &p) {
+	var l *os.LinkError
+	switch {
+	case errors.As(err, &p):
 		return p.Err
+	case errors.As(err, &l):
+		return l.Err
 	}
 	return err
 }

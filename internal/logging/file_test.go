@@ -174,7 +174,7 @@ func TestTheFileChangesWithItsName(t *testing.T) {
 func TestTheNameFollowsTheWallClockBackToo(t *testing.T) {
 	dir := t.TempDir()
 	at := time.Date(2026, 11, 22, 6, 51, 0, 0, time.UTC)
-	f, err := newFile(dir+"/%M", at)
+	f, err := newFile(Options{File: dir + "/%M"}, at)
 	if err != nil {
 		t.Fatal(err)
 	}

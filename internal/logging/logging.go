@@ -1,6 +1,7 @@
 package logging
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +34,8 @@ type Options struct {
 	Format string        // simple, json or console
 	Level  zerolog.Level // gophd's own lines below it are dropped
 
+	OnFull string // what becomes of the command's lines when File cannot be written: drop, or block; "" is drop
+
 	Echo        io.Writer     // gophd's stderr, or nil; it stays the caller's to close
 	EchoLevel   zerolog.Level // own lines from this level on go to Echo as well
 	EchoCommand bool          // the command's lines go to Echo as well
@@ -39,7 +43,35 @@ type Options struct {
 
 	Job string // named in every json line
 	PID int    // gophd's own
+
+	// The rest is about a regular file; others are never rotated.
+
+	RotateSize int64         // bytes that a file may have before it becomes an archive; 0 is any number
+	RotateAge  time.Duration // how long after its first line the next line makes an archive of it; 0 is never
+	Keep       int           // archives that are kept, the newest; 0 is all
+	KeepBytes  int64         // that the archives may have together; 0 is any number
+	Compress   bool          // archives by gzip
+
+	Mode  os.FileMode // of new files; 0 is 0640 less the umask
+	Owner *Owner      // of new files; nil is whom the system chooses
+	Sync  string      // when lines are brought to the disk: never, second or always; "" is never
 }
+
+// Owner is the user and group of a file. -1 changes nothing, as in chown(2).
+type Owner struct{ UID, GID int }
+
+// The words of Options.OnFull.
+const (
+	onFullDrop  = "drop"
+	onFullBlock = "block"
+)
+
+// The words of Options.Sync.
+const (
+	syncNever  = "never"
+	syncSecond = "second" // at most a second after they were written, and when a file is finished
+	syncAlways = "always" // before the next lines are written
+)
 
 // Log takes lines and writes them. Its methods may be called from any goroutine.
 type Log struct {
@@ -66,6 +98,7 @@ const (
 
 // Open makes the log and opens its file. It never waits for the reader of a FIFO.
 func Open(o Options) (*Log, error) {
+	o.Sync, o.OnFull = cmp.Or(o.Sync, syncNever), cmp.Or(o.OnFull, onFullDrop)
 	f, err := newFormat(o)
 	if err != nil {
 		return nil, err
@@ -73,10 +106,11 @@ func Open(o Options) (*Log, error) {
 	l := &Log{level: o.Level}
 	l.room = sync.NewCond(&l.mu)
 	if o.File != "" {
-		if l.file, err = newFile(o.File, time.Now()); err != nil {
+		if l.file, err = newFile(o, time.Now()); err != nil {
 			return nil, err
 		}
-		l.add(&sink{target: l.file, format: f, level: zerolog.TraceLevel, command: true, path: l.file.path, torn: l.file.torn})
+		l.add(&sink{target: l.file, format: f, level: zerolog.TraceLevel, command: true, path: l.file.path, torn: l.file.torn,
+			block: o.OnFull == onFullBlock, policy: o.Sync})
 	}
 	if o.Echo != nil {
 		l.add(&sink{target: echo{o.Echo}, format: f, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor})
@@ -100,7 +134,7 @@ func Check(o Options) error {
 
 func (l *Log) add(k *sink) {
 	k.log = l
-	k.ready = sync.NewCond(&l.mu)
+	k.wake = sync.NewCond(&l.mu)
 	k.done = make(chan struct{})
 	l.sinks = append(l.sinks, k)
 	if !k.command {
@@ -149,7 +183,7 @@ func (l *Log) Reopen() error {
 	if l.file == nil {
 		return nil
 	}
-	f, err := openFile(l.file.pattern.name(time.Now()))
+	f, err := l.file.open(l.file.pattern.name(time.Now()))
 	if err != nil {
 		return err
 	}
@@ -163,7 +197,7 @@ func (l *Log) Reopen() error {
 		err = k.next.close()
 	}
 	k.next, k.path = f, f.path
-	k.ready.Signal()
+	k.wake.Signal()
 	return err
 }
 
@@ -174,7 +208,7 @@ func (l *Log) CrashOutput() error {
 		return nil
 	}
 	l.file.crash.Store(true)
-	f, err := openFile(l.Path())
+	f, err := l.file.open(l.Path())
 	if err != nil {
 		return err
 	}
@@ -269,7 +303,7 @@ func (l *Log) transition(to state) {
 	l.state = to
 	l.room.Broadcast()
 	for _, k := range l.sinks {
-		k.ready.Signal()
+		k.wake.Signal()
 	}
 }
 
@@ -307,7 +341,7 @@ func (l *Log) full() bool {
 func (l *Log) wake() {
 	for _, k := range l.sinks {
 		if len(k.buf) > 0 {
-			k.ready.Signal()
+			k.wake.Signal()
 		}
 	}
 }
@@ -332,10 +366,20 @@ func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 // newFormat checks the options that say how lines look.
 func newFormat(o Options) (format, error) {
 	f := format{name: o.Format, pid: strconv.Itoa(o.PID), job: quoteJSON(o.Job)}
-	switch o.Format {
-	case simple, inJSON, console:
-	default:
-		return f, fmt.Errorf("log format %q is not known: use simple, json or console", o.Format)
+	for _, c := range []struct {
+		name, word string
+		words      []string
+	}{
+		{"log format", o.Format, []string{simple, inJSON, console}},
+		{"log sync policy", cmp.Or(o.Sync, syncNever), []string{syncNever, syncSecond, syncAlways}},
+		{"policy of a full log", cmp.Or(o.OnFull, onFullDrop), []string{onFullDrop, onFullBlock}},
+	} {
+		if last := len(c.words) - 1; !slices.Contains(c.words, c.word) {
+			return f, fmt.Errorf("%s %q is not known: use %s or %s", c.name, c.word, strings.Join(c.words[:last], ", "), c.words[last])
+		}
+	}
+	if o.RotateSize < 0 || o.RotateAge < 0 || o.Keep < 0 || o.KeepBytes < 0 {
+		return f, fmt.Errorf("a bound of the log is below 0: use 0 for none")
 	}
 	if o.File != "" && !filepath.IsAbs(o.File) {
 		return f, fmt.Errorf("log file %q is not an absolute path: write it from / on", o.File)

@@ -103,6 +103,54 @@ func (p pattern) name(t time.Time) string {
 	return string(b)
 }
 
+// matches says whether the name at some time is s. Every layout is as wide as what it gives.
+func (p pattern) matches(s string) bool {
+	var layouts, texts []string
+	for _, part := range p.parts {
+		n := len(part.text)
+		if len(s) < n || !part.layout && s[:n] != part.text {
+			return false
+		}
+		if part.layout {
+			layouts, texts = append(layouts, part.text), append(texts, s[:n])
+		}
+		s = s[n:]
+	}
+	if s != "" {
+		return false
+	}
+	t, err := time.Parse(strings.Join(layouts, "|"), strings.Join(texts, "|"))
+	for i, layout := range layouts {
+		// Parsing is lenient where rendering is not. A day of the week need not come with its date.
+		if err != nil || layout != "Mon" && t.Format(layout) != texts[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// levels is the pattern cut at its slashes: that of each folder, and that of the file.
+func (p pattern) levels() []pattern {
+	all := make([]pattern, 1)
+	for _, q := range p.parts {
+		texts := []string{q.text}
+		if !q.layout {
+			texts = strings.Split(q.text, "/")
+		}
+		for i, text := range texts {
+			if i > 0 {
+				all = append(all, pattern{})
+			}
+			last := &all[len(all)-1]
+			last.parts = append(last.parts, part{text: text, layout: q.layout})
+			if q.layout {
+				last.step = p.step
+			}
+		}
+	}
+	return all
+}
+
 // window is the span of wall-clock time round t in which the name stays what it is at t.
 func (p pattern) window(t time.Time) (from, until time.Time) {
 	from = t.Truncate(p.step)

@@ -19,15 +19,18 @@ type target interface {
 	// changes the file if it is time to.
 	ready(now time.Time, next *opened) turn
 	io.Writer
+	sync() error
 	close() error
 }
 
 // turn is what ready did.
 type turn struct {
 	path    string
-	changed bool  // to another file
-	torn    bool  // that file ends in the middle of a line
-	warning error // for the reader of the log; the target can be written to all the same
+	changed bool // to another file
+	torn    bool // that file ends in the middle of a line
+	// For the reader of the log; the target can be written to all the same.
+	warning  error
+	archives error
 }
 
 // sink is one target with its buffers and the goroutine that writes.
@@ -39,11 +42,13 @@ type sink struct {
 	form    int  // which of the Log's forms the command's lines have here
 	command bool // takes the command's lines
 	color   bool
+	block   bool          // what cannot be written is tried again, and not dropped
+	policy  string        // of sync
 	done    chan struct{} // closed when the goroutine has ended
 	err     error         // of closing the target; read it after done
 
 	// Guarded by log.mu.
-	ready   *sync.Cond // signalled when there is something to do
+	wake    *sync.Cond // signalled when there is something to do
 	buf     []byte     // records that are pending
 	spare   []byte     // the buffer that is not in use, empty
 	records uint64     // in buf
@@ -52,12 +57,18 @@ type sink struct {
 	path    string
 	since   time.Time // start of the write that is under way
 	stats   Stats
+	due     bool // it is time to sync
 	dead    bool // the goroutine has ended, or panicked
 
 	// The goroutine's own.
 	lost uint64 // lines lost by errors and not yet reported
 	why  error
 	torn bool // the last byte that was written is not a newline
+
+	warning  error // to be told, as are the next two
+	archives error
+	unsafe   error       // why the last sync failed
+	unsynced *time.Timer // makes a sync due; nil when all is on the disk
 }
 
 // batch is what the goroutine writes at once.
@@ -66,6 +77,7 @@ type batch struct {
 	records uint64
 	over    uint64 // lost after the last of records
 	next    *opened
+	sync    bool
 }
 
 // offer takes one of gophd's own lines, or drops it.
@@ -81,7 +93,7 @@ func (k *sink) offer(line []byte) {
 	}
 	k.buf = append(k.buf, line...)
 	k.records++
-	k.ready.Signal()
+	k.wake.Signal()
 }
 
 // run writes until the log is closed and everything is written, or given up.
@@ -93,9 +105,15 @@ func (k *sink) run() {
 		if !more {
 			break
 		}
-		k.put(b)
+		if b.next != nil || b.records > 0 || b.over > 0 || k.lost > 0 {
+			k.put(b)
+		}
+		k.sync(b)
 	}
-	k.err = k.target.close()
+	if k.unsynced != nil {
+		k.unsynced.Stop()
+	}
+	k.err = errors.Join(k.unsafe, k.target.close())
 }
 
 // take waits for something to do and swaps the buffers. It returns false at the end.
@@ -103,15 +121,15 @@ func (k *sink) take() (batch, bool) {
 	l := k.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.state == running && len(k.buf) == 0 && k.next == nil {
-		k.ready.Wait()
+	for l.state == running && len(k.buf) == 0 && k.next == nil && !k.due {
+		k.wake.Wait()
 	}
 	// The losses that nobody has been told of yet are a reason for one more try while there is time.
 	if l.state == closed || l.state == draining && len(k.buf) == 0 && k.lost == 0 && k.over == 0 {
 		return batch{}, false
 	}
-	b := batch{buf: k.buf, records: k.records, over: k.over, next: k.next}
-	k.buf, k.spare, k.records, k.over, k.next = k.spare, nil, 0, 0, nil
+	b := batch{buf: k.buf, records: k.records, over: k.over, next: k.next, sync: k.due}
+	k.buf, k.spare, k.records, k.over, k.next, k.due = k.spare, nil, 0, 0, nil, false
 	k.since = time.Now()
 	l.room.Broadcast()
 	return b, true
@@ -120,21 +138,22 @@ func (k *sink) take() (batch, bool) {
 // put writes a batch, preceded by what the reader must know, and counts.
 func (k *sink) put(b batch) {
 	now := time.Now()
-	t := k.target.ready(now, b.next)
+	k.ready(now, b.next)
 	var head []byte
-	if t.changed {
-		k.torn = t.torn
-	}
-	if k.torn {
-		head = append(head, '\n')
-	}
 	if k.lost > 0 {
 		head = k.notice(head, now, k.lost, k.why)
 	}
-	if t.warning != nil {
-		head = k.say(head, now, func(z *zerolog.Logger) { z.Warn().Err(t.warning).Msg("the log file could not be changed") })
+	if k.warning != nil {
+		head = k.say(head, now, "the log file could not be changed", k.warning)
 	}
-	_, err := k.write(head)
+	if k.archives != nil {
+		head = k.say(head, now, "the log archives are not in order", k.archives)
+	}
+	if k.unsafe != nil {
+		head = k.say(head, now, "log lines may not survive a crash of the machine", k.unsafe)
+	}
+	k.warning, k.archives, k.unsafe = nil, nil, nil
+	_, err := k.insist(head)
 	if err == nil {
 		k.lost, k.why = 0, nil
 	}
@@ -144,7 +163,7 @@ func (k *sink) put(b batch) {
 		b.buf = k.notice(b.buf, now, b.over, errors.New("the log could not be written fast enough"))
 	}
 	if err == nil {
-		n, err = k.write(b.buf)
+		n, err = k.insist(b.buf)
 	}
 	lines := b.records
 	if err != nil {
@@ -156,9 +175,6 @@ func (k *sink) put(b batch) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
 	k.since = time.Time{}
-	if k.next == nil {
-		k.path = t.path
-	}
 	k.stats.Err = err
 	k.stats.Lines += lines
 	k.stats.Dropped += b.records - lines
@@ -166,6 +182,87 @@ func (k *sink) put(b batch) {
 		k.lost = 0 // this was the last try to tell
 	}
 	k.spare = reuse(b.buf)
+}
+
+// ready makes the target ready, and remembers what is torn and where the lines go.
+func (k *sink) ready(now time.Time, next *opened) turn {
+	t := k.target.ready(now, next)
+	if t.changed {
+		k.torn = t.torn
+	}
+	k.warning, k.archives = errors.Join(k.warning, t.warning), errors.Join(k.archives, t.archives)
+	k.log.mu.Lock()
+	defer k.log.mu.Unlock()
+	if k.next == nil {
+		k.path = t.path
+	}
+	return t
+}
+
+// insist writes all of p, which is whole records. Where the sink blocks it does not give up before the
+// Log is closed. A record that broke off goes on where it did; in another file it begins anew.
+func (k *sink) insist(p []byte) (n int, err error) {
+	for n < len(p) {
+		err = nil
+		if k.torn && (n == 0 || p[n-1] == '\n') {
+			_, err = k.write([]byte{'\n'})
+		}
+		if err == nil {
+			var m int
+			m, err = k.write(p[n:])
+			n += m
+		}
+		if err == nil || !k.block {
+			break
+		}
+		next, more := k.pause(err)
+		if !more {
+			break
+		}
+		if t := k.ready(time.Now(), next); t.changed {
+			n = bytes.LastIndexByte(p[:n], '\n') + 1
+		}
+	}
+	return n, err
+}
+
+// pause waits until it is time to try again, or Reopen has found another file. It returns false when
+// that is never.
+func (k *sink) pause(why error) (next *opened, more bool) {
+	l := k.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k.stats.Err = why
+	over := false
+	timer := time.AfterFunc(lookTime, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		over = true
+		k.wake.Signal()
+	})
+	defer timer.Stop()
+	for !over && k.next == nil && l.state != closed {
+		k.wake.Wait()
+	}
+	next, k.next = k.next, nil
+	return next, l.state != closed
+}
+
+// sync keeps the promise of the policy after a batch was written. The timer exists only while there is
+// something to sync, so an idle log wakes nobody up.
+func (k *sink) sync(b batch) {
+	switch {
+	case k.policy == syncAlways && b.records > 0, b.sync:
+		k.unsynced = nil
+		k.unsafe = k.target.sync()
+	case k.policy == syncSecond && k.unsynced == nil && b.records > 0:
+		k.unsynced = time.AfterFunc(time.Second, func() {
+			k.log.mu.Lock()
+			defer k.log.mu.Unlock()
+			k.due = true
+			k.wake.Signal()
+		})
+	}
 }
 
 // write writes all of p; a short write is continued where it ended.
@@ -186,14 +283,19 @@ func (k *sink) write(p []byte) (n int, err error) {
 
 // notice says that lines were lost.
 func (k *sink) notice(dst []byte, now time.Time, n uint64, why error) []byte {
-	return k.say(dst, now, func(z *zerolog.Logger) { z.Warn().Uint64("lines", n).Err(why).Msg("log lines were lost") })
+	return k.render(dst, now, func(z *zerolog.Event) { z.Uint64("lines", n).Err(why).Msg("log lines were lost") })
 }
 
-// say renders a line of the sink's own.
-func (k *sink) say(dst []byte, now time.Time, f func(*zerolog.Logger)) []byte {
+// say says what is wrong.
+func (k *sink) say(dst []byte, now time.Time, what string, why error) []byte {
+	return k.render(dst, now, func(z *zerolog.Event) { z.Err(why).Msg(what) })
+}
+
+// render makes a line of the sink's own.
+func (k *sink) render(dst []byte, now time.Time, f func(*zerolog.Event)) []byte {
 	var raw bytes.Buffer
 	z := zerolog.New(&raw)
-	f(&z)
+	f(z.Warn())
 	return k.format.own(dst, now, zerolog.WarnLevel, raw.Bytes(), k.color)
 }
 
@@ -230,6 +332,7 @@ func (k *sink) name() string {
 type echo struct{ io.Writer }
 
 func (echo) ready(time.Time, *opened) turn { return turn{} }
+func (echo) sync() error                   { return nil }
 func (echo) close() error                  { return nil }
 
 // deadline calls back a write that is under way, where the target can do that: a FIFO, a pipe or a

@@ -1,0 +1,725 @@
+package logging
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
+
+	"gophd/internal/goroutine"
+)
+
+// names are the files of a folder, sorted as the shell sorts them.
+func names(t interface{ Fatal(...any) }, dir string) (all []string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+// contents is what a file holds, or held before it was compressed.
+func contents(t interface{ Fatal(...any) }, path string) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var r io.Reader = f
+	if strings.HasSuffix(path, ".gz") {
+		if r, err = gzip.NewReader(f); err != nil {
+			t.Fatal(path, err)
+		}
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(path, err)
+	}
+	return b
+}
+
+// together is `zcat -f LOG.* LOG`.
+func together(t interface{ Fatal(...any) }, path string) (all []byte) {
+	for _, name := range names(t, filepath.Dir(path)) {
+		if name != filepath.Base(path) {
+			all = append(all, contents(t, filepath.Join(filepath.Dir(path), name))...)
+		}
+	}
+	return append(all, contents(t, path)...)
+}
+
+// tidied waits for the work on the archives, which has an end.
+func tidied(a *archives) { a.work.Wait() }
+
+func capture(t interface{ Fatal(...any) }, l *Log, in []byte, rest []byte) *Stream {
+	s := l.Stream("stdout", 4720, rest)
+	if _, err := s.Write(in); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// T60 rotation_under_load: whatever is written, in whatever pieces, by however many images of gophd, the
+// archives and the file, put together, are what was written; no record is torn, no file is too large.
+func TestRotationUnderLoad(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(t.TempDir(), "")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		path := filepath.Join(dir, "log")
+		o := Options{
+			File: path, Format: rapid.SampledFrom([]string{simple, inJSON}).Draw(rt, "format"), Job: "j", PID: 1,
+			RotateSize: rapid.Int64Range(1, 5000).Draw(rt, "size"),
+			Compress:   rapid.Bool().Draw(rt, "compress"),
+			Sync:       rapid.SampledFrom([]string{syncNever, syncAlways}).Draw(rt, "sync"),
+		}
+		in := bytes.Join([][]byte{drawOutput(rt), bytes.Repeat([]byte("a line of many\n"), rapid.IntRange(0, 50).Draw(rt, "lines"))}, nil)
+		var rest []byte
+		for chunks := split(rt, in); ; {
+			l, err := Open(o)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			s := l.Stream("stdout", 4720, rest)
+			n := rapid.IntRange(1, max(1, len(chunks))).Draw(rt, "chunks of this image")
+			for _, c := range chunks[:min(n, len(chunks))] {
+				if _, err := s.Write(c); err != nil {
+					rt.Fatal(err)
+				}
+			}
+			chunks = chunks[min(n, len(chunks)):]
+			if len(chunks) > 0 {
+				rest = s.Rest()
+			}
+			if err := errors.Join(s.Close(), l.Close()); err != nil {
+				rt.Fatal(err)
+			}
+			if len(chunks) == 0 {
+				break
+			}
+		}
+		if got := restored(rt, o.Format, together(rt, path)); !bytes.Equal(got, in) {
+			rt.Fatalf("%d bytes came back as %d", len(in), len(got))
+		}
+		for _, name := range names(rt, dir) {
+			b := contents(rt, filepath.Join(dir, name))
+			if len(b) > 0 && b[len(b)-1] != '\n' {
+				rt.Fatalf("%s ends in a record", name)
+			}
+			if int64(len(b)) > o.RotateSize && bytes.Count(b, []byte{'\n'}) > 1 {
+				rt.Fatalf("%s has %d bytes, at most %d were asked for", name, len(b), o.RotateSize)
+			}
+		}
+	})
+}
+
+// The same at full speed, with two streams, compression behind it and others who move the file.
+func TestRotationAtFullSpeed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, Options{File: path, Format: simple, RotateSize: 1 << 18, Compress: true})
+	var want bytes.Buffer
+	for i := range 100_000 {
+		fmt.Fprintln(&want, "line", i, "of a chatty command")
+	}
+	var commands goroutine.Group
+	for _, pid := range []int{1, 2} {
+		commands.Go(func() {
+			w := l.Capture("stdout")(pid)
+			for _, c := range slicesOf(want.Bytes(), 65536) {
+				if _, err := w.Write(c); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	commands.Wait()
+	closeLog(t, l)
+	if s := l.Stats(); s.Lines != 200_000 || s.Dropped != 0 {
+		t.Errorf("%+v", s)
+	}
+	got := map[string][]byte{}
+	for line := range bytes.Lines(together(t, path)) {
+		_, line, _ = bytes.Cut(line, []byte(" ["))
+		pid, text, _ := bytes.Cut(line, []byte("] out: "))
+		got[string(pid)] = append(got[string(pid)], text...)
+	}
+	if !bytes.Equal(got["1"], want.Bytes()) || !bytes.Equal(got["2"], want.Bytes()) || len(got) != 2 {
+		t.Errorf("%d and %d bytes came back, want %d each", len(got["1"]), len(got["2"]), want.Len())
+	}
+}
+
+func TestKeepAndKeepBytes(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		o    Options
+		want int
+	}{
+		{"all", Options{}, 9},
+		{"a number", Options{Keep: 3}, 3},
+		{"more than there are", Options{Keep: 30}, 9},
+		{"bytes", Options{KeepBytes: 450}, 4},
+		{"the stricter one counts", Options{Keep: 2, KeepBytes: 450}, 2},
+		{"no bytes at all", Options{KeepBytes: 1}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, foreign := range []string{"log.1", "log.gz", "log.20260101T000000.000000Z.old", "other.20260101T000000.000000Z", "log.20260101T000000.0Z", "log.gz.tmp"} {
+				if err := os.WriteFile(filepath.Join(dir, foreign), []byte("not ours"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// They look like ours, but are no files of a log.
+			if err := errors.Join(os.Mkdir(dir+"/log.20260101T000000.000000Z", 0o700), os.Symlink("log.1", dir+"/log.20260101T000001.000000Z")); err != nil {
+				t.Fatal(err)
+			}
+			before := names(t, dir)
+			o := c.o
+			o.File, o.Format, o.RotateSize = dir+"/log", simple, 100
+			l := open(t, o)
+			w := l.Capture("stdout")(4720)
+			text := strings.Repeat("x", 100-len("2026-11-22 06:51:02.123 [4720] out: \n")) + "\n"
+			for range 10 {
+				if _, err := io.WriteString(w, text); err != nil {
+					t.Fatal(err)
+				}
+				flush(t, l)
+			}
+			tidied(l.file.archives)
+			closeLog(t, l)
+			left := slices.DeleteFunc(names(t, dir), func(name string) bool { return slices.Contains(before, name) })
+			if len(left) != c.want+1 || left[0] != "log" || len(names(t, dir)) != len(before)+len(left) {
+				t.Errorf("left are %q, want %d archives and all that is foreign", left, c.want)
+			}
+			if got := restored(t, simple, inOrder(t, dir, left)); !bytes.Equal(got, bytes.Repeat([]byte(text), c.want+1)) {
+				t.Errorf("they hold %d bytes", len(got))
+			}
+		})
+	}
+}
+
+func inOrder(t *testing.T, dir string, files []string) (all []byte) {
+	for _, name := range append(files[1:], files[0]) {
+		all = append(all, contents(t, filepath.Join(dir, name))...)
+	}
+	return all
+}
+
+// A pattern's own names are archives as well, in all the folders that it could have named, and only
+// those that it could have made.
+func TestKeepCountsTheNamesOfThePattern(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		for _, foreign := range []string{"1999-13-01/x.log", "1999-12-01/y.log", "1999-12-01/x.log.bak", "1999-12-1/x.log"} {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, foreign)), 0o700), os.WriteFile(filepath.Join(dir, foreign), nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 6 {
+			if err := os.MkdirAll(dir+"/"+time.Now().AddDate(0, 0, i).Format("2006-01-02"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := open(t, Options{File: dir + "/%F/x.log", Format: simple, RotateSize: 30, Keep: 4})
+		z := l.Logger()
+		for day := range 6 {
+			for n := range 2 {
+				z.Info().Msgf("%d%d", day, n)
+				synctest.Wait()
+				time.Sleep(time.Second) // the time of a file's last line has a grain
+				if err := os.Chtimes(l.Path(), time.Now(), time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(24*time.Hour - 2*time.Second)
+		}
+		closeLog(t, l)
+		var got []string
+		err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+			if err == nil && info.Mode().IsRegular() {
+				rel, _ := filepath.Rel(dir, path)
+				got = append(got, rel+strings.TrimPrefix(untimed([]byte(read(t, path))), " [0]"))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Of the last day's two lines one is in an archive.
+		want := []string{
+			"1999-12-01/x.log.bak", "1999-12-01/y.log", "1999-12-1/x.log", "1999-13-01/x.log",
+			"2000-01-04/x.log 31\n", "2000-01-05/x.log 41\n", "2000-01-05/x.log.20000105T000001.000000Z 40\n",
+			"2000-01-06/x.log 51\n", "2000-01-06/x.log.20000106T000001.000000Z 50\n",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestRotationByAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, format := range []string{simple, inJSON} {
+			dir := t.TempDir()
+			image := func(do func(say func(string))) {
+				l := open(t, Options{File: dir + "/log", Format: format, RotateAge: time.Hour})
+				z := l.Logger()
+				do(func(s string) { z.Info().Msg(s); synctest.Wait() })
+				closeLog(t, l)
+			}
+			image(func(say func(string)) {
+				time.Sleep(2 * time.Hour)
+				say("an empty file has no age")
+			})
+			time.Sleep(30 * time.Minute)
+			image(func(say func(string)) { // the age is that of the first line, whoever wrote it
+				time.Sleep(30*time.Minute - 1)
+				say("just before")
+				time.Sleep(1)
+				say("an hour later")
+			})
+			var got [][]byte
+			for _, name := range names(t, dir) {
+				got = append(got, contents(t, filepath.Join(dir, name)))
+			}
+			if len(got) != 2 || bytes.Count(got[0], []byte{'\n'}) != 1 || bytes.Count(got[1], []byte{'\n'}) != 2 {
+				t.Errorf("%s: %q", format, got)
+			}
+		}
+	})
+}
+
+// The first file that others move, and one that somebody deletes, are noticed by the next line after a
+// second, and no line is lost but those that went into the deleted file before.
+func TestAFileThatIsMovedAwayOrDeletedIsNoticed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := t.TempDir() + "/log"
+		l := open(t, Options{File: path, Format: simple})
+		z := l.Logger()
+		say := func(s string) { z.Info().Msg(s); synctest.Wait() }
+		say("one")
+		if err := os.Rename(path, path+".1"); err != nil {
+			t.Fatal(err)
+		}
+		say("two")
+		time.Sleep(time.Second)
+		say("three")
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		say("four")
+		closeLog(t, l)
+		if got := untimed([]byte(read(t, path+".1") + read(t, path))); got != " [0] one\n [0] two\n [0] four\n" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// logrotate's copytruncate: the file is as long as it is, and not as long as we made it.
+func TestAFileThatIsTruncatedHasRoomAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		l := open(t, Options{File: dir + "/log", Format: simple, RotateSize: 100})
+		z := l.Logger()
+		for range 10 {
+			z.Info().Msg("forty bytes are here")
+			synctest.Wait()
+			if err := os.Truncate(dir+"/log", 0); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		closeLog(t, l)
+		if got := names(t, dir); len(got) != 1 {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// Two on one file: when one has rotated, the other does not set the new file aside but goes to it.
+func TestTwoLogsOnOneFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		o := Options{File: dir + "/log", Format: simple, RotateSize: 100, Compress: true}
+		a, b := open(t, o), open(t, o)
+		say := func(l *Log, s string) { z := l.Logger(); z.Info().Msg(s); synctest.Wait() }
+		for range 3 { // 29 bytes each, and 38
+			say(a, "a")
+			say(b, "b wrote this")
+		}
+		tidied(a.file.archives)
+		tidied(b.file.archives)
+		closeLog(t, a)
+		closeLog(t, b)
+		files := names(t, dir)
+		got := untimed(together(t, dir+"/log"))
+		for s, n := range map[string]int{" [0] a\n": 3, " [0] b wrote this\n": 3} {
+			if strings.Count(got, s) != n {
+				t.Errorf("%q is there %d times in %q", s, strings.Count(got, s), got)
+			}
+		}
+		if len(files) > 3 {
+			t.Errorf("they rotated each other's files: %q", files)
+		}
+	})
+}
+
+func TestRotationFollowsASymlink(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(dir+"/real", 0o700), os.Symlink("real/target", dir+"/log")); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, Options{File: dir + "/log", Format: simple, RotateSize: 50, Keep: 1})
+	for _, s := range []string{"the first line", "the second line", "the third line"} {
+		say(t, l, s)
+		tidied(l.file.archives)
+	}
+	closeLog(t, l)
+	if got := names(t, dir); !slices.Equal(got, []string{"log", "real"}) {
+		t.Errorf("%q", got)
+	}
+	got := names(t, dir+"/real")
+	if len(got) != 2 || got[0] != "target" || untimed(together(t, dir+"/real/target")) != " [0] the second line\n [0] the third line\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// When the folder may not be written to, lines go on to the same file, and it is said once.
+func TestARotationThatFailsLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	// A name that is as long as names may be leaves no room for a stamp, for root too.
+	long := dir + "/" + strings.Repeat("x", 255)
+	l := open(t, Options{File: long, Format: simple, RotateSize: 60})
+	for range 10 {
+		say(t, l, "a line")
+	}
+	closeLog(t, l)
+	text := untimed([]byte(read(t, long)))
+	if strings.Count(text, " [0] a line\n") != 10 || strings.Count(text, "warn: the log file could not be changed") != 1 {
+		t.Errorf("got %q", text)
+	}
+}
+
+func TestModeAndOwner(t *testing.T) {
+	dir := t.TempDir()
+	mask := syscall.Umask(0o077)
+	defer syscall.Umask(mask)
+	owner := &Owner{UID: -1, GID: os.Getgid()}
+	if os.Getuid() == 0 {
+		owner = &Owner{UID: 12, GID: 34}
+	}
+	l := open(t, Options{File: dir + "/log", Format: simple, RotateSize: 50, Compress: true, Mode: 0o664, Owner: owner})
+	for range 3 {
+		say(t, l, "a line of some length")
+		tidied(l.file.archives)
+	}
+	closeLog(t, l)
+	files := names(t, dir)
+	if len(files) != 3 {
+		t.Errorf("%q", files)
+	}
+	for _, name := range files {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := info.Sys().(*syscall.Stat_t)
+		if info.Mode().Perm() != 0o664 || int(s.Gid) != owner.GID || owner.UID >= 0 && int(s.Uid) != owner.UID {
+			t.Errorf("%s has mode %v, user %d, group %d", name, info.Mode(), s.Uid, s.Gid)
+		}
+	}
+}
+
+// A compression that was killed at any point is finished, or begun anew, by the next Log: the archive or
+// its compressed form is there at each moment.
+func TestLeftoversOfACompression(t *testing.T) {
+	gz := func(s string) string {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		if _, err := io.WriteString(z, s); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	const stamp, line = "20260101T000000.000000Z", "2026-01-01 00:00:00.000 [0] an archive\n"
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		want  string
+	}{
+		{"before it began", map[string]string{"log." + stamp: line}, line},
+		{"while it wrote", map[string]string{"log." + stamp: line, "log." + stamp + ".gz.tmp": gz(line)[:10]}, line},
+		{"before it renamed", map[string]string{"log." + stamp: line, "log." + stamp + ".gz.tmp": gz(line)}, line},
+		{"before it removed", map[string]string{"log." + stamp: line, "log." + stamp + ".gz": gz(line)}, line},
+		{"another file has that name", map[string]string{"log." + stamp: line, "log." + stamp + ".gz": gz("else\n")}, "else\n" + line},
+		{"the archive was removed", map[string]string{"log." + stamp + ".gz.tmp": gz(line)[:10]}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range c.files {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l := open(t, Options{File: dir + "/log", Format: simple, Compress: true})
+			tidied(l.file.archives)
+			closeLog(t, l)
+			if got := string(together(t, dir+"/log")); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			for _, name := range names(t, dir) {
+				if name != "log" && !strings.HasSuffix(name, ".gz") {
+					t.Errorf("%s was left", name)
+				}
+			}
+		})
+	}
+}
+
+// kill -9 at a random moment of rotation and compression loses nothing that was acknowledged by a line
+// on the child's stdout, and the next Log puts everything in order.
+func TestKilledWhileItRotates(t *testing.T) {
+	if path := os.Getenv("GOPHD_TEST_ROTATE"); path != "" {
+		l := open(t, Options{File: path, Format: simple, RotateSize: 20_000, Compress: true})
+		for i := 0; ; i++ {
+			capture(t, l, []byte(fmt.Sprintf("%d %0500d\n", i, i)), nil)
+			if i%100 == 99 {
+				flush(t, l)
+				fmt.Println(i)
+			}
+		}
+	}
+	path := filepath.Join(t.TempDir(), "log")
+	for round := range 3 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledWhileItRotates$")
+		cmd.Env = append(os.Environ(), "GOPHD_TEST_ROTATE="+path)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var last int
+		for range 3 + 5*round {
+			if _, err := fmt.Fscanln(out, &last); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, out)
+		_ = cmd.Wait()
+
+		l := open(t, Options{File: path, Format: simple, Compress: true})
+		tidied(l.file.archives)
+		closeLog(t, l)
+		text := together(t, path)
+		if len(text) > 0 && text[len(text)-1] != '\n' { // the kill may have torn the very last record
+			text = text[:bytes.LastIndexByte(text, '\n')+1]
+		}
+		lines := bytes.Split(restored(t, simple, text), []byte{'\n'})
+		for i := range last + 1 {
+			if want := fmt.Sprintf("%d %0500d", i, i); string(lines[i]) != want {
+				t.Fatalf("round %d: line %d is %.40q", round, i, lines[i])
+			}
+		}
+		for _, name := range names(t, filepath.Dir(path)) {
+			if name != "log" && !strings.HasSuffix(name, ".gz") {
+				t.Errorf("%s was left", name)
+			}
+			if err := os.Remove(filepath.Join(filepath.Dir(path), name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// An archive that a gophd still has open is not compressed under its hands.
+func TestAnArchiveInUseIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	path := dir + "/log.20260101T000000.000000Z"
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if !lock(f, unix.LOCK_SH) {
+		t.Fatal("no lock")
+	}
+	for _, want := range []string{filepath.Base(path), filepath.Base(path) + ".gz"} {
+		l := open(t, Options{File: dir + "/log", Format: simple, Compress: true})
+		tidied(l.file.archives)
+		closeLog(t, l)
+		if got := names(t, dir); !slices.Equal(got, []string{"log", want}) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		f.Close()
+	}
+}
+
+func TestATroubleWithArchivesIsTold(t *testing.T) {
+	dir := t.TempDir()
+	bad := dir + "/log.20260101T000000.000000Z"
+	// A folder in the place of the compressed form's beginning.
+	if err := errors.Join(os.WriteFile(bad, []byte("x\n"), 0o600), os.Mkdir(bad+".gz.tmp", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, Options{File: dir + "/log", Format: simple, Compress: true})
+	tidied(l.file.archives)
+	say(t, l, "hello")
+	closeLog(t, l)
+	want := fmt.Sprintf(" [0] warn: the log archives are not in order error=%q\n [0] hello\n",
+		"cannot compress log archive "+bad+": is a directory: see that there is room and that gophd may read it")
+	if diff := cmp.Diff(want, untimed([]byte(read(t, dir+"/log")))); diff != "" {
+		t.Error(diff)
+	}
+	if read(t, bad) != "x\n" {
+		t.Error("the archive was harmed")
+	}
+}
+
+// Close does not wait for a large archive; the next Log begins it anew.
+func TestCloseStopsACompression(t *testing.T) {
+	dir := t.TempDir()
+	big := dir + "/log.20260101T000000.000000Z"
+	if err := os.WriteFile(big, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(big, 1<<36); err != nil { // sparse: minutes of work
+		t.Fatal(err)
+	}
+	l := open(t, Options{File: dir + "/log", Format: simple, Compress: true})
+	start := time.Now()
+	closeLog(t, l)
+	if d := time.Since(start); d > drainTime {
+		t.Errorf("it took %v", d)
+	}
+	if got := names(t, dir); !slices.Equal(got, []string{"log", filepath.Base(big)}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// counted is a target that counts its syncs.
+type counted struct {
+	target
+	syncs []time.Duration
+	err   error
+	start time.Time
+}
+
+func (c *counted) sync() error {
+	c.syncs = append(c.syncs, time.Since(c.start))
+	return c.err
+}
+
+func TestSync(t *testing.T) {
+	for _, c := range []struct {
+		policy string
+		want   []time.Duration
+	}{
+		{syncNever, nil},
+		{syncAlways, []time.Duration{0, 400 * time.Millisecond, 800 * time.Millisecond, 10 * time.Second}},
+		{syncSecond, []time.Duration{time.Second, 11 * time.Second}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			l := open(t, Options{File: t.TempDir() + "/log", Format: simple, Sync: c.policy})
+			k := l.sinks[0]
+			to := &counted{target: k.target, start: time.Now()}
+			l.mu.Lock()
+			k.target = to
+			l.mu.Unlock()
+			z := l.Logger()
+			say := func() { z.Info().Msg("a line"); synctest.Wait() }
+			for range 3 {
+				say()
+				time.Sleep(400 * time.Millisecond)
+			}
+			time.Sleep(10*time.Second - 1200*time.Millisecond)
+			say()
+			time.Sleep(10 * time.Second) // nothing to do, and nobody wakes up for it
+			synctest.Wait()
+			if diff := cmp.Diff(c.want, to.syncs); diff != "" {
+				t.Errorf("%s: %s", c.policy, diff)
+			}
+			to.err = errors.New("the disk is gone")
+			say()
+			time.Sleep(2 * time.Second)
+			say()
+			if err := l.Close(); (err != nil) != (c.policy == syncAlways) { // the others' last sync was that of the file
+				t.Error(err)
+			}
+			told := strings.Contains(read(t, l.Path()), `log lines may not survive a crash of the machine error="the disk is gone"`)
+			if told != (c.policy != syncNever) {
+				t.Errorf("%s: %s", c.policy, read(t, l.Path()))
+			}
+		})
+	}
+}
+
+func FuzzArchiveName(f *testing.F) {
+	f.Add("/var/log/x.20261122T065102.123456Z.gz", int64(0))
+	f.Add("log.20261122T065102,123456Z", int64(1))
+	f.Add(".20261122T065102.123456Z.gz.tmp", int64(1e15))
+	f.Fuzz(func(t *testing.T, s string, micro int64) {
+		a := splitArchive(s)
+		if a.String() != s {
+			t.Errorf("%q became %q", s, a)
+		}
+		// What setAside and pack make of any file is understood, and belongs to that file.
+		stamp := time.UnixMicro(micro % 253402300200_000000).UTC()
+		if s == "" || stamp.Year() < 1 || stamp.IsZero() {
+			return
+		}
+		for _, tail := range []string{"", ".gz", packing} {
+			want := archiveName{s, stamp, tail}
+			if got := splitArchive(want.String()); got != want {
+				t.Errorf("%v became %v", want, got)
+			}
+		}
+	})
+}
+
+// matches knows what name makes between any two texts, and nothing that no time could make.
+func FuzzPatternMatches(f *testing.F) {
+	f.Add("/var/log/%x", "2026-02-30_250000", int64(1795330262))
+	f.Add("", "2026-1-01_000000", int64(0))
+	f.Add("2006", "2026-01-01_00000060", int64(-1))
+	f.Fuzz(func(t *testing.T, text, candidate string, unix int64) {
+		quoted := strings.ReplaceAll(text, "%", "%%")
+		p, err := parsePattern(quoted + "%Y-%m-%d_%H%M%S" + quoted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := time.Unix(unix%(1<<37), 0).UTC(); at.Year() >= 0 && at.Year() < 10000 && !p.matches(p.name(at)) {
+			t.Errorf("%q is not known", p.name(at))
+		}
+		const layout = "2006-01-02_150405"
+		at, err := time.Parse(layout, candidate)
+		if want := err == nil && at.Format(layout) == candidate; p.matches(text+candidate+text) != want {
+			t.Errorf("%q is a time: %v", candidate, want)
+		}
+	})
+}
