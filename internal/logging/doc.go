@@ -1,7 +1,7 @@
 // Package logging answers: where do log lines and the command's lines go?
 //
-// A Log takes two kinds of lines and writes them, in the order in which it took them, to a file, to
-// an echo (gophd's stderr), to both or to none. It does not choose what is said, hides no secrets and
+// A Log takes two kinds of lines and writes them, in the order in which it took them, to a file or to a
+// service of the host (the journal, syslog), to an echo (gophd's stderr), to both or to none. It does not choose what is said, hides no secrets and
 // makes no folders.
 //
 // # Formats
@@ -24,9 +24,15 @@
 //
 // The format console is simple with zerolog's own rendering of level, message and fields.
 //
+// The services have forms of their own, a datagram for each record. The journal gets MESSAGE, PRIORITY,
+// SYSLOG_IDENTIFIER (the tag), SYSLOG_PID, GOPHD_JOB and, for the command's lines, GOPHD_STREAM and
+// GOPHD_PARTIAL=1 if marked; syslog gets what its daemons take on the local socket (RFC 3164 without a
+// host), as "TAG[PID]: out: text". The command's lines are info on both streams, since many report their
+// progress on stderr. One of gophd's own lines for syslog ends in "..." after 8000 bytes.
+//
 // # Long and unfinished lines
 //
-// A line of more than 64 KiB is written in pieces, cut at 64 KiB or up to 3 bytes earlier so that no
+// A line of more than 64 KiB (with syslog, whose daemons cut at 8 KiB, 8000 bytes) is written in pieces, cut there or up to 3 bytes earlier so that no
 // UTF-8 sequence is torn. A piece that had no newline after it is marked, with "+" in place of ":" or
 // with "partial":true, and so are the last bytes of a stream that did not end in a newline. One rule
 // gives the exact bytes back: for each record of one PID and stream take its text, and a newline
@@ -65,7 +71,8 @@
 // own lines never wait for a sink: when 1 MiB is pending they are dropped. The command's lines wait
 // when 256 KiB are pending, so the command feels a slow sink as it would feel a slow pipe, and memory
 // stays flat. A write that fails (disk full, no reader, closed pipe) drops what it could not write, of
-// both kinds, and the next line tries again; a FIFO that nobody reads is opened when somebody does.
+// both kinds, and the next line tries again; a FIFO that nobody reads is opened when somebody does, and
+// a service that is absent, at the start or later, is looked for once a second.
 // With OnFull block it is kept and tried each second, or after Reopen: the command waits, gophd's own
 // lines are dropped when 1 MiB of them is pending, and Close gives up after its 3 seconds. The echo
 // never blocks.

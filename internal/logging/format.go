@@ -32,6 +32,7 @@ type format struct {
 	name string
 	pid  string
 	job  string // with its quotes
+	tag  string // what a service calls us
 }
 
 // stamp is the time of the command's lines. Those that arrive in the same millisecond (json:
@@ -44,8 +45,13 @@ type stamp struct {
 // set makes it the time of now, and says whether the text is another one.
 func (s *stamp) set(now time.Time, format string) bool {
 	of, layout := now.UnixMilli(), simpleTime
-	if format == inJSON {
+	switch format {
+	case inJSON:
 		of, layout = now.UnixMicro(), jsonTime
+	case syslog:
+		layout = time.Stamp
+	case journald:
+		layout = "" // it has its own
 	}
 	if of == s.of && s.text != nil {
 		return false
@@ -56,7 +62,10 @@ func (s *stamp) set(now time.Time, format string) bool {
 
 // head is what each record of a stream has between its time and its text.
 func (f format) head(stream string, pid int) []byte {
-	if f.name == inJSON {
+	switch f.name {
+	case journald, syslog:
+		return []byte(f.serviceHead(stream, pid))
+	case inJSON:
 		return []byte(`","pid":` + strconv.Itoa(pid) + `,"job":` + f.job + `,"stream":` + quoteJSON(stream) + `,"line":"`)
 	}
 	return []byte(" [" + strconv.Itoa(pid) + "] " + strings.TrimPrefix(stream, "std") + ": ")
@@ -64,8 +73,11 @@ func (f format) head(stream string, pid int) []byte {
 
 // lead is all that stands before the text.
 func (f format) lead(dst, stamp, head []byte) []byte {
-	if f.name == inJSON {
+	switch f.name {
+	case inJSON:
 		dst = append(dst, `{"time":"`...)
+	case syslog:
+		dst = append(dst, "<"+strconv.Itoa(daemonFacility+commandSeverity)+">"...)
 	}
 	return append(append(dst, stamp...), head...)
 }
@@ -93,6 +105,9 @@ func (f format) command(dst, lead, line []byte, partial bool) []byte {
 
 // own renders one of gophd's own lines, which zerolog made as a JSON object.
 func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byte, color bool) []byte {
+	if f.name == journald || f.name == syslog {
+		return f.serviceOwn(dst, now, level, object)
+	}
 	if f.name == inJSON {
 		dst = append(now.AppendFormat(append(dst, `{"time":"`...), jsonTime), `","pid":`+f.pid+`,"job":`+f.job+`,`...)
 		object = bytes.TrimSpace(object[1:])

@@ -22,7 +22,7 @@ import (
 const (
 	ownLimit     = 1 << 20 // pending bytes from which gophd's own lines are dropped
 	commandLimit = 1 << 18 // pending bytes from which the command waits; the rest of ownLimit is left to gophd
-	maxLine      = 1 << 16 // bytes of a command's line that make one record
+	maxLine      = 1 << 16 // bytes of a command's line that make one record; of syslog's maxSyslog
 
 	drainTime = 3 * time.Second        // how long Close waits for a stuck sink
 	abortTime = 200 * time.Millisecond // how long it waits after it has called the write back
@@ -30,8 +30,10 @@ const (
 
 // Options say where lines go and how they look.
 type Options struct {
-	File   string        // absolute path; may hold %Y %m %d %H and others of strftime, in local time; "" is no file
-	Format string        // simple, json or console
+	// File is an absolute path, which may hold %Y %m %d %H and others of strftime, in local time; or
+	// "journald:TAG" or "syslog:TAG", where no TAG means gophd; or "", no file.
+	File   string
+	Format string        // simple, json or console; the services have their own
 	Level  zerolog.Level // gophd's own lines below it are dropped
 
 	OnFull string // what becomes of the command's lines when File cannot be written: drop, or block; "" is drop
@@ -44,7 +46,7 @@ type Options struct {
 	Job string // named in every json line
 	PID int    // gophd's own
 
-	// The rest is about a regular file; others are never rotated.
+	// The rest is about regular files; nothing else is rotated.
 
 	RotateSize int64         // bytes that a file may have before it becomes an archive; 0 is any number
 	RotateAge  time.Duration // how long after its first line the next line makes an archive of it; 0 is never
@@ -80,6 +82,8 @@ type Log struct {
 	file  *file // nil without a file
 	sinks []*sink
 
+	maxLine int // bytes of a command's line that make one record
+
 	writers goroutine.Group
 
 	mu    sync.Mutex // guards the fields below and those that sink names
@@ -96,21 +100,36 @@ const (
 	closed
 )
 
-// Open makes the log and opens its file. It never waits for the reader of a FIFO.
+// Open makes the log and opens its file. It waits neither for the reader of a FIFO nor for a service.
 func Open(o Options) (*Log, error) {
+	return openLog(o, sockets{"/run/systemd/journal/socket", syslogSocket()})
+}
+
+func openLog(o Options, at sockets) (*Log, error) {
 	o.Sync, o.OnFull = cmp.Or(o.Sync, syncNever), cmp.Or(o.OnFull, onFullDrop)
 	f, err := newFormat(o)
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{level: o.Level}
+	l := &Log{level: o.Level, maxLine: maxLine}
 	l.room = sync.NewCond(&l.mu)
-	if o.File != "" {
+	main := &sink{level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync}
+	switch name, tag, err := service(o.File); {
+	case err != nil:
+		return nil, err
+	case name != "":
+		s := &socket{service: name, address: at.journald, job: o.Job, tag: tag}
+		if name == syslog {
+			s.address, l.maxLine = at.syslog, maxSyslog
+		}
+		main.target, main.path, main.format = s, name+":", format{name: name, pid: f.pid, tag: tag}
+		l.add(main)
+	case o.File != "":
 		if l.file, err = newFile(o, time.Now()); err != nil {
 			return nil, err
 		}
-		l.add(&sink{target: l.file, format: f, level: zerolog.TraceLevel, command: true, path: l.file.path, torn: l.file.torn,
-			block: o.OnFull == onFullBlock, policy: o.Sync})
+		main.target, main.path, main.torn = l.file, l.file.path, l.file.torn
+		l.add(main)
 	}
 	if o.Echo != nil {
 		l.add(&sink{target: echo{o.Echo}, format: f, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor})
@@ -124,6 +143,9 @@ func Open(o Options) (*Log, error) {
 // Check says what Open would refuse, as far as that can be told without opening anything.
 func Check(o Options) error {
 	if _, err := newFormat(o); err != nil {
+		return err
+	}
+	if name, _, err := service(o.File); name != "" || err != nil {
 		return err
 	}
 	if _, err := parsePattern(o.File); err != nil {
@@ -167,9 +189,9 @@ func (l *Log) Stream(name string, pid int, rest []byte) *Stream {
 	return s
 }
 
-// Path is the file that lines go to now, or "" without one.
+// Path is the file that lines go to now, or the service with its colon, or "" without either.
 func (l *Log) Path() string {
-	if l.file == nil {
+	if len(l.sinks) == 0 {
 		return ""
 	}
 	l.mu.Lock()
@@ -380,6 +402,9 @@ func newFormat(o Options) (format, error) {
 	}
 	if o.RotateSize < 0 || o.RotateAge < 0 || o.Keep < 0 || o.KeepBytes < 0 {
 		return f, fmt.Errorf("a bound of the log is below 0: use 0 for none")
+	}
+	if name, _, err := service(o.File); name != "" || err != nil {
+		return f, err
 	}
 	if o.File != "" && !filepath.IsAbs(o.File) {
 		return f, fmt.Errorf("log file %q is not an absolute path: write it from / on", o.File)

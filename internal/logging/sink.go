@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -325,6 +326,9 @@ func (k *sink) name() string {
 	if k.path == "" {
 		return "the echo of the log"
 	}
+	if _, ok := k.target.(*socket); ok {
+		return "the log to " + k.path
+	}
 	return "log file " + k.path
 }
 
@@ -344,11 +348,17 @@ func deadline(t target, at time.Time) {
 		w = t.Writer
 	case *file:
 		w = t.current.Load()
+	case *socket:
+		w = t.current.Load()
 	}
 	switch w := w.(type) {
 	case *os.File:
 		if w != nil {
 			_ = w.SetWriteDeadline(at) // a file without deadlines is the known gap of Close
+		}
+	case *net.UnixConn:
+		if w != nil {
+			_ = w.SetWriteDeadline(at)
 		}
 	case interface{ SetWriteDeadline(time.Time) error }:
 		_ = w.SetWriteDeadline(at)

@@ -14,7 +14,7 @@ type Stream struct {
 	log     *Log
 	forms   []rendering // what the sinks of the command's lines want; most often one
 	records uint64      // rendered and not yet handed over
-	rest    []byte      // the line so far; at most maxLine
+	rest    []byte      // the line so far; at most log.maxLine
 }
 
 // rendering is the records of a stream in one format.
@@ -38,7 +38,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 			s.add(p)
 			p = nil
 			continue
-		case len(s.rest) == 0 && i <= maxLine:
+		case len(s.rest) == 0 && i <= s.log.maxLine:
 			s.record(p[:i], false)
 		default:
 			s.add(p[:i])
@@ -85,14 +85,15 @@ func (s *Stream) begin() {
 // add continues the line with b. Whether a piece is cut off depends on the bytes of the line alone, so
 // the borders of chunks never show.
 func (s *Stream) add(b []byte) {
-	for len(s.rest)+len(b) > maxLine {
+	most := s.log.maxLine
+	for len(s.rest)+len(b) > most {
 		if len(s.rest) == 0 {
-			n := cut(b[:maxLine])
+			n := cut(b[:most])
 			s.record(b[:n], true)
 			b = b[n:]
 			continue
 		}
-		n := maxLine - len(s.rest)
+		n := most - len(s.rest)
 		s.rest, b = append(s.rest, b[:n]...), b[n:]
 		n = cut(s.rest)
 		s.record(s.rest[:n], true)

@@ -1,0 +1,239 @@
+package logging
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// The services that Options.File can name in place of a file, with a colon. They have forms of their own.
+const (
+	journald = "journald"
+	syslog   = "syslog"
+)
+
+// maxSyslog is the longest text of a syslog message. The usual daemons cut a message at 8 KiB, and say so
+// to nobody.
+const maxSyslog = 8000
+
+// sockets is where the services listen.
+type sockets struct{ journald, syslog string }
+
+// syslogSocket is where the C library's syslog(3) sends to.
+func syslogSocket() string {
+	switch runtime.GOOS {
+	case "darwin":
+		return "/var/run/syslog"
+	case "freebsd":
+		return "/var/run/log"
+	}
+	return "/dev/log"
+}
+
+// service is what File names if it is no path, and the tag behind the colon.
+func service(file string) (name, tag string, err error) {
+	name, tag, found := strings.Cut(file, ":")
+	if !found || name != journald && name != syslog {
+		return "", "", nil
+	}
+	for _, c := range tag {
+		if c <= ' ' || c > '~' || strings.ContainsRune("[]:", c) {
+			return "", "", fmt.Errorf("log file %q: a tag has no %q in it: use letters, digits, - and _", file, c)
+		}
+	}
+	if tag == "" {
+		tag = "gophd"
+	}
+	return name, tag, nil
+}
+
+// severity is what syslog (RFC 5424, 6.2.1) and the journal call a level. A line that no level hides is
+// a notice.
+func severity(level zerolog.Level) int {
+	switch level {
+	case zerolog.TraceLevel, zerolog.DebugLevel:
+		return 7
+	case zerolog.InfoLevel:
+		return commandSeverity
+	case zerolog.WarnLevel:
+		return 4
+	case zerolog.ErrorLevel:
+		return 3
+	case zerolog.FatalLevel, zerolog.PanicLevel:
+		return 2
+	}
+	return 5
+}
+
+// commandSeverity is that of the command's lines, of both streams: many a command reports its progress
+// on stderr.
+const commandSeverity = 6
+
+// daemonFacility is the facility of a daemon in a syslog priority.
+const daemonFacility = 3 << 3
+
+// socket is the target that is a service on this host, and takes a datagram for each record. It may be
+// absent, at the start or later; it is looked for again each second.
+type socket struct {
+	service, address string
+	job, tag         string
+
+	now   time.Time // of the batch
+	retry time.Time // when it is looked for again
+	why   error
+	buf   []byte
+
+	current atomic.Pointer[net.UnixConn] // nil while the service is absent
+}
+
+func (s *socket) ready(now time.Time, _ *opened) turn {
+	s.now = now
+	return turn{path: s.service + ":"}
+}
+
+// Write sends the records one by one, and returns the bytes of those that were taken.
+func (s *socket) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		end := n + bytes.IndexByte(p[n:], '\n')
+		if err := s.send(p[n:end]); err != nil {
+			return n, err
+		}
+		n = end + 1
+	}
+	return n, nil
+}
+
+func (s *socket) send(record []byte) error {
+	if len(record) == 0 {
+		return nil
+	}
+	if s.service == journald {
+		s.buf = s.journal(s.buf[:0], record)
+		record = s.buf
+	}
+	if c := s.current.Load(); c != nil {
+		err := s.pass(c, record)
+		if err == nil || errors.Is(err, net.ErrClosed) || isTimeout(err) {
+			return err
+		}
+		s.lose(err) // perhaps it was restarted
+	}
+	if s.now.Before(s.retry) {
+		return s.why
+	}
+	s.retry = s.now.Add(lookTime)
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: s.address, Net: "unixgram"})
+	if err == nil {
+		s.current.Store(c)
+		if err = s.pass(c, record); err == nil {
+			return nil
+		}
+	}
+	s.lose(err)
+	return s.why
+}
+
+func (s *socket) lose(why error) {
+	s.why = fmt.Errorf("cannot reach %s at %s: %w", s.service, s.address, systemError(why))
+	if c := s.current.Swap(nil); c != nil {
+		_ = c.Close() // there is nothing in it that Close could still bring
+	}
+}
+
+// pass hands over one datagram. Too large a one goes to the journal as a descriptor.
+func (s *socket) pass(c *net.UnixConn, record []byte) error {
+	_, err := c.Write(record)
+	if s.service == journald && (errors.Is(err, syscall.EMSGSIZE) || errors.Is(err, syscall.ENOBUFS)) {
+		return passFile(c, record)
+	}
+	return err
+}
+
+// journal makes of "6 4720 stdout: text" an entry of the native protocol of systemd's journal: fields, one
+// to a line (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/).
+func (s *socket) journal(dst, record []byte) []byte {
+	priority, record, _ := bytes.Cut(record, []byte{' '})
+	pid, record, _ := bytes.Cut(record, []byte{' '})
+	stream, text, _ := bytes.Cut(record, []byte{' '})
+	mark := stream[len(stream)-1]
+	stream = stream[:len(stream)-1]
+	dst = appendField(dst, "MESSAGE", text)
+	dst = appendField(dst, "PRIORITY", priority)
+	dst = appendField(dst, "SYSLOG_IDENTIFIER", []byte(s.tag))
+	dst = appendField(dst, "SYSLOG_PID", pid)
+	dst = appendField(dst, "GOPHD_JOB", []byte(s.job))
+	if len(stream) > 0 {
+		dst = appendField(dst, "GOPHD_STREAM", stream)
+	}
+	if mark == '+' {
+		dst = appendField(dst, "GOPHD_PARTIAL", []byte{'1'})
+	}
+	return dst
+}
+
+// appendField writes a value with a newline in it by its length.
+func appendField(dst []byte, name string, value []byte) []byte {
+	dst = append(dst, name...)
+	if bytes.IndexByte(value, '\n') < 0 {
+		dst = append(dst, '=')
+	} else {
+		dst = binary.LittleEndian.AppendUint64(append(dst, '\n'), uint64(len(value)))
+	}
+	return append(append(dst, value...), '\n')
+}
+
+func (s *socket) sync() error { return nil }
+
+func (s *socket) close() error {
+	if c := s.current.Load(); c != nil {
+		return c.Close()
+	}
+	return nil
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}
+
+// systemError is the error without the addresses, which the message around it names.
+func systemError(err error) error {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		return no
+	}
+	return err
+}
+
+// serviceHead is what each record of a stream has between its time and its text.
+func (f format) serviceHead(stream string, pid int) string {
+	if f.name == journald {
+		return strconv.Itoa(commandSeverity) + " " + strconv.Itoa(pid) + " " + stream + ": "
+	}
+	return " " + f.tag + "[" + strconv.Itoa(pid) + "]: " + strings.TrimPrefix(stream, "std") + ": "
+}
+
+// serviceOwn renders one of gophd's own lines.
+func (f format) serviceOwn(dst []byte, now time.Time, level zerolog.Level, object []byte) []byte {
+	if f.name == journald {
+		dst = append(dst, strconv.Itoa(severity(level))+" "+f.pid+" : "...)
+		return append(appendFields(dst, object), '\n')
+	}
+	dst = append(dst, "<"+strconv.Itoa(daemonFacility+severity(level))+">"...)
+	dst = append(now.AppendFormat(dst, time.Stamp), " "+f.tag+"["+f.pid+"]: "...)
+	text := appendFields(nil, object)
+	if len(text) > maxSyslog {
+		text = append(text[:cut(text[:maxSyslog])], "..."...)
+	}
+	return append(append(dst, text...), '\n')
+}

@@ -1,0 +1,309 @@
+package logging
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/goroutine"
+)
+
+// listen is a service that takes datagrams at a path.
+func listen(t *testing.T, path string) *net.UnixConn {
+	t.Helper()
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// receive takes one datagram, or the file that came in its place.
+func receive(t *testing.T, c *net.UnixConn) []byte {
+	t.Helper()
+	b, oob := make([]byte, 1<<20), make([]byte, 1000)
+	n, m, _, _, err := c.ReadMsgUnix(b, oob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m == 0 {
+		return b[:n]
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:m])
+	if err != nil || n > 0 || len(messages) != 1 {
+		t.Fatal(n, len(messages), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		t.Fatal(fds, err)
+	}
+	f := os.NewFile(uintptr(fds[0]), "entry")
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{'x'}, 0); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("the file can be changed: %v", err)
+	}
+	b, err = io.ReadAll(io.NewSectionReader(f, 0, 1<<30))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// entry parses an entry of the journal's native protocol, byte by byte.
+func entry(t *testing.T, b []byte) map[string]string {
+	t.Helper()
+	fields := map[string]string{}
+	for len(b) > 0 {
+		i := bytes.IndexAny(b, "=\n")
+		if i < 1 {
+			t.Fatalf("no field in %q", b)
+		}
+		name := string(b[:i])
+		size := bytes.IndexByte(b[i+1:], '\n')
+		start := i + 1
+		if b[i] == '\n' {
+			size, start = int(binary.LittleEndian.Uint64(b[i+1:])), i+9
+		}
+		if _, twice := fields[name]; twice || size < 0 || b[start+size] != '\n' || !regexp.MustCompile(`^[A-Z][A-Z_]*$`).MatchString(name) {
+			t.Fatalf("a bad field %q", name)
+		}
+		fields[name], b = string(b[start:start+size]), b[start+size+1:]
+	}
+	return fields
+}
+
+func at(path string) sockets { return sockets{path, path} }
+
+func openAt(t *testing.T, o Options, path string) *Log {
+	t.Helper()
+	l, err := openLog(o, at(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestJournal(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	c := listen(t, path)
+	l := openAt(t, Options{File: "journald:", Format: simple, Job: "night\nly", PID: 9}, path)
+	z := l.Logger()
+	z.Warn().Int("n", 7).Str("why", "a\nb").Msg("late")
+	w := l.Capture("stderr")(4720)
+	if _, err := io.WriteString(w, "\x00\xff=a line\r\n\nunfinished"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	command := func(text, partial string) map[string]string {
+		m := map[string]string{"MESSAGE": text, "PRIORITY": "6", "SYSLOG_IDENTIFIER": "gophd", "SYSLOG_PID": "4720", "GOPHD_JOB": "night\nly", "GOPHD_STREAM": "stderr"}
+		if partial != "" {
+			m["GOPHD_PARTIAL"] = partial
+		}
+		return m
+	}
+	for _, want := range []map[string]string{
+		{"MESSAGE": `late n=7 why="a\nb"`, "PRIORITY": "4", "SYSLOG_IDENTIFIER": "gophd", "SYSLOG_PID": "9", "GOPHD_JOB": "night\nly"},
+		command("\x00\xff=a line\r", ""), command("", ""), command("unfinished", "1"),
+	} {
+		if diff := cmp.Diff(want, entry(t, receive(t, c))); diff != "" {
+			t.Error(diff)
+		}
+	}
+	closeLog(t, l)
+	if l.Path() != "journald:" || l.Stats() != (Stats{Lines: 4}) {
+		t.Error(l.Path(), l.Stats())
+	}
+}
+
+// What no datagram can hold comes as a sealed file.
+func TestJournalTakesWhatIsTooLargeForADatagram(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return // there is no journal elsewhere
+	}
+	path := filepath.Join(t.TempDir(), "socket")
+	c := listen(t, path)
+	l := openAt(t, Options{File: "journald:x", Format: simple}, path)
+	z := l.Logger()
+	huge := strings.Repeat("0123456789", 50_000) // more than net.core.wmem_default
+	z.Info().Msg(huge)
+	if got := entry(t, receive(t, c)); got["MESSAGE"] != huge || got["SYSLOG_IDENTIFIER"] != "x" {
+		t.Errorf("%d bytes came, with %q", len(got["MESSAGE"]), got["SYSLOG_IDENTIFIER"])
+	}
+	closeLog(t, l)
+}
+
+func TestSyslog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	c := listen(t, path)
+	l := openAt(t, Options{File: "syslog:nightly", Format: inJSON, PID: 9}, path)
+	z := l.Logger()
+	z.Error().Err(errors.New("no\nluck")).Msg("late")
+	z.Log().Msg(strings.Repeat("x", 9000))
+	w := l.Capture("stdout")(4720)
+	long := strings.Repeat("é", 5000)
+	fmt.Fprintf(w, "a line\n%s\nunfinished", long)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`<27># nightly[9]: late error="no\nluck"`,
+		"<29># nightly[9]: " + strings.Repeat("x", 8000) + "...",
+		"<30># nightly[4720]: out: a line",
+		"<30># nightly[4720]: out+ " + long[:8000],
+		"<30># nightly[4720]: out: " + long[8000:],
+		"<30># nightly[4720]: out+ unfinished",
+	} {
+		got := string(receive(t, c))
+		if _, err := time.Parse(time.Stamp, got[4:min(len(got), 4+len(time.Stamp))]); err != nil {
+			t.Fatalf("%v in %.80q", err, got)
+		}
+		if got = got[:4] + "#" + got[4+len(time.Stamp):]; got != want {
+			t.Errorf("got %.100q, want %.100q", got, want)
+		}
+	}
+	closeLog(t, l)
+	if s := l.Stats(); s != (Stats{Lines: 6}) {
+		t.Errorf("%+v", s)
+	}
+}
+
+// T48 no_syslog_no_panic: absent at the start, there later, restarted, gone at the end. It is looked for
+// once a second, each loss is counted and told.
+func TestNoSyslogNoPanic(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	l := openAt(t, Options{File: "syslog:", Format: simple}, path)
+	k := l.sinks[0].target.(*socket)
+	missing := "cannot reach syslog at " + path + ": no such file or directory"
+	for range 2 { // the second is not even tried
+		say(t, l, "nobody is there")
+		if s := l.Stats(); s.Err == nil || s.Err.Error() != missing {
+			t.Errorf("%+v", s)
+		}
+	}
+	due := func() { // instead of a second's wait; the sink is idle
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		k.retry = time.Time{}
+	}
+	hear := func(c *net.UnixConn, want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if got := string(receive(t, c)); !strings.HasSuffix(got, " gophd[0]: "+w) {
+				t.Errorf("got %q, want %q", got, w)
+			}
+		}
+	}
+	c := listen(t, path)
+	say(t, l, "it is there, but a second has not gone by")
+	due()
+	say(t, l, "hello")
+	hear(c, fmt.Sprintf("log lines were lost lines=3 error=%q", missing), "hello")
+
+	if err := errors.Join(c.Close(), os.RemoveAll(path)); err != nil {
+		t.Fatal(err)
+	}
+	c = listen(t, path)
+	due()
+	say(t, l, "it was restarted, and nothing is lost")
+	hear(c, "it was restarted, and nothing is lost")
+
+	if err := errors.Join(c.Close(), os.RemoveAll(path)); err != nil {
+		t.Fatal(err)
+	}
+	say(t, l, "it has gone")
+	closeLog(t, l)
+	if s := l.Stats(); s.Lines != 2 || s.Dropped != 4 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// T63 with a service: one that takes nothing is waited for, shows, and is given up by Close.
+func TestAServiceThatIsStuck(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "log")
+	listen(t, path)
+	l := openAt(t, Options{File: "syslog:", Format: simple}, path)
+	var command goroutine.Group
+	command.Go(func() {
+		w := l.Capture("stdout")(4720)
+		_, _ = w.Write(bytes.Repeat([]byte("0123456789\n"), 100_000))
+	})
+	for end := time.Now().Add(10 * time.Second); l.Stats().Pending < commandLimit || l.Stats().Stalled == 0; {
+		if time.Now().After(end) {
+			t.Fatal("it is not stuck")
+		}
+		syscall.Select(0, nil, nil, nil, &syscall.Timeval{Usec: 1000})
+	}
+	z := l.Logger()
+	z.Info().Msg("does not wait")
+	if err := l.Close(); err == nil || err.Error() != "the log to syslog: took nothing for 3s: its last lines are lost: free its reader or its disk" {
+		t.Errorf("got error %v", err)
+	}
+	command.Wait()
+	if s := l.Stats(); s.Lines+s.Dropped != 100_001 || s.Dropped == 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAServiceBesideAnEcho(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	c := listen(t, path)
+	var echo bytes.Buffer
+	l := openAt(t, Options{File: "syslog:", Format: simple, Echo: &echo, EchoLevel: zerolog.WarnLevel, EchoCommand: true}, path)
+	fmt.Fprintln(l.Capture("stdout")(4720), "a line")
+	if got := string(receive(t, c)); !strings.HasSuffix(got, " gophd[4720]: out: a line") {
+		t.Errorf("got %q", got)
+	}
+	closeLog(t, l)
+	if got := untimed(echo.Bytes()); got != " [4720] out: a line\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestServiceNames(t *testing.T) {
+	for file, want := range map[string][]string{
+		"journald:": {journald, "gophd"}, "syslog:x-1_y.z": {syslog, "x-1_y.z"}, "syslog": {"", ""}, "/syslog:": {"", ""}, "other:": {"", ""},
+	} {
+		name, tag, err := service(file)
+		if err != nil || !slices.Equal([]string{name, tag}, want) {
+			t.Errorf("%q: %q, %q, %v", file, name, tag, err)
+		}
+	}
+	for file, want := range map[string]string{
+		"syslog:a b":      `log file "syslog:a b": a tag has no ' ' in it: use letters, digits, - and _`,
+		"journald:a[1]":   `log file "journald:a[1]": a tag has no '[' in it: use letters, digits, - and _`,
+		"journald:a\nb=c": `log file "journald:a\nb=c": a tag has no '\n' in it: use letters, digits, - and _`,
+		"syslogd:":        `log file "syslogd:" is not an absolute path: write it from / on`,
+	} {
+		o := Options{File: file, Format: simple}
+		_, err := Open(o)
+		if err == nil || err.Error() != want {
+			t.Errorf("%q: %v", file, err)
+		}
+		if err := Check(o); err == nil || err.Error() != want {
+			t.Errorf("%q: %v", file, err)
+		}
+	}
+}
