@@ -10,6 +10,7 @@ import (
 
 	"gophd/internal/config"
 	"gophd/internal/daemonize"
+	"gophd/internal/process"
 	"gophd/internal/restart"
 	"gophd/internal/self"
 	"gophd/internal/signals"
@@ -28,6 +29,9 @@ type program struct {
 
 // execute runs the command line args.
 func (p *program) execute(ctx context.Context, args []string) error {
+	if len(args) == 1 && args[0] == process.ShimCommand {
+		return become()
+	}
 	root := newRoot(p)
 	if len(args) > 0 && args[0] == "run" {
 		// A daemon that may stay for months does not keep in memory what it cannot become any more.

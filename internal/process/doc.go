@@ -2,9 +2,18 @@
 //
 // A Spawner starts commands; a Process is one of them from its start to its end. The command is
 // executed as given, argument by argument, in a process group of its own, with the descriptors 0
-// (/dev/null), 1 and 2 and no others, with default signal dispositions, an empty signal mask and
+// (/dev/null, unless another file is given), 1 and 2 and no others, with default signal dispositions, an empty signal mask and
 // the resource limits that gophd itself was started with. What it writes goes straight to a file,
 // or through a pipe to a writer, in raw chunks and complete.
+//
+// A command with a World (user, umask, niceness, limits) is started by way of a shim: the program
+// itself, executed with the hidden command ShimCommand. It sets limits, niceness and umask, then groups,
+// gid and uid in that order, looks whether it is now that user, enters the folder, and becomes the command
+// by execve(2). What goes wrong comes back through a socket that is closed on exec, in words and with its
+// errno, so each failure is told apart as without a World, and the command runs in its world or not at all.
+// It is the most boring way: none of this can be set for a child alone from the parent (but for the user, and
+// there one errno for seven steps is all that comes back), and to change gophd itself for the moment of a fork
+// would let other starts see it. A command without a World is started as ever, at no cost.
 //
 // When Wait returns, nothing of the group is left. The exit of the leader (the command itself) is
 // observed first and collected last: a process group id stays reserved while its leader is a

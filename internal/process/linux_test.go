@@ -27,6 +27,12 @@ import (
 const helperVar = "GOPHD_PROCESS_TEST_HELPER"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == ShimCommand {
+		if err := Shim(); err != nil {
+			fmt.Println(err)
+		}
+		os.Exit(1)
+	}
 	var help func() error
 	switch os.Getenv(helperVar) {
 	case "":
@@ -37,6 +43,8 @@ func TestMain(m *testing.M) {
 		help = helpRun
 	case "full":
 		help = helpFull
+	case "world":
+		help = helpWorld
 	}
 	if err := help(); err != nil {
 		fmt.Println(err)

@@ -101,7 +101,7 @@ func (e *startError) Error() string { return "cannot start " + quote(e.argv0) + 
 func (e *startError) Unwrap() error { return e.errno }
 
 // explain puts the failure of one try into words.
-func (c Command) explain(err error) error {
+func (c Command) explain(err error) *startError {
 	if told := (*startError)(nil); errors.As(err, &told) {
 		return told
 	}

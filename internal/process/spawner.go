@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gophd/internal/goroutine"
+	"gophd/internal/world"
 )
 
 // collectEvery is how often, at most, /proc is searched for zombies that orphans left: one that cannot
@@ -39,6 +40,14 @@ type Command struct {
 	Argv []string // executed argument by argument; Argv[0] with a slash is relative to Dir, else found by PATH of Env
 	Dir  string   // absolute working directory
 	Env  []string // the complete environment, KEY=VALUE
+
+	// World is how its surroundings differ from gophd's own; nil is not at all. A command in a world of its
+	// own is started by a shim, some milliseconds later, and never runs in any other.
+	World *world.World
+
+	// Stdin is its descriptor 0; nil is /dev/null. It must stay open until Start has returned. A terminal
+	// stops a command that reads it (SIGTTIN), since that is not the terminal's foreground group.
+	Stdin *os.File
 
 	Stdout, Stderr Output
 }
@@ -148,7 +157,7 @@ func (c Command) check() error {
 // start tries once.
 func (s *Spawner) start(c Command) (p *Process, err error) {
 	path := c.Argv[0]
-	if !strings.Contains(path, "/") {
+	if c.World == nil && !strings.Contains(path, "/") {
 		if path, err = Look(path, c.Dir, c.Env); err != nil {
 			return nil, err
 		}
@@ -157,6 +166,9 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 		files   = []*os.File{s.null, nil, nil}
 		streams []*stream
 	)
+	if c.Stdin != nil {
+		files[0] = c.Stdin
+	}
 	defer func() {
 		if err != nil {
 			for _, st := range streams {
@@ -182,7 +194,12 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 		streams = append(streams, st)
 	}
 	started := time.Now()
-	pid, err := fork(path, c, files)
+	var pid int
+	if c.World == nil {
+		pid, err = fork(path, c, files)
+	} else {
+		pid, err = s.enter(c, files)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,332 @@
+package process
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/job"
+	"gophd/internal/self"
+	"gophd/internal/world"
+)
+
+// in runs a command in a world and returns what it printed, or why it was not started.
+func in(t *testing.T, s *Spawner, w *world.World, argv ...string) (string, error) {
+	t.Helper()
+	out := newCapture()
+	p, err := s.Start(t.Context(), Command{Argv: argv, Dir: "/", Env: []string{"PATH=/bin:/usr/bin", "A=1", "A=2", "\xff"},
+		World: w, Stdout: out.output(), Stderr: out.output2()})
+	if err != nil {
+		return "", err
+	}
+	if r := wait(t, p); !r.OK() {
+		t.Errorf("%q: %v: %s", argv, r, out)
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+// output2 is a second stream into the same buffer, whose end is nobody's event.
+func (c *capture) output2() Output {
+	return Output{Open: func(int) io.WriteCloser { return also{c} }}
+}
+
+type also struct{ *capture }
+
+func (also) Close() error { return nil }
+
+func ptr[T any](v T) *T { return &v }
+
+func lookup(t *testing.T, spec string) *world.User {
+	t.Helper()
+	u, err := world.LookupUser(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &u
+}
+
+func rlimit(t *testing.T, s string) world.Rlimit {
+	t.Helper()
+	r, err := world.ParseRlimit(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func isRoot() bool { return os.Geteuid() == 0 }
+
+func TestWorldIsAsAskedFor(t *testing.T) {
+	s := newSpawner(t)
+	for name, tc := range map[string]struct {
+		world  world.World
+		script string
+		want   string
+	}{
+		"umask":           {world.World{Umask: ptr(0o27)}, "umask", "0027"},
+		"no umask at all": {world.World{Umask: ptr(0)}, "umask", "0000"},
+		"nice":            {world.World{Nice: ptr(7)}, "nice; cut -d' ' -f19 /proc/self/stat", "7\n7"},
+		"rlimits": {world.World{Rlimits: []world.Rlimit{rlimit(t, "nofile=123:456"), rlimit(t, "core=0")}},
+			"ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hc", "123\n456\n0\n0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, err := in(t, s, &tc.world, "sh", "-c", tc.script); err != nil || got != tc.want {
+				t.Errorf("got %q (%v), want %q", got, err, tc.want)
+			}
+		})
+	}
+	// In a world that differs in nothing, all else is as without one too.
+	script := "sed -n '/^Sig[BCI]/p; /^Shd/p; /^Umask/p' /proc/self/status; ls /proc/self/fd; cat /proc/self/limits; pwd; ps -o pgid=,sid=,ni= -p $$ | wc -w"
+	plain, err := in(t, s, nil, "sh", "-c", script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := in(t, s, &world.World{}, "sh", "-c", script); err != nil || got != plain {
+		t.Errorf("got %s (%v)\nwant %s", got, err, plain)
+	}
+	// The words of the command are bytes, and its environment is not tidied up.
+	got, err := in(t, s, &world.World{}, "printf", "%s", "\xff \n")
+	if err != nil || got != "\xff" {
+		t.Errorf("got %q (%v)", got, err)
+	}
+	got, err = in(t, s, &world.World{}, "cat", "/proc/self/environ")
+	if want := "PATH=/bin:/usr/bin\x00A=1\x00A=2\x00\xff\x00"; err != nil || got != want {
+		t.Errorf("its environment is %q (%v), want %q", got, err, want)
+	}
+}
+
+// The limits of the command hold for the shim already, which must not be what they kill.
+func TestTightLimitsAreTheCommandsAlone(t *testing.T) {
+	s := newSpawner(t)
+	w := world.World{Rlimits: []world.Rlimit{rlimit(t, "as=20000000"), rlimit(t, "data=4000000"), rlimit(t, "nproc=0"), rlimit(t, "nofile=4"),
+		rlimit(t, "fsize=0"), rlimit(t, "memlock=0"), rlimit(t, "cpu=1")}}
+	for range 20 {
+		if got, err := in(t, s, &w, "/bin/echo", "here"); err != nil || got != "here" {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+}
+
+func TestStdinIsGiven(t *testing.T) {
+	s := newSpawner(t)
+	for name, w := range map[string]*world.World{"plain": nil, "in a world": {}} {
+		f, err := os.Open("/proc/self/stat")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		out := newCapture()
+		p, err := s.Start(t.Context(), Command{Argv: []string{"/bin/cat"}, Dir: "/", World: w, Stdin: f, Stdout: out.output(), Stderr: discard()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait(t, p)
+		if want := fmt.Sprint(os.Getpid(), " ("); !strings.HasPrefix(out.String(), want) {
+			t.Errorf("%s: it read %q", name, out)
+		}
+	}
+}
+
+// TestT65SupplementaryGroupsExact is the matrix of gosu's own test.
+func TestT65SupplementaryGroupsExact(t *testing.T) {
+	s := newSpawner(t)
+	for _, spec := range []string{"root", "0", "0:0", "nobody", "65534", "nobody:root", "nobody:0", "0:nogroup", "games:users",
+		"1000:1000", "1000:0", "mail", "daemon:daemon", "4294967294:4294967294"} {
+		u := lookup(t, spec)
+		script := `grep -E '^(Uid|Gid|Groups|CapEff):' /proc/self/status`
+		got, err := in(t, s, &world.World{User: u}, "sh", "-c", script)
+		if !isRoot() && !isOneself(u) {
+			if !errors.Is(err, syscall.EPERM) || Permitted(&world.World{User: u}) == nil {
+				t.Errorf("%s: %q, %v", spec, got, err)
+			}
+			continue
+		}
+		if !isRoot() {
+			u.Groups, _ = os.Getgroups() // without the right to change them they stay
+		}
+		var groups []string
+		for _, g := range slices.Sorted(slices.Values(u.Groups)) {
+			groups = append(groups, fmt.Sprint(g))
+		}
+		want := strings.TrimSpace(fmt.Sprintf("Uid: %[1]d %[1]d %[1]d %[1]d Gid: %[2]d %[2]d %[2]d %[2]d Groups: %[3]s", u.UID, u.GID, strings.Join(groups, " ")))
+		got, caps, _ := strings.Cut(strings.Join(strings.Fields(got), " "), " CapEff: ")
+		if err != nil || got != want {
+			t.Errorf("%s: %v\ngot  %s\nwant %s", spec, err, got, want)
+		}
+		if u.UID != 0 && caps != "0000000000000000" {
+			t.Errorf("%s: it kept the capabilities %s", spec, caps)
+		}
+	}
+}
+
+// helpWorld tries to run its third and further arguments as the user that the second names, as gophd would.
+func helpWorld() error {
+	if _, err := self.Catch(); err != nil {
+		return err
+	}
+	s, err := New()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	u, err := world.LookupUser(os.Args[1])
+	if err != nil {
+		return err
+	}
+	w := &world.World{User: &u}
+	before := Permitted(w)
+	p, err := s.Start(context.Background(), Command{Argv: os.Args[2:], Dir: "/", Env: []string{"PATH=/bin:/usr/bin"}, World: w,
+		Stdout: Output{File: os.Stdout}, Stderr: Output{File: os.Stdout}})
+	if err != nil {
+		return fmt.Errorf("%w [errno %d, told beforehand: %v]", err, errno(err), before != nil)
+	}
+	if r := p.Wait(); !r.OK() {
+		return errors.New(r.String())
+	}
+	return nil
+}
+
+// asHelper runs helpWorld by way of a wrapper, which takes rights away.
+func asHelper(attr *syscall.SysProcAttr, wrapper []string, args ...string) string {
+	words := append(append(wrapper, image), args...)
+	if len(wrapper) > 0 {
+		words[len(wrapper)] = "/proc/" + fmt.Sprint(os.Getpid()) + "/exe" // image would be the wrapper's
+	}
+	cmd := exec.Command(words[0], words[1:]...)
+	cmd.Env = helperEnv("world")
+	cmd.SysProcAttr = attr
+	out, err := cmd.CombinedOutput()
+	if err != nil && len(out) == 0 {
+		out = []byte(err.Error())
+	}
+	return string(bytes.TrimSpace(out))
+}
+
+func TestT65SetuidFailureNeverRunsAsRoot(t *testing.T) {
+	const ran = "it ran as"
+	command := []string{"sh", "-c", "echo " + ran + "; id -u"}
+	args := func(user string) []string { return append([]string{user}, command...) }
+	// In a user namespace with one user, gophd is root and has no other ids, and may not set groups.
+	namespace := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}}
+	for name, tc := range map[string]struct {
+		attr    *syscall.SysProcAttr
+		wrapper []string
+		says    string
+		root    bool // only root can make the case; another is refused for being another
+	}{
+		"user namespace": {attr: namespace, says: "look whether gophd's container or user namespace has that id"},
+		"root without CAP_SETUID": {wrapper: []string{"setpriv", "--bounding-set", "-setuid", "--"}, root: true,
+			says: "only root can run a command as nobody (uid 65534, gid 65534): run gophd as root, or leave the user out [errno 1, told beforehand: true]"},
+		"root without CAP_SETGID": {wrapper: []string{"setpriv", "--bounding-set", "-setgid", "--"}, root: true, says: "only root can"},
+		"another user":            {attr: credential(1000), root: true, says: "only root can"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.root && !isRoot() {
+				tc.attr, tc.wrapper, tc.says = nil, nil, "only root can"
+			}
+			if got := asHelper(tc.attr, tc.wrapper, args("nobody")...); strings.Contains(got, ran) || !strings.Contains(got, tc.says) {
+				t.Errorf("got %q, want a refusal that says %q", got, tc.says)
+			}
+		})
+	}
+	// Beside them, the case that goes well: oneself, with no right at all.
+	me := fmt.Sprint(os.Geteuid(), ":", os.Getegid())
+	attr := (*syscall.SysProcAttr)(nil)
+	if isRoot() {
+		me, attr = "1000:1000", credential(1000)
+	}
+	uid, _, _ := strings.Cut(me, ":")
+	if got := asHelper(attr, nil, args(me)...); got != ran+"\n"+uid {
+		t.Errorf("oneself: %q", got)
+	}
+}
+
+func credential(id uint32) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
+}
+
+// Every failure to start is told apart, with a world as without; that of the world is added.
+func TestWorldFailures(t *testing.T) {
+	s := newSpawner(t)
+	dir := t.TempDir()
+	write(t, dir+"/plain", "#!/bin/sh\n", 0o644)
+	write(t, dir+"/naked", "echo hi\n", 0o755)
+	write(t, dir+"/crlf", "#!/bin/sh\r\n", 0o755)
+	files := openFiles(t)
+	for name, tc := range map[string]struct {
+		argv0, dir string
+		world      world.World
+		errno      syscall.Errno
+		code       int
+		says       string
+	}{
+		"missing":         {argv0: "./no.sh", errno: syscall.ENOENT, code: 127, says: "no such file"},
+		"not in path":     {argv0: "no.sh", errno: syscall.ENOENT, code: 127, says: "not found in PATH (/bin)"},
+		"not executable":  {argv0: "./plain", errno: syscall.EACCES, code: 126, says: "chmod +x"},
+		"no first line":   {argv0: "./naked", errno: syscall.ENOEXEC, code: 126, says: "must begin with a line"},
+		"interpreter":     {argv0: "./crlf", errno: syscall.ENOENT, code: 127, says: "correct its first line"},
+		"folder gone":     {argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 127, says: "is gone"},
+		"NUL":             {argv0: "./a\x00b", errno: syscall.EINVAL, code: 1, says: "NUL byte"},
+		"limit too high":  {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: world.Unlimited, Hard: world.Unlimited}}}, errno: syscall.EPERM, code: 126, says: "ask for less"},
+		"unknown limit":   {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "none", Resource: 99}}}, errno: syscall.EINVAL, code: 1, says: "the limit none=0 cannot be set"},
+		"too many groups": {argv0: "/bin/true", world: world.World{User: &world.User{Name: "x", UID: 1, GID: 1, Groups: make([]int, 70000)}}, errno: map[bool]syscall.Errno{true: syscall.EINVAL, false: syscall.EPERM}[isRoot()], code: map[bool]int{true: 1, false: 126}[isRoot()], says: "user"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if tc.dir == "" {
+				tc.dir = dir
+			}
+			p, err := s.Start(t.Context(), Command{Argv: []string{tc.argv0}, Dir: tc.dir, Env: []string{"PATH=/bin"}, World: &tc.world, Stdout: discard(), Stderr: discard()})
+			if err == nil {
+				t.Fatalf("it was started: %v", p.Wait())
+			}
+			if !errors.Is(err, tc.errno) || job.StartCode(err) != tc.code || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v (code %d); want %v, code %d, %q in one line", err, job.StartCode(err), tc.errno, tc.code, tc.says)
+			}
+		})
+	}
+	if now := openFiles(t); now != files {
+		t.Errorf("%d descriptors are open, %d were before", now, files)
+	}
+	if _, err := wait4(-1, nil, syscall.WNOHANG, nil); err != syscall.ECHILD {
+		t.Errorf("a shim is left behind: %v", err)
+	}
+}
+
+// The folder and the file are what they are to the user, not to root.
+func TestFailuresAreTheUsersOwn(t *testing.T) {
+	s := newSpawner(t)
+	dir := t.TempDir()
+	write(t, dir+"/private", "#!/bin/sh\n", 0o700)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w := world.World{User: lookup(t, "nobody")}
+	for argv0, says := range map[string]string{"./private": "may not be entered", "/bin/true": "may not be entered"} {
+		_, err := s.Start(t.Context(), Command{Argv: []string{argv0}, Dir: dir, World: &w, Stdout: discard(), Stderr: discard()})
+		if !isRoot() {
+			says = "only root can"
+		}
+		if err == nil || !strings.Contains(err.Error(), says) || job.StartCode(err) != 126 {
+			t.Errorf("%s: %v (code %d), want %q", argv0, err, job.StartCode(err), says)
+		}
+	}
+}
+
+func TestShimWithoutAParent(t *testing.T) {
+	out, _ := exec.Command(image, ShimCommand).CombinedOutput()
+	if got := strings.TrimSpace(string(out)); got != ShimCommand+" is for gophd itself, when it starts a command" {
+		t.Errorf("got %q", got)
+	}
+}
