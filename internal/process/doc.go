@@ -23,20 +23,20 @@
 // is being stopped; after that they get KILL.
 //
 // The life of a Process is one state and the events that change it, taken by Wait, by Stop and by the
-// timer of the KILL, one at a time:
+// timers of the next signal and the KILL, one at a time:
 //
-//	             stop asked      kill due         leader ended        group gone       delivered    left
-//	running      term: stopping  kill: killing    courtesy: leaving   -                -            handed
-//	stopping     -               kill: killing    leaving             -                -            -
-//	killing      -               -                kill: purging       -                -            -
-//	leaving      term: leaving   kill: purging    -                   drain: draining  -            -
-//	purging      -               -                -                   drain: draining  -            -
-//	draining     -               -                -                   -                reap: ended  -
-//	ended        -               -                -                   -                -            -
-//	handed       -               -                -                   -                -            -
+//	             stop asked     next due        kill due       leader ended       group gone       delivered    left
+//	running      ask: stopping  -               kill: killing  courtesy: leaving  -                -            handed
+//	stopping     -              next: stopping  kill: killing  leaving            -                -            -
+//	killing      -              -               -              kill: purging      -                -            -
+//	leaving      ask: leaving   next: leaving   kill: purging  -                  drain: draining  -            -
+//	purging      -              -               -              -                  drain: draining  -            -
+//	draining     -              -               -              -                  -                reap: ended  -
+//	ended        -              -               -              -                  -                -            -
+//	handed       -              -               -              -                  -                -            -
 //
 // A cell names what is done and the state that follows; "-" is nothing and no change. Beside the
-// table, each stop may bring the KILL forward and never puts it off.
+// table, each stop may bring the KILL forward and never puts it off, and the first one's signals count.
 //
 // On Linux gophd becomes a child subreaper (prctl(2)), so that the orphans of a group become
 // gophd's own children: one call then tells whether any of them lives. A member whose parent left
@@ -48,7 +48,7 @@
 // gophd's group or as leaders of their own, except with setsid.
 //
 // Between runs nothing fires: there is no goroutine but for the pipes of strays, and no timer. During
-// a run there is a timer when a KILL is due, and when a zombie is seen that is not ours to collect. A run
+// a run there is a timer when a KILL is due, one when a signal follows another, and when a zombie is seen that is not ours to collect. A run
 // whose output is files is started, observed and collected by the goroutine that calls Start and Wait: any
 // other would be woken on another processor, and that is dear beside a short command.
 //

@@ -35,6 +35,10 @@ type Process struct {
 	now   state
 	due   time.Time   // when KILL is due; zero is never
 	fatal *time.Timer // that moment, once there is someone to kill
+	plan  []syscall.Signal
+	asked int           // which of the plan was sent last
+	pace  time.Duration // the grace of each
+	after *time.Timer   // when the next is due, if there is one
 }
 
 // attach makes a Process of a child of this program that leads its own process group: one that was
@@ -60,17 +64,25 @@ func (p *Process) PID() int { return p.pid }
 // Started is the moment just before the command was started.
 func (p *Process) Started() time.Time { return p.result.Started }
 
-// Stop asks the group of the command to end: TERM, then CONT so that a frozen one can act on it, and
-// KILL after grace; with a grace of zero or less, KILL now. Asked again, the earlier KILL wins. It
-// may be called by any goroutine at any time, does not wait for the end, and does nothing after it.
-func (p *Process) Stop(grace time.Duration) {
+// Stop asks the group of the command to end by the signals, in their order, TERM if none is given: each is
+// followed by CONT, so that a frozen one can act on it, and by its own grace; after the last grace comes
+// KILL. With a grace of zero or less it is KILL now. Asked again, the signals of the first time go on, and the
+// earlier KILL wins. It may be called by any goroutine at any time, does not wait for the end, and does
+// nothing after it.
+func (p *Process) Stop(grace time.Duration, signals ...syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if grace <= 0 {
 		p.step(killDue)
 		return
 	}
-	p.earlier(time.Now().Add(grace))
+	if len(signals) == 0 {
+		signals = []syscall.Signal{syscall.SIGTERM}
+	}
+	if p.plan == nil {
+		p.plan, p.pace = signals, grace
+	}
+	p.earlier(time.Now().Add(grace * time.Duration(len(signals))))
 	p.step(stopAsked)
 	p.arm()
 }
@@ -117,8 +129,13 @@ func (p *Process) happen(e event) state {
 func (p *Process) step(e event) {
 	var do action
 	switch p.now, do = transition(p.now, e); do {
-	case term:
-		p.signal(syscall.SIGTERM)
+	case next:
+		p.asked++
+		p.after = nil
+		p.arm()
+		fallthrough
+	case ask:
+		p.signal(p.plan[p.asked])
 		p.signal(syscall.SIGCONT)
 	case kill:
 		p.signal(syscall.SIGKILL)
@@ -132,8 +149,10 @@ func (p *Process) step(e event) {
 			st.hurry()
 		}
 	case reap:
-		if p.fatal != nil {
-			p.fatal.Stop()
+		for _, t := range []*time.Timer{p.fatal, p.after} {
+			if t != nil {
+				t.Stop()
+			}
 		}
 		p.reap()
 	}
@@ -149,11 +168,18 @@ func (p *Process) earlier(t time.Time) {
 	}
 }
 
-// arm sees to it that the KILL comes. A new timer wakes a sleeping thread, so one is made only when there
-// is someone to kill. One that has fired is right however late it is heard: what is due stays due.
+// arm sees to it that the KILL comes, and the next signal. A new timer wakes a sleeping thread, so one is
+// made only when there is someone to hear it. One that has fired is right however late it is heard: what is
+// due stays due.
 func (p *Process) arm() {
-	if p.fatal == nil && (p.now == stopping || p.now == leaving) {
+	if p.now != stopping && p.now != leaving {
+		return
+	}
+	if p.fatal == nil {
 		p.fatal = time.AfterFunc(time.Until(p.due), func() { p.happen(killDue) })
+	}
+	if p.after == nil && p.asked+1 < len(p.plan) {
+		p.after = time.AfterFunc(p.pace, func() { p.happen(nextDue) })
 	}
 }
 

@@ -5,7 +5,7 @@ type state uint8
 
 const (
 	running  state = iota
-	stopping       // TERM was sent, KILL is due later
+	stopping       // a signal was sent that asks it to end, KILL is due later
 	killing        // KILL was sent, the leader has not ended yet
 	leaving        // the leader has ended, others of its group are still there
 	purging        // the leader has ended, the others were sent KILL
@@ -19,6 +19,7 @@ type event uint8
 
 const (
 	stopAsked   event = iota
+	nextDue           // the grace of a signal is over, and another follows
 	killDue           // the earliest moment of KILL that was asked for, or the end of the courtesy
 	leaderEnded       // observed, not collected
 	groupGone
@@ -31,7 +32,8 @@ type action uint8
 
 const (
 	nothing  action = iota
-	term            // TERM, then CONT, to the group
+	ask             // the signal that asks it to end, then CONT, to the group
+	next            // the same with the signal that follows
 	kill            // KILL to the group
 	courtesy        // let the group end by itself for a moment
 	drain           // fetch what is left in the pipes
@@ -44,7 +46,7 @@ func transition(s state, e event) (state, action) {
 	case running:
 		switch e {
 		case stopAsked:
-			return stopping, term
+			return stopping, ask
 		case killDue:
 			return killing, kill
 		case leaderEnded:
@@ -54,6 +56,8 @@ func transition(s state, e event) (state, action) {
 		}
 	case stopping:
 		switch e {
+		case nextDue:
+			return stopping, next
 		case killDue:
 			return killing, kill
 		case leaderEnded:
@@ -66,7 +70,9 @@ func transition(s state, e event) (state, action) {
 	case leaving:
 		switch e {
 		case stopAsked:
-			return leaving, term
+			return leaving, ask
+		case nextDue:
+			return leaving, next
 		case killDue:
 			return purging, kill
 		case groupGone:

@@ -8,16 +8,17 @@ func TestTable(t *testing.T) {
 		to state
 		do action
 	}
-	events := []event{stopAsked, killDue, leaderEnded, groupGone, delivered, left}
+	events := []event{stopAsked, nextDue, killDue, leaderEnded, groupGone, delivered, left}
+	none := func(s state) cell { return cell{s, nothing} }
 	table := map[state][]cell{
-		running:  {{stopping, term}, {killing, kill}, {leaving, courtesy}, {running, nothing}, {running, nothing}, {handed, nothing}},
-		stopping: {{stopping, nothing}, {killing, kill}, {leaving, nothing}, {stopping, nothing}, {stopping, nothing}, {stopping, nothing}},
-		killing:  {{killing, nothing}, {killing, nothing}, {purging, kill}, {killing, nothing}, {killing, nothing}, {killing, nothing}},
-		leaving:  {{leaving, term}, {purging, kill}, {leaving, nothing}, {draining, drain}, {leaving, nothing}, {leaving, nothing}},
-		purging:  {{purging, nothing}, {purging, nothing}, {purging, nothing}, {draining, drain}, {purging, nothing}, {purging, nothing}},
-		draining: {{draining, nothing}, {draining, nothing}, {draining, nothing}, {draining, nothing}, {ended, reap}, {draining, nothing}},
-		ended:    {{ended, nothing}, {ended, nothing}, {ended, nothing}, {ended, nothing}, {ended, nothing}, {ended, nothing}},
-		handed:   {{handed, nothing}, {handed, nothing}, {handed, nothing}, {handed, nothing}, {handed, nothing}, {handed, nothing}},
+		running:  {{stopping, ask}, none(running), {killing, kill}, {leaving, courtesy}, none(running), none(running), none(handed)},
+		stopping: {none(stopping), {stopping, next}, {killing, kill}, none(leaving), none(stopping), none(stopping), none(stopping)},
+		killing:  {none(killing), none(killing), none(killing), {purging, kill}, none(killing), none(killing), none(killing)},
+		leaving:  {{leaving, ask}, {leaving, next}, {purging, kill}, none(leaving), {draining, drain}, none(leaving), none(leaving)},
+		purging:  {none(purging), none(purging), none(purging), none(purging), {draining, drain}, none(purging), none(purging)},
+		draining: {none(draining), none(draining), none(draining), none(draining), none(draining), {ended, reap}, none(draining)},
+		ended:    {none(ended), none(ended), none(ended), none(ended), none(ended), none(ended), none(ended)},
+		handed:   {none(handed), none(handed), none(handed), none(handed), none(handed), none(handed), none(handed)},
 	}
 	for s := running; s <= handed; s++ {
 		for i, e := range events {
