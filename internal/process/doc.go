@@ -47,6 +47,12 @@
 // the children of other rooms by session and group: other rooms may start children as they like, in
 // gophd's group or as leaders of their own, except with setsid.
 //
+// A stray is a descendant that left the group: by setsid(2), or by a shell's job control. When the group has
+// ended, those that came home are told by the environment that the run gave them (Strays.Mark), reported once
+// each, and spared or ended with all that comes home when they die. One that nobody can attribute is reported
+// and spared. All of it costs nothing when the group was all that there was, and that is known from the
+// call that looks for the group.
+//
 // Between runs nothing fires: there is no goroutine but for the pipes of strays, and no timer. During
 // a run there is a timer when a KILL is due, one when a signal follows another, and when a zombie is seen that is not ours to collect. A run
 // whose output is files is started, observed and collected by the goroutine that calls Start and Wait: any
@@ -57,10 +63,12 @@
 // nobody collects it, so its end, too, waits for the next image.
 //
 // The package does not decide when a command starts or why it is stopped, does not frame lines,
-// does not log, and does not follow a process that left its group: such a stray may keep its pipe,
-// and what it writes still reaches the writer.
+// does not log, and does not watch strays that were spared: one may keep its pipe, and what it writes
+// still reaches the writer.
 //
-// Known gaps. A command that cannot be killed (uninterruptible sleep in the kernel) keeps Wait
+// Known gaps. A stray that hides its environment (env -i, setproctitle) or became another user is spared, and
+// one that does so and leads a group in gophd's session is not even seen. Where there is no subreaper, strays
+// go to init. A command that cannot be killed (uninterruptible sleep in the kernel) keeps Wait
 // waiting; Stop and all else stay responsive. On Linux MaxRSS is never below gophd's own peak, since
 // the child begins as a copy of it. A start waits for execve(2), which a dead network file system can
 // hold up, and Go stops the whole program for that. Outside Linux the signal mask is inherited as it is.

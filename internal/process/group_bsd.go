@@ -9,7 +9,10 @@ import (
 // adoptOrphans does nothing: orphans go to init, which collects them.
 func adoptOrphans() error { return nil }
 
-func collectOrphans() {}
+func (s *Spawner) collectOrphans() {}
+
+// sweep does nothing, for the same reason.
+func (p *Process) sweep() {}
 
 // openMask does nothing: the mask of a thread cannot be set without the C library here, and a command
 // inherits it as it is.
@@ -35,4 +38,4 @@ func observe(pid int, _ func()) {
 }
 
 // groupAlive says whether the group has a living member: kill(2) does not count zombies here.
-func groupAlive(group int, _ bool) bool { return unix.Kill(-group, 0) == nil }
+func groupAlive(group int, _ bool) (alive, others bool) { return unix.Kill(-group, 0) == nil, false }

@@ -50,29 +50,29 @@ func observe(pid int, collect func()) {
 	}
 }
 
-// groupAlive says whether the group has a living member, once its leader has ended. A wait for
-// stopped children finds none to wait for (ECHILD) when all of the group that are children of this
-// program are zombies (waitid(2)). Members that are not can only be seen in /proc, where looking is
-// dear: it is done when somebody holds a pipe of the group.
-func groupAlive(group int, held bool) bool {
-	if _, err := waitid(unix.P_PGID, group, unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT); err != unix.ECHILD {
-		return true
+// groupAlive says whether the group has a living member, once its leader has ended, and whether anybody else
+// among the children of this program lives. A wait for stopped children finds none to wait for (ECHILD) when all
+// that are children of this program are zombies (waitid(2)). Members that are not can only be seen in /proc,
+// where looking is dear: it is done when somebody holds a pipe of the group.
+func groupAlive(group int, held bool) (alive, others bool) {
+	const stopped = unix.WSTOPPED | unix.WNOHANG | unix.WNOWAIT
+	if _, err := waitid(unix.P_ALL, 0, stopped); err != unix.ECHILD {
+		others = true
+		if _, err := waitid(unix.P_PGID, group, stopped); err != unix.ECHILD {
+			return true, others
+		}
 	}
-	alive := false
 	if held {
 		eachProcess(func(p procStat) {
 			alive = alive || p.group == group && !p.dead()
 		})
 	}
-	return alive
+	return alive, others
 }
 
 // collectOrphans collects the zombies among the children of this program that came to it as orphans.
-// Whom this program starts itself is in its own session, and there in its own group or the leader of
-// another, so an orphan is who has another session, or is a plain member of another group. A stray
-// that leads a group in the same session (a job of a shell with set -m) cannot be told from a
-// child of another room and stays a zombie.
-func collectOrphans() {
+// Those that were found as strays are known; others are told by orphan.
+func (s *Spawner) collectOrphans() {
 	if found, err := waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT); err != nil || !found {
 		return
 	}
@@ -82,10 +82,26 @@ func collectOrphans() {
 		return
 	}
 	eachProcess(func(p procStat) {
-		if p.parent == self && p.dead() && (p.session != session || p.group != p.pid && p.group != group) {
-			_, _ = wait4(p.pid, nil, unix.WNOHANG, nil)
+		_, known := s.known[p.pid]
+		if p.parent == self && p.dead() && (known || p.orphan(session, group)) {
+			s.collectStray(p.pid)
 		}
 	})
+}
+
+// collectStray collects a stray if it has ended, and forgets it before its PID can be another's.
+func (s *Spawner) collectStray(pid int) {
+	if got, err := wait4(pid, nil, unix.WNOHANG, nil); got == pid || err == unix.ECHILD {
+		delete(s.known, pid)
+	}
+}
+
+// know notes a stray, by whom it is being ended if it is.
+func (s *Spawner) know(pid int, by *hunt) {
+	if s.known == nil {
+		s.known = map[int]*hunt{}
+	}
+	s.known[pid] = by
 }
 
 // waitid says whether a child was found in the state that was asked for.
@@ -105,6 +121,14 @@ type procStat struct {
 }
 
 func (p procStat) dead() bool { return p.state == 'Z' || p.state == 'X' }
+
+// orphan says that a child of this program cannot have been started by it. Whom this program starts itself is
+// in its own session, and there in its own group or the leader of another, so an orphan is who has another
+// session, or is a plain member of another group. A stray that leads a group in the same session (a job of
+// a shell with set -m) is known by its mark or not at all, and then stays a zombie.
+func (p procStat) orphan(session, group int) bool {
+	return p.session != session || p.group != p.pid && p.group != group
+}
 
 // eachProcess shows every process that there is.
 func eachProcess(see func(procStat)) {

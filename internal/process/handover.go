@@ -14,6 +14,7 @@ type Handed struct {
 	Birth   uint64 // start of the process in the kernel's own count, which no other with this PID shares; 0 is not known
 	Started time.Time
 	Streams []HandedStream
+	Strays  *Strays // for Adopt; HandOver does not fill it
 }
 
 // HandedStream is the reading end of one captured output, with what the writer has of an unfinished line.
@@ -89,7 +90,9 @@ func (s *Spawner) Adopt(h Handed, open Resume) (*Process, error) {
 			streams = append(streams, st)
 		}
 	}
-	return s.attach(h.PID, h.Started, streams), nil
+	p := s.attach(h.PID, h.Started, streams)
+	p.strays = h.Strays
+	return p, nil
 }
 
 // AdoptStrays takes up what Spawner.HandOver has handed over.

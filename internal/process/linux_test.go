@@ -45,6 +45,8 @@ func TestMain(m *testing.M) {
 		help = helpFull
 	case "world":
 		help = helpWorld
+	case "strays":
+		help = helpStrays
 	}
 	if err := help(); err != nil {
 		fmt.Println(err)
@@ -427,17 +429,17 @@ func TestGroupAliveOnThisKernel(t *testing.T) {
 	// The leader is killed, and not collected for as long as its child lives.
 	p, out, _ := begin(t, s, sh(`trap '' TERM; sh -c 'echo $$; sleep 60; :' & wait; sleep 60`))
 	child := number(t, out.await(t, "\n"))
-	if !groupAlive(p.PID(), false) {
+	if alive, others := groupAlive(p.PID(), false); !alive || !others {
 		t.Error("a living group was taken for dead")
 	}
-	if groupAlive(1<<22-1, true) {
+	if alive, _ := groupAlive(1<<22-1, true); alive {
 		t.Error("a group that does not exist was taken for alive")
 	}
 	p.Stop(0)
 	awaitEnd(t, child)
 	awaitEnd(t, p.PID())
 	wait(t, p)
-	if groupAlive(p.PID(), true) {
+	if alive, others := groupAlive(p.PID(), true); alive || others {
 		t.Error("a dead group was taken for alive")
 	}
 }
@@ -462,7 +464,7 @@ func TestT14OtherChildrenAreLeftAlone(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				collectOrphans()
+				s.collectOrphans()
 			}
 		}
 	})

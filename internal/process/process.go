@@ -29,16 +29,19 @@ type Process struct {
 	pid     int
 	streams []*stream
 	reports chan report // one for each stream
+	strays  *Strays     // nil when nobody asks for them
+	others  bool        // somebody beside the group lived when the group was last looked at; Wait's
 	result  job.Result  // Wait's, but for Started
 
-	mu    sync.Mutex // held while a signal is sent and while the leader is collected, and never for long
-	now   state
-	due   time.Time   // when KILL is due; zero is never
-	fatal *time.Timer // that moment, once there is someone to kill
-	plan  []syscall.Signal
-	asked int           // which of the plan was sent last
-	pace  time.Duration // the grace of each
-	after *time.Timer   // when the next is due, if there is one
+	mu     sync.Mutex // held while a signal is sent and while the leader is collected, and never for long
+	now    state
+	due    time.Time   // when KILL is due; zero is never
+	fatal  *time.Timer // that moment, once there is someone to kill
+	plan   []syscall.Signal
+	asked  int           // which of the plan was sent last
+	pace   time.Duration // the grace of each
+	after  *time.Timer   // when the next is due, if there is one
+	stopBy time.Time     // the earliest KILL that a Stop has asked for
 }
 
 // attach makes a Process of a child of this program that leads its own process group: one that was
@@ -72,17 +75,21 @@ func (p *Process) Started() time.Time { return p.result.Started }
 func (p *Process) Stop(grace time.Duration, signals ...syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(signals) == 0 {
+		signals = []syscall.Signal{syscall.SIGTERM}
+	}
+	by := time.Now().Add(max(grace, 0) * time.Duration(len(signals)))
+	if p.stopBy.IsZero() || by.Before(p.stopBy) {
+		p.stopBy = by
+	}
 	if grace <= 0 {
 		p.step(killDue)
 		return
 	}
-	if len(signals) == 0 {
-		signals = []syscall.Signal{syscall.SIGTERM}
-	}
 	if p.plan == nil {
 		p.plan, p.pace = signals, grace
 	}
-	p.earlier(time.Now().Add(grace * time.Duration(len(signals))))
+	p.earlier(by)
 	p.step(stopAsked)
 	p.arm()
 }
@@ -105,6 +112,7 @@ func (p *Process) Wait() job.Result {
 		time.Sleep(pause)
 	}
 	p.happen(groupGone)
+	p.sweep()
 	var climbing *goroutine.Panic
 	for range p.streams {
 		if r := <-p.reports; climbing == nil {
@@ -193,7 +201,9 @@ func (p *Process) alive() bool {
 	for _, st := range p.streams {
 		held = held || st.held()
 	}
-	return groupAlive(p.pid, held)
+	alive, others := groupAlive(p.pid, held)
+	p.others = others
+	return alive
 }
 
 // reap collects the leader and fills the result, then collects what the group left.

@@ -32,7 +32,8 @@ type Spawner struct {
 	strays []*stream // oldest first
 
 	collecting sync.Mutex
-	collected  time.Time // when orphans were last looked for
+	collected  time.Time     // when orphans were last looked for
+	known      map[int]*hunt // strays that were found, with who is ending them if anybody is; guarded by collecting
 }
 
 // Command is what to start.
@@ -50,6 +51,8 @@ type Command struct {
 	Stdin *os.File
 
 	Stdout, Stderr Output
+
+	Strays *Strays // what becomes of descendants that left the group
 }
 
 // Output is where one stream of the command goes; exactly one field is set.
@@ -93,7 +96,7 @@ func (s *Spawner) Close() error {
 	}
 	s.mu.Unlock()
 	defer s.null.Close()
-	defer collectOrphans()
+	defer s.collectOrphans()
 	s.group.Wait()
 	return nil
 }
@@ -203,7 +206,9 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.attach(pid, started, streams), nil
+	p = s.attach(pid, started, streams)
+	p.strays = c.Strays
+	return p, nil
 }
 
 // fork starts the command with an empty signal mask. A child has the mask of the thread that forks,
@@ -232,7 +237,7 @@ func (s *Spawner) collect() {
 	s.collecting.Lock()
 	defer s.collecting.Unlock()
 	if time.Since(s.collected) >= collectEvery {
-		collectOrphans()
+		s.collectOrphans()
 		s.collected = time.Now()
 	}
 }

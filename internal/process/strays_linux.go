@@ -1,0 +1,182 @@
+package process
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// reapTime is how long a stray that was sent KILL is waited for: it may hang in the kernel.
+	reapTime = time.Second
+
+	// doubtTime is how long a process must have been without any environment before it is taken as one that
+	// has none: in the middle of execve(2) and of its exit it shows none either.
+	doubtTime = 20 * time.Millisecond
+)
+
+// sweep deals with the strays of a run whose group has ended.
+func (p *Process) sweep() {
+	if p.strays == nil || !p.others {
+		return
+	}
+	h := &hunt{Strays: p.strays, p: p, began: time.Now(), doubt: map[int]time.Time{}}
+	again := true
+	for pause := probeMin; again; pause = min(2*pause, probeMax) {
+		var found []escapee
+		found, again = h.round()
+		for _, st := range found {
+			if h.Report != nil {
+				h.Report(st.pid, st.name, st.hunted)
+			}
+		}
+		if again {
+			time.Sleep(pause)
+		}
+	}
+	// Who died with a stray's group has come home as a zombie, seen by nobody.
+	p.spawner.collecting.Lock()
+	defer p.spawner.collecting.Unlock()
+	p.spawner.collectOrphans()
+}
+
+// escapee is a child of this program that came to it as an orphan.
+type escapee struct {
+	procStat
+	name   string
+	hunted bool
+}
+
+// round looks once; it returns who was not known yet, and whether to look again.
+func (h *hunt) round() (found []escapee, again bool) {
+	s := h.p.spawner
+	// Orphans are collected under this lock only, so a PID stays that of whom was found until the round is over.
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	for pid, by := range s.known {
+		if by == h {
+			s.collectStray(pid)
+		}
+	}
+	now, due := time.Now(), h.due()
+	seen, again := h.look(now)
+	for _, st := range seen {
+		by, known := s.known[st.pid]
+		if !known {
+			if st.hunted {
+				by = h
+			}
+			s.know(st.pid, by)
+			found = append(found, st)
+		}
+		switch {
+		case by != h:
+		case !now.Before(due):
+			st.signal(syscall.SIGKILL)
+			if h.killed.IsZero() {
+				h.killed = now
+			}
+		case !known:
+			st.signal(syscall.SIGTERM)
+			st.signal(syscall.SIGCONT)
+		}
+	}
+	giveUp := !h.killed.IsZero() && now.Sub(h.killed) > reapTime
+	for pid, by := range s.known {
+		switch {
+		case by != h:
+		case giveUp:
+			s.known[pid] = nil
+		default:
+			again = true
+		}
+	}
+	return found, again
+}
+
+// due is when KILL is.
+func (h *hunt) due() time.Time {
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	due := h.began.Add(h.Grace)
+	if !h.p.stopBy.IsZero() && h.p.stopBy.Before(due) {
+		due = h.p.stopBy
+	}
+	return due
+}
+
+// look finds the children of this program that are strays of the run, or may be; again says that of one it
+// cannot be said yet.
+func (h *hunt) look(now time.Time) (found []escapee, again bool) {
+	self, group := os.Getpid(), unix.Getpgrp()
+	session, _ := unix.Getsid(0)
+	key, _, _ := strings.Cut(h.Mark, "=")
+	for _, pid := range children() {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		st, ok := parseStat(b)
+		if err != nil || !ok || st.parent != self || st.dead() || st.group == h.p.pid {
+			continue
+		}
+		// It cannot be read when the stray has become another user, and this program is not root.
+		env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+		if _, known := h.p.spawner.known[pid]; len(env) == 0 && !os.IsPermission(err) && !known {
+			if since, doubted := h.doubt[pid]; !doubted || now.Sub(since) < doubtTime {
+				if again = true; !doubted {
+					h.doubt[pid] = now
+				}
+				continue
+			}
+		}
+		env = append([]byte{0}, env...)
+		marked := h.Mark != "" && bytes.Contains(env, []byte("\x00"+h.Mark+"\x00"))
+		if !marked && (bytes.Contains(env, []byte("\x00"+key+"=")) || !st.orphan(session, group)) {
+			continue
+		}
+		hunted := marked && h.Kill && syscall.Kill(pid, 0) == nil
+		name := b[bytes.IndexByte(b, '(')+1 : bytes.LastIndexByte(b, ')')]
+		found = append(found, escapee{st, string(name), hunted})
+	}
+	return found, again
+}
+
+// signal reaches the group too when the stray leads one: a group is made by members of it, and of their session.
+func (s escapee) signal(sig syscall.Signal) {
+	pid := s.pid
+	if s.group == s.pid {
+		pid = -s.pid
+	}
+	_ = syscall.Kill(pid, sig)
+}
+
+// children lists the children of this program. The kernel has them for each thread, if it was built so; if
+// not, all processes are looked at.
+func children() (pids []int) {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil
+	}
+	for _, t := range tasks {
+		b, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
+		switch {
+		case os.IsNotExist(err) && t.Name() == strconv.Itoa(os.Getpid()):
+			eachProcess(func(p procStat) {
+				if p.parent == os.Getpid() {
+					pids = append(pids, p.pid)
+				}
+			})
+			return pids
+		case err == nil:
+			for f := range bytes.FieldsSeq(b) {
+				if pid, err := strconv.Atoi(string(f)); err == nil {
+					pids = append(pids, pid)
+				}
+			}
+		}
+	}
+	return pids
+}

@@ -1,0 +1,271 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"gophd/internal/job"
+)
+
+// told keeps what Report was called with.
+type told struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (o *told) report(pid int, name string, killed bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all = append(o.all, fmt.Sprint(pid, " ", name, " ", killed))
+}
+
+func (o *told) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.Join(o.all, "; ")
+}
+
+// marked starts a command whose strays are reported to the returned value. It prints their PIDs.
+func marked(t *testing.T, s *Spawner, mark string, kill bool, grace time.Duration, script string) (*Process, *capture, *told) {
+	t.Helper()
+	out, o := newCapture(), &told{}
+	p, err := s.Start(t.Context(), Command{Argv: []string{"bash", "-c", script}, Dir: "/", Env: []string{"PATH=/bin:/usr/bin", mark},
+		Stdout: out.output(), Stderr: discard(), Strays: &Strays{Mark: mark, Kill: kill, Grace: grace, Report: o.report}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, out, o
+}
+
+// mercy ends what a test has spared, and waits until it is no more.
+func mercy(t *testing.T, s *Spawner, pid int) {
+	t.Helper()
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	awaitEnd(t, pid)
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	s.collectOrphans()
+	gone(t, pid)
+	if len(s.known) > 0 {
+		t.Errorf("what has ended is still known: %v", s.known)
+	}
+}
+
+// escape is a function of the shell that starts its arguments in a session of their own and prints the line that
+// they say when they are ready: their PIDs.
+const escape = `escape() { exec {fd}< <(exec setsid "$@"); read -r pids <&$fd; echo $pids; }; escape `
+
+const (
+	frozen    = `/bin/sh -c 'echo $$; kill -STOP $$'`
+	obdurate  = `/bin/sh -c 'trap "" TERM; echo $$; while :; do sleep 0.01; done'`
+	withATree = `/bin/sh -c 'setsid sleep 61 & a=$!; setsid sleep 62 & echo $$ $a $!; wait'`
+)
+
+func TestT03SetsidEscapeeIsSpared(t *testing.T) {
+	s := newSpawner(t)
+	p, out, o := marked(t, s, "RUN=1", false, time.Minute, escape+frozen)
+	r := wait(t, p)
+	pid := number(t, out.String())
+	if want := fmt.Sprintf("%d sh false", pid); !r.OK() || o.String() != want || !living(pid) {
+		t.Errorf("%v, reported %q, want %q and that it lives", r, o, want)
+	}
+	p, _, o = marked(t, s, "RUN=1", true, time.Minute, "true")
+	if wait(t, p); o.String() != "" || !living(pid) {
+		t.Errorf("it was reported again: %q", o)
+	}
+	mercy(t, s, pid)
+}
+
+func TestT03SetsidEscapeeIsKilled(t *testing.T) {
+	for name, tc := range map[string]struct {
+		script  string
+		grace   time.Duration
+		strays  int // how many are reported at least
+		atLeast time.Duration
+	}{
+		"frozen":          {escape + frozen, time.Minute, 1, 0},
+		"ignores TERM":    {escape + obdurate, 200 * time.Millisecond, 1, 200 * time.Millisecond},
+		"no grace":        {escape + obdurate, 0, 1, 0},
+		"set -m":          {`set -m; sleep 60 >/dev/null & echo $!`, time.Minute, 1, 0},
+		"a tree":          {escape + withATree, time.Minute, 1, 0},
+		"several at once": {escape + frozen + "; escape sh -c 'echo $$; exec sleep 60'", time.Minute, 2, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSpawner(t)
+			p, out, o := marked(t, s, "RUN=2", true, tc.grace, tc.script)
+			r := wait(t, p)
+			took := time.Since(r.Ended)
+			if n := strings.Count(o.String(), " true"); !r.OK() || n < tc.strays || strings.Contains(o.String(), "false") || took < tc.atLeast || took > 10*time.Second {
+				t.Errorf("%v, reported %q after %v", r, o, took)
+			}
+			for pid := range strings.FieldsSeq(out.String()) {
+				gone(t, number(t, pid))
+			}
+		})
+	}
+}
+
+// A stop that leaves no time leaves none to strays either: the right to run may end with it.
+func TestStraysHaveNoMoreTimeThanTheStop(t *testing.T) {
+	s := newSpawner(t)
+	for name, grace := range map[string]time.Duration{"now": 0, "soon": 300 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			p, out, o := marked(t, s, "RUN=3", true, time.Hour, escape+obdurate+"; sleep 60")
+			pid := number(t, out.await(t, "\n"))
+			began := time.Now()
+			p.Stop(grace)
+			r := wait(t, p)
+			if took := time.Since(began); r.Outcome != job.Signaled || took < grace || took > 10*time.Second || !strings.Contains(o.String(), fmt.Sprint(pid)) {
+				t.Errorf("%v after %v, reported %q", r, took, o)
+			}
+			gone(t, pid)
+		})
+	}
+}
+
+// While strays are given their grace, a KILL is heard.
+func TestKillWhileStraysHaveTheirGrace(t *testing.T) {
+	s := newSpawner(t)
+	out, found := newCapture(), make(chan int, 1)
+	p, err := s.Start(t.Context(), Command{Argv: []string{"bash", "-c", escape + obdurate},
+		Dir: "/", Env: []string{"PATH=/bin:/usr/bin", "RUN=4"}, Stdout: out.output(), Stderr: discard(),
+		Strays: &Strays{Mark: "RUN=4", Kill: true, Grace: time.Hour, Report: func(pid int, _ string, _ bool) { found <- pid }}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan job.Result, 1)
+	go func() { ended <- p.Wait() }()
+	pid := <-found
+	p.Stop(0)
+	select {
+	case r := <-ended:
+		if !r.OK() {
+			t.Error(r)
+		}
+	case <-time.After(patient):
+		t.Fatal("the KILL did not reach the stray")
+	}
+	gone(t, pid)
+}
+
+// Whoever may be somebody else's is left alone.
+func TestStraysOfOthersAreLeftAlone(t *testing.T) {
+	s := newSpawner(t)
+	var others []*exec.Cmd
+	for _, attr := range []*syscall.SysProcAttr{{}, {Setpgid: true}} {
+		cmd := exec.Command("/bin/sleep", "60")
+		cmd.SysProcAttr = attr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		others = append(others, cmd)
+	}
+	// Another run, still going on, with a stray that has come home already.
+	run, outRun, toldRun := marked(t, s, "RUN=6", true, time.Minute, escape+frozen+"; sleep 60")
+	strayOfRun := number(t, outRun.await(t, "\n"))
+	// One that has cleared its environment may be anybody's.
+	p, out, o := marked(t, s, "RUN=5", true, time.Minute, escape+"env -i "+frozen)
+	r := wait(t, p)
+	nameless := number(t, out.String())
+	if want := fmt.Sprintf("%d sh false", nameless); !r.OK() || o.String() != want {
+		t.Errorf("%v, reported %q, want %q", r, o, want)
+	}
+	for _, cmd := range others {
+		if !living(cmd.Process.Pid) {
+			t.Error("another room's child was ended")
+		}
+		_ = cmd.Process.Kill()
+		if err := cmd.Wait(); err == nil || err.Error() != "signal: killed" {
+			t.Errorf("the status of another room's child: %v", err)
+		}
+	}
+	if !living(strayOfRun) || !living(run.PID()) || !living(nameless) {
+		t.Error("another run's process was ended")
+	}
+	run.Stop(time.Minute)
+	if wait(t, run); living(strayOfRun) || toldRun.String() != fmt.Sprintf("%d sh true", strayOfRun) {
+		t.Errorf("its own run reported %q", toldRun)
+	}
+	mercy(t, s, nameless)
+}
+
+// helpStrays runs its arguments as a command, ends its strays, and prints what was reported.
+func helpStrays() error {
+	s, err := New()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	p, err := s.Start(context.Background(), Command{Argv: os.Args[1:], Dir: "/", Env: []string{"PATH=/bin:/usr/bin", "RUN=8"},
+		Stdout: Output{File: s.null}, Stderr: Output{File: s.null}, Strays: &Strays{Mark: "RUN=8", Kill: true, Grace: time.Minute,
+			Report: func(pid int, name string, killed bool) { fmt.Println(pid, name, killed) }}})
+	if err != nil {
+		return err
+	}
+	if r := p.Wait(); !r.OK() {
+		return errors.New(r.String())
+	}
+	return nil
+}
+
+// One that has become another user may be neither read nor signalled: it is spared, and does not hold up the end.
+func TestStrayOfAnotherUser(t *testing.T) {
+	s := newSpawner(t)
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile("/bin/sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/other", string(raw), 0o755|os.ModeSetuid) // of who runs this test
+	cmd := exec.Command(image, "bash", "-c", `exec {fd}< <(exec setsid "$1"/other 60); until grep -q other /proc/$!/stat; do :; done`, "", dir)
+	cmd.Env = helperEnv("strays")
+	want := "true"
+	if isRoot() {
+		cmd.SysProcAttr, want = credential(1000), "false"
+	}
+	out, err := cmd.Output()
+	f := strings.Fields(string(out))
+	if err != nil || len(f) != 3 || f[1] != "other" || f[2] != want {
+		t.Fatalf("%v, reported %q, want one that is called other, %s", err, out, want)
+	}
+	mercy(t, s, number(t, f[0]))
+}
+
+func TestNoStraysCostNothing(t *testing.T) {
+	s := newSpawner(t)
+	p, _, o := marked(t, s, "RUN=7", true, time.Minute, "sleep 0.01 & wait")
+	if r := wait(t, p); !r.OK() || p.others || o.String() != "" {
+		t.Errorf("%v: children were looked for; reported %q", r, o)
+	}
+}
+
+func TestChildrenAreThoseOfProc(t *testing.T) {
+	cmd := exec.Command("/bin/sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	listed := fmt.Sprint(children())
+	var seen []int
+	eachProcess(func(p procStat) {
+		if p.parent == os.Getpid() {
+			seen = append(seen, p.pid)
+		}
+	})
+	if listed != fmt.Sprint(seen) || !strings.Contains(listed, fmt.Sprint(cmd.Process.Pid)) {
+		t.Errorf("the kernel lists %s, /proc has %v", listed, seen)
+	}
+}
