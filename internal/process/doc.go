@@ -54,8 +54,8 @@
 // call that looks for the group.
 //
 // Between runs nothing fires: there is no goroutine but for the pipes of strays, and no timer. During
-// a run there is a timer when a KILL is due, one when a signal follows another, and when a zombie is seen that is not ours to collect. A run
-// whose output is files is started, observed and collected by the goroutine that calls Start and Wait: any
+// a run there is a timer when a KILL is due, one when a signal follows another, and when a zombie is seen that
+// is not ours to collect. A run whose output is files is started, observed and collected by the goroutine that calls Start and Wait: any
 // other would be woken on another processor, and that is dear beside a short command.
 //
 // A command outlives the image of gophd that started it: Leave and HandOver give it up, Adopt takes it up in
