@@ -45,6 +45,8 @@ func TestMain(m *testing.M) {
 		help = helpFull
 	case "world":
 		help = helpWorld
+	case "init":
+		help = helpInit
 	case "strays":
 		help = helpStrays
 	}

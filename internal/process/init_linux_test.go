@@ -1,0 +1,96 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+)
+
+// helpInit is process 1 of a PID namespace. It makes a thousand fast runs; each leaves an orphan in its group and
+// a stray in a session of its own, which both end some time or other.
+func helpInit() error {
+	if os.Getpid() != 1 {
+		return fmt.Errorf("this is process %d", os.Getpid())
+	}
+	s, err := New()
+	if err != nil {
+		return err
+	}
+	const parallel, runs = 4, 250
+	outs := make([][]*capture, parallel)
+	faults := make(chan error, parallel)
+	var all goroutine.Group
+	for k := range parallel {
+		all.Go(func() {
+			for i := range runs {
+				out := newCapture()
+				outs[k] = append(outs[k], out)
+				code := (k*runs + i) % 256
+				p, err := s.Start(context.Background(), Command{Argv: sh(`(: & setsid /bin/true & echo $!); exit ` + strconv.Itoa(code)), Dir: "/",
+					Env: []string{"PATH=/bin:/usr/bin"}, Stdout: Output{Open: func(int) io.WriteCloser { return out }}, Stderr: discard()})
+				if err != nil {
+					faults <- err
+					return
+				}
+				if r := p.Wait(); r.Outcome != job.Exited || r.Code != code {
+					faults <- fmt.Errorf("run %d of %d: %v, want exit %d", i, k, r, code)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	select {
+	case err := <-faults:
+		return err
+	default:
+	}
+	for _, of := range outs {
+		for _, out := range of {
+			pid, err := strconv.Atoi(strings.TrimSpace(out.String()))
+			if err != nil {
+				return err
+			}
+			if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+				_ = unix.Close(fd)
+			}
+		}
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	if pid, err := wait4(-1, nil, syscall.WNOHANG, nil); err != syscall.ECHILD {
+		return fmt.Errorf("process 1 has a child still: %d, %v", pid, err)
+	}
+	var left []int
+	eachProcess(func(p procStat) { left = append(left, p.pid) })
+	if len(left) != 1 {
+		return fmt.Errorf("the namespace holds %v", left)
+	}
+	return errors.New("all is well")
+}
+
+func TestT18AsProcessOne(t *testing.T) {
+	args := []string{"--pid", "--fork", "--mount-proc", os.Args[0]}
+	if !isRoot() {
+		args = append([]string{"--user", "--map-root-user"}, args...)
+	}
+	cmd := exec.Command("unshare", args...)
+	cmd.Env = helperEnv("init")
+	if out, _ := cmd.CombinedOutput(); string(out) != "all is well\n" {
+		t.Errorf("%s", out)
+	}
+}
