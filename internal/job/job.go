@@ -5,26 +5,59 @@
 package job
 
 import (
+	"syscall"
 	"time"
 )
 
-// Spec is a job as its owner described it: a name, a command, a schedule and its policies.
+// Spec is a job as its owner described it: a name, a command, a schedule and its policies. A limit that is
+// 0 is none.
 type Spec struct {
 	Name string // keys the heartbeat, the log and the state
 
-	Command []string // executed argument by argument; never empty
-	Dir     string   // absolute working directory of the command
-	Env     []string // KEY=VALUE, added to gophd's own environment by Section keys of the config
+	Command  []string // executed argument by argument; never empty
+	Dir      string   // absolute working directory of the command
+	Env      []string // KEY=VALUE, each KEY once; they cover those of gophd's own environment
+	ClearEnv bool     // gophd's own environment is not passed on; then PATH is always in Env
+	Stdin    string   // null, inherit, or the absolute path of a file; never empty
+	User     string   // USER or USER:GROUP, names or numbers; "" is gophd's own
+	Umask    *int     // 0 to 0777; nil is gophd's own
+	Nice     *int     // the niceness itself, -20 to 19, not a difference; nil is gophd's own
+	Rlimits  []Rlimit // each Name once
 
-	Interval   time.Duration // start to start on a fixed grid; 0 is back to back
-	Once       bool          // one run, then the end
-	RunAtStart bool          // the first tick is at once, not one interval later
-	Overrun    Overrun       // what happens when a tick is due during a run
+	MemoryMax int64 // bytes that a run and all its descendants may use together
+	CPUMax    int   // what they may use of the processors, in percent of one
+	TasksMax  int   // how many processes and threads they may be
 
-	Timeout time.Duration // a run longer than this is stopped; 0 is no limit
-	Grace   time.Duration // from TERM to KILL when a run is stopped
+	Interval    time.Duration // start to start on a fixed grid; 0 is back to back
+	Once        bool          // one run, then the end
+	Keep        bool          // a service: a run is expected to stay, and follows another at least Interval after its start; never with Once
+	RunAtStart  bool          // the first tick is at once, not one interval later
+	Overrun     Overrun       // what happens when a tick is due during a run
+	MaxParallel int           // how many runs may go on at a time: 1, and at least 2 with OverrunOverlap
 
-	Output string // log, inherit, discard, or the absolute path of a file; never empty
+	Timeout     time.Duration    // a run longer than this is stopped
+	StopSignals []syscall.Signal // what a run gets that is stopped, one after the other; never empty, never KILL
+	Grace       time.Duration    // how long each of them is given, before the next and at last KILL
+	Strays      Strays           // what happens to processes that outlive their run outside of its group
+	OnOrphan    OnOrphan         // what happens to a run that outlived a gophd that was killed
+
+	SuccessCodes []int         // exit codes that are a success; the usual one is 0, see Judge
+	FatalCodes   []int         // exit codes after which gophd replaces itself, or leaves
+	RetryCodes   []int         // exit codes that are retried; empty is every failure
+	Retries      int           // how many more times a run that failed is tried within its tick
+	RetryDelay   time.Duration // before the first of them; doubles with each
+
+	StartLimit         int           // gophd gives up when so many runs that failed were started within
+	StartLimitInterval time.Duration // this time
+
+	Output string // log, inherit, discard, on-failure, or the absolute path of a file; never empty
+}
+
+// Rlimit is a resource limit in the units of getrlimit(2): bytes, seconds or a count.
+type Rlimit struct {
+	Name       string // lower case, as in the man page after RLIMIT_
+	Resource   int    // the number that the kernel has for it
+	Soft, Hard uint64 // math.MaxUint64 is unlimited
 }
 
 // Overrun is what happens to a tick that is due while a run is still going.
@@ -32,16 +65,41 @@ type Overrun string
 
 // The rules of overrun.
 const (
-	OverrunRun  Overrun = "run"  // the late tick runs as soon as the run ends; all missed ticks count as one
-	OverrunSkip Overrun = "skip" // the tick is dropped; the next grid point is awaited
-	OverrunKill Overrun = "kill" // the run is stopped, and the due tick runs
+	OverrunRun     Overrun = "run"     // the late tick runs as soon as the run ends; all missed ticks count as one
+	OverrunSkip    Overrun = "skip"    // the tick is dropped; the next grid point is awaited
+	OverrunKill    Overrun = "kill"    // the run is stopped, and the due tick runs
+	OverrunOverlap Overrun = "overlap" // another run starts beside it; the tick is dropped when Spec.MaxParallel are going on
 )
 
-// Outputs that are policies and not files; see Spec.Output.
+// Strays is what happens to the descendants of a run that left its process group and outlived it.
+type Strays string
+
+// The rules for strays.
 const (
-	OutputLog     = "log"     // captured line by line into gophd's log
-	OutputInherit = "inherit" // gophd's own stdout and stderr, untouched
-	OutputDiscard = "discard" // /dev/null
+	StraysReport Strays = "report" // they are logged and live on
+	StraysKill   Strays = "kill"   // they are logged, and stopped as a run is
+	StraysIgnore Strays = "ignore" // they live on, and nothing is said
+)
+
+// OnOrphan is what happens at start to a run of the same job whose gophd was killed.
+type OnOrphan string
+
+// The rules for orphans.
+const (
+	OrphanWait   OnOrphan = "wait"   // no tick is served before it ends
+	OrphanKill   OnOrphan = "kill"   // it is stopped as a run is
+	OrphanRefuse OnOrphan = "refuse" // gophd does not start
+)
+
+// Inputs and outputs that are policies and not files; see Spec.Stdin and Spec.Output.
+const (
+	StdinNull    = "null"    // /dev/null
+	StdinInherit = "inherit" // gophd's own stdin
+
+	OutputLog       = "log"        // captured line by line into gophd's log
+	OutputInherit   = "inherit"    // gophd's own stdout and stderr, untouched
+	OutputDiscard   = "discard"    // /dev/null
+	OutputOnFailure = "on-failure" // kept while it runs, head and tail, and shown only if it failed
 )
 
 // Run is one execution of the command that the loop asks for.

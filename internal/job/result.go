@@ -22,6 +22,7 @@ type Result struct {
 	Code    int            // exit code, when Exited
 	Signal  syscall.Signal // the signal that ended it, when Signaled
 	Core    bool           // it left a core file
+	Verdict Verdict        // see Spec.Judge; the zero value when nobody judged it
 
 	Err   error // why it did not start, when Unstarted
 	Cause error // why gophd stopped it; nil when it ended by itself
@@ -52,8 +53,13 @@ var (
 	ErrInsisted = errors.New("gophd was told to stop now")
 )
 
-// OK says that the run did what was asked: it exited with 0.
-func (r Result) OK() bool { return r.Outcome == Exited && r.Code == 0 }
+// OK says that the run did what was asked: it exited with a code of success.
+func (r Result) OK() bool {
+	if r.Verdict == Unjudged {
+		return r.Outcome == Exited && r.Code == 0
+	}
+	return r.Verdict == Success
+}
 
 // Failed says that the run counts as a failure. One that gophd ended because it was itself asked to
 // end, or because the lease ran out, is neither a success nor a failure.

@@ -1,0 +1,59 @@
+package job_test
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+
+	"gophd/internal/job"
+)
+
+// TestJudge walks ways to end against the causes, for a job with codes of every kind, for one with none of
+// its own, and for one that retries by code.
+func TestJudge(t *testing.T) {
+	codes := job.Spec{SuccessCodes: []int{0, 3}, FatalCodes: []int{70}, Retries: 1}
+	plain := job.Spec{SuccessCodes: []int{0}}
+	picky := job.Spec{SuccessCodes: []int{1}, Retries: 2, RetryCodes: []int{75}}
+	exit := func(code int) job.Result { return job.Result{Outcome: job.Exited, Code: code} }
+	killed := job.Result{Outcome: job.Signaled, Signal: syscall.SIGTERM}
+	unstarted := job.Result{Outcome: job.Unstarted, Err: syscall.ENOENT}
+	for _, c := range []struct {
+		r                   job.Result
+		cause               error
+		codes, plain, picky job.Verdict
+	}{
+		{exit(0), nil, job.Success, job.Success, job.Failure},
+		{exit(3), nil, job.Success, job.Failure, job.Failure},
+		{exit(1), nil, job.Retry, job.Failure, job.Success},
+		{exit(70), nil, job.Fatal, job.Failure, job.Failure},
+		{exit(75), nil, job.Retry, job.Failure, job.Retry},
+		{killed, nil, job.Retry, job.Failure, job.Failure},
+		{unstarted, nil, job.Retry, job.Failure, job.Failure},
+
+		{exit(0), job.ErrTimeout, job.Success, job.Success, job.Failure},
+		{exit(70), job.ErrTimeout, job.Retry, job.Failure, job.Failure},
+		{exit(75), fmt.Errorf("wrapped: %w", job.ErrTimeout), job.Retry, job.Failure, job.Retry},
+		{killed, job.ErrTimeout, job.Retry, job.Failure, job.Failure},
+		{killed, job.ErrOverrun, job.Failure, job.Failure, job.Failure},
+		{exit(75), job.ErrOverrun, job.Failure, job.Failure, job.Failure},
+		{exit(70), job.ErrInsisted, job.Failure, job.Failure, job.Failure},
+		{exit(3), job.ErrInsisted, job.Success, job.Failure, job.Failure},
+		{killed, errors.New("the heartbeat was lost"), job.Failure, job.Failure, job.Failure},
+	} {
+		c.r.Cause = c.cause
+		for i, spec := range []job.Spec{codes, plain, picky} {
+			want := []job.Verdict{c.codes, c.plain, c.picky}[i]
+			c.r.Verdict = spec.Judge(c.r)
+			if c.r.Verdict != want {
+				t.Errorf("%v because of %v, job %d: verdict %d, want %d", c.r, c.cause, i, c.r.Verdict, want)
+			}
+			if c.r.OK() != (want == job.Success) || c.r.OK() && c.r.Failed() {
+				t.Errorf("%v because of %v, job %d: OK %v, failed %v", c.r, c.cause, i, c.r.OK(), c.r.Failed())
+			}
+			if again := spec.Judge(c.r); again != want {
+				t.Errorf("%v judged again: %d, not %d", c.r, again, want)
+			}
+		}
+	}
+}
