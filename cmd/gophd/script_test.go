@@ -103,7 +103,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("GOPHD_STATE_DIR", state)
 	env.Setenv("GOPHD_RUNTIME_DIR", state)
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // else each end of a gophd takes a second
-	env.Values["world"] = &world{}
+	env.Values["world"] = &world{pids: map[string]int{}}
 	env.Defer(func() { sweep("GOPHD_STATE_DIR=" + state) })
 	return nil
 }
@@ -199,6 +199,7 @@ func pidIn(ts *testscript.TestScript, file string) int {
 		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
 		return err == nil
 	})
+	ts.Value("world").(*world).pids[file] = pid
 	return pid
 }
 
@@ -234,18 +235,22 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// waitGone waits until a file is gone, or the process whose PID it holds: "waitgone x.pid".
+// waitGone waits until the process is gone whose PID a file holds: "waitgone x.pid". Where the file is gone
+// already, it is that which the script has read there last: gophd removes its PID file before it lets go of the rest.
 func waitGone(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: waitgone pidfile")
 	}
+	pid := ts.Value("world").(*world).pids[args[0]]
 	text, err := os.ReadFile(ts.MkAbs(args[0]))
-	if errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, fs.ErrNotExist) {
+		ts.Check(err)
+		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+		ts.Check(err)
+	}
+	if pid == 0 {
 		return
 	}
-	ts.Check(err)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	ts.Check(err)
 	await(ts, fmt.Sprintf("the end of process %d", pid), func() bool { return !lives(pid) })
 }
 
@@ -328,7 +333,10 @@ func await(ts *testscript.TestScript, what string, done func() bool) {
 }
 
 // world is what the commands of one script share.
-type world struct{ server *heartbeattest.Server }
+type world struct {
+	server *heartbeattest.Server
+	pids   map[string]int // by PID file, as last read
+}
 
 // memcached runs a real one for the script: "memcached start" sets $MEMCACHED to its address; stop, pause,
 // resume and restart do what they say; "memcached say LINE..." speaks its text protocol, as any poller or
