@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ type Request struct {
 	UID     int            // 0 chooses the folders of the system
 
 	SystemDir   string // folder of the system's config files; "" is /etc/gophd
-	NeedCommand bool   // refuse when no command is named anywhere
+	NeedCommand bool   // a command is to be run: refuse when none is named anywhere, and read the files of job.env_file
 }
 
 // Config is what gophd was told to do. Nobody changes it after Load.
@@ -60,9 +61,20 @@ type Heartbeat struct {
 
 // Log is the section of that name.
 type Log struct {
-	File   string // absolute, may hold strftime patterns; "" is no file, which is never so with Daemon
+	File   string // absolute, may hold strftime patterns; or journald:[TAG] or syslog:[TAG]; "" is no file, which is never so with Daemon
 	Format string // "simple", "json" or "console"
 	Level  string // "debug", "info", "warn" or "error"
+
+	// For a file. A size and a number that is 0 is no limit.
+	RotateSize int64         // bytes
+	RotateAge  time.Duration // of the first line; 0 is never
+	Keep       int           // older files
+	KeepSize   int64         // bytes of all older files
+	Compress   bool
+	Mode       fs.FileMode // of a new file, whatever the umask; 0 is 0640 less the umask
+	Owner      string      // USER or USER:GROUP, names or numbers; "" is gophd's own
+	Sync       string      // "never", "second" or "always"
+	OnFull     string      // "drop" or "block"
 }
 
 // Value is one effective setting, to be shown.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,6 +51,8 @@ func TestDefaults(t *testing.T) {
 			Name: got.Jobs[0].Name, Command: []string{"./job.sh"}, Dir: r.Dir,
 			Interval: 5 * time.Second, RunAtStart: true, Overrun: job.OverrunRun,
 			Grace: 10 * time.Second, Output: job.OutputInherit,
+			Stdin: job.StdinNull, MaxParallel: 1, StopSignals: []syscall.Signal{syscall.SIGTERM}, Strays: job.StraysReport, OnOrphan: job.OrphanWait,
+			SuccessCodes: []int{0}, RetryDelay: time.Second, StartLimitInterval: time.Minute,
 		}},
 		AutoRestart: 24 * time.Hour,
 		RestartWhen: "daemon",
@@ -57,7 +60,7 @@ func TestDefaults(t *testing.T) {
 			URL: "file:", TTL: 10 * time.Second, Renew: 2 * time.Second, StopGrace: 2 * time.Second,
 			Timeout: 500 * time.Millisecond, AcquireTimeout: 30 * time.Second, OnUnreachable: "pause",
 		},
-		Log:        Log{Format: "simple", Level: "info"},
+		Log:        Log{Format: "simple", Level: "info", Sync: "never", OnFull: "drop"},
 		RuntimeDir: "/run/gophd", StateDir: "/var/lib/gophd", LogDir: "/var/log/gophd",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{})); diff != "" {

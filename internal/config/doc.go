@@ -6,6 +6,8 @@
 // disagree. Sections of a config file that are not gophd's own are the user's: they reach the
 // command as environment, in the very text that the file holds.
 //
-// It creates, writes and starts nothing, opens no network connection and looks up no host or
+// Limits, signals and files of variables mean what package world says; the refusals are worded here.
+//
+// It creates, writes and starts nothing, opens no network connection and looks up no host, user or
 // command: whether a folder, a store or a program is there is found out by the room that uses it.
 package config

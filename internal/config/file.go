@@ -130,7 +130,7 @@ func (l *loader) folders() (runtime, state, log string) {
 
 // readFile returns the own settings of the file and the user's keys, and refuses what is wrong.
 func (l *loader) readFile(path string) (map[string]given, []Value) {
-	data, err := l.bytes(path)
+	data, err := l.bytes(path, "config file")
 	if err != nil {
 		l.refuse(path, "", err.Error())
 		return nil, nil
@@ -156,8 +156,8 @@ func (l *loader) readFile(path string) (map[string]given, []Value) {
 	return s.own, s.user
 }
 
-// bytes reads the file, which must be one that can be read again at the next restart.
-func (l *loader) bytes(path string) ([]byte, error) {
+// bytes reads a file of that kind, which must be one that can be read again at the next restart.
+func (l *loader) bytes(path, kind string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not block
 	if err != nil {
 		return nil, plainly(err)
@@ -168,14 +168,14 @@ func (l *loader) bytes(path string) ([]byte, error) {
 		return nil, plainly(err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file; name a config file")
+		return nil, errors.New("not a regular file; name a " + kind)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, plainly(err)
 	}
 	if len(data) > maxFile {
-		return nil, errors.New("larger than 1 MiB; this is no config file")
+		return nil, errors.New("larger than 1 MiB; this is no " + kind)
 	}
 	if info.Mode().Perm()&0o002 != 0 {
 		l.warnings = append(l.warnings, path+": anybody may change this file, and so what is run; chmod o-w it")
@@ -299,32 +299,57 @@ func (s *sorter) twice(name string, e entry, subject string) bool {
 
 func (s *sorter) setting(e entry, subject string) {
 	k, ok := s.table[e.key]
+	item, below := "", false
 	if !ok {
+		k, item, below = mapped(e.key)
+	}
+	if !ok && !below {
 		s.refuse(subject, "", unknown(e.key))
 		return
 	}
 	if s.twice(e.key, e, subject) {
 		return
 	}
-	g := given{text: e.text, source: place(s.path, e.line), subject: subject}
+	g := given{text: e.text, source: place(s.path, e.line), subject: subject, pairs: s.own[k.name].pairs}
 	switch {
 	case e.form == null:
 		s.refuse(subject, "", "has no value; write one, or remove the line")
 	case e.form == odd:
 		s.refuse(subject, "", e.wrong+"; write one value")
-	case e.form == list && k.kind != command:
+	case e.form == list && (below || k.kind != command && !k.kind.repeated()):
 		s.refuse(subject, "", "a list; write one value")
-	case e.form == list && len(e.list) == 0:
+	case e.form == list && len(e.list) == 0 && k.kind == command:
 		s.refuse(subject, "", "an empty list; write the command")
+	case e.form == list && len(e.list) == 0:
+		s.refuse(subject, "", "an empty list; write a value, or remove the line")
 	case strings.Contains(e.text+strings.Join(e.list, ""), "\x00"):
 		s.refuse(subject, "", "holds a NUL byte")
 	case k.kind == command && e.form == scalar && strings.TrimSpace(e.text) == "":
 		s.refuse(subject, visible(e.text), "an empty line for the shell; write the command")
+	case below:
+		s.own[k.name] = s.pair(k, g, item+"="+e.text)
+	case k.kind == mapping && e.form == list:
+		for _, text := range e.list {
+			g = s.pair(k, g, text)
+		}
+		s.own[k.name] = g
+	case k.kind.list() && e.form == list:
+		g.text = strings.Join(e.list, ",")
+		s.own[k.name] = s.read(k, g)
 	default:
 		g.words = e.list
-		s.check(k, g)
-		s.own[e.key] = g
+		s.own[k.name] = s.read(k, g)
 	}
+}
+
+// mapped finds the mapping that a name is below, and its name there.
+func mapped(name string) (k key, item string, ok bool) {
+	for _, k := range keys() {
+		if item, ok := strings.CutPrefix(name, k.name+"."); ok && k.kind == mapping {
+			return k, item, true
+		}
+	}
+	return key{}, "", false
 }
 
 // unknown finds the name that was meant: one that looks alike, else one of another section.
@@ -348,6 +373,9 @@ func unknown(name string) string {
 	}
 	if alike == nil {
 		return "no such setting; remove it"
+	}
+	if len(alike) > 12 {
+		return "no such setting; gophd config show lists those of " + section
 	}
 	return "no such setting; " + section + " has " + strings.Join(alike, ", ")
 }

@@ -36,9 +36,16 @@ func AddFileFlag(fs *pflag.FlagSet) {
 	fs.VarP(&flagValue{arg: "FILE"}, configFlag, "c", "read this config file: yaml, toml, json or ini")
 }
 
-// flagValue keeps what was typed. It implements pflag.Value.
-type flagValue struct{ text, arg string }
+// flagValue keeps what was typed, each time that it was. It implements pflag.Value.
+type flagValue struct {
+	text, arg string
+	all       []string
+}
 
-func (f *flagValue) String() string        { return f.text }
-func (f *flagValue) Set(text string) error { f.text = text; return nil }
-func (f *flagValue) Type() string          { return f.arg }
+func (f *flagValue) String() string { return f.text }
+func (f *flagValue) Type() string   { return f.arg }
+
+func (f *flagValue) Set(text string) error {
+	f.text, f.all = text, append(f.all, text)
+	return nil
+}

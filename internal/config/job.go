@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -15,9 +16,13 @@ import (
 	"time"
 
 	"gophd/internal/job"
+	"gophd/internal/world"
 )
 
-const commandLine = "command line"
+const (
+	commandLine   = "command line"
+	defaultSource = "default"
+)
 
 // command is what to run: the words of the command line, else job.command. A text comes back as a
 // line for the shell, a list as words.
@@ -63,7 +68,7 @@ func (g given) argv() []string {
 // named, or describes the command; else the command's with six digits of a hash, so that two
 // different lines never meet and one line started twice does. A word without a slash is hashed as it
 // is, not as the file that PATH finds: the name must not change while a deployment swaps that file.
-func (l *loader) name(cmd given, file string) string {
+func (l *loader) name(cmd given, file, dir string) string {
 	argv := cmd.argv()
 	if file != "" && (l.explicit || cmd.source != commandLine) {
 		base := filepath.Base(file)
@@ -75,7 +80,10 @@ func (l *loader) name(cmd given, file string) string {
 	base, hashed := argv[0], cmd.text
 	if cmd.words != nil {
 		if strings.Contains(base, "/") {
-			argv[0] = l.absolute(filepath.Clean(base))
+			argv[0] = filepath.Clean(base)
+			if !filepath.IsAbs(base) {
+				argv[0] = filepath.Join(dir, base)
+			}
 		}
 		hashed = strings.Join(argv, "\x00")
 	}
@@ -109,7 +117,7 @@ func (l *loader) output(out string, g given, c *Config) string {
 	case out == job.OutputLog && c.Log.File == "" && !c.Daemon:
 		l.refuse(g.subject, out, "there is no log file; add --log-file FILE, or use inherit")
 	case out == job.OutputInherit && c.Daemon:
-		l.refuse(g.subject, out, "a daemon has no terminal, the output would be lost; use log, discard or a file")
+		l.refuse(g.subject, out, "a daemon has no terminal, the output would be lost; use log, on-failure, discard or a file")
 	case !slices.Contains(outputs, out):
 		out = l.absolute(out)
 		if out == c.Log.File {
@@ -117,6 +125,176 @@ func (l *loader) output(out string, g given, c *Config) string {
 		}
 	}
 	return out
+}
+
+// keepInterval is the interval of a service that was not given one.
+const keepInterval = time.Second
+
+// rules holds the settings of a job against each other, and refuses what would silently mean nothing or
+// something else.
+func (l *loader) rules(s *settings, said func(string) given) {
+	j := &s.Job
+	refuse := func(name, problem string) { l.refuse(said(name).subject, visible(said(name).show()), problem) }
+	was := func(name string) bool { return said(name).source != defaultSource }
+
+	overlap := j.Overrun == job.OverrunOverlap
+	switch {
+	case j.Keep && j.Once:
+		refuse("job.keep", "a service is kept running, and --once ends after one run; leave one of them out")
+	case j.Keep && j.Overrun != job.OverrunRun:
+		refuse("job.overrun", "a service that is kept running has no tick that it could overrun; leave it out, or job.keep")
+	case j.Keep && j.Retries > 0:
+		refuse("job.retries", "a service that is kept running is always started again; leave it out, or job.keep")
+	case overlap && j.Interval == 0:
+		refuse("job.overrun", "back to back there is no tick during a run; set an interval")
+	case overlap && j.Stdin == job.StdinInherit:
+		refuse("job.stdin", "overlapping runs would take each other's input; use null or a file")
+	}
+	if !overlap && was("job.max_parallel") {
+		refuse("job.max_parallel", "runs do not overlap; set job.overrun to overlap, or leave it out")
+	}
+	for _, name := range []string{"job.retry_delay", "job.retry_exit_codes"} {
+		if was(name) && !was("job.retries") {
+			refuse(name, "nothing is retried; set job.retries, or leave it out")
+		}
+	}
+	if was("job.start_limit_interval") && !was("job.start_limit") {
+		refuse("job.start_limit_interval", "there is no limit; set job.start_limit, or leave it out")
+	}
+	switch {
+	case j.Group != "" && j.User == "":
+		refuse("job.group", "there is no user; add --user, or leave it out")
+	case j.Group != "" && strings.Contains(j.User, ":"):
+		refuse("job.group", "job.user names a group too; leave one of them out")
+	}
+	ruleCodes(s, refuse)
+	if service(s.Log.File) {
+		for _, name := range []string{"rotate_size", "rotate_age", "keep", "keep_size", "compress", "mode", "owner", "sync"} {
+			if was("log." + name) {
+				refuse("log."+name, "for a file, and the log goes to "+s.Log.File+" instead; leave it out")
+			}
+		}
+	}
+	if !slices.Contains(j.SuccessExitCodes, 0) {
+		l.warnings = append(l.warnings, "job.success_exit_codes does not hold 0: a command that exits with 0 has failed")
+	}
+	// Starts that are an interval apart cannot be that many in so short a time.
+	if n, most := j.StartLimit, j.StartLimitInterval; n > 1 && j.Retries == 0 && !j.Keep && !j.Once && j.Interval > most/time.Duration(n-1) {
+		l.warnings = append(l.warnings, fmt.Sprintf(
+			"job.start_limit %d is never reached: so many starts at an interval of %s take longer than job.start_limit_interval %s",
+			n, j.Interval, most))
+	}
+}
+
+// ruleCodes holds the lists of exit codes against each other: a code has one meaning.
+func ruleCodes(s *settings, refuse func(name, problem string)) {
+	lists := []struct {
+		name  string
+		codes []int
+	}{
+		{"job.success_exit_codes", s.Job.SuccessExitCodes},
+		{"job.fatal_exit_codes", s.Job.FatalExitCodes},
+		{"job.retry_exit_codes", s.Job.RetryExitCodes},
+	}
+	for i, list := range lists {
+		for _, other := range lists[:i] {
+			for _, code := range list.codes {
+				if slices.Contains(other.codes, code) {
+					refuse(list.name, fmt.Sprintf("%d is in %s too; leave it out of one", code, other.name))
+					return
+				}
+			}
+		}
+	}
+}
+
+// stdin decides what the command reads, and refuses a terminal that a daemon does not have.
+func (l *loader) stdin(s *settings, g given) string {
+	switch {
+	case s.Job.Stdin == job.StdinInherit && s.Config.Daemon:
+		l.refuse(g.subject, s.Job.Stdin, "a daemon has no terminal; use null or a file")
+	case !slices.Contains(inputs, s.Job.Stdin):
+		return l.absolute(s.Job.Stdin)
+	}
+	return s.Job.Stdin
+}
+
+// usualPath is the PATH of a command that is given none: that of systemd.exec(5), and the two folders that
+// are not yet one with theirs on every system.
+const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// variables is the environment that the config gives the command. Of two values for one name the later counts: first the
+// user's sections, then job.env_file, file by file, then job.env.
+func (l *loader) variables(s *settings, said given, user []Value) []string {
+	var env []string
+	index := map[string]int{}
+	set := func(name, value string) {
+		kv := name + "=" + value
+		if i, ok := index[name]; ok {
+			env[i] = kv
+			return
+		}
+		index[name] = len(env)
+		env = append(env, kv)
+	}
+	if s.Job.ClearEnv {
+		set("PATH", usualPath)
+	}
+	for _, u := range user {
+		set(variable(u.Key), u.Text)
+	}
+	names := l.envFiles(s.Job.EnvFile)
+	if !l.NeedCommand { // a command that asks for one setting may well not be allowed to read them
+		names = nil
+	}
+	for _, name := range names {
+		for _, kv := range l.readEnvFile(name, said) {
+			name, value, _ := strings.Cut(kv, "=")
+			set(name, value)
+		}
+	}
+	for _, p := range s.Job.Env.pairs {
+		set(p.name, p.text)
+	}
+	return env
+}
+
+// envFiles makes the names of job.env_file absolute.
+func (l *loader) envFiles(names []string) []string {
+	names = slices.Clone(names)
+	for i, name := range names {
+		if path, optional := strings.CutPrefix(name, "-"); optional {
+			names[i] = "-" + l.absolute(path)
+		} else {
+			names[i] = l.absolute(name)
+		}
+	}
+	return names
+}
+
+// readEnvFile returns the variables of one file of job.env_file.
+func (l *loader) readEnvFile(name string, said given) []string {
+	path, optional := strings.CutPrefix(name, "-")
+	data, err := l.bytes(path, "file of KEY=VALUE lines")
+	if optional && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		l.refuse(said.subject, visible(path), err.Error())
+		return nil
+	}
+	env, err := world.ParseEnvFile(string(data))
+	if err != nil {
+		const most = 300 // the error may quote a line without end
+		l.refuse(path, "", strings.ToValidUTF8(err.Error()[:min(most, len(err.Error()))], ""))
+		return nil
+	}
+	for _, kv := range env {
+		if name, _, _ := strings.Cut(kv, "="); slices.Contains(ownVariables, name) {
+			l.refuse(path, "", name+" is gophd's own; rename it")
+		}
+	}
+	return env
 }
 
 const (

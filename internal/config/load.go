@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -20,8 +21,23 @@ import (
 type given struct {
 	text    string
 	words   []string // of a command that is a list; nil when it is a text
+	pairs   []pair   // of a mapping, each name once
+	value   any      // what the text means, see key.parse; nil when there is no text
 	source  string   // see Value.Source
 	subject string   // how an error names it; see Error.Source
+}
+
+// pair is one value of a mapping.
+type pair struct{ name, text, source string }
+
+// with returns the pairs and p, which takes the place of one that has its name.
+func with(pairs []pair, p pair) []pair {
+	pairs = slices.Clone(pairs)
+	if i := slices.IndexFunc(pairs, func(q pair) bool { return q.name == p.name }); i >= 0 {
+		pairs[i] = p
+		return pairs
+	}
+	return append(pairs, p)
 }
 
 // show is the text of a setting on one line.
@@ -40,15 +56,35 @@ type settings struct {
 		PIDFile             string
 	}
 	Job struct {
-		Name           string
-		Command        given
-		Shell          bool
-		Interval       time.Duration
-		Once           bool
-		RunAtStart     bool
-		Overrun        job.Overrun
-		Timeout, Grace time.Duration
-		Output         string
+		Name    string
+		Command given
+		Shell   bool
+
+		Chdir, Stdin                     string
+		Env, Rlimit                      given
+		EnvFile                          []string
+		ClearEnv                         bool
+		User, Group                      string
+		Umask, Nice                      *int
+		MemoryMax                        int64
+		CPUMax                           int
+		TasksMax                         int
+		Interval                         time.Duration
+		Once, Keep                       bool
+		RunAtStart                       bool
+		Overrun                          job.Overrun
+		MaxParallel                      int
+		Timeout, Grace                   time.Duration
+		StopSignals                      []syscall.Signal
+		Strays                           job.Strays
+		OnOrphan                         job.OnOrphan
+		Retries                          int
+		RetryDelay                       time.Duration
+		RetryExitCodes                   []int
+		SuccessExitCodes, FatalExitCodes []int
+		StartLimit                       int
+		StartLimitInterval               time.Duration
+		Output                           string
 	}
 	Heartbeat Heartbeat
 	Log       Log
@@ -85,6 +121,7 @@ func Load(req Request) (*Config, error) {
 		return nil, fmt.Errorf("cannot decode the settings: %w", err)
 	}
 	said := func(name string) given { return v.Get(name).(given) }
+	l.rules(&s, said)
 
 	c := &Config{
 		File:        path,
@@ -99,27 +136,47 @@ func Load(req Request) (*Config, error) {
 	c.RuntimeDir, c.StateDir, c.LogDir = l.folders()
 
 	cmd := l.command(s.Job.Command, said("job.shell"), s.Job.Shell)
-	name := s.Job.Name
-	if name == "" {
-		name = l.name(cmd, path)
+	name, dir := s.Job.Name, l.Dir // a command is looked for where it will run
+	if s.Job.Chdir != "" {
+		dir = l.absolute(s.Job.Chdir)
 	}
-	c.Log.File = l.absolute(s.Log.File)
+	if name == "" {
+		name = l.name(cmd, path, dir)
+	}
+	if !service(s.Log.File) {
+		c.Log.File = l.absolute(s.Log.File)
+	}
 	if c.Log.File == "" && c.Daemon && name != "" {
 		c.Log.File = strings.ReplaceAll(filepath.Join(c.LogDir, name+".log"), "%", "%%") // it may hold patterns
 	}
 	output := l.output(s.Job.Output, said("job.output"), c)
+	stdin := l.stdin(&s, said("job.stdin"))
 	l.checkHeartbeat(c.Heartbeat, said)
+	env := l.variables(&s, said("job.env_file"), user)
 	if err := l.err(); err != nil {
 		return nil, err
 	}
 
 	spec := job.Spec{
-		Name: name, Command: cmd.argv(), Dir: req.Dir,
-		Interval: s.Job.Interval, Once: s.Job.Once, RunAtStart: s.Job.RunAtStart, Overrun: s.Job.Overrun,
-		Timeout: s.Job.Timeout, Grace: s.Job.Grace, Output: output,
+		Name: name, Command: cmd.argv(), Dir: dir, Env: env, ClearEnv: s.Job.ClearEnv, Stdin: stdin,
+		User: s.Job.User, Umask: s.Job.Umask, Nice: s.Job.Nice, Rlimits: limits(s.Job.Rlimit),
+		MemoryMax: s.Job.MemoryMax, CPUMax: s.Job.CPUMax, TasksMax: s.Job.TasksMax,
+		Interval: s.Job.Interval, Once: s.Job.Once, Keep: s.Job.Keep, RunAtStart: s.Job.RunAtStart,
+		Overrun: s.Job.Overrun, MaxParallel: 1,
+		Timeout: s.Job.Timeout, StopSignals: s.Job.StopSignals, Grace: s.Job.Grace, Strays: s.Job.Strays, OnOrphan: s.Job.OnOrphan,
+		SuccessCodes: s.Job.SuccessExitCodes, FatalCodes: s.Job.FatalExitCodes, RetryCodes: s.Job.RetryExitCodes,
+		Retries: s.Job.Retries, RetryDelay: s.Job.RetryDelay,
+		StartLimit: s.Job.StartLimit, StartLimitInterval: s.Job.StartLimitInterval,
+		Output: output,
 	}
-	for _, u := range user {
-		spec.Env = append(spec.Env, variable(u.Key)+"="+u.Text)
+	if s.Job.Group != "" {
+		spec.User += ":" + s.Job.Group
+	}
+	if spec.Overrun == job.OverrunOverlap {
+		spec.MaxParallel = s.Job.MaxParallel
+	}
+	if spec.Keep && said("job.interval").source == defaultSource {
+		spec.Interval = keepInterval
 	}
 	c.Jobs = []job.Spec{spec}
 	c.Warnings = l.warnings
@@ -133,13 +190,25 @@ func Load(req Request) (*Config, error) {
 	derived := map[string]string{
 		"config.pid_file": c.PIDFile,
 		"job.name":        name,
+		"job.chdir":       dir,
+		"job.env_file":    strings.Join(l.envFiles(s.Job.EnvFile), ","),
+		"job.stdin":       stdin,
 		"job.output":      output,
 		"log.file":        c.Log.File,
+	}
+	if spec.Interval != s.Job.Interval {
+		derived["job.interval"] = spec.Interval.String()
 	}
 	for _, k := range keys() {
 		g := said(k.name)
 		if k.kind == command {
 			g = cmd
+		}
+		for _, p := range g.pairs {
+			c.values = append(c.values, Value{k.name + "." + p.name, p.text, p.source})
+		}
+		if g.pairs != nil {
+			continue
 		}
 		text, ok := derived[k.name]
 		if !ok {
@@ -154,7 +223,7 @@ func Load(req Request) (*Config, error) {
 // shared says that other hosts can see the heartbeat.
 func (c *Config) shared() bool { return strings.HasPrefix(c.Heartbeat.URL, memcached) }
 
-// merge lets viper decide what counts: a later layer covers an earlier one. Viper sees gophd's own
+// merge lets viper decide what counts: a later layer covers an earlier one, in a mapping name by name. Viper sees gophd's own
 // keys only, since it turns all names to lower case, and values together with where they came from.
 func merge(layers ...map[string]given) (*viper.Viper, error) {
 	v := viper.New()
@@ -165,6 +234,12 @@ func merge(layers ...map[string]given) (*viper.Viper, error) {
 			if nested[section] == nil {
 				nested[section] = map[string]any{}
 			}
+			if covered, ok := v.Get(name).(given); ok {
+				for _, p := range g.pairs {
+					covered.pairs = with(covered.pairs, p)
+				}
+				g.pairs = covered.pairs
+			}
 			nested[section].(map[string]any)[key] = g
 		}
 		if err := v.MergeConfigMap(nested); err != nil {
@@ -174,22 +249,14 @@ func merge(layers ...map[string]given) (*viper.Viper, error) {
 	return v, nil
 }
 
-// decode turns what was said into the type of its field. Every text was checked before, in the
-// place where the error can name its source.
+// decode turns what was said into what it means. Every text was read before, in the place where the
+// error can name its source.
 func decode(from, to reflect.Value) (any, error) {
 	g, ok := from.Interface().(given)
 	if !ok || to.Type() == from.Type() {
 		return from.Interface(), nil
 	}
-	switch to.Interface().(type) {
-	case time.Duration:
-		return parseDuration(g.text)
-	case bool:
-		return parseBool(g.text)
-	case int:
-		return strconv.Atoi(g.text)
-	}
-	return g.text, nil
+	return g.value, nil
 }
 
 // loader is one Load under way: what it was asked, and what it found to complain about.
@@ -232,21 +299,50 @@ func (l *loader) err() error {
 	return errors.Join(l.problems...)
 }
 
-// check reads the text once, to refuse it where its source is known.
-func (l *loader) check(k key, g given) {
+// read finds out what the text means, or refuses it: here its source is known. The errors of a list and
+// of a mapping name the one item that is wrong.
+func (l *loader) read(k key, g given) given {
 	if g.words != nil {
-		return
+		return g
 	}
-	if _, err := k.parse(g.text); err != nil {
+	if k.kind == mapping {
+		// In one text, each pair stands in a line of its own.
+		for text := range strings.SplitSeq(strings.TrimRight(g.text, "\n"), "\n") {
+			g = l.pair(k, g, text)
+		}
+		return g
+	}
+	value, err := k.parse(g.text)
+	switch {
+	case err != nil && k.kind.list():
+		l.refuse(g.subject, "", err.Error())
+	case err != nil:
 		l.refuse(g.subject, visible(g.text), err.Error())
 	}
+	g.value = value
+	return g
+}
+
+// pair adds one NAME=VALUE to a mapping.
+func (l *loader) pair(k key, g given, text string) given {
+	if err := k.check(text); err != nil {
+		l.refuse(g.subject, "", err.Error())
+		return g
+	}
+	name, value, _ := strings.Cut(text, "=")
+	g.pairs = with(g.pairs, pair{name, value, g.source})
+	return g
 }
 
 // defaults is the lowest layer. It holds every key, so the struct has no field without one.
 func (l *loader) defaults() map[string]given {
 	layer := map[string]given{}
 	for name, k := range l.table {
-		layer[name] = given{text: k.def, source: "default", subject: name}
+		g := given{text: k.def, source: defaultSource, subject: name}
+		if k.def != "" {
+			g = l.read(k, g)
+		}
+		layer[name] = g
 	}
 	return layer
 }
@@ -259,8 +355,7 @@ func (l *loader) environment() map[string]given {
 	for _, k := range keys() {
 		names = append(names, k.env())
 		if text := l.env[k.env()]; text != "" {
-			layer[k.name] = given{text: text, source: "environment " + k.env(), subject: k.env()}
-			l.check(k, layer[k.name])
+			layer[k.name] = l.read(k, given{text: text, source: "environment " + k.env(), subject: k.env()})
 		}
 	}
 	for _, kv := range l.Env {
@@ -294,9 +389,19 @@ func (l *loader) flags() map[string]given {
 			continue
 		}
 		g := given{text: text, source: "flag --" + k.flag, subject: "--" + k.flag}
-		l.check(k, g)
-		if b, err := parseBool(text); k.negated && err == nil {
-			g.text = strconv.FormatBool(!b)
+		switch all := l.Flags.Lookup(k.flag).Value.(*flagValue).all; {
+		case k.kind == mapping:
+			for _, text := range all {
+				g = l.pair(k, g, text)
+			}
+		case k.kind.list():
+			g.text = strings.Join(all, ",")
+			g = l.read(k, g)
+		default:
+			g = l.read(k, g)
+		}
+		if no, ok := g.value.(bool); k.negated && ok {
+			g.text, g.value = strconv.FormatBool(!no), !no
 		}
 		layer[k.name] = g
 	}

@@ -8,7 +8,7 @@ import (
 // Reference returns docs/config.md, made from the table of keys.
 func Reference() []byte {
 	var b strings.Builder
-	b.WriteString(referenceHead)
+	b.WriteString(strings.Replace(referenceHead, "{usualPath}", usualPath, 1))
 	for _, section := range sections() {
 		fmt.Fprintf(&b, "\n### %s\n\n", section)
 		b.WriteString("| key | flag | environment | value | default | meaning | example |\n|---|---|---|---|---|---|---|\n")
@@ -71,8 +71,21 @@ one pair of quotes round a value is dropped, a backslash means nothing.
 ### Values
 
 A *time* is plain seconds (` + "`5`, `0.2`" + `) or a Go duration (` + "`200ms`, `1h30m`" + `), in flags, environment and every format alike.
-*yes/no* is true, false, yes, no, on, off, 1 or 0. A *file* may be relative to the folder in which gophd was started; ` + "`~`" + ` is not
-replaced. The *command* is executed word by word when it is a list; a text is a line for ` + "`/bin/sh -c`" + `, in the environment variable too.
+*yes/no* is true, false, yes, no, on, off, 1 or 0. A *size* is bytes, or a number with K, M, G or T, which are powers of 1024. A *file* may be
+relative to the folder in which gophd was started; ` + "`~`" + ` is not replaced. The *command* is executed word by word when it is a list; a text is
+a line for ` + "`/bin/sh -c`" + `, in the environment variable too.
+
+A *list* is a list of the format, or one text with commas between the values; its flag may be given several times instead. A
+*mapping* is names and values below the key, or a list of ` + "`NAME=VALUE`" + `; in one text, as in the environment, each stands in a line of its
+own. A mapping is merged name by name from file, environment and flags; any other value, a list too, is replaced as a whole.
+
+` + "```yaml" + `
+job:
+  env: {TZ: UTC, LANG: C.UTF-8}
+  env_file: [/etc/default/nightly, -/etc/default/nightly.local]
+  rlimit: {nofile: "1024:4096"}
+  stop_signals: [INT, TERM]
+` + "```" + `
 
 ## Your own sections
 
@@ -82,12 +95,34 @@ file: ` + "`0123`, `yes` and `1e3`" + ` stay as they are. A list reaches the com
 is empty or holds a space. A missing value is an empty text. An environment variable of the same name that is set and not empty
 wins over the file. Two keys that become the same variable are refused, and so are those that become one of gophd's own.
 
+### The environment of the command
+
+It is gophd's own, without what is meant for gophd; HOME, USER, LOGNAME and SHELL of ` + "`job.user`" + `; your sections; the files of
+` + "`job.env_file`" + `, one after the other; ` + "`job.env`" + `; and what gophd tells the run (GOPHD_NAME, GOPHD_RUN, ...). Of two values for one name the
+later in this order counts. With ` + "`job.clear_env`" + ` the first is left out, and a command that is given no PATH gets
+` + "`{usualPath}`" + `.
+
+The files of ` + "`job.env_file`" + ` are read at start and at HUP, as the user who runs gophd:
+
+` + "```sh" + `
+# a comment, if it begins the line; so does ;
+KEY=a value, up to the end of the line, less blanks round it # this too
+KEY='as it is, blanks and all'
+KEY="the same, but \" \\ \$ and \` + "`" + ` are what follows the backslash"
+` + "```" + `
+
+Quotes count only when they begin the value, and must then end it. Nothing is expanded, and no value goes over the end of its line.
+A name is letters, digits and _, and no digit first; those that gophd sets itself are refused.
+
+### Sections of later versions
+
 The sections jobs, http, notify and history belong to later versions and are refused. gophd's own sections are not passed on.
 
 ## Secrets
 
 ` + "`gophd config show`" + `, errors and warnings print (hidden) for a password in an address, for what follows password=, token=,
-key= and the like, and for keys of yours whose name promises a secret (password, secret, token, api_key, dsn, auth, ...).
+key= and the like, and for keys of yours and variables of ` + "`job.env`" + ` whose name promises a secret (password, secret, token, api_key, dsn, auth, ...).
+What stands in ` + "`job.env_file`" + ` is never shown.
 ` + "`gophd config get`" + ` prints what it is asked for. A secret that is a word of its own on a command line (--password x) is not recognised.
 
 ## Settings
@@ -103,7 +138,16 @@ most 100 bytes.
 With a memcached heartbeat, ttl is in whole seconds, at most 30 days, and 0.99 x ttl must hold 2.15 s + 1.1 x renew + stop_grace + 2 x timeout:
 then the command is dead before another host can start it.
 
-` + "`job.output: log`" + ` wants a log file, and with ` + "`--daemon`" + ` ` + "`inherit`" + ` is refused: there the output would be lost.
+` + "`job.output: log`" + ` wants a log file, and with ` + "`--daemon`" + ` ` + "`inherit`" + ` is refused, for output and for stdin: there is no terminal.
+
+` + "`job.keep`" + ` is refused with ` + "`job.once`" + `, ` + "`job.retries`" + ` and a rule of overrun other than run: a service has no ticks. ` + "`overlap`" + ` wants an
+interval, and a stdin that runs can share. An exit code stands in one of the three lists only.
+
+A limit of resources is a number in the units of getrlimit(2) or ` + "`unlimited`" + `; one number sets the soft and the hard limit.
+` + "`job.memory_max`, `job.cpu_max` and `job.tasks_max`" + ` want a cgroup v2 that is delegated to gophd, as systemd does with ` + "`Delegate=yes`" + `.
+
+The log goes to the file, to systemd's journal (` + "`log.file: \"journald:\"`" + `) or to syslog (` + "`\"syslog:\"`" + `). A tag may follow, as in ` + "`syslog:nightly`" + `: at
+most 32 letters, digits and . _ -; without it the tag is gophd. What is about files is refused with a service.
 
 ## Folders
 

@@ -6,7 +6,7 @@ import (
 )
 
 // Starter returns the file that `gophd config init` writes, in the format yaml, toml, ini or json.
-// Every setting stands in it with its default or an example, behind a comment sign; only
+// The settings that most files need stand in it with their default or an example, behind a comment sign; only
 // config.auto_restart_interval, which a file must have, is set. JSON has no comments, so that one
 // is all there is.
 func Starter(format string) ([]byte, error) {
@@ -18,12 +18,12 @@ func Starter(format string) ([]byte, error) {
 		return []byte("{\n  \"config\": {\n    \"auto_restart_interval\": \"24h\"\n  }\n}\n"), nil
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s gophd config file: gophd run -c FILE. Reference: docs/config.md\n", style.comment)
+	fmt.Fprintf(&b, "%s gophd config file: gophd run -c FILE. docs/config.md has all settings, gophd config show those in force\n", style.comment)
 	for _, section := range sections() {
 		fmt.Fprintf(&b, "\n"+style.section+"\n", section)
 		for _, k := range keys() {
 			name, ok := strings.CutPrefix(k.name, section+".")
-			if !ok {
+			if !ok || k.advanced {
 				continue
 			}
 			text, sign := k.def, style.comment+" "

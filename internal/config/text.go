@@ -11,10 +11,12 @@ import (
 	"unicode/utf8"
 
 	"gophd/internal/job"
+	"gophd/internal/world"
 )
 
-// parse reads the text of a setting as its kind: time.Duration, bool, int or string. It is the only
-// such reading, for flags, environment and every file format alike.
+// parse reads the text of a setting as its kind: time.Duration, bool, int64 for a size, int for other numbers, a slice of
+// int, syscall.Signal or string for a list, else string. It is the only such reading, for flags, environment and every file format
+// alike; only a mapping is read by its check, pair by pair.
 func (k key) parse(text string) (any, error) {
 	switch k.kind {
 	case duration:
@@ -26,14 +28,42 @@ func (k key) parse(text string) (any, error) {
 	case boolean:
 		return parseBool(text)
 	case number:
-		n, err := strconv.ParseUint(text, 10, 8)
-		if err != nil {
-			return 0, errors.New("not a whole number from 0 to 255")
+		n, ok := decimal(text)
+		if !ok || n < k.lo || n > k.hi {
+			return 0, fmt.Errorf("not a whole number from %d to %d", k.lo, k.hi)
 		}
 		return int(n), nil
+	case percent:
+		digits, sign := strings.CutSuffix(text, "%")
+		n, ok := decimal(digits)
+		if !ok || n != 0 && (!sign || n < k.lo || n > k.hi) {
+			return 0, errors.New("not a percentage; write one from " + k.bounds())
+		}
+		return int(n), nil
+	case size:
+		n, err := parseSize(text)
+		if err == nil && n < k.lo && (n != 0 || !k.zero) {
+			err = fmt.Errorf("too small; the least is %s", k.least())
+		}
+		return n, err
+	case octal:
+		n, err := world.ParseUmask(text)
+		if err != nil {
+			return 0, errors.New("not an octal number from 0 to 0777; write one like " + k.example)
+		}
+		if k.check != nil {
+			err = k.check(text)
+		}
+		return n, err
+	case codes:
+		return parseList(text, parseCode)
+	case signals:
+		return parseList(text, parseSignal)
+	case files:
+		return parseList(text, func(item string) (string, error) { return item, k.check(item) })
 	case choice:
 		if !slices.Contains(k.choices, text) {
-			return "", k.noChoice(text)
+			return "", k.noChoice()
 		}
 		return text, nil
 	}
@@ -43,18 +73,7 @@ func (k key) parse(text string) (any, error) {
 	return text, k.check(text)
 }
 
-// least tells the shortest duration of the key.
-func (k key) least() string {
-	if k.zero {
-		return k.min.String() + ", or 0"
-	}
-	return k.min.String()
-}
-
-func (k key) noChoice(text string) error {
-	if k.name == "job.overrun" && text == "overlap" {
-		return errors.New("overlap is not in this version; choose run, skip or kill")
-	}
+func (k key) noChoice() error {
 	last := len(k.choices) - 1
 	return fmt.Errorf("no such choice; write %s or %s", strings.Join(k.choices[:last], ", "), k.choices[last])
 }
@@ -132,21 +151,48 @@ func checkPath(p string) error {
 	return nil
 }
 
-// outputs are the words that job.output knows beside files.
-var outputs = []string{job.OutputLog, job.OutputInherit, job.OutputDiscard}
+// The words that job.output, job.stdin and log.file know beside files.
+var (
+	outputs  = []string{job.OutputLog, job.OutputInherit, job.OutputDiscard, job.OutputOnFailure}
+	inputs   = []string{job.StdinNull, job.StdinInherit}
+	services = []string{journald + "[TAG]", syslog + "[TAG]"}
+)
 
-// checkOutput refuses a misspelt word: it would silently become a file in the working directory.
-func checkOutput(out string) error {
-	if out == "on-failure" {
-		return errors.New("on-failure is not in this version; choose log, inherit, discard or a file")
-	}
-	if slices.Contains(outputs, out) {
+const (
+	journald = "journald:"
+	syslog   = "syslog:"
+)
+
+func checkOutput(out string) error { return checkWordOrPath(out, outputs) }
+func checkInput(in string) error   { return checkWordOrPath(in, inputs) }
+
+// checkWordOrPath refuses a misspelt word: it would silently become a file in the working directory.
+func checkWordOrPath(text string, words []string) error {
+	if slices.Contains(words, text) {
 		return nil
 	}
-	if w := nearest(out, outputs); w != "" && !strings.Contains(out, "/") {
-		return fmt.Errorf("did you mean %s? for a file of that name write ./%s", w, out)
+	if w := nearest(text, words); w != "" && !strings.Contains(text, "/") {
+		return fmt.Errorf("did you mean %s? for a file of that name write ./%s", w, text)
 	}
-	return checkPath(out)
+	return checkPath(text)
+}
+
+// checkLogFile takes a file or a log service. A tag of syslog is letters and digits in RFC 3164, section 4.1.3, and has at most
+// 32 of them; the signs that names of programs hold are taken by every syslog that we know.
+func checkLogFile(text string) error {
+	if !service(text) {
+		return checkWordOrPath(text, []string{journald, syslog})
+	}
+	name, tag, _ := strings.Cut(text, ":")
+	if len(tag) > 32 || clean("x"+tag) != "x"+tag {
+		return fmt.Errorf("not a tag behind %s:; write at most 32 letters, digits and . _ -", name)
+	}
+	return nil
+}
+
+// service says that log.file names a log service, not a file.
+func service(logFile string) bool {
+	return strings.HasPrefix(logFile, journald) || strings.HasPrefix(logFile, syslog)
 }
 
 // nearest returns the candidate that text is most likely a misspelling of, or "". The shorter the

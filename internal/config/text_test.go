@@ -27,14 +27,21 @@ func TestTable(t *testing.T) {
 			if k.flag != "" && k.kind != boolean && k.arg == "" {
 				t.Error("its flag has no word for the value")
 			}
-			if _, err := k.parse(k.example); err != nil {
-				t.Errorf("example: %v", err)
+			for _, text := range []string{k.example, k.def} {
+				l := newLoader(request(t))
+				if l.read(k, given{text: text, subject: k.name}); len(l.problems) != 0 && text != "" {
+					t.Error(l.problems[0])
+				}
 			}
-			if _, err := k.parse(k.def); err != nil && k.def != "" {
-				t.Errorf("default: %v", err)
+			if (k.kind == number || k.kind == percent) && k.lo >= k.hi || k.kind == mapping && (k.check == nil || k.arg == "") {
+				t.Errorf("bounds %d and %d, check %v, word %q", k.lo, k.hi, k.check != nil, k.arg)
 			}
-			if k.def == "" && k.kind != word && k.kind != path && k.kind != command {
-				t.Error("no default")
+			switch k.kind { // of the others there is nothing that "not set" could be
+			case word, path, folder, command, mapping, codes, files, octal, number:
+			default:
+				if k.def == "" {
+					t.Error("no default")
+				}
 			}
 		})
 	}
@@ -209,12 +216,16 @@ func TestStarter(t *testing.T) {
 		r.Command = nil
 		r.Env = []string{"GOPHD_CONFIG=" + write(t, r.Dir+"/b."+format, strings.Join(live, ""))}
 		c := load(t, r)
+		table := newLoader(r).table
 		for _, v := range c.Values() {
-			if !strings.Contains(v.Source, "/b."+format+":") {
+			if !strings.Contains(v.Source, "/b."+format+":") && !table[v.Key].advanced {
 				t.Errorf("%s: not alive: %+v", format, v)
 			}
 		}
-		if len(c.Jobs[0].Env) != 1 || c.Jobs[0].Env[0] != "GOPHD_DATABASE_HOST=db1" {
+		if lines := strings.Count(string(data), "\n"); lines > 110 {
+			t.Errorf("%s: %d lines are no starter any more", format, lines)
+		}
+		if !slices.Equal(c.Jobs[0].Env, []string{"GOPHD_DATABASE_HOST=db1", "TZ=UTC"}) {
 			t.Errorf("%s: environment %q", format, c.Jobs[0].Env)
 		}
 	}
