@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ import (
 	"gophd/internal/restart"
 	"gophd/internal/signals"
 	"gophd/internal/status"
+	"gophd/internal/world"
 )
 
 // rig is a Supervisor at work: the rooms, and what the one goroutine that owns them knows.
@@ -44,6 +46,7 @@ type rig struct {
 	pidFile       *pidfile.File
 
 	ticks    *alarm.Alarm
+	vigil    *vigil // nil before there are orphans
 	loop     *loop.Loop
 	insist   context.CancelCauseFunc
 	loopRoom goroutine.Group
@@ -61,6 +64,8 @@ type rig struct {
 	retry     *time.Timer // of a loop that could not be left
 	trim      *time.Timer
 	claiming  bool // the first claim has begun
+	unclean   bool // the last owner of the local lock may have left a run behind, which was not looked for yet
+	haunted   bool // such a run was found, and has not ended
 	prepared  bool // the PID file is ours, where there is one
 	begun     bool // the local lock is ours; before, a second start leaves hardly a trace
 	said      bool // Serving was called
@@ -98,7 +103,11 @@ func build(o Options) (_ *rig, err error) {
 	if err := r.folders(); err != nil {
 		return nil, err
 	}
-	if r.log, err = logging.Open(logOptions(o)); err != nil {
+	to, err := logOptions(o)
+	if err != nil {
+		return nil, err
+	}
+	if r.log, err = logging.Open(to); err != nil {
 		return nil, err
 	}
 	r.say = &speaker{log: r.log.Logger(), fields: o.Config.Log.Format == "json"}
@@ -207,20 +216,29 @@ func (r *rig) folders() error {
 	return nil
 }
 
-func logOptions(o Options) logging.Options {
+func logOptions(o Options) (logging.Options, error) {
 	c := o.Config
 	level, err := zerolog.ParseLevel(c.Log.Level)
 	if err != nil {
 		level = zerolog.InfoLevel // config has checked the words
 	}
-	l := logging.Options{File: c.Log.File, Format: c.Log.Format, Level: level, Job: c.Jobs[0].Name, PID: os.Getpid()}
+	l := logging.Options{File: c.Log.File, Format: c.Log.Format, Level: level, Job: c.Jobs[0].Name, PID: os.Getpid(),
+		RotateSize: c.Log.RotateSize, RotateAge: c.Log.RotateAge, Keep: c.Log.Keep, KeepBytes: c.Log.KeepSize,
+		Compress: c.Log.Compress, Mode: c.Log.Mode, Sync: c.Log.Sync, OnFull: c.Log.OnFull}
 	if !c.Daemon {
 		l.Echo, l.EchoLevel = o.Stderr, zerolog.WarnLevel
 		if c.Verbose {
 			l.EchoLevel, l.EchoCommand = zerolog.TraceLevel, true
 		}
 	}
-	return l
+	if c.Log.Owner != "" {
+		u, err := world.LookupUser(c.Log.Owner)
+		if err != nil {
+			return l, fmt.Errorf("log.owner: %w", err)
+		}
+		l.Owner = &logging.Owner{UID: u.UID, GID: u.GID}
+	}
+	return l, nil
 }
 
 // world is what the command will see.
@@ -240,12 +258,33 @@ func (r *rig) world() error {
 			return err
 		}
 	}
-	env := commandEnvironment(config.Private(r.o.Self.Env), r.spec)
+	surroundings, err := worldOf(r.spec)
+	if err != nil {
+		return err
+	}
+	var user *world.User
+	if surroundings != nil {
+		user = surroundings.User
+	}
+	env := commandEnvironment(config.Private(r.o.Self.Env), user, r.spec)
 	if file := r.o.Config.File; file != "" {
 		env = append(env, config.RunVariable+"="+file) // for `gophd config get`
 	}
-	r.runner = &runner{spec: r.spec, spawner: r.spawner, stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
+	born := r.born
+	if h := r.o.Handoff; h != nil {
+		born = h.Born
+	}
+	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, stray: r.stray,
+		mark: fmt.Sprintf("%d.%d.", os.Getpid(), born.UnixNano()), stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
 		env: env, fence: r.fence, going: handedRun(r.o.Handoff).Run, handoff: r.o.Handoff}
+	if r.spec.Output == job.OutputOnFailure {
+		r.runner.failed = func(pid int) io.WriteCloser {
+			if r.log.Path() != "" {
+				return r.log.Capture("stdout")(pid)
+			}
+			return kept{os.Stderr}
+		}
+	}
 	return nil
 }
 
@@ -256,6 +295,7 @@ func (r *rig) claims() error {
 		return nil
 	}
 	path := localPath(c.Heartbeat.URL, c.StateDir, r.spec.Name)
+	r.unclean = r.o.Handoff == nil && unclean(path)
 	store, err := openLocal(path, r.kept(localClaim))
 	if err != nil {
 		return err

@@ -8,5 +8,13 @@ import (
 // Check says what is wrong with a config that was loaded, beyond what config itself can know, without
 // any side effect: it asks the rooms that will have to live with it.
 func Check(c *config.Config) error {
-	return logging.Check(logOptions(Options{Config: c}))
+	l, err := logOptions(Options{Config: c})
+	if err != nil {
+		return err
+	}
+	if err := logging.Check(l); err != nil {
+		return err
+	}
+	_, err = worldOf(c.Jobs[0])
+	return err
 }

@@ -175,6 +175,12 @@ func (r *rig) nextClaim(c *claim) {
 	if r.machine.state != claiming && r.machine.state != checking {
 		return
 	}
+	if c == r.local && r.unclean {
+		r.unclean = false
+		if r.orphaned() {
+			return
+		}
+	}
 	if c == r.local && !r.prepared {
 		r.prepared = true
 		if err := r.takePIDFile(); err != nil {

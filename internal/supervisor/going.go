@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/keep"
 	"gophd/internal/process"
 	"gophd/internal/restart"
 )
@@ -30,6 +32,7 @@ type goingRun struct {
 	PID     int
 	Birth   uint64
 	Pipes   []pipe
+	Kept    []byte `json:",omitempty"` // of the output that is shown only if it fails
 }
 
 // pipe is a captured stream; File is the name of its descriptor in the hand-over.
@@ -64,6 +67,11 @@ func (r *rig) handOverRun(h *restart.Handoff) {
 		handed := p.HandOver()
 		g.Run = &goingRun{Number: left.Run.Number, Due: left.Run.Due, Started: restart.At(left.Started), Woken: left.Woken,
 			PID: handed.PID, Birth: handed.Birth, Pipes: put(handed.Streams)}
+		if r.runner.keeper != nil {
+			var kept bytes.Buffer
+			_ = r.runner.keeper.Dump(&kept)
+			g.Run.Kept = kept.Bytes()
+		}
 	}
 	g.Strays = put(r.spawner.HandOver())
 	h.Rooms[goingRoom], _ = json.Marshal(g) // plain values: it cannot fail
@@ -128,7 +136,13 @@ func (r *runner) adopt(run job.Run) (p *process.Process, adopted bool, err error
 		return nil, false, nil
 	}
 	r.going = nil
-	p, err = r.spawner.Adopt(g.take(r.handoff), r.resume)
+	if r.failed != nil {
+		r.keeper = keep.New(keptHead, keptTail)
+		_, _ = r.keeper.Writer().Write(g.Kept)
+	}
+	h := g.take(r.handoff)
+	h.Strays = r.strays(run)
+	p, err = r.spawner.Adopt(h, r.resume)
 	return p, true, err
 }
 
@@ -141,6 +155,8 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	}
 	var w io.WriteCloser
 	switch f := out.File; {
+	case r.keeper != nil:
+		w = r.keeper.Writer()
 	case out.Open != nil:
 		w = out.Open(s.PID)
 	case r.file != "":

@@ -102,6 +102,7 @@ func (r *rig) end() (Outcome, error) {
 			again = true
 		}
 	}
+	r.vigil.end()
 	if r.endProbe != nil {
 		r.endProbe()
 	}
@@ -120,7 +121,11 @@ func (r *rig) end() (Outcome, error) {
 			r.say.trouble(err)
 		}
 	}
-	r.release(r.local)
+	if r.haunted {
+		r.abandon(r.local)
+	} else {
+		r.release(r.local)
+	}
 	if r.begun {
 		r.say.ends(m.reason())
 	}
@@ -137,6 +142,17 @@ func (r *rig) release(c *claim) {
 	if err := c.release(); err != nil {
 		r.say.trouble(fmt.Errorf("the heartbeat was not released: %w", err))
 	}
+}
+
+// abandon ends a claim without the word that all is well, so that whoever comes next looks for what was left.
+func (r *rig) abandon(c *claim) {
+	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
+	defer cancel()
+	if _, err := c.hb.HandOver(ctx); err != nil {
+		r.say.trouble(err)
+	}
+	c.cancel()
+	_ = goroutine.Catch(c.room.Wait)
 }
 
 // adoptToRelease takes up what the image before us handed over and we were stopped too early to use, so

@@ -64,6 +64,11 @@ func (r *rig) runStarted(run job.Run, p *process.Process, adopted bool) {
 	}
 }
 
+// stray is called in the goroutine of the run.
+func (r *rig) stray(run job.Run, pid int, name string, killed bool) {
+	r.say.stray(run, pid, name, killed)
+}
+
 func (r *rig) beat(number uint64, child int) {
 	for _, c := range []*claim{r.local, r.remote} {
 		if c != nil && c.hb != nil {

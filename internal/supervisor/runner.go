@@ -14,8 +14,10 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
+	"gophd/internal/keep"
 	"gophd/internal/process"
 	"gophd/internal/restart"
+	"gophd/internal/world"
 )
 
 // reapAllowance is what is kept of a lease's last seconds for the kernel to carry out a KILL and for
@@ -35,12 +37,16 @@ func (e *leaseError) Error() string { return e.why }
 type runner struct {
 	spec    job.Spec
 	spawner *process.Spawner
+	world   *world.World
 	env     []string // of every run
+	mark    string   // begins what marks the descendants of a run of this daemon, whichever image started it
 	stdout  process.Output
 	stderr  process.Output
-	file    string // for both, in their place
+	file    string                       // for both, in their place
+	failed  func(pid int) io.WriteCloser // where the output of a run that failed is shown; nil when that is not asked for
 	fence   func() uint64
 	started func(run job.Run, p *process.Process, adopted bool)
+	stray   func(run job.Run, pid int, name string, killed bool)
 
 	going   *goingRun // of the image before us, until it is adopted
 	handoff *restart.Handoff
@@ -48,8 +54,15 @@ type runner struct {
 	mu     sync.Mutex // guards those below, which the supervisor's and the loop's goroutines share
 	now    *process.Process
 	cancel context.CancelCauseFunc
+	keeper *keep.Keeper     // of the run that is going on
 	left   *process.Process // to the next image
 }
+
+// What is kept of a run's output until it is known whether it failed.
+const (
+	keptHead = 64 << 10
+	keptTail = 192 << 10
+)
 
 func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -75,16 +88,45 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	r.hold(p, cancel)
 	r.started(run, p, adopted)
 	fault("run")
-	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx))) })
+	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...) })
 	result := p.Wait()
 	if !release() {
 		result.Cause = context.Cause(ctx)
 	}
+	r.show(result)
 	return result
 }
 
+// show lets the output of a run be seen that failed, where it is kept for that.
+func (r *runner) show(result job.Result) {
+	if r.keeper == nil || result.PID == 0 || r.spec.Judge(result) == job.Success { // without a PID it was left to the next image
+		return
+	}
+	w := r.failed(result.PID)
+	_ = r.keeper.Dump(w) // what cannot be shown is counted by the log
+	_ = w.Close()
+}
+
 func (r *runner) start(ctx context.Context, run job.Run) (*process.Process, error) {
-	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run), Stdout: r.stdout, Stderr: r.stderr}
+	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run), World: r.world,
+		Stdout: r.stdout, Stderr: r.stderr, Strays: r.strays(run)}
+	if r.failed != nil {
+		r.keeper = keep.New(keptHead, keptTail)
+		kept := process.Output{Open: func(int) io.WriteCloser { return r.keeper.Writer() }}
+		c.Stdout, c.Stderr = kept, kept
+	}
+	switch r.spec.Stdin {
+	case job.StdinNull, "":
+	case job.StdinInherit:
+		c.Stdin = os.Stdin
+	default:
+		f, err := os.Open(r.spec.Stdin)
+		if err != nil {
+			return nil, fmt.Errorf("cannot open the command's input: %w: check job.stdin", err)
+		}
+		defer f.Close()
+		c.Stdin = f
+	}
 	if r.file != "" {
 		f, err := openOutput(r.file)
 		if err != nil {
@@ -119,7 +161,7 @@ func (r *runner) Interrupt(cause error) {
 		r.cancel(cause)
 	}
 	if r.now != nil {
-		r.now.Stop(r.grace(cause))
+		r.now.Stop(r.grace(cause), r.spec.StopSignals...)
 	}
 }
 
@@ -132,19 +174,46 @@ func (r *runner) Kill() {
 	}
 }
 
+// runID names a run of this daemon among all processes of the host, and marks its descendants.
+const runID = "GOPHD_RUN_ID"
+
+// strays is what becomes of the descendants of a run that left its group.
+func (r *runner) strays(run job.Run) *process.Strays {
+	if r.spec.Strays == job.StraysIgnore {
+		return nil
+	}
+	return &process.Strays{Mark: runID + "=" + r.id(run), Kill: r.spec.Strays == job.StraysKill, Grace: r.spec.Grace,
+		Report: func(pid int, name string, killed bool) { r.stray(run, pid, name, killed) }}
+}
+
+func (r *runner) id(run job.Run) string { return r.mark + strconv.FormatUint(run.Number, 10) }
+
 // environment is that of one run: GOPHD_DUE is RFC 3339 with nanoseconds.
 func (r *runner) environment(run job.Run) []string {
 	return append(slices.Clip(r.env),
 		"GOPHD_RUN="+strconv.FormatUint(run.Number, 10),
+		runID+"="+r.id(run),
 		"GOPHD_DUE="+run.Due.Format(time.RFC3339Nano),
 		"GOPHD_FENCE="+strconv.FormatUint(r.fence(), 10))
 }
 
 // commandEnvironment is the environment of every run: gophd's own, less what was meant for gophd (its
-// settings, the service manager's sockets), with the config's sections and the job's name.
-func commandEnvironment(own []string, spec job.Spec) []string {
+// settings, the service manager's sockets), its user's, the job's own with the config's sections, and the job's
+// name.
+func commandEnvironment(own []string, user *world.User, spec job.Spec) []string {
+	if spec.ClearEnv {
+		own = nil
+	}
+	if user != nil {
+		for _, e := range user.Env() {
+			name, _, _ := strings.Cut(e, "=")
+			if !slices.ContainsFunc(spec.Env, func(s string) bool { return strings.HasPrefix(s, name+"=") }) {
+				spec.Env = append(slices.Clip(spec.Env), e)
+			}
+		}
+	}
 	added := append(slices.Clone(spec.Env), "GOPHD_NAME="+spec.Name, "GOPHD_SLOT=0")
-	not := map[string]bool{config.RunVariable: true, "GOPHD_RUN": true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
+	not := map[string]bool{config.RunVariable: true, "GOPHD_RUN": true, runID: true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
 		"NOTIFY_SOCKET": true, "WATCHDOG_USEC": true, "WATCHDOG_PID": true,
 		"LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true, "MAINPID": true}
 	for _, a := range added {
@@ -174,10 +243,29 @@ func outputs(spec job.Spec, log capture, null *os.File) (stdout, stderr process.
 		return process.Output{Open: log.Capture("stdout")}, process.Output{Open: log.Capture("stderr")}, ""
 	case job.OutputInherit:
 		return process.Output{File: os.Stdout}, process.Output{File: os.Stderr}, ""
-	case job.OutputDiscard:
+	case job.OutputDiscard, job.OutputOnFailure:
 		return process.Output{File: null}, process.Output{File: null}, ""
 	}
 	return process.Output{}, process.Output{}, spec.Output
+}
+
+// worldOf is what surrounds the command where that is not as gophd's own; nil when all is.
+func worldOf(spec job.Spec) (*world.World, error) {
+	w := &world.World{Umask: spec.Umask, Nice: spec.Nice}
+	if spec.User != "" {
+		u, err := world.LookupUser(spec.User)
+		if err != nil {
+			return nil, err
+		}
+		w.User = &u
+	}
+	for _, l := range spec.Rlimits {
+		w.Rlimits = append(w.Rlimits, world.Rlimit{Name: l.Name, Resource: l.Resource, Soft: l.Soft, Hard: l.Hard})
+	}
+	if w.User == nil && w.Umask == nil && w.Nice == nil && w.Rlimits == nil {
+		return nil, nil
+	}
+	return w, process.Permitted(w)
 }
 
 // openOutput opens the file that a command writes to itself.

@@ -93,6 +93,14 @@ func (s *speaker) adopted(run job.Run, p *process.Process) {
 	s.log.Info().Msgf("run %d goes on, pid %d", run.Number, p.PID())
 }
 
+func (s *speaker) stray(run job.Run, pid int, name string, killed bool) {
+	what := "lives on"
+	if killed {
+		what = "is stopped"
+	}
+	s.rare("stray", zerolog.WarnLevel, "run %d has left pid %d (%s) behind, which is not of its process group: it %s", run.Number, pid, name, what)
+}
+
 func (s *speaker) ended(t job.Tick) {
 	took := t.Length().Round(time.Microsecond)
 	switch {
@@ -230,6 +238,12 @@ func (s *speaker) dump(snap status.Snapshot) {
 }
 
 func (s *speaker) ends(why string) { s.log.Info().Msgf("gophd ends: %s", why) }
+
+func (s *speaker) orphaned(left []int, rule job.OnOrphan) {
+	what := map[job.OnOrphan]string{job.OrphanWait: "no run starts before it has ended", job.OrphanKill: "it is stopped",
+		job.OrphanRefuse: "gophd does not start beside it"}[rule]
+	s.log.Warn().Msgf("a gophd that was killed has left a run behind: %s: %s", pids(left), what)
+}
 
 // rare writes a line of a kind that a fast loop could repeat many times a second.
 func (s *speaker) rare(kind string, level zerolog.Level, format string, args ...any) {

@@ -99,6 +99,13 @@ func (r *rig) serve(ctx context.Context) {
 			r.claimEnded(r.local)
 		case <-r.remote.ended():
 			r.claimEnded(r.remote)
+		case err := <-r.vigil.ended():
+			if err != nil {
+				r.machine.roomFell(err)
+			}
+			r.vigil.end()
+			r.vigil, r.haunted = nil, err != nil
+			r.nextClaim(r.local)
 		case err := <-r.probed:
 			r.machine.checked(err)
 		case <-r.loopDone:

@@ -1,0 +1,120 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+)
+
+// This file is about a run whose gophd was killed: it goes on, and no other may begin beside it.
+
+// orphanAgain is how often an orphan is looked at: nothing tells the end of a process that is no child.
+const orphanAgain = 100 * time.Millisecond
+
+// vigil is what is done about orphans before the first claim after the local lock.
+type vigil struct {
+	cancel context.CancelFunc
+	room   goroutine.Group
+	done   chan error // nil says that no orphan is left
+}
+
+// unclean says that the last owner of the local lock did not let go of it in order. It is asked before the
+// lock is ours, and costs nothing where all is well: only then orphans are looked for, among all processes.
+func unclean(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Size() > 0
+}
+
+// orphaned looks for orphans and says whether the claims have to wait for them.
+func (r *rig) orphaned() (wait bool) {
+	left, err := orphans(r.spec.Name)
+	switch {
+	case err != nil:
+		r.say.trouble(fmt.Errorf("whether a run was left behind cannot be seen: %w", err))
+		return false
+	case len(left) == 0 || slices.Contains(r.o.Self.Env, "GOPHD_NAME="+r.spec.Name): // a job may start its own successor
+		return false
+	}
+	r.haunted = true
+	r.say.orphaned(left, r.spec.OnOrphan)
+	if r.spec.OnOrphan == job.OrphanRefuse {
+		err := fmt.Errorf("%s still runs as %s, left behind by a gophd that was killed: end it, or start with --on-orphan wait or kill",
+			r.spec.Name, pids(left))
+		r.machine.gone(err, err)
+		return true
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	v := &vigil{cancel: cancel, done: make(chan error, 1)}
+	r.vigil = v
+	v.room.Go(func() {
+		var err error
+		if p := goroutine.Catch(func() { r.outlive(ctx, left) }); p != nil {
+			err = p
+		}
+		v.done <- err
+	})
+	r.serving("waiting for the end of " + pids(left) + ", left behind by a gophd that was killed")
+	return true
+}
+
+// outlive returns when no orphan is left, or ctx has ended.
+func (r *rig) outlive(ctx context.Context, left []int) {
+	signal := func(s syscall.Signal) {
+		for _, pid := range left {
+			_ = syscall.Kill(pid, s) // one that is gone needs none
+		}
+	}
+	deadline := time.Now().Add(r.spec.Grace)
+	if r.spec.OnOrphan == job.OrphanKill {
+		signal(syscall.SIGTERM)
+		signal(syscall.SIGCONT)
+	}
+	look := time.NewTicker(orphanAgain)
+	defer look.Stop()
+	for err := error(nil); len(left) > 0 && err == nil; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		if r.spec.OnOrphan == job.OrphanKill && time.Now().After(deadline) {
+			signal(syscall.SIGKILL)
+		}
+		if !alive(left[0], 0) { // to look at one is cheap, to look for all is not
+			left, err = orphans(r.spec.Name)
+		}
+	}
+}
+
+// pids names processes for a message.
+func pids(all []int) string {
+	var names []string
+	for _, pid := range all {
+		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)) // it may just have ended
+		names = append(names, fmt.Sprintf("pid %d (%s)", pid, strings.TrimSpace(string(comm))))
+	}
+	return strings.Join(names, ", ")
+}
+
+// ended is the channel of a vigil that may not be there.
+func (v *vigil) ended() <-chan error {
+	if v == nil {
+		return nil
+	}
+	return v.done
+}
+
+// end calls the vigil off.
+func (v *vigil) end() {
+	if v != nil {
+		v.cancel()
+		v.room.Wait()
+	}
+}
