@@ -7,9 +7,9 @@
 // or through a pipe to a writer, in raw chunks and complete.
 //
 // A command with a World (user, umask, niceness, limits) is started by way of a shim: the program
-// itself, executed with the hidden command ShimCommand. It sets limits, niceness and umask, then groups,
-// gid and uid in that order, looks whether it is now that user, enters the folder, and becomes the command
-// by execve(2). What goes wrong comes back through a socket that is closed on exec, in words and with its
+// itself, executed with the hidden command ShimCommand. It sets niceness and umask, then groups, gid and
+// uid in that order, looks whether it is now that user, enters the folder and the control group, sets the
+// limits and becomes the command by execve(2). What goes wrong comes back through a socket that is closed on exec, in words and with its
 // errno, so each failure is told apart as without a World, and the command runs in its world or not at all.
 // It is the most boring way: none of this can be set for a child alone from the parent (but for the user, and
 // there one errno for seven steps is all that comes back), and to change gophd itself for the moment of a fork
@@ -53,6 +53,9 @@
 // and spared. All of it costs nothing when the group was all that there was, and that is known from the
 // call that looks for the group.
 //
+// With a Cgroup each run has a control group of its own, below that of its job, which has the limits. Who is
+// in it is a stray when the process group has ended, whatever it has done to hide, and cgroup.kill ends all of it.
+//
 // Between runs nothing fires: there is no goroutine but for the pipes of strays, and no timer. During
 // a run there is a timer when a KILL is due, one when a signal follows another, and when a zombie is seen that
 // is not ours to collect. A run whose output is files is started, observed and collected by the goroutine that calls Start and Wait: any
@@ -66,8 +69,8 @@
 // does not log, and does not watch strays that were spared: one may keep its pipe, and what it writes
 // still reaches the writer.
 //
-// Known gaps. A stray that hides its environment (env -i, setproctitle) or became another user is spared, and
-// one that does so and leads a group in gophd's session is not even seen. Where there is no subreaper, strays
+// Known gaps. Without a Cgroup, a stray that hides its environment (env -i, setproctitle) or became another
+// user is spared, and one that does so and leads a group in gophd's session is not even seen. Where there is no subreaper, strays
 // go to init. A command that cannot be killed (uninterruptible sleep in the kernel) keeps Wait
 // waiting; Stop and all else stay responsive. On Linux MaxRSS is never below gophd's own peak, since
 // the child begins as a copy of it. A start waits for execve(2), which a dead network file system can

@@ -14,6 +14,7 @@ type Handed struct {
 	Birth   uint64 // start of the process in the kernel's own count, which no other with this PID shares; 0 is not known
 	Started time.Time
 	Streams []HandedStream
+	Cgroup  string  // the folder of the run's control group, if it has one
 	Strays  *Strays // for Adopt; HandOver does not fill it
 }
 
@@ -49,7 +50,7 @@ func (p *Process) Leave() bool {
 // HandOver stops reading what the command writes, and returns it with the rest. It follows Leave, and blocks
 // until each writer has taken what was read.
 func (p *Process) HandOver() Handed {
-	return Handed{PID: p.pid, Birth: birth(p.pid), Started: p.Started(), Streams: handOver(p.streams)}
+	return Handed{PID: p.pid, Birth: birth(p.pid), Started: p.Started(), Streams: handOver(p.streams), Cgroup: p.leaf.String()}
 }
 
 // HandOver stops reading the pipes that strays hold and returns them, so that a stray that writes again
@@ -91,7 +92,7 @@ func (s *Spawner) Adopt(h Handed, open Resume) (*Process, error) {
 		}
 	}
 	p := s.attach(h.PID, h.Started, streams)
-	p.strays = h.Strays
+	p.strays, p.leaf = h.Strays, leafAt(h.Cgroup)
 	return p, nil
 }
 

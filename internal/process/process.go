@@ -30,6 +30,7 @@ type Process struct {
 	streams []*stream
 	reports chan report // one for each stream
 	strays  *Strays     // nil when nobody asks for them
+	leaf    *leaf       // nil without a control group
 	others  bool        // somebody beside the group lived when the group was last looked at; Wait's
 	result  job.Result  // Wait's, but for Started
 

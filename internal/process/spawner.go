@@ -53,6 +53,7 @@ type Command struct {
 	Stdout, Stderr Output
 
 	Strays *Strays // what becomes of descendants that left the group
+	Cgroup *Cgroup // the job's control group; nil is gophd's own
 }
 
 // Output is where one stream of the command goes; exactly one field is set.
@@ -196,18 +197,30 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 		}
 		streams = append(streams, st)
 	}
+	var group *leaf
+	if c.Cgroup != nil {
+		if group, err = c.Cgroup.leaf(); err != nil {
+			return nil, &startError{c.Argv[0], "it cannot have a control group (" + err.Error() + "): look whether gophd may make it", errno(err)}
+		}
+	}
 	started := time.Now()
 	var pid int
-	if c.World == nil {
+	switch {
+	case c.World != nil:
+		pid, err = s.enter(c, files, group)
+	case group != nil:
+		pid, err = forkIn(group, path, c, files)
+	default:
 		pid, err = fork(path, c, files)
-	} else {
-		pid, err = s.enter(c, files)
 	}
 	if err != nil {
+		if group != nil {
+			group.drop()
+		}
 		return nil, err
 	}
 	p = s.attach(pid, started, streams)
-	p.strays = c.Strays
+	p.strays, p.leaf = c.Strays, group
 	return p, nil
 }
 
@@ -216,6 +229,10 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 // the mask of this thread is opened for the fork and no longer. A thread kept with an open mask would
 // undo that: a signal that comes while gophd replaces itself must find every thread closed.
 func fork(path string, c Command, files []*os.File) (int, error) {
+	return forkAttr(path, c, files, &syscall.SysProcAttr{Setpgid: true})
+}
+
+func forkAttr(path string, c Command, files []*os.File, attr *syscall.SysProcAttr) (int, error) {
 	fds := make([]uintptr, len(files))
 	for i, f := range files {
 		fds[i] = f.Fd() // also makes the writing end of a pipe blocking, as commands expect it
@@ -228,7 +245,7 @@ func fork(path string, c Command, files []*os.File) (int, error) {
 		Dir:   c.Dir,
 		Env:   c.Env,
 		Files: fds,
-		Sys:   &syscall.SysProcAttr{Setpgid: true},
+		Sys:   attr,
 	})
 }
 

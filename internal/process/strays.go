@@ -27,6 +27,6 @@ type hunt struct {
 	*Strays
 	p      *Process
 	began  time.Time
-	killed time.Time // when KILL was sent first
-	doubt  map[int]time.Time
+	killed time.Time         // when KILL was sent first
+	seen   map[int]time.Time // since when somebody is looked at who was not decided on at first sight
 }

@@ -22,14 +22,21 @@ const (
 
 // sweep deals with the strays of a run whose group has ended.
 func (p *Process) sweep() {
-	if p.strays == nil || !p.others {
+	if p.leaf == nil && (p.strays == nil || !p.others) {
 		return
 	}
-	h := &hunt{Strays: p.strays, p: p, began: time.Now(), doubt: map[int]time.Time{}}
+	h := &hunt{Strays: p.strays, p: p, began: time.Now(), seen: map[int]time.Time{}}
+	look := h.round
+	if p.leaf != nil {
+		if h.Strays == nil {
+			h.Strays = &Strays{}
+		}
+		look = h.roundOfGroup
+	}
 	again := true
 	for pause := probeMin; again; pause = min(2*pause, probeMax) {
 		var found []escapee
-		found, again = h.round()
+		found, again = look()
 		for _, st := range found {
 			if h.Report != nil {
 				h.Report(st.pid, st.name, st.hunted)
@@ -43,6 +50,9 @@ func (p *Process) sweep() {
 	p.spawner.collecting.Lock()
 	defer p.spawner.collecting.Unlock()
 	p.spawner.collectOrphans()
+	if p.leaf != nil {
+		p.leaf.drop()
+	}
 }
 
 // escapee is a child of this program that came to it as an orphan.
@@ -99,6 +109,43 @@ func (h *hunt) round() (found []escapee, again bool) {
 	return found, again
 }
 
+// roundOfGroup is round where the run has a control group: all that is in it is the run's, and nothing else.
+func (h *hunt) roundOfGroup() (found []escapee, again bool) {
+	if !h.p.leaf.populated() {
+		return nil, false
+	}
+	s := h.p.spawner
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	now, due := time.Now(), h.due()
+	h.p.leaf.each(func(pid, pidfd int) {
+		b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		st, ok := parseStat(b)
+		if _, known := s.known[pid]; ok && !known && st.parent == os.Getpid() {
+			s.know(pid, nil)
+		}
+		if _, met := h.seen[pid]; met || !ok {
+			return
+		}
+		h.seen[pid] = now
+		found = append(found, escapee{st, comm(b), h.Kill})
+		if h.Kill {
+			_ = unix.PidfdSendSignal(pidfd, unix.SIGTERM, nil, 0)
+			_ = unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
+		}
+	})
+	switch {
+	case !h.Kill, !h.killed.IsZero() && now.Sub(h.killed) > reapTime:
+		return found, false
+	case !now.Before(due):
+		h.p.leaf.kill()
+		if h.killed.IsZero() {
+			h.killed = now
+		}
+	}
+	return found, true
+}
+
 // due is when KILL is.
 func (h *hunt) due() time.Time {
 	h.p.mu.Lock()
@@ -125,9 +172,9 @@ func (h *hunt) look(now time.Time) (found []escapee, again bool) {
 		// It cannot be read when the stray has become another user, and this program is not root.
 		env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 		if _, known := h.p.spawner.known[pid]; len(env) == 0 && !os.IsPermission(err) && !known {
-			if since, doubted := h.doubt[pid]; !doubted || now.Sub(since) < doubtTime {
+			if since, doubted := h.seen[pid]; !doubted || now.Sub(since) < doubtTime {
 				if again = true; !doubted {
-					h.doubt[pid] = now
+					h.seen[pid] = now
 				}
 				continue
 			}
@@ -138,10 +185,14 @@ func (h *hunt) look(now time.Time) (found []escapee, again bool) {
 			continue
 		}
 		hunted := marked && h.Kill && syscall.Kill(pid, 0) == nil
-		name := b[bytes.IndexByte(b, '(')+1 : bytes.LastIndexByte(b, ')')]
-		found = append(found, escapee{st, string(name), hunted})
+		found = append(found, escapee{st, comm(b), hunted})
 	}
 	return found, again
+}
+
+// comm is the name in a line that parseStat could read.
+func comm(stat []byte) string {
+	return string(stat[bytes.IndexByte(stat, '(')+1 : bytes.LastIndexByte(stat, ')')])
 }
 
 // signal reaches the group too when the stray leads one: a group is made by members of it, and of their session.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +33,7 @@ type plan struct {
 	Argv, Env [][]byte
 	Dir       []byte
 	World     world.World
+	Cgroup    string // the folder of the run's control group, or ""
 }
 
 // refused is what the shim answers when it cannot do it.
@@ -65,8 +67,8 @@ func canSwitch() bool {
 }
 
 // enter starts the shim in place of the command, and returns when it has become the command.
-func (s *Spawner) enter(c Command, files []*os.File) (int, error) {
-	request, err := json.Marshal(plan{Argv: asBytes(c.Argv), Env: asBytes(c.Env), Dir: []byte(c.Dir), World: *c.World})
+func (s *Spawner) enter(c Command, files []*os.File, group *leaf) (int, error) {
+	request, err := json.Marshal(plan{Argv: asBytes(c.Argv), Env: asBytes(c.Env), Dir: []byte(c.Dir), World: *c.World, Cgroup: group.String()})
 	if err != nil {
 		return 0, err
 	}
@@ -88,15 +90,23 @@ func (s *Spawner) enter(c Command, files []*os.File) (int, error) {
 	_, _ = ours.Write(request)
 	_ = unix.Shutdown(pair[0], unix.SHUT_WR)
 	reply, err := io.ReadAll(ours)
+	var failed syscall.Errno // of the last step
 	rest, ready := bytes.CutPrefix(reply, []byte(execing))
-	if err == nil && ready && len(rest) == 0 {
-		return pid, nil
+	if err == nil && ready {
+		if len(rest) == 0 {
+			return pid, nil
+		}
+		failed, rest = syscall.Errno(rest[0]), rest[1:]
 	}
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 	var status syscall.WaitStatus
 	_, _ = wait4(pid, &status, 0, nil)
 	var why refused
-	if json.Unmarshal(rest, &why) != nil {
+	switch {
+	case json.Unmarshal(rest, &why) == nil:
+	case failed != 0:
+		return 0, failed // it had no room left for words
+	default:
 		end := fmt.Sprintf("exit %d", status.ExitStatus())
 		if status.Signaled() {
 			end = "signal " + job.SignalName(status.Signal())
@@ -116,7 +126,7 @@ func Shim() error {
 	unix.CloseOnExec(shimFD)
 	// The niceness is the thread's, and must be that of the thread that becomes the command.
 	runtime.LockOSThread()
-	// Limits that are meant for the command hold for the shim's last steps too: it must not need more by then.
+	// Nothing in the background may want memory or a thread at the last step, see exec.
 	debug.SetGCPercent(-1)
 	conn := os.NewFile(shimFD, "parent")
 	request, err := io.ReadAll(conn)
@@ -128,7 +138,7 @@ func Shim() error {
 		return err
 	}
 	c := Command{Argv: asStrings(p.Argv), Env: asStrings(p.Env), Dir: string(p.Dir), World: &p.World}
-	fault := c.become(conn)
+	fault := c.become(conn, p.Cgroup)
 	reply, err := json.Marshal(refused{fault.text, int(fault.errno)})
 	if err == nil {
 		_, err = conn.Write(reply)
@@ -138,7 +148,14 @@ func Shim() error {
 
 // become turns this process into the command; it returns when it cannot. What needs root comes first, then
 // the user, and only as that user it is seen what the folder and the file are to it.
-func (c Command) become(conn *os.File) *startError {
+func (c Command) become(conn *os.File, cgroup string) *startError {
+	var members *os.File
+	if cgroup != "" {
+		var err error
+		if members, err = os.OpenFile(cgroup+"/cgroup.procs", os.O_WRONLY, 0); err != nil {
+			return &startError{c.Argv[0], "its control group cannot be entered (" + err.Error() + ")", errno(err)}
+		}
+	}
 	if text, err := assume(c.World); err != nil {
 		return &startError{c.Argv[0], text, errno(err)}
 	}
@@ -155,22 +172,64 @@ func (c Command) become(conn *os.File) *startError {
 		}
 		path = found
 	}
-	openMask()
-	if _, err := conn.WriteString(execing); err != nil {
-		return &startError{c.Argv[0], "gophd went away", errno(err)}
+	if members != nil {
+		// Last, so that its limits hold for the command alone, and by the right that opened the file.
+		if _, err := members.WriteString("0"); err != nil {
+			return &startError{c.Argv[0], "its control group cannot be entered (" + err.Error() + ")", errno(err)}
+		}
 	}
-	return c.explain(syscall.Exec(path, c.Argv, c.Env))
+	openMask()
+	code, err := c.exec(path, conn)
+	if err != nil {
+		return &startError{c.Argv[0], "gophd went away (" + err.Error() + ")", errno(err)}
+	}
+	return c.explain(code)
+}
+
+// exec sets the limits and becomes the command. Once they hold, a Go program may die of them at any step that
+// wants memory or a thread, so from the first limit to execve(2) there are bare system calls and nothing
+// else. When that fails, the errno is told in one byte before anybody looks for words.
+func (c Command) exec(path string, conn *os.File) (code syscall.Errno, err error) {
+	name, err := syscall.BytePtrFromString(path)
+	if err != nil {
+		return syscall.EINVAL, nil
+	}
+	argv, err := syscall.SlicePtrFromStrings(c.Argv)
+	if err != nil {
+		return syscall.EINVAL, nil
+	}
+	env, err := syscall.SlicePtrFromStrings(c.Env)
+	if err != nil {
+		return syscall.EINVAL, nil
+	}
+	limits := make([]unix.Rlimit, len(c.World.Rlimits))
+	for i, r := range c.World.Rlimits {
+		limits[i] = unix.Rlimit{Cur: r.Soft, Max: r.Hard}
+	}
+	// The runtime has raised the soft limit of nofile, and only this function knows what it was. It puts that
+	// back before it fails.
+	_ = syscall.Exec("", nil, nil)
+	if _, err := conn.WriteString(execing); err != nil {
+		return 0, err
+	}
+	for i, r := range c.World.Rlimits {
+		if _, _, code = syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, uintptr(r.Resource), uintptr(unsafe.Pointer(&limits[i])), 0, 0, 0); code != 0 {
+			break
+		}
+	}
+	if code == 0 {
+		_, _, code = syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&argv[0])), uintptr(unsafe.Pointer(&env[0])))
+	}
+	told := [1]byte{byte(code)}
+	_, _, _ = syscall.RawSyscall(unix.SYS_WRITE, shimFD, uintptr(unsafe.Pointer(&told[0])), 1)
+	return code, nil
 }
 
 // assume changes this process, and says in words what cannot be changed.
 func assume(w *world.World) (text string, err error) {
 	for _, r := range w.Rlimits {
-		// Not by x/sys: the syscall package must know that its own wish for nofile no longer counts.
-		if err := syscall.Setrlimit(r.Resource, &syscall.Rlimit{Cur: r.Soft, Max: r.Hard}); err != nil {
-			if err == syscall.EPERM {
-				return "the limit " + r.String() + " is above what gophd has itself, and only root can raise it: ask for less" + hardLimit(r), err
-			}
-			return "the limit " + r.String() + " cannot be set (" + err.Error() + "): ask for less", err
+		if text, err := allowRlimit(r); err != nil {
+			return text, err
 		}
 	}
 	if w.Nice != nil {
@@ -187,13 +246,24 @@ func assume(w *world.World) (text string, err error) {
 	return "", nil
 }
 
-func hardLimit(r world.Rlimit) string {
+// allowRlimit raises the hard limit if it has to be raised, which only root can do. The limit itself is set
+// last of all, so that it holds for the command and not for the shim.
+func allowRlimit(r world.Rlimit) (text string, err error) {
 	var now syscall.Rlimit
-	if syscall.Getrlimit(r.Resource, &now) != nil {
-		return ""
+	if err := syscall.Getrlimit(r.Resource, &now); err != nil {
+		return "the limit " + r.String() + " is not known to this kernel: leave it out", err
 	}
-	now.Cur = now.Max
-	return " (" + world.Rlimit{Name: r.Name, Soft: now.Cur, Hard: now.Max}.String() + ")"
+	switch {
+	case r.Soft > r.Hard:
+		return "the limit " + r.String() + " has its soft part above the hard one: swap them", syscall.EINVAL
+	case r.Hard <= now.Max:
+		return "", nil
+	}
+	if err := syscall.Setrlimit(r.Resource, &syscall.Rlimit{Cur: now.Cur, Max: r.Hard}); err != nil {
+		max := world.Rlimit{Name: r.Name, Soft: now.Max, Hard: now.Max}
+		return "the limit " + r.String() + " is above what gophd may have (" + max.String() + "), and only root can raise that: ask for less", err
+	}
+	return "", nil
 }
 
 // become makes this process the user's: groups, gid, uid, in that order, since each needs the right that the

@@ -105,15 +105,32 @@ func TestWorldIsAsAskedFor(t *testing.T) {
 	}
 }
 
-// The limits of the command hold for the shim already, which must not be what they kill.
+// The limits of the command must not be what ends the shim.
 func TestTightLimitsAreTheCommandsAlone(t *testing.T) {
 	s := newSpawner(t)
 	w := world.World{Rlimits: []world.Rlimit{rlimit(t, "as=20000000"), rlimit(t, "data=4000000"), rlimit(t, "nproc=0"), rlimit(t, "nofile=4"),
 		rlimit(t, "fsize=0"), rlimit(t, "memlock=0"), rlimit(t, "cpu=1")}}
+	large := "A=" + strings.Repeat("x", 100000)
 	for range 20 {
-		if got, err := in(t, s, &w, "/bin/echo", "here"); err != nil || got != "here" {
-			t.Fatalf("%q, %v", got, err)
+		out := newCapture()
+		p, err := s.Start(t.Context(), Command{Argv: []string{"/bin/echo", "here"}, Dir: "/", Env: slices.Repeat([]string{large}, 5), World: &w,
+			Stdout: out.output(), Stderr: out.output2()})
+		if err != nil {
+			t.Fatal(err)
 		}
+		if r := wait(t, p); !r.OK() || out.String() != "here\n" {
+			t.Fatalf("%v, %q", r, out)
+		}
+	}
+}
+
+// T21: the runtime of gophd, and that of the shim, raise the soft limit of nofile; the command has that of
+// the beginning, whatever other limits it is given.
+func TestT21NofileLimitRestoredInAWorld(t *testing.T) {
+	cmd := exec.Command("sh", "-c", `ulimit -Sn 123; exec "$0" "$@"`, os.Args[0], fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid()), "sh", "-c", "ulimit -Sn; ulimit -c")
+	cmd.Env = append(helperEnv("world"), "CORE=0")
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "123\n0\n" {
+		t.Errorf("got %q (%v), want the soft limit 123", out, err)
 	}
 }
 
@@ -184,6 +201,9 @@ func helpWorld() error {
 		return err
 	}
 	w := &world.World{User: &u}
+	if os.Getenv("CORE") != "" {
+		w.Rlimits = []world.Rlimit{{Name: "core", Resource: unix.RLIMIT_CORE}}
+	}
 	before := Permitted(w)
 	p, err := s.Start(context.Background(), Command{Argv: os.Args[2:], Dir: "/", Env: []string{"PATH=/bin:/usr/bin"}, World: w,
 		Stdout: Output{File: os.Stdout}, Stderr: Output{File: os.Stdout}})
@@ -279,8 +299,10 @@ func TestWorldFailures(t *testing.T) {
 		"interpreter":     {argv0: "./crlf", errno: syscall.ENOENT, code: 127, says: "correct its first line"},
 		"folder gone":     {argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 127, says: "is gone"},
 		"NUL":             {argv0: "./a\x00b", errno: syscall.EINVAL, code: 1, says: "NUL byte"},
-		"limit too high":  {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: world.Unlimited, Hard: world.Unlimited}}}, errno: syscall.EPERM, code: 126, says: "ask for less"},
-		"unknown limit":   {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "none", Resource: 99}}}, errno: syscall.EINVAL, code: 1, says: "the limit none=0 cannot be set"},
+		"limit too high":  {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: world.Unlimited, Hard: world.Unlimited}}}, errno: syscall.EPERM, code: 126, says: "only root can raise that: ask for less"},
+		"unknown limit":   {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "none", Resource: 99}}}, errno: syscall.EINVAL, code: 1, says: "the limit none=0 is not known"},
+		"limits crossed":  {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "core", Resource: unix.RLIMIT_CORE, Soft: 2, Hard: 1}}}, errno: syscall.EINVAL, code: 1, says: "swap them"},
+		"tight, then not": {argv0: "./naked", world: world.World{Rlimits: []world.Rlimit{{Name: "nofile", Resource: unix.RLIMIT_NOFILE}}}, errno: syscall.ENOEXEC, code: 126, says: "must begin with a line"},
 		"too many groups": {argv0: "/bin/true", world: world.World{User: &world.User{Name: "x", UID: 1, GID: 1, Groups: make([]int, 70000)}}, errno: map[bool]syscall.Errno{true: syscall.EINVAL, false: syscall.EPERM}[isRoot()], code: map[bool]int{true: 1, false: 126}[isRoot()], says: "user"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,7 +20,7 @@ func Permitted(w *world.World) error {
 	return errors.New(linuxOnly)
 }
 
-func (s *Spawner) enter(c Command, _ []*os.File) (int, error) {
+func (s *Spawner) enter(c Command, _ []*os.File, _ *leaf) (int, error) {
 	return 0, &startError{c.Argv[0], linuxOnly, syscall.ENOTSUP}
 }
 

@@ -1,0 +1,330 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownGroup is the group into which this program moves itself: a group that gives controllers to others may
+// hold no process ("no internal processes", cgroups(7)).
+const ownGroup = "gophd.self"
+
+// Cgroup is the control group (cgroup v2) of a job. Each of its runs gets one of its own below it, so that who
+// belongs to a run is certain, whatever session or environment it has. The limits are those of the job.
+type Cgroup struct {
+	path string
+
+	mu    sync.Mutex
+	count int // of runs
+}
+
+// OpenCgroup makes a group for the job in the group parent, or takes up the one that is there. Without parent
+// it is the group that this program is in, which has to be delegated to it; if that must be given
+// controllers first, the program moves into a group below it, and must be alone to do so. The parent is a
+// path in the file system. An error says what is missing.
+func OpenCgroup(parent, name string, l Limits) (*Cgroup, error) {
+	if name == "" || strings.ContainsAny(name, "/\x00\n") {
+		return nil, fmt.Errorf("cannot make a control group for the job %q: its name must hold no slash", name)
+	}
+	values, err := l.values()
+	if err != nil {
+		return nil, err
+	}
+	own := parent == ""
+	if own {
+		if parent, err = currentGroup(); err != nil {
+			return nil, err
+		}
+	}
+	if err := enable(parent, own, values); err != nil {
+		return nil, err
+	}
+	c := &Cgroup{path: filepath.Join(parent, "job-"+name)}
+	if err := os.Mkdir(c.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, notDelegated(parent, err)
+	}
+	for _, v := range values {
+		err := put(filepath.Join(c.path, v.file), v.text)
+		if v.text == v.none && errors.Is(err, fs.ErrNotExist) {
+			continue // the controller is not on, and nobody needs it
+		}
+		if err != nil {
+			_ = c.Close()
+			return nil, fmt.Errorf("cannot limit the job: %w: look whether gophd may write it", err)
+		}
+	}
+	return c, nil
+}
+
+// value is one file of limits; none is what lifts the limit.
+type value struct{ controller, file, text, none string }
+
+func (l Limits) values() ([]value, error) {
+	const period = 100000 // microseconds, the kernel's own
+	if l.Memory < 0 || l.PIDs < 0 || l.CPU != 0 && !(l.CPU >= 0.01 && l.CPU <= 1e6) {
+		return nil, fmt.Errorf("memory %d, cpu %v and pids %d are no limits: memory and pids are not negative, cpu is 0.01 or more", l.Memory, l.CPU, l.PIDs)
+	}
+	all := []value{
+		{"memory", "memory.max", strconv.FormatInt(l.Memory, 10), "max"},
+		{"cpu", "cpu.max", fmt.Sprintf("%d %d", int64(l.CPU*period), period), fmt.Sprintf("max %d", period)},
+		{"pids", "pids.max", strconv.Itoa(l.PIDs), "max"},
+	}
+	for i, none := range []bool{l.Memory == 0, l.CPU == 0, l.PIDs == 0} {
+		if none {
+			all[i].text = all[i].none
+		}
+	}
+	return all, nil
+}
+
+// enable sees to it that groups below dir have the controllers that are needed.
+func enable(dir string, own bool, values []value) error {
+	there, err := words(dir, "cgroup.controllers")
+	if err != nil {
+		return notDelegated(dir, err)
+	}
+	on, err := words(dir, "cgroup.subtree_control")
+	if err != nil {
+		return notDelegated(dir, err)
+	}
+	var missing, needed []string
+	for _, v := range values {
+		switch {
+		case v.text == v.none || slices.Contains(on, v.controller):
+		case slices.Contains(there, v.controller):
+			needed = append(needed, "+"+v.controller)
+		default:
+			missing = append(missing, v.controller)
+		}
+	}
+	if missing != nil {
+		return fmt.Errorf("cannot limit %s: the control group %s has no such controller: delegate it (systemd: Delegate=yes in the unit), or leave the limit out",
+			strings.Join(missing, " and "), dir)
+	}
+	if needed == nil {
+		return nil
+	}
+	if own {
+		if err := moveDown(dir); err != nil {
+			return err
+		}
+	}
+	err = put(filepath.Join(dir, "cgroup.subtree_control"), strings.Join(needed, " "))
+	switch {
+	case errors.Is(err, syscall.EBUSY):
+		return fmt.Errorf("cannot limit the job: there are processes in the control group %s itself: name one that has none", dir)
+	case err != nil:
+		return notDelegated(dir, err)
+	}
+	return nil
+}
+
+// moveDown puts this program into a group below its own, unless that is the root of all.
+func moveDown(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "cgroup.type")); errors.Is(err, fs.ErrNotExist) {
+		return nil // only the root has no type, and it may hold processes
+	}
+	pids, err := words(dir, "cgroup.procs")
+	if err != nil {
+		return notDelegated(dir, err)
+	}
+	if slices.ContainsFunc(pids, func(pid string) bool { return pid != strconv.Itoa(os.Getpid()) }) {
+		return fmt.Errorf("cannot limit the job: gophd is not alone in its control group %s (processes %s): start it in one of its own (systemd: Delegate=yes in the unit), or name one",
+			dir, strings.Join(pids, " "))
+	}
+	below := filepath.Join(dir, ownGroup)
+	if err := os.Mkdir(below, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return notDelegated(dir, err)
+	}
+	if err := put(filepath.Join(below, "cgroup.procs"), "0"); err != nil {
+		return notDelegated(dir, err)
+	}
+	return nil
+}
+
+func notDelegated(dir string, err error) error {
+	return fmt.Errorf("the control group %s is not gophd's to use (%w): delegate one to it (systemd: Delegate=yes in the unit), or leave out what needs it", dir, err)
+}
+
+// currentGroup is the folder of the group that this program is in, or of the one above when it has moved itself.
+func currentGroup() (string, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	groups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	dir, err := groupDir(string(mounts), string(groups))
+	if err == nil && filepath.Base(dir) == ownGroup {
+		dir = filepath.Dir(dir)
+	}
+	return dir, err
+}
+
+// groupDir reads proc_pid_mountinfo(5) and cgroups(7).
+func groupDir(mountinfo, cgroup string) (string, error) {
+	path, found := "", false
+	for line := range strings.Lines(cgroup) {
+		if rest, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
+			path, found = rest, true
+		}
+	}
+	for line := range strings.Lines(mountinfo) {
+		fields := strings.Fields(line)
+		dash := slices.Index(fields, "-")
+		if !found || dash < 6 || dash+1 >= len(fields) || fields[dash+1] != "cgroup2" {
+			continue
+		}
+		// Of the hierarchy only what is below the root of the mount can be seen.
+		root, mount := strings.TrimSuffix(fields[3], "/"), fields[4]
+		if below, ok := strings.CutPrefix(path, root); ok && strings.HasPrefix(below+"/", "/") && !strings.Contains(path+"/", "/../") {
+			return filepath.Join(mount, below), nil
+		}
+	}
+	return "", errors.New("gophd's control group cannot be found: mount cgroup v2, on /sys/fs/cgroup by custom")
+}
+
+// Close removes the group if nothing is left in it.
+func (c *Cgroup) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entries, _ := os.ReadDir(c.path)
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), "run-") {
+			leafAt(filepath.Join(c.path, e.Name())).drop()
+		}
+	}
+	err := unix.Rmdir(c.path)
+	if err == unix.EBUSY || err == unix.ENOENT || err == unix.ENOTEMPTY {
+		return nil // a stray lives on in it
+	}
+	return err
+}
+
+// leaf is the group of one run.
+type leaf struct{ path string }
+
+func leafAt(path string) *leaf {
+	if path == "" {
+		return nil
+	}
+	return &leaf{path}
+}
+
+func (l *leaf) String() string {
+	if l == nil {
+		return ""
+	}
+	return l.path
+}
+
+// leaf makes the group of the next run. One that an earlier image has left is taken if nobody is in it.
+func (c *Cgroup) leaf() (*leaf, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		c.count++
+		l := &leaf{filepath.Join(c.path, "run-"+strconv.Itoa(c.count))}
+		err := os.Mkdir(l.path, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			l.drop()
+			err = os.Mkdir(l.path, 0o755)
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return l, err
+		}
+	}
+}
+
+// drop removes the group, with those that the command has made in it, if no process is left there.
+func (l *leaf) drop() {
+	dirs := l.dirs()
+	slices.Reverse(dirs)
+	for _, dir := range dirs {
+		_ = unix.Rmdir(dir)
+	}
+}
+
+// dirs are the group and those below it, each after the one that it is in.
+func (l *leaf) dirs() (dirs []string) {
+	_ = filepath.WalkDir(l.path, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return nil
+	})
+	return dirs
+}
+
+// populated says whether any process lives in the group or below.
+func (l *leaf) populated() bool {
+	b, err := os.ReadFile(filepath.Join(l.path, "cgroup.events"))
+	return err == nil && bytes.Contains(b, []byte("populated 1"))
+}
+
+// kill ends all of it, at once and whoever is being forked meanwhile; before Linux 5.14 one by one.
+func (l *leaf) kill() {
+	if put(filepath.Join(l.path, "cgroup.kill"), "1") != nil {
+		l.each(func(_, pidfd int) { _ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) })
+	}
+}
+
+// each shows the processes of the group and below, each with a descriptor that is surely its own: a number
+// may be another's by the time it is used.
+func (l *leaf) each(see func(pid, pidfd int)) {
+	for _, dir := range l.dirs() {
+		pids, _ := words(dir, "cgroup.procs")
+		for _, s := range pids {
+			pid, err := strconv.Atoi(s)
+			if err != nil || pid <= 0 {
+				continue
+			}
+			fd, err := unix.PidfdOpen(pid, 0)
+			if err != nil {
+				continue
+			}
+			if now, _ := words(dir, "cgroup.procs"); slices.Contains(now, s) {
+				see(pid, fd)
+			}
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+// put writes to a file of the kernel, which is never created.
+func put(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+func words(dir, file string) ([]string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, file))
+	return strings.Fields(string(b)), err
+}
+
+// forkIn is fork into the group of the run.
+func forkIn(l *leaf, path string, c Command, files []*os.File) (int, error) {
+	dir, err := os.Open(l.path)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	return forkAttr(path, c, files, &syscall.SysProcAttr{Setpgid: true, UseCgroupFD: true, CgroupFD: int(dir.Fd())})
+}
