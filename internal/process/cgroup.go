@@ -1,8 +1,8 @@
 package process
 
-// Limits hold for all the runs of a job together. Zero is none.
+// Limits hold for a run and all its descendants together. Zero is none.
 type Limits struct {
-	Memory int64   // bytes
-	CPU    float64 // processors: 0.5 is half of one
-	PIDs   int     // processes and threads
+	Memory int64 // bytes
+	CPU    int   // percent of one processor
+	Tasks  int   // processes and threads
 }

@@ -21,9 +21,10 @@ import (
 const ownGroup = "gophd.self"
 
 // Cgroup is the control group (cgroup v2) of a job. Each of its runs gets one of its own below it, so that who
-// belongs to a run is certain, whatever session or environment it has. The limits are those of the job.
+// belongs to a run is certain, whatever session or environment it has; and each has the limits.
 type Cgroup struct {
-	path string
+	path   string
+	limits []value
 
 	mu    sync.Mutex
 	count int // of runs
@@ -50,40 +51,34 @@ func OpenCgroup(parent, name string, l Limits) (*Cgroup, error) {
 	if err := enable(parent, own, values); err != nil {
 		return nil, err
 	}
-	c := &Cgroup{path: filepath.Join(parent, "job-"+name)}
+	c := &Cgroup{path: filepath.Join(parent, "job-"+name), limits: values}
 	if err := os.Mkdir(c.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, notDelegated(parent, err)
 	}
-	for _, v := range values {
-		err := put(filepath.Join(c.path, v.file), v.text)
-		if v.text == v.none && errors.Is(err, fs.ErrNotExist) {
-			continue // the controller is not on, and nobody needs it
-		}
-		if err != nil {
-			_ = c.Close()
-			return nil, fmt.Errorf("cannot limit the job: %w: look whether gophd may write it", err)
-		}
+	if err := enable(c.path, false, values); err != nil {
+		_ = c.Close()
+		return nil, err
 	}
 	return c, nil
 }
 
-// value is one file of limits; none is what lifts the limit.
-type value struct{ controller, file, text, none string }
+// value is what one file of a group is to hold.
+type value struct{ controller, file, text string }
 
-func (l Limits) values() ([]value, error) {
+// values are those of the limits that there are; a new group has no other.
+func (l Limits) values() (all []value, err error) {
 	const period = 100000 // microseconds, the kernel's own
-	if l.Memory < 0 || l.PIDs < 0 || l.CPU != 0 && !(l.CPU >= 0.01 && l.CPU <= 1e6) {
-		return nil, fmt.Errorf("memory %d, cpu %v and pids %d are no limits: memory and pids are not negative, cpu is 0.01 or more", l.Memory, l.CPU, l.PIDs)
+	if l.Memory < 0 || l.Tasks < 0 || l.CPU < 0 {
+		return nil, fmt.Errorf("memory %d, cpu %d and tasks %d are no limits: none of them may be negative", l.Memory, l.CPU, l.Tasks)
 	}
-	all := []value{
-		{"memory", "memory.max", strconv.FormatInt(l.Memory, 10), "max"},
-		{"cpu", "cpu.max", fmt.Sprintf("%d %d", int64(l.CPU*period), period), fmt.Sprintf("max %d", period)},
-		{"pids", "pids.max", strconv.Itoa(l.PIDs), "max"},
+	if l.Memory > 0 {
+		all = append(all, value{"memory", "memory.max", strconv.FormatInt(l.Memory, 10)})
 	}
-	for i, none := range []bool{l.Memory == 0, l.CPU == 0, l.PIDs == 0} {
-		if none {
-			all[i].text = all[i].none
-		}
+	if l.CPU > 0 {
+		all = append(all, value{"cpu", "cpu.max", fmt.Sprintf("%d %d", int64(l.CPU)*period/100, period)})
+	}
+	if l.Tasks > 0 {
+		all = append(all, value{"pids", "pids.max", strconv.Itoa(l.Tasks)})
 	}
 	return all, nil
 }
@@ -101,7 +96,7 @@ func enable(dir string, own bool, values []value) error {
 	var missing, needed []string
 	for _, v := range values {
 		switch {
-		case v.text == v.none || slices.Contains(on, v.controller):
+		case slices.Contains(on, v.controller):
 		case slices.Contains(there, v.controller):
 			needed = append(needed, "+"+v.controller)
 		default:
@@ -243,10 +238,25 @@ func (c *Cgroup) leaf() (*leaf, error) {
 			l.drop()
 			err = os.Mkdir(l.path, 0o755)
 		}
-		if !errors.Is(err, fs.ErrExist) {
-			return l, err
+		switch {
+		case errors.Is(err, fs.ErrExist):
+			continue
+		case err == nil:
+			err = l.limit(c.limits)
+		}
+		return l, err
+	}
+}
+
+// limit writes the limits of the group, which removes itself when it cannot have them.
+func (l *leaf) limit(values []value) error {
+	for _, v := range values {
+		if err := put(filepath.Join(l.path, v.file), v.text); err != nil {
+			l.drop()
+			return err
 		}
 	}
+	return nil
 }
 
 // drop removes the group, with those that the command has made in it, if no process is left there.

@@ -160,36 +160,51 @@ func TestLimitsAreWritten(t *testing.T) {
 	for file, text := range map[string]string{"cgroup.controllers": "cpuset cpu io memory pids\n", "cgroup.subtree_control": "", "cgroup.procs": ""} {
 		write(t, filepath.Join(parent, file), text, 0o644)
 	}
-	files := []string{"memory.max", "cpu.max", "pids.max"}
 	for name, tc := range map[string]struct {
-		limits  Limits
-		want    string // of the three
-		control string
+		limits Limits
+		want   string // in memory.max, cpu.max and pids.max
+		on     string
 	}{
-		"all":  {Limits{Memory: 64 << 20, CPU: 1.5, PIDs: 10}, "67108864|150000 100000|10", "+memory +cpu +pids"},
-		"one":  {Limits{CPU: 0.01}, "max|1000 100000|max", "+cpu"},
-		"none": {Limits{}, "max|max 100000|max", ""},
+		"all":  {Limits{Memory: 64 << 20, CPU: 150, Tasks: 10}, "67108864|150000 100000|10", "+memory +cpu +pids"},
+		"one":  {Limits{CPU: 1}, "|1000 100000|", "+cpu"},
+		"none": {Limits{}, "||", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := filepath.Join(parent, "job-"+name)
-			if err := os.Mkdir(dir, 0o755); err != nil {
+			job := filepath.Join(parent, "job-"+name)
+			run := leafAt(filepath.Join(job, "run-0"))
+			if err := os.MkdirAll(run.path, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			write(t, filepath.Join(parent, "cgroup.subtree_control"), "", 0o644)
-			for _, f := range files {
-				write(t, filepath.Join(dir, f), "", 0o644)
+			write(t, filepath.Join(job, "cgroup.controllers"), "cpu memory pids", 0o644)
+			for _, dir := range []string{parent, job} {
+				write(t, filepath.Join(dir, "cgroup.subtree_control"), "", 0o644)
 			}
-			if _, err := OpenCgroup(parent, name, tc.limits); err != nil {
+			files := []string{"memory.max", "cpu.max", "pids.max"}
+			for _, f := range files {
+				write(t, filepath.Join(run.path, f), "", 0o644)
+			}
+			c, err := OpenCgroup(parent, name, tc.limits)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := run.limit(c.limits); err != nil {
 				t.Fatal(err)
 			}
 			var got []string
 			for _, f := range files {
-				b, _ := os.ReadFile(filepath.Join(dir, f))
+				b, _ := os.ReadFile(filepath.Join(run.path, f))
 				got = append(got, string(b))
 			}
-			control, _ := os.ReadFile(filepath.Join(parent, "cgroup.subtree_control"))
-			if strings.Join(got, "|") != tc.want || string(control) != tc.control {
-				t.Errorf("got %q and %q, want %q and %q", got, control, tc.want, tc.control)
+			if strings.Join(got, "|") != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+			for _, dir := range []string{parent, job} {
+				if on, _ := os.ReadFile(filepath.Join(dir, "cgroup.subtree_control")); string(on) != tc.on {
+					t.Errorf("%s: switched on %q, want %q", dir, on, tc.on)
+				}
+			}
+			if _, err := c.leaf(); (err == nil) != (tc.on == "") {
+				t.Errorf("a group of a run without files of limits: %v", err)
 			}
 		})
 	}
@@ -210,15 +225,14 @@ func TestGroupsThatCannotBe(t *testing.T) {
 		limits      Limits
 		says        string
 	}{
-		"no such folder":     {"/no/such", "x", Limits{}, "is not gophd's to use"},
-		"no control group":   {t.TempDir(), "x", Limits{}, "Delegate=yes"},
-		"half of one":        {closed, "x", Limits{}, "is not gophd's to use"},
-		"no controller":      {poor, "x", Limits{Memory: 1, CPU: 1, PIDs: 1}, "cannot limit cpu and pids: the control group " + poor + " has no such controller"},
-		"no file of limits":  {old, "x", Limits{Memory: 1}, "memory.max"},
-		"a path as a name":   {poor, "../x", Limits{}, "no slash"},
-		"no name":            {poor, "", Limits{}, "no slash"},
-		"less than nothing":  {poor, "x", Limits{Memory: -1}, "are no limits"},
-		"hardly a processor": {poor, "x", Limits{CPU: 0.001}, "are no limits"},
+		"no such folder":    {"/no/such", "x", Limits{}, "is not gophd's to use"},
+		"no control group":  {t.TempDir(), "x", Limits{}, "Delegate=yes"},
+		"half of one":       {closed, "x", Limits{}, "is not gophd's to use"},
+		"no controller":     {poor, "x", Limits{Memory: 1, CPU: 1, Tasks: 1}, "cannot limit cpu and pids: the control group " + poor + " has no such controller"},
+		"a job without it":  {old, "x", Limits{Memory: 1}, old + "/job-x is not gophd's to use"},
+		"a path as a name":  {poor, "../x", Limits{}, "no slash"},
+		"no name":           {poor, "", Limits{}, "no slash"},
+		"less than nothing": {poor, "x", Limits{Memory: -1}, "are no limits"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := OpenCgroup(tc.parent, tc.job, tc.limits)

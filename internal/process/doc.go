@@ -53,8 +53,8 @@
 // and spared. All of it costs nothing when the group was all that there was, and that is known from the
 // call that looks for the group.
 //
-// With a Cgroup each run has a control group of its own, below that of its job, which has the limits. Who is
-// in it is a stray when the process group has ended, whatever it has done to hide, and cgroup.kill ends all of it.
+// With a Cgroup each run has a control group of its own, with the limits, below that of its job. Who is in
+// it is a stray when the process group has ended, whatever it has done to hide, and cgroup.kill ends all of it.
 //
 // Between runs nothing fires: there is no goroutine but for the pipes of strays, and no timer. During
 // a run there is a timer when a KILL is due, one when a signal follows another, and when a zombie is seen that
