@@ -346,6 +346,49 @@ func TestFailuresAreTheUsersOwn(t *testing.T) {
 	}
 }
 
+// A shim that is killed on its way has not run the command, and that is said.
+func TestShimIsKilled(t *testing.T) {
+	s := newSpawner(t)
+	// It is held up by a control group whose file is a pipe that nobody empties.
+	dir := t.TempDir()
+	if err := unix.Mkfifo(dir+"/cgroup.procs", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	full, err := unix.Open(dir+"/cgroup.procs", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(full)
+	for err == nil {
+		_, err = unix.Write(full, make([]byte, 4096))
+	}
+	events, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(events)
+	if _, err := unix.InotifyAddWatch(events, dir, unix.IN_OPEN); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.enter(Command{Argv: []string{"touch", dir + "/ran"}, Dir: "/", World: &world.World{}}, []*os.File{s.null, s.null, s.null}, leafAt(dir))
+		ended <- err
+	}()
+	if _, err := unix.Read(events, make([]byte, 4096)); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range children() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "cannot start touch: what prepares its world ended early (signal KILL)") || job.StartCode(err) != 1 {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(dir + "/ran"); err == nil {
+		t.Error("the command ran")
+	}
+}
+
 func TestShimWithoutAParent(t *testing.T) {
 	out, _ := exec.Command(image, ShimCommand).CombinedOutput()
 	if got := strings.TrimSpace(string(out)); got != ShimCommand+" is for gophd itself, when it starts a command" {
