@@ -32,9 +32,10 @@
 //
 // # Long and unfinished lines
 //
-// A line of more than 64 KiB (with syslog, whose daemons cut at 8 KiB, 8000 bytes) is written in pieces, cut there or up to 3 bytes earlier so that no
-// UTF-8 sequence is torn. A piece that had no newline after it is marked, with "+" in place of ":" or
-// with "partial":true, and so are the last bytes of a stream that did not end in a newline. One rule
+// A line of more than 64 KiB (8000 bytes with syslog, whose daemons cut at 8 KiB) is written in pieces, cut
+// there or up to 3 bytes earlier so that no UTF-8 sequence is torn. A piece that had no newline after it
+// is marked, with "+" in place of ":" or with "partial":true, and so are the last bytes of a stream that
+// did not end in a newline; those that Rest took begin the first line of the next Stream instead. One rule
 // gives the exact bytes back: for each record of one PID and stream take its text, and a newline
 // unless it is marked.
 //

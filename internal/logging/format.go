@@ -82,7 +82,7 @@ func (f format) lead(dst, stamp, head []byte) []byte {
 	return append(append(dst, stamp...), head...)
 }
 
-// command renders a record of the command. This is the hot path: it allocates nothing once dst has grown.
+// command renders a record of the command. It allocates nothing once dst has grown.
 func (f format) command(dst, lead, line []byte, partial bool) []byte {
 	dst = append(dst, lead...)
 	if f.name != inJSON {
@@ -91,7 +91,15 @@ func (f format) command(dst, lead, line []byte, partial bool) []byte {
 		}
 		return append(append(dst, line...), '\n')
 	}
+	return appendRecord(dst, line, partial)
+}
+
+// appendRecord appends what the format json has after the lead.
+func appendRecord(dst, line []byte, partial bool) []byte {
 	dst, valid := appendEscaped(dst, line)
+	if valid && !partial {
+		return append(dst, "\"}\n"...)
+	}
 	dst = append(dst, '"')
 	if !valid {
 		dst = append(dst, `,"bytes":"`...)

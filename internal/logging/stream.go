@@ -2,6 +2,7 @@ package logging
 
 import (
 	"bytes"
+	"math"
 	"time"
 	"unicode/utf8"
 )
@@ -30,22 +31,25 @@ type rendering struct {
 // no room, and returns no error: losses are counted by the Log.
 func (s *Stream) Write(p []byte) (int, error) {
 	n := len(p)
+	if len(s.forms) == 0 {
+		return n, nil
+	}
 	s.begin()
 	for len(p) > 0 {
-		i := bytes.IndexByte(p, '\n')
-		switch {
-		case i < 0:
-			s.add(p)
-			p = nil
-			continue
-		case len(s.rest) == 0 && i <= s.log.maxLine:
-			s.record(p[:i], false)
-		default:
-			s.add(p[:i])
-			s.record(s.rest, false)
-			s.rest = s.rest[:0]
+		if len(s.rest) == 0 {
+			if m := s.lines(p); m > 0 {
+				p = p[m:]
+				continue
+			}
 		}
-		p = p[i+1:]
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			s.add(p)
+			break
+		}
+		s.add(p[:i])
+		s.record(s.rest, false)
+		s.rest, p = s.rest[:0], p[i+1:]
 	}
 	s.hand()
 	return n, nil
@@ -102,17 +106,54 @@ func (s *Stream) add(b []byte) {
 	s.rest = append(s.rest, b...)
 }
 
+// lines renders the lines that p begins with, as many as are to be handed over at once, and returns
+// their length: 0 when the first is too long or has no end yet.
+func (s *Stream) lines(p []byte) int {
+	length, n := s.forms[0].lines(p, s.log.maxLine, handOver)
+	for i := range s.forms[1:] {
+		s.forms[i+1].lines(p[:length], s.log.maxLine, math.MaxInt)
+	}
+	s.records += n
+	s.handFull()
+	return length
+}
+
+// lines is the hot path: for each line an append of what is before it and one of its text.
+func (r *rendering) lines(p []byte, longest, enough int) (length int, n uint64) {
+	out, lead, plain := r.out, r.lead, r.format.name != inJSON
+	for len(out) < enough {
+		i := bytes.IndexByte(p[length:], '\n')
+		if i < 0 || i > longest {
+			break
+		}
+		end := length + i + 1
+		if plain {
+			out = append(append(out, lead...), p[length:end]...)
+		} else {
+			out = appendRecord(append(out, lead...), p[length:end-1], false)
+		}
+		length = end
+		n++
+	}
+	r.out = out
+	return length, n
+}
+
 // record renders one record in each form.
 func (s *Stream) record(line []byte, partial bool) {
 	s.records++
-	full := false
 	for i := range s.forms {
 		r := &s.forms[i]
 		r.out = r.format.command(r.out, r.lead, line, partial)
-		full = full || len(r.out) >= handOver
 	}
-	if full {
-		s.hand()
+	s.handFull()
+}
+
+func (s *Stream) handFull() {
+	for i := range s.forms {
+		if len(s.forms[i].out) >= handOver {
+			s.hand()
+		}
 	}
 }
 
