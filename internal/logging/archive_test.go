@@ -628,10 +628,12 @@ type counted struct {
 	syncs []time.Duration
 	err   error
 	start time.Time
+	takes time.Duration
 }
 
 func (c *counted) sync() error {
 	c.syncs = append(c.syncs, time.Since(c.start))
+	time.Sleep(c.takes)
 	return c.err
 }
 
@@ -664,9 +666,15 @@ func TestSync(t *testing.T) {
 			if diff := cmp.Diff(c.want, to.syncs); diff != "" {
 				t.Errorf("%s: %s", c.policy, diff)
 			}
-			to.err = errors.New("the disk is gone")
+			to.err, to.takes = errors.New("the disk is gone"), 5*time.Second
 			say()
 			time.Sleep(2 * time.Second)
+			if stalled := l.Stats().Stalled > 0; stalled != (c.policy != syncNever) {
+				t.Errorf("%s: stalled: %v", c.policy, stalled)
+			}
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			to.takes = 0
 			say()
 			if err := l.Close(); (err != nil) != (c.policy == syncAlways) { // the others' last sync was that of the file
 				t.Error(err)

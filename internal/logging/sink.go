@@ -255,7 +255,9 @@ func (k *sink) sync(b batch) {
 	switch {
 	case k.policy == syncAlways && b.records > 0, b.sync:
 		k.unsynced = nil
+		k.mark(time.Now()) // a disk that hangs here must show
 		k.unsafe = k.target.sync()
+		k.mark(time.Time{})
 	case k.policy == syncSecond && k.unsynced == nil && b.records > 0:
 		k.unsynced = time.AfterFunc(time.Second, func() {
 			k.log.mu.Lock()
@@ -264,6 +266,12 @@ func (k *sink) sync(b batch) {
 			k.wake.Signal()
 		})
 	}
+}
+
+func (k *sink) mark(since time.Time) {
+	k.log.mu.Lock()
+	defer k.log.mu.Unlock()
+	k.since = since
 }
 
 // write writes all of p; a short write is continued where it ended.
