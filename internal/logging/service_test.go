@@ -282,6 +282,43 @@ func TestAServiceBesideAnEcho(t *testing.T) {
 	}
 }
 
+// The two have different forms, of different lengths, and neither misses a line.
+func TestAServiceAndAnEchoUnderLoad(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	c := listen(t, path)
+	var in bytes.Buffer
+	const lines = 5000
+	for i := range lines {
+		fmt.Fprintf(&in, "line %d %s\n", i, strings.Repeat("x", i%100))
+	}
+	in.WriteString(strings.Repeat("y", 20_000))
+	var sent []byte
+	var reader goroutine.Group
+	reader.Go(func() {
+		for range lines + 3 { // the last one in three pieces
+			_, text, _ := bytes.Cut(receive(t, c), []byte("out"))
+			sent = append(sent, text[2:]...)
+			if text[0] == ':' {
+				sent = append(sent, '\n')
+			}
+		}
+	})
+	var echo bytes.Buffer
+	l := openAt(t, Options{File: "syslog:", Format: simple, Echo: &echo, EchoLevel: zerolog.Disabled, EchoCommand: true}, path)
+	s := capture(t, l, in.Bytes(), nil)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	closeLog(t, l)
+	reader.Wait()
+	if got := restored(t, simple, echo.Bytes()); !bytes.Equal(got, in.Bytes()) {
+		t.Errorf("the echo got %d of %d bytes, or others", len(got), in.Len())
+	}
+	if !bytes.Equal(sent, in.Bytes()) {
+		t.Errorf("the service got %d of %d bytes, or others", len(sent), in.Len())
+	}
+}
+
 func TestServiceNames(t *testing.T) {
 	for file, want := range map[string][]string{
 		"journald:": {journald, "gophd"}, "syslog:x-1_y.z": {syslog, "x-1_y.z"}, "syslog": {"", ""}, "/syslog:": {"", ""}, "other:": {"", ""},
