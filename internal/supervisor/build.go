@@ -41,6 +41,7 @@ type rig struct {
 	spawner *process.Spawner
 	null    *os.File // /dev/null, for output that is discarded
 	runner  *runner
+	cgroup  *process.Cgroup // nil when the job has none of its own
 
 	local, remote *claim // remote is nil when the local lock is all
 	pidFile       *pidfile.File
@@ -270,11 +271,14 @@ func (r *rig) world() error {
 	if file := r.o.Config.File; file != "" {
 		env = append(env, config.RunVariable+"="+file) // for `gophd config get`
 	}
+	if err := r.openCgroup(); err != nil {
+		return err
+	}
 	born := r.born
 	if h := r.o.Handoff; h != nil {
 		born = h.Born
 	}
-	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, stray: r.stray,
+	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, cgroup: r.cgroup, stray: r.stray,
 		mark: fmt.Sprintf("%d.%d.", os.Getpid(), born.UnixNano()), stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
 		env: env, fence: r.fence, going: handedRun(r.o.Handoff).Run, handoff: r.o.Handoff}
 	if r.spec.Output == job.OutputOnFailure {
@@ -286,6 +290,19 @@ func (r *rig) world() error {
 		}
 	}
 	return nil
+}
+
+// openCgroup makes the job's control group, where it is needed: for limits, which must not be silently missing, and
+// for strays that are to be stopped, who can be found without it too.
+func (r *rig) openCgroup() (err error) {
+	l := process.Limits{Memory: r.spec.MemoryMax, CPU: r.spec.CPUMax, Tasks: r.spec.TasksMax}
+	if l == (process.Limits{}) && r.spec.Strays != job.StraysKill {
+		return nil
+	}
+	if r.cgroup, err = process.OpenCgroup("", r.spec.Name, l); l == (process.Limits{}) {
+		return nil
+	}
+	return err
 }
 
 // claims opens the stores: the local lock first, and the shared one beside it.

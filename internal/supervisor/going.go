@@ -31,6 +31,7 @@ type goingRun struct {
 	Woken   bool
 	PID     int
 	Birth   uint64
+	Cgroup  string `json:",omitempty"` // the folder of its control group
 	Pipes   []pipe
 	Kept    []byte `json:",omitempty"` // of the output that is shown only if it fails
 }
@@ -66,7 +67,7 @@ func (r *rig) handOverRun(h *restart.Handoff) {
 	if p, left := r.runner.left, r.grid.Going; p != nil && left != nil {
 		handed := p.HandOver()
 		g.Run = &goingRun{Number: left.Run.Number, Due: left.Run.Due, Started: restart.At(left.Started), Woken: left.Woken,
-			PID: handed.PID, Birth: handed.Birth, Pipes: put(handed.Streams)}
+			PID: handed.PID, Birth: handed.Birth, Cgroup: handed.Cgroup, Pipes: put(handed.Streams)}
 		if r.runner.keeper != nil {
 			var kept bytes.Buffer
 			_ = r.runner.keeper.Dump(&kept)
@@ -87,7 +88,7 @@ func handedRun(h *restart.Handoff) (g going) {
 
 // take is the process of the run as the process room knows it.
 func (g *goingRun) take(h *restart.Handoff) process.Handed {
-	return process.Handed{PID: g.PID, Birth: g.Birth, Started: g.Started.Time(), Streams: takePipes(h, g.Pipes)}
+	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(), Streams: takePipes(h, g.Pipes)}
 }
 
 func takePipes(h *restart.Handoff, pipes []pipe) (streams []process.HandedStream) {

@@ -121,6 +121,11 @@ func (r *rig) end() (Outcome, error) {
 			r.say.trouble(err)
 		}
 	}
+	if r.cgroup != nil {
+		if err := r.cgroup.Close(); err != nil {
+			r.say.trouble(err)
+		}
+	}
 	if r.haunted {
 		r.abandon(r.local)
 	} else {

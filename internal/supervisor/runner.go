@@ -38,6 +38,7 @@ type runner struct {
 	spec    job.Spec
 	spawner *process.Spawner
 	world   *world.World
+	cgroup  *process.Cgroup
 	env     []string // of every run
 	mark    string   // begins what marks the descendants of a run of this daemon, whichever image started it
 	stdout  process.Output
@@ -108,7 +109,7 @@ func (r *runner) show(result job.Result) {
 }
 
 func (r *runner) start(ctx context.Context, run job.Run) (*process.Process, error) {
-	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run), World: r.world,
+	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run), World: r.world, Cgroup: r.cgroup,
 		Stdout: r.stdout, Stderr: r.stderr, Strays: r.strays(run)}
 	if r.failed != nil {
 		r.keeper = keep.New(keptHead, keptTail)
@@ -138,10 +139,10 @@ func (r *runner) start(ctx context.Context, run job.Run) (*process.Process, erro
 	return r.spawner.Start(ctx, c)
 }
 
-// grace is how long a run that is ended for that cause has from TERM to KILL.
+// grace is how long a run that is ended for that cause has from one stop signal to the next, and to KILL.
 func (r *runner) grace(cause error) time.Duration {
-	if lease, ok := cause.(*leaseError); ok {
-		return min(lease.grace, r.spec.Grace)
+	if lease, ok := cause.(*leaseError); ok { // what it leaves is for all signals together
+		return min(lease.grace/time.Duration(max(len(r.spec.StopSignals), 1)), r.spec.Grace)
 	}
 	return r.spec.Grace
 }
@@ -214,7 +215,7 @@ func commandEnvironment(own []string, user *world.User, spec job.Spec) []string 
 	}
 	added := append(slices.Clone(spec.Env), "GOPHD_NAME="+spec.Name, "GOPHD_SLOT=0")
 	not := map[string]bool{config.RunVariable: true, "GOPHD_RUN": true, runID: true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
-		"NOTIFY_SOCKET": true, "WATCHDOG_USEC": true, "WATCHDOG_PID": true,
+		"NOTIFY_SOCKET": true, "XDG_RUNTIME_DIR": user != nil, "WATCHDOG_USEC": true, "WATCHDOG_PID": true,
 		"LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true, "MAINPID": true}
 	for _, a := range added {
 		name, _, _ := strings.Cut(a, "=")
