@@ -315,6 +315,16 @@ var keys = sync.OnceValue(func() []key {
 			help: "log to this file; its name may hold strftime patterns; with --daemon the default is NAME.log in the log folder",
 		},
 		{
+			name: "log.format", flag: "log-format", kind: choice, arg: "FORMAT", def: "simple",
+			choices: []string{"simple", "json", "console"}, example: "json",
+			help: "form of a log line",
+		},
+		{
+			name: "log.level", flag: "log-level", kind: choice, arg: "LEVEL", def: "info",
+			choices: []string{"debug", "info", "warn", "error"}, example: "debug",
+			help: "least weight of gophd's own lines that is logged",
+		},
+		{
 			name: "log.rotate_size", kind: size, def: "0", lo: 4 << 10, zero: true, example: "100M",
 			help: "begin a new file before the log grows beyond this; 0 is never",
 		},
@@ -349,16 +359,6 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "log.on_full", kind: choice, def: "drop", choices: []string{"drop", "block"}, example: "block", advanced: true,
 			help: "when the log cannot be written: drop lines and count them, or block the command until it can",
-		},
-		{
-			name: "log.format", flag: "log-format", kind: choice, arg: "FORMAT", def: "simple",
-			choices: []string{"simple", "json", "console"}, example: "json",
-			help: "form of a log line",
-		},
-		{
-			name: "log.level", flag: "log-level", kind: choice, arg: "LEVEL", def: "info",
-			choices: []string{"debug", "info", "warn", "error"}, example: "debug",
-			help: "least weight of gophd's own lines that is logged",
 		},
 		{
 			name: "restart.when", kind: choice, def: "daemon",
