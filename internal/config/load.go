@@ -30,6 +30,9 @@ type given struct {
 // pair is one value of a mapping.
 type pair struct{ name, text, source string }
 
+// maxPairs keeps a hostile mapping from costing time that grows with the square of its size.
+const maxPairs = 1000
+
 // with returns the pairs and p, which takes the place of one that has its name.
 func with(pairs []pair, p pair) []pair {
 	pairs = slices.Clone(pairs)
@@ -92,7 +95,7 @@ type settings struct {
 }
 
 // Load reads flags, environment and file, in this order of precedence, then the defaults. It has no
-// side effect and blocks only on reading the config file. Its error is one line for each thing that
+// side effect and blocks only on reading the config file and those of job.env_file. Its error is one line for each thing that
 // is wrong, each an *Error.
 func Load(req Request) (*Config, error) {
 	l := newLoader(req)
@@ -327,6 +330,10 @@ func (l *loader) read(k key, g given) given {
 func (l *loader) pair(k key, g given, text string) given {
 	if err := k.check(text); err != nil {
 		l.refuse(g.subject, "", err.Error())
+		return g
+	}
+	if len(g.pairs) == maxPairs {
+		l.refuse(g.subject, "", fmt.Sprintf("more than %d names; put variables into a file of job.env_file", maxPairs))
 		return g
 	}
 	name, value, _ := strings.Cut(text, "=")

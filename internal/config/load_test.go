@@ -629,6 +629,10 @@ func TestHostileFiles(t *testing.T) {
 		"list.json":    `{"` + must + `": 0, "my.a": ` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}",
 		"long.ini":     must + " = 0\n[" + strings.Repeat("x", maxFile/2) + "]\n" + strings.Repeat("a=1\n", n),
 		"many.ini":     must + " = 0\n" + strings.Repeat("job.x=\n", 20000),
+		"pairs.ini":    must + " = 0\n[job.env]\n" + numbered("V%d=\n", n),
+		"pairs.json":   `{"` + must + `": 0, "job.env": [` + numbered(`"V%d=",`, n) + `"A="]}`,
+		"limits.yaml":  must + ": 0\njob.rlimit: [" + strings.Repeat("nofile="+strings.Repeat("9", 300)+", ", 1000) + "]",
+		"codes.yaml":   must + ": 0\njob.fatal_exit_codes: [" + strings.Repeat("7,", n) + "x]",
 		"carriage.ini": must + " = 0\n[my]\na\rb = 1",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -640,6 +644,15 @@ func TestHostileFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// numbered is the format n times, each with its number.
+func numbered(format string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
 }
 
 // TestNoSideEffects: Load creates nothing, whatever the folders are.
