@@ -483,6 +483,7 @@ func (t *turner) ended(r job.Result) {
 	t.endRun(nil)
 	t.endRun, t.lateAt = nil, time.Time{}
 	r.Run = t.run
+	r.Verdict = t.Spec.Judge(r)
 	now := time.Now()
 	tick := job.Tick{Result: r, Interval: t.grid.Interval}
 	if !t.Spec.Once {

@@ -400,6 +400,24 @@ func TestHeldTicksAreMissedAndNotAnOverrun(t *testing.T) {
 	})
 }
 
+// TestVerdictIsTheJobs: what is reported is judged by the job's own codes, and the back-off goes by it.
+func TestVerdictIsTheJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{RunAtStart: true, SuccessCodes: []int{3}, FatalCodes: []int{70}})
+		w.length = every(time.Millisecond)
+		w.result = func(r job.Run) job.Result { return job.Result{Outcome: job.Exited, Code: []int{3, 3, 0, 3}[(r.Number-1)%4]} }
+		w.during(60 * time.Millisecond)
+		w.wantStarts(0, time.Millisecond, 2*time.Millisecond)
+		var got []job.Verdict
+		for _, r := range w.of(loop.Ended) {
+			got = append(got, r.Tick.Verdict)
+		}
+		if want := []job.Verdict{job.Success, job.Success, job.Failure}; !slices.Equal(got, want) {
+			t.Errorf("verdicts %v, want %v", got, want)
+		}
+	})
+}
+
 func TestOnceRunsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, job.Spec{Interval: s, Once: true})
