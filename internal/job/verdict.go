@@ -18,10 +18,9 @@ const (
 )
 
 // Judge says what the job's exit codes make of a run, whether or not it was judged before. A job that names no
-// code of success has the usual one, 0. What has no exit
-// code (a signal, a start that failed) is never a success, nor fatal. A run that gophd itself ended is never
-// fatal, and retried only when that was for its timeout: after a tick, an order or a lease that ended it there
-// is no room for another try.
+// code of success has the usual one, 0. What has no exit code (a signal, a start that failed) is never a
+// success, nor fatal. A run that gophd itself ended is never fatal, and retried only when that was for its
+// timeout: after a tick, an order or a lease that ended it there is no room for another try.
 func (s *Spec) Judge(r Result) Verdict {
 	coded := r.Outcome == Exited
 	switch {

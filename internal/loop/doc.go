@@ -10,24 +10,33 @@
 // they succeed; failures in a row are slowed by a back-off that grows to a ceiling and falls back with
 // the first success.
 //
+// Where runs may overlap, a tick that is due starts a run beside those that go on, each in a place of its
+// own, and is dropped when every place is taken. Every tick that fell due is either served or counted as
+// missed, and one that is counted may be the late run's own.
+//
 // What happens in which state ("-" is nothing; a state after the arrow is entered):
 //
 //	event      waiting           held              running             draining      done
 //	rang       start → running   as opened         report late         report late   -
 //	           or → held                           (kill: stop it)
-//	opened     -                 start → running   -                   -             -
+//	tick       as rang           -                 start beside,       -             -
+//	                                               hold or drop it
+//	opened     -                 start → running   start beside        -             -
 //	                             or → held
 //	ended      -                 -                 report → waiting,   report        -
 //	                                               running or done     → done
+//	one ended  -                 -                 report              report        -
 //	stop       → done            → done            → draining          -             -
-//	wake       start → running   -                 remember once       -             -
-//	           or → held
+//	wake       start → running   -                 start beside, or    -             -
+//	           or → held                           remember once
 //	cancelled  → done            → done            → draining          -             -
 //	leave      → done            → done            → done if let       -             -
 //
 // rang is the one alarm of the loop: the tick in waiting, the next moment to speak of lateness in
-// running. A start is refused into held while the gate is shut; the tick stays due and runs when the
-// gate opens, so an hourly job is not lost to a store that was away for a second. cancelled insists: the
-// Runner's own context ends with it, and its Result is awaited in draining. leave is for the sake of the next
-// image, whose loop begins where this one stood: in running if a run was left under way.
+// running. tick is the alarm, and one ended the end of a run beside others, where runs overlap. A start is
+// refused into held while the gate is shut; the tick stays due and runs when the
+// gate opens, so an hourly job is not lost to a store that was away for a second: beside other runs it waits
+// in running. cancelled insists: the
+// Runner's own context ends with it, and its Results are awaited in draining. leave is for the sake of the next
+// image, whose loop begins where this one stood: in running if runs were left under way.
 package loop

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -19,6 +20,7 @@ import (
 // open unless shut is set, and every report is kept.
 type world struct {
 	t       *testing.T
+	mu      sync.Mutex // guards what runs that overlap share
 	spec    job.Spec
 	length  func(job.Run) time.Duration
 	result  func(job.Run) job.Result
@@ -44,8 +46,10 @@ func newWorld(t *testing.T, spec job.Spec) *world {
 }
 
 func (w *world) Run(ctx context.Context, run job.Run) job.Result {
+	w.mu.Lock()
 	w.runs = append(w.runs, run)
 	w.starts = append(w.starts, time.Since(w.began))
+	w.mu.Unlock()
 	r := w.result(run)
 	r.Started = time.Now()
 	select {
@@ -53,7 +57,9 @@ func (w *world) Run(ctx context.Context, run job.Run) job.Result {
 	case <-ctx.Done():
 		time.Sleep(10 * time.Millisecond) // it takes a moment to die
 		r = job.Result{Started: r.Started, Outcome: job.Signaled, Signal: 15, Cause: context.Cause(ctx)}
+		w.mu.Lock()
 		w.cause = r.Cause
+		w.mu.Unlock()
 	}
 	r.Ended = time.Now()
 	return r
@@ -405,7 +411,9 @@ func TestVerdictIsTheJobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, job.Spec{RunAtStart: true, SuccessCodes: []int{3}, FatalCodes: []int{70}})
 		w.length = every(time.Millisecond)
-		w.result = func(r job.Run) job.Result { return job.Result{Outcome: job.Exited, Code: []int{3, 3, 0, 3}[(r.Number-1)%4]} }
+		w.result = func(r job.Run) job.Result {
+			return job.Result{Outcome: job.Exited, Code: []int{3, 3, 0, 3}[(r.Number-1)%4]}
+		}
 		w.during(60 * time.Millisecond)
 		w.wantStarts(0, time.Millisecond, 2*time.Millisecond)
 		var got []job.Verdict
@@ -536,9 +544,8 @@ func TestLeaveUnderARun(t *testing.T) {
 		if time.Since(w.began) != time.Second {
 			t.Errorf("it left after %v", time.Since(w.began))
 		}
-		g := grid.Going
-		if g == nil || g.Run.Number != 1 || !g.Started.Equal(w.began) || !g.Woken {
-			t.Fatalf("it left %+v", g)
+		if g := grid.Going; len(g) != 1 || g[0].Run.Number != 1 || !g[0].Started.Equal(w.began) || !grid.Woken {
+			t.Fatalf("it left %+v, woken %v", g, grid.Woken)
 		}
 		if w.loop.Leave(nil) {
 			t.Error("a loop that has ended was left")

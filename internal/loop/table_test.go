@@ -25,11 +25,16 @@ func (w still) Run(ctx context.Context, _ job.Run) job.Result {
 	return job.Result{Outcome: job.Exited}
 }
 
+// Jobs of each kind: runs one after the other, two places.
+var (
+	onGrid      = job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunRun}
+	overlapping = job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 2}
+)
+
 // in makes a turner that is in the given state.
-func in(ctx context.Context, t *testing.T, state job.State, gate chan struct{}) *turner {
+func in(ctx context.Context, t *testing.T, spec job.Spec, state job.State, gate chan struct{}) *turner {
 	w := still{}
-	l := New(Options{Spec: job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunRun},
-		Runner: w, Recorder: w, Gate: w, Alarm: w})
+	l := New(Options{Spec: spec, Runner: w, Recorder: w, Gate: w, Alarm: w})
 	u := newTurner(ctx, l)
 	u.serve(u.begin)
 	switch state {
@@ -52,73 +57,105 @@ func in(ctx context.Context, t *testing.T, state job.State, gate chan struct{}) 
 }
 
 // TestTable walks every cell of the table in doc.go: the state that each event leads to from each
-// state, with the gate open and shut. "now" in the table below is the state that does not change.
+// state, with the gate open and shut. "now" in the table below is the state that does not change. A row
+// may be walked more than once, with jobs of different kinds.
 func TestTable(t *testing.T) {
 	const now = job.State(0)
+	type cells [5]job.State // from waiting, held, running, draining, done
 	type row struct {
-		name  string
-		event func(*turner)
-		open  [5]job.State // from waiting, held, running, draining, done
-		shut  [5]job.State
-	}
-	ended := func(u *turner) {
-		if u.endRun != nil {
-			u.endRun(nil)
-		}
+		name       string
+		spec       job.Spec
+		event      func(*turner)
+		open, shut cells
+		begun      int // runs in running, with the gate open
 	}
 	taken := func(event func(*turner)) func(*turner) {
 		return func(u *turner) { u.serve(func() { event(u) }) }
 	}
-	leave := func(let bool) func(*turner) {
-		return func(u *turner) { u.leave(leaving{func() bool { return let }, make(chan bool, 1)}) }
+	ended := func(u *turner) {
+		for i := range u.places {
+			if end := u.places[i].endRun; end != nil {
+				end(nil)
+				break
+			}
+		}
+		synctest.Wait() // its own goroutine takes the end
 	}
+	leave := func(let bool) func(*turner) {
+		return taken(func(u *turner) { u.leave(leaving{func() bool { return let }, make(chan bool, 1)}) })
+	}
+	ticked := func(u *turner) {
+		time.Sleep(time.Second)
+		u.serve(u.rang)
+	}
+	then := func(events ...func(*turner)) func(*turner) {
+		return func(u *turner) {
+			for _, e := range events {
+				e(u)
+			}
+		}
+	}
+	rang, open, stop, wake := taken((*turner).rang), taken((*turner).open), taken((*turner).stop), taken((*turner).wake)
+	unchanged := cells{now, now, now, now, now}
+	start, hold := cells{job.Running, job.Running, now, now, now}, cells{job.Held, now, now, now, now}
+	stopped := cells{job.Done, job.Done, job.Draining, now, now}
 	rows := []row{
-		{"rang", taken((*turner).rang),
-			[5]job.State{job.Running, job.Running, now, now, now}, [5]job.State{job.Held, now, now, now, now}},
-		{"opened", taken((*turner).open),
-			[5]job.State{now, job.Running, now, now, now}, [5]job.State{now, now, now, now, now}},
-		{"ended", ended,
-			[5]job.State{now, now, job.Waiting, job.Done, now}, [5]job.State{now, now, job.Waiting, job.Done, now}},
-		{"stop", taken((*turner).stop),
-			[5]job.State{job.Done, job.Done, job.Draining, now, now}, [5]job.State{job.Done, job.Done, job.Draining, now, now}},
-		{"wake", taken((*turner).wake),
-			[5]job.State{job.Running, now, now, now, now}, [5]job.State{job.Held, now, now, now, now}},
-		{"cancelled", taken((*turner).stop),
-			[5]job.State{job.Done, job.Done, job.Draining, now, now}, [5]job.State{job.Done, job.Done, job.Draining, now, now}},
-		{"leave", taken(leave(true)),
-			[5]job.State{job.Done, job.Done, job.Done, now, now}, [5]job.State{job.Done, job.Done, job.Done, now, now}},
-		{"leave", taken(leave(false)),
-			[5]job.State{job.Done, job.Done, now, now, now}, [5]job.State{job.Done, job.Done, now, now, now}},
+		{"rang", onGrid, rang, start, hold, 0},
+		{"rang", overlapping, rang, start, hold, 0},
+		{"tick", onGrid, ticked, start, hold, 0},
+		{"tick", overlapping, ticked, start, hold, 1},
+		{"tick", overlapping, then(ticked, ticked), start, hold, 1},
+		{"opened", onGrid, open, cells{now, job.Running, now, now, now}, unchanged, 0},
+		{"opened", overlapping, open, cells{now, job.Running, now, now, now}, unchanged, 0},
+		{"ended", onGrid, ended, cells{now, now, job.Waiting, job.Done, now}, cells{now, now, job.Waiting, job.Done, now}, 0},
+		{"ended", overlapping, ended, cells{now, now, job.Waiting, job.Done, now}, cells{now, now, job.Waiting, job.Done, now}, 0},
+		{"one ended", overlapping, then(ticked, ended), cells{job.Waiting, job.Waiting, now, job.Done, now}, cells{job.Held, now, job.Held, job.Done, now}, 1},
+		{"stop", onGrid, stop, stopped, stopped, 0},
+		{"stop", overlapping, then(ticked, stop), cells{job.Draining, job.Draining, job.Draining, now, now}, stopped, 1},
+		{"wake", onGrid, wake, cells{job.Running, now, now, now, now}, hold, 0},
+		{"wake", overlapping, wake, cells{job.Running, now, now, now, now}, hold, 1},
+		{"wake", overlapping, then(wake, wake), cells{job.Running, now, now, now, now}, hold, 1},
+		{"cancelled", onGrid, stop, stopped, stopped, 0},
+		{"leave", onGrid, leave(true), cells{job.Done, job.Done, job.Done, now, now}, cells{job.Done, job.Done, job.Done, now, now}, 0},
+		{"leave", onGrid, leave(false), cells{job.Done, job.Done, now, now, now}, cells{job.Done, job.Done, now, now, now}, 0},
+		{"leave", overlapping, then(ticked, leave(true)), cells{job.Done, job.Done, job.Done, now, now}, cells{job.Done, job.Done, job.Done, now, now}, 1},
+		{"leave", overlapping, then(ticked, leave(false)), cells{job.Running, job.Running, now, now, now}, cells{job.Done, job.Done, now, now, now}, 1},
 	}
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range rows {
+	for i, r := range rows {
 		if !strings.Contains(string(doc), "\n//\t"+r.name+" ") {
 			t.Errorf("the table in doc.go has no row for %q", r.name)
 		}
-		for i, from := range job.States {
+		for j, from := range job.States {
 			for _, gate := range []chan struct{}{nil, make(chan struct{})} {
-				want := r.open[i]
+				want := r.open[j]
 				if gate != nil {
-					want = r.shut[i]
+					want = r.shut[j]
 				}
 				if want == now {
 					want = from
 				}
-				t.Run(fmt.Sprintf("%s in %v, gate shut %v", r.name, from, gate != nil), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%d: %s in %v, gate shut %v", i, r.name, from, gate != nil), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						ctx, cancel := context.WithCancel(t.Context())
-						u := in(ctx, t, from, gate)
+						u := in(ctx, t, r.spec, from, gate)
 						runs := u.grid.Runs
 						r.event(u)
-						synctest.Wait() // a run that was ended is taken by its own goroutine
 						if u.state != want {
 							t.Errorf("turned to %v, want %v", u.state, want)
 						}
-						if started := u.grid.Runs > runs; started != (u.state == job.Running && from != job.Running) {
-							t.Errorf("a run was started: %v", started)
+						begun := int(u.grid.Runs - runs)
+						if from == job.Running && gate == nil && begun != r.begun {
+							t.Errorf("%d runs were started, want %d", begun, r.begun)
+						}
+						if from < job.Running && u.state == job.Running && begun == 0 {
+							t.Error("no run was started")
+						}
+						if gate != nil && begun != 0 || from > job.Running && begun != 0 {
+							t.Errorf("%d runs were started", begun)
 						}
 						cancel()
 						u.close()

@@ -26,7 +26,7 @@ func stepped(t *testing.T, at time.Time, d time.Duration) time.Time {
 	return moved
 }
 
-// eachMoment changes every moment in v, which is addressable, and in the structs in it.
+// eachMoment changes every moment in v, which is addressable, and in the structs in it and their lists.
 func eachMoment(v reflect.Value, change func(time.Time) time.Time) (n int) {
 	for i := range v.NumField() {
 		f := v.Field(i)
@@ -35,6 +35,10 @@ func eachMoment(v reflect.Value, change func(time.Time) time.Time) (n int) {
 			if at := (*time.Time)(unsafe.Pointer(f.UnsafeAddr())); !at.IsZero() {
 				*at = change(*at)
 				n++
+			}
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct && f.Type().Elem().PkgPath() == v.Type().PkgPath():
+			for i := range f.Len() {
+				n += eachMoment(f.Index(i), change)
 			}
 		case f.Kind() == reflect.Struct && f.Type().PkgPath() == v.Type().PkgPath(), f.Type() == reflect.TypeFor[job.Run]():
 			n += eachMoment(f, change)
@@ -85,8 +89,8 @@ func TestT35WallClockBackAndForward(t *testing.T) {
 		{"rang", (*turner).rang},
 		{"opened", (*turner).open},
 		{"ended", func(u *turner) {
-			if u.endRun != nil {
-				u.ended(job.Result{Outcome: job.Exited})
+			if p := &u.places[0]; p.endRun != nil {
+				u.ended(p, job.Result{Outcome: job.Exited})
 				u.left = true // the end that its own goroutine will hear of
 			}
 		}},
@@ -95,6 +99,7 @@ func TestT35WallClockBackAndForward(t *testing.T) {
 		{"next image", func(u *turner) {
 			grid := u.grid
 			u.Loop.Grid = &grid
+			u.left, u.going, u.places = true, 0, make([]place, 1) // of the image before
 			u.begin()
 		}},
 	}
@@ -102,7 +107,7 @@ func TestT35WallClockBackAndForward(t *testing.T) {
 	deeds := func(t *testing.T, from job.State, fire func(*turner), after, step time.Duration) *heard {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		u := in(ctx, t, from, nil)
+		u := in(ctx, t, onGrid, from, nil)
 		h := &heard{held: from == job.Held || from == job.Running}
 		u.Recorder, u.Alarm = h, h
 		if n := eachMoment(reflect.ValueOf(u).Elem(), func(at time.Time) time.Time {

@@ -469,7 +469,8 @@ func (r *rig) handedGrid() *loop.Grid {
 	}
 	grid := &loop.Grid{Anchor: g.Anchor.Time(), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
 	if run != nil {
-		grid.Going = &loop.Going{Run: job.Run{Number: run.Number, Due: run.Due}, Started: run.Started.Time(), Woken: run.Woken}
+		grid.Going = []loop.Going{{Run: job.Run{Number: run.Number, Due: run.Due}, Started: run.Started.Time()}}
+		grid.Woken = run.Woken
 	}
 	return grid
 }

@@ -64,9 +64,9 @@ func (r *rig) handOverRun(h *restart.Handoff) {
 		}
 		return pipes
 	}
-	if p, left := r.runner.left, r.grid.Going; p != nil && left != nil {
-		handed := p.HandOver()
-		g.Run = &goingRun{Number: left.Run.Number, Due: left.Run.Due, Started: restart.At(left.Started), Woken: left.Woken,
+	if p := r.runner.left; p != nil && len(r.grid.Going) > 0 {
+		left, handed := r.grid.Going[0], p.HandOver()
+		g.Run = &goingRun{Number: left.Run.Number, Due: left.Run.Due, Started: restart.At(left.Started), Woken: r.grid.Woken,
 			PID: handed.PID, Birth: handed.Birth, Cgroup: handed.Cgroup, Pipes: put(handed.Streams)}
 		if r.runner.keeper != nil {
 			var kept bytes.Buffer

@@ -1,0 +1,521 @@
+package loop
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+)
+
+const (
+	warnShare   = 0.9         // of the interval, after which a run is reported as late
+	askAgain    = time.Second // at a gate that is shut, should it open without a word
+	lateGapMin  = time.Second
+	lateGapMax  = time.Hour
+	backoffMin  = 100 * time.Millisecond
+	backoffMax  = 30 * time.Second
+	backoffGrow = 2
+	backoffVary = 0.1 // drawn once per wait, so that many loops do not fail in step
+)
+
+// turner is what one call of Run knows. Its fields below mu belong to the holder of mu, of whom there are
+// several: the goroutine that serves the events, and those that run the command and turn the loop themselves
+// when a run has ended. To have the first decide in every case would wake it, with a thread of its own,
+// between any two runs: back to back that was a tenth of a short run.
+type turner struct {
+	*Loop
+	ctx     context.Context // of the call of Run that the turner lives in
+	most    int             // runs at a time
+	turned  chan struct{}   // the events' goroutine has to look again; has room for one
+	fallen  chan struct{}   // a place's goroutine has panicked; has room for one
+	runners goroutine.Group
+
+	mu     sync.Mutex // never held during a run
+	state  job.State
+	grid   Grid
+	slow   *backoff.ExponentialBackOff
+	due    due
+	opened <-chan struct{} // what is due is held at the gate until then; nil when it is not
+	alarm  time.Time       // what the alarm is set to, unless it has rung
+	places []place
+	going  int  // how many places have a run
+	left   bool // the runs go on without us
+	woken  bool // a wake came that found no place
+}
+
+// due is a start that is not the grid's, or not in its time: held at the gate, or slowed.
+type due struct {
+	run    job.Run   // its Due is zero when it is to be the moment of the start
+	missed uint64    // ticks that fell due before and that no run serves
+	at     time.Time // when it may start, or the gate is asked again; zero when nothing is due
+	slowed time.Duration
+}
+
+// place is where a run goes on beside those in the other places, and the goroutine that runs it. That goroutine
+// is kept for the runs that follow: a new one for each would have its stack to grow anew.
+type place struct {
+	work chan work // nil until the first run here; has room, so that a sender never waits
+
+	run     job.Run
+	started time.Time
+	endRun  context.CancelCauseFunc // nil when there is no run
+	missed  uint64                  // ticks that were dropped because it goes on
+	over    time.Time               // when the next tick was due at its start
+	lateAt  time.Time               // when to speak of its lateness next; zero is never
+	lateGap time.Duration           // from then to the time after
+}
+
+// work is one call of the Runner.
+type work struct {
+	ctx context.Context
+	run job.Run
+}
+
+func newTurner(ctx context.Context, l *Loop) *turner {
+	t := &turner{
+		Loop: l, ctx: ctx, most: 1,
+		slow: &backoff.ExponentialBackOff{InitialInterval: backoffMin, Multiplier: backoffGrow,
+			MaxInterval: backoffMax, RandomizationFactor: backoffVary},
+		turned: make(chan struct{}, 1), fallen: make(chan struct{}, 1),
+	}
+	if l.Spec.Overrun == job.OverrunOverlap && t.interval() > 0 {
+		t.most = max(l.Spec.MaxParallel, 1)
+	}
+	n := t.most
+	if l.Grid != nil {
+		for _, g := range l.Grid.Going { // of an image that allowed more, perhaps
+			n = max(n, g.Run.Place+1)
+		}
+	}
+	t.places = make([]place, n)
+	return t
+}
+
+// interval is that of the grid: 0 for a job that has none.
+func (t *turner) interval() time.Duration {
+	if t.Spec.Once {
+		return 0
+	}
+	return t.Spec.Interval
+}
+
+// look is what the events' goroutine must know to wait.
+func (t *turner) look() (opened <-chan struct{}, done bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.opened, t.state == job.Done
+}
+
+// serve takes an event.
+func (t *turner) serve(event func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	event()
+	t.arm()
+}
+
+// runs is the goroutine of a place.
+func (t *turner) runs(p *place) {
+	defer func() {
+		select {
+		case t.fallen <- struct{}{}:
+		default:
+		}
+	}()
+	for w := range p.work {
+		t.finish(p, t.Runner.Run(w.ctx, w.run))
+	}
+}
+
+// finish takes the end of a run. A run that follows it in its place is started without another goroutine.
+func (t *turner) finish(p *place, r job.Result) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.left {
+		return
+	}
+	opened := t.opened
+	t.ended(p, r)
+	t.arm()
+	if t.state == job.Done || t.opened != opened {
+		select {
+		case t.turned <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// arm sets the alarm to the first moment that the state waits for.
+func (t *turner) arm() {
+	if t.state == job.Done {
+		return
+	}
+	first := t.due.at
+	if t.grid.Interval > 0 && t.opened == nil && (t.state == job.Waiting || t.beside()) {
+		first = sooner(first, t.grid.Due())
+	}
+	for i := range t.places {
+		first = sooner(first, t.places[i].lateAt)
+	}
+	if first.IsZero() || first.Equal(t.alarm) {
+		return
+	}
+	t.alarm = first
+	t.Alarm.Set(time.Until(first))
+}
+
+// sooner is the first of two moments, of which a zero one is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// beside says that a tick that is due now may start a run beside those that go on.
+func (t *turner) beside() bool { return t.state == job.Running && t.most > 1 }
+
+// begin enters the first state.
+func (t *turner) begin() {
+	t.slow.Reset()
+	now := time.Now()
+	t.grid = t.follow(now)
+	if t.Grid != nil {
+		for _, g := range t.Grid.Going {
+			t.begun(g.Run, g.Started, 0)
+		}
+		t.woken = t.Grid.Woken
+		if w := t.Grid.Wait; w != nil && t.grid.Interval == 0 {
+			t.due = due{at: w.Until, slowed: w.Slowed}
+		}
+	}
+	if t.going == 0 {
+		t.await(t.due)
+	}
+}
+
+// follow is the grid of the image before us if its interval still holds, one of the new interval from its last
+// tick if not, and one from now if there was none.
+func (t *turner) follow(now time.Time) Grid {
+	g := Grid{Anchor: now, Interval: t.interval()}
+	if !t.Spec.RunAtStart && g.Interval > 0 {
+		g.Tick = 1
+	}
+	was := t.Grid
+	if was == nil {
+		return g
+	}
+	g.Runs = was.Runs
+	switch {
+	case was.Interval == g.Interval || was.Tick == 0 && was.Interval > 0:
+		g.Anchor, g.Tick = was.Anchor, was.Tick
+	case was.Interval > 0:
+		g.Anchor, g.Tick = was.Due().Add(-was.Interval), 1
+		if passed := g.passed(now); passed > 1 {
+			g.Tick = passed // those before were never said to be due
+		}
+	case len(was.Going) > 0:
+		g.Tick = 1
+	}
+	return g
+}
+
+// close makes sure that no run outlives the call of Run: only a panic leaves one behind, and no other may
+// follow it. Those that were left on purpose are not waited for.
+func (t *turner) close() {
+	t.Stop()
+	t.mu.Lock()
+	for i := range t.places {
+		p := &t.places[i]
+		if p.endRun != nil && !t.left {
+			p.endRun(job.ErrInsisted)
+		}
+		if p.work != nil {
+			close(p.work)
+		}
+	}
+	left := t.left
+	t.mu.Unlock()
+	if left {
+		return
+	}
+	t.runners.Wait()
+}
+
+// transition is the only place where the state changes.
+func (t *turner) transition(to job.State, r Report) {
+	t.state = to
+	r.Kind, r.State, r.At = Turned, to, time.Now()
+	t.report(r)
+}
+
+// await waits for what is due then, or else for the next tick.
+func (t *turner) await(d due) {
+	now := time.Now()
+	if d.at.IsZero() && t.grid.Interval == 0 {
+		d.at = now
+	}
+	next := d.at
+	if next.IsZero() {
+		next = t.grid.Due()
+	}
+	t.due = d
+	t.transition(job.Waiting, Report{Next: present(now, next), Slowed: d.slowed})
+}
+
+// present is the moment t in terms of the wall clock of now, which may have been stepped since.
+func present(now, t time.Time) time.Time { return now.Add(t.Sub(now)) }
+
+func (t *turner) report(r Report) {
+	r.Grid = t.grid
+	t.Recorder.Record(r)
+}
+
+func (t *turner) rang() {
+	now := time.Now()
+	t.alarm = time.Time{}
+	switch {
+	case t.opened != nil:
+		if t.state == job.Held || !now.Before(t.due.at) {
+			t.open()
+		}
+	case t.state == job.Waiting && !t.due.at.IsZero() && !now.Before(t.due.at):
+		t.tryStart(t.due)
+	case t.state == job.Waiting || t.beside():
+		t.tick(now)
+	}
+	for i := range t.places {
+		t.late(&t.places[i], now)
+	}
+}
+
+// tick serves what is due on the grid: the last tick of those that are.
+func (t *turner) tick(now time.Time) {
+	passed := t.grid.passed(now)
+	t.grid.Tick += passed
+	switch {
+	case passed == 0: // it rang for something that no longer is
+	case t.going < t.most:
+		t.tryStart(due{run: job.Run{Due: t.lastDue(now)}, missed: passed - 1})
+	default:
+		t.oldest().missed += passed
+	}
+}
+
+// lastDue is the tick that was due last: the one that a run started now serves, however many passed.
+func (t *turner) lastDue(now time.Time) time.Time {
+	last := t.grid
+	last.Tick--
+	return present(now, last.Due())
+}
+
+// oldest is the place of the run that began first; there is one.
+func (t *turner) oldest() (first *place) {
+	for i := range t.places {
+		if p := &t.places[i]; p.endRun != nil && (first == nil || p.run.Number < first.run.Number) {
+			first = p
+		}
+	}
+	return first
+}
+
+// tryStart starts the run, for which there is a place, or holds it while the gate is shut.
+func (t *turner) tryStart(d due) {
+	t.due, t.opened = due{}, nil
+	if t.endAsked() {
+		if t.going == 0 {
+			t.transition(job.Done, Report{})
+		}
+		return
+	}
+	now := time.Now()
+	if d.run.Due.IsZero() {
+		d.run.Due = now
+	}
+	if t.opened = t.Gate.Shut(); t.opened != nil {
+		d.at = now.Add(askAgain)
+		t.due = d
+		if t.state != job.Held && t.going == 0 {
+			t.transition(job.Held, Report{Next: d.run.Due})
+		}
+		return
+	}
+	passed := t.grid.passed(now) // while it was held
+	t.grid.Tick += passed
+	t.grid.Runs++
+	d.run.Number = t.grid.Runs
+	for i := range t.places {
+		if t.places[i].endRun == nil {
+			d.run.Place = i
+			break
+		}
+	}
+	t.woken = false
+	t.begun(d.run, now, d.missed+passed)
+}
+
+// begun enters running with a run that has just been started, or that was left to us under way.
+func (t *turner) begun(run job.Run, started time.Time, missed uint64) {
+	p := &t.places[run.Place]
+	if p.work == nil {
+		p.work = make(chan work, 1)
+		t.runners.Go(func() { t.runs(p) })
+	}
+	ctx, cancel := context.WithCancelCause(t.ctx)
+	p.run, p.started, p.endRun, p.missed = run, started, cancel, 0
+	t.going++
+	r := Report{Run: run, Missed: missed}
+	if t.grid.Interval > 0 {
+		p.over = t.grid.Due()
+		p.lateGap = max(t.grid.Interval, lateGapMin)
+		p.lateAt = sooner(started.Add(time.Duration(warnShare*float64(t.grid.Interval))), p.over)
+		r.Next = present(time.Now(), p.over)
+	}
+	t.transition(job.Running, r)
+	p.work <- work{ctx, run}
+}
+
+// endAsked says that the end was asked for and only its event is still to come, so that a tick that is
+// due in the same moment does not start one more run.
+func (t *turner) endAsked() bool {
+	select {
+	case <-t.Loop.stop:
+		return true
+	case <-t.ctx.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// late speaks of a run that is late, and stops it where that is the rule.
+func (t *turner) late(p *place, now time.Time) {
+	if p.lateAt.IsZero() || now.Before(p.lateAt) {
+		return
+	}
+	missed := p.missed
+	if !t.beside() {
+		missed += t.grid.passed(now)
+	}
+	t.report(Report{Kind: Late, At: now, State: t.state, Run: p.run, Length: now.Sub(p.started), Missed: missed})
+	switch {
+	case now.Before(p.over):
+		p.lateAt = p.over
+	case t.Spec.Overrun == job.OverrunKill && t.state == job.Running:
+		p.lateAt = time.Time{}
+		p.endRun(job.ErrOverrun)
+	default:
+		p.lateAt = now.Add(p.lateGap)
+		p.lateGap = min(2*p.lateGap, lateGapMax)
+	}
+}
+
+// ended reports what came of the run and turns to what follows it.
+func (t *turner) ended(p *place, r job.Result) {
+	p.endRun(nil)
+	p.endRun, p.lateAt = nil, time.Time{}
+	t.going--
+	r.Run = p.run
+	r.Verdict = t.Spec.Judge(r)
+	now := time.Now()
+	tick := job.Tick{Result: r, Interval: t.grid.Interval, Missed: p.missed}
+	if !t.beside() {
+		passed := t.grid.passed(now)
+		tick.Missed += passed
+		t.grid.Tick += passed
+	}
+	t.report(Report{Kind: Ended, At: now, State: t.state, Run: r.Run, Tick: tick})
+	switch {
+	case t.state == job.Draining || t.Spec.Once:
+		if t.going == 0 {
+			t.transition(job.Done, Report{})
+		}
+	case t.opened != nil:
+		if t.going == 0 {
+			t.transition(job.Held, Report{Next: t.due.run.Due})
+		}
+	case t.going >= t.most: // the image before us allowed more
+	case t.woken:
+		t.tryStart(due{})
+	case t.beside() && t.grid.passed(now) > 0:
+		t.tick(now)
+	case !t.beside() && tick.Missed > 0 && t.Spec.Overrun != job.OverrunSkip:
+		t.tryStart(due{run: job.Run{Due: t.lastDue(now)}})
+	case t.going > 0:
+	case t.grid.Interval > 0:
+		t.await(due{})
+	case r.Failed():
+		wait := t.slow.NextBackOff()
+		t.await(due{at: now.Add(wait), slowed: wait})
+	default:
+		t.slow.Reset()
+		t.tryStart(due{})
+	}
+}
+
+// open asks the gate again for what is held.
+func (t *turner) open() {
+	if t.opened != nil {
+		t.tryStart(t.due)
+	}
+}
+
+func (t *turner) stop() {
+	switch t.state {
+	case job.Waiting, job.Held:
+		t.drop()
+		t.transition(job.Done, Report{})
+	case job.Running:
+		t.drop()
+		t.transition(job.Draining, Report{Run: t.oldest().run})
+	}
+}
+
+// drop forgets what is due.
+func (t *turner) drop() { t.due, t.opened = due{}, nil }
+
+// leave ends the loop for the sake of the next image's. A tick that is held stays due there.
+func (t *turner) leave(l leaving) {
+	ok := false
+	defer func() { l.answer <- ok }()
+	r := Report{}
+	switch t.state {
+	case job.Waiting, job.Held:
+	case job.Running:
+		if !l.let() {
+			return
+		}
+		t.left = true
+		for i := range t.places {
+			if p := &t.places[i]; p.endRun != nil {
+				t.grid.Going = append(t.grid.Going, Going{Run: p.run, Started: p.started})
+			}
+		}
+		t.grid.Woken = t.woken
+		r.Run = t.oldest().run
+	default:
+		return
+	}
+	switch {
+	case t.opened != nil:
+		t.grid.Tick -= min(t.grid.Tick, t.due.missed+1)
+	case !t.due.at.IsZero():
+		t.grid.Wait = &Wait{Until: t.due.at, Slowed: t.due.slowed}
+	}
+	t.drop()
+	t.transition(job.Done, r)
+	ok = true
+}
+
+func (t *turner) wake() {
+	switch {
+	case t.state == job.Waiting, t.beside() && t.opened == nil && t.going < t.most:
+		t.tryStart(due{})
+	case t.state == job.Running && t.opened == nil:
+		t.woken = true
+	}
+}
