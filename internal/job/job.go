@@ -107,6 +107,7 @@ type Run struct {
 	Number uint64    // 1 for the first run of this daemon; kept across restarts
 	Due    time.Time // the tick that it serves
 	Place  int       // among the runs that go on at the same time, below Spec.MaxParallel; always 0 where they do not overlap
+	Try    int       // how many runs for the same tick failed before it, see Spec.Retries
 }
 
 // Tick is one served tick: the run, what came of it, and what it cost the grid.

@@ -14,6 +14,10 @@
 // own, and is dropped when every place is taken. Every tick that fell due is either served or counted as
 // missed, and one that is counted may be the late run's own.
 //
+// A run that is to be retried has another after a delay, as long as its tick lasts: that is a run with a number of
+// its own for the same tick. It is waited for in waiting, or in running beside others, and whatever starts
+// sooner takes its place: the next tick, or a wake.
+//
 // What happens in which state ("-" is nothing; a state after the arrow is entered):
 //
 //	event      waiting           held              running             draining      done
@@ -26,6 +30,8 @@
 //	ended      -                 -                 report → waiting,   report        -
 //	                                               running or done     → done
 //	one ended  -                 -                 report              report        -
+//	to retry   -                 -                 report → waiting    report        -
+//	                                               or running          → done
 //	stop       → done            → done            → draining          -             -
 //	wake       start → running   -                 start beside, or    -             -
 //	           or → held                           remember once

@@ -44,10 +44,10 @@ type Report struct {
 	Kind   Kind
 	At     time.Time
 	State  job.State     // after what is reported
-	Run    job.Run       // Late, and Turned to running
+	Run    job.Run       // Late, and Turned to running; Turned to waiting: the try that is waited for, if its Try is not 0
 	Length time.Duration // Late: how long the run has been going
 	Next   time.Time     // Turned: the next tick, zero when there is none
-	Slowed time.Duration // Turned to waiting: the wait is this back-off and not the grid
+	Slowed time.Duration // Turned to waiting: the wait is this back-off or delay of a try, and not the grid
 	Missed uint64        // Late: ticks that the run has cost so far; Turned to running: that fell due before, and no run serves
 	Tick   job.Tick      // Ended
 	Grid   Grid          // where the loop stands: what the next image's loop goes on from
@@ -82,8 +82,9 @@ type Going struct {
 	Started time.Time // with its monotonic reading
 }
 
-// Wait is for a start that is not the grid's.
+// Wait is for a start that is not the grid's: a try when Try of its Run is not 0, else slowed by a back-off.
 type Wait struct {
+	Run    job.Run   // still without a number
 	Until  time.Time // with its monotonic reading
 	Slowed time.Duration
 }

@@ -25,9 +25,10 @@ func (w still) Run(ctx context.Context, _ job.Run) job.Result {
 	return job.Result{Outcome: job.Exited}
 }
 
-// Jobs of each kind: runs one after the other, two places.
+// Jobs of each kind. Every run exits with 0.
 var (
 	onGrid      = job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunRun}
+	retrying    = job.Spec{Interval: time.Second, RunAtStart: true, SuccessCodes: []int{1}, Retries: 1, RetryDelay: 100 * time.Millisecond}
 	overlapping = job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 2}
 )
 
@@ -88,6 +89,12 @@ func TestTable(t *testing.T) {
 		time.Sleep(time.Second)
 		u.serve(u.rang)
 	}
+	again := func(u *turner) {
+		if u.grid.Runs > 0 {
+			time.Sleep(retrying.RetryDelay)
+			u.serve(u.rang)
+		}
+	}
 	then := func(events ...func(*turner)) func(*turner) {
 		return func(u *turner) {
 			for _, e := range events {
@@ -109,6 +116,10 @@ func TestTable(t *testing.T) {
 		{"opened", overlapping, open, cells{now, job.Running, now, now, now}, unchanged, 0},
 		{"ended", onGrid, ended, cells{now, now, job.Waiting, job.Done, now}, cells{now, now, job.Waiting, job.Done, now}, 0},
 		{"ended", overlapping, ended, cells{now, now, job.Waiting, job.Done, now}, cells{now, now, job.Waiting, job.Done, now}, 0},
+		{"to retry", retrying, ended, cells{now, now, job.Waiting, job.Done, now}, cells{now, now, job.Waiting, job.Done, now}, 0},
+		{"to retry", retrying, then(ended, again), cells{now, now, now, job.Done, now}, cells{now, now, job.Held, job.Done, now}, 1},
+		{"to retry", retrying, then(ended, wake), cells{job.Running, now, now, job.Done, now}, cells{job.Held, now, job.Held, job.Done, now}, 1},
+		{"to retry", retrying, then(ended, stop), cells{job.Done, job.Done, job.Done, job.Done, now}, cells{job.Done, job.Done, job.Done, job.Done, now}, 0},
 		{"one ended", overlapping, then(ticked, ended), cells{job.Waiting, job.Waiting, now, job.Done, now}, cells{job.Held, now, job.Held, job.Done, now}, 1},
 		{"stop", onGrid, stop, stopped, stopped, 0},
 		{"stop", overlapping, then(ticked, stop), cells{job.Draining, job.Draining, job.Draining, now, now}, stopped, 1},

@@ -19,7 +19,8 @@ const (
 	backoffMin  = 100 * time.Millisecond
 	backoffMax  = 30 * time.Second
 	backoffGrow = 2
-	backoffVary = 0.1 // drawn once per wait, so that many loops do not fail in step
+	backoffVary = 0.1       // drawn once per wait, so that many loops do not fail in step
+	retryMax    = time.Hour // between two tries, so that doubling ends
 )
 
 // turner is what one call of Run knows. Its fields below mu belong to the holder of mu, of whom there are
@@ -47,7 +48,8 @@ type turner struct {
 	woken  bool // a wake came that found no place
 }
 
-// due is a start that is not the grid's, or not in its time: held at the gate, or slowed.
+// due is a start that is not the grid's, or not in its time: held at the gate, tried again, or slowed. While it
+// is there a place is free for it, since any other start takes its place.
 type due struct {
 	run    job.Run   // its Due is zero when it is to be the moment of the start
 	missed uint64    // ticks that fell due before and that no run serves
@@ -189,13 +191,21 @@ func (t *turner) begin() {
 			t.begun(g.Run, g.Started, 0)
 		}
 		t.woken = t.Grid.Woken
-		if w := t.Grid.Wait; w != nil && t.grid.Interval == 0 {
-			t.due = due{at: w.Until, slowed: w.Slowed}
+		if w := t.Grid.Wait; w != nil && t.stands(*w) {
+			t.due = due{run: w.Run, at: w.Until, slowed: w.Slowed}
 		}
 	}
 	if t.going == 0 {
 		t.await(t.due)
 	}
+}
+
+// stands says that a wait of the image before us is still one by our Spec.
+func (t *turner) stands(w Wait) bool {
+	if w.Run.Try > 0 {
+		return w.Run.Try <= t.Spec.Retries && t.going < t.most && (t.grid.Interval == 0 || w.Until.Before(t.grid.Due()))
+	}
+	return t.grid.Interval == 0
 }
 
 // follow is the grid of the image before us if its interval still holds, one of the new interval from its last
@@ -264,7 +274,7 @@ func (t *turner) await(d due) {
 		next = t.grid.Due()
 	}
 	t.due = d
-	t.transition(job.Waiting, Report{Next: present(now, next), Slowed: d.slowed})
+	t.transition(job.Waiting, Report{Run: d.run, Next: present(now, next), Slowed: d.slowed})
 }
 
 // present is the moment t in terms of the wall clock of now, which may have been stepped since.
@@ -283,7 +293,7 @@ func (t *turner) rang() {
 		if t.state == job.Held || !now.Before(t.due.at) {
 			t.open()
 		}
-	case t.state == job.Waiting && !t.due.at.IsZero() && !now.Before(t.due.at):
+	case !t.due.at.IsZero() && !now.Before(t.due.at) && t.grid.passed(now) == 0:
 		t.tryStart(t.due)
 	case t.state == job.Waiting || t.beside():
 		t.tick(now)
@@ -346,6 +356,10 @@ func (t *turner) tryStart(d due) {
 	}
 	passed := t.grid.passed(now) // while it was held
 	t.grid.Tick += passed
+	if passed > 0 && d.run.Try > 0 { // its tick is over
+		d.run = job.Run{Due: t.lastDue(now)}
+		passed--
+	}
 	t.grid.Runs++
 	d.run.Number = t.grid.Runs
 	for i := range t.places {
@@ -370,13 +384,24 @@ func (t *turner) begun(run job.Run, started time.Time, missed uint64) {
 	t.going++
 	r := Report{Run: run, Missed: missed}
 	if t.grid.Interval > 0 {
-		p.over = t.grid.Due()
+		p.over = t.after(started)
 		p.lateGap = max(t.grid.Interval, lateGapMin)
 		p.lateAt = sooner(started.Add(time.Duration(warnShare*float64(t.grid.Interval))), p.over)
 		r.Next = present(time.Now(), p.over)
 	}
 	t.transition(job.Running, r)
 	p.work <- work{ctx, run}
+}
+
+// after is the first moment of the grid after that of a start.
+func (t *turner) after(started time.Time) time.Time {
+	if started.Before(t.grid.Anchor) { // on another grid
+		return t.grid.Due()
+	}
+	g := t.grid
+	g.Tick = 0
+	g.Tick = g.passed(started)
+	return g.Due()
 }
 
 // endAsked says that the end was asked for and only its event is still to come, so that a tick that is
@@ -430,7 +455,7 @@ func (t *turner) ended(p *place, r job.Result) {
 	}
 	t.report(Report{Kind: Ended, At: now, State: t.state, Run: r.Run, Tick: tick})
 	switch {
-	case t.state == job.Draining || t.Spec.Once:
+	case t.state == job.Draining:
 		if t.going == 0 {
 			t.transition(job.Done, Report{})
 		}
@@ -439,12 +464,15 @@ func (t *turner) ended(p *place, r job.Result) {
 			t.transition(job.Held, Report{Next: t.due.run.Due})
 		}
 	case t.going >= t.most: // the image before us allowed more
-	case t.woken:
+	case t.woken && !t.Spec.Once:
 		t.tryStart(due{})
 	case t.beside() && t.grid.passed(now) > 0:
 		t.tick(now)
 	case !t.beside() && tick.Missed > 0 && t.Spec.Overrun != job.OverrunSkip:
 		t.tryStart(due{run: job.Run{Due: t.lastDue(now)}})
+	case t.retry(p, r.Verdict, now):
+	case t.Spec.Once:
+		t.transition(job.Done, Report{})
 	case t.going > 0:
 	case t.grid.Interval > 0:
 		t.await(due{})
@@ -455,6 +483,30 @@ func (t *turner) ended(p *place, r job.Result) {
 		t.slow.Reset()
 		t.tryStart(due{})
 	}
+}
+
+// retry begins to wait for another try of the run that ended in p, if there is to be one: as long as its tick
+// lasts.
+func (t *turner) retry(p *place, v job.Verdict, now time.Time) bool {
+	if v != job.Retry || p.run.Try >= t.Spec.Retries || !t.due.at.IsZero() {
+		return false
+	}
+	delay := t.Spec.RetryDelay
+	for range p.run.Try {
+		delay = min(2*delay, max(retryMax, t.Spec.RetryDelay))
+	}
+	d := due{run: job.Run{Due: p.run.Due, Try: p.run.Try + 1}, at: now.Add(delay), slowed: delay}
+	switch {
+	case t.grid.Interval > 0 && !d.at.Before(p.over):
+		return false
+	case delay == 0:
+		t.tryStart(d)
+	case t.going > 0:
+		t.due = d
+	default:
+		t.await(d)
+	}
+	return true
 }
 
 // open asks the gate again for what is held.
@@ -501,10 +553,10 @@ func (t *turner) leave(l leaving) {
 		return
 	}
 	switch {
-	case t.opened != nil:
+	case t.opened != nil && t.due.run.Try == 0:
 		t.grid.Tick -= min(t.grid.Tick, t.due.missed+1)
 	case !t.due.at.IsZero():
-		t.grid.Wait = &Wait{Until: t.due.at, Slowed: t.due.slowed}
+		t.grid.Wait = &Wait{Run: t.due.run, Until: t.due.at, Slowed: t.due.slowed}
 	}
 	t.drop()
 	t.transition(job.Done, r)

@@ -1,0 +1,254 @@
+package loop_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gophd/internal/job"
+	"gophd/internal/loop"
+)
+
+// fails makes the runs fail for which it says so.
+func fails(which func(job.Run) bool) func(job.Run) job.Result {
+	return func(r job.Run) job.Result {
+		if which(r) {
+			return job.Result{Outcome: job.Exited, Code: 1}
+		}
+		return job.Result{Outcome: job.Exited}
+	}
+}
+
+func always(job.Run) bool { return true }
+
+// wantTries tells of each run: the tick that it serves and which try of it it is.
+func (w *world) wantTries(want ...string) {
+	w.t.Helper()
+	var got []string
+	for i, r := range w.runs {
+		got = append(got, fmt.Sprintf("%v: %v try %d", w.starts[i], r.Due.Sub(w.began), r.Try))
+		if r.Number != uint64(i+1) {
+			w.t.Errorf("run %d has the number %d", i+1, r.Number)
+		}
+	}
+	if !slices.Equal(got, want) {
+		w.t.Errorf("tries\n%q, want\n%q", got, want)
+	}
+}
+
+func TestRetryAsLongAsTheTickLasts(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		spec    job.Spec
+		fails   func(job.Run) bool
+		length  time.Duration
+		tries   []string
+		verdict job.Verdict // of the second run
+	}{
+		{"until it succeeds", job.Spec{Interval: 10 * s, Retries: 5, RetryDelay: s}, func(r job.Run) bool { return r.Number < 2 }, 0,
+			[]string{"0s: 0s try 0", "1s: 0s try 1", "10s: 10s try 0"}, job.Success},
+		{"as often as it is to be", job.Spec{Interval: 10 * s, Retries: 2, RetryDelay: s}, always, 0,
+			[]string{"0s: 0s try 0", "1s: 0s try 1", "3s: 0s try 2", "10s: 10s try 0", "11s: 10s try 1"}, job.Retry},
+		{"cancelled by the next", job.Spec{Interval: 10 * s, Retries: 9, RetryDelay: 2 * s}, always, 0,
+			[]string{"0s: 0s try 0", "2s: 0s try 1", "6s: 0s try 2", "10s: 10s try 0"}, job.Retry},
+		{"at once", job.Spec{Interval: 10 * s, Retries: 2}, always, 3500 * time.Millisecond,
+			[]string{"0s: 0s try 0", "3.5s: 0s try 1", "7s: 0s try 2", "10.5s: 10s try 0"}, job.Retry},
+		{"not when a tick was dropped meanwhile", job.Spec{Interval: 4 * s, Retries: 2, Overrun: job.OverrunSkip}, always, 5 * s,
+			[]string{"0s: 0s try 0", "8s: 8s try 0"}, job.Retry},
+		{"not after an overrun that was its end", job.Spec{Interval: 4 * s, Retries: 2, Overrun: job.OverrunKill}, always, 5 * s,
+			[]string{"0s: 0s try 0", "4.01s: 4s try 0", "8.01s: 8s try 0"}, job.Failure},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c.spec.RunAtStart = true
+				w := newWorld(t, c.spec)
+				w.result = fails(c.fails)
+				w.length = every(c.length)
+				w.during(11500 * time.Millisecond)
+				w.wantTries(c.tries...)
+				if ends := w.of(loop.Ended); ends[1].Tick.Verdict != c.verdict {
+					t.Errorf("the verdict on the second run is %d, want %d", ends[1].Tick.Verdict, c.verdict)
+				}
+			})
+		})
+	}
+}
+
+// TestRetryIsSaid: the wait for a try is reported with it.
+func TestRetryIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{Interval: 9 * s, RunAtStart: true, Retries: 2, RetryDelay: 3 * s})
+		w.result = fails(always)
+		w.during(5 * s)
+		var got []string
+		for _, r := range w.of(loop.Turned) {
+			got = append(got, fmt.Sprintf("%v try %d, slowed %v, next %v", r.State, r.Run.Try, r.Slowed, max(r.Next.Sub(r.At), 0)))
+		}
+		want := []string{"waiting try 0, slowed 0s, next 0s", "running try 0, slowed 0s, next 9s", "waiting try 1, slowed 3s, next 3s",
+			"running try 1, slowed 0s, next 6s", "waiting try 0, slowed 0s, next 6s", "done try 0, slowed 0s, next 0s"}
+		if !slices.Equal(got, want) {
+			t.Errorf("turned\n%q, want\n%q", got, want)
+		}
+	})
+}
+
+func TestOnceLeavesWithItsLastTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{Interval: s, Once: true, Retries: 20, RetryDelay: 10 * time.Minute})
+		w.result = fails(func(r job.Run) bool { return r.Number < 6 })
+		w.start(context.Background())()
+		// Doubling ends at an hour.
+		w.wantTries("0s: 0s try 0", "10m0s: 0s try 1", "30m0s: 0s try 2", "1h10m0s: 0s try 3", "2h10m0s: 0s try 4", "3h10m0s: 0s try 5")
+		ends := w.of(loop.Ended)
+		if last := ends[len(ends)-1].Tick; !last.OK() {
+			t.Errorf("it ended with %v", last)
+		}
+	})
+}
+
+// TestRetryBackToBack: the tries first, and the back-off when none is left.
+func TestRetryBackToBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{RunAtStart: true, Retries: 2, RetryDelay: 10 * time.Millisecond})
+		w.result = fails(always)
+		w.during(10 * s)
+		var tries []int
+		for i, r := range w.runs[:9] {
+			tries = append(tries, r.Try)
+			if i == 0 {
+				continue
+			}
+			gap, want := w.starts[i]-w.starts[i-1], []time.Duration{100 * time.Millisecond << (i/3 - min(1, i/3)), 10 * time.Millisecond, 20 * time.Millisecond}[i%3]
+			if gap < want*9/10-1 || gap > want*11/10+1 {
+				t.Errorf("run %d waited for %v, want %v", r.Number, gap, want)
+			}
+		}
+		if want := []int{0, 1, 2, 0, 1, 2, 0, 1, 2}; !slices.Equal(tries, want) {
+			t.Errorf("tries %v, want %v", tries, want)
+		}
+	})
+}
+
+func TestT11StopDuringRetryWaitIsImmediate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{Interval: time.Hour, RunAtStart: true, Retries: 3, RetryDelay: time.Minute})
+		w.result = fails(always)
+		w.during(10 * s)
+		if time.Since(w.began) != 10*s || len(w.runs) != 1 {
+			t.Errorf("it ended after %v and %d runs", time.Since(w.began), len(w.runs))
+		}
+	})
+}
+
+// TestWakeCancelsATry: it has tries of its own.
+func TestWakeCancelsATry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{Interval: 100 * s, RunAtStart: true, Retries: 2, RetryDelay: 10 * s})
+		w.result = fails(always)
+		wait := w.start(context.Background())
+		time.Sleep(4 * s)
+		w.loop.Wake()
+		time.Sleep(60 * s)
+		w.loop.Stop()
+		wait()
+		w.wantTries("0s: 0s try 0", "4s: 4s try 0", "14s: 4s try 1", "34s: 4s try 2")
+	})
+}
+
+// TestHeldTry: it is tried when the gate opens, and has become the next tick's run when that was due.
+func TestHeldTry(t *testing.T) {
+	for opens, want := range map[time.Duration][]string{
+		5 * s:  {"0s: 0s try 0", "5s: 0s try 1"},
+		35 * s: {"0s: 0s try 0", "35s: 30s try 0", "37s: 30s try 1"},
+	} {
+		t.Run(opens.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, job.Spec{Interval: 10 * s, RunAtStart: true, Retries: 1, RetryDelay: 2 * s})
+				w.result = fails(always)
+				wait := w.start(context.Background())
+				time.Sleep(s)
+				w.close()
+				time.Sleep(opens - s)
+				w.open()
+				time.Sleep(4 * s)
+				w.loop.Stop()
+				wait()
+				w.wantTries(want...)
+				var missed uint64
+				for _, r := range w.of(loop.Turned) {
+					if r.State == job.Running {
+						missed += r.Missed
+					}
+				}
+				if ticks := uint64(opens / (10 * s)); missed != max(ticks, 1)-1 {
+					t.Errorf("%d ticks missed of %d that fell due while it was held", missed, ticks)
+				}
+			})
+		})
+	}
+}
+
+// TestRetryBesideOthers: a try waits while another run goes on, and not for a tick that is over.
+func TestRetryBesideOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec := overlapping(10*s, 2)
+		spec.Retries, spec.RetryDelay = 3, 2*s
+		w := newWorld(t, spec)
+		w.length = first(15 * s)
+		w.result = fails(func(r job.Run) bool { return r.Number < 4 })
+		w.during(25 * s)
+		w.wantTries("0s: 0s try 0", "10s: 10s try 0", "13s: 10s try 1", "20s: 20s try 0")
+		w.wantEnds("2 in 1 missed 0", "3 in 1 missed 0", "1 in 0 missed 0", "4 in 0 missed 0")
+	})
+}
+
+// TestLeaveWhileATryIsWaitedFor: the next loop goes on waiting, if it is to be tried there.
+func TestLeaveWhileATryIsWaitedFor(t *testing.T) {
+	retrying := job.Spec{Interval: 10 * s, RunAtStart: true, Retries: 2, RetryDelay: 2 * s}
+	never, shorter, once := retrying, retrying, retrying
+	never.Retries, shorter.Interval, once.Once = 0, 3*s, true
+	beside := retrying
+	beside.Overrun, beside.MaxParallel = job.OverrunOverlap, 2
+	for _, c := range []struct {
+		name     string
+		old, new job.Spec
+		tries    []string // in the next loop
+	}{
+		{"as it was", retrying, retrying, []string{"6s: 0s try 2", "10s: 10s try 0"}},
+		{"no retries any more", retrying, never, []string{"10s: 10s try 0"}},
+		{"its tick ends sooner", retrying, shorter, []string{"5s: 3s try 0", "6s: 6s try 0", "8s: 6s try 1", "9s: 9s try 0", "11s: 9s try 1"}},
+		{"once", once, once, []string{"6s: 0s try 2"}},
+		{"overlapping", beside, beside, []string{"6s: 0s try 2", "10s: 10s try 0"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				old := newWorld(t, c.old)
+				old.result = fails(always)
+				wait := old.start(context.Background())
+				time.Sleep(5 * s)
+				grid, ok := old.leave(false)
+				wait()
+				if w := grid.Wait; !ok || w == nil || w.Run.Try != 2 || w.Until.Sub(old.began) != 6*s {
+					t.Fatalf("it left %v with %+v", ok, w)
+				}
+				w := newWorld(t, c.new)
+				w.began, w.grid = old.began, &grid
+				w.result = fails(always)
+				w.during(6500 * time.Millisecond)
+				var got []string
+				for i, r := range w.runs {
+					got = append(got, fmt.Sprintf("%v: %v try %d", w.starts[i], r.Due.Sub(w.began), r.Try))
+				}
+				if !slices.Equal(got, c.tries) {
+					t.Errorf("tries\n%q, want\n%q", got, c.tries)
+				}
+				if n := w.runs[0].Number; n != 3 {
+					t.Errorf("the first of them has the number %d", n)
+				}
+			})
+		})
+	}
+}
