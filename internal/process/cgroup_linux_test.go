@@ -137,7 +137,7 @@ func TestGroupIsHandedOver(t *testing.T) {
 	}
 	p, out := inGroup(t, s, c, nil, nil, escape+`env -i /bin/sh -c 'echo $$; kill -STOP $$'; read -r x < /dev/zero`)
 	pid := number(t, out.await(t, "\n"))
-	if !p.Leave() {
+	if !Leave(p) {
 		t.Fatal("it could not be left")
 	}
 	h, o := p.HandOver(), &told{}

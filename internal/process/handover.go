@@ -34,16 +34,21 @@ type Resume func(HandedStream) io.WriteCloser
 // writer that goes on has to begin with. Where a writer is none, the stream begins anew.
 type Rester interface{ Rest() []byte }
 
-// Leave gives up the command to the next image, and says whether it could: a command that has ended, or that
-// is being stopped, is not left. After it this image sends the command no signal and does not collect it,
-// Wait returns an empty Result when any child of this program ends, and HandOver is to be called.
-func (p *Process) Leave() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.now != running {
-		return false
+// Leave gives up commands to the next image, all or none, and says whether it could: a command that has
+// ended, or that is being stopped, is not left. After it this image sends the commands no signal and does not
+// collect them, their Waits return an empty Result when any child of this program ends, and HandOver of each is
+// to be called.
+func Leave(all ...*Process) bool {
+	for _, p := range all {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.now != running {
+			return false
+		}
 	}
-	p.step(left)
+	for _, p := range all {
+		p.step(left)
+	}
 	return true
 }
 

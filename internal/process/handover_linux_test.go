@@ -51,7 +51,7 @@ func TestT50ReexecKeepsChild(t *testing.T) {
 	for range 100 {
 		waited := make(chan job.Result, 1)
 		go func(p *Process) { waited <- p.Wait() }(p)
-		if !p.Leave() {
+		if !Leave(p) {
 			p = nil
 			if r := <-waited; r.Code != 7 {
 				t.Errorf("it ended with %v", r)
@@ -92,7 +92,7 @@ func TestHandedCommandEndsMeanwhile(t *testing.T) {
 	s := newSpawner(t)
 	p, out, fault := begin(t, s, sh("mkfifo go; echo ready; read -r x <go; echo last; exit 9"))
 	out.await(t, "ready")
-	if !p.Leave() {
+	if !Leave(p) {
 		t.Fatal("it was not left")
 	}
 	h := p.HandOver()
@@ -119,7 +119,7 @@ func TestAdoptRefusesAStranger(t *testing.T) {
 	s := newSpawner(t)
 	p, out, fault := begin(t, s, sh("echo ready; sleep 60 & wait"))
 	out.await(t, "ready")
-	if !p.Leave() {
+	if !Leave(p) {
 		t.Fatal("it was not left")
 	}
 	h := p.HandOver()
@@ -185,12 +185,12 @@ func TestLeaveIsRefused(t *testing.T) {
 	s := newSpawner(t)
 	p, _, _ := begin(t, s, sh("trap '' TERM; echo ready; sleep 60"))
 	p.Stop(time.Hour)
-	if p.Leave() {
+	if Leave(p) {
 		t.Error("a command that is being stopped was left")
 	}
 	p.Stop(0)
 	p.Wait()
-	if p.Leave() {
+	if Leave(p) {
 		t.Error("a command that has ended was left")
 	}
 }

@@ -280,7 +280,8 @@ func (r *rig) world() error {
 	}
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, cgroup: r.cgroup, stray: r.stray,
 		mark: fmt.Sprintf("%d.%d.", os.Getpid(), born.UnixNano()), stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
-		env: env, fence: r.fence, going: handedRun(r.o.Handoff).Run, handoff: r.o.Handoff}
+		env: env, fence: r.fence, going: handedRuns(r.o.Handoff).Runs, handoff: r.o.Handoff,
+		places: make([]place, r.places())}
 	if r.spec.Output == job.OutputOnFailure {
 		r.runner.failed = func(pid int) io.WriteCloser {
 			if r.log.Path() != "" {
@@ -290,6 +291,15 @@ func (r *rig) world() error {
 		}
 	}
 	return nil
+}
+
+// places is how many runs may go on at the same time: those that were left to us, too, whatever the config says now.
+func (r *rig) places() int {
+	n := max(r.spec.MaxParallel, 1)
+	for _, g := range handedRuns(r.o.Handoff).Runs {
+		n = max(n, g.Run.Place+1)
+	}
+	return n
 }
 
 // openCgroup makes the job's control group, where it is needed: for limits, which must not be silently missing, and
@@ -459,18 +469,16 @@ func (r *rig) handedGrid() *loop.Grid {
 	if r.o.Handoff == nil {
 		return nil
 	}
-	run := r.runner.going
+	going := handedRuns(r.o.Handoff)
 	g, ok := r.o.Handoff.Jobs[r.spec.Name]
-	if !ok && run == nil {
+	if !ok && len(going.Runs) == 0 {
 		return nil
 	}
 	if !ok { // the new config has another name for the job
-		g = restart.Grid{Anchor: run.Started, Tick: 1, Interval: r.spec.Interval, Runs: run.Number}
+		run := going.Runs[0]
+		g = restart.Grid{Anchor: run.Started, Tick: 1, Interval: r.spec.Interval, Runs: run.Run.Number}
 	}
 	grid := &loop.Grid{Anchor: g.Anchor.Time(), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
-	if run != nil {
-		grid.Going = []loop.Going{{Run: job.Run{Number: run.Number, Due: run.Due}, Started: run.Started.Time()}}
-		grid.Woken = run.Woken
-	}
+	going.resume(grid)
 	return grid
 }

@@ -6,34 +6,43 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
-	"gophd/internal/keep"
+	"gophd/internal/loop"
 	"gophd/internal/process"
 	"gophd/internal/restart"
 )
 
 // This file is how a run outlives an image of gophd: it is left by one and adopted by the next.
 
-// going is the room of the hand-over for what goes on while nobody serves it.
+// going is the room of the hand-over for what goes on while nobody serves it, and what the loop has to know
+// of it.
 type going struct {
-	Run    *goingRun `json:",omitempty"`
-	Strays []pipe    `json:",omitempty"` // of earlier runs
+	Runs   []goingRun `json:",omitempty"`
+	Woken  bool       `json:",omitempty"`
+	Wait   *goingWait `json:",omitempty"`
+	Strays []pipe     `json:",omitempty"` // of earlier runs
 }
 
 // goingRun is a run that is under way, and its process.
 type goingRun struct {
-	Number  uint64
-	Due     time.Time
+	Run     job.Run
 	Started restart.Instant
-	Woken   bool
 	PID     int
 	Birth   uint64
 	Cgroup  string `json:",omitempty"` // the folder of its control group
 	Pipes   []pipe
 	Kept    []byte `json:",omitempty"` // of the output that is shown only if it fails
+}
+
+// goingWait is a loop.Wait.
+type goingWait struct {
+	Run    job.Run
+	Until  restart.Instant
+	Slowed time.Duration
 }
 
 // pipe is a captured stream; File is the name of its descriptor in the hand-over.
@@ -53,9 +62,8 @@ func (r *rig) leaveLoop() bool {
 	return true
 }
 
-// handOverRun adds the run that was left, if any, and the strays' pipes to the hand-over. Reading stops here.
-func (r *rig) handOverRun(h *restart.Handoff) {
-	var g going
+// handOverRuns adds the runs that were left, if any, and the strays' pipes to the hand-over. Reading stops here.
+func (r *rig) handOverRuns(h *restart.Handoff) {
 	put := func(streams []process.HandedStream) (pipes []pipe) {
 		for _, s := range streams {
 			name := fmt.Sprintf("pipe-%d", len(h.Files))
@@ -64,26 +72,42 @@ func (r *rig) handOverRun(h *restart.Handoff) {
 		}
 		return pipes
 	}
-	if p := r.runner.left; p != nil && len(r.grid.Going) > 0 {
-		left, handed := r.grid.Going[0], p.HandOver()
-		g.Run = &goingRun{Number: left.Run.Number, Due: left.Run.Due, Started: restart.At(left.Started), Woken: r.grid.Woken,
-			PID: handed.PID, Birth: handed.Birth, Cgroup: handed.Cgroup, Pipes: put(handed.Streams)}
-		if r.runner.keeper != nil {
+	g := going{Woken: r.grid.Woken}
+	if w := r.grid.Wait; w != nil {
+		g.Wait = &goingWait{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
+	}
+	for _, at := range r.runner.left {
+		handed := at.process.HandOver()
+		run := goingRun{Run: at.run, Started: restart.At(at.process.Started()), PID: handed.PID, Birth: handed.Birth,
+			Cgroup: handed.Cgroup, Pipes: put(handed.Streams)}
+		if at.keeper != nil {
 			var kept bytes.Buffer
-			_ = r.runner.keeper.Dump(&kept)
-			g.Run.Kept = kept.Bytes()
+			_ = at.keeper.Dump(&kept)
+			run.Kept = kept.Bytes()
 		}
+		g.Runs = append(g.Runs, run)
 	}
 	g.Strays = put(r.spawner.HandOver())
 	h.Rooms[goingRoom], _ = json.Marshal(g) // plain values: it cannot fail
 }
 
-// handedRun reads what an image has handed over.
-func handedRun(h *restart.Handoff) (g going) {
+// handedRuns reads what an image has handed over.
+func handedRuns(h *restart.Handoff) (g going) {
 	if h != nil {
 		_ = json.Unmarshal(h.Rooms[goingRoom], &g) // an image that left nothing has no such room
 	}
 	return g
+}
+
+// resume completes the grid of the loop by what goes on.
+func (g going) resume(grid *loop.Grid) {
+	grid.Woken = g.Woken
+	if w := g.Wait; w != nil {
+		grid.Wait = &loop.Wait{Run: w.Run, Until: w.Until.Time(), Slowed: w.Slowed}
+	}
+	for _, run := range g.Runs {
+		grid.Going = append(grid.Going, loop.Going{Run: run.Run, Started: run.Started.Time()})
+	}
 }
 
 // take is the process of the run as the process room knows it.
@@ -100,10 +124,10 @@ func takePipes(h *restart.Handoff, pipes []pipe) (streams []process.HandedStream
 	return streams
 }
 
-// goOn takes up the run that the image before us has left under way, before any order is served. As a rule the
+// goOn takes up the runs that the image before us has left under way, before any order is served. As a rule the
 // heartbeats are ours at once, and the loop has begun with them. Where one is not (another store by a new config, a
-// deadline that is over), the run is not forgotten: the loop begins, its gate is shut, and a lease that is lost
-// ends the run.
+// deadline that is over), they are not forgotten: the loop begins, its gate is shut, and a lease that is lost
+// ends them.
 func (r *rig) goOn() {
 	r.firstClaim()
 	if r.machine.looping || r.machine.state != claiming {
@@ -118,32 +142,53 @@ func (r *rig) goOn() {
 	}
 }
 
-// leave gives up the run that is going on to the next image. It is called while the run can neither end nor
-// another begin.
+// leave gives up the runs that are going on to the next image, all or none. It is called while none of them can
+// end nor another begin.
 func (r *runner) leave() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.now == nil || !r.now.Leave() {
+	var left []place
+	var all []*process.Process
+	for _, at := range r.places {
+		if at.cancel == nil {
+			continue
+		}
+		if at.process == nil {
+			return false
+		}
+		left, all = append(left, at), append(all, at.process)
+	}
+	if !process.Leave(all...) {
 		return false
 	}
-	r.left = r.now
+	r.left = left
 	return true
 }
 
-// adopt is start for the run that the image before us has left.
-func (r *runner) adopt(run job.Run) (p *process.Process, adopted bool, err error) {
-	g := r.going
-	if g == nil || g.Number != run.Number {
+// adopt is start for a run that the image before us has left.
+func (r *runner) adopt(at place) (p *process.Process, adopted bool, err error) {
+	r.mu.Lock()
+	i := slices.IndexFunc(r.going, func(g goingRun) bool { return g.Run.Number == at.run.Number })
+	var g goingRun
+	if i >= 0 {
+		g = r.going[i]
+		r.going = slices.Delete(r.going, i, i+1)
+	}
+	r.mu.Unlock()
+	if i < 0 {
 		return nil, false, nil
 	}
-	r.going = nil
-	if r.failed != nil {
-		r.keeper = keep.New(keptHead, keptTail)
-		_, _ = r.keeper.Writer().Write(g.Kept)
+	if at.keeper != nil {
+		_, _ = at.keeper.Writer().Write(g.Kept)
 	}
 	h := g.take(r.handoff)
-	h.Strays = r.strays(run)
-	p, err = r.spawner.Adopt(h, r.resume)
+	h.Strays = r.strays(at.run)
+	p, err = r.spawner.Adopt(h, func(s process.HandedStream) io.WriteCloser {
+		if at.keeper != nil {
+			return begun(at.keeper.Writer(), s)
+		}
+		return r.resume(s)
+	})
 	return p, true, err
 }
 
@@ -154,22 +199,23 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	if s.Number == 2 {
 		out = r.stderr
 	}
-	var w io.WriteCloser
 	switch f := out.File; {
-	case r.keeper != nil:
-		w = r.keeper.Writer()
 	case out.Open != nil:
-		w = out.Open(s.PID)
+		return begun(out.Open(s.PID), s)
 	case r.file != "":
 		opened, err := openOutput(r.file)
 		if err != nil {
 			return nowhere{}
 		}
-		w = opened
-	case f != nil:
-		w = kept{f}
+		return begun(opened, s)
+	default:
+		return begun(kept{f}, s)
 	}
-	_, _ = w.Write(s.Rest) // what it cannot take it counts itself
+}
+
+// begun is a writer that has been given the rest; what it cannot take it counts itself.
+func begun(w io.WriteCloser, s process.HandedStream) io.WriteCloser {
+	_, _ = w.Write(s.Rest)
 	return w
 }
 
@@ -184,11 +230,11 @@ type nowhere struct{}
 func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
 func (nowhere) Close() error                { return nil }
 
-// Abandon stops the run that an image has handed over to one that cannot go on: nothing may be left behind.
-// It blocks for at most the grace that the command needs to end, and does nothing when there is no run.
+// Abandon stops the runs that an image has handed over to one that cannot go on: nothing may be left behind.
+// It blocks for at most the grace that the commands need to end, and does nothing when there is none.
 func Abandon(h *restart.Handoff, grace time.Duration) {
-	g := handedRun(h)
-	if g.Run == nil {
+	g := handedRuns(h)
+	if len(g.Runs) == 0 {
 		return
 	}
 	s, err := process.New()
@@ -196,17 +242,22 @@ func Abandon(h *restart.Handoff, grace time.Duration) {
 		return
 	}
 	defer s.Close()
-	p, err := s.Adopt(g.Run.take(h), func(process.HandedStream) io.WriteCloser { return nowhere{} })
-	if err != nil {
-		return
+	var all []*process.Process
+	for _, run := range g.Runs {
+		p, err := s.Adopt(run.take(h), func(process.HandedStream) io.WriteCloser { return nowhere{} })
+		if err == nil {
+			p.Stop(grace)
+			all = append(all, p)
+		}
 	}
-	p.Stop(grace)
-	p.Wait()
+	for _, p := range all {
+		p.Wait()
+	}
 }
 
 // adoptStrays goes on with the pipes of strays.
 func (r *rig) adoptStrays() {
 	if h := r.o.Handoff; h != nil {
-		r.spawner.AdoptStrays(takePipes(h, handedRun(h).Strays), r.runner.resume)
+		r.spawner.AdoptStrays(takePipes(h, handedRuns(h).Strays), r.runner.resume)
 	}
 }

@@ -110,7 +110,7 @@ func (r *rig) end() (Outcome, error) {
 	if again {
 		return Outcome{Restart: r.handOver()}, nil
 	}
-	if r.runner.going != nil { // we ended before the loop began
+	if len(r.runner.going) > 0 { // we ended before the loop began
 		Abandon(r.o.Handoff, r.spec.Grace)
 	}
 	r.adoptToRelease()
@@ -198,7 +198,7 @@ func (r *rig) handOver() *restart.Handoff {
 		}
 	}
 	r.say.ends("a new image goes on")
-	r.handOverRun(h) // as late as can be: from here to the next image nobody reads what the command writes
+	r.handOverRuns(h) // as late as can be: from here to the next image nobody reads what the command writes
 	r.close()
 	h.Orders = late(r.signals.Close()) // last of all: the next image listens first of all
 	return h

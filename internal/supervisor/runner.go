@@ -49,14 +49,20 @@ type runner struct {
 	started func(run job.Run, p *process.Process, adopted bool)
 	stray   func(run job.Run, pid int, name string, killed bool)
 
-	going   *goingRun // of the image before us, until it is adopted
+	going   []goingRun // of the image before us, until they are adopted
 	handoff *restart.Handoff
 
 	mu     sync.Mutex // guards those below, which the supervisor's and the loop's goroutines share
-	now    *process.Process
-	cancel context.CancelCauseFunc
-	keeper *keep.Keeper     // of the run that is going on
-	left   *process.Process // to the next image
+	places []place    // one for each run that can go on at the same time
+	left   []place    // to the next image
+}
+
+// place is where one run goes on; without a cancel it is free, and without a process the run is being started.
+type place struct {
+	run     job.Run
+	process *process.Process
+	cancel  context.CancelCauseFunc
+	keeper  *keep.Keeper // of its output until it is known whether it failed; nil when that is not asked for
 }
 
 // What is kept of a run's output until it is known whether it failed.
@@ -68,10 +74,14 @@ const (
 func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r.hold(nil, cancel)
-	defer r.hold(nil, nil)
+	at := place{run: run, cancel: cancel}
+	if r.failed != nil {
+		at.keeper = keep.New(keptHead, keptTail)
+	}
+	r.hold(at)
+	defer r.hold(place{run: job.Run{Place: run.Place}})
 	began := time.Now()
-	p, adopted, err := r.adopt(run)
+	p, adopted, err := r.adopt(at)
 	if adopted && err == nil {
 		began = p.Started()
 	}
@@ -81,12 +91,13 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		ctx = timed
 	}
 	if !adopted {
-		p, err = r.start(ctx, run)
+		p, err = r.start(ctx, at)
 	}
 	if err != nil {
 		return job.Result{Started: began, Ended: time.Now(), Outcome: job.Unstarted, Err: err, Cause: context.Cause(ctx)}
 	}
-	r.hold(p, cancel)
+	at.process = p
+	r.hold(at)
 	r.started(run, p, adopted)
 	fault("run")
 	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...) })
@@ -94,26 +105,26 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	if !release() {
 		result.Cause = context.Cause(ctx)
 	}
-	r.show(result)
+	r.show(at, result)
 	return result
 }
 
 // show lets the output of a run be seen that failed, where it is kept for that.
-func (r *runner) show(result job.Result) {
-	if r.keeper == nil || result.PID == 0 || r.spec.Judge(result) == job.Success { // without a PID it was left to the next image
+func (r *runner) show(at place, result job.Result) {
+	if at.keeper == nil || result.PID == 0 || r.spec.Judge(result) == job.Success { // without a PID it was left to the next image
 		return
 	}
 	w := r.failed(result.PID)
-	_ = r.keeper.Dump(w) // what cannot be shown is counted by the log
+	_ = at.keeper.Dump(w) // what cannot be shown is counted by the log
 	_ = w.Close()
 }
 
-func (r *runner) start(ctx context.Context, run job.Run) (*process.Process, error) {
+func (r *runner) start(ctx context.Context, at place) (*process.Process, error) {
+	run := at.run
 	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run), World: r.world, Cgroup: r.cgroup,
 		Stdout: r.stdout, Stderr: r.stderr, Strays: r.strays(run)}
-	if r.failed != nil {
-		r.keeper = keep.New(keptHead, keptTail)
-		kept := process.Output{Open: func(int) io.WriteCloser { return r.keeper.Writer() }}
+	if at.keeper != nil {
+		kept := process.Output{Open: func(int) io.WriteCloser { return at.keeper.Writer() }}
 		c.Stdout, c.Stderr = kept, kept
 	}
 	switch r.spec.Stdin {
@@ -147,31 +158,35 @@ func (r *runner) grace(cause error) time.Duration {
 	return r.spec.Grace
 }
 
-func (r *runner) hold(p *process.Process, cancel context.CancelCauseFunc) {
+func (r *runner) hold(at place) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.now, r.cancel = p, cancel
+	r.places[at.run.Place] = at
 }
 
-// Interrupt ends the run that is going on, if any, and no other. A run that is being ended already
-// keeps its cause and gets the shorter grace.
+// Interrupt ends the runs that are going on, if any, and no other. One that is being ended already keeps its
+// cause and gets the shorter grace.
 func (r *runner) Interrupt(cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cancel != nil {
-		r.cancel(cause)
-	}
-	if r.now != nil {
-		r.now.Stop(r.grace(cause), r.spec.StopSignals...)
+	for _, at := range r.places {
+		if at.cancel != nil {
+			at.cancel(cause)
+		}
+		if at.process != nil {
+			at.process.Stop(r.grace(cause), r.spec.StopSignals...)
+		}
 	}
 }
 
-// Kill sends KILL to the run that is going on, if any.
+// Kill sends KILL to the runs that are going on, if any.
 func (r *runner) Kill() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.now != nil {
-		r.now.Stop(0)
+	for _, at := range r.places {
+		if at.process != nil {
+			at.process.Stop(0)
+		}
 	}
 }
 
@@ -192,6 +207,7 @@ func (r *runner) id(run job.Run) string { return r.mark + strconv.FormatUint(run
 // environment is that of one run: GOPHD_DUE is RFC 3339 with nanoseconds.
 func (r *runner) environment(run job.Run) []string {
 	return append(slices.Clip(r.env),
+		"GOPHD_PLACE="+strconv.Itoa(run.Place),
 		"GOPHD_RUN="+strconv.FormatUint(run.Number, 10),
 		runID+"="+r.id(run),
 		"GOPHD_DUE="+run.Due.Format(time.RFC3339Nano),
@@ -214,7 +230,7 @@ func commandEnvironment(own []string, user *world.User, spec job.Spec) []string 
 		}
 	}
 	added := append(slices.Clone(spec.Env), "GOPHD_NAME="+spec.Name, "GOPHD_SLOT=0")
-	not := map[string]bool{config.RunVariable: true, "GOPHD_RUN": true, runID: true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
+	not := map[string]bool{config.RunVariable: true, "GOPHD_RUN": true, runID: true, "GOPHD_PLACE": true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
 		"NOTIFY_SOCKET": true, "XDG_RUNTIME_DIR": user != nil, "WATCHDOG_USEC": true, "WATCHDOG_PID": true,
 		"LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true, "MAINPID": true}
 	for _, a := range added {

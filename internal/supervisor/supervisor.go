@@ -71,7 +71,7 @@ func (s *Supervisor) Run(ctx context.Context) (Outcome, error) {
 // serve is the one select of the daemon: it returns when the machine says that all is over.
 func (r *rig) serve(ctx context.Context) {
 	r.adoptStrays()
-	if r.runner.going != nil {
+	if len(r.runner.going) > 0 {
 		r.goOn()
 	}
 	for _, o := range r.inherited {
