@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -40,7 +41,7 @@ func (p *program) check(c *config.Config) error {
 		return &usageError{err}
 	}
 	spec := c.Jobs[0]
-	path, err := process.Look(spec.Command[0], spec.Dir, p.self.Env)
+	path, err := process.Look(spec.Command[0], spec.Dir, searched(p.self.Env, spec))
 	if err != nil {
 		return &startError{err}
 	}
@@ -76,6 +77,8 @@ func schedule(spec job.Spec) [][2]string {
 	switch {
 	case spec.Once:
 		return [][2]string{{"when", "once, at once"}}
+	case spec.Keep:
+		return [][2]string{{"when", fmt.Sprintf("all the time; when it ends, again at least %s after its start", spec.Interval)}}
 	case spec.Interval == 0:
 		return [][2]string{{"when", "back to back, the first at once"}}
 	}
@@ -83,12 +86,22 @@ func schedule(spec job.Spec) [][2]string {
 		job.OverrunRun:  "the late tick runs as soon as the run ends",
 		job.OverrunSkip: "the late tick is dropped",
 		job.OverrunKill: "the run is stopped",
+
+		job.OverrunOverlap: fmt.Sprintf("another starts beside it, up to %d at a time", spec.MaxParallel),
 	}[spec.Overrun]
 	return [][2]string{
 		{"when", fmt.Sprintf("every %s, the first %s", spec.Interval, first)},
 		{"a late run", late},
 		{"second tick", time.Now().Add(spec.Interval).Format(time.RFC3339) + " if started now"},
 	}
+}
+
+// searched is the environment in whose PATH the command is looked for.
+func searched(own []string, spec job.Spec) []string {
+	if spec.ClearEnv {
+		return spec.Env
+	}
+	return append(slices.Clip(spec.Env), own...) // the first counts
 }
 
 func or(s, otherwise string) string {

@@ -66,7 +66,7 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 	if handoff == nil {
 		// A deployment may swap files while gophd runs, so only the first start is refused.
 		spec := c.Jobs[0]
-		if _, err := process.Look(spec.Command[0], spec.Dir, p.self.Env); err != nil {
+		if _, err := process.Look(spec.Command[0], spec.Dir, searched(p.self.Env, spec)); err != nil {
 			return &startError{err}
 		}
 	}
