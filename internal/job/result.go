@@ -51,6 +51,7 @@ var (
 	ErrTimeout  = errors.New("it ran longer than its timeout")
 	ErrOverrun  = errors.New("the next tick was due")
 	ErrInsisted = errors.New("gophd was told to stop now")
+	ErrStopped  = errors.New("gophd was told to stop") // a service, which would never end
 )
 
 // OK says that the run did what was asked: it exited with a code of success.

@@ -18,6 +18,7 @@ func TestT15RequestedStopNotCountedAsFailure(t *testing.T) {
 	}{
 		{nil, true}, // somebody else's TERM
 		{job.ErrInsisted, false},
+		{job.ErrStopped, false},
 		{errors.New("the heartbeat was lost"), false},
 		{job.ErrTimeout, true},
 		{job.ErrOverrun, true},

@@ -10,6 +10,10 @@
 // they succeed; failures in a row are slowed by a back-off that grows to a ceiling and falls back with
 // the first success.
 //
+// A service has no ticks: its run is expected to stay, and when it ends it is started again, at once if it lived
+// for its interval and a second, else slowed by the same back-off, which falls back after a life of
+// ten seconds, or as long as its last wait. It would never end by itself, so a stop ends it.
+//
 // Where runs may overlap, a tick that is due starts a run beside those that go on, each in a place of its
 // own, and is dropped when every place is taken. Every tick that fell due is either served or counted as
 // missed, and one that is counted may be the late run's own.
@@ -33,6 +37,7 @@
 //	to retry   -                 -                 report → waiting    report        -
 //	                                               or running          → done
 //	stop       → done            → done            → draining          -             -
+//	                                               (service: stop it)
 //	wake       start → running   -                 start beside, or    -             -
 //	           or → held                           remember once
 //	cancelled  → done            → done            → draining          -             -

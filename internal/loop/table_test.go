@@ -29,6 +29,7 @@ func (w still) Run(ctx context.Context, _ job.Run) job.Result {
 var (
 	onGrid      = job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunRun}
 	retrying    = job.Spec{Interval: time.Second, RunAtStart: true, SuccessCodes: []int{1}, Retries: 1, RetryDelay: 100 * time.Millisecond}
+	service     = job.Spec{Interval: time.Second, RunAtStart: true, Keep: true}
 	overlapping = job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 2}
 )
 
@@ -89,6 +90,7 @@ func TestTable(t *testing.T) {
 		time.Sleep(time.Second)
 		u.serve(u.rang)
 	}
+	settled := func(*turner) { synctest.Wait() } // a service that is being stopped has ended
 	again := func(u *turner) {
 		if u.grid.Runs > 0 {
 			time.Sleep(retrying.RetryDelay)
@@ -123,6 +125,9 @@ func TestTable(t *testing.T) {
 		{"one ended", overlapping, then(ticked, ended), cells{job.Waiting, job.Waiting, now, job.Done, now}, cells{job.Held, now, job.Held, job.Done, now}, 1},
 		{"stop", onGrid, stop, stopped, stopped, 0},
 		{"stop", overlapping, then(ticked, stop), cells{job.Draining, job.Draining, job.Draining, now, now}, stopped, 1},
+		{"rang", service, then(rang, settled), cells{job.Running, job.Running, now, job.Done, now}, cells{job.Held, now, now, job.Done, now}, 0},
+		{"ended", service, ended, cells{now, now, job.Waiting, job.Done, now}, cells{now, now, job.Waiting, job.Done, now}, 0},
+		{"stop", service, then(stop, settled), cells{job.Done, job.Done, job.Done, job.Done, now}, cells{job.Done, job.Done, job.Done, job.Done, now}, 0},
 		{"wake", onGrid, wake, cells{job.Running, now, now, now, now}, hold, 0},
 		{"wake", overlapping, wake, cells{job.Running, now, now, now, now}, hold, 1},
 		{"wake", overlapping, then(wake, wake), cells{job.Running, now, now, now, now}, hold, 1},

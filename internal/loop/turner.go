@@ -19,8 +19,10 @@ const (
 	backoffMin  = 100 * time.Millisecond
 	backoffMax  = 30 * time.Second
 	backoffGrow = 2
-	backoffVary = 0.1       // drawn once per wait, so that many loops do not fail in step
-	retryMax    = time.Hour // between two tries, so that doubling ends
+	backoffVary = 0.1              // drawn once per wait, so that many loops do not fail in step
+	healthyMin  = 10 * time.Second // how long a service lives at least whose earlier ends are forgotten
+	stayMin     = time.Second      // how long one lives at least that is started again at once
+	retryMax    = time.Hour        // between two tries, so that doubling ends
 )
 
 // turner is what one call of Run knows. Its fields below mu belong to the holder of mu, of whom there are
@@ -39,6 +41,7 @@ type turner struct {
 	state  job.State
 	grid   Grid
 	slow   *backoff.ExponentialBackOff
+	slowed time.Duration // the last wait of a service, since it was healthy
 	due    due
 	opened <-chan struct{} // what is due is held at the gate until then; nil when it is not
 	alarm  time.Time       // what the alarm is set to, unless it has rung
@@ -99,7 +102,7 @@ func newTurner(ctx context.Context, l *Loop) *turner {
 
 // interval is that of the grid: 0 for a job that has none.
 func (t *turner) interval() time.Duration {
-	if t.Spec.Once {
+	if t.Spec.Once || t.Spec.Keep {
 		return 0
 	}
 	return t.Spec.Interval
@@ -195,6 +198,9 @@ func (t *turner) begin() {
 			t.due = due{run: w.Run, at: w.Until, slowed: w.Slowed}
 		}
 	}
+	if t.Grid == nil && t.Spec.Keep && !t.Spec.RunAtStart {
+		t.due.at = now.Add(t.Spec.Interval)
+	}
 	if t.going == 0 {
 		t.await(t.due)
 	}
@@ -239,16 +245,15 @@ func (t *turner) follow(now time.Time) Grid {
 func (t *turner) close() {
 	t.Stop()
 	t.mu.Lock()
+	left := t.left
+	if !left {
+		t.end(job.ErrInsisted)
+	}
 	for i := range t.places {
-		p := &t.places[i]
-		if p.endRun != nil && !t.left {
-			p.endRun(job.ErrInsisted)
-		}
-		if p.work != nil {
-			close(p.work)
+		if work := t.places[i].work; work != nil {
+			close(work)
 		}
 	}
-	left := t.left
 	t.mu.Unlock()
 	if left {
 		return
@@ -470,6 +475,8 @@ func (t *turner) ended(p *place, r job.Result) {
 		t.tick(now)
 	case !t.beside() && tick.Missed > 0 && t.Spec.Overrun != job.OverrunSkip:
 		t.tryStart(due{run: job.Run{Due: t.lastDue(now)}})
+	case t.Spec.Keep:
+		t.restart(now, now.Sub(p.started))
 	case t.retry(p, r.Verdict, now):
 	case t.Spec.Once:
 		t.transition(job.Done, Report{})
@@ -483,6 +490,22 @@ func (t *turner) ended(p *place, r job.Result) {
 		t.slow.Reset()
 		t.tryStart(due{})
 	}
+}
+
+// restart starts a service again that has ended after so long: at once if it has stayed, else slowed. A service
+// that ends is not well, whatever its code.
+func (t *turner) restart(now time.Time, lived time.Duration) {
+	if lived >= max(healthyMin, t.slowed) {
+		t.slow.Reset()
+		t.slowed = 0
+	}
+	if lived >= max(t.Spec.Interval, stayMin) {
+		t.tryStart(due{})
+		return
+	}
+	t.slowed = t.slow.NextBackOff()
+	wait := max(t.slowed, t.Spec.Interval-lived)
+	t.await(due{at: now.Add(wait), slowed: wait})
 }
 
 // retry begins to wait for another try of the run that ended in p, if there is to be one: as long as its tick
@@ -524,6 +547,21 @@ func (t *turner) stop() {
 	case job.Running:
 		t.drop()
 		t.transition(job.Draining, Report{Run: t.oldest().run})
+		if t.Spec.Keep {
+			t.end(job.ErrStopped)
+		}
+	}
+}
+
+// end stops all runs, for the cause of the context if that has ended: its runs may not have heard of it yet.
+func (t *turner) end(cause error) {
+	if t.ctx.Err() != nil {
+		cause = context.Cause(t.ctx)
+	}
+	for i := range t.places {
+		if end := t.places[i].endRun; end != nil {
+			end(cause)
+		}
 	}
 }
 
