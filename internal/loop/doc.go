@@ -22,6 +22,9 @@
 // its own for the same tick. It is waited for in waiting, or in running beside others, and whatever starts
 // sooner takes its place: the next tick, or a wake.
 //
+// It is enough, and the loop ends by itself, when a run ended with a code that is fatal, or when as many runs
+// failed in a row as the start limit allows within its time. The count begins anew in the next image.
+//
 // What happens in which state ("-" is nothing; a state after the arrow is entered):
 //
 //	event      waiting           held              running             draining      done
@@ -36,6 +39,8 @@
 //	one ended  -                 -                 report              report        -
 //	to retry   -                 -                 report → waiting    report        -
 //	                                               or running          → done
+//	enough     -                 -                 report → draining   report        -
+//	                                               or done             → done
 //	stop       → done            → done            → draining          -             -
 //	                                               (service: stop it)
 //	wake       start → running   -                 start beside, or    -             -

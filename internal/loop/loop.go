@@ -50,6 +50,7 @@ type Report struct {
 	Slowed time.Duration // Turned to waiting: the wait is this back-off or delay of a try, and not the grid
 	Missed uint64        // Late: ticks that the run has cost so far; Turned to running: that fell due before, and no run serves
 	Tick   job.Tick      // Ended
+	End    End           // Turned to draining or done: why the loop ends by itself
 	Grid   Grid          // where the loop stands: what the next image's loop goes on from
 }
 
@@ -61,6 +62,15 @@ const (
 	Turned Kind = iota + 1 // the state changed, or a run began beside others
 	Late                   // the run has gone on for 90 % of the interval, or past a tick
 	Ended                  // a run has ended
+)
+
+// End is why a loop ends by itself.
+type End uint8
+
+// The reasons to end, beside that it was asked to, or that the only run of a once job is over.
+const (
+	Fatal  End = iota + 1 // a run ended with a code that is fatal
+	GaveUp                // as many runs failed as Spec.StartLimit says
 )
 
 // Grid is where a loop stands in time; the loop of the next image goes on from it.
@@ -160,9 +170,9 @@ func (l *Loop) Leave(let func() bool) bool {
 	}
 }
 
-// Run serves ticks until Stop or Leave was called, the only run of a once job is over, or ctx ends, which
-// stops the runs with ctx's cause. It returns when no run is left, but for those that were left under way; the
-// last Report has the place to go on from.
+// Run serves ticks until Stop or Leave was called, the only run of a once job is over, a run was fatal, too
+// many have failed, or ctx ends, which stops the runs with ctx's cause. It returns when no run is left, but for
+// those that were left under way; the last Report has the place to go on from, and the End.
 func (l *Loop) Run(ctx context.Context) {
 	defer close(l.over)
 	t := newTurner(ctx, l)

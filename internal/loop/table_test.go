@@ -30,6 +30,8 @@ var (
 	onGrid      = job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunRun}
 	retrying    = job.Spec{Interval: time.Second, RunAtStart: true, SuccessCodes: []int{1}, Retries: 1, RetryDelay: 100 * time.Millisecond}
 	service     = job.Spec{Interval: time.Second, RunAtStart: true, Keep: true}
+	limited     = job.Spec{Interval: time.Second, RunAtStart: true, SuccessCodes: []int{1}, StartLimit: 1, StartLimitInterval: time.Second}
+	fatal       = job.Spec{Interval: time.Second, RunAtStart: true, SuccessCodes: []int{1}, FatalCodes: []int{0}, Overrun: job.OverrunOverlap, MaxParallel: 2}
 	overlapping = job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 2}
 )
 
@@ -123,6 +125,9 @@ func TestTable(t *testing.T) {
 		{"to retry", retrying, then(ended, wake), cells{job.Running, now, now, job.Done, now}, cells{job.Held, now, job.Held, job.Done, now}, 1},
 		{"to retry", retrying, then(ended, stop), cells{job.Done, job.Done, job.Done, job.Done, now}, cells{job.Done, job.Done, job.Done, job.Done, now}, 0},
 		{"one ended", overlapping, then(ticked, ended), cells{job.Waiting, job.Waiting, now, job.Done, now}, cells{job.Held, now, job.Held, job.Done, now}, 1},
+		{"enough", limited, ended, cells{now, now, job.Done, job.Done, now}, cells{now, now, job.Done, job.Done, now}, 0},
+		{"enough", fatal, ended, cells{now, now, job.Done, job.Done, now}, cells{now, now, job.Done, job.Done, now}, 0},
+		{"enough", fatal, then(ticked, ticked, ended), cells{job.Draining, job.Draining, job.Draining, job.Done, now}, cells{job.Held, now, job.Done, job.Done, now}, 1},
 		{"stop", onGrid, stop, stopped, stopped, 0},
 		{"stop", overlapping, then(ticked, stop), cells{job.Draining, job.Draining, job.Draining, now, now}, stopped, 1},
 		{"rang", service, then(rang, settled), cells{job.Running, job.Running, now, job.Done, now}, cells{job.Held, now, now, job.Done, now}, 0},

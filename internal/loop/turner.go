@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,7 +47,9 @@ type turner struct {
 	opened <-chan struct{} // what is due is held at the gate until then; nil when it is not
 	alarm  time.Time       // what the alarm is set to, unless it has rung
 	places []place
-	going  int  // how many places have a run
+	going  int         // how many places have a run
+	failed []time.Time // when the runs were started that failed in a row, within Spec.StartLimitInterval
+	end    End
 	left   bool // the runs go on without us
 	woken  bool // a wake came that found no place
 }
@@ -247,7 +250,7 @@ func (t *turner) close() {
 	t.mu.Lock()
 	left := t.left
 	if !left {
-		t.end(job.ErrInsisted)
+		t.endRuns(job.ErrInsisted)
 	}
 	for i := range t.places {
 		if work := t.places[i].work; work != nil {
@@ -264,7 +267,7 @@ func (t *turner) close() {
 // transition is the only place where the state changes.
 func (t *turner) transition(to job.State, r Report) {
 	t.state = to
-	r.Kind, r.State, r.At = Turned, to, time.Now()
+	r.Kind, r.State, r.At, r.End = Turned, to, time.Now(), t.end
 	t.report(r)
 }
 
@@ -464,6 +467,13 @@ func (t *turner) ended(p *place, r job.Result) {
 		if t.going == 0 {
 			t.transition(job.Done, Report{})
 		}
+	case t.enough(p, r):
+		t.drop()
+		if t.going == 0 {
+			t.transition(job.Done, Report{})
+		} else {
+			t.transition(job.Draining, Report{Run: t.oldest().run})
+		}
 	case t.opened != nil:
 		if t.going == 0 {
 			t.transition(job.Held, Report{Next: t.due.run.Due})
@@ -490,6 +500,24 @@ func (t *turner) ended(p *place, r job.Result) {
 		t.slow.Reset()
 		t.tryStart(due{})
 	}
+}
+
+// enough says that the loop ends by itself after a run with this Result in p.
+func (t *turner) enough(p *place, r job.Result) bool {
+	switch {
+	case r.OK():
+		t.failed = t.failed[:0]
+	case r.Verdict == job.Fatal:
+		t.end = Fatal
+	case t.Spec.StartLimit > 0 && r.Failed():
+		t.failed = slices.DeleteFunc(append(t.failed, p.started), func(at time.Time) bool {
+			return p.started.Sub(at) > t.Spec.StartLimitInterval
+		})
+		if len(t.failed) >= t.Spec.StartLimit {
+			t.end = GaveUp
+		}
+	}
+	return t.end != 0
 }
 
 // restart starts a service again that has ended after so long: at once if it has stayed, else slowed. A service
@@ -548,13 +576,13 @@ func (t *turner) stop() {
 		t.drop()
 		t.transition(job.Draining, Report{Run: t.oldest().run})
 		if t.Spec.Keep {
-			t.end(job.ErrStopped)
+			t.endRuns(job.ErrStopped)
 		}
 	}
 }
 
-// end stops all runs, for the cause of the context if that has ended: its runs may not have heard of it yet.
-func (t *turner) end(cause error) {
+// endRuns stops all runs, for the cause of the context if that has ended: its runs may not have heard of it yet.
+func (t *turner) endRuns(cause error) {
 	if t.ctx.Err() != nil {
 		cause = context.Cause(t.ctx)
 	}

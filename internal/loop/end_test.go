@@ -1,0 +1,113 @@
+package loop_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gophd/internal/job"
+	"gophd/internal/loop"
+)
+
+// ending is how the loop ended: its last report.
+func (w *world) ending() loop.Report { return w.reports[len(w.reports)-1] }
+
+// codes makes the runs exit with these codes, one after the other, and with 0 after them.
+func codes(all ...int) func(job.Run) job.Result {
+	return func(r job.Run) job.Result {
+		code := 0
+		if r.Number <= uint64(len(all)) {
+			code = all[r.Number-1]
+		}
+		return job.Result{Outcome: job.Exited, Code: code}
+	}
+}
+
+// TestFatalEndsTheLoop, with every kind of job.
+func TestFatalEndsTheLoop(t *testing.T) {
+	for _, spec := range []job.Spec{
+		{Interval: s}, {}, {Once: true}, {Keep: true}, {Interval: s, Retries: 3}, overlapping(s, 2),
+		{Interval: s, StartLimit: 1, StartLimitInterval: time.Hour},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			spec.RunAtStart, spec.FatalCodes = true, []int{70}
+			w := newWorld(t, spec)
+			w.result = codes(70)
+			wait := w.start(t.Context())
+			w.loop.Wake() // is not served any more
+			wait()
+			if e := w.ending(); e.State != job.Done || e.End != loop.Fatal || len(w.runs) != 1 {
+				t.Errorf("%+v: after %d runs it ended with %+v", spec, len(w.runs), e)
+			}
+		})
+	}
+}
+
+// TestFatalBesideOthersWaitsForThem: none is killed for another's fault.
+func TestFatalBesideOthersWaitsForThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec := overlapping(s, 3)
+		spec.FatalCodes = []int{70}
+		w := newWorld(t, spec)
+		w.length = func(r job.Run) time.Duration { return map[uint64]time.Duration{1: 10 * s, 2: s / 2}[r.Number] }
+		w.result = codes(0, 70)
+		w.start(t.Context())()
+		w.wantStarts(0, s)
+		for _, r := range w.of(loop.Turned) {
+			if r.State == job.Draining && (r.End != loop.Fatal || r.Run.Number != 1) {
+				t.Errorf("it began to end with %+v", r)
+			}
+		}
+		if e := w.ending(); e.End != loop.Fatal || time.Since(w.began) != 10*s {
+			t.Errorf("it ended after %v with %+v", time.Since(w.began), e)
+		}
+	})
+}
+
+// TestAFatalRunOfALoopThatIsStoppedIsNone: it ends as it was asked to.
+func TestAFatalRunOfALoopThatIsStoppedIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, job.Spec{Interval: 10 * s, RunAtStart: true, FatalCodes: []int{70}, StartLimit: 1, StartLimitInterval: s})
+		w.length = every(5 * s)
+		w.result = codes(70)
+		w.during(s)
+		if e := w.ending(); e.End != 0 {
+			t.Errorf("it ended with %+v", e)
+		}
+	})
+}
+
+// TestStartLimit: so many failures in a row, of runs that were started within the time.
+func TestStartLimit(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spec  job.Spec
+		codes []int
+		runs  int // until it gives up; 0 is never
+	}{
+		{"in a row", job.Spec{Interval: s, StartLimit: 3, StartLimitInterval: 10 * s}, []int{1, 1, 1}, 3},
+		{"as long as the time to the instant", job.Spec{Interval: 5 * s, StartLimit: 3, StartLimitInterval: 10 * s}, []int{1, 1, 1}, 3},
+		{"too slow", job.Spec{Interval: 5 * s, StartLimit: 3, StartLimitInterval: 9 * s}, []int{1, 1, 1, 1, 1, 1}, 0},
+		{"a success between", job.Spec{Interval: s, StartLimit: 3, StartLimitInterval: 10 * s}, []int{1, 1, 0, 1, 1, 0, 1, 1, 1}, 9},
+		{"the first", job.Spec{Interval: s, StartLimit: 1, StartLimitInterval: s}, []int{0, 0, 1}, 3},
+		{"none", job.Spec{Interval: s}, []int{1, 1, 1, 1, 1, 1}, 0},
+		{"tries", job.Spec{Interval: 20 * s, StartLimit: 3, StartLimitInterval: 10 * s, Retries: 5, RetryDelay: s}, []int{1, 1, 1}, 3},
+		{"back to back", job.Spec{StartLimit: 5, StartLimitInterval: 10 * s}, []int{1, 1, 1, 1, 1}, 5},
+		{"a service", job.Spec{Keep: true, StartLimit: 5, StartLimitInterval: 10 * s}, []int{1, 1, 1, 1, 1}, 5},
+		{"a service that succeeds", job.Spec{Keep: true, StartLimit: 5, StartLimitInterval: 10 * s}, nil, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c.spec.RunAtStart = true
+				w := newWorld(t, c.spec)
+				w.length = every(time.Millisecond)
+				w.result = codes(c.codes...)
+				w.during(60 * s)
+				e := w.ending()
+				if gave := e.End == loop.GaveUp; gave != (c.runs > 0) || gave && len(w.runs) != c.runs {
+					t.Errorf("after %d runs it ended with %+v", len(w.runs), e)
+				}
+			})
+		})
+	}
+}
