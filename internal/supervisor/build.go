@@ -53,6 +53,8 @@ type rig struct {
 	loopRoom goroutine.Group
 	loopDone chan struct{} // closed when the loop has ended; nil before and after it was heard
 	loopFell error
+	loopEnd  loop.End
+	lastTick job.Tick
 	grid     loop.Grid
 
 	machine   *machine
@@ -274,12 +276,8 @@ func (r *rig) world() error {
 	if err := r.openCgroup(); err != nil {
 		return err
 	}
-	born := r.born
-	if h := r.o.Handoff; h != nil {
-		born = h.Born
-	}
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, cgroup: r.cgroup, stray: r.stray,
-		mark: fmt.Sprintf("%d.%d.", os.Getpid(), born.UnixNano()), stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
+		mark: r.mark("none"), stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
 		env: env, fence: r.fence, going: handedRuns(r.o.Handoff).Runs, handoff: r.o.Handoff,
 		places: make([]place, r.places())}
 	if r.spec.Output == job.OutputOnFailure {
@@ -300,6 +298,16 @@ func (r *rig) places() int {
 		n = max(n, g.Run.Place+1)
 	}
 	return n
+}
+
+// mark begins the GOPHD_RUN_ID of each run of this daemon: the local lock, by which an orphan of the job is found,
+// the PID, and the first start, so that no other daemon has it.
+func (r *rig) mark(lock string) string {
+	born := r.born
+	if h := r.o.Handoff; h != nil {
+		born = h.Born
+	}
+	return fmt.Sprintf("%s.%d.%d.", lock, os.Getpid(), born.UnixNano())
 }
 
 // openCgroup makes the job's control group, where it is needed: for limits, which must not be silently missing, and
@@ -327,6 +335,11 @@ func (r *rig) claims() error {
 	if err != nil {
 		return err
 	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	r.runner.mark = r.mark(fileID(info))
 	r.local = &claim{name: localClaim, url: "file:" + path, key: r.spec.Name, store: store, lock: store, adopt: r.adopted(localClaim)}
 	if strings.HasPrefix(c.Heartbeat.URL, "file:") {
 		return nil

@@ -74,6 +74,10 @@ func lockID(f *os.File) string {
 	if err != nil {
 		return ""
 	}
+	return fileID(info)
+}
+
+func fileID(info os.FileInfo) string {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return ""
@@ -170,16 +174,10 @@ func (r *rig) begins() {
 	}
 }
 
-// nextClaim goes on from a claim that was won: local lock, PID file, shared heartbeat, loop.
+// nextClaim goes on from a claim that was won: local lock, PID file, the end of orphans, shared heartbeat, loop.
 func (r *rig) nextClaim(c *claim) {
 	if r.machine.state != claiming && r.machine.state != checking {
 		return
-	}
-	if c == r.local && r.unclean {
-		r.unclean = false
-		if r.orphaned() {
-			return
-		}
 	}
 	if c == r.local && !r.prepared {
 		r.prepared = true
@@ -187,10 +185,16 @@ func (r *rig) nextClaim(c *claim) {
 			r.machine.gone(err, err)
 			return
 		}
-		if r.remote != nil && r.remote.hb == nil {
-			r.remote.begin(r)
+		if r.unclean && r.orphaned() {
 			return
 		}
+	}
+	if r.vigil != nil {
+		return
+	}
+	if c == r.local && r.remote != nil && r.remote.hb == nil {
+		r.remote.begin(r)
+		return
 	}
 	if r.local.held() && r.remote.held() {
 		r.machine.claimed()

@@ -32,6 +32,7 @@
 //	checked: no    -               -                   say → serving       -                   -               -
 //	                                                   (or claiming)
 //	loop ended     -               → stopping          → stopping          -                   -               -
+//	loop gave up   -               say → stopping      say → stopping      -                   -               -
 //	room fell      stop the run    stop the run        stop the run        stop the run        stop the run    -
 //	               → killing       → killing           → killing           → killing           → killing
 //
@@ -39,7 +40,8 @@
 // the second: it is the same one.
 //
 // Every state from restarting on has its end when the loop has ended: the Outcome is a restart from
-// restarting, and from killing when a room fell and the storm guard allows it; in every other case it
+// restarting, and from killing or stopping when a room fell, or the command left with a fatal exit code, and
+// the storm guard allows it; in every other case it
 // is the end. restarting ends at once, for the loop was left: with its run, if one is under way, which
 // the next image takes up before it serves any order. Orders that come in between are handed over
 // too. Asking (stop) lets a run finish; insisting stops it: TERM, CONT, its grace, KILL to its group. A

@@ -56,7 +56,7 @@ func dead(r, we heartbeat.Record) bool {
 	case r.Child > 0 && alive(r.Child, 0):
 		return false
 	}
-	left, err := orphans(we.Job)
+	left, err := orphans(we.Lock)
 	return err == nil && len(left) == 0
 }
 
@@ -76,14 +76,14 @@ func alive(pid int, start uint64) bool {
 	return start == 0 || now == start
 }
 
-// orphans lists the processes that a gophd which is gone has left of the job: those with its name in
-// their environment. A process that hides its environment, or has cleared it, is missed.
-func orphans(job string) ([]int, error) {
+// orphans lists the processes that a gophd which is gone has left of the job whose local lock is named: those
+// with that lock in their environment. A process that hides its environment, or has cleared it, is missed.
+func orphans(lock string) ([]int, error) {
 	names, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil || len(names) == 0 {
 		return nil, fmt.Errorf("no /proc to look for processes in")
 	}
-	mark := []byte("\x00GOPHD_NAME=" + job + "\x00")
+	mark := []byte("\x00" + runID + "=" + lock + ".")
 	self := strconv.Itoa(os.Getpid())
 	var pids []int
 	for _, name := range names {

@@ -10,10 +10,10 @@ import (
 )
 
 // sleeper starts a process of the job and returns its PID; it ends with the test.
-func sleeper(t *testing.T, job string) int {
+func sleeper(t *testing.T, lock string) int {
 	t.Helper()
 	cmd := exec.Command("sleep", "60")
-	cmd.Env = append(os.Environ(), "GOPHD_NAME="+job)
+	cmd.Env = append(os.Environ(), runID+"="+lock+".1.2.3")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -22,10 +22,11 @@ func sleeper(t *testing.T, job string) int {
 }
 
 func TestOrphansAreTheProcessesOfTheJob(t *testing.T) {
-	const job = "orphans-of-this-test"
-	pid := sleeper(t, job)
-	sleeper(t, job+"-not")
-	got, err := orphans(job)
+	const lock = "12:34567890123"
+	pid := sleeper(t, lock)
+	sleeper(t, lock+"1")
+	sleeper(t, "1"+lock)
+	got, err := orphans(lock)
 	if err != nil || !slices.Equal(got, []int{pid}) {
 		t.Errorf("orphans %v, %v; want %d", got, err, pid)
 	}
@@ -60,7 +61,7 @@ func TestDeadIsProvenOrDenied(t *testing.T) {
 			t.Errorf("%s: taken for dead", name)
 		}
 	}
-	sleeper(t, we.Job)
+	sleeper(t, we.Lock)
 	if dead(r, we) {
 		t.Error("a process of the job lives, and its gophd was taken for dead")
 	}

@@ -199,15 +199,19 @@ func (m *machine) retried() {
 	}
 }
 
-// loopEnded says that no run is left and none will come.
-func (m *machine) loopEnded() {
+// loopEnded says that no run is left and none will come; err is why, when the loop had a reason of its own.
+func (m *machine) loopEnded(err error) {
 	if !m.looping {
 		return
 	}
 	m.looping = false
-	if m.state < restarting {
-		m.transition(stopping)
+	if m.state >= restarting {
+		return
 	}
+	if m.err = err; err != nil {
+		m.say.gone(err)
+	}
+	m.transition(stopping)
 }
 
 // roomFell says that a goroutine of gophd's own panicked, or that a room broke its contract.

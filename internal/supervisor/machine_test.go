@@ -66,7 +66,8 @@ var events = []struct {
 	{"checked: ok", func(m *machine) { m.checked(nil) }},
 	{"again", func(m *machine) { m.sound = true; m.retried() }},
 	{"checked: no", func(m *machine) { m.checked(errBad) }},
-	{"loop ended", (*machine).loopEnded},
+	{"loop ended", func(m *machine) { m.loopEnded(nil) }},
+	{"loop gave up", func(m *machine) { m.loopEnded(errFell) }},
 	{"room fell", func(m *machine) { m.roomFell(errFell) }},
 }
 
@@ -104,10 +105,11 @@ func TestTable(t *testing.T) {
 		"lease ending": endRun,
 		"lease gone": {cell(killing, lost[1:]...), cell(killing, lost...), cell(killing, lost...),
 			cell(killing, lost...), cell(killing, lost...), cell(killing, lost[0], lost[2])},
-		"checked: ok": {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
-		"again":       {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
-		"checked: no": {cell(claiming), cell(serving), cell(serving, "say bad config"), cell(restarting), cell(stopping), cell(killing)},
-		"loop ended":  {cell(claiming), cell(stopping), cell(stopping), cell(restarting), cell(stopping), cell(killing)},
+		"checked: ok":  {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
+		"again":        {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
+		"checked: no":  {cell(claiming), cell(serving), cell(serving, "say bad config"), cell(restarting), cell(stopping), cell(killing)},
+		"loop gave up": {cell(claiming), cell(stopping, "say fell"), cell(stopping, "say fell"), cell(restarting), cell(stopping), cell(killing)},
+		"loop ended":   {cell(claiming), cell(stopping), cell(stopping), cell(restarting), cell(stopping), cell(killing)},
 		"room fell": {cell(killing, fell...), cell(killing, fell...), cell(killing, fell...),
 			cell(killing, fell...), cell(killing, fell...), cell(killing, fell...)},
 	}
@@ -176,7 +178,7 @@ func TestT10HupDuringShutdownIgnored(t *testing.T) {
 	give(order.Stop)(m)
 	give(order.Restart)(m)
 	m.checked(nil)
-	m.loopEnded()
+	m.loopEnded(nil)
 	if m.state != stopping || !m.over() {
 		t.Errorf("%v, over %v: want stopping and over", m.state, m.over())
 	}
@@ -189,7 +191,7 @@ func TestT55HupTwiceQuickly(t *testing.T) {
 	give(order.Restart)(m)
 	m.checked(nil)
 	give(order.Restart)(m)
-	m.loopEnded()
+	m.loopEnded(nil)
 	if want := []string{"check", "leave loop"}; !slices.Equal(d.done, want) || m.state != restarting {
 		t.Errorf("did %q in %v, want one restart: %q", d.done, m.state, want)
 	}
@@ -229,7 +231,7 @@ func TestStopDuringCheckWins(t *testing.T) {
 	give(order.Restart)(m)
 	give(order.Stop)(m)
 	m.checked(nil)
-	m.loopEnded()
+	m.loopEnded(nil)
 	if m.state != stopping {
 		t.Errorf("%v, want stopping: a restart must not resurrect", m.state)
 	}

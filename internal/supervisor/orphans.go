@@ -34,12 +34,14 @@ func unclean(path string) bool {
 
 // orphaned looks for orphans and says whether the claims have to wait for them.
 func (r *rig) orphaned() (wait bool) {
-	left, err := orphans(r.spec.Name)
+	lock := lockID(r.local.lock.Descriptor())
+	left, err := orphans(lock)
 	switch {
 	case err != nil:
 		r.say.trouble(fmt.Errorf("whether a run was left behind cannot be seen: %w", err))
 		return false
-	case len(left) == 0 || slices.Contains(r.o.Self.Env, "GOPHD_NAME="+r.spec.Name): // a job may start its own successor
+	case len(left) == 0 || slices.ContainsFunc(r.o.Self.Env, func(e string) bool { return strings.HasPrefix(e, runID+"="+lock+".") }):
+		// A job may start its own successor.
 		return false
 	}
 	r.haunted = true
@@ -55,7 +57,7 @@ func (r *rig) orphaned() (wait bool) {
 	r.vigil = v
 	v.room.Go(func() {
 		var err error
-		if p := goroutine.Catch(func() { r.outlive(ctx, left) }); p != nil {
+		if p := goroutine.Catch(func() { r.outlive(ctx, lock, left) }); p != nil {
 			err = p
 		}
 		v.done <- err
@@ -65,7 +67,7 @@ func (r *rig) orphaned() (wait bool) {
 }
 
 // outlive returns when no orphan is left, or ctx has ended.
-func (r *rig) outlive(ctx context.Context, left []int) {
+func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 	signal := func(s syscall.Signal) {
 		for _, pid := range left {
 			_ = syscall.Kill(pid, s) // one that is gone needs none
@@ -88,7 +90,7 @@ func (r *rig) outlive(ctx context.Context, left []int) {
 			signal(syscall.SIGKILL)
 		}
 		if !alive(left[0], 0) { // to look at one is cheap, to look for all is not
-			left, err = orphans(r.spec.Name)
+			left, err = orphans(lock)
 		}
 	}
 }

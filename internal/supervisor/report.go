@@ -23,6 +23,9 @@ func (r *rig) Record(rep loop.Report) {
 	fault("loop")
 	switch rep.Kind {
 	case loop.Turned:
+		if rep.End != 0 && !r.spec.Once { // the only run has nothing to end but itself
+			r.loopEnd = rep.End // read by Run's goroutine, like grid
+		}
 		r.board.Job(r.spec.Name, func(j *status.Job) {
 			j.State, j.Next = rep.State, rep.Next
 			if rep.State == job.Running {
@@ -32,13 +35,14 @@ func (r *rig) Record(rep loop.Report) {
 		})
 		switch {
 		case rep.Slowed > 0:
-			r.say.slowed(rep.Slowed)
+			r.say.slowed(rep.Slowed, rep.Run, r.spec)
 		case rep.State == job.Held:
 			r.say.held(rep.Next)
 		}
 	case loop.Late:
 		r.say.late(rep, r.spec.Interval)
 	case loop.Ended:
+		r.lastTick = rep.Tick
 		r.board.Ended(r.spec.Name, rep.Tick)
 		r.say.ended(rep.Tick)
 		if log := r.log.Stats(); log.Dropped > r.dropped {

@@ -79,6 +79,8 @@ func cadence(spec job.Spec) string {
 	switch {
 	case spec.Once:
 		return "once"
+	case spec.Keep:
+		return "all the time"
 	case spec.Interval == 0:
 		return "back to back"
 	}
@@ -104,6 +106,8 @@ func (s *speaker) stray(run job.Run, pid int, name string, killed bool) {
 func (s *speaker) ended(t job.Tick) {
 	took := t.Length().Round(time.Microsecond)
 	switch {
+	case errors.Is(t.Cause, job.ErrStopped):
+		s.log.Info().Msgf("run %d was stopped after %s: %s", t.Number, took, t.Result)
 	case t.Cause != nil && !errors.Is(t.Cause, job.ErrOverrun):
 		s.log.Warn().Msgf("run %d was ended after %s because %s: %s", t.Number, took, t.Cause, t.Result)
 	case t.Overran():
@@ -128,8 +132,16 @@ func (s *speaker) late(r loop.Report, interval time.Duration) {
 		r.Run.Number, length, interval, r.Missed)
 }
 
-func (s *speaker) slowed(d time.Duration) {
-	s.log.Debug().Msgf("the next run waits %s because the last one failed", d.Round(time.Millisecond))
+func (s *speaker) slowed(d time.Duration, run job.Run, spec job.Spec) {
+	d = d.Round(time.Millisecond)
+	switch {
+	case run.Try > 0:
+		s.rare("retry", zerolog.InfoLevel, "try %d of %d more follows in %s", run.Try, spec.Retries, d)
+	case spec.Keep:
+		s.rare("slowed", zerolog.WarnLevel, "the service did not stay, it is started again in %s", d)
+	default:
+		s.log.Debug().Msgf("the next run waits %s because the last one failed", d)
+	}
 }
 
 func (s *speaker) held(due time.Time) {

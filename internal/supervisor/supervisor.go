@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
@@ -10,6 +11,7 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/loop"
 	"gophd/internal/order"
 	"gophd/internal/restart"
 	"gophd/internal/self"
@@ -113,7 +115,7 @@ func (r *rig) serve(ctx context.Context) {
 			if r.loopFell != nil {
 				r.machine.roomFell(r.loopFell)
 			}
-			r.machine.loopEnded()
+			r.machine.loopEnded(r.loopError())
 		case <-r.retry.C:
 			r.machine.retried()
 		case <-r.remind.C:
@@ -122,6 +124,19 @@ func (r *rig) serve(ctx context.Context) {
 			trim()
 		}
 	}
+}
+
+// loopError is why the loop ended by itself, if that was for a reason. A fatal exit code takes the road of a
+// fatal error of gophd's own.
+func (r *rig) loopError() error {
+	switch r.loopEnd {
+	case loop.Fatal:
+		return &fatalError{fmt.Errorf("run %d ended with %s, which job.fatal_exit_codes names", r.lastTick.Number, r.lastTick.Result)}
+	case loop.GaveUp:
+		return fmt.Errorf("%d runs failed within %s, the last one with %s: gophd gives up, as job.start_limit says",
+			r.spec.StartLimit, r.spec.StartLimitInterval, r.lastTick.Result)
+	}
+	return nil
 }
 
 // trimAfter is when what a start needs is needed no more. A collection before its end, while the heap
