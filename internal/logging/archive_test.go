@@ -292,7 +292,7 @@ func TestRotationByAge(t *testing.T) {
 			image(func(say func(string)) { // the age is that of the first line, whoever wrote it
 				time.Sleep(30*time.Minute - 1)
 				say("just before")
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				say("an hour later")
 			})
 			var got [][]byte

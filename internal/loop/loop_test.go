@@ -554,7 +554,7 @@ func TestLeaveUnderARun(t *testing.T) {
 		old := len(w.reports)
 		w.grid = &grid
 		w.length = func(r job.Run) time.Duration {
-			return max(w.began.Add(4*time.Second).Sub(time.Now()), time.Millisecond)
+			return max(time.Until(w.began.Add(4*time.Second)), time.Millisecond)
 		}
 		wait = w.start(context.Background())
 		time.Sleep(20 * time.Second)

@@ -70,6 +70,7 @@ type rig struct {
 	unclean   bool // the last owner of the local lock may have left a run behind, which was not looked for yet
 	haunted   bool // such a run was found, and has not ended
 	prepared  bool // the PID file is ours, where there is one
+	settled   bool // the start is over
 	begun     bool // the local lock is ours; before, a second start leaves hardly a trace
 	said      bool // Serving was called
 
@@ -152,7 +153,7 @@ func build(o Options) (_ *rig, err error) {
 		reopen: r.reopen,
 		say:    r,
 	}}
-	r.trim = time.NewTimer(trimAfter)
+	r.trim = time.NewTimer(settled)
 	for _, t := range []**time.Timer{&r.uptime, &r.remind, &r.retry} {
 		*t = time.NewTimer(time.Hour)
 		(*t).Stop()
