@@ -90,9 +90,11 @@ type Grid struct {
 type Going struct {
 	Run     job.Run
 	Started time.Time // with its monotonic reading
+	Missed  uint64    // ticks that it has cost so far where runs overlap; where they do not the grid tells
 }
 
-// Wait is for a start that is not the grid's: a try when Try of its Run is not 0, else slowed by a back-off.
+// Wait is for a start that is not the grid's: a try when Try of its Run is not 0, else a wake or a tick that is
+// held and was counted when its Due is not zero, else the end of a back-off.
 type Wait struct {
 	Run    job.Run   // still without a number
 	Until  time.Time // with its monotonic reading

@@ -609,3 +609,47 @@ func TestLeaveKeepsAHeldTick(t *testing.T) {
 		w.wantStarts(time.Minute)
 	})
 }
+
+// TestLeaveKeepsWhatIsHeldAndNoTick: a wake, and a late tick that was counted at its run's end, are due in the
+// next image at once; no tick is served twice or counted twice for it.
+func TestLeaveKeepsWhatIsHeldAndNoTick(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		length time.Duration
+		wake   bool
+		due    time.Duration
+	}{
+		{"a wake", 2 * s, true, 5 * s},
+		{"a late tick", 12 * s, false, 10 * s},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, job.Spec{Interval: 10 * s, RunAtStart: true})
+				w.length = first(c.length)
+				wait := w.start(context.Background())
+				time.Sleep(5 * s)
+				w.close()
+				if c.wake {
+					w.loop.Wake()
+				}
+				time.Sleep(c.due - 2*s)
+				grid, ok := w.leave(false)
+				wait()
+				w.open()
+				time.Sleep(s)
+				w.grid = &grid
+				w.during(10 * s)
+				at := c.due + 4*s
+				w.wantStarts(0, at, at/(10*s)*10*s+10*s)
+				if !ok || w.runs[1].Due.Sub(w.began) != c.due {
+					t.Errorf("left %v, and what was held is run as due at %v", ok, w.runs[1].Due.Sub(w.began))
+				}
+				for _, r := range w.of(loop.Turned) {
+					if r.Missed != 0 {
+						t.Errorf("missed in %+v", r)
+					}
+				}
+			})
+		})
+	}
+}

@@ -57,8 +57,9 @@ type turner struct {
 // due is a start that is not the grid's, or not in its time: held at the gate, tried again, or slowed. While it
 // is there a place is free for it, since any other start takes its place.
 type due struct {
-	run    job.Run   // its Due is zero when it is to be the moment of the start
-	missed uint64    // ticks that fell due before and that no run serves
+	run   job.Run // its Due is zero when it is to be the moment of the start
+	ticks uint64  // of the grid for which it stands: its own and those before that no run served; 0 for one that was
+	// counted before, a wake or a try
 	at     time.Time // when it may start, or the gate is asked again; zero when nothing is due
 	slowed time.Duration
 }
@@ -195,6 +196,7 @@ func (t *turner) begin() {
 	if t.Grid != nil {
 		for _, g := range t.Grid.Going {
 			t.begun(g.Run, g.Started, 0)
+			t.places[g.Run.Place].missed = g.Missed
 		}
 		t.woken = t.Grid.Woken
 		if w := t.Grid.Wait; w != nil && t.stands(*w) {
@@ -211,8 +213,13 @@ func (t *turner) begin() {
 
 // stands says that a wait of the image before us is still one by our Spec.
 func (t *turner) stands(w Wait) bool {
-	if w.Run.Try > 0 {
-		return w.Run.Try <= t.Spec.Retries && t.going < t.most && (t.grid.Interval == 0 || w.Until.Before(t.grid.Due()))
+	switch {
+	case t.going >= t.most:
+		return false
+	case w.Run.Try > 0:
+		return w.Run.Try <= t.Spec.Retries && (t.grid.Interval == 0 || w.Until.Before(t.grid.Due()))
+	case !w.Run.Due.IsZero():
+		return true
 	}
 	return t.grid.Interval == 0
 }
@@ -318,7 +325,7 @@ func (t *turner) tick(now time.Time) {
 	switch {
 	case passed == 0: // it rang for something that no longer is
 	case t.going < t.most:
-		t.tryStart(due{run: job.Run{Due: t.lastDue(now)}, missed: passed - 1})
+		t.tryStart(due{run: job.Run{Due: t.lastDue(now)}, ticks: passed})
 	default:
 		t.oldest().missed += passed
 	}
@@ -377,7 +384,7 @@ func (t *turner) tryStart(d due) {
 		}
 	}
 	t.woken = false
-	t.begun(d.run, now, d.missed+passed)
+	t.begun(d.run, now, max(d.ticks, 1)-1+passed)
 }
 
 // begun enters running with a run that has just been started, or that was left to us under way.
@@ -610,7 +617,7 @@ func (t *turner) leave(l leaving) {
 		t.left = true
 		for i := range t.places {
 			if p := &t.places[i]; p.endRun != nil {
-				t.grid.Going = append(t.grid.Going, Going{Run: p.run, Started: p.started})
+				t.grid.Going = append(t.grid.Going, Going{Run: p.run, Started: p.started, Missed: p.missed})
 			}
 		}
 		t.grid.Woken = t.woken
@@ -619,8 +626,10 @@ func (t *turner) leave(l leaving) {
 		return
 	}
 	switch {
-	case t.opened != nil && t.due.run.Try == 0:
-		t.grid.Tick -= min(t.grid.Tick, t.due.missed+1)
+	case t.due.ticks > 0:
+		t.grid.Tick -= t.due.ticks
+	case t.opened != nil:
+		t.grid.Wait = &Wait{Run: t.due.run, Until: time.Now()}
 	case !t.due.at.IsZero():
 		t.grid.Wait = &Wait{Run: t.due.run, Until: t.due.at, Slowed: t.due.slowed}
 	}
