@@ -31,6 +31,7 @@ type going struct {
 type goingRun struct {
 	Run     job.Run
 	Started restart.Instant
+	Missed  uint64 `json:",omitempty"` // see loop.Going
 	PID     int
 	Birth   uint64
 	Cgroup  string `json:",omitempty"` // the folder of its control group
@@ -80,6 +81,11 @@ func (r *rig) handOverRuns(h *restart.Handoff) {
 		handed := at.process.HandOver()
 		run := goingRun{Run: at.run, Started: restart.At(at.process.Started()), PID: handed.PID, Birth: handed.Birth,
 			Cgroup: handed.Cgroup, Pipes: put(handed.Streams)}
+		for _, left := range r.grid.Going {
+			if left.Run.Number == at.run.Number {
+				run.Missed = left.Missed
+			}
+		}
 		if at.keeper != nil {
 			var kept bytes.Buffer
 			_ = at.keeper.Dump(&kept)
@@ -106,7 +112,7 @@ func (g going) resume(grid *loop.Grid) {
 		grid.Wait = &loop.Wait{Run: w.Run, Until: w.Until.Time(), Slowed: w.Slowed}
 	}
 	for _, run := range g.Runs {
-		grid.Going = append(grid.Going, loop.Going{Run: run.Run, Started: run.Started.Time()})
+		grid.Going = append(grid.Going, loop.Going{Run: run.Run, Started: run.Started.Time(), Missed: run.Missed})
 	}
 }
 
