@@ -57,9 +57,10 @@ type turner struct {
 // due is a start that is not the grid's, or not in its time: held at the gate, tried again, or slowed. While it
 // is there a place is free for it, since any other start takes its place.
 type due struct {
-	run   job.Run // its Due is zero when it is to be the moment of the start
-	ticks uint64  // of the grid for which it stands: its own and those before that no run served; 0 for one that was
-	// counted before, a wake or a try
+	run job.Run // its Due is zero when it is to be the moment of the start
+	// ticks of the grid for which it stands: its own and those before that no run served. It is 0 for a wake, a
+	// try, and a late tick, which was counted at the end of the run that made it late.
+	ticks  uint64
 	at     time.Time // when it may start, or the gate is asked again; zero when nothing is due
 	slowed time.Duration
 }
@@ -463,8 +464,8 @@ func (t *turner) ended(p *place, r job.Result) {
 	r.Verdict = t.Spec.Judge(r)
 	now := time.Now()
 	tick := job.Tick{Result: r, Interval: t.grid.Interval, Missed: p.missed}
+	passed := t.grid.passed(now)
 	if !t.beside() {
-		passed := t.grid.passed(now)
 		tick.Missed += passed
 		t.grid.Tick += passed
 	}
@@ -488,9 +489,9 @@ func (t *turner) ended(p *place, r job.Result) {
 	case t.going >= t.most: // the image before us allowed more
 	case t.woken && !t.Spec.Once:
 		t.tryStart(due{})
-	case t.beside() && t.grid.passed(now) > 0:
+	case t.beside() && passed > 0:
 		t.tick(now)
-	case !t.beside() && tick.Missed > 0 && t.Spec.Overrun != job.OverrunSkip:
+	case passed > 0 && t.Spec.Overrun != job.OverrunSkip:
 		t.tryStart(due{run: job.Run{Due: t.lastDue(now)}})
 	case t.Spec.Keep:
 		t.restart(now, now.Sub(p.started))
@@ -513,7 +514,7 @@ func (t *turner) ended(p *place, r job.Result) {
 func (t *turner) enough(p *place, r job.Result) bool {
 	switch {
 	case r.OK():
-		t.failed = t.failed[:0]
+		t.failed = nil
 	case r.Verdict == job.Fatal:
 		t.end = Fatal
 	case t.Spec.StartLimit > 0 && r.Failed():
