@@ -3,7 +3,6 @@ package loop_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -75,7 +74,8 @@ type life struct {
 	mu      sync.Mutex
 	ends    map[uint64]time.Time // of the runs that were begun
 	going   map[uint64]int       // their places
-	numbers uint64
+	numbers uint64               // of the runs that were begun
+	said    uint64               // and of those of which it was said
 	starts  []time.Time
 	all     []loop.Report
 	stopped bool
@@ -93,6 +93,9 @@ func (l *life) Record(r loop.Report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = append(l.all, r)
+	if r.Kind == loop.Turned && r.State == job.Running {
+		l.said = max(l.said, r.Run.Number)
+	}
 	if r.Kind == loop.Ended {
 		delete(l.going, r.Run.Number)
 	}
@@ -130,7 +133,7 @@ func (l *life) Run(ctx context.Context, run job.Run) job.Result {
 // check is called at each start.
 func (l *life) check(run job.Run) {
 	switch {
-	case !slices.ContainsFunc(l.all, func(r loop.Report) bool { return r.Kind == loop.Turned && r.State == job.Running && r.Run == run }):
+	case l.said < run.Number:
 		l.failf("%+v was begun, and nothing said so", run)
 	case l.stopped:
 		l.failf("%+v was begun after the stop", run)
