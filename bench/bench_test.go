@@ -174,3 +174,76 @@ func BenchmarkFirstRun(b *testing.B) {
 	b.ReportMetric(float64(rank(took, 1).Nanoseconds())/1e6, "min-ms")
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkRestartGap measures how long nobody reads what the command writes while one image of gophd is replaced
+// by the next: from the last line that the old one has read to the first that the new one has, by their times.
+func BenchmarkRestartGap(b *testing.B) {
+	const restarts = 30
+	k := build(b)
+	var gaps []time.Duration
+	for b.Loop() {
+		log := k.path("gap.log")
+		cmd := k.start(b, k.path("gophd"), "run", "--name", "gap", "--log-file", log, "--interval", "0", "--",
+			"sh", "-c", "while :; do echo line; done")
+		for n := range restarts {
+			time.Sleep(100 * time.Millisecond)
+			if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+				b.Fatal(err)
+			}
+			for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+				text, err := os.ReadFile(log)
+				if err != nil || time.Now().After(end) {
+					b.Fatalf("restart %d did not come: %v", n+1, err)
+				}
+				if strings.Count(string(text), " goes on, pid ") > n {
+					break
+				}
+			}
+		}
+		for range 2 { // the second stop ends the run
+			time.Sleep(200 * time.Millisecond)
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+		}
+		if err := cmd.Wait(); err != nil {
+			b.Fatal(err)
+		}
+		gaps = append(gaps, readingGaps(b, log)...)
+		if err := os.Remove(log); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if len(gaps) != b.N*restarts {
+		b.Fatalf("%d gaps for %d restarts", len(gaps), b.N*restarts)
+	}
+	b.ReportMetric(float64(rank(gaps, 50).Nanoseconds())/1e6, "p50-ms")
+	b.ReportMetric(float64(rank(gaps, 100).Nanoseconds())/1e6, "max-ms")
+	b.ReportMetric(0, "ns/op")
+}
+
+// readingGaps are the times between the lines of the command on either side of each new image's first word.
+func readingGaps(tb testing.TB, log string) (gaps []time.Duration) {
+	tb.Helper()
+	text, err := os.ReadFile(log)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	const stamp = "2006-01-02 15:04:05.000"
+	var last time.Time
+	replaced := false
+	for line := range strings.Lines(string(text)) {
+		at, err := time.Parse(stamp, line[:min(len(stamp), len(line))])
+		if err != nil {
+			tb.Fatal(err)
+		}
+		switch {
+		case strings.Contains(line, " goes on as a new image"):
+			replaced = true
+		case strings.HasSuffix(line, "] out: line\n"):
+			if replaced {
+				gaps = append(gaps, at.Sub(last))
+			}
+			last, replaced = at, false
+		}
+	}
+	return gaps
+}

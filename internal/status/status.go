@@ -110,7 +110,10 @@ func (b *Board) Job(name string, f func(*Job)) {
 func (b *Board) Ended(name string, t job.Tick) {
 	b.Job(name, func(j *Job) {
 		r := t.Result
-		j.Last, j.Run, j.RunPID, j.RunSince = &r, job.Run{}, 0, time.Time{}
+		j.Last = &r
+		if j.Run.Number == r.Run.Number { // of several at the same time the newest is shown
+			j.Run, j.RunPID, j.RunSince = job.Run{}, 0, time.Time{}
+		}
 		j.Counts.Runs++
 		j.Counts.Missed += t.Missed
 		if r.Failed() {

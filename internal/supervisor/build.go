@@ -489,8 +489,10 @@ func (r *rig) handedGrid() *loop.Grid {
 		return nil
 	}
 	if !ok { // the new config has another name for the job
-		run := going.Runs[0]
-		g = restart.Grid{Anchor: run.Started, Tick: 1, Interval: r.spec.Interval, Runs: run.Run.Number}
+		g = restart.Grid{Anchor: going.Runs[0].Started, Tick: 1, Interval: r.spec.Interval}
+		for _, run := range going.Runs {
+			g.Runs = max(g.Runs, run.Run.Number)
+		}
 	}
 	grid := &loop.Grid{Anchor: g.Anchor.Time(), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
 	going.resume(grid)

@@ -40,6 +40,9 @@ func (r *rig) Record(rep loop.Report) {
 			r.say.held(rep.Next)
 		}
 	case loop.Late:
+		if rep.Missed == 0 && r.spec.Overrun == job.OverrunOverlap {
+			return // to go on past the next tick is what overlap is for
+		}
 		r.say.late(rep, r.spec.Interval)
 	case loop.Ended:
 		r.lastTick = rep.Tick
