@@ -65,6 +65,8 @@ type rig struct {
 	uptime    *time.Timer
 	remind    *time.Timer
 	retry     *time.Timer // of a loop that could not be left
+	reclaim   *time.Timer // of a local lock that was held
+	heard     int         // how often it was
 	trim      *time.Timer
 	claiming  bool // the first claim has begun
 	unclean   bool // the last owner of the local lock may have left a run behind, which was not looked for yet
@@ -154,7 +156,7 @@ func build(o Options) (_ *rig, err error) {
 		say:    r,
 	}}
 	r.trim = time.NewTimer(settled)
-	for _, t := range []**time.Timer{&r.uptime, &r.remind, &r.retry} {
+	for _, t := range []**time.Timer{&r.uptime, &r.remind, &r.retry, &r.reclaim} {
 		*t = time.NewTimer(time.Hour)
 		(*t).Stop()
 	}

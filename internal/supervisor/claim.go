@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -204,19 +205,33 @@ func (r *rig) nextClaim(c *claim) {
 // claimEnded hears that a heartbeat gave up, or fell.
 func (r *rig) claimEnded(c *claim) {
 	c.done, c.watch = nil, nil
-	switch err := c.err.(type) {
-	case nil: // it was told to
-	case *goroutine.Panic:
-		r.machine.roomFell(err)
-	default:
-		l, _ := c.lease()
-		if held, ok := err.(*heartbeat.HeldError); ok && widowed(held.Holder, ourselves()) {
-			c.err = fmt.Errorf("heartbeat %s is still that of PID %d, which is gone and has left what it ran behind: "+
-				"end that, or start with --wait", c.key, held.Holder.PID)
-		}
-		r.machine.gone(c.err, &leaseError{why: "the heartbeat was lost", grace: lastWord(l, r.boot(), r.o.Config.Heartbeat.StopGrace)})
+	var fallen *goroutine.Panic
+	var held *heartbeat.HeldError
+	switch {
+	case c.err == nil: // it was told to
+		return
+	case errors.As(c.err, &fallen):
+		r.machine.roomFell(fallen)
+		return
+	case !errors.As(c.err, &held):
+	case c == r.local && r.heard < heldTries && r.machine.state == claiming:
+		r.heard++
+		r.reclaim.Reset(heldAgain)
+		return
+	case widowed(held.Holder, ourselves()):
+		c.err = fmt.Errorf("heartbeat %s is still that of PID %d, which is gone and has left what it ran behind: "+
+			"end that, or start with --wait", c.key, held.Holder.PID)
 	}
+	l, _ := c.lease()
+	r.machine.gone(c.err, &leaseError{why: "the heartbeat was lost", grace: lastWord(l, r.boot(), r.o.Config.Heartbeat.StopGrace)})
 }
+
+// A gophd that ends removes its PID file, then lets go of the local lock. Who has waited for the one must not be
+// turned away by the other, so a lock that is held is asked for again, for so long.
+const (
+	heldTries = 2
+	heldAgain = 100 * time.Millisecond
+)
 
 func (c *claim) lease() (heartbeat.Lease, bool) {
 	if c == nil || c.hb == nil {

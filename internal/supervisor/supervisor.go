@@ -118,6 +118,10 @@ func (r *rig) serve(ctx context.Context) {
 			r.machine.loopEnded(r.loopError())
 		case <-r.retry.C:
 			r.machine.retried()
+		case <-r.reclaim.C:
+			if r.machine.state == claiming {
+				r.local.begin(r)
+			}
 		case <-r.remind.C:
 			r.reminder()
 		case <-r.trim.C:
