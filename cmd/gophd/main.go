@@ -13,6 +13,7 @@ import (
 	"gophd/internal/restart"
 	"gophd/internal/self"
 	"gophd/internal/signals"
+	"gophd/internal/supervisor"
 )
 
 // version is that of the program; a release sets it by -ldflags "-X main.version=1.2.3".
@@ -35,5 +36,9 @@ func start() int {
 	// Two, on any machine: a fork holds one until the command has begun, and with the other the lease goes
 	// on being renewed; more would cost memory for each and gain a supervisor nothing.
 	runtime.GOMAXPROCS(2)
-	return p.leave(p.execute(context.Background(), me.Args[1:]))
+	err = p.execute(context.Background(), me.Args[1:])
+	if p.handoff != nil { // it never came to a supervisor: the config that the probe took is another now, say
+		supervisor.Abandon(p.handoff, err)
+	}
+	return p.leave(err)
 }

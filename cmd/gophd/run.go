@@ -84,6 +84,7 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 			return err
 		}
 	}
+	p.handoff = nil // the supervisor answers for it now
 	o := supervisor.Options{Config: c, Self: p.self, Version: version, Handoff: handoff, Stderr: p.stderr, Serving: p.serving}
 	for {
 		if p.signals == nil {

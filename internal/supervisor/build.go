@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -83,7 +84,8 @@ type rig struct {
 	images int // before this one
 	last   *job.Result
 
-	dropped uint64 // log lines of which it was said that they are lost; the loop's goroutine owns it
+	unsaid  []string // what the next image has to say for us
+	dropped uint64   // log lines of which it was said that they are lost; the loop's goroutine owns it
 }
 
 // names in the hand-over
@@ -93,6 +95,8 @@ const (
 	pidFileName = "pid-file"
 	boardRoom   = "status"
 	goingRoom   = "going"
+	diaryRoom   = "diary"
+	unsaidRoom  = "unsaid"
 )
 
 // build opens the parts that need nobody's leave. What cannot be had is an error, and what was opened
@@ -333,7 +337,7 @@ func (r *rig) claims() error {
 		return nil
 	}
 	path := localPath(c.Heartbeat.URL, c.StateDir, r.spec.Name)
-	r.unclean = r.o.Handoff == nil && unclean(path)
+	r.unclean = handedRuns(r.o.Handoff).Haunted || r.o.Handoff == nil && unclean(path)
 	store, err := openLocal(path, r.kept(localClaim))
 	if err != nil {
 		return err
@@ -478,6 +482,11 @@ func (r *rig) boardUp() {
 	var m status.Memoir
 	if json.Unmarshal(h.Rooms[boardRoom], &m) == nil {
 		r.board.Recall(m)
+	}
+	var unsaid []string
+	_ = json.Unmarshal(h.Rooms[unsaidRoom], &unsaid) // an image that said all has no such room
+	for _, text := range unsaid {
+		r.say.trouble(errors.New(text))
 	}
 }
 

@@ -2,16 +2,22 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"syscall"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/logging"
 	"gophd/internal/loop"
+	"gophd/internal/pidfile"
 	"gophd/internal/process"
 	"gophd/internal/restart"
 )
@@ -25,6 +31,8 @@ type going struct {
 	Woken  bool       `json:",omitempty"`
 	Wait   *goingWait `json:",omitempty"`
 	Strays []pipe     `json:",omitempty"` // of earlier runs
+
+	Haunted bool `json:",omitempty"` // what a gophd that was killed has left behind may still run
 }
 
 // goingRun is a run that is under way, and its process.
@@ -37,6 +45,8 @@ type goingRun struct {
 	Cgroup  string `json:",omitempty"` // the folder of its control group
 	Pipes   []pipe
 	Kept    []byte `json:",omitempty"` // of the output that is shown only if it fails
+	Grace   time.Duration
+	Signals []syscall.Signal `json:",omitempty"`
 }
 
 // goingWait is a loop.Wait.
@@ -80,7 +90,7 @@ func (r *rig) handOverRuns(h *restart.Handoff) {
 	for _, at := range r.runner.left {
 		handed := at.process.HandOver()
 		run := goingRun{Run: at.run, Started: restart.At(at.process.Started()), PID: handed.PID, Birth: handed.Birth,
-			Cgroup: handed.Cgroup, Pipes: put(handed.Streams)}
+			Cgroup: handed.Cgroup, Pipes: put(handed.Streams), Grace: r.spec.Grace, Signals: r.spec.StopSignals}
 		for _, left := range r.grid.Going {
 			if left.Run.Number == at.run.Number {
 				run.Missed = left.Missed
@@ -94,7 +104,9 @@ func (r *rig) handOverRuns(h *restart.Handoff) {
 		g.Runs = append(g.Runs, run)
 	}
 	g.Strays = put(r.spawner.HandOver())
+	g.Haunted = r.haunted || r.unclean
 	h.Rooms[goingRoom], _ = json.Marshal(g) // plain values: it cannot fail
+	h.Rooms[diaryRoom], _ = json.Marshal(diary{r.log.Path(), r.o.Config.Log.Format, r.spec.Name})
 }
 
 // handedRuns reads what an image has handed over.
@@ -236,28 +248,76 @@ type nowhere struct{}
 func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
 func (nowhere) Close() error                { return nil }
 
-// Abandon stops the runs that an image has handed over to one that cannot go on: nothing may be left behind.
-// It blocks for at most the grace that the commands need to end, and does nothing when there is none.
-func Abandon(h *restart.Handoff, grace time.Duration) {
-	g := handedRuns(h)
-	if len(g.Runs) == 0 {
-		return
+// stopRuns stops runs that an image has handed over to one that cannot go on with them, as that would have stopped
+// them, and waits for their end.
+func (s *speaker) stopRuns(runs []goingRun, spawner *process.Spawner, h *restart.Handoff, open process.Resume) {
+	all := make([]*process.Process, len(runs))
+	for i, run := range runs {
+		p, err := spawner.Adopt(run.take(h), open)
+		if err != nil {
+			s.trouble(err)
+			continue
+		}
+		s.stopped(run)
+		p.Stop(run.Grace, run.Signals...)
+		all[i] = p
 	}
-	s, err := process.New()
-	if err != nil {
-		return
-	}
-	defer s.Close()
-	var all []*process.Process
-	for _, run := range g.Runs {
-		p, err := s.Adopt(run.take(h), func(process.HandedStream) io.WriteCloser { return nowhere{} })
-		if err == nil {
-			p.Stop(grace)
-			all = append(all, p)
+	for i, p := range all {
+		if p != nil {
+			s.abandoned(runs[i], p.Wait())
 		}
 	}
-	for _, p := range all {
-		p.Wait()
+}
+
+// diary is where the image before us has written, for a next one that knows no config.
+type diary struct{ File, Format, Job string }
+
+// Abandon is for an image that cannot go on with what was handed over to it, for the reason why: it stops the runs,
+// for nothing may be left behind, and says so where the image before has written, or on stderr. It blocks for as
+// long as the runs take to end, their grace at most.
+func Abandon(h *restart.Handoff, why error) {
+	if h == nil {
+		return
+	}
+	var d diary
+	_ = json.Unmarshal(h.Rooms[diaryRoom], &d) // without one it is stderr
+	options := logging.Options{File: d.File, Format: cmp.Or(d.Format, "simple"), Level: zerolog.InfoLevel, Job: d.Job, PID: os.Getpid()}
+	log, err := logging.Open(options)
+	if err != nil || d.File == "" {
+		options.File, options.Echo, options.EchoLevel, options.EchoCommand = "", os.Stderr, zerolog.InfoLevel, true
+		if log, err = logging.Open(options); err != nil {
+			return // a config in which the formats have other names has none of our runs
+		}
+	}
+	say := &speaker{log: log.Logger()}
+	say.cannotGoOn(why)
+	g := handedRuns(h)
+	if s, err := process.New(); err != nil {
+		say.trouble(err)
+	} else {
+		s.AdoptStrays(takePipes(h, g.Strays), resumeIn(log))
+		say.stopRuns(g.Runs, s, h, resumeIn(log))
+		_ = s.Close() // it was the last word of the strays
+	}
+	var path string
+	if f := h.Files[pidFileName]; f != nil && json.Unmarshal(h.Rooms[pidFileName], &path) == nil {
+		if f, err := pidfile.Adopt(path, f); err == nil {
+			_ = f.Remove() // else it is stale, which its lock says too
+		}
+	}
+	_ = log.Close() // there is nobody left to tell
+}
+
+// resumeIn is where the output goes on for who knows no config.
+func resumeIn(log *logging.Log) process.Resume {
+	return func(s process.HandedStream) io.WriteCloser {
+		stream := "stdout"
+		if s.Number == 2 {
+			stream = "stderr"
+		}
+		w := log.Capture(stream)(s.PID)
+		_, _ = w.Write(s.Rest) // what it cannot take it counts itself
+		return w
 	}
 }
 

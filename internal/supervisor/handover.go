@@ -23,6 +23,7 @@ import (
 const (
 	probeTime    = 20 * time.Second // for the new binary to check the config
 	handOverTime = 5 * time.Second  // for the last renewal
+	writeTime    = 2 * time.Second  // for the log to take what was read of the command's output
 )
 
 // ProbeCommand is the hidden command by which one image asks the program that would be the next whether
@@ -110,8 +111,8 @@ func (r *rig) end() (Outcome, error) {
 	if again {
 		return Outcome{Restart: r.handOver()}, nil
 	}
-	if len(r.runner.going) > 0 { // we ended before the loop began
-		Abandon(r.o.Handoff, r.spec.Grace)
+	if runs := r.runner.going; len(runs) > 0 { // we end before the loop could take them up
+		r.say.stopRuns(runs, r.spawner, r.o.Handoff, r.runner.resume)
 	}
 	r.adoptToRelease()
 	// The local lock last: whoever stands by on this host may want the same PID file.
@@ -186,9 +187,6 @@ func (r *rig) handOver() *restart.Handoff {
 		h.Jobs = r.o.Handoff.Jobs
 	}
 	h.Rooms[boardRoom], _ = json.Marshal(r.board.Memoir()) // plain numbers: it cannot fail
-	for _, c := range []*claim{r.remote, r.local} {
-		r.handOverClaim(h, c)
-	}
 	if r.pidFile != nil {
 		if f, err := r.pidFile.Descriptor(); err != nil {
 			r.say.trouble(err)
@@ -198,11 +196,50 @@ func (r *rig) handOver() *restart.Handoff {
 		}
 	}
 	r.say.ends("a new image goes on")
-	r.handOverRuns(h) // as late as can be: from here to the next image nobody reads what the command writes
+	r.relieved(func() { r.handOverRuns(h) }) // from here to the next image nobody reads what the command writes
+	r.closeLog()
+	for _, c := range []*claim{r.remote, r.local} { // after a log that may take its time, so that the lease is fresh
+		r.handOverClaim(h, c)
+	}
 	r.close()
+	h.Rooms[unsaidRoom], _ = json.Marshal(r.unsaid)
 	h.Orders = late(r.signals.Close()) // last of all: the next image listens first of all
 	return h
 }
+
+// relieved does f, and if that takes too long because the log takes nothing, closes the log: what waits for it
+// goes on then. The lines that are lost are counted and said by the next image.
+func (r *rig) relieved(f func()) {
+	var room goroutine.Group
+	done := make(chan struct{})
+	room.Go(func() {
+		select {
+		case <-done:
+		case <-time.After(writeTime):
+			r.closeLog()
+		}
+	})
+	defer room.Wait()
+	defer close(done)
+	f()
+}
+
+// closeLog ends the log before the next image begins, which says what this one could say no more.
+func (r *rig) closeLog() {
+	err := r.log.Close()
+	if errors.Is(err, os.ErrClosed) {
+		return
+	}
+	if lost := r.log.Stats().Dropped - r.dropped; lost > 0 {
+		r.leaveUnsaid(fmt.Errorf("the log took nothing any more at the restart: %d lines are lost", lost))
+	}
+	if err != nil {
+		r.leaveUnsaid(err)
+	}
+}
+
+// leaveUnsaid passes a word on to the next image, where the log is closed.
+func (r *rig) leaveUnsaid(err error) { r.unsaid = append(r.unsaid, err.Error()) }
 
 // handOverClaim adds one heartbeat to the hand-over. What cannot be renewed is claimed anew by the next
 // image; the local lock's descriptor goes with it in every case.
@@ -218,7 +255,7 @@ func (r *rig) handOverClaim(h *restart.Handoff, c *claim) {
 		h.Rooms[c.name], err = json.Marshal(over)
 	}
 	if err != nil {
-		r.say.trouble(err)
+		r.leaveUnsaid(err)
 	}
 	c.cancel()
 	_ = goroutine.Catch(c.room.Wait)

@@ -95,6 +95,18 @@ func (s *speaker) adopted(run job.Run, p *process.Process) {
 	s.log.Info().Msgf("run %d goes on, pid %d", run.Number, p.PID())
 }
 
+func (s *speaker) cannotGoOn(why error) {
+	s.log.Error().Msgf("gophd cannot go on as a new image: %v", why)
+}
+
+func (s *speaker) stopped(g goingRun) {
+	s.log.Error().Msgf("run %d, pid %d, is stopped, for no gophd goes on with it", g.Run.Number, g.PID)
+}
+
+func (s *speaker) abandoned(g goingRun, result job.Result) {
+	s.log.Warn().Msgf("run %d was ended: %s", g.Run.Number, result)
+}
+
 func (s *speaker) stray(run job.Run, pid int, name string, killed bool) {
 	what := "lives on"
 	if killed {

@@ -60,7 +60,7 @@ const (
 func (s *Supervisor) Run(ctx context.Context) (Outcome, error) {
 	r, err := build(s.o)
 	if err != nil {
-		Abandon(s.o.Handoff, s.o.Config.Jobs[0].Grace)
+		Abandon(s.o.Handoff, err)
 		return Outcome{}, err
 	}
 	if p := goroutine.Catch(func() { r.serve(ctx) }); p != nil {
