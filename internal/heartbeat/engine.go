@@ -428,9 +428,9 @@ func (h *Heartbeat) keep(ctx context.Context) error {
 	if h.traits.Lock {
 		return h.show(ctx)
 	}
-	pause := h.jitter(h.o.Renew)
+	pause, failed := h.jitter(h.o.Renew), false
 	for {
-		if w.due {
+		if w.due && !failed { // a store that refuses at once is not to be asked without a pause
 			pause = 0
 		}
 		if err := h.nap(ctx, pause, h.poke); err != nil {
@@ -439,11 +439,11 @@ func (h *Heartbeat) keep(ctx context.Context) error {
 		var lost *LostError
 		switch err := h.renew(ctx); {
 		case err == nil:
-			pause, w.due = h.jitter(h.o.Renew), false
+			pause, w.due, failed = h.jitter(h.o.Renew), false, false
 		case errors.Is(err, errOrder), errors.Is(err, errOut), errors.As(err, &lost):
 			return err
 		default:
-			pause = retry
+			pause, failed = retry, true
 		}
 	}
 }
@@ -521,29 +521,15 @@ func (h *Heartbeat) pass(ctx context.Context) (bool, error) {
 	w := &h.owner
 	q := *w.request
 	w.request = nil
-	for w.mine && !w.unproven && !h.traits.Lock {
+	if w.state == Held && w.mine && !w.unproven && !h.traits.Lock {
 		err := h.renew(ctx)
 		var lost *LostError
-		switch {
-		case err == nil:
-		case errors.Is(err, errOrder), errors.Is(err, errOut), errors.As(err, &lost):
+		if errors.Is(err, errOrder) || errors.Is(err, errOut) || errors.As(err, &lost) {
 			q.reply <- handoverReply{err: fmt.Errorf("the heartbeat was not handed over: %w", err)}
 			return false, err
-		default:
-			select {
-			case <-q.cancelled:
-				q.reply <- handoverReply{err: fmt.Errorf("the heartbeat was not handed over, for it could not be renewed: %w", err)}
-				w.due = true
-				return false, nil
-			default:
-			}
-			if err := h.rest(ctx, retry); err != nil {
-				q.reply <- handoverReply{err: fmt.Errorf("the heartbeat was not handed over: %w", err)}
-				return false, err
-			}
-			continue
 		}
-		break
+		// Without an answer the next image goes on with what is left of the lease: one that gave it up, with a command
+		// under way, would know no deadline.
 	}
 	q.reply <- handoverReply{handover: Handover{
 		ID: w.id, Key: h.o.Key, PID: h.o.Self.PID, Boot: h.o.Self.Boot, Held: w.mine && !w.unproven, Unproven: w.unproven, Fence: w.fence,

@@ -271,8 +271,8 @@ func (h *Heartbeat) Beat(p Pulse) {
 }
 
 // HandOver ends Run without a release, so that the next image of this process can go on with the
-// lease: it waits for the operation under way and renews once more. It blocks until that is done, or
-// ctx ends (then Run goes on as before), or Run returns.
+// lease: it waits for the operation under way and renews once more, if the store answers. It blocks until that is
+// done or was tried, or ctx ends before it could be (then Run goes on as before), or Run returns.
 func (h *Heartbeat) HandOver(ctx context.Context) (Handover, error) {
 	q := handoverRequest{ctx.Done(), make(chan handoverReply, 1)}
 	select {

@@ -1024,23 +1024,45 @@ func TestHandOverOfAnotherIsNotAdopted(t *testing.T) {
 	}
 }
 
-func TestHandOverOfASilentStoreIsGivenUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFake()
-		i := held(t, newHost().options(1), f)
-		f.hook(silent, nil)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := i.HandOver(ctx); !errors.Is(err, errSilent) {
-			t.Errorf("HandOver: %v", err)
-		}
-		f.hook(nil, nil)
-		time.Sleep(20 * time.Second)
-		if i.state() != Held {
-			t.Errorf("is %v after the attempt", i.state())
-		}
-		i.stop()
-	})
+// TestHandOverOfASilentStoreKeepsTheDeadline: the next image renews the lease if the store speaks again in time, and
+// has the deadline of the image before it if not.
+func TestHandOverOfASilentStoreKeepsTheDeadline(t *testing.T) {
+	for name, back := range map[string]bool{"it speaks again": true, "it stays silent": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, m := newFake(), newHost()
+				a := held(t, m.options(1), f)
+				before, _ := a.Watch()
+				f.hook(silent, nil)
+				begin := time.Now()
+				ho, err := a.HandOver(t.Context())
+				if err != nil || <-a.err != nil || !ho.Held || ho.Deadline > before.Deadline {
+					t.Fatalf("HandOver: %+v, %v, of a lease until %v", ho, err, before.Deadline)
+				}
+				if d := time.Since(begin); d > 2*time.Second {
+					t.Errorf("it took %v", d)
+				}
+				o := m.options(1)
+				o.Adopt = &ho
+				b := run(t, o, f)
+				if back {
+					f.hook(nil, nil)
+					time.Sleep(20 * time.Second)
+					if b.state() != Held {
+						t.Errorf("is %v", b.state())
+					}
+				} else {
+					b.reach(Ending)
+					if left := ho.Deadline - m.boot(); left < o.StopGrace-time.Second || left > o.StopGrace {
+						t.Errorf("is ending %v before the deadline, want %v", left, o.StopGrace)
+					}
+					b.reach(Out)
+					f.hook(nil, nil)
+				}
+				b.stop()
+			})
+		})
+	}
 }
 
 func TestHandOverWithoutALease(t *testing.T) {
