@@ -68,6 +68,7 @@ type rig struct {
 	retry     *time.Timer // of a loop that could not be left
 	reclaim   *time.Timer // of a local lock that was held
 	heard     int         // how often it was
+	old       *time.Timer // the end of a lease under which runs began that were left to us
 	trim      *time.Timer
 	claiming  bool // the first claim has begun
 	unclean   bool // the last owner of the local lock may have left a run behind, which was not looked for yet
@@ -160,7 +161,7 @@ func build(o Options) (_ *rig, err error) {
 		say:    r,
 	}}
 	r.trim = time.NewTimer(settled)
-	for _, t := range []**time.Timer{&r.uptime, &r.remind, &r.retry, &r.reclaim} {
+	for _, t := range []**time.Timer{&r.uptime, &r.remind, &r.retry, &r.old, &r.reclaim} {
 		*t = time.NewTimer(time.Hour)
 		(*t).Stop()
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"gophd/internal/goroutine"
+	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/logging"
 	"gophd/internal/loop"
@@ -104,7 +106,7 @@ func (r *rig) handOverRuns(h *restart.Handoff) {
 		g.Runs = append(g.Runs, run)
 	}
 	g.Strays = put(r.spawner.HandOver())
-	g.Haunted = r.haunted || r.unclean
+	g.Haunted = r.haunted || r.unclean && !r.prepared
 	h.Rooms[goingRoom], _ = json.Marshal(g) // plain values: it cannot fail
 	h.Rooms[diaryRoom], _ = json.Marshal(diary{r.log.Path(), r.o.Config.Log.Format, r.spec.Name})
 }
@@ -144,8 +146,8 @@ func takePipes(h *restart.Handoff, pipes []pipe) (streams []process.HandedStream
 
 // goOn takes up the runs that the image before us has left under way, before any order is served. As a rule the
 // heartbeats are ours at once, and the loop has begun with them. Where one is not (another store by a new config, a
-// deadline that is over), they are not forgotten: the loop begins, its gate is shut, and a lease that is lost
-// ends them.
+// deadline that is over), they are not forgotten: the loop begins, its gate is shut, and they are ended when the
+// lease is over under which they began, or one that came since is lost.
 func (r *rig) goOn() {
 	r.firstClaim()
 	if r.machine.looping || r.machine.state != claiming {
@@ -157,6 +159,26 @@ func (r *rig) goOn() {
 	if !r.machine.looping && r.machine.state == claiming {
 		r.machine.looping = true
 		r.turnLoop()
+		r.old.Reset(max(r.oldDeadline()-r.o.Config.Heartbeat.StopGrace-r.boot(), 0))
+	}
+}
+
+// oldDeadline is that of the shared lease under which the runs began that were left to us; the end of time without one.
+func (r *rig) oldDeadline() time.Duration {
+	var old heartbeat.Handover
+	if room := r.o.Handoff.Rooms[remoteClaim]; room == nil || r.remote == nil || json.Unmarshal(room, &old) != nil {
+		return math.MaxInt64
+	}
+	return old.Deadline
+}
+
+// oldLeaseEnds ends the runs that were left to us if we have no lease yet in place of theirs, by its deadline.
+func (r *rig) oldLeaseEnds() {
+	switch r.remote.seen.State {
+	case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending: // which has a deadline of its own
+	default:
+		grace := min(r.oldDeadline()-r.boot(), r.o.Config.Heartbeat.StopGrace) - reapAllowance
+		r.machine.leaseEnding(&leaseError{why: "the heartbeat could not be renewed across a restart", grace: max(grace, 0)})
 	}
 }
 

@@ -250,15 +250,16 @@ func (r *rig) handOverClaim(h *restart.Handoff, c *claim) {
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
 	defer cancel()
 	over, err := c.hb.HandOver(ctx)
-	if err == nil {
-		h.Instance = over.ID
-		h.Rooms[c.name], err = json.Marshal(over)
-	}
+	h.Rooms[c.name], _ = json.Marshal(over) // plain values; without a lease it says that there is no deadline to go on to
 	if err != nil {
 		r.leaveUnsaid(err)
+	} else {
+		h.Instance = over.ID
 	}
-	c.cancel()
-	_ = goroutine.Catch(c.room.Wait)
+	if err == nil || len(r.runner.left) == 0 { // else it would be released while the command runs; it ends with this image
+		c.cancel()
+		_ = goroutine.Catch(c.room.Wait)
+	}
 	if c.lock != nil {
 		if f := c.lock.Descriptor(); f != nil {
 			h.Files[c.name] = f

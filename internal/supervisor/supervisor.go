@@ -122,6 +122,8 @@ func (r *rig) serve(ctx context.Context) {
 			if r.machine.state == claiming {
 				r.local.begin(r)
 			}
+		case <-r.old.C:
+			r.oldLeaseEnds()
 		case <-r.remind.C:
 			r.reminder()
 		case <-r.trim.C:
