@@ -33,6 +33,7 @@ Nothing is started, written or asked of a server.
 		},
 	}
 	config.AddFlags(cmd.Flags())
+	groupUsage(cmd)
 	return cmd
 }
 

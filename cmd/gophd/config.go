@@ -90,6 +90,7 @@ func newConfigShow(p *program) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return p.configShow(cmd, args) },
 	}
 	config.AddFlags(cmd.Flags())
+	groupUsage(cmd)
 	return cmd
 }
 

@@ -4,10 +4,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
 )
 
 const top = "../../"
@@ -52,31 +54,88 @@ func TestReadmeHasTheTwoCommands(t *testing.T) {
 	}
 }
 
+// TestFlagsAndKeysOfTheDocsExist holds the words of the documents against the help and the generated reference.
+func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
+	others := []string{"help", "version", "format", "kill-whom", "signal", "password", "all", "nonblock", "shared"} // other commands' and programs'
+	flags := newRun(&program{}).Flags()
+	reference := read(t, top+"docs/config.md")
+	flag := regexp.MustCompile("(?m)(?:^|[ `(])--([a-z][a-z-]*)")
+	key := regexp.MustCompile(`\b(?:config|job|heartbeat|log|restart)\.[a-z_]+\b`)
+	files := regexp.MustCompile(`\.(sh|yaml|go|md|log|state)$`)
+	found := 0
+	for _, file := range documents(t) {
+		text := read(t, file)
+		for _, m := range flag.FindAllStringSubmatch(text, -1) {
+			found++
+			if flags.Lookup(m[1]) == nil && !slices.Contains(others, m[1]) {
+				t.Errorf("%s names --%s, which is no flag of run", file, m[1])
+			}
+		}
+		for _, span := range regexp.MustCompile("`[^`\n]+`").FindAllString(text, -1) {
+			for _, name := range key.FindAllString(span, -1) {
+				found++
+				if !files.MatchString(name) && !strings.Contains(reference, "| `"+name+"` |") {
+					t.Errorf("%s names %s, which is no setting", file, name)
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no flag or setting is found")
+	}
+}
+
+// documents are the files that people read.
+func documents(t *testing.T) (files []string) {
+	t.Helper()
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		some, err := filepath.Glob(top + pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, some...)
+	}
+	return files
+}
+
+func TestHelpShowsEachFlagOnceBelowAHeading(t *testing.T) {
+	cmd := newRun(&program{})
+	help := cmd.UsageString()
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if n := len(regexp.MustCompile("(?m)^  (-., |    )--"+f.Name+"( |$)").FindAllString(help, -1)); n != 1 {
+			t.Errorf("--%s is shown %d times", f.Name, n)
+		}
+	})
+	var got []string
+	for _, m := range regexp.MustCompile("(?m)^(.+):\n +(?:-., )?--").FindAllStringSubmatch(help, -1) {
+		got = append(got, m[1])
+	}
+	want := []string{"The daemon", "The command and its surroundings", "When it runs", "How a run ends", "Where its output goes",
+		"One in the cluster", "The log"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("headings (-want +got):\n%s", d)
+	}
+}
+
 // TestLinksOfTheDocsLeadSomewhere follows the relative links, to the file and to the heading in it.
 func TestLinksOfTheDocsLeadSomewhere(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	links := 0
-	for _, pattern := range []string{"*.md", "docs/*.md"} {
-		files, err := filepath.Glob(top + pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, file := range files {
-			for _, m := range link.FindAllStringSubmatch(read(t, file), -1) {
-				if strings.Contains(m[1], "://") {
-					continue
-				}
-				links++
-				name, heading, _ := strings.Cut(m[1], "#")
-				target := file
-				if name != "" {
-					target = filepath.Join(filepath.Dir(file), filepath.FromSlash(name))
-				}
-				if _, err := os.Stat(target); err != nil {
-					t.Errorf("%s: link to %s: %v", file, m[1], err)
-				} else if heading != "" && !hasHeading(read(t, target), heading) {
-					t.Errorf("%s: link to %s: no such heading there", file, m[1])
-				}
+	for _, file := range documents(t) {
+		for _, m := range link.FindAllStringSubmatch(read(t, file), -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			links++
+			name, heading, _ := strings.Cut(m[1], "#")
+			target := file
+			if name != "" {
+				target = filepath.Join(filepath.Dir(file), filepath.FromSlash(name))
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: link to %s: %v", file, m[1], err)
+			} else if heading != "" && !hasHeading(read(t, target), heading) {
+				t.Errorf("%s: link to %s: no such heading there", file, m[1])
 			}
 		}
 	}

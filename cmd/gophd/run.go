@@ -27,14 +27,24 @@ gophd stays in the foreground, passes the command's output on untouched, and spe
 -v echoes all that is logged.
 
 Signals:
-  INT, TERM  finish the run, then end; again: stop the run now; a third time: kill it
-  HUP        become a new image in place: same PID, new binary and config if they are sound
+  INT, TERM  finish the run, then end; again: stop the run now; a third time: kill it.
+             A service (--keep) is stopped by the first
+  HUP        become a new image in place: same PID, new binary and config if they are sound;
+             a run that is under way goes on
   USR1       dump what is going on
   USR2       reopen the log files
   CONT       run now
 
+The command has in its environment:
+  GOPHD_NAME    the job's name           GOPHD_RUN     number of the run, 1 for the first
+  GOPHD_DUE     when it was due          GOPHD_RUN_ID  names this run on this host
+  GOPHD_FENCE   grows with each holder   GOPHD_PLACE   0, or its place among overlapping runs
+and each key of the config's own sections: host below database: is GOPHD_DATABASE_HOST.
+
 Every flag has a config key and an environment variable of the same name: --interval is
 job.interval and GOPHD_JOB_INTERVAL. The flag wins over the environment, that over the file.
+Limits by cgroup, the rules of exit codes and the log's rotation have keys and no flags: docs/config.md,
+or gophd config show.
 
 ` + exitCodeHelp,
 		Example: `  gophd run -i 0.2 -- ./poll.sh                      five times a second
@@ -42,6 +52,10 @@ job.interval and GOPHD_JOB_INTERVAL. The flag wins over the environment, that ov
   gophd run -d --heartbeat memcached://10.0.0.5 -n nightly -i 1h -- ./nightly.sh
                                                      one in the cluster
   gophd run --once -- ./backup.sh                    once, with its own exit code: a cron wrapper
+  gophd run --keep -n web -- ./server                a service: started again when it ends
+  gophd run --once --output on-failure -- ./sync.sh  its output only if it fails
+  gophd run --user www-data --timeout 10m -- ./job.sh
+                                                     as another user, for ten minutes at most
   gophd run --shell 'date >> /tmp/x; sleep 1'        one line for the shell
   gophd run -c job.yaml                              all of it from a file`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -53,6 +67,7 @@ job.interval and GOPHD_JOB_INTERVAL. The flag wins over the environment, that ov
 		},
 	}
 	config.AddFlags(cmd.Flags())
+	groupUsage(cmd)
 	return cmd
 }
 

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// groupUsage gives a command with the flags of run a usage text with those flags below headings.
+func groupUsage(cmd *cobra.Command) {
+	cmd.SetUsageFunc(func(c *cobra.Command) error {
+		_, err := fmt.Fprintf(c.OutOrStderr(), "Usage:\n  %s\n\nExamples:\n%s\n%s\nHelp:\n%s", c.UseLine(), c.Example,
+			withHeadings(c.LocalFlags().FlagUsages()), c.InheritedFlags().FlagUsages())
+		return err
+	})
+}
+
+// withHeadings puts headings between the lines of a list of flags. Each stands before the flag that is named here and
+// lasts until the next, in the order of the table of settings, so a new flag stands with its neighbours.
+func withHeadings(list string) string {
+	headings := map[string]string{
+		"config":    "The daemon",
+		"name":      "The command and its surroundings",
+		"interval":  "When it runs",
+		"timeout":   "How a run ends",
+		"output":    "Where its output goes",
+		"heartbeat": "One in the cluster",
+		"log-file":  "The log",
+	}
+	var b strings.Builder
+	for line := range strings.Lines(list) {
+		_, flag, _ := strings.Cut(line, "--")
+		flag, _, _ = strings.Cut(flag, " ")
+		if title := headings[flag]; title != "" {
+			b.WriteString("\n" + title + ":\n")
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
