@@ -21,7 +21,7 @@ var floors = map[string]int{
 
 	"internal/alarm": 1, "internal/config": 1, "internal/daemonize": 1, "internal/heartbeat": 1,
 	"internal/keep": 1, "internal/logging": 1, "internal/loop": 1, "internal/pidfile": 1, "internal/process": 1,
-	"internal/restart": 1, "internal/signals": 1, "internal/status": 1,
+	"internal/restart": 1, "internal/sdnotify": 1, "internal/signals": 1, "internal/status": 1,
 
 	"internal/heartbeat/file": 2, "internal/heartbeat/memcached": 2, "internal/heartbeat/heartbeattest": 2,
 

@@ -1,0 +1,340 @@
+package sdnotify
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/goroutine"
+)
+
+// role makes the test binary play another process.
+const role = "SDNOTIFY_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(role) {
+	case "":
+		os.Exit(m.Run())
+	case "holder": // has a socket until it is killed
+		s, err := Open(func(Message, error) {})
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(s.Address())
+		select {}
+	}
+}
+
+// ear hears in a goroutine and is asked by the test's.
+type ear chan heard
+
+type heard struct {
+	Message
+	err error
+}
+
+func (e ear) hear(m Message, err error) { e <- heard{m, err} }
+
+func (e ear) next(t *testing.T) heard {
+	t.Helper()
+	select {
+	case h := <-e:
+		return h
+	case <-time.After(10 * time.Second):
+		t.Fatal("nothing was heard")
+		panic("unreachable")
+	}
+}
+
+func open(t *testing.T) (*Socket, ear) {
+	t.Helper()
+	e := make(ear, 100)
+	s, err := Open(e.hear)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, e
+}
+
+func dial(t *testing.T, address string) *net.UnixConn {
+	t.Helper()
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: address, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func send(t *testing.T, c *net.UnixConn, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if _, err := c.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func shut(t *testing.T, s *Socket) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMessagesComeInOrderWithTheirSender(t *testing.T) {
+	s, e := open(t)
+	defer shut(t, s)
+	c := dial(t, s.Address())
+	send(t, c, "STATUS=before") // of Listen
+	s.Listen()
+	s.Listen()
+	send(t, c, "STATUS=1", "", "no message", strings.Repeat("A=1\n", maxMessage/4)+"A=1", strings.Repeat("A=1\n", maxMessage/4), "STATUS=2")
+	for i, want := range []string{"STATUS=before", "STATUS=1", "", "not like NAME=VALUE", "more than 4096 bytes", "", "STATUS=2"} {
+		h := e.next(t)
+		if h.PID != os.Getpid() || h.UID != os.Getuid() {
+			t.Errorf("%d: from pid %d, uid %d", i, h.PID, h.UID)
+		}
+		got := ""
+		switch {
+		case h.err != nil:
+			got = h.err.Error()
+		case h.Status != nil:
+			got = "STATUS=" + *h.Status
+		}
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%d: %q, want %q", i, got, want)
+		}
+	}
+}
+
+// TestBarrier: systemd-notify(1) waits until the receiver has closed the descriptor that it sends. None of
+// those that are sent stays open here.
+func TestBarrier(t *testing.T) {
+	s, e := open(t)
+	defer shut(t, s)
+	s.Listen()
+	c := dial(t, s.Address())
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	rights := unix.UnixRights(int(w.Fd()), int(w.Fd()), int(w.Fd()))
+	raw, err := c.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw.Control(func(fd uintptr) { err = unix.Sendmsg(int(fd), []byte("BARRIER=1"), rights, nil, 0) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if h := e.next(t); h.err != nil || h.PID != os.Getpid() {
+		t.Errorf("%+v", h)
+	}
+	_ = r.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := r.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the descriptor is still open: %d, %v", n, err)
+	}
+}
+
+func TestDrainHearsBeforeItReturns(t *testing.T) {
+	s, e := open(t)
+	c := dial(t, s.Address())
+	s.Drain()
+	send(t, c, "READY=1", "READY=1")
+	s.Drain()
+	if len(e) != 2 {
+		t.Errorf("%d of 2 messages heard", len(e))
+	}
+	s.Listen() // beside the reader too
+	for range 500 {
+		send(t, c, "READY=1")
+		s.Drain()
+		if h := e.next(t); !h.Ready && len(e) > 1 {
+			t.Fatalf("%+v", h)
+		}
+	}
+	shut(t, s)
+	s.Drain()
+}
+
+func TestNothingIsLostBetweenTwoImages(t *testing.T) {
+	s, e := open(t)
+	s.Listen()
+	c := dial(t, s.Address())
+	const n = 9
+	for i := range n {
+		send(t, c, fmt.Sprintf("STATUS=%d", i))
+		f := s.Leave()
+		if i%2 == 0 {
+			send(t, c, "STATUS=between")
+		}
+		address := s.Address()
+		var err error
+		if s, err = Adopt(f, e.hear); err != nil {
+			t.Fatal(err)
+		}
+		if s.Address() != address {
+			t.Errorf("the address is %q, and was %q", s.Address(), address)
+		}
+		s.Listen()
+	}
+	for i := range n {
+		if h := e.next(t); h.err != nil || *h.Status != fmt.Sprint(i) {
+			t.Errorf("%d: %+v", i, h)
+		}
+		if i%2 == 0 {
+			if h := e.next(t); h.err != nil || *h.Status != "between" {
+				t.Errorf("%d: %+v", i, h)
+			}
+		}
+	}
+	shut(t, s)
+}
+
+func TestAdoptTakesNothingElse(t *testing.T) {
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deaf, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close()
+	noCredentials, err := deaf.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = closed.Close()
+	for _, f := range []*os.File{file, noCredentials, closed} {
+		if s, err := Adopt(f, nil); err == nil {
+			t.Errorf("%s was adopted as %s", f.Name(), s.Address())
+		}
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("%s is still open: %v", f.Name(), err)
+		}
+	}
+}
+
+// TestPanicClimbsFromClose: a fault of who hears is not lost, and does not keep the socket open.
+func TestPanicClimbsFromClose(t *testing.T) {
+	called := make(chan struct{})
+	s, err := Open(func(Message, error) { close(called); panic("a fault") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Listen()
+	send(t, dial(t, s.Address()), "READY=1")
+	<-called
+	p := goroutine.Catch(func() { _ = s.Close() })
+	if p == nil || p.Value != "a fault" {
+		t.Errorf("out of Close came %v", p)
+	}
+}
+
+// T45 stale_socket_reclaimed: a killed holder leaves nothing behind, two at once are not in each other's way, and
+// there is no path that could be too long.
+func TestT45KilledHolderLeavesNothing(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), role+"=holder", "TMPDIR=/"+strings.Repeat("x", 200))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := strings.TrimSpace(line)
+	s, _ := open(t)
+	defer shut(t, s)
+	if address == s.Address() || len(address) > 107 || address[0] != '@' {
+		t.Errorf("addresses %q and %q", address, s.Address())
+	}
+	send(t, dial(t, address), "READY=1")
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if _, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: address, Net: "unixgram"}); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("the socket of a killed process: %v", err)
+	}
+}
+
+// child starts a process that lives until the test ends.
+func child(t *testing.T, attr syscall.SysProcAttr, env ...string) int {
+	t.Helper()
+	cmd := exec.Command("sleep", "60")
+	cmd.SysProcAttr, cmd.Env = &attr, env
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd.Process.Pid
+}
+
+func TestWhose(t *testing.T) {
+	leader := child(t, syscall.SysProcAttr{Setpgid: true})
+	member := child(t, syscall.SysProcAttr{Setpgid: true, Pgid: leader})
+	escaped := child(t, syscall.SysProcAttr{Setsid: true}, "A=1", "GOPHD_RUN_ID=b", "B=2")
+	ofEarlier := child(t, syscall.SysProcAttr{Setsid: true}, "GOPHD_RUN_ID=z")
+	stranger := child(t, syscall.SysProcAttr{Setsid: true})
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	gone := dead.Process.Pid
+
+	a, b, unborn := Run{ID: "a", Leader: leader}, Run{ID: "b", Leader: 1 << 30}, Run{ID: "c"}
+	const ours, other = 7, 8
+	for _, c := range []struct {
+		name string
+		m    Message
+		runs []Run
+		want int
+	}{
+		{"the command", Message{PID: leader, UID: other}, []Run{b, a}, 1},
+		{"a member of its group", Message{PID: member, UID: other}, []Run{b, a}, 1},
+		{"one that left the group", Message{PID: escaped, UID: other}, []Run{a, b}, 1},
+		{"one of an earlier run", Message{PID: ofEarlier, UID: ours}, []Run{a}, -1},
+		{"a stranger", Message{PID: stranger, UID: ours}, []Run{a}, -1},
+		{"a stranger, and nothing goes on", Message{PID: stranger, UID: ours}, nil, -1},
+		{"ourselves, and a run that is being started", Message{PID: os.Getpid(), UID: ours}, []Run{unborn}, -1},
+		{"gone", Message{PID: gone, UID: ours}, []Run{a}, 0},
+		{"gone, of another user", Message{PID: gone, UID: other}, []Run{a}, -1},
+		{"gone, and one of two", Message{PID: gone, UID: ours}, []Run{a, b}, -1},
+		{"gone, and nothing goes on", Message{PID: gone, UID: ours}, nil, -1},
+		{"gone, and named its run", Message{PID: gone, UID: ours, RunID: "b"}, []Run{a, b}, 1},
+		{"gone, and named one that is over", Message{PID: gone, UID: ours, RunID: "z"}, []Run{a}, -1},
+		{"of another user, and named a run", Message{PID: stranger, UID: other, RunID: "a"}, []Run{a}, -1},
+		{"a stranger that names the run", Message{PID: stranger, UID: ours, RunID: "a"}, []Run{b, a}, 1},
+		{"in a namespace that cannot be seen", Message{PID: 0, UID: ours}, []Run{a}, 0},
+	} {
+		if got := c.m.Whose(c.runs, 0, ours); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}
