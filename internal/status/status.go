@@ -56,6 +56,8 @@ type Job struct {
 	Run      job.Run   // the run that is going on; Number 0 for none
 	RunPID   int
 	RunSince time.Time
+	Status   string // what a run told last of itself; "" for nothing
+	StatusOf uint64 // the number of that run, which may have ended
 	Counts   Counts
 	Last     *job.Result // the last run's; nil before the first has ended
 	Lengths  Lengths
@@ -102,6 +104,15 @@ func (b *Board) Job(name string, f func(*Job)) {
 	b.Update(func(s *Snapshot) {
 		if i := slices.IndexFunc(s.Jobs, func(j Job) bool { return j.Name == name }); i >= 0 {
 			f(&s.Jobs[i])
+		}
+	})
+}
+
+// Told puts down what a run tells of itself. Of several at the same time the newest is heard.
+func (b *Board) Told(name string, run uint64, text string) {
+	b.Job(name, func(j *Job) {
+		if run >= j.StatusOf {
+			j.Status, j.StatusOf = text, run
 		}
 	})
 }

@@ -161,6 +161,45 @@ holder: this instance`), "\n")
 	})
 }
 
+// TestStatusIsThatOfTheRunThatIsShown: the newest, and none that has ended.
+func TestStatusIsThatOfTheRunThatIsShown(t *testing.T) {
+	b := board()
+	shown := func() string {
+		for _, v := range b.Snapshot().Variables() {
+			if v.Name == "status" {
+				return v.Text
+			}
+		}
+		return ""
+	}
+	begin := func(n uint64) { b.Job("nightly", func(j *status.Job) { j.Run = job.Run{Number: n} }) }
+	begin(1)
+	b.Told("nightly", 1, "one")
+	if got := shown(); got != "one" {
+		t.Errorf("shown is %q", got)
+	}
+	begin(2)
+	if got := shown(); got != "" {
+		t.Errorf("a run that told nothing shows %q", got)
+	}
+	b.Told("nightly", 2, "two")
+	b.Told("nightly", 1, "one still")
+	if got := shown(); got != "two" {
+		t.Errorf("of two runs %q is shown", got)
+	}
+	b.Told("nightly", 2, "")
+	if got := shown(); got != "" {
+		t.Errorf("what was taken back is shown: %q", got)
+	}
+	b.Told("nightly", 2, "two")
+	ended := tick(time.Second, 0, 0)
+	ended.Run.Number = 2
+	b.Ended("nightly", ended)
+	if got := shown(); got != "" {
+		t.Errorf("no run goes on, and %q is shown", got)
+	}
+}
+
 func TestMemoryIsKnownOnLinux(t *testing.T) {
 	m := board().Snapshot().Memory
 	if m.Peak < 1<<20 || m.Peak < m.Now {

@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -63,7 +64,7 @@ func (j Job) variables(now time.Time) []Variable {
 	if j.Lease.State == "held" {
 		lease += ", fence " + fmt.Sprint(j.Lease.Fence) + ", " + until
 	}
-	return []Variable{
+	vs := []Variable{
 		{"job", j.Name},
 		{"loop", j.State.String()},
 		{"interval", j.Interval.String()},
@@ -78,6 +79,10 @@ func (j Job) variables(now time.Time) []Variable {
 		{"lease", lease},
 		{"holder", or(j.Lease.Holder, "nobody that we know of")},
 	}
+	if j.Status != "" && j.StatusOf == j.Run.Number {
+		vs = slices.Insert(vs, 5, Variable{"status", j.Status}) // below the run
+	}
+	return vs
 }
 
 func yes(b bool) string {

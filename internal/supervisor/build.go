@@ -25,6 +25,7 @@ import (
 	"gophd/internal/pidfile"
 	"gophd/internal/process"
 	"gophd/internal/restart"
+	"gophd/internal/sdnotify"
 	"gophd/internal/signals"
 	"gophd/internal/status"
 	"gophd/internal/world"
@@ -42,7 +43,8 @@ type rig struct {
 	spawner *process.Spawner
 	null    *os.File // /dev/null, for output that is discarded
 	runner  *runner
-	cgroup  *process.Cgroup // nil when the job has none of its own
+	cgroup  *process.Cgroup  // nil when the job has none of its own
+	notices *sdnotify.Socket // nil where runs have nothing to tell; the runner's too
 
 	local, remote *claim // remote is nil when the local lock is all
 	pidFile       *pidfile.File
@@ -91,13 +93,14 @@ type rig struct {
 
 // names in the hand-over
 const (
-	localClaim  = "heartbeat-local"
-	remoteClaim = "heartbeat"
-	pidFileName = "pid-file"
-	boardRoom   = "status"
-	goingRoom   = "going"
-	diaryRoom   = "diary"
-	unsaidRoom  = "unsaid"
+	localClaim   = "heartbeat-local"
+	remoteClaim  = "heartbeat"
+	pidFileName  = "pid-file"
+	boardRoom    = "status"
+	goingRoom    = "going"
+	diaryRoom    = "diary"
+	unsaidRoom   = "unsaid"
+	notifySocket = "notify-socket"
 )
 
 // build opens the parts that need nobody's leave. What cannot be had is an error, and what was opened
@@ -198,6 +201,9 @@ func (r *rig) close() {
 	if r.ticks != nil {
 		attempt(r.ticks.Close)
 	}
+	if r.notices != nil {
+		attempt(r.notices.Close)
+	}
 	if r.spawner != nil {
 		attempt(r.spawner.Close)
 	}
@@ -284,10 +290,13 @@ func (r *rig) world() error {
 	if err := r.openCgroup(); err != nil {
 		return err
 	}
+	if err := r.openNotify(); err != nil {
+		return err
+	}
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, cgroup: r.cgroup, stray: r.stray,
 		mark: r.mark("none"), stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
 		env: env, fence: r.fence, going: handedRuns(r.o.Handoff).Runs, handoff: r.o.Handoff,
-		places: make([]place, r.places())}
+		notices: r.notices, places: make([]place, r.places())}
 	if r.spec.Output == job.OutputOnFailure {
 		r.runner.failed = func(pid int) io.WriteCloser {
 			if r.log.Path() != "" {
@@ -469,6 +478,9 @@ func (r *rig) boardUp() {
 	s.Jobs = []status.Job{{Name: r.spec.Name, Interval: r.spec.Interval,
 		Lease: status.Lease{Store: "none", State: "not asked for"}}}
 	r.board = status.New(s)
+	for _, run := range handedRuns(r.o.Handoff).Runs {
+		r.board.Told(r.spec.Name, run.Run.Number, run.Status)
+	}
 	h := r.o.Handoff
 	if h == nil {
 		return

@@ -46,7 +46,9 @@ type goingRun struct {
 	Birth   uint64
 	Cgroup  string `json:",omitempty"` // the folder of its control group
 	Pipes   []pipe
-	Kept    []byte `json:",omitempty"` // of the output that is shown only if it fails
+	Kept    []byte          `json:",omitempty"` // of the output that is shown only if it fails
+	Limit   restart.Instant `json:",omitempty"` // of its time, where the run has moved that
+	Status  string          `json:",omitempty"` // what it told last
 	Grace   time.Duration
 	Signals []syscall.Signal `json:",omitempty"`
 }
@@ -98,6 +100,7 @@ func (r *rig) handOverRuns(h *restart.Handoff) {
 				run.Missed = left.Missed
 			}
 		}
+		run.Limit, run.Status = at.limit.handOver()
 		if at.keeper != nil {
 			var kept bytes.Buffer
 			_ = at.keeper.Dump(&kept)
@@ -205,31 +208,57 @@ func (r *runner) leave() bool {
 	return true
 }
 
-// adopt is start for a run that the image before us has left.
-func (r *runner) adopt(at place) (p *process.Process, adopted bool, err error) {
+// begin gives the run its place and its limit, and returns what the image before us has left of it, if that has
+// started it. From then on it can be interrupted, and its messages are its own. What an earlier run has told
+// is heard before: it must not be taken for a word of this one.
+func (r *runner) begin(at *place) (left *goingRun) {
+	if r.settled() {
+		r.notices.Drain()
+	}
 	r.mu.Lock()
-	i := slices.IndexFunc(r.going, func(g goingRun) bool { return g.Run.Number == at.run.Number })
-	var g goingRun
-	if i >= 0 {
-		g = r.going[i]
-		r.going = slices.Delete(r.going, i, i+1)
+	defer r.mu.Unlock()
+	if i := slices.IndexFunc(r.going, func(g goingRun) bool { return g.Run.Number == at.run.Number }); i >= 0 {
+		left = &r.going[i]
+		r.going = slices.Concat(r.going[:i], r.going[i+1:])
 	}
-	r.mu.Unlock()
-	if i < 0 {
-		return nil, false, nil
+	if r.spec.Timeout > 0 {
+		began, moved, told := time.Now(), time.Time{}, ""
+		if left != nil {
+			began, told = left.Started.Time(), left.Status
+			if left.Limit != 0 {
+				moved = left.Limit.Time()
+			}
+		}
+		at.limit = newLimit(began.Add(r.spec.Timeout), moved, at.cancel)
+		at.limit.say(told)
 	}
+	r.places[at.run.Place] = *at
+	return left
+}
+
+// settled says that there is a notify socket, and that no message can be of a run that has no place yet.
+func (r *runner) settled() bool {
+	if r.notices == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.going) == 0
+}
+
+// adopt is start for a run that the image before us has left.
+func (r *runner) adopt(at place, g *goingRun) (*process.Process, error) {
 	if at.keeper != nil {
 		_, _ = at.keeper.Writer().Write(g.Kept)
 	}
 	h := g.take(r.handoff)
 	h.Strays = r.strays(at.run)
-	p, err = r.spawner.Adopt(h, func(s process.HandedStream) io.WriteCloser {
+	return r.spawner.Adopt(h, func(s process.HandedStream) io.WriteCloser {
 		if at.keeper != nil {
 			return begun(at.keeper.Writer(), s)
 		}
 		return r.resume(s)
 	})
-	return p, true, err
 }
 
 // resume is where the rest of a stream goes whose beginning an earlier image has read: where the config

@@ -196,6 +196,10 @@ func (r *rig) handOver() *restart.Handoff {
 		}
 	}
 	r.say.ends("a new image goes on")
+	if r.notices != nil {
+		h.Files[notifySocket] = r.notices.Leave() // what comes now waits for the next image
+		r.notices = nil
+	}
 	r.relieved(func() { r.handOverRuns(h) }) // from here to the next image nobody reads what the command writes
 	r.closeLog()
 	for _, c := range []*claim{r.remote, r.local} { // after a log that may take its time, so that the lease is fresh

@@ -17,6 +17,7 @@ import (
 	"gophd/internal/keep"
 	"gophd/internal/process"
 	"gophd/internal/restart"
+	"gophd/internal/sdnotify"
 	"gophd/internal/world"
 )
 
@@ -49,6 +50,8 @@ type runner struct {
 	started func(run job.Run, p *process.Process, adopted bool)
 	stray   func(run job.Run, pid int, name string, killed bool)
 
+	notices *sdnotify.Socket // where runs ask for more time; nil where they have no limit
+
 	going   []goingRun // of the image before us, until they are adopted
 	handoff *restart.Handoff
 
@@ -63,6 +66,7 @@ type place struct {
 	process *process.Process
 	cancel  context.CancelCauseFunc
 	keeper  *keep.Keeper // of its output until it is known whether it failed; nil when that is not asked for
+	limit   *limit       // nil without a timeout
 }
 
 // What is kept of a run's output until it is known whether it failed.
@@ -78,19 +82,18 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	if r.failed != nil {
 		at.keeper = keep.New(keptHead, keptTail)
 	}
-	r.hold(at)
-	defer r.hold(place{run: job.Run{Place: run.Place}})
 	began := time.Now()
-	p, adopted, err := r.adopt(at)
-	if adopted && err == nil {
-		began = p.Started()
-	}
-	if r.spec.Timeout > 0 {
-		timed, stop := context.WithDeadlineCause(ctx, began.Add(r.spec.Timeout), job.ErrTimeout)
-		defer stop()
-		ctx = timed
-	}
-	if !adopted {
+	left := r.begin(&at)
+	defer r.hold(place{run: job.Run{Place: run.Place}})
+	defer at.limit.stop()
+	var p *process.Process
+	var err error
+	adopted := left != nil
+	if adopted {
+		if p, err = r.adopt(at, left); err == nil {
+			began = p.Started()
+		}
+	} else {
 		p, err = r.start(ctx, at)
 	}
 	if err != nil {
@@ -98,6 +101,9 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	}
 	at.process = p
 	r.hold(at)
+	if r.settled() {
+		r.notices.Listen()
+	}
 	r.started(run, p, adopted)
 	fault("run")
 	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...) })
@@ -193,6 +199,9 @@ func (r *runner) Kill() {
 // runID names a run of this daemon among all processes of the host, and marks its descendants.
 const runID = "GOPHD_RUN_ID"
 
+// notifyVariable tells a command where to send messages in the protocol of sd_notify(3).
+const notifyVariable = "NOTIFY_SOCKET="
+
 // strays is what becomes of the descendants of a run that left its group.
 func (r *runner) strays(run job.Run) *process.Strays {
 	if r.spec.Strays == job.StraysIgnore {
@@ -206,12 +215,16 @@ func (r *runner) id(run job.Run) string { return r.mark + strconv.FormatUint(run
 
 // environment is that of one run: GOPHD_DUE is RFC 3339 with nanoseconds.
 func (r *runner) environment(run job.Run) []string {
-	return append(slices.Clip(r.env),
+	env := append(slices.Clip(r.env),
 		"GOPHD_PLACE="+strconv.Itoa(run.Place),
 		"GOPHD_RUN="+strconv.FormatUint(run.Number, 10),
 		runID+"="+r.id(run),
 		"GOPHD_DUE="+run.Due.Format(time.RFC3339Nano),
 		"GOPHD_FENCE="+strconv.FormatUint(r.fence(), 10))
+	if r.notices != nil && !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, notifyVariable) }) {
+		env = append(env, notifyVariable+r.notices.Address()) // but where the job's own environment says another
+	}
+	return env
 }
 
 // commandEnvironment is the environment of every run: gophd's own, less what was meant for gophd (its

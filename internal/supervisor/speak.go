@@ -1,8 +1,10 @@
 package supervisor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"gophd/internal/loop"
 	"gophd/internal/order"
 	"gophd/internal/process"
+	"gophd/internal/sdnotify"
 	"gophd/internal/status"
 )
 
@@ -113,6 +116,44 @@ func (s *speaker) stray(run job.Run, pid int, name string, killed bool) {
 		what = "is stopped"
 	}
 	s.rare("stray", zerolog.WarnLevel, "run %d has left pid %d (%s) behind, which is not of its process group: it %s", run.Number, pid, name, what)
+}
+
+func (s *speaker) told(run job.Run, m sdnotify.Message) {
+	if e := s.log.Debug(); e.Enabled() {
+		var words []string
+		for _, w := range []struct {
+			said bool
+			word string
+		}{{m.Ready, "it is ready"}, {m.Watchdog, "it is alive"}, {m.Stopping, "it stops"}} {
+			if w.said {
+				words = append(words, w.word)
+			}
+		}
+		if m.Status != nil {
+			words = append(words, "status: "+*m.Status)
+		}
+		if m.ExtendTimeout > 0 {
+			words = append(words, "it wants "+m.ExtendTimeout.String())
+		}
+		e.Msgf("run %d tells by pid %d: %s", run.Number, m.PID, cmp.Or(strings.Join(words, "; "), "nothing that we know"))
+	}
+}
+
+func (s *speaker) extended(run job.Run, asked, more time.Duration) {
+	s.rare("extended", zerolog.InfoLevel, "run %d asked for %s from now on: its timeout comes %s later", run.Number, asked, more.Round(time.Millisecond))
+}
+
+func (s *speaker) tooLate(run job.Run) {
+	s.rare("too late", zerolog.InfoLevel, "run %d asked for more time too late: it is being stopped", run.Number)
+}
+
+// stranger is no warning: a run may tell that it stops, and be gone before that is read.
+func (s *speaker) stranger(m sdnotify.Message) {
+	s.log.Debug().Msgf("a message of pid %d, uid %d, to the notify socket is ignored: it is of no run of ours", m.PID, m.UID)
+}
+
+func (s *speaker) misheard(m sdnotify.Message, err error) {
+	s.rare("misheard", zerolog.WarnLevel, "a message of pid %d, uid %d, to the notify socket is ignored: %v", m.PID, m.UID, err)
 }
 
 func (s *speaker) ended(t job.Tick) {

@@ -1,0 +1,170 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"gophd/internal/job"
+	"gophd/internal/restart"
+	"gophd/internal/sdnotify"
+)
+
+// This file is what a run tells gophd by its notify socket, and what comes of it: more time, and a word for
+// the dump. There is such a socket where runs have a timeout.
+
+// limit ends a run that goes on for too long, unless it asks for more time.
+type limit struct {
+	run context.CancelCauseFunc
+
+	mu     sync.Mutex
+	at     time.Time
+	moved  bool // at the run's own wish
+	over   bool // it has ended the run
+	timer  *time.Timer
+	status string // the last that the run told
+}
+
+// newLimit begins to count. moved is what a run that goes on has asked an earlier image for; zero is nothing.
+func newLimit(at, moved time.Time, run context.CancelCauseFunc) *limit {
+	l := &limit{run: run, at: at}
+	if moved.After(at) {
+		l.at, l.moved = moved, true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer = time.AfterFunc(time.Until(l.at), l.ring)
+	return l
+}
+
+// ring is called at the moment that was the limit, and goes by what the limit is now.
+func (l *limit) ring() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if rest := time.Until(l.at); rest > 0 {
+		l.timer.Reset(rest)
+		return
+	}
+	l.over = true
+	l.run(job.ErrTimeout)
+}
+
+// extend lets the run go on until then, if that is later than it had, and returns by how much. It is too late for
+// a run that the limit has ended: a grace is not extended.
+func (l *limit) extend(until time.Time) (more time.Duration, tooLate bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over || !until.After(l.at) {
+		return 0, l.over
+	}
+	more = until.Sub(l.at)
+	l.at, l.moved = until, true
+	return more, false
+}
+
+func (l *limit) say(status string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.status = status
+}
+
+// stop is called when the run has ended. A ring that has begun, or that comes at an earlier moment than the
+// limit has by now, does no harm: nothing hears the run's context any more.
+func (l *limit) stop() {
+	if l != nil {
+		l.timer.Stop()
+	}
+}
+
+// handOver is the limit for the next image: zero where the run has not moved it, so that the config says.
+func (l *limit) handOver() (moved restart.Instant, status string) {
+	if l == nil {
+		return 0, ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.moved {
+		moved = restart.At(l.at)
+	}
+	return moved, l.status
+}
+
+// openNotify makes the notify socket, or goes on with that of the image before us, where the job wants one and the
+// system has any.
+func (r *rig) openNotify() (err error) {
+	kept := r.kept(notifySocket)
+	switch {
+	case r.spec.Timeout <= 0:
+		if kept != nil {
+			_ = kept.Close()
+		}
+		return nil
+	case kept != nil:
+		r.notices, err = sdnotify.Adopt(kept, r.noticed)
+	default:
+		r.notices, err = sdnotify.Open(r.noticed)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
+
+// noticed is called in the goroutine of the notify socket, or in that of a run that is about to start.
+func (r *rig) noticed(m sdnotify.Message, err error) {
+	if err != nil {
+		r.say.misheard(m, err)
+		return
+	}
+	run, l, ok := r.runner.whose(m)
+	if !ok {
+		r.say.stranger(m)
+		return
+	}
+	r.say.told(run, m)
+	if l == nil {
+		return // a run of an image that had no timeout
+	}
+	if m.Status != nil {
+		l.say(*m.Status)
+		r.board.Told(r.spec.Name, run.Number, *m.Status)
+	}
+	if m.ExtendTimeout > 0 {
+		switch more, tooLate := l.extend(time.Now().Add(m.ExtendTimeout)); {
+		case tooLate:
+			r.say.tooLate(run)
+		case more > 0:
+			r.say.extended(run, m.ExtendTimeout, more)
+		}
+	}
+}
+
+// whose finds the run that sent the message.
+func (r *runner) whose(m sdnotify.Message) (job.Run, *limit, bool) {
+	r.mu.Lock()
+	all := slices.Clone(r.places)
+	if r.left != nil { // their places may be free already, and their limits are to be handed over yet
+		all = r.left
+	}
+	r.mu.Unlock()
+	all = slices.DeleteFunc(all, func(at place) bool { return at.cancel == nil })
+	runs := make([]sdnotify.Run, len(all))
+	for i, at := range all {
+		runs[i].ID = r.id(at.run)
+		if at.process != nil {
+			runs[i].Leader = at.process.PID()
+		}
+	}
+	uids := []int{0, os.Getuid()}
+	if r.world != nil && r.world.User != nil {
+		uids = append(uids, r.world.User.UID)
+	}
+	i := m.Whose(runs, uids...)
+	if i < 0 {
+		return job.Run{}, nil, false
+	}
+	return all[i].run, all[i].limit, true
+}
