@@ -217,7 +217,7 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "job.timeout", flag: "timeout", kind: duration, arg: "TIME",
 			def: "0", min: time.Millisecond, zero: true, example: "10m",
-			help: "stop a run that takes longer; 0 is no limit",
+			help: "stop a run that takes longer, unless it asks for more time; 0 is no limit",
 		},
 		{
 			name: "job.grace", flag: "grace", kind: duration, arg: "TIME",

@@ -35,7 +35,7 @@ type Spec struct {
 	Overrun     Overrun       // what happens when a tick is due during a run
 	MaxParallel int           // how many runs may go on at a time: 1, and at least 2 with OverrunOverlap
 
-	Timeout     time.Duration    // a run longer than this is stopped
+	Timeout     time.Duration    // a run longer than this is stopped, unless it asks for more time
 	StopSignals []syscall.Signal // what a run gets that is stopped, one after the other; never empty, never KILL
 	Grace       time.Duration    // how long each of them is given, before the next and at last KILL
 	Strays      Strays           // what happens to processes that outlive their run outside of its group
