@@ -94,7 +94,7 @@ var laterSections = []string{"jobs", "http", "notify", "history"}
 
 // ownVariables are set by gophd for the command or for itself; a user's section must not shadow one.
 var ownVariables = []string{
-	"GOPHD_NAME", "GOPHD_RUN", "GOPHD_RUN_ID", RunVariable, "GOPHD_DUE", "GOPHD_FENCE", "GOPHD_SLOT", configVariable,
+	"GOPHD_NAME", "GOPHD_RUN", "GOPHD_RUN_ID", "GOPHD_PLACE", RunVariable, "GOPHD_DUE", "GOPHD_FENCE", "GOPHD_SLOT", configVariable,
 	"GOPHD_READY", "GOPHD_HANDOFF", "GOPHD_RUNTIME_DIR", "GOPHD_STATE_DIR",
 }
 

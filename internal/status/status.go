@@ -53,15 +53,20 @@ type Job struct {
 	State    job.State
 	Interval time.Duration
 	Next     time.Time // the next tick, by the wall clock of the copy; zero when none is awaited
-	Run      job.Run   // the run that is going on; Number 0 for none
-	RunPID   int
-	RunSince time.Time
-	Status   string // what a run told last of itself; "" for nothing
-	StatusOf uint64 // the number of that run, which may have ended
+	Going    []Going   // the runs that are under way, in the order in which they began
+	Status   string    // what a run told last of itself; "" for nothing
+	StatusOf uint64    // the number of that run, which may have ended
 	Counts   Counts
 	Last     *job.Result // the last run's; nil before the first has ended
 	Lengths  Lengths
 	Lease    Lease
+}
+
+// Going is a run that is under way.
+type Going struct {
+	Run   job.Run
+	PID   int // 0 while it is being started
+	Since time.Time
 }
 
 // Counts are kept across restarts.
@@ -108,6 +113,17 @@ func (b *Board) Job(name string, f func(*Job)) {
 	})
 }
 
+// Began puts down a run that began, without a PID, or the process that it has got.
+func (b *Board) Began(name string, g Going) {
+	b.Job(name, func(j *Job) {
+		if i := slices.IndexFunc(j.Going, func(o Going) bool { return o.Run.Number == g.Run.Number }); i >= 0 {
+			j.Going[i] = g
+		} else {
+			j.Going = append(j.Going, g)
+		}
+	})
+}
+
 // Told puts down what a run tells of itself. Of several at the same time the newest is heard.
 func (b *Board) Told(name string, run uint64, text string) {
 	b.Job(name, func(j *Job) {
@@ -122,9 +138,7 @@ func (b *Board) Ended(name string, t job.Tick) {
 	b.Job(name, func(j *Job) {
 		r := t.Result
 		j.Last = &r
-		if j.Run.Number == r.Run.Number { // of several at the same time the newest is shown
-			j.Run, j.RunPID, j.RunSince = job.Run{}, 0, time.Time{}
-		}
+		j.Going = slices.DeleteFunc(j.Going, func(g Going) bool { return g.Run.Number == r.Run.Number })
 		j.Counts.Runs++
 		j.Counts.Missed += t.Missed
 		if r.Failed() {
@@ -156,6 +170,7 @@ func (b *Board) Snapshot() Snapshot {
 	s.Jobs = slices.Clone(s.Jobs)
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
+		j.Going = slices.Clone(j.Going)
 		j.Lengths = summary(b.lengths[j.Name])
 		if !j.Next.IsZero() { // the wall clock may have been stepped since it was reported
 			j.Next = s.Taken.Add(j.Next.Sub(s.Taken))

@@ -161,8 +161,34 @@ holder: this instance`), "\n")
 	})
 }
 
-// TestStatusIsThatOfTheRunThatIsShown: the newest, and none that has ended.
-func TestStatusIsThatOfTheRunThatIsShown(t *testing.T) {
+// TestSeveralRunsAreShown, each once, until it has ended.
+func TestSeveralRunsAreShown(t *testing.T) {
+	b := board()
+	shown := func() string {
+		for _, v := range b.Snapshot().Variables() {
+			if v.Name == "run" {
+				return v.Text
+			}
+		}
+		return ""
+	}
+	for n := range uint64(2) {
+		b.Began("nightly", status.Going{Run: job.Run{Number: n + 1}, Since: time.Now()})
+		b.Began("nightly", status.Going{Run: job.Run{Number: n + 1}, PID: int(40 + n), Since: time.Now()})
+	}
+	if got := shown(); !strings.HasPrefix(got, "number 1, pid 40, for ") || !strings.Contains(got, "; number 2, pid 41, for ") {
+		t.Errorf("of two runs this is shown: %q", got)
+	}
+	ended := tick(time.Second, 0, 0)
+	ended.Run.Number = 1
+	b.Ended("nightly", ended)
+	if got := shown(); !strings.HasPrefix(got, "number 2, pid 41") || strings.Contains(got, ";") {
+		t.Errorf("of the one that is left this is shown: %q", got)
+	}
+}
+
+// TestStatusIsThatOfARunThatGoesOn: the newest that has told one, and none that has ended.
+func TestStatusIsThatOfARunThatGoesOn(t *testing.T) {
 	b := board()
 	shown := func() string {
 		for _, v := range b.Snapshot().Variables() {
@@ -172,15 +198,15 @@ func TestStatusIsThatOfTheRunThatIsShown(t *testing.T) {
 		}
 		return ""
 	}
-	begin := func(n uint64) { b.Job("nightly", func(j *status.Job) { j.Run = job.Run{Number: n} }) }
+	begin := func(n uint64) { b.Began("nightly", status.Going{Run: job.Run{Number: n}}) }
 	begin(1)
 	b.Told("nightly", 1, "one")
 	if got := shown(); got != "one" {
 		t.Errorf("shown is %q", got)
 	}
 	begin(2)
-	if got := shown(); got != "" {
-		t.Errorf("a run that told nothing shows %q", got)
+	if got := shown(); got != "one" {
+		t.Errorf("beside a run that told nothing %q is shown", got)
 	}
 	b.Told("nightly", 2, "two")
 	b.Told("nightly", 1, "one still")

@@ -40,8 +40,13 @@ func (s Snapshot) Variables() []Variable {
 
 func (j Job) variables(now time.Time) []Variable {
 	running := "none"
-	if j.Run.Number > 0 {
-		running = fmt.Sprintf("number %d, pid %d, for %s", j.Run.Number, j.RunPID, span(now.Sub(j.RunSince)))
+	for i, g := range j.Going {
+		one := fmt.Sprintf("number %d, pid %d, for %s", g.Run.Number, g.PID, span(now.Sub(g.Since)))
+		if i == 0 {
+			running = one
+		} else {
+			running += "; " + one
+		}
 	}
 	last := "none"
 	if j.Last != nil {
@@ -79,7 +84,7 @@ func (j Job) variables(now time.Time) []Variable {
 		{"lease", lease},
 		{"holder", or(j.Lease.Holder, "nobody that we know of")},
 	}
-	if j.Status != "" && j.StatusOf == j.Run.Number {
+	if j.Status != "" && slices.ContainsFunc(j.Going, func(g Going) bool { return g.Run.Number == j.StatusOf }) {
 		vs = slices.Insert(vs, 5, Variable{"status", j.Status}) // below the run
 	}
 	return vs

@@ -29,10 +29,12 @@ func (r *rig) Record(rep loop.Report) {
 		r.board.Job(r.spec.Name, func(j *status.Job) {
 			j.State, j.Next = rep.State, rep.Next
 			if rep.State == job.Running {
-				j.Run, j.RunSince = rep.Run, rep.At
 				j.Counts.Missed += rep.Missed
 			}
 		})
+		if rep.State == job.Running && rep.Run.Number > 0 {
+			r.board.Began(r.spec.Name, status.Going{Run: rep.Run, Since: rep.At})
+		}
 		switch {
 		case rep.Slowed > 0:
 			r.say.slowed(rep.Slowed, rep.Run, r.spec)
@@ -62,7 +64,7 @@ func (r *rig) Record(rep loop.Report) {
 
 // runStarted is called in the goroutine of the run.
 func (r *rig) runStarted(run job.Run, p *process.Process, adopted bool) {
-	r.board.Job(r.spec.Name, func(j *status.Job) { j.RunPID, j.RunSince = p.PID(), p.Started() })
+	r.board.Began(r.spec.Name, status.Going{Run: run, PID: p.PID(), Since: p.Started()})
 	r.beat(run.Number, p.PID())
 	if adopted {
 		r.say.adopted(run, p)
@@ -162,8 +164,8 @@ func (r *rig) reminder() {
 	switch {
 	case r.machine.state >= restarting && r.machine.looping:
 		snap := r.board.Snapshot()
-		if j := snap.Jobs[0]; j.Run.Number > 0 {
-			r.say.waits(r.machine.state, j, snap.Taken)
+		for _, g := range snap.Jobs[0].Going {
+			r.say.waits(r.machine.state, g, snap.Taken, r.spec.Keep)
 		}
 		r.notify(sdExtend)
 		r.remind.Reset(remindAfter)

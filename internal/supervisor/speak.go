@@ -202,21 +202,17 @@ func (s *speaker) held(due time.Time) {
 }
 
 // waits says who is waited for, so that no wait for a run's end is silent.
-func (s *speaker) waits(in state, j status.Job, now time.Time) {
-	if j.Run.Number == 0 {
-		s.log.Warn().Msgf("%s: waiting for the loop to end", in)
-		return
-	}
-	if j.RunPID == 0 {
-		s.log.Warn().Msgf("%s: waiting for run %d, which is still being started", in, j.Run.Number)
+func (s *speaker) waits(in state, g status.Going, now time.Time, service bool) {
+	if g.PID == 0 {
+		s.log.Warn().Msgf("%s: waiting for run %d, which is still being started", in, g.Run.Number)
 		return
 	}
 	hint := "ask again to stop it now"
-	if in == killing {
+	if in == killing || service {
 		hint = "it was told to stop; ask again to kill it"
 	}
 	s.log.Warn().Msgf("%s: waiting for run %d, pid %d, going for %s; %s",
-		in, j.Run.Number, j.RunPID, now.Sub(j.RunSince).Round(time.Second), hint)
+		in, g.Run.Number, g.PID, now.Sub(g.Since).Round(time.Second), hint)
 }
 
 func (s *speaker) lease(store string, was, l heartbeat.Lease) {
