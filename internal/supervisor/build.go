@@ -60,6 +60,8 @@ type rig struct {
 	lastTick job.Tick
 	grid     loop.Grid
 
+	underWay int // runs that the loop has begun and not heard the end of; its goroutine's
+
 	machine   *machine
 	inherited []order.Order
 	probed    chan error

@@ -70,7 +70,7 @@ type pipe struct {
 
 // leaveLoop ends the loop for the next image's sake, and says whether it could.
 func (r *rig) leaveLoop() bool {
-	if !r.loop.Leave(r.runner.leave) {
+	if !r.loop.Leave(func() bool { return r.runner.leave(r.underWay) }) {
 		return false
 	}
 	_ = goroutine.Catch(r.loopRoom.Wait) // at once: what panics in it is in loopFell
@@ -186,20 +186,20 @@ func (r *rig) oldLeaseEnds() {
 }
 
 // leave gives up the runs that are going on to the next image, all or none. It is called while none of them can
-// end nor another begin.
-func (r *runner) leave() bool {
+// end nor another begin, for the loop; but one may have begun for it that is not here yet, or have ended here without its
+// knowledge. So they must be as many here as it counts: else a number would be without a run, or a result lost.
+func (r *runner) leave(count int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var left []place
 	var all []*process.Process
 	for _, at := range r.places {
-		if at.cancel == nil {
-			continue
+		if at.process != nil {
+			left, all = append(left, at), append(all, at.process)
 		}
-		if at.process == nil {
-			return false
-		}
-		left, all = append(left, at), append(all, at.process)
+	}
+	if len(all) != count {
+		return false
 	}
 	if !process.Leave(all...) {
 		return false

@@ -26,6 +26,9 @@ func (r *rig) Record(rep loop.Report) {
 		if rep.End != 0 && !r.spec.Once { // the only run has nothing to end but itself
 			r.loopEnd = rep.End // read by Run's goroutine, like grid
 		}
+		if rep.State == job.Running {
+			r.underWay++
+		}
 		r.board.Job(r.spec.Name, func(j *status.Job) {
 			j.State, j.Next = rep.State, rep.Next
 			if rep.State == job.Running {
@@ -47,6 +50,7 @@ func (r *rig) Record(rep loop.Report) {
 		}
 		r.say.late(rep, r.spec.Interval)
 	case loop.Ended:
+		r.underWay--
 		r.lastTick = rep.Tick
 		r.board.Ended(r.spec.Name, rep.Tick)
 		r.say.ended(rep.Tick)
