@@ -16,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 )
 
 const (
@@ -43,7 +42,7 @@ type Message struct {
 
 // Parse reads the text of a message. Names that are not known are left out, as sd_notify(3) wants it; a line
 // that is no NAME=VALUE, or a number that is none, spoils the whole message. The last of two equal names
-// counts. A status is made fit to be shown: control characters and what is no UTF-8 become one blank or U+FFFD.
+// counts. A status is made fit to be shown: what cannot be printed becomes a blank, and what is no UTF-8 U+FFFD.
 func Parse(text []byte) (Message, error) {
 	var m Message
 	number := 0
@@ -88,10 +87,10 @@ func isName(s string) bool {
 // shown is a status that changes nothing but its own line, on a terminal and in a log.
 func shown(s string) string {
 	return strings.Map(func(c rune) rune {
-		if unicode.Is(unicode.C, c) || unicode.In(c, unicode.Zl, unicode.Zp) {
-			return ' '
+		if strconv.IsPrint(c) {
+			return c
 		}
-		return c
+		return ' '
 	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
@@ -103,8 +102,9 @@ type Run struct {
 
 // Whose finds the run that sent the message, or -1: the command itself, a member of its process group, or a process
 // that has the run's GOPHD_RUN_ID in its environment. Of senders with one of the uids two more count: one
-// that writes the GOPHD_RUN_ID into its message, and, while exactly one run goes on, one that was gone before it
-// could be looked at, as systemd-notify(1) mostly is.
+// that writes the GOPHD_RUN_ID into its message, and, while exactly one run goes on, one that cannot be looked
+// at, as systemd-notify(1) often cannot: it is gone by then, or it was the command itself and, as root, sends in the
+// name of its parent, which is this process.
 func (m Message) Whose(runs []Run, uids ...int) int {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.PID))
 	group := pgrp(stat)
@@ -112,7 +112,8 @@ func (m Message) Whose(runs []Run, uids ...int) int {
 		return i
 	}
 	id := ""
-	if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", m.PID)); err == nil {
+	hidden := errors.Is(err, fs.ErrNotExist) || m.PID == os.Getpid()
+	if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", m.PID)); err == nil && !hidden {
 		for kv := range bytes.SplitSeq(env, []byte{0}) {
 			if v, ok := bytes.CutPrefix(kv, []byte(runID+"=")); ok {
 				id = string(v)
@@ -126,7 +127,7 @@ func (m Message) Whose(runs []Run, uids ...int) int {
 	switch {
 	case id != "":
 		return slices.IndexFunc(runs, func(r Run) bool { return r.ID == id })
-	case known && errors.Is(err, fs.ErrNotExist) && len(runs) == 1:
+	case known && hidden && len(runs) == 1:
 		return 0
 	}
 	return -1

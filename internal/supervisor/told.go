@@ -115,13 +115,13 @@ func (r *rig) openNotify() (err error) {
 
 // noticed is called in the goroutine of the notify socket, or in that of a run that is about to start.
 func (r *rig) noticed(m sdnotify.Message, err error) {
-	if err != nil {
-		r.say.misheard(m, err)
-		return
-	}
 	run, l, ok := r.runner.whose(m)
 	if !ok {
 		r.say.stranger(m)
+		return
+	}
+	if err != nil {
+		r.say.misheard(run, m, err)
 		return
 	}
 	r.say.told(run, m)
