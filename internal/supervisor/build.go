@@ -336,7 +336,7 @@ func (r *rig) openCgroup() (err error) {
 	if l == (process.Limits{}) && r.spec.Strays != job.StraysKill {
 		return nil
 	}
-	if r.cgroup, err = process.OpenCgroup("", r.spec.Name, l); l == (process.Limits{}) {
+	if r.cgroup, err = process.OpenCgroup("", fmt.Sprintf("%s-%d", r.spec.Name, os.Getpid()), l); l == (process.Limits{}) {
 		return nil
 	}
 	return err
