@@ -518,6 +518,20 @@ func TestOrphansOfARunningGroupAreCollected(t *testing.T) {
 
 // Between runs nothing fires, since no goroutine is there that could wait for a timer; one that is to send
 // a KILL is stopped with its run.
+// The end of a child is waited for, and wakes nobody else.
+func TestEndsOfChildrenAreNoSignalsToUs(t *testing.T) {
+	newSpawner(t)
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "SigCgt:")
+	caught, err := strconv.ParseUint(strings.Fields(rest)[0], 16, 64)
+	if err != nil || caught&(1<<(syscall.SIGCHLD-1)) != 0 || caught&(1<<(syscall.SIGTERM-1)) == 0 {
+		t.Errorf("caught are %#x, %v", caught, err)
+	}
+}
+
 func TestNothingRunsWhileIdle(t *testing.T) {
 	before := runtime.NumGoroutine()
 	s := newSpawner(t)

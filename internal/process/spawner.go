@@ -81,6 +81,7 @@ func New() (*Spawner, error) {
 		_ = null.Close()
 		return nil, fmt.Errorf("cannot become the parent of orphans: %w: Linux 3.4 or newer is needed", err)
 	}
+	leaveEndsAlone()
 	return &Spawner{
 		null:    null,
 		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
