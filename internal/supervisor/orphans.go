@@ -66,32 +66,45 @@ func (r *rig) orphaned() (wait bool) {
 	return true
 }
 
-// outlive returns when no orphan is left, or ctx has ended.
+// outlive returns when no orphan is left, or ctx has ended. Who is to be signalled is looked for anew each time: a
+// PID may be another's by then.
 func (r *rig) outlive(ctx context.Context, lock string, left []int) {
-	signal := func(s syscall.Signal) {
-		for _, pid := range left {
-			_ = syscall.Kill(pid, s) // one that is gone needs none
-		}
-	}
+	killing := r.spec.OnOrphan == job.OrphanKill
 	deadline := time.Now().Add(r.spec.Grace)
-	if r.spec.OnOrphan == job.OrphanKill {
-		signal(syscall.SIGTERM)
-		signal(syscall.SIGCONT)
+	if killing {
+		signal(left, syscall.SIGTERM)
+		signal(left, syscall.SIGCONT)
 	}
-	look := time.NewTicker(orphanAgain)
+	look, remind := time.NewTicker(orphanAgain), time.NewTicker(remindAfter)
 	defer look.Stop()
-	for err := error(nil); len(left) > 0 && err == nil; {
+	defer remind.Stop()
+	for len(left) > 0 {
 		select {
 		case <-ctx.Done():
 			return
+		case <-remind.C:
+			r.say.orphaned(left, r.spec.OnOrphan)
+			continue
 		case <-look.C:
 		}
-		if r.spec.OnOrphan == job.OrphanKill && time.Now().After(deadline) {
-			signal(syscall.SIGKILL)
+		due := killing && time.Now().After(deadline)
+		if alive(left[0], 0) && !due { // to look at one is cheap, to look for all is not
+			continue
 		}
-		if !alive(left[0], 0) { // to look at one is cheap, to look for all is not
-			left, err = orphans(lock)
+		now, err := orphans(lock)
+		if err != nil {
+			continue // they are there until it is seen that they are not
 		}
+		if left = now; due {
+			signal(left, syscall.SIGKILL)
+		}
+	}
+}
+
+// signal reaches those that are there and may be signalled; the others are waited for.
+func signal(all []int, s syscall.Signal) {
+	for _, pid := range all {
+		_ = syscall.Kill(pid, s)
 	}
 }
 
