@@ -9,10 +9,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// served says that pages of such a file system (statfs(2)) come from a server, or from another program.
+func served(magic uint32) bool {
+	switch magic {
+	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.V9FS_MAGIC,
+		unix.CEPH_SUPER_MAGIC, unix.AFS_SUPER_MAGIC, unix.AFS_FS_MAGIC, unix.CODA_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC:
+		return true
+	}
+	return false
+}
+
 // unmapProgram lets go of the pages of the program's own code and constants: most of those that a start has
 // touched, or the kernel has mapped beside them, are not needed again. Those that are come back from the page
-// cache when they are next used (madvise(2), MADV_DONTNEED on a file that is not written to).
+// cache when they are next used (madvise(2), MADV_DONTNEED on a file that is not written to). From a server they may
+// not come back, and that would be the end of gophd: a program that lies there keeps what it has.
 func unmapProgram() {
+	var fs unix.Statfs_t
+	if err := unix.Statfs("/proc/self/exe", &fs); err != nil || served(uint32(fs.Type)) {
+		return
+	}
 	maps, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return
