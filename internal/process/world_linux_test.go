@@ -256,7 +256,12 @@ func TestT65SetuidFailureNeverRunsAsRoot(t *testing.T) {
 			if tc.root && !isRoot() {
 				tc.attr, tc.wrapper, tc.says = nil, nil, "only root can"
 			}
-			if got := asHelper(tc.attr, tc.wrapper, args("nobody")...); strings.Contains(got, ran) || !strings.Contains(got, tc.says) {
+			got := asHelper(tc.attr, tc.wrapper, args("nobody")...)
+			if tc.attr == namespace && got == "fork/exec "+image+": operation not permitted" {
+				t.Log("the kernel makes no user namespace here, as in a chroot") // so that nobody can run gophd in one either
+				return
+			}
+			if strings.Contains(got, ran) || !strings.Contains(got, tc.says) {
 				t.Errorf("got %q, want a refusal that says %q", got, tc.says)
 			}
 		})
