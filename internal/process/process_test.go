@@ -359,11 +359,31 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// What goes to one place keeps its order, whichever stream it came by.
+func TestStdoutStderrOrder(t *testing.T) {
+	s := newSpawner(t)
+	out := newCapture()
+	p, err := s.Start(t.Context(), Command{Argv: sh("for i in $(seq 500); do echo $i; echo $i >&2; done"), Dir: "/", Env: os.Environ(),
+		Stdout: out.output(), Stderr: Output{Same: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&want, "%d\n%d\n", i+1, i+1)
+	}
+	if r := wait(t, p); !r.OK() || out.String() != want.String() {
+		t.Errorf("%v, and it wrote %q", r, out)
+	}
+}
+
 func TestIncompleteCommand(t *testing.T) {
 	s := newSpawner(t)
 	for _, c := range []Command{
 		{Stdout: discard(), Stderr: discard()},
 		{Argv: []string{"/bin/true"}, Stdout: discard()},
+		{Argv: []string{"/bin/true"}, Stdout: Output{Same: true}, Stderr: discard()},
+		{Argv: []string{"/bin/true"}, Stdout: discard(), Stderr: Output{Same: true, File: s.null}},
 		{Argv: []string{"/bin/true"}, Stdout: discard(), Stderr: Output{File: s.null, Open: discard().Open}},
 	} {
 		if p, err := s.Start(t.Context(), c); err == nil {

@@ -58,6 +58,9 @@ type Command struct {
 
 // Output is where one stream of the command goes; exactly one field is set.
 type Output struct {
+	// Same is for Stderr: it goes where Stdout goes, so that what comes from both keeps its order.
+	Same bool
+
 	// File is written by the command itself. It must stay open until Start has returned.
 	File *os.File
 
@@ -151,8 +154,11 @@ func (c Command) check() error {
 	if len(c.Argv) == 0 {
 		return errors.New("cannot start a command without a name: give at least one argument")
 	}
-	for _, o := range []Output{c.Stdout, c.Stderr} {
-		if (o.File == nil) == (o.Open == nil) {
+	for i, o := range []Output{c.Stdout, c.Stderr} {
+		if o.Same && i == 1 && o.File == nil && o.Open == nil {
+			continue
+		}
+		if o.Same || (o.File == nil) == (o.Open == nil) {
 			return fmt.Errorf("cannot start %s: each output needs either a file or a writer", quote(c.Argv[0]))
 		}
 	}
@@ -182,6 +188,10 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 		}
 	}()
 	for i, o := range []Output{c.Stdout, c.Stderr} {
+		if o.Same {
+			files[i+1] = files[i]
+			continue
+		}
 		if files[i+1] = o.File; o.File != nil {
 			continue
 		}

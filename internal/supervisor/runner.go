@@ -131,7 +131,7 @@ func (r *runner) start(ctx context.Context, at place) (*process.Process, error) 
 		Stdout: r.stdout, Stderr: r.stderr, Strays: r.strays(run)}
 	if at.keeper != nil {
 		kept := process.Output{Open: func(int) io.WriteCloser { return at.keeper.Writer() }}
-		c.Stdout, c.Stderr = kept, kept
+		c.Stdout, c.Stderr = kept, process.Output{Same: true}
 	}
 	switch r.spec.Stdin {
 	case job.StdinNull, "":
