@@ -102,6 +102,13 @@ func (w *writer) Close() error {
 	return nil
 }
 
+// Rest takes the unfinished line out of the writer. Another Keeper's writer that is given it goes on with it.
+func (w *writer) Rest() []byte {
+	line := w.line
+	w.line = nil
+	return line
+}
+
 // keep takes pieces that belong together.
 func (k *Keeper) keep(from *writer, pieces ...[]byte) {
 	k.mu.Lock()

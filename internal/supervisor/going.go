@@ -249,7 +249,9 @@ func (r *runner) settled() bool {
 // adopt is start for a run that the image before us has left.
 func (r *runner) adopt(at place, g *goingRun) (*process.Process, error) {
 	if at.keeper != nil {
-		_, _ = at.keeper.Writer().Write(g.Kept)
+		before := at.keeper.Writer() // neither Write nor Close fails
+		_, _ = before.Write(g.Kept)
+		_ = before.Close()
 	}
 	h := g.take(r.handoff)
 	h.Strays = r.strays(at.run)
@@ -366,9 +368,7 @@ func resumeIn(log *logging.Log) process.Resume {
 		if s.Number == 2 {
 			stream = "stderr"
 		}
-		w := log.Capture(stream)(s.PID)
-		_, _ = w.Write(s.Rest) // what it cannot take it counts itself
-		return w
+		return begun(log.Capture(stream)(s.PID), s)
 	}
 }
 
