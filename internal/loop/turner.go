@@ -289,6 +289,9 @@ func (t *turner) await(d due) {
 	if next.IsZero() {
 		next = t.grid.Due()
 	}
+	if !d.run.Due.IsZero() { // was held by the image before us
+		d.run.Due = present(now, d.run.Due)
+	}
 	t.due = d
 	t.transition(job.Waiting, Report{Run: d.run, Next: present(now, next), Slowed: d.slowed})
 }
@@ -377,7 +380,7 @@ func (t *turner) tryStart(d due) {
 		passed--
 	}
 	t.grid.Runs++
-	d.run.Number = t.grid.Runs
+	d.run.Number, d.run.Due = t.grid.Runs, present(now, d.run.Due) // the wall clock may have been stepped while it was held
 	for i := range t.places {
 		if t.places[i].endRun == nil {
 			d.run.Place = i

@@ -108,7 +108,7 @@ func TestT35WallClockBackAndForward(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		u := in(ctx, t, onGrid, from, nil)
-		h := &heard{held: from == job.Held || from == job.Running}
+		h := &heard{held: from == job.Running}
 		u.Recorder, u.Alarm = h, h
 		if n := eachMoment(reflect.ValueOf(u).Elem(), func(at time.Time) time.Time {
 			return stepped(t, at, step).Add(-after)
