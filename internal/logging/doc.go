@@ -71,12 +71,13 @@
 // One goroutine for each sink swaps a buffer and writes it at once; there is no flush timer. gophd's
 // own lines never wait for a sink: when 1 MiB is pending they are dropped. The command's lines wait
 // when 256 KiB are pending, so the command feels a slow sink as it would feel a slow pipe, and memory
-// stays flat. A write that fails (disk full, no reader, closed pipe) drops what it could not write, of
+// stays flat. A sink whose write has not got on for 10 seconds is not slow but stuck: then the command's lines that find
+// no room are dropped, so that a log which nobody reads stops no work. A write that fails (disk full, no reader, closed pipe) drops what it could not write, of
 // both kinds, and the next line tries again; a FIFO that nobody reads is opened when somebody does, and
 // a service that is absent, at the start or later, is looked for once a second.
-// With OnFull block it is kept and tried each second, or after Reopen: the command waits, gophd's own
-// lines are dropped when 1 MiB of them is pending, and Close gives up after its 3 seconds. The echo
-// never blocks.
+// With OnFull block it is kept and tried each second, or after Reopen: the command waits, for a stuck file
+// as well, gophd's own lines are dropped when 1 MiB of them is pending, and Close gives up after its 3 seconds.
+// So does the command, after 3 seconds without progress, from Hurry on. An echo never blocks for longer than the 10 seconds.
 //
 // All that was dropped is counted, and the first write that works again is preceded by a line that
 // says how many lines were lost and why. A line that was cut by such an error stays cut, on a line of

@@ -240,6 +240,8 @@ func (t *file) room(p []byte) int {
 	return n
 }
 
+func (t *file) hasReader() bool { return t.info == nil }
+
 // sync brings what was written to the disk.
 func (t *file) sync() error {
 	f := t.current.Load()

@@ -19,6 +19,8 @@ const (
 	simple  = "simple"
 	inJSON  = "json"
 	console = "console"
+
+	exact = "exact" // of the command's lines: nothing but their bytes; see Options.EchoExact
 )
 
 // Both layouts have a fixed width, so that lines align and sort.
@@ -50,8 +52,8 @@ func (s *stamp) set(now time.Time, format string) bool {
 		of, layout = now.UnixMicro(), jsonTime
 	case syslog:
 		layout = time.Stamp
-	case journald:
-		layout = "" // it has its own
+	case journald, exact:
+		layout = "" // the one has its own, the other none
 	}
 	if of == s.of && s.text != nil {
 		return false
@@ -65,6 +67,8 @@ func (f format) head(stream string, pid int) []byte {
 	switch f.name {
 	case journald, syslog:
 		return []byte(f.serviceHead(stream, pid))
+	case exact:
+		return nil
 	case inJSON:
 		return []byte(`","pid":` + strconv.Itoa(pid) + `,"job":` + f.job + `,"stream":` + quoteJSON(stream) + `,"line":"`)
 	}
@@ -85,13 +89,15 @@ func (f format) lead(dst, stamp, head []byte) []byte {
 // command renders a record of the command. It allocates nothing once dst has grown.
 func (f format) command(dst, lead, line []byte, partial bool) []byte {
 	dst = append(dst, lead...)
-	if f.name != inJSON {
-		if partial {
-			dst[len(dst)-2] = '+'
-		}
-		return append(append(dst, line...), '\n')
+	switch {
+	case f.name == inJSON:
+		return appendRecord(dst, line, partial)
+	case f.name == exact && partial:
+		return append(dst, line...)
+	case partial:
+		dst[len(dst)-2] = '+'
 	}
-	return appendRecord(dst, line, partial)
+	return append(append(dst, line...), '\n')
 }
 
 // appendRecord appends what the format json has after the lead.

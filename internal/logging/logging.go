@@ -1,6 +1,7 @@
 package logging
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -24,6 +25,7 @@ const (
 	commandLimit = 1 << 18 // pending bytes from which the command waits; the rest of ownLimit is left to gophd
 	maxLine      = 1 << 16 // bytes of a command's line that make one record; of syslog's maxSyslog
 
+	stuckTime = 10 * time.Second       // without any progress, after which a sink is stuck and no longer slow
 	drainTime = 3 * time.Second        // how long Close waits for a stuck sink
 	abortTime = 200 * time.Millisecond // how long it waits after it has called the write back
 )
@@ -36,12 +38,13 @@ type Options struct {
 	Format string        // simple, json or console; the services have their own
 	Level  zerolog.Level // gophd's own lines below it are dropped
 
-	OnFull string // what becomes of the command's lines when File cannot be written: drop, or block; "" is drop
+	OnFull string // what becomes of the command's lines when File cannot be written, or is stuck: drop, or block; "" is drop
 
 	Echo        io.Writer     // gophd's stderr, or nil; it stays the caller's to close
 	EchoLevel   zerolog.Level // own lines from this level on go to Echo as well
 	EchoCommand bool          // the command's lines go to Echo as well
 	EchoColor   bool          // Echo is a terminal that shows colours (format console only)
+	EchoExact   bool          // Echo gets the command's bytes as they are, with no time and no name, and no word of gophd's own, not even on what was lost
 
 	Job string // named in every json line
 	PID int    // gophd's own
@@ -132,7 +135,11 @@ func openLog(o Options, at sockets) (*Log, error) {
 		l.add(main)
 	}
 	if o.Echo != nil {
-		l.add(&sink{target: echo{o.Echo}, format: f, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor})
+		k := &sink{target: echo{o.Echo}, format: f, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor}
+		if o.EchoExact {
+			k.format.name, k.level = exact, zerolog.Disabled
+		}
+		l.add(k)
 	}
 	for _, k := range l.sinks {
 		l.writers.Go(k.run)
@@ -156,6 +163,9 @@ func Check(o Options) error {
 
 func (l *Log) add(k *sink) {
 	k.log = l
+	if !k.block {
+		k.patience = stuckTime
+	}
 	k.wake = sync.NewCond(&l.mu)
 	k.done = make(chan struct{})
 	l.sinks = append(l.sinks, k)
@@ -294,6 +304,9 @@ func (l *Log) Close() error {
 	if len(stuck) == 0 {
 		l.writers.Wait()
 	}
+	for _, k := range stuck {
+		k.leave()
+	}
 	for _, k := range l.sinks {
 		err = errors.Join(err, k.outcome(waiting))
 	}
@@ -329,19 +342,51 @@ func (l *Log) transition(to state) {
 	}
 }
 
+// Hurry is for a program that is about to end: from now on no sink that is stuck keeps the command waiting for
+// more than 3 seconds, whatever OnFull says. It does not block.
+func (l *Log) Hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.sinks {
+		k.patience = drainTime
+	}
+	l.room.Broadcast()
+}
+
+// Show writes text to Echo as it is, between two lines, and with a newline after it if it has none. It never
+// blocks: text that finds no room is dropped as a whole, and its lines are counted.
+func (l *Log) Show(text []byte) {
+	for _, k := range l.sinks {
+		if _, ok := k.target.(echo); ok && len(text) > 0 {
+			if text[len(text)-1] != '\n' {
+				text = append(slices.Clip(text), '\n')
+			}
+			k.offer(text, uint64(bytes.Count(text, []byte{'\n'})))
+		}
+	}
+}
+
 // takeCommand puts records of the command into the sinks, after having waited for room.
 func (l *Log) takeCommand(forms []rendering, records uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.state == running && l.full() {
+	for l.state == running {
+		left, full := l.full()
+		if !full {
+			break
+		}
 		l.wake()
-		l.room.Wait()
+		l.waitForRoom(left)
 	}
 	for _, k := range l.sinks {
 		switch {
 		case !k.command:
 		case l.state != running || k.dead:
 			k.stats.Dropped += records
+		case k.full():
+			k.stats.Dropped += records
+			k.over += records
+			k.stats.Err = errStuck
 		default:
 			k.buf = append(k.buf, forms[k.form].out...)
 			k.records += records
@@ -350,13 +395,33 @@ func (l *Log) takeCommand(forms []rendering, records uint64) {
 	l.wake()
 }
 
-func (l *Log) full() bool {
+// full says whether there is a sink to be waited for, and for how long at most; 0 is for ever.
+func (l *Log) full() (left time.Duration, full bool) {
 	for _, k := range l.sinks {
-		if k.command && !k.dead && len(k.buf) >= commandLimit {
-			return true
+		if !k.full() {
+			continue
+		}
+		switch d := k.patienceLeft(); {
+		case d < 0:
+			return 0, true
+		case d > 0:
+			left, full = max(left, d), true
 		}
 	}
-	return false
+	return left, full
+}
+
+// waitForRoom waits for a sink to take its buffer, for so long at most; 0 is for ever.
+func (l *Log) waitForRoom(most time.Duration) {
+	if most > 0 {
+		over := time.AfterFunc(most, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.room.Broadcast()
+		})
+		defer over.Stop()
+	}
+	l.room.Wait()
 }
 
 // wake sends the writers to work. The caller holds mu.
@@ -379,7 +444,7 @@ func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	now := time.Now()
 	for _, k := range o.log.sinks {
 		if level >= k.level {
-			k.offer(k.format.own(nil, now, level, p, k.color))
+			k.offer(k.format.own(nil, now, level, p, k.color), 1)
 		}
 	}
 	return len(p), nil

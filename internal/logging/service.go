@@ -192,7 +192,8 @@ func appendField(dst []byte, name string, value []byte) []byte {
 	return append(append(dst, value...), '\n')
 }
 
-func (s *socket) sync() error { return nil }
+func (s *socket) hasReader() bool { return false } // a datagram is taken as a whole
+func (s *socket) sync() error     { return nil }
 
 func (s *socket) close() error {
 	if c := s.current.Load(); c != nil {

@@ -20,6 +20,7 @@ type target interface {
 	// changes the file if it is time to.
 	ready(now time.Time, next *opened) turn
 	io.Writer
+	hasReader() bool // somebody takes what is written at a pace of his own: a terminal, a pipe
 	sync() error
 	close() error
 }
@@ -56,10 +57,15 @@ type sink struct {
 	over    uint64     // own lines that found no room since the last swap
 	next    *opened    // the file that Reopen wants to be used
 	path    string
-	since   time.Time // start of the write that is under way
+	since   time.Time // when the write that is under way began, or got on last
 	stats   Stats
-	due     bool // it is time to sync
-	dead    bool // the goroutine has ended, or panicked
+	// How long a write may not get on while the command waits; then the sink is stuck, and the command's
+	// lines are dropped. 0 is for ever.
+	patience time.Duration
+	due      bool   // it is time to sync
+	dead     bool   // the goroutine has ended, or panicked
+	writing  uint64 // records that are being written
+	left     bool   // Close has given up waiting for the goroutine, and counted what it has
 
 	// The goroutine's own.
 	lost uint64 // lines lost by errors and not yet reported
@@ -81,20 +87,37 @@ type batch struct {
 	sync    bool
 }
 
-// offer takes one of gophd's own lines, or drops it.
-func (k *sink) offer(line []byte) {
+// errStuck is why lines are lost that no write has failed for.
+var errStuck = errors.New("it takes nothing: free its reader or its disk")
+
+// offer takes what is to be written for gophd itself, which is so many whole lines, or drops it.
+func (k *sink) offer(text []byte, lines uint64) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
-	if k.log.state != running || k.dead || len(k.buf)+len(line) > ownLimit {
-		k.stats.Dropped++
+	if k.log.state != running || k.dead || len(k.buf)+len(text) > ownLimit {
+		k.stats.Dropped += lines
 		if k.log.state == running {
-			k.over++
+			k.over += lines
 		}
 		return
 	}
-	k.buf = append(k.buf, line...)
-	k.records++
+	k.buf = append(k.buf, text...)
+	k.records += lines
 	k.wake.Signal()
+}
+
+// full says that the command's lines find no room. The caller holds log.mu, as for the next.
+func (k *sink) full() bool { return k.command && !k.dead && len(k.buf) >= commandLimit }
+
+// patienceLeft is how long this sink is still waited for: 0 when it is stuck, below 0 for ever.
+func (k *sink) patienceLeft() time.Duration {
+	switch {
+	case k.patience == 0:
+		return -1
+	case k.since.IsZero(): // its goroutine is about to take the buffer
+		return k.patience
+	}
+	return max(k.patience-time.Since(k.since), 0)
 }
 
 // run writes until the log is closed and everything is written, or given up.
@@ -130,6 +153,7 @@ func (k *sink) take() (batch, bool) {
 		return batch{}, false
 	}
 	b := batch{buf: k.buf, records: k.records, over: k.over, next: k.next, sync: k.due}
+	k.writing = k.records
 	k.buf, k.spare, k.records, k.over, k.next, k.due = k.spare, nil, 0, 0, nil, false
 	k.since = time.Now()
 	l.room.Broadcast()
@@ -176,9 +200,13 @@ func (k *sink) put(b batch) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
 	k.since = time.Time{}
+	if k.left {
+		return
+	}
 	k.stats.Err = err
-	k.stats.Lines += lines
+	k.stats.Lines += lines - min(b.records-k.writing, lines) // less those that were counted on the way
 	k.stats.Dropped += b.records - lines
+	k.writing = 0
 	if k.log.state == draining && b.records == 0 {
 		k.lost = 0 // this was the last try to tell
 	}
@@ -205,7 +233,7 @@ func (k *sink) ready(now time.Time, next *opened) turn {
 func (k *sink) insist(p []byte) (n int, err error) {
 	for n < len(p) {
 		err = nil
-		if k.torn && (n == 0 || p[n-1] == '\n') {
+		if k.torn && k.format.name != exact && (n == 0 || p[n-1] == '\n') {
 			_, err = k.write([]byte{'\n'})
 		}
 		if err == nil {
@@ -268,6 +296,27 @@ func (k *sink) sync(b batch) {
 	}
 }
 
+// gotOn says that the write that is under way has brought out so many more lines.
+func (k *sink) gotOn(lines uint64) {
+	k.log.mu.Lock()
+	defer k.log.mu.Unlock()
+	k.since = time.Now()
+	if !k.left {
+		lines = min(lines, k.writing)
+		k.writing -= lines
+		k.stats.Lines += lines
+	}
+}
+
+// leave counts what a goroutine has that is not waited for any more.
+func (k *sink) leave() {
+	k.log.mu.Lock()
+	defer k.log.mu.Unlock()
+	k.left = true
+	k.stats.Dropped += k.writing + k.records
+	k.buf, k.records, k.writing = nil, 0, 0
+}
+
 func (k *sink) mark(since time.Time) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
@@ -278,10 +327,13 @@ func (k *sink) mark(since time.Time) {
 func (k *sink) write(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var m int
-		m, err = k.target.Write(p[n:])
+		m, err = k.target.Write(p[n : n+k.piece(p[n:])])
 		n += m
-		if m == 0 && err == nil {
+		switch {
+		case m == 0 && err == nil:
 			err = io.ErrNoProgress
+		case n < len(p):
+			k.gotOn(uint64(bytes.Count(p[n-m:n], []byte{'\n'})))
 		}
 	}
 	if n > 0 {
@@ -290,8 +342,27 @@ func (k *sink) write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// notice says that lines were lost.
+// pieceSize is what is written at once to a sink that somebody reads, so that one who reads slowly can be
+// told from one who does not. It is PIPE_BUF of Linux: a pipe takes it as a whole or not at all (pipe(7)), so
+// others who write to the same pipe tear no line, and what is lost can be counted when a write is given up.
+const pieceSize = 4 << 10
+
+// piece is how much of p is to be written at once: whole lines where it is not all.
+func (k *sink) piece(p []byte) int {
+	if len(p) <= pieceSize || !k.target.hasReader() {
+		return len(p)
+	}
+	if i := bytes.LastIndexByte(p[:pieceSize], '\n'); i >= 0 {
+		return i + 1
+	}
+	return pieceSize
+}
+
+// notice says that lines were lost, but not in the midst of what is to be exact.
 func (k *sink) notice(dst []byte, now time.Time, n uint64, why error) []byte {
+	if k.format.name == exact {
+		return dst
+	}
 	return k.render(dst, now, func(z *zerolog.Event) { z.Uint64("lines", n).Err(why).Msg("log lines were lost") })
 }
 
@@ -344,6 +415,7 @@ func (k *sink) name() string {
 type echo struct{ io.Writer }
 
 func (echo) ready(time.Time, *opened) turn { return turn{} }
+func (echo) hasReader() bool               { return true }
 func (echo) sync() error                   { return nil }
 func (echo) close() error                  { return nil }
 

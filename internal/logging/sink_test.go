@@ -425,3 +425,148 @@ func TestStates(t *testing.T) {
 		})
 	}
 }
+
+// A sink that is stuck keeps nobody waiting for ever: after a while the command's lines are dropped, and counted, and
+// one that is only slow never gets there.
+func TestAStuckSinkIsGivenUpAndASlowOneIsNot(t *testing.T) {
+	in := bytes.Repeat([]byte("0123456789\n"), 100_000)
+	t.Run("stuck", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGate()
+			l := open(t, Options{Format: simple, Echo: g, EchoCommand: true})
+			w, start := l.Capture("stdout")(4720), time.Now()
+			_, _ = w.Write(in)
+			if d := time.Since(start); d != stuckTime {
+				t.Errorf("the command waited for %v", d)
+			}
+			start = time.Now()
+			_, _ = w.Write(in)
+			if d := time.Since(start); d != 0 {
+				t.Errorf("it waited again, for %v", d)
+			}
+			if s := l.Stats(); s.Dropped == 0 || !errors.Is(s.Err, errStuck) || s.Pending > 2*commandLimit {
+				t.Errorf("got %+v", s)
+			}
+			close(g.open)
+			synctest.Wait()
+			_, _ = w.Write([]byte("again\n"))
+			closeLog(t, l)
+			s := l.Stats()
+			if s.Lines+s.Dropped != 200_001 || lost(t, g.String()) != s.Dropped || !strings.HasSuffix(g.String(), "again\n") {
+				t.Errorf("%d lines were told to be lost; %+v", lost(t, g.String()), s)
+			}
+		})
+	})
+	t.Run("slow", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var got bytes.Buffer
+			l := open(t, Options{Format: simple, EchoCommand: true, Echo: writerFunc(func(p []byte) (int, error) {
+				time.Sleep(stuckTime - time.Second)
+				return got.Write(p)
+			})})
+			w := l.Capture("stdout")(4720)
+			for _, c := range slicesOf(in, 65536) {
+				_, _ = w.Write(c)
+			}
+			for l.Stats().Lines < 100_000 {
+				time.Sleep(time.Second)
+			}
+			closeLog(t, l)
+			if !bytes.Equal(restored(t, simple, got.Bytes()), in) {
+				t.Errorf("%+v", l.Stats())
+			}
+		})
+	})
+}
+
+// Who asked that nothing is dropped is obeyed until gophd is to end.
+func TestBlockWaitsForAStuckSinkUntilHurry(t *testing.T) {
+	blocks, err := Open(Options{Format: simple, File: filepath.Join(t.TempDir(), "log"), OnFull: onFullBlock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forever := blocks.sinks[0].patience
+	closeLog(t, blocks)
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l := open(t, Options{Format: simple, Echo: g, EchoCommand: true})
+		l.sinks[0].patience = forever
+		var command goroutine.Group
+		start, waited := time.Now(), time.Duration(0)
+		command.Go(func() {
+			_, _ = l.Capture("stdout")(4720).Write(bytes.Repeat([]byte{'\n'}, commandLimit))
+			waited = time.Since(start)
+		})
+		time.Sleep(time.Hour)
+		l.Hurry()
+		command.Wait()
+		if waited != time.Hour {
+			t.Errorf("it waited for %v", waited)
+		}
+		if s := l.Stats(); s.Dropped == 0 || !errors.Is(s.Err, errStuck) {
+			t.Errorf("got %+v", s)
+		}
+		start = time.Now()
+		if err := l.Close(); err == nil || !strings.Contains(err.Error(), "took nothing") || time.Since(start) > drainTime+abortTime {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		close(g.open)
+		synctest.Wait()
+		if s := l.Stats(); s.Lines+s.Dropped != commandLimit {
+			t.Errorf("lines are not accounted for: %+v", s)
+		}
+	})
+}
+
+func TestShowIsWholeAndNeverWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l := open(t, Options{Format: simple, Echo: g, EchoLevel: zerolog.WarnLevel})
+		z := l.Logger()
+		l.Show([]byte("one\ntwo"))
+		z.Warn().Msg("after it")
+		l.Show(nil)
+		big := bytes.Repeat([]byte("0123456\n"), 1<<15) // 256 KiB
+		for range 12 {
+			l.Show(big)
+		}
+		close(g.open)
+		closeLog(t, l)
+		if want := regexp.MustCompile(`^one\ntwo\n.* \[0\] warn: after it\n(0123456\n)+.* warn: log lines were lost lines=\d+ .*\n$`); !want.Match(g.Bytes()) {
+			t.Errorf("got %.200q and %.200q", g.String(), g.String()[max(0, g.Len()-200):])
+		}
+		if s := l.Stats(); s.Dropped != lost(t, g.String()) || s.Lines != 3+12<<15-s.Dropped {
+			t.Errorf("got %+v", s)
+		}
+	})
+}
+
+// The exact echo adds and leaves out nothing, wherever chunks and lines end.
+func TestExactEcho(t *testing.T) {
+	in := []byte(strings.Repeat("a line\n\n\xff\x00", 30_000) + strings.Repeat("x", 200_000) + "\r\nno end")
+	for _, size := range []int{1000, 65536, len(in)} {
+		var got bytes.Buffer
+		l := open(t, Options{Format: simple, Echo: &got, EchoCommand: true, EchoExact: true})
+		w := l.Capture("stdout")(4720)
+		for _, c := range slicesOf(in, size) {
+			_, _ = w.Write(c)
+		}
+		_ = w.Close()
+		z := l.Logger()
+		z.Error().Msg("not for it")
+		closeLog(t, l)
+		if !bytes.Equal(got.Bytes(), in) {
+			t.Errorf("in chunks of %d: %d bytes arrived of %d, or others", size, got.Len(), len(in))
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		l := open(t, Options{Format: simple, Echo: g, EchoCommand: true, EchoExact: true})
+		_, _ = l.Capture("stdout")(4720).Write(bytes.Repeat([]byte{'x'}, 4*commandLimit))
+		close(g.open)
+		closeLog(t, l)
+		if s := l.Stats(); s.Dropped == 0 || strings.Trim(g.String(), "x") != "" {
+			t.Errorf("a loss is to be counted and not told in between: %+v", s)
+		}
+	})
+}
