@@ -1,15 +1,16 @@
 package supervisor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,6 +20,7 @@ import (
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
+	"gophd/internal/keep"
 	"gophd/internal/logging"
 	"gophd/internal/loop"
 	"gophd/internal/order"
@@ -70,6 +72,7 @@ type rig struct {
 	uptime    *time.Timer
 	remind    *time.Timer
 	retry     *time.Timer // of a loop that could not be left
+	tries     int         // how often that was tried
 	reclaim   *time.Timer // of a local lock that was held
 	heard     int         // how often it was
 	old       *time.Timer // the end of a lease under which runs began that were left to us
@@ -151,9 +154,15 @@ func build(o Options) (_ *rig, err error) {
 		},
 		wakeLoop:  func() { r.loop.Wake() },
 		leaveLoop: r.leaveLoop,
-		again:     func() { r.retry.Reset(leaveAgain) },
+		again: func() {
+			r.retry.Reset(leaveAgain)
+			if r.tries++; r.tries > int(writeTime/leaveAgain) {
+				r.hurry() // it may be the log alone that keeps the run here
+			}
+		},
 		interrupt: r.runner.Interrupt,
 		insist: func(cause error) {
+			r.hurry()
 			if r.insist != nil {
 				r.runner.Interrupt(cause)
 				r.insist(cause)
@@ -207,6 +216,7 @@ func (r *rig) close() {
 		attempt(r.notices.Close)
 	}
 	if r.spawner != nil {
+		r.hurry()
 		attempt(r.spawner.Close)
 	}
 	if r.null != nil {
@@ -269,12 +279,14 @@ func (r *rig) world() error {
 	r.null = null
 	stdout, stderr, file := outputs(r.spec, r.log, null)
 	if file != "" { // better refused now than at every run
-		f, err := openOutput(file)
-		if err != nil {
+		switch f, err := openOutput(file); {
+		case errors.Is(err, syscall.ENXIO): // a FIFO whose reader may come yet
+		case err != nil:
 			return err
-		}
-		if err := f.Close(); err != nil {
-			return err
+		default:
+			if err := f.Close(); err != nil {
+				return err
+			}
 		}
 	}
 	surroundings, err := worldOf(r.spec)
@@ -297,17 +309,25 @@ func (r *rig) world() error {
 	}
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, cgroup: r.cgroup, stray: r.stray,
 		mark: r.mark("none"), stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
-		env: env, fence: r.fence, going: handedRuns(r.o.Handoff).Runs, handoff: r.o.Handoff,
+		trouble: r.say.trouble, env: env, fence: r.fence, going: handedRuns(r.o.Handoff).Runs, handoff: r.o.Handoff,
 		notices: r.notices, places: make([]place, r.places())}
 	if r.spec.Output == job.OutputOnFailure {
-		r.runner.failed = func(pid int) io.WriteCloser {
-			if r.log.Path() != "" {
-				return r.log.Capture("stdout")(pid)
-			}
-			return kept{os.Stderr}
-		}
+		r.runner.failed = r.showFailed
 	}
 	return nil
+}
+
+// showFailed shows the output of a run that failed: in the log, or else on stderr as it is.
+func (r *rig) showFailed(pid int, output *keep.Keeper) {
+	if r.log.Path() == "" {
+		var all bytes.Buffer
+		_ = output.Dump(&all) // a buffer takes everything
+		r.log.Show(all.Bytes())
+		return
+	}
+	w := r.log.Capture("stdout")(pid)
+	_ = output.Dump(w) // what cannot be shown is counted by the log
+	_ = w.Close()
 }
 
 // places is how many runs may go on at the same time: those that were left to us, too, whatever the config says now.

@@ -276,11 +276,12 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	case r.file != "":
 		opened, err := openOutput(r.file)
 		if err != nil {
+			r.trouble(err)
 			return nowhere{}
 		}
-		return begun(opened, s)
+		return r.outlet(s, r.file, opened, opened)
 	default:
-		return begun(kept{f}, s)
+		return r.outlet(s, f.Name(), f, nil)
 	}
 }
 
@@ -289,11 +290,6 @@ func begun(w io.WriteCloser, s process.HandedStream) io.WriteCloser {
 	_, _ = w.Write(s.Rest)
 	return w
 }
-
-// kept is a file that stays open when a stream has ended.
-type kept struct{ *os.File }
-
-func (kept) Close() error { return nil }
 
 // nowhere is where a stream goes that has no other place: the command must not hang.
 type nowhere struct{}

@@ -201,6 +201,11 @@ func (r *rig) handOver() *restart.Handoff {
 		r.notices = nil
 	}
 	r.relieved(func() { r.handOverRuns(h) }) // from here to the next image nobody reads what the command writes
+	for _, o := range r.runner.allOutlets() {
+		if err := o.lost(); err != nil {
+			r.leaveUnsaid(err)
+		}
+	}
 	r.closeLog()
 	for _, c := range []*claim{r.remote, r.local} { // after a log that may take its time, so that the lease is fresh
 		r.handOverClaim(h, c)
@@ -211,8 +216,8 @@ func (r *rig) handOver() *restart.Handoff {
 	return h
 }
 
-// relieved does f, and if that takes too long because the log takes nothing, closes the log: what waits for it
-// goes on then. The lines that are lost are counted and said by the next image.
+// relieved does f, and if that takes too long because the log takes nothing, or what else the output goes to, closes
+// that: what waits for it goes on then. The lines that are lost are counted and said by the next image.
 func (r *rig) relieved(f func()) {
 	var room goroutine.Group
 	done := make(chan struct{})
@@ -220,12 +225,23 @@ func (r *rig) relieved(f func()) {
 		select {
 		case <-done:
 		case <-time.After(writeTime):
+			r.runner.giveUpOutlets()
 			r.closeLog()
 		}
 	})
 	defer room.Wait()
 	defer close(done)
 	f()
+}
+
+// hurry lets what is to end wait no more for a log, or another place of the output, that takes nothing.
+func (r *rig) hurry() {
+	if r.log != nil {
+		r.log.Hurry()
+	}
+	if r.runner != nil {
+		r.runner.hurryOutlets()
+	}
 }
 
 // closeLog ends the log before the next image begins, which says what this one could say no more.

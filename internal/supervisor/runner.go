@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -44,8 +43,9 @@ type runner struct {
 	mark    string   // begins what marks the descendants of a run of this daemon, whichever image started it
 	stdout  process.Output
 	stderr  process.Output
-	file    string                       // for both, in their place
-	failed  func(pid int) io.WriteCloser // where the output of a run that failed is shown; nil when that is not asked for
+	file    string                             // for both, in their place
+	failed  func(pid int, output *keep.Keeper) // shows the output of a run that failed; nil when that is not asked for
+	trouble func(error)
 	fence   func() uint64
 	started func(run job.Run, p *process.Process, adopted bool)
 	stray   func(run job.Run, pid int, name string, killed bool)
@@ -55,9 +55,10 @@ type runner struct {
 	going   []goingRun // of the image before us, until they are adopted
 	handoff *restart.Handoff
 
-	mu     sync.Mutex // guards those below, which the supervisor's and the loop's goroutines share
-	places []place    // one for each run that can go on at the same time
-	left   []place    // to the next image
+	mu      sync.Mutex // guards those below, which the supervisor's and the loop's goroutines share
+	places  []place    // one for each run that can go on at the same time
+	left    []place    // to the next image
+	outlets []*outlet
 }
 
 // place is where one run goes on; without a cancel it is free, and without a process the run is being started.
@@ -120,9 +121,7 @@ func (r *runner) show(at place, result job.Result) {
 	if at.keeper == nil || result.PID == 0 || r.spec.Judge(result) == job.Success { // without a PID it was left to the next image
 		return
 	}
-	w := r.failed(result.PID)
-	_ = at.keeper.Dump(w) // what cannot be shown is counted by the log
-	_ = w.Close()
+	r.failed(result.PID, at.keeper)
 }
 
 func (r *runner) start(ctx context.Context, at place) (*process.Process, error) {
@@ -138,11 +137,14 @@ func (r *runner) start(ctx context.Context, at place) (*process.Process, error) 
 	case job.StdinInherit:
 		c.Stdin = os.Stdin
 	default:
-		f, err := os.Open(r.spec.Stdin)
+		f, err := openInput(r.spec.Stdin)
 		if err != nil {
-			return nil, fmt.Errorf("cannot open the command's input: %w: check job.stdin", err)
+			return nil, err
 		}
 		defer f.Close()
+		if err := asCommandsExpect(f); err != nil {
+			return nil, err
+		}
 		c.Stdin = f
 	}
 	if r.file != "" {
@@ -151,6 +153,9 @@ func (r *runner) start(ctx context.Context, at place) (*process.Process, error) 
 			return nil, err
 		}
 		defer f.Close() // the command has its own by then
+		if err := asCommandsExpect(f); err != nil {
+			return nil, err
+		}
 		c.Stdout.File, c.Stderr.File = f, f
 	}
 	return r.spawner.Start(ctx, c)
@@ -296,15 +301,6 @@ func worldOf(spec job.Spec) (*world.World, error) {
 		return nil, nil
 	}
 	return w, process.Permitted(w)
-}
-
-// openOutput opens the file that a command writes to itself.
-func openOutput(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
-	}
-	return f, nil
 }
 
 // lastWord is what the deadline of a lease leaves to a run's end.

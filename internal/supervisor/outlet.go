@@ -1,0 +1,126 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/logging"
+	"gophd/internal/process"
+)
+
+// outlet is where the rest of a stream goes, byte for byte, whose beginning went through a pipe of ours, when the
+// config now sends the output to a file or to where gophd's own goes. Whatever that is may be stuck, and has to be
+// given up as the log is.
+type outlet struct {
+	runner *runner
+	log    *logging.Log
+	stream *logging.Stream
+	name   string
+	file   *os.File // to be closed at the end; nil for gophd's own
+}
+
+var _ process.Rester = (*outlet)(nil)
+
+// outlet makes one that can be hurried and given up until it has ended.
+func (r *runner) outlet(s process.HandedStream, name string, to, own *os.File) io.WriteCloser {
+	log, err := logging.Open(logging.Options{Format: "simple", Echo: to, EchoCommand: true, EchoExact: true})
+	if err != nil {
+		r.trouble(err)
+		return nowhere{}
+	}
+	o := &outlet{runner: r, log: log, stream: log.Stream("", s.PID, s.Rest), name: name, file: own}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outlets = append(r.outlets, o)
+	return o
+}
+
+func (o *outlet) Write(b []byte) (int, error) { return o.stream.Write(b) }
+
+func (o *outlet) Close() error {
+	_ = o.stream.Close() // it has no error
+	o.end()
+	if err := o.lost(); err != nil {
+		o.runner.trouble(err)
+	}
+	o.runner.mu.Lock()
+	defer o.runner.mu.Unlock()
+	o.runner.outlets = slices.DeleteFunc(o.runner.outlets, func(other *outlet) bool { return other == o })
+	return nil
+}
+
+// Rest ends it in mid-line, and returns the beginning of that line. What is lost is left to who hands over.
+func (o *outlet) Rest() []byte {
+	rest := o.stream.Rest()
+	o.end()
+	return rest
+}
+
+func (o *outlet) end() {
+	_ = o.log.Close() // what it could not bring out is counted
+	if o.file != nil {
+		_ = o.file.Close()
+	}
+}
+
+// lost says what did not get through.
+func (o *outlet) lost() error {
+	if n := o.log.Stats().Dropped; n > 0 {
+		return fmt.Errorf("%d lines of the command's output are lost: %s took nothing: free its reader or its disk", n, o.name)
+	}
+	return nil
+}
+
+// hurryOutlets lets nothing wait for an outlet that is stuck for longer than some seconds.
+func (r *runner) hurryOutlets() {
+	for _, o := range r.allOutlets() {
+		o.log.Hurry()
+	}
+}
+
+// giveUpOutlets ends those that are still open: what waits for them goes on.
+func (r *runner) giveUpOutlets() {
+	for _, o := range r.allOutlets() {
+		_ = o.log.Close()
+	}
+}
+
+func (r *runner) allOutlets() []*outlet {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.outlets)
+}
+
+// openOutput opens the file that a command writes to itself. It waits for nobody: a FIFO that nobody reads cannot
+// be opened, which is ENXIO (open(2)).
+func openOutput(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o640)
+	switch {
+	case errors.Is(err, syscall.ENXIO):
+		return nil, fmt.Errorf("cannot open the command's output: %w: let somebody read it first", err)
+	case err != nil:
+		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
+	}
+	return f, nil
+}
+
+// openInput opens the file that a command reads. It waits for nobody either: a FIFO that nobody has open for writing
+// is empty.
+func openInput(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the command's input: %w: check job.stdin", err)
+	}
+	return f, nil
+}
+
+// asCommandsExpect takes from a file the mode in which it was opened here: a command knows nothing of EAGAIN.
+func asCommandsExpect(f *os.File) error {
+	return unix.SetNonblock(int(f.Fd()), false)
+}
