@@ -79,7 +79,7 @@
 // as well, gophd's own lines are dropped when 1 MiB of them is pending, and Close gives up after its 3 seconds.
 // So does the command, after 3 seconds without progress, from Hurry on. An echo never blocks for longer than the 10 seconds.
 //
-// All that was dropped is counted, and the first write that works again is preceded by a line that
+// All that was dropped is counted and reported (Trouble), and the first write that works again is preceded by a line that
 // says how many lines were lost and why. A line that was cut by such an error stays cut, on a line of
 // its own.
 //

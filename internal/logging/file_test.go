@@ -579,3 +579,46 @@ func TestPermissionIsNamed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A log whose folder is gone goes on in the file that nobody will find, and that is reported; when the folder is back, it
+// is there again.
+func TestALogThatWentAstrayIsReported(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "folder")
+	path := filepath.Join(dir, "log")
+	synctest.Test(t, func(t *testing.T) {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		l := open(t, Options{Format: simple, File: path})
+		w := l.Capture("stdout")(1)
+		say := func(text string) {
+			time.Sleep(lookTime)
+			fmt.Fprintln(w, text)
+			synctest.Wait()
+		}
+		say("one")
+		if err := os.Rename(dir, dir+".away"); err != nil {
+			t.Fatal(err)
+		}
+		say("two")
+		select {
+		case <-l.Trouble():
+		default:
+			t.Error("nothing was reported")
+		}
+		if err := l.Stats().Stray; err == nil || !strings.Contains(err.Error(), "there is no folder "+dir) {
+			t.Errorf("got error %v", err)
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		say("three")
+		if err := l.Stats().Stray; err != nil {
+			t.Errorf("still %v", err)
+		}
+		closeLog(t, l)
+	})
+	if got := read(t, path); !strings.Contains(got, "three") {
+		t.Errorf("it is not back: %q", got)
+	}
+}

@@ -49,6 +49,8 @@ type Options struct {
 	Job string // named in every json line
 	PID int    // gophd's own
 
+	Losses Losses // of an earlier Log in whose place this one comes
+
 	// The rest is about regular files; nothing else is rotated.
 
 	RotateSize int64         // bytes that a file may have before it becomes an archive; 0 is any number
@@ -60,6 +62,13 @@ type Options struct {
 	Mode  os.FileMode // of new files; 0 is 0640 less the umask
 	Owner *Owner      // of new files; nil is whom the system chooses
 	Sync  string      // when lines are brought to the disk: never, second or always; "" is never
+}
+
+// Losses are lines that could not be written.
+type Losses struct {
+	Lines  uint64 `json:",omitempty"` // in all
+	Untold uint64 `json:",omitempty"` // of which the log itself does not tell yet: the first write that works again is preceded by that
+	Why    string `json:",omitempty"` // the last ones were lost
 }
 
 // Owner is the user and group of a file. -1 changes nothing, as in chown(2).
@@ -86,6 +95,7 @@ type Log struct {
 	sinks []*sink
 
 	maxLine int // bytes of a command's line that make one record
+	trouble chan struct{}
 
 	writers goroutine.Group
 
@@ -114,7 +124,7 @@ func openLog(o Options, at sockets) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{level: o.Level, maxLine: maxLine}
+	l := &Log{level: o.Level, maxLine: maxLine, trouble: make(chan struct{}, 1)}
 	l.room = sync.NewCond(&l.mu)
 	main := &sink{level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync}
 	switch name, tag, err := service(o.File); {
@@ -140,6 +150,9 @@ func openLog(o Options, at sockets) (*Log, error) {
 			k.format.name, k.level = exact, zerolog.Disabled
 		}
 		l.add(k)
+	}
+	if len(l.sinks) > 0 {
+		l.sinks[0].inherit(o.Losses)
 	}
 	for _, k := range l.sinks {
 		l.writers.Go(k.run)
@@ -180,8 +193,11 @@ func (l *Log) add(k *sink) {
 // Logger is for gophd's own lines. It never blocks: see the package comment for what it drops. The
 // time is added by the Log; the logger needs no Timestamp.
 func (l *Log) Logger() zerolog.Logger {
-	return zerolog.New(own{l}).Level(l.level)
+	return zerolog.New(own{log: l}).Level(l.level)
 }
+
+// EchoLogger is for those of gophd's own lines that are about the log, and have to be seen elsewhere.
+func (l *Log) EchoLogger() zerolog.Logger { return zerolog.New(own{log: l, echo: true}) }
 
 // Capture returns the opener of Streams for one stream ("stdout", "stderr") of a command with the given
 // PID.
@@ -253,8 +269,29 @@ type Stats struct {
 	Dropped uint64 // lost, for whatever reason; also those that a later line has already reported
 
 	Pending int           // bytes taken and not yet handed to the sink
-	Stalled time.Duration // how long the write that is under way has lasted; 0 between writes
+	Stalled time.Duration // how long the write that is under way has not got on; 0 between writes
 	Err     error         // why the last write failed; nil when it did not
+
+	Lost  error // why lines were dropped last
+	Stray error // why the file that lines go to is not the one that has its name, or its archives are not in order; nil when all is well
+}
+
+// Trouble is sent to when Stats has more Dropped or another Stray, once for any number of them.
+func (l *Log) Trouble() <-chan struct{} { return l.trouble }
+
+// Losses is for the Log that comes in the place of this one, after Close.
+func (l *Log) Losses() Losses {
+	if len(l.sinks) == 0 {
+		return Losses{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := l.sinks[0]
+	lost := Losses{Lines: k.stats.Dropped, Untold: k.stats.Dropped - min(k.told, k.stats.Dropped)}
+	if lost.Untold > 0 {
+		lost.Why = k.stats.Lost.Error()
+	}
+	return lost
 }
 
 // Stats tells about the file, or about Echo when there is no file.
@@ -382,11 +419,10 @@ func (l *Log) takeCommand(forms []rendering, records uint64) {
 		switch {
 		case !k.command:
 		case l.state != running || k.dead:
-			k.stats.Dropped += records
+			k.drop(records, errClosed)
 		case k.full():
-			k.stats.Dropped += records
+			k.drop(records, errStuck)
 			k.over += records
-			k.stats.Err = errStuck
 		default:
 			k.buf = append(k.buf, forms[k.form].out...)
 			k.records += records
@@ -434,7 +470,10 @@ func (l *Log) wake() {
 }
 
 // own is where zerolog hands over gophd's own lines, as JSON.
-type own struct{ log *Log }
+type own struct {
+	log  *Log
+	echo bool // no other sink
+}
 
 var _ zerolog.LevelWriter = own{}
 
@@ -443,7 +482,7 @@ func (o own) Write(p []byte) (int, error) { return o.WriteLevel(zerolog.NoLevel,
 func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	now := time.Now()
 	for _, k := range o.log.sinks {
-		if level >= k.level {
+		if _, ok := k.target.(echo); level >= k.level && (ok || !o.echo) {
 			k.offer(k.format.own(nil, now, level, p, k.color), 1)
 		}
 	}

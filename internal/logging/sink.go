@@ -57,6 +57,7 @@ type sink struct {
 	over    uint64     // own lines that found no room since the last swap
 	next    *opened    // the file that Reopen wants to be used
 	path    string
+	told    uint64    // of stats.Dropped, where the log itself tells it
 	since   time.Time // when the write that is under way began, or got on last
 	stats   Stats
 	// How long a write may not get on while the command waits; then the sink is stuck, and the command's
@@ -87,18 +88,55 @@ type batch struct {
 	sync    bool
 }
 
-// errStuck is why lines are lost that no write has failed for.
-var errStuck = errors.New("it takes nothing: free its reader or its disk")
+// Why lines are lost that no write has failed for.
+var (
+	errStuck  = errors.New("it takes nothing: free its reader or its disk")
+	errSlow   = errors.New("the log could not be written fast enough")
+	errClosed = errors.New("the log took nothing any more when it was closed")
+)
+
+// inherit takes over what was lost before.
+func (k *sink) inherit(o Losses) {
+	if o.Lines > 0 {
+		k.stats.Dropped, k.told = o.Lines, o.Lines-min(o.Untold, o.Lines)
+		k.lost, k.why = o.Untold, errors.New(o.Why)
+	}
+	if o.Untold > 0 {
+		k.stats.Lost = k.why
+		k.alert()
+	}
+}
+
+// drop counts lines that are lost. The caller holds log.mu.
+func (k *sink) drop(lines uint64, why error) {
+	if lines > 0 {
+		k.stats.Dropped += lines
+		k.stats.Lost = why
+		k.alert()
+	}
+}
+
+// alert lets Stats be looked at. The caller holds log.mu.
+func (k *sink) alert() {
+	if k == k.log.sinks[0] {
+		select {
+		case k.log.trouble <- struct{}{}:
+		default: // it was not heard yet
+		}
+	}
+}
 
 // offer takes what is to be written for gophd itself, which is so many whole lines, or drops it.
 func (k *sink) offer(text []byte, lines uint64) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
 	if k.log.state != running || k.dead || len(k.buf)+len(text) > ownLimit {
-		k.stats.Dropped += lines
+		why := errClosed
 		if k.log.state == running {
+			why = errSlow
 			k.over += lines
 		}
+		k.drop(lines, why)
 		return
 	}
 	k.buf = append(k.buf, text...)
@@ -178,17 +216,21 @@ func (k *sink) put(b batch) {
 		head = k.say(head, now, "log lines may not survive a crash of the machine", k.unsafe)
 	}
 	k.warning, k.archives, k.unsafe = nil, nil, nil
+	told := uint64(0)
 	_, err := k.insist(head)
 	if err == nil {
-		k.lost, k.why = 0, nil
+		told, k.lost, k.why = k.lost, 0, nil
 	}
 
 	n := 0
 	if b.over > 0 {
-		b.buf = k.notice(b.buf, now, b.over, errors.New("the log could not be written fast enough"))
+		b.buf = k.notice(b.buf, now, b.over, errSlow)
 	}
 	if err == nil {
 		n, err = k.insist(b.buf)
+	}
+	if err == nil {
+		told += b.over
 	}
 	lines := b.records
 	if err != nil {
@@ -205,7 +247,8 @@ func (k *sink) put(b batch) {
 	}
 	k.stats.Err = err
 	k.stats.Lines += lines - min(b.records-k.writing, lines) // less those that were counted on the way
-	k.stats.Dropped += b.records - lines
+	k.drop(b.records-lines, err)
+	k.told += told
 	k.writing = 0
 	if k.log.state == draining && b.records == 0 {
 		k.lost = 0 // this was the last try to tell
@@ -224,6 +267,13 @@ func (k *sink) ready(now time.Time, next *opened) turn {
 	defer k.log.mu.Unlock()
 	if k.next == nil {
 		k.path = t.path
+	}
+	switch stray := errors.Join(t.warning, t.archives); {
+	case stray != nil:
+		k.stats.Stray = stray
+		k.alert()
+	case t.changed:
+		k.stats.Stray = nil
 	}
 	return t
 }
@@ -313,7 +363,7 @@ func (k *sink) leave() {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
 	k.left = true
-	k.stats.Dropped += k.writing + k.records
+	k.drop(k.writing+k.records, errStuck)
 	k.buf, k.records, k.writing = nil, 0, 0
 }
 
@@ -384,7 +434,7 @@ func (k *sink) bury() {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
 	k.dead = true
-	k.stats.Dropped += k.records
+	k.drop(k.records, errClosed)
 	k.buf, k.spare, k.records = nil, nil, 0
 	if k.next != nil {
 		k.err = errors.Join(k.err, k.next.close())

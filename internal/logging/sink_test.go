@@ -444,7 +444,7 @@ func TestAStuckSinkIsGivenUpAndASlowOneIsNot(t *testing.T) {
 			if d := time.Since(start); d != 0 {
 				t.Errorf("it waited again, for %v", d)
 			}
-			if s := l.Stats(); s.Dropped == 0 || !errors.Is(s.Err, errStuck) || s.Pending > 2*commandLimit {
+			if s := l.Stats(); s.Dropped == 0 || !errors.Is(s.Lost, errStuck) || s.Pending > 2*commandLimit {
 				t.Errorf("got %+v", s)
 			}
 			close(g.open)
@@ -503,7 +503,7 @@ func TestBlockWaitsForAStuckSinkUntilHurry(t *testing.T) {
 		if waited != time.Hour {
 			t.Errorf("it waited for %v", waited)
 		}
-		if s := l.Stats(); s.Dropped == 0 || !errors.Is(s.Err, errStuck) {
+		if s := l.Stats(); s.Dropped == 0 || !errors.Is(s.Lost, errStuck) {
 			t.Errorf("got %+v", s)
 		}
 		start = time.Now()
@@ -569,4 +569,77 @@ func TestExactEcho(t *testing.T) {
 			t.Errorf("a loss is to be counted and not told in between: %+v", s)
 		}
 	})
+}
+
+// What is lost is reported at once, once however much it is, and not forgotten by the Log that comes next: that tells of
+// what this one could tell nobody, and no more.
+func TestLossesAreReportedAndPassedOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := true
+		var got bytes.Buffer
+		to := writerFunc(func(p []byte) (int, error) {
+			if full {
+				return 0, syscall.ENOSPC
+			}
+			return got.Write(p)
+		})
+		l := open(t, Options{Format: simple, Echo: to, EchoCommand: true})
+		reported := func() bool {
+			synctest.Wait()
+			select {
+			case <-l.Trouble():
+				return true
+			default:
+				return false
+			}
+		}
+		if reported() {
+			t.Error("trouble before there was any")
+		}
+		w := l.Capture("stdout")(1)
+		fmt.Fprint(w, "one\ntwo\n")
+		if !reported() || reported() || !errors.Is(l.Stats().Lost, syscall.ENOSPC) {
+			t.Errorf("the loss was not reported once: %+v", l.Stats())
+		}
+		full = false
+		fmt.Fprint(w, "three\n")
+		synctest.Wait()
+		if s := l.Stats(); reported() || s.Err != nil || !errors.Is(s.Lost, syscall.ENOSPC) {
+			t.Errorf("why lines were lost is forgotten: %+v", s)
+		}
+		full = true
+		fmt.Fprint(w, "four\nfive\nsix\n")
+		synctest.Wait()
+		closeLog(t, l)
+		over := l.Losses()
+		if over.Lines != 5 || over.Untold != 3 || over.Why != syscall.ENOSPC.Error() {
+			t.Errorf("passed on is %+v", over)
+		}
+
+		full = false
+		l = open(t, Options{Format: simple, Echo: to, EchoCommand: true, Losses: over})
+		if !reported() || l.Stats().Dropped != 5 {
+			t.Errorf("the next begins with %+v", l.Stats())
+		}
+		fmt.Fprint(l.Capture("stdout")(1), "seven\n")
+		closeLog(t, l)
+		if n := lost(t, got.String()); n != 5 || strings.Count(got.String(), "lines=3") != 1 {
+			t.Errorf("%d were told to be lost:\n%s", n, got.String())
+		}
+		if over := l.Losses(); over != (Losses{Lines: 5}) {
+			t.Errorf("passed on again is %+v", over)
+		}
+	})
+}
+
+func TestEchoLoggerSparesTheFile(t *testing.T) {
+	var got bytes.Buffer
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, Options{Format: simple, File: path, Echo: &got, EchoLevel: zerolog.WarnLevel})
+	z := l.EchoLogger()
+	z.Error().Msg("about the log")
+	closeLog(t, l)
+	if !strings.Contains(got.String(), "about the log") || read(t, path) != "" {
+		t.Errorf("the echo has %q, the file %q", got.String(), read(t, path))
+	}
 }

@@ -26,22 +26,25 @@ const lengthsKept = 1000
 
 // Snapshot is gophd at one moment. It is a copy: nothing in it changes any more.
 type Snapshot struct {
-	State     string // serving, restarting, stopping, killing, ...
-	PID       int
-	Instance  string    // the random id that the heartbeat knows this daemon by; kept across restarts
-	User      string    // whom it runs as
-	Born      time.Time // first start of this daemon, by the wall clock of this image; kept across restarts
-	Image     time.Time // start of this image
-	Taken     time.Time // the moment of the copy
-	Restarts  int       // images before this one
-	Config    string    // config file, "" for none
-	Log       string    // log file in use, "" for none
-	Dropped   uint64    // log lines that no sink would take
-	Daemon    bool
-	Verbose   bool
-	RestartIn time.Duration // config.auto_restart_interval where it is in force, else 0
-	Memory    Memory
-	Jobs      []Job
+	State      string // serving, restarting, stopping, killing, ...
+	PID        int
+	Instance   string        // the random id that the heartbeat knows this daemon by; kept across restarts
+	User       string        // whom it runs as
+	Born       time.Time     // first start of this daemon, by the wall clock of this image; kept across restarts
+	Image      time.Time     // start of this image
+	Taken      time.Time     // the moment of the copy
+	Restarts   int           // images before this one
+	Config     string        // config file, "" for none
+	Log        string        // log file in use, "" for none
+	Dropped    uint64        // log lines that no sink would take
+	DroppedFor error         // why the last ones
+	LogStalled time.Duration // how long the log has taken nothing of what is being written
+	LogAstray  error         // why the log is not in the file of that name
+	Daemon     bool
+	Verbose    bool
+	RestartIn  time.Duration // config.auto_restart_interval where it is in force, else 0
+	Memory     Memory
+	Jobs       []Job
 }
 
 // Memory is what the process holds in RAM, in bytes; 0 where the system does not tell.

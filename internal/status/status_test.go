@@ -2,6 +2,7 @@ package status_test
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -136,6 +137,7 @@ this image: 1m0s, after 1 restart
 config file: /etc/n.yaml
 log file: /var/log/n.log
 log lines dropped: 0
+log trouble: none
 daemon: yes
 verbose: no
 restart interval: 1h0m0s
@@ -159,6 +161,28 @@ holder: this instance`), "\n")
 			t.Errorf("the dump differs (-want +got):\n%s", d)
 		}
 	})
+}
+
+// TestT63LogTroubleShows: a reader that stalls is seen, and so is what is lost and a log that is not where it should be.
+func TestT63LogTroubleShows(t *testing.T) {
+	for _, c := range []struct {
+		s                status.Snapshot
+		trouble, dropped string
+	}{
+		{status.Snapshot{}, "none", "0"},
+		{status.Snapshot{LogStalled: time.Second / 2}, "none", "0"}, // any write takes its time
+		{status.Snapshot{LogStalled: 90 * time.Second}, "it has taken nothing for 1m30s", "0"},
+		{status.Snapshot{LogAstray: errors.New("no such folder")}, "no such folder", "0"},
+		{status.Snapshot{Dropped: 7, DroppedFor: errors.New("disk full")}, "none", "7, the last: disk full"},
+	} {
+		got := map[string]string{}
+		for _, v := range c.s.Variables() {
+			got[v.Name] = v.Text
+		}
+		if got["log trouble"] != c.trouble || got["log lines dropped"] != c.dropped {
+			t.Errorf("%+v: got %q and %q", c.s, got["log trouble"], got["log lines dropped"])
+		}
+	}
 }
 
 // TestSeveralRunsAreShown, each once, until it has ended.

@@ -24,7 +24,8 @@ func (s Snapshot) Variables() []Variable {
 		{"this image", span(s.Taken.Sub(s.Image)) + ", after " + count(uint64(s.Restarts), "restart")},
 		{"config file", or(s.Config, "none")},
 		{"log file", or(s.Log, "none")},
-		{"log lines dropped", fmt.Sprint(s.Dropped)},
+		{"log lines dropped", s.dropped()},
+		{"log trouble", s.logTrouble()},
 		{"daemon", yes(s.Daemon)},
 		{"verbose", yes(s.Verbose)},
 		{"restart interval", or(nonzero(s.RestartIn), "off")},
@@ -36,6 +37,24 @@ func (s Snapshot) Variables() []Variable {
 		vs = append(vs, j.variables(s.Taken)...)
 	}
 	return vs
+}
+
+func (s Snapshot) dropped() string {
+	if s.DroppedFor == nil {
+		return fmt.Sprint(s.Dropped)
+	}
+	return fmt.Sprintf("%d, the last: %v", s.Dropped, s.DroppedFor)
+}
+
+// logTrouble tells of a write that takes longer than any that is well.
+func (s Snapshot) logTrouble() string {
+	switch {
+	case s.LogStalled >= time.Second:
+		return "it has taken nothing for " + span(s.LogStalled)
+	case s.LogAstray != nil:
+		return s.LogAstray.Error()
+	}
+	return "none"
 }
 
 func (j Job) variables(now time.Time) []Variable {

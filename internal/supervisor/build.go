@@ -77,13 +77,16 @@ type rig struct {
 	heard     int         // how often it was
 	old       *time.Timer // the end of a lease under which runs began that were left to us
 	trim      *time.Timer
-	claiming  bool // the first claim has begun
-	unclean   bool // the last owner of the local lock may have left a run behind, which was not looked for yet
-	haunted   bool // such a run was found, and has not ended
-	prepared  bool // the PID file is ours, where there is one
-	settled   bool // the start is over
-	begun     bool // the local lock is ours; before, a second start leaves hardly a trace
-	said      bool // Serving was called
+	losses    *time.Timer     // after a word about the log, to the next
+	logFails  <-chan struct{} // the log's, but for that while
+	astray    string          // what was said last about where the log is
+	claiming  bool            // the first claim has begun
+	unclean   bool            // the last owner of the local lock may have left a run behind, which was not looked for yet
+	haunted   bool            // such a run was found, and has not ended
+	prepared  bool            // the PID file is ours, where there is one
+	settled   bool            // the start is over
+	begun     bool            // the local lock is ours; before, a second start leaves hardly a trace
+	said      bool            // Serving was called
 
 	image  time.Duration // start of this image on the boot clock
 	began  time.Duration // first start of this daemon on the boot clock
@@ -93,7 +96,7 @@ type rig struct {
 	last   *job.Result
 
 	unsaid  []string // what the next image has to say for us
-	dropped uint64   // log lines of which it was said that they are lost; the loop's goroutine owns it
+	dropped uint64   // log lines of which it was said that they are lost
 }
 
 // names in the hand-over
@@ -105,6 +108,7 @@ const (
 	goingRoom    = "going"
 	diaryRoom    = "diary"
 	unsaidRoom   = "unsaid"
+	lossesRoom   = "log-losses"
 	notifySocket = "notify-socket"
 )
 
@@ -129,7 +133,8 @@ func build(o Options) (_ *rig, err error) {
 	if r.log, err = logging.Open(to); err != nil {
 		return nil, err
 	}
-	r.say = &speaker{log: r.log.Logger(), fields: o.Config.Log.Format == "json"}
+	r.logFails = r.log.Trouble()
+	r.say = &speaker{log: r.log.Logger(), echo: r.log.EchoLogger(), fields: o.Config.Log.Format == "json"}
 	if err := r.log.CrashOutput(); err != nil {
 		r.say.trouble(err)
 	}
@@ -175,7 +180,7 @@ func build(o Options) (_ *rig, err error) {
 		say:    r,
 	}}
 	r.trim = time.NewTimer(settled)
-	for _, t := range []**time.Timer{&r.uptime, &r.remind, &r.retry, &r.old, &r.reclaim} {
+	for _, t := range []**time.Timer{&r.uptime, &r.remind, &r.retry, &r.old, &r.reclaim, &r.losses} {
 		*t = time.NewTimer(time.Hour)
 		(*t).Stop()
 	}
@@ -251,7 +256,11 @@ func logOptions(o Options) (logging.Options, error) {
 	if err != nil {
 		level = zerolog.InfoLevel // config has checked the words
 	}
-	l := logging.Options{File: c.Log.File, Format: c.Log.Format, Level: level, Job: c.Jobs[0].Name, PID: os.Getpid(),
+	var losses logging.Losses
+	if o.Handoff != nil {
+		_ = json.Unmarshal(o.Handoff.Rooms[lossesRoom], &losses) // an older image has no such room
+	}
+	l := logging.Options{Losses: losses, File: c.Log.File, Format: c.Log.Format, Level: level, Job: c.Jobs[0].Name, PID: os.Getpid(),
 		RotateSize: c.Log.RotateSize, RotateAge: c.Log.RotateAge, Keep: c.Log.Keep, KeepBytes: c.Log.KeepSize,
 		Compress: c.Log.Compress, Mode: c.Log.Mode, Sync: c.Log.Sync, OnFull: c.Log.OnFull}
 	if !c.Daemon {

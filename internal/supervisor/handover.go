@@ -212,6 +212,7 @@ func (r *rig) handOver() *restart.Handoff {
 	}
 	r.close()
 	h.Rooms[unsaidRoom], _ = json.Marshal(r.unsaid)
+	h.Rooms[lossesRoom], _ = json.Marshal(r.log.Losses())
 	h.Orders = late(r.signals.Close()) // last of all: the next image listens first of all
 	return h
 }
@@ -249,9 +250,6 @@ func (r *rig) closeLog() {
 	err := r.log.Close()
 	if errors.Is(err, os.ErrClosed) {
 		return
-	}
-	if lost := r.log.Stats().Dropped - r.dropped; lost > 0 {
-		r.leaveUnsaid(fmt.Errorf("the log took nothing any more at the restart: %d lines are lost", lost))
 	}
 	if err != nil {
 		r.leaveUnsaid(err)

@@ -54,10 +54,6 @@ func (r *rig) Record(rep loop.Report) {
 		r.lastTick = rep.Tick
 		r.board.Ended(r.spec.Name, rep.Tick)
 		r.say.ended(rep.Tick)
-		if log := r.log.Stats(); log.Dropped > r.dropped {
-			r.dropped = log.Dropped
-			r.say.lost(log)
-		}
 		r.beat(rep.Run.Number, 0)
 		if r.spec.Once {
 			last := rep.Tick.Result
@@ -187,9 +183,31 @@ func (r *rig) dump() {
 		name = u.Username
 	}
 	r.board.Update(func(s *status.Snapshot) {
-		s.User, s.Log, s.Dropped = name, r.log.Path(), r.log.Stats().Dropped
+		log := r.log.Stats()
+		s.User, s.Log = name, r.log.Path()
+		s.Dropped, s.DroppedFor, s.LogStalled, s.LogAstray = log.Dropped, log.Lost, log.Stalled, log.Stray
 	})
 	r.say.dump(r.board.Snapshot())
+}
+
+// logTrouble says what the log itself cannot tell: that lines are lost, or go to a file that nobody will find. It
+// is called when that is new, and a while after it was said.
+func (r *rig) logTrouble() {
+	s := r.log.Stats()
+	r.logFails = r.log.Trouble()
+	if r.log.Path() == "" {
+		return // it is stderr itself
+	}
+	if s.Stray != nil && s.Stray.Error() != r.astray {
+		r.astray = s.Stray.Error()
+		r.say.astray(s.Stray)
+	}
+	if s.Dropped > r.dropped {
+		r.dropped = s.Dropped
+		r.say.lost(s)
+		r.logFails = nil
+		r.losses.Reset(lossesAgain)
+	}
 }
 
 func (r *rig) reopen() { r.say.reopened(r.log.Reopen()) }

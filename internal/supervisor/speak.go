@@ -25,7 +25,8 @@ import (
 // block (the log drops rather than waits) and may be called from any goroutine.
 type speaker struct {
 	log    zerolog.Logger
-	fields bool // a dump is one line with fields, not a block to read
+	echo   zerolog.Logger // of the log, where it goes astray
+	fields bool           // a dump is one line with fields, not a block to read
 	often  throttle
 }
 
@@ -277,7 +278,12 @@ func (s *speaker) reopened(err error) {
 
 // lost speaks to whom the log cannot reach: it is stderr that may still work when a disk is full.
 func (s *speaker) lost(log logging.Stats) {
-	s.rare(lost, zerolog.ErrorLevel, "the log cannot be written, %d lines are lost so far: %v", log.Dropped, log.Err)
+	s.echo.Error().Msgf("the log cannot be written, %d lines are lost so far: %v", log.Dropped, log.Lost)
+}
+
+// astray is for whom the log cannot reach, too.
+func (s *speaker) astray(why error) {
+	s.echo.Error().Msgf("the log is not where it should be: %v", why)
 }
 
 func (s *speaker) trouble(err error)   { s.log.Error().Msgf("%v", err) }
@@ -311,7 +317,7 @@ func (s *speaker) orphaned(left []int, rule job.OnOrphan) {
 // rare writes a line of a kind that a fast loop could repeat many times a second.
 func (s *speaker) rare(kind string, level zerolog.Level, format string, args ...any) {
 	burst := float64(oftenBurst)
-	if kind == unreachable || kind == lost {
+	if kind == unreachable {
 		burst = 1 // it is one outage, however often it is noticed
 	}
 	skipped, ok := s.often.allow(kind, burst, time.Now())
@@ -339,7 +345,6 @@ type allowance struct {
 
 const (
 	unreachable = "unreachable"
-	lost        = "lost"
 
 	oftenBurst  = 10
 	oftenPeriod = 10 * time.Second

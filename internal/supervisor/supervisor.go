@@ -48,6 +48,7 @@ func New(o Options) *Supervisor { return &Supervisor{o} }
 
 const (
 	remindAfter = 15 * time.Second // between two words about a wait that goes on
+	lossesAgain = 10 * time.Second // between two about lines that are lost
 	proofRemind = 2 * time.Second
 	leaveAgain  = 20 * time.Millisecond // until a run that is being started or stopped is asked about again
 	fatalWait   = 15 * time.Second      // for the loop to end after a fault of ours, over the command's own grace
@@ -124,6 +125,10 @@ func (r *rig) serve(ctx context.Context) {
 			}
 		case <-r.old.C:
 			r.oldLeaseEnds()
+		case <-r.logFails:
+			r.logTrouble()
+		case <-r.losses.C:
+			r.logTrouble()
 		case <-r.remind.C:
 			r.reminder()
 		case <-r.trim.C:
