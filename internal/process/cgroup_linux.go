@@ -20,6 +20,9 @@ import (
 // hold no process ("no internal processes", cgroups(7)).
 const ownGroup = "gophd.self"
 
+// jobGroup begins the name of each job's group.
+const jobGroup = "job-"
+
 // Cgroup is the control group (cgroup v2) of a job. Each of its runs gets one of its own below it, so that who
 // belongs to a run is certain, whatever session or environment it has; and each has the limits.
 type Cgroup struct {
@@ -51,7 +54,7 @@ func OpenCgroup(parent, name string, l Limits) (*Cgroup, error) {
 	if err := enable(parent, own, values); err != nil {
 		return nil, err
 	}
-	c := &Cgroup{path: filepath.Join(parent, "job-"+name), limits: values}
+	c := &Cgroup{path: filepath.Join(parent, jobGroup+name), limits: values}
 	if err := os.Mkdir(c.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, notDelegated(parent, err)
 	}
@@ -207,6 +210,24 @@ func (c *Cgroup) Close() error {
 		return nil // a stray lives on in it
 	}
 	return err
+}
+
+// SweepCgroups removes the groups in the group parent, which is as for OpenCgroup, that a program has made which was
+// killed: those with a name that gone knows, as far as nobody is in them. What cannot be removed stays, to be swept
+// another time.
+func SweepCgroups(parent string, gone func(name string) bool) {
+	if parent == "" {
+		var err error
+		if parent, err = currentGroup(); err != nil {
+			return
+		}
+	}
+	entries, _ := os.ReadDir(parent)
+	for _, e := range entries {
+		if name, ok := strings.CutPrefix(e.Name(), jobGroup); ok && e.IsDir() && gone(name) {
+			_ = (&Cgroup{path: filepath.Join(parent, e.Name())}).Close()
+		}
+	}
 }
 
 // leaf is the group of one run.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -304,5 +305,49 @@ func TestEachHoldsItsProcess(t *testing.T) {
 	})
 	if r := wait(t, p); seen != 1 || r.Signal != syscall.SIGINT {
 		t.Errorf("%d processes seen, %v", seen, r)
+	}
+}
+
+// TestSweepCgroups: what a program has left that was killed goes, but for a group in which somebody is, and for
+// another's.
+func TestSweepCgroups(t *testing.T) {
+	s, c := newSpawner(t), group(t)
+	if c == nil {
+		return
+	}
+	name := filepath.Base(c.path)[len(jobGroup):]
+	for _, dir := range []string{"-empty/run-3/deeper", "-busy/run-1", "-another"} {
+		if err := os.MkdirAll(c.path+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	busy := &Cgroup{path: c.path + "-busy"}
+	p, out := inGroup(t, s, busy, nil, nil, "echo up; sleep 60")
+	out.await(t, "up")
+	sweep := func() {
+		SweepCgroups("", func(n string) bool { return n == name+"-empty" || n == name+"-busy" })
+	}
+	left := func() (names []string) {
+		dirs, err := filepath.Glob(c.path + "-*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range dirs {
+			names = append(names, strings.TrimPrefix(dir, c.path+"-"))
+		}
+		return names
+	}
+	sweep()
+	if got := left(); !slices.Equal(got, []string{"another", "busy"}) {
+		t.Errorf("%v are left, want another and busy", got)
+	}
+	p.Stop(0)
+	wait(t, p)
+	sweep()
+	if got := left(); !slices.Equal(got, []string{"another"}) {
+		t.Errorf("%v are left, want another", got)
+	}
+	if err := (&Cgroup{path: c.path + "-another"}).Close(); err != nil {
+		t.Error(err)
 	}
 }

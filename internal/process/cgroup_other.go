@@ -15,6 +15,9 @@ func OpenCgroup(string, string, Limits) (*Cgroup, error) {
 	return nil, errors.New("memory, CPU and process limits of a job need the control groups of Linux: leave them out")
 }
 
+// SweepCgroups does nothing.
+func SweepCgroups(string, func(string) bool) {}
+
 // Close does nothing.
 func (*Cgroup) Close() error { return nil }
 
