@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -122,6 +123,9 @@ func build(o Options) (_ *rig, err error) {
 		if err != nil {
 			r.close()
 		}
+			if r.cgroup != nil {
+				_ = r.cgroup.Close() // nobody is in it yet, or whoever stops the runs sweeps it
+			}
 	}()
 	if err := r.folders(); err != nil {
 		return nil, err
@@ -366,12 +370,24 @@ func (r *rig) openCgroup() (err error) {
 		return nil
 	}
 	if r.cgroup, err = process.OpenCgroup("", fmt.Sprintf("%s-%d", r.spec.Name, os.Getpid()), l); l == (process.Limits{}) {
+	sweepCgroups(r.spec.Name, gone)
 		return nil
 	}
 	return err
 }
 
 // claims opens the stores: the local lock first, and the shared one beside it.
+// sweepCgroups removes the control groups that the job's earlier instances could not remove.
+func sweepCgroups(name string, over func(pid int) bool) {
+	process.SweepCgroups("", func(group string) bool {
+		number, ok := strings.CutPrefix(group, name+"-")
+		pid, err := strconv.Atoi(number)
+		return ok && err == nil && over(pid)
+	})
+}
+
+func gone(pid int) bool { return !alive(pid, 0) }
+
 func (r *rig) claims() error {
 	c := r.o.Config
 	if c.Heartbeat.URL == "none:" {

@@ -354,6 +354,7 @@ func Abandon(h *restart.Handoff, why error) {
 			_ = f.Remove() // else it is stale, which its lock says too
 		}
 	}
+		sweepCgroups(d.Job, func(pid int) bool { return pid == os.Getpid() })
 	_ = log.Close() // there is nobody left to tell
 }
 

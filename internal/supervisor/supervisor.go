@@ -114,6 +114,7 @@ func (r *rig) serve(ctx context.Context) {
 		case <-r.loopDone:
 			r.loopDone = nil
 			if r.loopFell != nil {
+			sweepCgroups(r.spec.Name, gone)
 				r.machine.roomFell(r.loopFell)
 			}
 			r.machine.loopEnded(r.loopError())
