@@ -69,8 +69,14 @@ func TestMain(m *testing.M) {
 // TestScript runs the promises of the command line: one file in testdata/script each, named by command
 // and case, to be read as a manual.
 func TestScript(t *testing.T) {
+	t.Parallel()
+	runScripts(t, "../../testdata/script")
+}
+
+func runScripts(t *testing.T, dir string) {
+	t.Helper()
 	testscript.Run(t, testscript.Params{
-		Dir:                 "../../testdata/script",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

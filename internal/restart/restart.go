@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gophd/internal/fault"
 	"gophd/internal/order"
 	"gophd/internal/self"
 )
@@ -294,6 +295,9 @@ func (h *Handoff) exec(s self.Self) error {
 	}
 	defer func() { _ = unix.Fchdir(home) }()
 
+	if fault.On {
+		fault.At("exec")
+	}
 	env := append(slices.Clip(s.Env), self.HandoffVariable+"="+strconv.Itoa(fd))
 	return syscall.Exec(s.Path, s.Args, env)
 }

@@ -18,6 +18,7 @@ import (
 
 	"gophd/internal/alarm"
 	"gophd/internal/config"
+	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
@@ -122,10 +123,10 @@ func build(o Options) (_ *rig, err error) {
 	defer func() {
 		if err != nil {
 			r.close()
-		}
 			if r.cgroup != nil {
 				_ = r.cgroup.Close() // nobody is in it yet, or whoever stops the runs sweeps it
 			}
+		}
 	}()
 	if err := r.folders(); err != nil {
 		return nil, err
@@ -369,14 +370,13 @@ func (r *rig) openCgroup() (err error) {
 	if l == (process.Limits{}) && r.spec.Strays != job.StraysKill {
 		return nil
 	}
-	if r.cgroup, err = process.OpenCgroup("", fmt.Sprintf("%s-%d", r.spec.Name, os.Getpid()), l); l == (process.Limits{}) {
 	sweepCgroups(r.spec.Name, gone)
+	if r.cgroup, err = process.OpenCgroup("", fmt.Sprintf("%s-%d", r.spec.Name, os.Getpid()), l); l == (process.Limits{}) {
 		return nil
 	}
 	return err
 }
 
-// claims opens the stores: the local lock first, and the shared one beside it.
 // sweepCgroups removes the control groups that the job's earlier instances could not remove.
 func sweepCgroups(name string, over func(pid int) bool) {
 	process.SweepCgroups("", func(group string) bool {
@@ -388,6 +388,7 @@ func sweepCgroups(name string, over func(pid int) bool) {
 
 func gone(pid int) bool { return !alive(pid, 0) }
 
+// claims opens the stores: the local lock first, and the shared one beside it.
 func (r *rig) claims() error {
 	c := r.o.Config
 	if c.Heartbeat.URL == "none:" {
@@ -501,6 +502,9 @@ func (r *rig) serving(text string) {
 		return
 	}
 	r.said = true
+	if fault.On {
+		fault.At("ready")
+	}
 	r.notify(sdReady)
 	if r.o.Serving != nil {
 		if path := r.log.Path(); path != "" {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
@@ -70,10 +71,16 @@ type pipe struct {
 
 // leaveLoop ends the loop for the next image's sake, and says whether it could.
 func (r *rig) leaveLoop() bool {
+	if fault.On {
+		fault.At("leave the loop")
+	}
 	if !r.loop.Leave(func() bool { return r.runner.leave(r.underWay) }) {
 		return false
 	}
 	_ = goroutine.Catch(r.loopRoom.Wait) // at once: what panics in it is in loopFell
+	if fault.On {
+		fault.At("loop left")
+	}
 	return true
 }
 
@@ -347,6 +354,7 @@ func Abandon(h *restart.Handoff, why error) {
 		s.AdoptStrays(takePipes(h, g.Strays), resumeIn(log))
 		say.stopRuns(g.Runs, s, h, resumeIn(log))
 		_ = s.Close() // it was the last word of the strays
+		sweepCgroups(d.Job, func(pid int) bool { return pid == os.Getpid() })
 	}
 	var path string
 	if f := h.Files[pidFileName]; f != nil && json.Unmarshal(h.Rooms[pidFileName], &path) == nil {
@@ -354,7 +362,6 @@ func Abandon(h *restart.Handoff, why error) {
 			_ = f.Remove() // else it is stale, which its lock says too
 		}
 	}
-		sweepCgroups(d.Job, func(pid int) bool { return pid == os.Getpid() })
 	_ = log.Close() // there is nobody left to tell
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"gophd/internal/alarm"
+	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
 	"gophd/internal/order"
@@ -201,12 +202,18 @@ func (r *rig) handOver() *restart.Handoff {
 		r.notices = nil
 	}
 	r.relieved(func() { r.handOverRuns(h) }) // from here to the next image nobody reads what the command writes
+	if fault.On {
+		fault.At("reading stopped")
+	}
 	for _, o := range r.runner.allOutlets() {
 		if err := o.lost(); err != nil {
 			r.leaveUnsaid(err)
 		}
 	}
 	r.closeLog()
+	if fault.On {
+		fault.At("log closed")
+	}
 	for _, c := range []*claim{r.remote, r.local} { // after a log that may take its time, so that the lease is fresh
 		r.handOverClaim(h, c)
 	}
@@ -214,6 +221,9 @@ func (r *rig) handOver() *restart.Handoff {
 	h.Rooms[unsaidRoom], _ = json.Marshal(r.unsaid)
 	h.Rooms[lossesRoom], _ = json.Marshal(r.log.Losses())
 	h.Orders = late(r.signals.Close()) // last of all: the next image listens first of all
+	if fault.On {
+		fault.At("signals closed")
+	}
 	return h
 }
 
@@ -282,8 +292,14 @@ func (r *rig) handOverClaim(h *restart.Handoff, c *claim) {
 		if f := c.lock.Descriptor(); f != nil {
 			h.Files[c.name] = f
 		}
+		if fault.On {
+			fault.At("local claim handed over")
+		}
 	} else {
 		_ = c.store.Close()
+		if fault.On {
+			fault.At("shared claim handed over")
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"gophd/internal/fault"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/loop"
@@ -20,7 +21,9 @@ import (
 // Record is called in the loop's goroutine.
 func (r *rig) Record(rep loop.Report) {
 	r.grid = rep.Grid // read by Run's goroutine when the loop has ended, even by a panic
-	fault("loop")
+	if fault.On {
+		fault.At("loop")
+	}
 	switch rep.Kind {
 	case loop.Turned:
 		if rep.End != 0 && !r.spec.Once { // the only run has nothing to end but itself
@@ -67,6 +70,9 @@ func (r *rig) runStarted(run job.Run, p *process.Process, adopted bool) {
 	r.board.Began(r.spec.Name, status.Going{Run: run, PID: p.PID(), Since: p.Started()})
 	r.beat(run.Number, p.PID())
 	if adopted {
+		if fault.On {
+			fault.At("run adopted")
+		}
 		r.say.adopted(run, p)
 	} else {
 		r.say.started(run, p)

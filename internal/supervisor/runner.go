@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gophd/internal/config"
+	"gophd/internal/fault"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/keep"
@@ -106,7 +107,9 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		r.notices.Listen()
 	}
 	r.started(run, p, adopted)
-	fault("run")
+	if fault.On {
+		fault.At("run")
+	}
 	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...) })
 	result := p.Wait()
 	if !release() {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"gophd/internal/config"
+	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
 	"gophd/internal/loop"
@@ -76,6 +77,9 @@ func (r *rig) serve(ctx context.Context) {
 	r.adoptStrays()
 	if len(r.runner.going) > 0 {
 		r.goOn()
+		if fault.On {
+			fault.At("gone on")
+		}
 	}
 	for _, o := range r.inherited {
 		r.machine.order(o)
@@ -84,7 +88,9 @@ func (r *rig) serve(ctx context.Context) {
 		r.firstClaim()
 	}
 	for !r.machine.over() {
-		fault("select")
+		if fault.On {
+			fault.At("select")
+		}
 		select {
 		case o := <-r.signals.C():
 			r.machine.order(o)
@@ -108,13 +114,13 @@ func (r *rig) serve(ctx context.Context) {
 			}
 			r.vigil.end()
 			r.vigil, r.haunted = nil, err != nil
+			sweepCgroups(r.spec.Name, gone)
 			r.nextClaim(r.local)
 		case err := <-r.probed:
 			r.machine.checked(err)
 		case <-r.loopDone:
 			r.loopDone = nil
 			if r.loopFell != nil {
-			sweepCgroups(r.spec.Name, gone)
 				r.machine.roomFell(r.loopFell)
 			}
 			r.machine.loopEnded(r.loopError())
