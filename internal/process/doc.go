@@ -63,7 +63,8 @@
 //
 // A command outlives the image of gophd that started it: Leave and HandOver give it up, Adopt takes it up in
 // the next image, whose child it still is. In between nobody reads its pipes, which hold what it writes, and
-// nobody collects it, so its end, too, waits for the next image.
+// nobody collects it, so its end, too, waits for the next image. Where that does not begin, Forget ends what in this
+// one still waits for the command, before it is adopted again.
 //
 // The package does not decide when a command starts or why it is stopped, does not frame lines,
 // does not log, and does not watch strays that were spared: one may keep its pipe, and what it writes

@@ -23,7 +23,7 @@ func openMask() (restore func()) { return func() {} }
 
 // observe blocks until the child has ended, and leaves it uncollected. Whatever keeps kqueue(2) from
 // watching it, an end before the watch began above all, is left to wait4.
-func observe(pid int, _ func()) {
+func observe(pid int, _ func() bool, _ func()) {
 	kq, err := unix.Kqueue()
 	if err != nil {
 		return

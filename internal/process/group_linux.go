@@ -34,16 +34,16 @@ func openMask() (restore func()) {
 	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }
 }
 
-// observe blocks until the child has ended, and leaves it uncollected. It waits for any child, so that
-// the end of an orphan is an event too, and calls collect for it. What then stays a zombie is somebody
+// observe blocks until the child has ended, and leaves it uncollected; or until a child ends once it was given to
+// the next image. It waits for any child, so that the end of an orphan is an event too, and calls collect for it. What then stays a zombie is somebody
 // else's, who may take any time, and would be reported again at once; so for a while, longer each time,
 // only the child itself is waited for.
-func observe(pid int, collect func()) {
+func observe(pid int, given func() bool, collect func()) {
 	const ended = unix.WEXITED | unix.WNOWAIT
 	fd := -1
 	for pause := zombieMin; ; pause = min(2*pause, zombieMax) {
 		_, _ = waitid(unix.P_ALL, 0, ended)
-		if found, err := waitid(unix.P_PID, pid, ended|unix.WNOHANG); found || err != nil {
+		if found, err := waitid(unix.P_PID, pid, ended|unix.WNOHANG); found || err != nil || given() {
 			return
 		}
 		collect()

@@ -28,11 +28,12 @@ type Process struct {
 	spawner *Spawner
 	pid     int
 	streams []*stream
-	reports chan report // one for each stream
-	strays  *Strays     // nil when nobody asks for them
-	leaf    *leaf       // nil without a control group
-	others  bool        // somebody beside the group lived when the group was last looked at; Wait's
-	result  job.Result  // Wait's, but for Started
+	reports chan report   // one for each stream
+	strays  *Strays       // nil when nobody asks for them
+	leaf    *leaf         // nil without a control group
+	over    chan struct{} // closed when Wait returns
+	others  bool          // somebody beside the group lived when the group was last looked at; Wait's
+	result  job.Result    // Wait's, but for Started
 
 	mu     sync.Mutex // held while a signal is sent and while the leader is collected, and never for long
 	now    state
@@ -53,6 +54,7 @@ func (s *Spawner) attach(pid int, started time.Time, streams []*stream) *Process
 		pid:     pid,
 		streams: streams,
 		reports: make(chan report, len(streams)),
+		over:    make(chan struct{}),
 		result:  job.Result{PID: pid, Started: started},
 	}
 	for _, st := range streams {
@@ -101,7 +103,8 @@ func (p *Process) Stop(grace time.Duration, signals ...syscall.Signal) {
 // Ended is when the command itself ended, which leftovers of its group may outlive. A panic of
 // a writer climbs out of Wait, after all of that. See Leave for when Wait returns without any of it.
 func (p *Process) Wait() job.Result {
-	observe(p.pid, p.spawner.collect)
+	defer close(p.over)
+	observe(p.pid, p.given, p.spawner.collect)
 	p.result.Ended = time.Now()
 	if p.happen(leaderEnded) == handed {
 		return job.Result{}
@@ -125,6 +128,13 @@ func (p *Process) Wait() job.Result {
 		panic(climbing)
 	}
 	return p.result
+}
+
+// given says that the command was left to the next image.
+func (p *Process) given() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.now == handed
 }
 
 // happen takes an event from outside and returns the state after it; step is for who holds mu already.
