@@ -214,6 +214,13 @@ func (f *File) Descriptor() (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.path), nil
 }
 
+// Leave is the end of f where a Descriptor of it goes on: lock and file stay.
+func (f *File) Leave() error {
+	err := unix.Close(f.fd)
+	f.fd = -1
+	return err
+}
+
 // Remove removes the file if it is still ours, and gives up the lock. If someone else has replaced it,
 // theirs is left alone and the error says so; that it is gone already is no error.
 func (f *File) Remove() error {

@@ -415,6 +415,12 @@ func TestT43AdoptKeepsLockAndFile(t *testing.T) {
 	if flags, err := unix.FcntlInt(kept.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
 		t.Errorf("a job would inherit the descriptor: flags %d, %v", flags, err)
 	}
+	if err := first.Leave(); err != nil {
+		t.Error(err)
+	}
+	if o := startOther(t, path); !strings.Contains(o.says(t), "held by") {
+		t.Error("the lock was lost when the file was left")
+	}
 	second, err := pidfile.Adopt(path, kept)
 	if err != nil {
 		t.Fatal(err)
