@@ -112,6 +112,7 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 			return err
 		case outcome.Restart != nil:
 			o.Trouble = outcome.Restart.Exec(p.self) // returns only when it failed: then we go on ourselves
+			outcome.Stay()
 			o.Handoff = outcome.Restart
 		case outcome.Last != nil && outcome.Last.ExitCode() != 0:
 			return lastCode(*outcome.Last)

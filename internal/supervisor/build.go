@@ -537,12 +537,15 @@ func (r *rig) boardUp() {
 		return
 	}
 	r.born, r.images, r.guard, r.inherited = h.Born, h.Restarts, h.Guard, h.Orders
+	if r.o.Trouble != nil {
+		r.images-- // it was no restart
+	}
 	began := h.Born
 	if h.Began > 0 {
 		r.began = h.Began
 		began = time.Now().Add(h.Began - r.boot()) // which no step of the wall clock moves away from now
 	}
-	r.board.Update(func(s *status.Snapshot) { s.Born, s.Restarts = began, h.Restarts })
+	r.board.Update(func(s *status.Snapshot) { s.Born, s.Restarts = began, r.images })
 	var m status.Memoir
 	if json.Unmarshal(h.Rooms[boardRoom], &m) == nil {
 		r.board.Recall(m)

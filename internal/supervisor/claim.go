@@ -171,7 +171,9 @@ func (r *rig) firstClaim() {
 func (r *rig) begins() {
 	if !r.begun {
 		r.begun = true
-		r.say.begins(r.o.Version, os.Getpid(), r.o.Handoff != nil)
+		if r.o.Trouble == nil { // else it goes on as it was, which is said
+			r.say.begins(r.o.Version, os.Getpid(), r.o.Handoff != nil)
+		}
 	}
 }
 

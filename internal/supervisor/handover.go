@@ -110,7 +110,11 @@ func (r *rig) end() (Outcome, error) {
 	}
 	_ = goroutine.Catch(r.probeRoom.Wait)
 	if again {
-		return Outcome{Restart: r.handOver()}, nil
+		o := Outcome{Restart: r.handOver()}
+		for _, at := range r.runner.left {
+			o.left = append(o.left, at.process)
+		}
+		return o, nil
 	}
 	if runs := r.runner.going; len(runs) > 0 { // we end before the loop could take them up
 		r.say.stopRuns(runs, r.spawner, r.o.Handoff, r.runner.resume)
@@ -193,6 +197,7 @@ func (r *rig) handOver() *restart.Handoff {
 			r.say.trouble(err)
 		} else {
 			h.Files[pidFileName] = f
+			_ = r.pidFile.Leave() // or it would be one more with each exec that fails
 			h.Rooms[pidFileName], _ = json.Marshal(r.o.Config.PIDFile)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"gophd/internal/job"
 	"gophd/internal/loop"
 	"gophd/internal/order"
+	"gophd/internal/process"
 	"gophd/internal/restart"
 	"gophd/internal/self"
 	"gophd/internal/signals"
@@ -39,7 +40,13 @@ type Outcome struct {
 	Restart *restart.Handoff
 	// Last is what came of the only run of a once job; nil otherwise.
 	Last *job.Result
+
+	left []*process.Process // to the next image
 }
+
+// Stay is for an image that could not become the next, before it goes on itself with what it had handed over. It
+// gives back what still waits for the runs, and blocks for a tenth of a second at most.
+func (o Outcome) Stay() { process.Forget(o.left...) }
 
 // Supervisor runs one daemon from its beginning to its end.
 type Supervisor struct{ o Options }
