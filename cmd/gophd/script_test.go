@@ -90,6 +90,7 @@ func runScripts(t *testing.T, dir string) {
 			"lines":        lines,
 			"notifysocket": notifySocket,
 			"wallclock":    wallClock,
+			"flat":         flat,
 		},
 	})
 }
@@ -109,7 +110,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("GOPHD_STATE_DIR", state)
 	env.Setenv("GOPHD_RUNTIME_DIR", state)
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // else each end of a gophd takes a second
-	env.Values["world"] = &world{pids: map[string]int{}}
+	env.Values["world"] = &world{pids: map[string]int{}, held: map[int]holding{}}
 	env.Defer(func() { sweep("GOPHD_STATE_DIR=" + state) })
 	return nil
 }
@@ -300,6 +301,57 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// holding is what a process has of what can add up.
+type holding struct{ descriptors, threads, children, rss int } // rss in KiB
+
+// mayStart is how many threads more a process may have than it had: Go starts one when all others are in system
+// calls, and never ends it.
+const mayStart = 4
+
+// flat notes what a process has, the first time; and then that it has no more: "flat x.pid MIB", but for so much
+// memory. What it has for a moment only is waited for.
+func flat(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: flat pidfile [MiB]")
+	}
+	pid := pidIn(ts, args[0])
+	held := ts.Value("world").(*world).held
+	was, noted := held[pid]
+	if !noted {
+		held[pid] = holds(ts, pid)
+		ts.Logf("%+v", held[pid])
+		return
+	}
+	mib, err := strconv.Atoi(args[len(args)-1])
+	ts.Check(err)
+	var now holding
+	defer func() { ts.Logf("%+v", now) }()
+	await(ts, fmt.Sprintf("process %d to have no more than %+v", pid, was), func() bool {
+		now = holds(ts, pid)
+		return now.descriptors <= was.descriptors && now.threads <= was.threads+mayStart &&
+			now.children <= was.children && now.rss <= was.rss+mib<<10
+	})
+}
+
+func holds(ts *testscript.TestScript, pid int) (h holding) {
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	descriptors, err := os.ReadDir(dir + "fd")
+	ts.Check(err)
+	threads, err := filepath.Glob(dir + "task/*/children")
+	ts.Check(err)
+	for _, name := range threads {
+		children, _ := os.ReadFile(name) // the thread may have ended
+		h.children += len(strings.Fields(string(children)))
+	}
+	status, err := os.ReadFile(dir + "status")
+	ts.Check(err)
+	if m := regexp.MustCompile(`VmRSS:\s+(\d+)`).FindSubmatch(status); m != nil {
+		h.rss, _ = strconv.Atoi(string(m[1]))
+	}
+	h.descriptors, h.threads = len(descriptors), len(threads)
+	return h
+}
+
 // notifySocket plays the service manager of sd_notify(3): "notifysocket FILE" sets $NOTIFY_SOCKET and
 // appends what is sent there to the file, a message per paragraph, in the order in which it came.
 func notifySocket(ts *testscript.TestScript, neg bool, args []string) {
@@ -342,6 +394,7 @@ func await(ts *testscript.TestScript, what string, done func() bool) {
 type world struct {
 	server *heartbeattest.Server
 	pids   map[string]int // by PID file, as last read
+	held   map[int]holding
 }
 
 // memcached runs a real one for the script: "memcached start" sets $MEMCACHED to its address; stop, pause,
