@@ -98,6 +98,10 @@ func (r *rig) handOverRuns(h *restart.Handoff) {
 	if w := r.grid.Wait; w != nil {
 		g.Wait = &goingWait{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
 	}
+	if r.loop == nil { // the loop could not begin yet, with what was left to us
+		before := handedRuns(r.o.Handoff)
+		g.Woken, g.Wait = before.Woken, before.Wait
+	}
 	for _, at := range r.runner.left {
 		handed := at.process.HandOver()
 		run := goingRun{Run: at.run, Started: restart.At(at.process.Started()), PID: handed.PID, Birth: handed.Birth,

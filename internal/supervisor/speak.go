@@ -242,12 +242,12 @@ func (s *speaker) lease(store string, was, l heartbeat.Lease) {
 			s.log.Warn().Msgf("heartbeat %s shows no clean release of a last holder: making sure for %s that nobody else runs", store, rest)
 		}
 	case heartbeat.Doubtful:
-		s.log.Warn().Msgf("heartbeat %s cannot be renewed, no run starts until it is: %v", store, l.Err)
+		s.log.Warn().Msgf("heartbeat %s cannot be renewed, no run starts until it is%s", store, because(l.Err))
 	case heartbeat.Ending:
 		if was.State == heartbeat.Ending {
 			return // only whether the store answers has changed
 		}
-		s.log.Error().Msgf("heartbeat %s cannot be renewed in time, the command is stopped: %v", store, l.Err)
+		s.log.Error().Msgf("heartbeat %s cannot be renewed in time, the command is stopped%s", store, because(l.Err))
 	case heartbeat.Out:
 		if was.State == heartbeat.Out {
 			return // only whether the store answers has changed
@@ -260,6 +260,15 @@ func (s *speaker) lease(store string, was, l heartbeat.Lease) {
 			s.rare(unreachable, zerolog.WarnLevel, "heartbeat %s cannot be reached, trying on: %v", store, l.Err)
 		}
 	}
+}
+
+// because is the reason behind a sentence, where one is known: a lease that was handed over may be short before its
+// store was asked at all.
+func because(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ": " + err.Error()
 }
 
 func (s *speaker) proving(store string, l heartbeat.Lease) {
