@@ -49,6 +49,27 @@ func TestKilledInTheHandOver(t *testing.T) {
 	runScripts(t, dir)
 }
 
+// TestPanicInTheHandOver is the same for a fault of gophd's own, as testdata/fault/panicked.txtar tells.
+func TestPanicInTheHandOver(t *testing.T) {
+	t.Parallel()
+	template, err := os.ReadFile("../../testdata/fault/panicked.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, point := range handOverPoints {
+		if point == "shared claim handed over" {
+			continue // as with the local one
+		}
+		name := "panicked-" + strings.ReplaceAll(point, " ", "-")
+		script := strings.NewReplacer("@POINT@", point, "@NAME@", name).Replace(string(template))
+		if err := os.WriteFile(filepath.Join(dir, name+".txtar"), []byte(script), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runScripts(t, dir)
+}
+
 // TestReleaseHasNoFaults: what tests can do to gophd, nobody can do to a release.
 func TestReleaseHasNoFaults(t *testing.T) {
 	for name, want := range map[string]bool{"gophd": false, "gophd-faults": true} {

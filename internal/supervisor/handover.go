@@ -119,6 +119,11 @@ func (r *rig) end() (Outcome, error) {
 	if runs := r.runner.going; len(runs) > 0 { // we end before the loop could take them up
 		r.say.stopRuns(runs, r.spawner, r.o.Handoff, r.runner.resume)
 	}
+	if len(r.runner.left) > 0 { // a fault of ours came after they were given away
+		h := &restart.Handoff{Rooms: map[string]json.RawMessage{}, Files: map[string]*os.File{}}
+		r.handOverRuns(h)
+		r.say.stopRuns(handedRuns(h).Runs, r.spawner, h, r.runner.resume)
+	}
 	r.adoptToRelease()
 	// The local lock last: whoever stands by on this host may want the same PID file.
 	r.release(r.remote)

@@ -102,6 +102,13 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		return job.Result{Started: began, Ended: time.Now(), Outcome: job.Unstarted, Err: err, Cause: context.Cause(ctx)}
 	}
 	at.process = p
+	waited := false
+	defer func() {
+		if !waited { // a fault of ours: nobody else would stop it, and its heartbeat is about to be let go
+			p.Stop(0)
+			p.Wait()
+		}
+	}()
 	r.hold(at)
 	if r.settled() {
 		r.notices.Listen()
@@ -111,6 +118,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		fault.At("run")
 	}
 	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...) })
+	waited = true
 	result := p.Wait()
 	if !release() {
 		result.Cause = context.Cause(ctx)
