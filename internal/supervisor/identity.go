@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -97,5 +98,6 @@ func orphans(lock string) ([]int, error) {
 			pids = append(pids, n)
 		}
 	}
+	slices.Sort(pids) // a command mostly before what it has started
 	return pids, nil
 }
