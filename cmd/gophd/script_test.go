@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -91,6 +93,7 @@ func runScripts(t *testing.T, dir string) {
 			"notifysocket": notifySocket,
 			"wallclock":    wallClock,
 			"flat":         flat,
+			"again":        again,
 		},
 	})
 }
@@ -109,6 +112,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "xdg"))
 	env.Setenv("GOPHD_STATE_DIR", state)
 	env.Setenv("GOPHD_RUNTIME_DIR", state)
+	env.Setenv("RESTARTS", cmp.Or(os.Getenv("GOPHD_TEST_RESTARTS"), "100"))
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // else each end of a gophd takes a second
 	env.Values["world"] = &world{pids: map[string]int{}, held: map[int]holding{}}
 	env.Defer(func() { sweep("GOPHD_STATE_DIR=" + state) })
@@ -298,6 +302,28 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if n < low || n > high {
 		ts.Fatalf("%d matches of %q in %s, want %d to %d", n, args[1], args[0], low, high)
+	}
+}
+
+// again sends a signal so many times, each when the one before has been answered by that text in a file:
+// "again 10 HUP x.pid x.log 'goes on'". A program that follows is run before each, with the number of the time.
+func again(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 5 {
+		ts.Fatalf("usage: again N NAME pidfile file text [program [args...]]")
+	}
+	times, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	answers := func() int {
+		text, _ := os.ReadFile(ts.MkAbs(args[3])) // which may not be there yet
+		return bytes.Count(text, []byte(args[4]))
+	}
+	before := answers()
+	for i := 1; i <= times; i++ {
+		if len(args) > 5 {
+			ts.Check(ts.Exec(args[5], append(slices.Clone(args[6:]), strconv.Itoa(i))...))
+		}
+		signalPID(ts, false, args[1:3])
+		await(ts, fmt.Sprintf("answer %d of %q in %s", i, args[4], args[3]), func() bool { return answers() >= before+i })
 	}
 }
 
