@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -306,7 +305,7 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // again sends a signal so many times, each when the one before has been answered by that text in a file:
-// "again 10 HUP x.pid x.log 'goes on'". A program that follows is run before each, with the number of the time.
+// "again 10 HUP x.pid x.log 'goes on'". A program that follows is run before each.
 func again(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 5 {
 		ts.Fatalf("usage: again N NAME pidfile file text [program [args...]]")
@@ -320,7 +319,7 @@ func again(ts *testscript.TestScript, neg bool, args []string) {
 	before := answers()
 	for i := 1; i <= times; i++ {
 		if len(args) > 5 {
-			ts.Check(ts.Exec(args[5], append(slices.Clone(args[6:]), strconv.Itoa(i))...))
+			ts.Check(ts.Exec(args[5], args[6:]...))
 		}
 		signalPID(ts, false, args[1:3])
 		await(ts, fmt.Sprintf("answer %d of %q in %s", i, args[4], args[3]), func() bool { return answers() >= before+i })
