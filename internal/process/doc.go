@@ -43,21 +43,22 @@
 // the group while it stayed is nobody's orphan; it is looked for in /proc when a pipe is still open,
 // and otherwise gets the final KILL without the courtesy. Elsewhere kill(2) with signal 0 tells
 // exactly. What orphans leave behind as zombies is collected here: at once while a command runs, as the
-// end of any child wakes its Wait, and otherwise by the next Wait or by Close. They are told from
-// the children of other rooms by session and group: other rooms may start children as they like, in
-// gophd's group or as leaders of their own, except with setsid.
+// end of any child wakes its Wait, and otherwise by the next Wait or by Close; by process 1, to whom all orphans
+// of its namespace come, within a second also between runs. They are told from the children of other rooms by
+// session and group: other rooms may start children as they like, in gophd's group or as leaders of their own,
+// except with setsid.
 //
 // A stray is a descendant that left the group: by setsid(2), or by a shell's job control. When the group has
 // ended, those that came home are told by the environment that the run gave them (Strays.Mark), reported once
-// each, and spared or ended with all that comes home when they die. One that nobody can attribute is reported
-// and spared. All of it costs nothing when the group was all that there was, and that is known from the
+// each, and spared or ended with all that comes home when they die. One that nobody can attribute, and that is no
+// older than the run, is reported and spared. All of it costs nothing when the group was all that there was, and that is known from the
 // call that looks for the group.
 //
 // With a Cgroup each run has a control group of its own, with the limits, below that of its job. Who is in
 // it is a stray when the process group has ended, whatever it has done to hide, and cgroup.kill ends all of it.
 //
-// Between runs nothing fires: there is no goroutine but for the pipes of strays, and no timer. During
-// a run there is a timer when a KILL is due, one when a signal follows another, and when a zombie is seen that
+// Between runs nothing fires: there is no goroutine but for the pipes of strays, and in process 1 the one that
+// hears of ends, and no timer. During a run there is a timer when a KILL is due, one when a signal follows another, and when a zombie is seen that
 // is not ours to collect. A run whose output is files is started, observed and collected by the goroutine that calls Start and Wait: any
 // other would be woken on another processor, and that is dear beside a short command.
 //

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -69,6 +70,9 @@ func helpInit() error {
 			}
 		}
 	}
+	if err := collectedBetweenRuns(s); err != nil {
+		return err
+	}
 	if err := s.Close(); err != nil {
 		return err
 	}
@@ -81,6 +85,30 @@ func helpInit() error {
 		return fmt.Errorf("the namespace holds %v", left)
 	}
 	return errors.New("all is well")
+}
+
+// collectedBetweenRuns lets an orphan end while no command runs, and awaits that it is collected.
+func collectedBetweenRuns(s *Spawner) error {
+	out := newCapture()
+	p, err := s.Start(context.Background(), Command{Argv: sh("setsid sh -c 'echo $$; exec sleep 60 >/dev/null 2>&1' & sleep 0.1"), Dir: "/",
+		Env: []string{"PATH=/bin:/usr/bin"}, Stdout: Output{Open: func(int) io.WriteCloser { return out }}, Stderr: discard()})
+	if err != nil {
+		return err
+	}
+	p.Wait()
+	pid, err := strconv.Atoi(strings.TrimSpace(out.String()))
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	for end := time.Now().Add(patient); syscall.Kill(pid, 0) == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return fmt.Errorf("process %d is a zombie between two runs", pid)
+		}
+	}
+	return nil
 }
 
 func TestT18AsProcessOne(t *testing.T) {

@@ -456,6 +456,23 @@ func TestFrozenLeftoverIsKilled(t *testing.T) {
 	gone(t, number(t, out.String()))
 }
 
+// A command that ends before its Wait begins is not observed; orphans are collected all the same.
+func TestOrphansAreCollectedByQuickRuns(t *testing.T) {
+	s := newSpawner(t)
+	p, out, _ := begin(t, s, sh(`setsid sh -c 'echo $$; exec sleep 60 >/dev/null 2>&1' &`))
+	wait(t, p)
+	stray := number(t, out.await(t, "\n"))
+	_ = syscall.Kill(stray, syscall.SIGKILL)
+	awaitEnd(t, stray)
+	s.collected = time.Time{}
+	p, _, _ = begin(t, s, sh("exit 8"))
+	awaitEnd(t, p.PID())
+	if r := wait(t, p); r.Code != 8 {
+		t.Error(r)
+	}
+	gone(t, stray)
+}
+
 func TestT14OtherChildrenAreLeftAlone(t *testing.T) {
 	s := newSpawner(t)
 	var all goroutine.Group

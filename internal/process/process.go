@@ -124,6 +124,7 @@ func (p *Process) Wait() job.Result {
 		}
 	}
 	p.happen(delivered)
+	p.spawner.collect() // a command that is quicker than its Wait is not observed
 	if climbing != nil {
 		panic(climbing)
 	}

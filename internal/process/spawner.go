@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"runtime"
 	"strings"
 	"sync"
@@ -26,7 +27,8 @@ const collectEvery = time.Second
 type Spawner struct {
 	null    *os.File
 	buffers sync.Pool
-	group   goroutine.Group // the readers
+	group   goroutine.Group // the readers, and attend
+	closing chan struct{}
 
 	mu     sync.Mutex
 	strays []*stream // oldest first
@@ -84,17 +86,24 @@ func New() (*Spawner, error) {
 		_ = null.Close()
 		return nil, fmt.Errorf("cannot become the parent of orphans: %w: Linux 3.4 or newer is needed", err)
 	}
-	leaveEndsAlone()
-	return &Spawner{
+	s := &Spawner{
 		null:    null,
 		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
-	}, nil
+		closing: make(chan struct{}),
+	}
+	if os.Getpid() == 1 {
+		s.attend()
+	} else {
+		leaveEndsAlone()
+	}
+	return s, nil
 }
 
 // Close closes the pipes that strays still hold, which ends a stray that writes again, and blocks
 // until their writers are closed; then it collects the orphans that have ended. It must be called once,
 // after the last Wait. A panic of a stray's writer climbs out of it.
 func (s *Spawner) Close() error {
+	close(s.closing)
 	s.mu.Lock()
 	for _, st := range s.strays {
 		_ = st.r.Close()
@@ -268,4 +277,31 @@ func (s *Spawner) collect() {
 		s.collectOrphans()
 		s.collected = time.Now()
 	}
+}
+
+// attend collects orphans between runs too, for process 1, to whom all come who lose their parent: the
+// processes of a health check, say, while the next run is hours away. Elsewhere only those of strays come,
+// and they wait for the next run.
+func (s *Spawner) attend() {
+	ends := make(chan os.Signal, 1)
+	signal.Notify(ends, syscall.SIGCHLD)
+	s.group.Go(func() {
+		defer signal.Stop(ends)
+		for {
+			select {
+			case <-s.closing:
+				return
+			case <-ends:
+			}
+			select {
+			case <-s.closing:
+				return
+			case <-time.After(collectEvery): // many ends are one look at all processes
+			}
+			s.collecting.Lock()
+			s.collectOrphans()
+			s.collected = time.Now()
+			s.collecting.Unlock()
+		}
+	})
 }

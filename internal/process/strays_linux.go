@@ -184,6 +184,9 @@ func (h *hunt) look(now time.Time) (found []escapee, again bool) {
 		if !marked && (bytes.Contains(env, []byte("\x00"+key+"=")) || !st.orphan(session, group)) {
 			continue
 		}
+		if !marked && birth(pid) < birth(h.p.pid) {
+			continue // it is older than the run; so an earlier image, or run, has spoken of it
+		}
 		hunted := marked && h.Kill && syscall.Kill(pid, 0) == nil
 		found = append(found, escapee{st, comm(b), hunted})
 	}

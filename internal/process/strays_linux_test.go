@@ -198,6 +198,26 @@ func TestStraysOfOthersAreLeftAlone(t *testing.T) {
 	mercy(t, s, nameless)
 }
 
+// A new image has not seen whom the last one spoke of; who is older than the run is not the run's.
+func TestStrayOfAnEarlierRunIsNotClaimed(t *testing.T) {
+	s := newSpawner(t)
+	p, out, o := marked(t, s, "RUN=5", true, time.Minute, escape+"env -i "+frozen)
+	wait(t, p)
+	first := number(t, out.String())
+	if want := fmt.Sprintf("%d sh false", first); o.String() != want {
+		t.Errorf("reported %q, want %q", o, want)
+	}
+	s.known = nil
+	p, out, o = marked(t, s, "RUN=6", true, time.Minute, escape+"env -i "+frozen)
+	wait(t, p)
+	second := number(t, out.String())
+	if want := fmt.Sprintf("%d sh false", second); o.String() != want {
+		t.Errorf("reported %q, want %q: %d is of an earlier run", o, want, first)
+	}
+	mercy(t, s, second)
+	mercy(t, s, first)
+}
+
 // helpStrays runs its arguments as a command, ends its strays, and prints what was reported.
 func helpStrays() error {
 	s, err := New()
