@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"gophd/internal/job"
 	"gophd/internal/order"
@@ -266,5 +269,35 @@ func TestThrottleCountsWhatItKeepsBack(t *testing.T) {
 	now = now.Add(oftenPeriod)
 	if skipped, ok := th.allow("failure", oftenBurst, now); !ok || skipped != 1000-let {
 		t.Errorf("let through %v with %d skipped, want true with %d", ok, skipped, 1000-let)
+	}
+}
+
+func TestEachStrayIsNamedOnce(t *testing.T) {
+	var b bytes.Buffer
+	s := &speaker{log: zerolog.New(&b)}
+	for pid := range 50 {
+		s.stray(job.Run{Number: 7}, 1000+pid, "sleep", pid%2 == 0)
+	}
+	s.ended(job.Tick{Result: job.Result{Run: job.Run{Number: 7}}})
+	for pid := range 50 {
+		if n := strings.Count(b.String(), fmt.Sprintf("pid %d (sleep)", 1000+pid)); n != 1 {
+			t.Errorf("stray %d is named %d times", 1000+pid, n)
+		}
+	}
+	if lines := strings.Count(b.String(), "behind"); lines != oftenBurst+2 {
+		t.Errorf("%d lines:\n%s", lines, b.String())
+	}
+	b.Reset()
+	s.often.kinds["stray"].left = 1
+	s.stray(job.Run{Number: 8}, 2000, "sleep", true)
+	if strings.Contains(b.String(), "more") {
+		t.Errorf("those that were named are counted again: %s", b.String())
+	}
+	for run := range uint64(1000) { // a loop that leaves one at each run
+		s.stray(job.Run{Number: 100 + run}, 3000, "sleep", false)
+		s.ended(job.Tick{Result: job.Result{Run: job.Run{Number: 100 + run}}})
+	}
+	if lines := strings.Count(b.String(), "behind"); lines > oftenBurst+1 || len(s.unnamed) > 0 {
+		t.Errorf("%d lines of a loop, %d runs are remembered", lines, len(s.unnamed))
 	}
 }

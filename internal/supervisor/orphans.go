@@ -75,7 +75,8 @@ func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 		signal(left, syscall.SIGTERM)
 		signal(left, syscall.SIGCONT)
 	}
-	look, remind := time.NewTicker(orphanAgain), time.NewTicker(remindAfter)
+	patience := orphanAgain
+	look, remind := time.NewTicker(patience), time.NewTicker(remindAfter)
 	defer look.Stop()
 	defer remind.Stop()
 	for len(left) > 0 {
@@ -88,6 +89,10 @@ func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 		case <-look.C:
 		}
 		due := killing && time.Now().After(deadline)
+		if due && patience < time.Second {
+			patience *= 2 // whom KILL does not end nothing will, and to look for all is dear
+			look.Reset(patience)
+		}
 		if alive(left[0], 0) && !due { // to look at one is cheap, to look for all is not
 			continue
 		}

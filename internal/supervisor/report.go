@@ -77,6 +77,9 @@ func (r *rig) runStarted(run job.Run, p *process.Process, adopted bool) {
 	} else {
 		r.say.started(run, p)
 	}
+	if r.spec.User != "" && untouchable(-p.PID()) {
+		r.say.unstoppable(run, p)
+	}
 }
 
 // stray is called in the goroutine of the run.

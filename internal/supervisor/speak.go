@@ -3,8 +3,10 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -28,6 +30,22 @@ type speaker struct {
 	echo   zerolog.Logger // of the log, where it goes astray
 	fields bool           // a dump is one line with fields, not a block to read
 	often  throttle
+
+	mu      sync.Mutex
+	unnamed map[fate][]string // strays that often kept back, until their run has ended
+}
+
+// fate is what becomes of strays of one run.
+type fate struct {
+	run    uint64
+	killed bool
+}
+
+func (f fate) String() string {
+	if f.killed {
+		return "stopped"
+	}
+	return "spared"
 }
 
 func (s *speaker) turned(from, to state) {
@@ -115,7 +133,37 @@ func (s *speaker) stray(run job.Run, pid int, name string, killed bool) {
 	if killed {
 		what = "is stopped"
 	}
-	s.rare("stray", zerolog.WarnLevel, "run %d has left pid %d (%s) behind, which is not of its process group: it %s", run.Number, pid, name, what)
+	if !s.rare("stray", zerolog.WarnLevel, "run %d has left pid %d (%s) behind, which is not of its process group: it %s", run.Number, pid, name, what) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.unnamed == nil {
+			s.unnamed = map[fate][]string{}
+		}
+		f := fate{run.Number, killed}
+		s.unnamed[f] = append(s.unnamed[f], fmt.Sprintf("pid %d (%s)", pid, name))
+	}
+}
+
+// straysNamed names in one line those strays of a run that had none of their own. A loop that leaves some at each
+// run is kept back in this too.
+func (s *speaker) straysNamed(run uint64) {
+	for _, f := range []fate{{run, true}, {run, false}} {
+		s.mu.Lock()
+		names := s.unnamed[f]
+		delete(s.unnamed, f)
+		s.mu.Unlock()
+		n := len(names)
+		if n == 0 {
+			continue
+		}
+		text := strings.Join(names[:min(n, straysMax)], ", ")
+		if n > straysMax {
+			text += fmt.Sprintf(" and %d more", n-straysMax)
+		}
+		if s.rare("strays", zerolog.WarnLevel, "run %d has left %d more behind, which are %s: %s", run, n, f, text) {
+			s.often.settle("stray", n)
+		}
+	}
 }
 
 func (s *speaker) told(run job.Run, m sdnotify.Message) {
@@ -160,6 +208,7 @@ func (s *speaker) misheard(run job.Run, m sdnotify.Message, err error) {
 }
 
 func (s *speaker) ended(t job.Tick) {
+	s.straysNamed(t.Number)
 	took := t.Length().Round(time.Microsecond)
 	switch {
 	case errors.Is(t.Cause, job.ErrStopped):
@@ -214,8 +263,21 @@ func (s *speaker) waits(in state, g status.Going, now time.Time, service bool) {
 	if in == killing || service {
 		hint = "it was told to stop; ask again to kill it"
 	}
+	if untouchable(-g.PID) {
+		hint = notPermitted
+	}
 	s.log.Warn().Msgf("%s: waiting for run %d, pid %d, going for %s; %s",
 		in, g.Run.Number, g.PID, now.Sub(g.Since).Round(time.Second), hint)
+}
+
+// untouchable says that none of a process, or of the group of a negative pid, may be signalled.
+func untouchable(pid int) bool { return syscall.Kill(pid, 0) == syscall.EPERM }
+
+const notPermitted = "it runs as another user, and gophd may not signal it: end it by hand, and give gophd the capability CAP_KILL"
+
+// unstoppable is said at the start, for later nothing shows why a timeout does not come.
+func (s *speaker) unstoppable(run job.Run, p *process.Process) {
+	s.rare("unstoppable", zerolog.WarnLevel, "run %d, pid %d, cannot be stopped, nor can its timeout come: %s", run.Number, p.PID(), notPermitted)
 }
 
 func (s *speaker) lease(store string, was, l heartbeat.Lease) {
@@ -320,24 +382,28 @@ func (s *speaker) ends(why string) { s.log.Info().Msgf("gophd ends: %s", why) }
 func (s *speaker) orphaned(left []int, rule job.OnOrphan) {
 	what := map[job.OnOrphan]string{job.OrphanWait: "no run starts before it has ended", job.OrphanKill: "it is stopped",
 		job.OrphanRefuse: "gophd does not start beside it"}[rule]
+	if rule == job.OrphanKill && slices.ContainsFunc(left, untouchable) {
+		what = notPermitted + "; no run starts before it has ended"
+	}
 	s.log.Warn().Msgf("a gophd that was killed has left a run behind: %s: %s", pids(left), what)
 }
 
-// rare writes a line of a kind that a fast loop could repeat many times a second.
-func (s *speaker) rare(kind string, level zerolog.Level, format string, args ...any) {
+// rare writes a line of a kind that a fast loop could repeat many times a second, or says that it did not.
+func (s *speaker) rare(kind string, level zerolog.Level, format string, args ...any) bool {
 	burst := float64(oftenBurst)
 	if kind == unreachable {
 		burst = 1 // it is one outage, however often it is noticed
 	}
 	skipped, ok := s.often.allow(kind, burst, time.Now())
 	if !ok {
-		return
+		return false
 	}
 	text := fmt.Sprintf(format, args...)
 	if skipped > 0 {
 		text += fmt.Sprintf(" (and %d more like this since the last such line)", skipped)
 	}
 	s.log.WithLevel(level).Msg(text)
+	return true
 }
 
 // throttle lets through a burst of each kind and then one per period, counting what it keeps back.
@@ -357,6 +423,8 @@ const (
 
 	oftenBurst  = 10
 	oftenPeriod = 10 * time.Second
+
+	straysMax = 1000 // names in one line
 )
 
 func (t *throttle) allow(kind string, burst float64, now time.Time) (skipped int, ok bool) {
@@ -379,4 +447,13 @@ func (t *throttle) allow(kind string, burst float64, now time.Time) (skipped int
 	a.left--
 	skipped, a.skipped = a.skipped, 0
 	return skipped, true
+}
+
+// settle takes back that n of a kind were kept back: they have been said in another line.
+func (t *throttle) settle(kind string, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if a := t.kinds[kind]; a != nil {
+		a.skipped -= min(n, a.skipped)
+	}
 }

@@ -1,0 +1,72 @@
+package supervisor
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/job"
+	"gophd/internal/status"
+)
+
+// A root without CAP_KILL, as in many containers, cannot stop what runs as another user. Nobody may find that out
+// from a stop that does not come.
+func TestWhoMayNotBeSignalledIsSaid(t *testing.T) {
+	other, root := 1, os.Geteuid() == 0 // without root, there is no other group to be had that is not ours
+	if root {
+		cmd := exec.Command("/bin/sleep", "60")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		other = cmd.Process.Pid
+		defer func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait() // it was killed
+		}()
+	}
+	var waits, orphan, free bytes.Buffer
+	say := func(to *bytes.Buffer) {
+		s := &speaker{log: zerolog.New(to)}
+		s.waits(killing, status.Going{Run: job.Run{Number: 3}, PID: other, Since: time.Now()}, time.Now(), false)
+	}
+	done := make(chan error)
+	go func() { // its thread, which ends with it, may not signal others
+		runtime.LockOSThread()
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var sets [2]unix.CapUserData
+		err := unix.Capget(&header, &sets[0])
+		sets[0].Effective &^= 1 << unix.CAP_KILL
+		if err == nil {
+			err = unix.Capset(&header, &sets[0])
+		}
+		say(&waits)
+		(&speaker{log: zerolog.New(&orphan)}).orphaned([]int{os.Getpid(), other}, job.OrphanKill)
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	texts := []string{orphan.String()}
+	if root {
+		texts = append(texts, waits.String())
+	}
+	for _, text := range texts {
+		if !strings.Contains(text, "CAP_KILL") || strings.Contains(text, "ask again") || strings.Contains(text, "it is stopped") {
+			t.Error(text)
+		}
+	}
+	if root {
+		if say(&free); strings.Contains(free.String(), "CAP_KILL") {
+			t.Error(free.String())
+		}
+	}
+}
