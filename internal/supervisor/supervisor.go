@@ -91,6 +91,7 @@ func (r *rig) serve(ctx context.Context) {
 	for _, o := range r.inherited {
 		r.machine.order(o)
 	}
+	spareThreads()
 	if !r.claiming && (r.machine.state == claiming || r.machine.state == checking) {
 		r.firstClaim()
 	}
