@@ -14,7 +14,7 @@ import (
 func TestForgottenWaitsEnd(t *testing.T) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0") // of the shim
 	s := newSpawner(t)
-	p, out, fault := begin(t, s, sh("echo ready; while :; do sleep 0.01 & wait; done"))
+	p, out, fault := begin(t, s, sh("echo ready; exec sleep 60"))
 	out.await(t, "ready")
 	open := func(hs HandedStream) io.WriteCloser { return []*capture{out, fault}[hs.Number-1] }
 	descriptors := func() int {
