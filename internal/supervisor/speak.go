@@ -284,11 +284,11 @@ func (s *speaker) lease(store string, was, l heartbeat.Lease) {
 	switch l.State {
 	case heartbeat.Held:
 		switch {
-		case l.Unproven:
+		case l.Unproven && l.Err != nil:
 			s.log.Error().Msgf("heartbeat %s cannot be reached, going on without it as configured: %v", store, l.Err)
 		case l.Err != nil && was.Err == nil:
 			s.rare("outage", zerolog.WarnLevel, "heartbeat %s cannot be reached, trying on: %v", store, l.Err)
-		case was.State == heartbeat.Out: // whoever was told of the end of it is told of this too
+		case was.State == heartbeat.Out, was.Unproven && was.Fence != l.Fence: // whoever was told of the end of it is told of this too
 			s.log.Warn().Msgf("heartbeat %s is ours, fence %d", store, l.Fence)
 		case was.State == heartbeat.Doubtful, was.State == heartbeat.Ending,
 			was.State == heartbeat.Held && was.Fence == l.Fence && (was.Err != nil || was.Unproven):
