@@ -24,6 +24,7 @@ const (
   126  the command cannot be executed
   127  the command was not found
   --once leaves with the command's own code, or 128 + the number of the signal that ended it.
+  A run that ended with 0 because its timeout had come leaves 124.
 `
 )
 

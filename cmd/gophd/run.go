@@ -114,8 +114,8 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 			o.Trouble = outcome.Restart.Exec(p.self) // returns only when it failed: then we go on ourselves
 			outcome.Stay()
 			o.Handoff = outcome.Restart
-		case outcome.Last != nil && outcome.Last.ExitCode() != 0:
-			return lastCode(*outcome.Last)
+		case outcome.Last != nil:
+			return lastCode(&c.Jobs[0], *outcome.Last)
 		default:
 			return nil
 		}
@@ -124,11 +124,14 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 
 // lastCode leaves with the code of a once job's only run. What the run did is the log's to tell, and
 // gophd's own word is needed only when there was no command to speak.
-func lastCode(r job.Result) error {
+func lastCode(spec *job.Spec, r job.Result) error {
 	if r.Outcome == job.Unstarted {
 		return &startError{r.Err}
 	}
-	return codeError(r.ExitCode())
+	if code := spec.ExitCode(r); code != codeDone {
+		return codeError(code)
+	}
+	return nil
 }
 
 // detach starts the same command line as a daemon and reports what became of it.

@@ -54,10 +54,10 @@ var (
 	ErrStopped  = errors.New("gophd was told to stop") // a service, which would never end
 )
 
-// OK says that the run did what was asked: it exited with a code of success.
+// OK says that the run did what was asked: it exited with a code of success, and was not cut short.
 func (r Result) OK() bool {
 	if r.Verdict == Unjudged {
-		return r.Outcome == Exited && r.Code == 0
+		return r.Outcome == Exited && r.Code == 0 && !r.cutShort()
 	}
 	return r.Verdict == Success
 }
@@ -68,7 +68,13 @@ func (r Result) Failed() bool {
 	if r.OK() {
 		return false
 	}
-	return r.Cause == nil || errors.Is(r.Cause, ErrTimeout) || errors.Is(r.Cause, ErrOverrun)
+	return r.Cause == nil || r.cutShort()
+}
+
+// cutShort says that gophd ended the run because it took too long, which is the run's own fault, and not by an order
+// or for a lease.
+func (r Result) cutShort() bool {
+	return errors.Is(r.Cause, ErrTimeout) || errors.Is(r.Cause, ErrOverrun)
 }
 
 // ExitCode is the code that a shell would report: the command's own, 128+n for signal n, 127 for a

@@ -29,8 +29,11 @@ func TestT15RequestedStopNotCountedAsFailure(t *testing.T) {
 			t.Errorf("a run ended because %v counts as failed: %v", c.cause, !c.failed)
 		}
 	}
-	if r := (job.Result{Outcome: job.Exited, Cause: job.ErrTimeout}); r.Failed() || !r.OK() {
-		t.Error("a run that exited with 0 when it was asked to stop counts as failed")
+	for cause, failed := range map[error]bool{nil: false, job.ErrInsisted: false, job.ErrStopped: false,
+		errors.New("the heartbeat was lost"): false, job.ErrTimeout: true, job.ErrOverrun: true} {
+		if r := (job.Result{Outcome: job.Exited, Cause: cause}); r.Failed() != failed || r.OK() == failed {
+			t.Errorf("a run that exited with 0 when it was ended because %v: failed %v, OK %v", cause, r.Failed(), r.OK())
+		}
 	}
 }
 

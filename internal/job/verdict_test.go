@@ -31,7 +31,11 @@ func TestJudge(t *testing.T) {
 		{killed, nil, job.Retry, job.Failure, job.Failure},
 		{unstarted, nil, job.Retry, job.Failure, job.Failure},
 
-		{exit(0), job.ErrTimeout, job.Success, job.Success, job.Failure},
+		{exit(0), job.ErrTimeout, job.Retry, job.Failure, job.Failure},
+		{exit(3), job.ErrTimeout, job.Retry, job.Failure, job.Failure},
+		{exit(1), job.ErrTimeout, job.Retry, job.Failure, job.Failure},
+		{exit(0), job.ErrOverrun, job.Failure, job.Failure, job.Failure},
+		{exit(1), job.ErrOverrun, job.Failure, job.Failure, job.Failure},
 		{exit(70), job.ErrTimeout, job.Retry, job.Failure, job.Failure},
 		{exit(75), fmt.Errorf("wrapped: %w", job.ErrTimeout), job.Retry, job.Failure, job.Retry},
 		{killed, job.ErrTimeout, job.Retry, job.Failure, job.Failure},
@@ -39,6 +43,9 @@ func TestJudge(t *testing.T) {
 		{exit(75), job.ErrOverrun, job.Failure, job.Failure, job.Failure},
 		{exit(70), job.ErrInsisted, job.Failure, job.Failure, job.Failure},
 		{exit(3), job.ErrInsisted, job.Success, job.Failure, job.Failure},
+		{exit(0), job.ErrInsisted, job.Success, job.Success, job.Failure},
+		{exit(0), job.ErrStopped, job.Success, job.Success, job.Failure},
+		{exit(0), errors.New("the heartbeat was lost"), job.Success, job.Success, job.Failure},
 		{killed, errors.New("the heartbeat was lost"), job.Failure, job.Failure, job.Failure},
 	} {
 		c.r.Cause = c.cause
@@ -54,6 +61,31 @@ func TestJudge(t *testing.T) {
 			if again := spec.Judge(c.r); again != want {
 				t.Errorf("%v judged again: %d, not %d", c.r, again, want)
 			}
+		}
+	}
+}
+
+// TestExitCodeOfACutRun: 124 where the run's own code would say that all is well.
+func TestExitCodeOfACutRun(t *testing.T) {
+	plain, codes := job.Spec{}, job.Spec{SuccessCodes: []int{0, 3}}
+	exit := func(code int) job.Result { return job.Result{Outcome: job.Exited, Code: code} }
+	for _, c := range []struct {
+		r            job.Result
+		cause        error
+		plain, codes int
+	}{
+		{exit(0), nil, 0, 0},
+		{exit(3), nil, 3, 3},
+		{exit(0), job.ErrTimeout, 124, 124},
+		{exit(3), job.ErrTimeout, 3, 124},
+		{exit(4), job.ErrTimeout, 4, 4},
+		{exit(0), job.ErrOverrun, 124, 124},
+		{exit(0), job.ErrInsisted, 0, 0},
+		{job.Result{Outcome: job.Signaled, Signal: syscall.SIGTERM}, job.ErrTimeout, 143, 143},
+	} {
+		c.r.Cause = c.cause
+		if a, b := plain.ExitCode(c.r), codes.ExitCode(c.r); a != c.plain || b != c.codes {
+			t.Errorf("%v because of %v: codes %d and %d, want %d and %d", c.r, c.cause, a, b, c.plain, c.codes)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"slices"
@@ -117,14 +118,29 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	if fault.On {
 		fault.At("run")
 	}
-	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...) })
+	told := make(chan time.Time, 1)
+	release := context.AfterFunc(ctx, func() {
+		told <- time.Now()
+		p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...)
+	})
 	waited = true
 	result := p.Wait()
 	if !release() {
-		result.Cause = context.Cause(ctx)
+		result.Cause = causeOf(ctx, <-told, result.Ended)
 	}
 	r.show(at, result)
 	return result
+}
+
+// causeOf is why a run was ended that was told so at that moment. What came after the end of the command itself, while
+// others of its group or strays were waited for, did not cut it short; an order or a lease counts all the same, for it has
+// ended those.
+func causeOf(ctx context.Context, told, ended time.Time) error {
+	cause := context.Cause(ctx)
+	if told.After(ended) && (errors.Is(cause, job.ErrTimeout) || errors.Is(cause, job.ErrOverrun)) {
+		return nil
+	}
+	return cause
 }
 
 // show lets the output of a run be seen that failed, where it is kept for that.
