@@ -34,6 +34,7 @@ Signals:
   USR1       dump what is going on
   USR2       reopen the log files
   CONT       run now
+As process 1 of a container QUIT, PWR and RTMIN+3 are as TERM.
 
 The command has in its environment:
   GOPHD_NAME    the job's name           GOPHD_RUN     number of the run, 1 for the first

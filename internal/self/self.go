@@ -109,10 +109,14 @@ func calledBy(argv0, dir string) string {
 }
 
 // ControlSignals lists the signals by which gophd is steered. They are the ones to be held back while
-// one image becomes another; package signals says what each of them means.
+// one image becomes another; package signals says what each of them means. Process 1 has more of them.
 func ControlSignals() []syscall.Signal {
-	return []syscall.Signal{
+	all := []syscall.Signal{
 		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP,
 		syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT,
 	}
+	if os.Getpid() == 1 {
+		all = append(all, initSignals...)
+	}
+	return all
 }

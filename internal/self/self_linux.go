@@ -7,19 +7,23 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
+// initSignals are the stops that container runtimes send to process 1: QUIT, PWR and RTMIN+3.
+var initSignals = []syscall.Signal{syscall.SIGQUIT, syscall.SIGPWR, 34 + 3}
+
 // HoldSignals blocks the control signals in the calling thread, to which it locks the goroutine, until
 // release is called by the same goroutine. A program that is exec'ed or forked meanwhile starts with
 // them blocked.
 //
-// The Go runtime of that program leaves USR1, USR2 and CONT blocked in all its threads but the one that
+// The Go runtime of that program leaves USR1, USR2, CONT (and PWR and RTMIN+3) blocked in all its threads but the one that
 // serves os/signal: such a signal, if it comes before signal.Notify or after signal.Stop, stays pending
-// in the kernel, across execve too (signal(7)), and is delivered to the next Notify. INT, TERM and HUP
-// it unblocks before main, whatever was inherited (runtime.blockableSig); there is no way round that
+// in the kernel, across execve too (signal(7)), and is delivered to the next Notify. INT, TERM, HUP and
+// QUIT it unblocks before main, whatever was inherited (runtime.blockableSig); there is no way round that
 // in Go, and restart does what else can be done about them.
 func HoldSignals() (release func(), err error) {
 	var set, old unix.Sigset_t

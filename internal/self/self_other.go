@@ -4,9 +4,12 @@ package self
 
 import (
 	"fmt"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+var initSignals []syscall.Signal // process 1 is the system's own
 
 // HoldSignals does nothing here: the system library has no per-thread mask that Go can reach. A
 // signal that comes while one image becomes another may end the program.

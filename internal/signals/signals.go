@@ -19,12 +19,15 @@ import (
 	"gophd/internal/order"
 )
 
-// table is what each signal asks for. Those without a verb are the stops by the terminal, which is what
-// distinguishes a CONT that wakes from one that only ends such a stop.
-var table = [...]struct {
+// row is what a signal asks for.
+type row struct {
 	signal syscall.Signal
 	verb   order.Verb
-}{
+}
+
+// table is what each signal asks for. Those without a verb are the stops by the terminal, which is what
+// distinguishes a CONT that wakes from one that only ends such a stop. initTable is for process 1 only.
+var table = []row{
 	{syscall.SIGINT, order.Stop},
 	{syscall.SIGTERM, order.Stop},
 	{syscall.SIGHUP, order.Restart},
@@ -41,8 +44,9 @@ var table = [...]struct {
 // A signal of which one waits to be read already is not queued twice, as in the kernel; signals of
 // different kinds are never lost to each other, however many come.
 type Signals struct {
-	arrived [len(table)]chan os.Signal // one each, so that a burst of one kind leaves room for the others
-	ignored []os.Signal                // at the start, and to be again after Close
+	rows    []row
+	arrived []chan os.Signal // one for each row, so that a burst of one kind leaves room for the others
+	ignored []os.Signal      // at the start, and to be again after Close
 	out     chan order.Order
 	close   chan struct{}
 	keeper  goroutine.Group
@@ -58,11 +62,22 @@ type Signals struct {
 // HUP (nohup(1)) and INT that were ignored when gophd was started are no orders; gophd goes on to
 // ignore them, QUIT too with the latter, because a shell's background command ignores both (POSIX,
 // Shell & Utilities 2.12). Commands find every signal at its default action, since what is caught is
-// reset by their execve(2); that those start from an empty mask is their spawner's business. Two gaps:
+// reset by their execve(2); that those start from an empty mask is their spawner's business.
+//
+// Process 1, the first of a container, is stopped by what container runtimes send it, too: the STOPSIGNAL of an image
+// may be QUIT (nginx, php-fpm) or RTMIN+3 (systemd), and LXC sends PWR. The kernel protects process 1 from signals that it
+// does not catch, so one that is not understood would be answered by the runtime's KILL. To all others QUIT is the
+// dump of Go's runtime. WINCH, some images' too, is no stop: a terminal sends it whenever its window changes.
+//
+// Two gaps:
 // the Go runtime cannot tell for other signals whether they were ignored at the start and takes them as
 // not, and leaves signals 32 to 34 as it found them.
 func Listen() *Signals {
-	s := &Signals{out: make(chan order.Order), close: make(chan struct{})}
+	s := &Signals{rows: table, out: make(chan order.Order), close: make(chan struct{})}
+	if os.Getpid() == 1 {
+		s.rows = slices.Concat(table, initTable)
+	}
+	s.arrived = make([]chan os.Signal, len(s.rows))
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		if signal.Ignored(sig) {
 			s.ignored = append(s.ignored, sig)
@@ -79,13 +94,13 @@ func Listen() *Signals {
 	for _, sig := range s.ignored {
 		signal.Notify(nobody, sig)
 	}
-	for i := range table {
-		if table[i].verb == order.Wake && continued() {
+	for i, row := range s.rows {
+		if row.verb == order.Wake && continued() {
 			s.take(i)
 		}
 		s.arrived[i] = make(chan os.Signal, 1)
-		if !slices.Contains(s.ignored, os.Signal(table[i].signal)) {
-			signal.Notify(s.arrived[i], table[i].signal)
+		if !slices.Contains(s.ignored, os.Signal(row.signal)) {
+			signal.Notify(s.arrived[i], row.signal)
 		}
 	}
 	s.keeper.Go(s.keep)
@@ -120,7 +135,7 @@ func (s *Signals) Close() []order.Order {
 // keep queues what arrives and offers it, until Close.
 func (s *Signals) keep() {
 	const closed, offer, first = 0, 1, 2
-	cases := make([]reflect.SelectCase, first, first+len(table))
+	cases := make([]reflect.SelectCase, first, first+len(s.rows))
 	cases[closed] = reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(s.close)}
 	for _, c := range s.arrived {
 		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
@@ -141,19 +156,27 @@ func (s *Signals) keep() {
 	}
 }
 
-// take does what one signal of the table's row i asks for.
+// take does what one signal of row i asks for.
 func (s *Signals) take(i int) {
-	switch row := table[i]; {
+	switch row := s.rows[i]; {
 	case row.verb == 0:
 		s.stopped = stop()
 	case row.verb == order.Wake && s.stopped:
 		s.stopped = false
 	default:
-		o := order.Order{Verb: row.verb, From: "signal " + job.SignalName(row.signal)}
+		o := order.Order{Verb: row.verb, From: "signal " + name(row.signal)}
 		if !slices.Contains(s.queue, o) {
 			s.queue = append(s.queue, o)
 		}
 	}
+}
+
+// name is that of job.SignalName, but for the one realtime signal that we know by its part.
+func name(s syscall.Signal) string {
+	if s == stopOfSystemd {
+		return "RTMIN+3"
+	}
+	return job.SignalName(s)
 }
 
 // stop does what the terminal asked for, and says whether it did. A session's leader and PID 1 have

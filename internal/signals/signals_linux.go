@@ -5,7 +5,20 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"gophd/internal/order"
 )
+
+// stopOfSystemd is RTMIN+3, by which systemd(1) as process 1 is told to halt. Runtimes count from the 34 of glibc,
+// whatever C library the container has.
+const stopOfSystemd = syscall.Signal(34 + 3)
+
+// initTable is what else asks something of process 1.
+var initTable = []row{
+	{syscall.SIGQUIT, order.Stop},
+	{syscall.SIGPWR, order.Stop},
+	{stopOfSystemd, order.Stop},
+}
 
 // continued takes a CONT that has waited in the kernel while one image became another. It cannot be
 // left to signal.Notify, which lets CONT through before it installs the handler: the default action of

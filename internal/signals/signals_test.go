@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 		err = tellOrders()
 	case "job":
 		err = runJob()
+	case "control":
+		err = tellControl()
 	case "pipe":
 		err = breakPipe()
 	case "continued":
@@ -135,6 +137,18 @@ func TestControlSignalsAreThoseOfTheTableWithAVerb(t *testing.T) {
 	}
 }
 
+// tellControl is process 1 comparing the two lists of its signals.
+func tellControl() error {
+	var here []syscall.Signal
+	for _, row := range append(table, initTable...) {
+		if row.verb != 0 {
+			here = append(here, row.signal)
+		}
+	}
+	fmt.Print(cmp.Diff(self.ControlSignals(), here))
+	return nil
+}
+
 func TestBurstOfOneKindLosesNoOther(t *testing.T) {
 	s := Listen()
 	defer s.Close()
@@ -167,7 +181,7 @@ func TestQueueKeepsOneOfAKindInOrderAndCloseReturnsIt(t *testing.T) {
 		"CONT ends a stop":       {stopped: true, rows: []int{cont}, want: "[]"},
 		"CONT after that wakes":  {stopped: true, rows: []int{cont, intr, cont}, want: "[stop (signal INT) wake (signal CONT)]"},
 	} {
-		s := &Signals{stopped: c.stopped}
+		s := &Signals{rows: table, stopped: c.stopped}
 		for _, i := range c.rows {
 			s.take(i)
 		}

@@ -1,0 +1,105 @@
+package signals
+
+import (
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// asInit starts c as process 1 of a PID namespace.
+func asInit() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	if os.Geteuid() != 0 {
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+	}
+	return attr
+}
+
+// TestProcessOneIsStoppedByWhatContainerRuntimesSend, while a window that changes is nothing.
+func TestProcessOneIsStoppedByWhatContainerRuntimesSend(t *testing.T) {
+	for sig, want := range map[syscall.Signal]string{unix.SIGQUIT: "QUIT", unix.SIGPWR: "PWR", 37: "RTMIN+3", unix.SIGTERM: "TERM"} {
+		c := command(t, "orders")
+		c.SysProcAttr = asInit()
+		lines := startReading(t, c)
+		if !lines.Scan() || lines.Text() != "listening" {
+			t.Fatalf("it said %q", lines.Text())
+		}
+		for _, s := range []syscall.Signal{unix.SIGWINCH, unix.SIGUSR1} {
+			if err := unix.Kill(c.Process.Pid, s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !lines.Scan() || lines.Text() != "dump (signal USR1)" {
+			t.Errorf("WINCH and USR1 are %q", lines.Text())
+		}
+		if err := unix.Kill(c.Process.Pid, sig); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for lines.Scan() {
+			got = append(got, lines.Text())
+		}
+		if d := cmp.Diff([]string{"stop (signal " + want + ")"}, got); d != "" {
+			t.Errorf("%v: orders (-want +got):\n%s", sig, d)
+		}
+		if err := c.Wait(); err != nil {
+			t.Errorf("%v: %v", sig, err)
+		}
+	}
+}
+
+// TestQuitThatIsIgnoredStaysSoAsProcessOne: where INT was ignored at the start, QUIT is no order either.
+func TestQuitThatIsIgnoredStaysSoAsProcessOne(t *testing.T) {
+	c := command(t, "orders")
+	ignoring(c, "INT QUIT")
+	c.SysProcAttr = asInit()
+	lines := startReading(t, c)
+	if !lines.Scan() || lines.Text() != "listening" {
+		t.Fatalf("it said %q", lines.Text())
+	}
+	for _, s := range []syscall.Signal{unix.SIGQUIT, unix.SIGTERM} {
+		if err := unix.Kill(c.Process.Pid, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for lines.Scan() {
+		got = append(got, lines.Text())
+	}
+	if d := cmp.Diff([]string{"stop (signal TERM)"}, got); d != "" {
+		t.Errorf("orders (-want +got):\n%s", d)
+	}
+	if err := c.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestQuitOfOthersIsTheDumpOfTheRuntime: only process 1 takes it for a stop.
+func TestQuitOfOthersIsTheDumpOfTheRuntime(t *testing.T) {
+	c := command(t, "orders")
+	c.Stderr = nil // the stacks
+	lines := startReading(t, c)
+	if !lines.Scan() {
+		t.Fatal("it does not listen")
+	}
+	if err := unix.Kill(c.Process.Pid, unix.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+		t.Errorf("it said %q", lines.Text())
+	}
+	if err := c.Wait(); err == nil || c.ProcessState.ExitCode() != 2 {
+		t.Errorf("it ended with %v, want exit 2", err)
+	}
+}
+
+func TestControlSignalsOfProcessOneAreThoseOfBothTables(t *testing.T) {
+	c := command(t, "control")
+	c.SysProcAttr = asInit()
+	if out, err := c.Output(); err != nil || len(out) > 0 {
+		t.Errorf("%v; package self lists others (-self +tables):\n%s", err, out)
+	}
+}
