@@ -289,11 +289,17 @@ func (t *turner) await(d due) {
 	if next.IsZero() {
 		next = t.grid.Due()
 	}
-	if !d.run.Due.IsZero() { // was held by the image before us
-		d.run.Due = present(now, d.run.Due)
-	}
+	d.present(now) // it may have been held by the image before us
 	t.due = d
 	t.transition(job.Waiting, Report{Run: d.run, Next: present(now, next), Slowed: d.slowed})
+}
+
+// present puts the tick of a first try that was held in terms of the wall clock of now. Further tries have what the
+// first one was told, to the letter: commands take it for the name of their tick.
+func (d *due) present(now time.Time) {
+	if d.run.Try == 0 && !d.run.Due.IsZero() {
+		d.run.Due = present(now, d.run.Due)
+	}
 }
 
 // present is the moment t in terms of the wall clock of now, which may have been stepped since.
@@ -380,7 +386,8 @@ func (t *turner) tryStart(d due) {
 		passed--
 	}
 	t.grid.Runs++
-	d.run.Number, d.run.Due = t.grid.Runs, present(now, d.run.Due) // the wall clock may have been stepped while it was held
+	d.run.Number = t.grid.Runs
+	d.present(now)
 	for i := range t.places {
 		if t.places[i].endRun == nil {
 			d.run.Place = i

@@ -139,3 +139,51 @@ func TestT35WallClockBackAndForward(t *testing.T) {
 		}
 	}
 }
+
+// TestEachTryIsToldTheSameTick: what the first one was told, letter by letter, whatever the wall clock does from one
+// to the next, held or not, and over a restart, which leaves no monotonic reading.
+func TestEachTryIsToldTheSameTick(t *testing.T) {
+	const form = time.RFC3339Nano
+	spec := job.Spec{Interval: time.Hour, RunAtStart: true, Overrun: job.OverrunRun, Retries: 3, RetryDelay: time.Millisecond}
+	for name, between := range map[string]func(*turner){
+		"at once": func(*turner) {},
+		"held": func(u *turner) {
+			u.Gate = still{make(chan struct{})}
+			u.serve(u.rang)
+			u.Gate = still{}
+		},
+		"over a restart": func(u *turner) {
+			grid := u.grid
+			grid.Wait = &Wait{Run: u.due.run, Until: u.due.at}
+			grid.Wait.Run.Due = u.due.run.Due.Round(0)
+			u.Loop.Grid, u.due = &grid, due{}
+			u.begin()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			u := in(ctx, t, spec, job.Running, nil)
+			defer u.close()
+			u.left = true // the ends that its own goroutine will hear of
+			p := &u.places[0]
+			u.serve(func() { u.ended(p, job.Result{Outcome: job.Exited, Code: 1}) })
+			if u.due.run.Try != 1 {
+				t.Fatalf("no try is waited for: %+v", u.due)
+			}
+			eachMoment(reflect.ValueOf(u).Elem(), func(at time.Time) time.Time {
+				return stepped(t, at, time.Hour).Add(-time.Second)
+			})
+			told := u.due.run.Due.Format(form)
+			between(u)
+			u.serve(u.rang)
+			if u.opened != nil || u.state == job.Held {
+				u.serve(u.open)
+			}
+			if p := &u.places[0]; p.run.Try != 1 || p.run.Number != 2 || p.run.Due.Format(form) != told {
+				t.Errorf("it is %+v, due %s; the first was told %s", p.run, p.run.Due.Format(form), told)
+			}
+			cancel()
+		})
+	}
+}
