@@ -89,10 +89,25 @@ func (r Result) ExitCode() int {
 	return StartCode(r.Err)
 }
 
+// ErrWorld is found by errors.Is in the reason for a start that failed by what surrounds the command, and says nothing
+// of the command: its folder, its input or output, its user or limits.
+var ErrWorld = errors.New("the command's surroundings")
+
+// OfWorld is err, with ErrWorld to be found in it.
+func OfWorld(err error) error { return &worldError{err} }
+
+type worldError struct{ error }
+
+func (e *worldError) Unwrap() error        { return e.error }
+func (e *worldError) Is(target error) bool { return target == ErrWorld }
+
 // StartCode is the exit code for a command that could not be started: 127 when it was not found, 126
-// when it is there and cannot be executed, 1 when the system had no room for it.
+// when it is there and cannot be executed, 1 when gophd could not come to that: its surroundings could not be had, or the
+// system had no room for it.
 func StartCode(err error) int {
 	switch {
+	case errors.Is(err, ErrWorld):
+		return 1
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ENAMETOOLONG):
 		return 127
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENOEXEC), errors.Is(err, syscall.EISDIR),

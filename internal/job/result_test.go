@@ -54,6 +54,8 @@ func TestOutcomeIsNeverTurnedIntoAnother(t *testing.T) {
 		{job.Result{Outcome: job.Unstarted, Err: syscall.ENOTDIR}, 127, "not started: not a directory"},
 		{job.Result{Outcome: job.Unstarted, Err: syscall.EACCES}, 126, "not started: permission denied"},
 		{job.Result{Outcome: job.Unstarted, Err: fmt.Errorf("x: %w", syscall.ENOEXEC)}, 126, "not started: x: exec format error"},
+		{job.Result{Outcome: job.Unstarted, Err: job.OfWorld(fs.ErrNotExist)}, 1, "not started: file does not exist"},
+		{job.Result{Outcome: job.Unstarted, Err: fmt.Errorf("x: %w", job.OfWorld(syscall.EACCES))}, 1, "not started: x: permission denied"},
 		{job.Result{Outcome: job.Unstarted, Err: syscall.EAGAIN}, 1, "not started: resource temporarily unavailable"},
 	} {
 		if code, text := c.r.ExitCode(), c.r.String(); code != c.code || text != c.text {

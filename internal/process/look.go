@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"gophd/internal/job"
 )
 
 // Look says what would be executed for argv0 in dir with the environment env, by the rules of
@@ -41,9 +43,9 @@ func Look(argv0, dir string, env []string) (string, error) {
 	case denied != nil:
 		return "", denied
 	case argv0 == "":
-		return "", &startError{argv0, "the name is empty: name a command", syscall.ENOENT}
+		return "", &startError{argv0, "the name is empty: name a command", syscall.ENOENT, false}
 	}
-	return "", &startError{argv0, "not found in PATH (" + quote(list) + "): give its path, or add its folder to PATH", syscall.ENOENT}
+	return "", &startError{argv0, "not found in PATH (" + quote(list) + "): give its path, or add its folder to PATH", syscall.ENOENT, false}
 }
 
 // searchPath is PATH as getenv(3) finds it, or the default of the C library when it is not set. An
@@ -94,11 +96,14 @@ func executable(path string) error {
 type startError struct {
 	argv0, text string
 	errno       syscall.Errno
+	world       bool // it is about what surrounds the command, see job.ErrWorld
 }
 
 func (e *startError) Error() string { return "cannot start " + quote(e.argv0) + ": " + e.text }
 
 func (e *startError) Unwrap() error { return e.errno }
+
+func (e *startError) Is(target error) bool { return e.world && target == job.ErrWorld }
 
 // explain puts the failure of one try into words.
 func (c Command) explain(err error) *startError {
@@ -116,14 +121,14 @@ func (c Command) explain(err error) *startError {
 // interpreter or the folder it is started in, and EACCES a directory, a mode or a mount option.
 func refusal(argv0, dir, path string, err error) *startError {
 	code := errno(err)
-	return &startError{argv0, reason(code, dir, path), code}
+	if text := folderFault(dir); text != "" {
+		return &startError{argv0, text, code, true}
+	}
+	return &startError{argv0, reason(code, dir, path), code, false}
 }
 
 func reason(code syscall.Errno, dir, path string) string {
 	file := quote(path)
-	if text := folderFault(dir); text != "" {
-		return text
-	}
 	usable := executable(path)
 	switch code {
 	case syscall.ENOENT:

@@ -277,9 +277,9 @@ func TestT23MissingBinary(t *testing.T) {
 		{name: "no first line", argv0: "./naked", errno: syscall.ENOEXEC, code: 126, says: "must begin with a line like #!/bin/sh", onlyStart: true},
 		{name: "empty file", argv0: "empty", path: dir, errno: syscall.ENOEXEC, code: 126, says: "neither a program", onlyStart: true},
 		{name: "interpreter", argv0: "./crlf", errno: syscall.ENOENT, code: 127, says: `the interpreter of ` + dir + `/crlf is missing: correct its first line ("#!/bin/sh\r")`, onlyStart: true},
-		{name: "folder gone", argv0: "./plain", dir: dir + "/gone", errno: syscall.ENOENT, code: 127, says: "the folder it is started in (" + dir + "/gone) is gone"},
-		{name: "folder gone, command absolute", argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 127, says: "the folder it is started in (" + dir + "/gone) is gone", onlyStart: true},
-		{name: "folder a file", argv0: "/bin/true", dir: dir + "/plain", errno: syscall.ENOTDIR, code: 127, says: "is not a folder: choose another", onlyStart: true},
+		{name: "folder gone", argv0: "./plain", dir: dir + "/gone", errno: syscall.ENOENT, code: 1, says: "the folder it is started in (" + dir + "/gone) is gone"},
+		{name: "folder gone, command absolute", argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 1, says: "the folder it is started in (" + dir + "/gone) is gone", onlyStart: true},
+		{name: "folder a file", argv0: "/bin/true", dir: dir + "/plain", errno: syscall.ENOTDIR, code: 1, says: "is not a folder: choose another", onlyStart: true},
 		{name: "newline", argv0: "./a\nb", errno: syscall.ENOENT, code: 127, says: `cannot start "./a\nb"`},
 		{name: "nul", argv0: "./a\x00b", errno: syscall.EINVAL, code: 1, says: "NUL byte"},
 	} {

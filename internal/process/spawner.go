@@ -220,7 +220,7 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 	var group *leaf
 	if c.Cgroup != nil {
 		if group, err = c.Cgroup.leaf(); err != nil {
-			return nil, &startError{c.Argv[0], "it cannot have a control group (" + err.Error() + "): look whether gophd may make it", errno(err)}
+			return nil, &startError{c.Argv[0], "it cannot have a control group (" + err.Error() + "): look whether gophd may make it", errno(err), true}
 		}
 	}
 	started := time.Now()

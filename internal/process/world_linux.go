@@ -40,6 +40,7 @@ type plan struct {
 type refused struct {
 	Text  string
 	Errno int
+	World bool // see startError
 }
 
 // Permitted says whether commands can be started in that world, as far as it can be told beforehand: to
@@ -81,7 +82,7 @@ func (s *Spawner) enter(c Command, files []*os.File, group *leaf) (int, error) {
 	pid, err := fork(image, Command{Argv: []string{"gophd", ShimCommand}, Dir: "/"}, append(files, its))
 	_ = its.Close()
 	if err == syscall.ENOENT || err == syscall.EACCES {
-		return 0, &startError{c.Argv[0], "gophd's own program is not at " + image + ": mount /proc", err.(syscall.Errno)}
+		return 0, &startError{c.Argv[0], "gophd's own program is not at " + image + ": mount /proc", err.(syscall.Errno), true}
 	}
 	if err != nil {
 		return 0, err
@@ -111,9 +112,9 @@ func (s *Spawner) enter(c Command, files []*os.File, group *leaf) (int, error) {
 		if status.Signaled() {
 			end = "signal " + job.SignalName(status.Signal())
 		}
-		return 0, &startError{c.Argv[0], "what prepares its world ended early (" + end + "): look for a shortage of memory", 0}
+		return 0, &startError{c.Argv[0], "what prepares its world ended early (" + end + "): look for a shortage of memory", 0, true}
 	}
-	return 0, &startError{c.Argv[0], why.Text, syscall.Errno(why.Errno)}
+	return 0, &startError{c.Argv[0], why.Text, syscall.Errno(why.Errno), why.World}
 }
 
 // Shim is the hidden command of the program that Start executes with ShimCommand as its only argument. It
@@ -139,7 +140,7 @@ func Shim() error {
 	}
 	c := Command{Argv: asStrings(p.Argv), Env: asStrings(p.Env), Dir: string(p.Dir), World: &p.World}
 	fault := c.become(conn, p.Cgroup)
-	reply, err := json.Marshal(refused{fault.text, int(fault.errno)})
+	reply, err := json.Marshal(refused{fault.text, int(fault.errno), fault.world})
 	if err == nil {
 		_, err = conn.Write(reply)
 	}
@@ -153,11 +154,11 @@ func (c Command) become(conn *os.File, cgroup string) *startError {
 	if cgroup != "" {
 		var err error
 		if members, err = os.OpenFile(cgroup+"/cgroup.procs", os.O_WRONLY, 0); err != nil {
-			return &startError{c.Argv[0], "its control group cannot be entered (" + err.Error() + ")", errno(err)}
+			return &startError{c.Argv[0], "its control group cannot be entered (" + err.Error() + ")", errno(err), true}
 		}
 	}
 	if text, err := assume(c.World); err != nil {
-		return &startError{c.Argv[0], text, errno(err)}
+		return &startError{c.Argv[0], text, errno(err), true}
 	}
 	if c.Dir != "" {
 		if err := syscall.Chdir(c.Dir); err != nil {
@@ -175,13 +176,13 @@ func (c Command) become(conn *os.File, cgroup string) *startError {
 	if members != nil {
 		// Last, so that its limits hold for the command alone, and by the right that opened the file.
 		if _, err := members.WriteString("0"); err != nil {
-			return &startError{c.Argv[0], "its control group cannot be entered (" + err.Error() + ")", errno(err)}
+			return &startError{c.Argv[0], "its control group cannot be entered (" + err.Error() + ")", errno(err), true}
 		}
 	}
 	openMask()
 	code, err := c.exec(path, conn)
 	if err != nil {
-		return &startError{c.Argv[0], "gophd went away (" + err.Error() + ")", errno(err)}
+		return &startError{c.Argv[0], "gophd went away (" + err.Error() + ")", errno(err), true}
 	}
 	return c.explain(code)
 }

@@ -302,13 +302,13 @@ func TestWorldFailures(t *testing.T) {
 		"not executable":  {argv0: "./plain", errno: syscall.EACCES, code: 126, says: "chmod +x"},
 		"no first line":   {argv0: "./naked", errno: syscall.ENOEXEC, code: 126, says: "must begin with a line"},
 		"interpreter":     {argv0: "./crlf", errno: syscall.ENOENT, code: 127, says: "correct its first line"},
-		"folder gone":     {argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 127, says: "is gone"},
+		"folder gone":     {argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 1, says: "is gone"},
 		"NUL":             {argv0: "./a\x00b", errno: syscall.EINVAL, code: 1, says: "NUL byte"},
-		"limit too high":  {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: world.Unlimited, Hard: world.Unlimited}}}, errno: syscall.EPERM, code: 126, says: "only root can raise that: ask for less"},
+		"limit too high":  {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: world.Unlimited, Hard: world.Unlimited}}}, errno: syscall.EPERM, code: 1, says: "only root can raise that: ask for less"},
 		"unknown limit":   {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "none", Resource: 99}}}, errno: syscall.EINVAL, code: 1, says: "the limit none=0 is not known"},
 		"limits crossed":  {argv0: "/bin/true", world: world.World{Rlimits: []world.Rlimit{{Name: "core", Resource: unix.RLIMIT_CORE, Soft: 2, Hard: 1}}}, errno: syscall.EINVAL, code: 1, says: "swap them"},
 		"tight, then not": {argv0: "./naked", world: world.World{Rlimits: []world.Rlimit{{Name: "nofile", Resource: unix.RLIMIT_NOFILE}}}, errno: syscall.ENOEXEC, code: 126, says: "must begin with a line"},
-		"too many groups": {argv0: "/bin/true", world: world.World{User: &world.User{Name: "x", UID: 1, GID: 1, Groups: make([]int, 70000)}}, errno: map[bool]syscall.Errno{true: syscall.EINVAL, false: syscall.EPERM}[isRoot()], code: map[bool]int{true: 1, false: 126}[isRoot()], says: "user"},
+		"too many groups": {argv0: "/bin/true", world: world.World{User: &world.User{Name: "x", UID: 1, GID: 1, Groups: make([]int, 70000)}}, errno: map[bool]syscall.Errno{true: syscall.EINVAL, false: syscall.EPERM}[isRoot()], code: 1, says: "user"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.dir == "" {
@@ -345,7 +345,7 @@ func TestFailuresAreTheUsersOwn(t *testing.T) {
 		if !isRoot() {
 			says = "only root can"
 		}
-		if err == nil || !strings.Contains(err.Error(), says) || job.StartCode(err) != 126 {
+		if err == nil || !strings.Contains(err.Error(), says) || job.StartCode(err) != 1 {
 			t.Errorf("%s: %v (code %d), want %q", argv0, err, job.StartCode(err), says)
 		}
 	}

@@ -21,7 +21,7 @@ func Permitted(w *world.World) error {
 }
 
 func (s *Spawner) enter(c Command, _ []*os.File, _ *leaf) (int, error) {
-	return 0, &startError{c.Argv[0], linuxOnly, syscall.ENOTSUP}
+	return 0, &startError{c.Argv[0], linuxOnly, syscall.ENOTSUP, true}
 }
 
 // Shim is never executed on this system.

@@ -166,7 +166,7 @@ func (r *runner) start(ctx context.Context, at place) (*process.Process, error) 
 	default:
 		f, err := openInput(r.spec.Stdin)
 		if err != nil {
-			return nil, err
+			return nil, job.OfWorld(err)
 		}
 		defer f.Close()
 		if err := asCommandsExpect(f); err != nil {
@@ -177,7 +177,7 @@ func (r *runner) start(ctx context.Context, at place) (*process.Process, error) 
 	if r.file != "" {
 		f, err := openOutput(r.file)
 		if err != nil {
-			return nil, err
+			return nil, job.OfWorld(err)
 		}
 		defer f.Close() // the command has its own by then
 		if err := asCommandsExpect(f); err != nil {
