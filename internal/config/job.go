@@ -179,7 +179,7 @@ func (l *loader) rules(s *settings, said func(string) given) {
 		l.warnings = append(l.warnings, "job.success_exit_codes does not hold 0: a command that exits with 0 has failed")
 	}
 	// Starts that are an interval apart cannot be that many in so short a time.
-	if n, most := j.StartLimit, j.StartLimitInterval; n > 1 && j.Retries == 0 && !j.Keep && !j.Once && j.Interval > most/time.Duration(n-1) {
+	if n, most := j.StartLimit, j.StartLimitInterval; n > 1 && !j.Keep && !j.Once && j.Interval > most/time.Duration(n-1) {
 		l.warnings = append(l.warnings, fmt.Sprintf(
 			"job.start_limit %d is never reached: so many starts at an interval of %s take longer than job.start_limit_interval %s",
 			n, j.Interval, most))

@@ -260,7 +260,7 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: "job.start_limit", kind: number, def: "0", hi: 1000, example: "5", advanced: true,
-			help: "leave with 1 when so many runs in a row failed that were started within job.start_limit_interval; 0 is never",
+			help: "leave with 1 when so many runs in a row failed, each with its retries, that were started within job.start_limit_interval; 0 is never",
 		},
 		{
 			name: "job.start_limit_interval", kind: duration, def: "1m", min: time.Millisecond, example: "10m", advanced: true,

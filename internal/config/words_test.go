@@ -196,7 +196,7 @@ func TestDoubts(t *testing.T) {
 			"job.start_limit 5 is never reached: so many starts at an interval of 16s take longer than job.start_limit_interval 1m0s"},
 		{[]string{"GOPHD_JOB_START_LIMIT=5", "GOPHD_JOB_INTERVAL=15"}, ""},
 		{[]string{"GOPHD_JOB_START_LIMIT=1", "GOPHD_JOB_INTERVAL=1h"}, ""},
-		{[]string{"GOPHD_JOB_START_LIMIT=5", "GOPHD_JOB_INTERVAL=1h", "GOPHD_JOB_RETRIES=3"}, ""},
+		{[]string{"GOPHD_JOB_START_LIMIT=5", "GOPHD_JOB_INTERVAL=1h", "GOPHD_JOB_RETRIES=3"}, "job.start_limit 5 is never reached: so many starts at an interval of 1h0m0s take longer than job.start_limit_interval 1m0s"},
 	} {
 		r := request(t)
 		r.Command, r.Env = []string{"x"}, tt.env

@@ -47,7 +47,7 @@ type Spec struct {
 	Retries      int           // how many more times a run that failed is tried within its tick
 	RetryDelay   time.Duration // before the first of them; doubles with each
 
-	StartLimit         int           // gophd gives up when so many runs that failed were started within
+	StartLimit         int           // gophd gives up when so many runs failed, with all their retries, that were started within
 	StartLimitInterval time.Duration // this time
 
 	Output string // log, inherit, discard, on-failure, or the absolute path of a file; never empty

@@ -23,7 +23,7 @@
 // sooner takes its place: the next tick, or a wake.
 //
 // It is enough, and the loop ends by itself, when a run ended with a code that is fatal, or when as many runs
-// failed in a row as the start limit allows within its time. The count begins anew in the next image.
+// failed in a row, with all their tries, as the start limit allows within its time. The count begins anew in the next image.
 //
 // What happens in which state ("-" is nothing; a state after the arrow is entered):
 //

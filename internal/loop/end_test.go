@@ -77,7 +77,7 @@ func TestAFatalRunOfALoopThatIsStoppedIsNone(t *testing.T) {
 	})
 }
 
-// TestStartLimit: so many failures in a row, of runs that were started within the time.
+// TestStartLimit: so many failures in a row, of runs that were started within the time. All tries of a tick are one.
 func TestStartLimit(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -91,7 +91,11 @@ func TestStartLimit(t *testing.T) {
 		{"a success between", job.Spec{Interval: s, StartLimit: 3, StartLimitInterval: 10 * s}, []int{1, 1, 0, 1, 1, 0, 1, 1, 1}, 9},
 		{"the first", job.Spec{Interval: s, StartLimit: 1, StartLimitInterval: s}, []int{0, 0, 1}, 3},
 		{"none", job.Spec{Interval: s}, []int{1, 1, 1, 1, 1, 1}, 0},
-		{"tries", job.Spec{Interval: 20 * s, StartLimit: 3, StartLimitInterval: 10 * s, Retries: 5, RetryDelay: s}, []int{1, 1, 1}, 3},
+		{"tries are one", job.Spec{Interval: 20 * s, StartLimit: 2, StartLimitInterval: 20 * s, Retries: 3, RetryDelay: s}, []int{1, 1, 1, 1, 1, 1, 1, 1}, 8},
+		{"the last try", job.Spec{Interval: 20 * s, StartLimit: 1, StartLimitInterval: s, Retries: 3, RetryDelay: s}, []int{1, 1, 1, 1}, 4},
+		{"a try that succeeds", job.Spec{Interval: 10 * s, StartLimit: 2, StartLimitInterval: time.Minute, Retries: 1, RetryDelay: s}, []int{1, 1, 1, 0, 1, 1, 1, 1}, 8},
+		{"a try that comes too late", job.Spec{Interval: 2 * s, StartLimit: 2, StartLimitInterval: time.Minute, Retries: 9, RetryDelay: s}, []int{1, 1, 1, 1}, 4},
+		{"no tries of that code", job.Spec{Interval: s, StartLimit: 3, StartLimitInterval: time.Minute, Retries: 9, RetryCodes: []int{75}, RetryDelay: s}, []int{1, 1, 1}, 3},
 		{"back to back", job.Spec{StartLimit: 5, StartLimitInterval: 10 * s}, []int{1, 1, 1, 1, 1}, 5},
 		{"a service", job.Spec{Keep: true, StartLimit: 5, StartLimitInterval: 10 * s}, []int{1, 1, 1, 1, 1}, 5},
 		{"a service that succeeds", job.Spec{Keep: true, StartLimit: 5, StartLimitInterval: 10 * s}, nil, 0},

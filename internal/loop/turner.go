@@ -48,7 +48,7 @@ type turner struct {
 	alarm  time.Time       // what the alarm is set to, unless it has rung
 	places []place
 	going  int         // how many places have a run
-	failed []time.Time // when the runs were started that failed in a row, within Spec.StartLimitInterval
+	failed []time.Time // when those runs were first tried that failed in a row, within Spec.StartLimitInterval
 	end    End
 	left   bool // the runs go on without us
 	woken  bool // a wake came that found no place
@@ -485,7 +485,7 @@ func (t *turner) ended(p *place, r job.Result) {
 		if t.going == 0 {
 			t.transition(job.Done, Report{})
 		}
-	case t.enough(p, r):
+	case t.enough(p, r, now):
 		t.drop()
 		if t.going == 0 {
 			t.transition(job.Done, Report{})
@@ -520,18 +520,21 @@ func (t *turner) ended(p *place, r job.Result) {
 	}
 }
 
-// enough says that the loop ends by itself after a run with this Result in p.
-func (t *turner) enough(p *place, r job.Result) bool {
+// enough says that the loop ends by itself after a run with this Result in p. All tries of a tick count as one, and
+// not before the last: else the start limit would keep a job from the retries that it asks for.
+func (t *turner) enough(p *place, r job.Result, now time.Time) bool {
 	switch {
 	case r.OK():
 		t.failed = nil
 	case r.Verdict == job.Fatal:
 		t.end = Fatal
 	case t.Spec.StartLimit > 0 && r.Failed():
-		t.failed = slices.DeleteFunc(append(t.failed, p.started), func(at time.Time) bool {
-			return p.started.Sub(at) > t.Spec.StartLimitInterval
-		})
-		if len(t.failed) >= t.Spec.StartLimit {
+		if p.run.Try == 0 || len(t.failed) == 0 { // the image before us may have made the first try
+			t.failed = append(t.failed, p.started)
+		}
+		newest := t.failed[len(t.failed)-1]
+		t.failed = slices.DeleteFunc(t.failed, func(at time.Time) bool { return newest.Sub(at) > t.Spec.StartLimitInterval })
+		if _, again := t.nextTry(p, r.Verdict, now); !again && len(t.failed) >= t.Spec.StartLimit {
 			t.end = GaveUp
 		}
 	}
@@ -554,21 +557,26 @@ func (t *turner) restart(now time.Time, lived time.Duration) {
 	t.await(due{at: now.Add(wait), slowed: wait})
 }
 
-// retry begins to wait for another try of the run that ended in p, if there is to be one: as long as its tick
-// lasts.
-func (t *turner) retry(p *place, v job.Verdict, now time.Time) bool {
+// nextTry is the other try of the run that ended in p, if there is to be one: as long as its tick lasts.
+func (t *turner) nextTry(p *place, v job.Verdict, now time.Time) (due, bool) {
 	if v != job.Retry || p.run.Try >= t.Spec.Retries || !t.due.at.IsZero() {
-		return false
+		return due{}, false
 	}
 	delay := t.Spec.RetryDelay
 	for range p.run.Try {
 		delay = min(2*delay, max(retryMax, t.Spec.RetryDelay))
 	}
 	d := due{run: job.Run{Due: p.run.Due, Try: p.run.Try + 1}, at: now.Add(delay), slowed: delay}
+	return d, t.grid.Interval == 0 || d.at.Before(p.over)
+}
+
+// retry begins to wait for the next try of the run that ended in p, if there is to be one.
+func (t *turner) retry(p *place, v job.Verdict, now time.Time) bool {
+	d, ok := t.nextTry(p, v, now)
 	switch {
-	case t.grid.Interval > 0 && !d.at.Before(p.over):
+	case !ok:
 		return false
-	case delay == 0:
+	case d.slowed == 0:
 		t.tryStart(d)
 	case t.going > 0:
 		t.due = d

@@ -159,8 +159,15 @@ func (r *rig) loopError() error {
 	case loop.Fatal:
 		return &fatalError{fmt.Errorf("run %d ended with %s, which job.fatal_exit_codes names", r.lastTick.Number, r.lastTick.Result)}
 	case loop.GaveUp:
-		return fmt.Errorf("%d runs failed within %s, the last one with %s: gophd gives up, as job.start_limit says",
-			r.spec.StartLimit, r.spec.StartLimitInterval, r.lastTick.Result)
+		what := fmt.Sprintf("%d runs failed", r.spec.StartLimit)
+		if r.spec.StartLimit == 1 {
+			what = "a run failed"
+		}
+		if r.spec.Retries > 0 {
+			what += " with all retries"
+		}
+		return fmt.Errorf("%s within %s, the last one with %s: gophd gives up, as job.start_limit says",
+			what, r.spec.StartLimitInterval, r.lastTick.Result)
 	}
 	return nil
 }
