@@ -40,6 +40,12 @@ type startError struct{ err error }
 func (e *startError) Error() string { return e.err.Error() }
 func (e *startError) Unwrap() error { return e.err }
 
+// saidError is what the log has said already on the stderr that is ours too.
+type saidError struct{ err error }
+
+func (e *saidError) Error() string { return e.err.Error() }
+func (e *saidError) Unwrap() error { return e.err }
+
 // codeError leaves with a code and without a word, since the word was said where it belongs.
 type codeError int
 
@@ -65,6 +71,7 @@ func (p *program) leave(err error) int {
 func (p *program) explain(err error) (text string, code int) {
 	var (
 		silent codeError
+		said   *saidError
 		usage  *usageError
 		start  *startError
 		held   *heartbeat.HeldError
@@ -75,6 +82,9 @@ func (p *program) explain(err error) (text string, code int) {
 		return "", codeDone
 	case errors.As(err, &silent):
 		return "", int(silent)
+	case errors.As(err, &said):
+		_, code = p.explain(said.err)
+		return "", code
 	case errors.As(err, &usage):
 		return err.Error(), codeUsage
 	case errors.As(err, &start):

@@ -109,6 +109,8 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 		o.Signals, p.signals = p.signals, nil
 		outcome, err := supervisor.New(o).Run(ctx)
 		switch {
+		case err != nil && outcome.Said:
+			return &saidError{err}
 		case err != nil:
 			return err
 		case outcome.Restart != nil:
@@ -116,7 +118,7 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 			outcome.Stay()
 			o.Handoff = outcome.Restart
 		case outcome.Last != nil:
-			return lastCode(&c.Jobs[0], *outcome.Last)
+			return lastCode(&c.Jobs[0], *outcome.Last, outcome.Said)
 		default:
 			return nil
 		}
@@ -124,9 +126,9 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 }
 
 // lastCode leaves with the code of a once job's only run. What the run did is the log's to tell, and
-// gophd's own word is needed only when there was no command to speak.
-func lastCode(spec *job.Spec, r job.Result) error {
-	if r.Outcome == job.Unstarted {
+// gophd's own word is needed only when there was no command to speak, and the log has not told that on the terminal.
+func lastCode(spec *job.Spec, r job.Result, said bool) error {
+	if r.Outcome == job.Unstarted && !said {
 		return &startError{r.Err}
 	}
 	if code := spec.ExitCode(r); code != codeDone {

@@ -15,6 +15,7 @@ import (
 	"gophd/internal/alarm"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
+	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/order"
 	"gophd/internal/process"
@@ -151,7 +152,19 @@ func (r *rig) end() (Outcome, error) {
 			_ = c.store.Close()
 		}
 	}
-	return Outcome{Last: r.last}, m.err
+	return Outcome{Last: r.last, Said: r.echoed()}, m.err
+}
+
+// echoed says that the log has brought before the eyes of who started us why we end, or why the only run did not start.
+func (r *rig) echoed() bool {
+	var held *heartbeat.HeldError
+	switch {
+	case r.o.Config.Daemon:
+		return false
+	case r.machine.err != nil: // an error, but that another runs is none
+		return !errors.As(r.machine.err, &held)
+	}
+	return r.last != nil && r.last.Outcome == job.Unstarted && r.o.Config.Log.Level != "error" // it is a warning
 }
 
 func (r *rig) release(c *claim) {

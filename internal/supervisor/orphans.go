@@ -45,13 +45,13 @@ func (r *rig) orphaned() (wait bool) {
 		return false
 	}
 	r.haunted = true
-	r.say.orphaned(left, r.spec.OnOrphan)
 	if r.spec.OnOrphan == job.OrphanRefuse {
 		err := fmt.Errorf("%s still runs as %s, left behind by a gophd that was killed: end it, or start with --on-orphan wait or kill",
 			r.spec.Name, pids(left))
 		r.machine.gone(err, err)
 		return true
 	}
+	r.say.orphaned(left, r.spec.OnOrphan)
 	ctx, cancel := context.WithCancel(context.Background())
 	v := &vigil{cancel: cancel, done: make(chan error, 1)}
 	r.vigil = v

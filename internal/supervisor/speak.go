@@ -380,8 +380,10 @@ func (s *speaker) dump(snap status.Snapshot) {
 func (s *speaker) ends(why string) { s.log.Info().Msgf("gophd ends: %s", why) }
 
 func (s *speaker) orphaned(left []int, rule job.OnOrphan) {
-	what := map[job.OnOrphan]string{job.OrphanWait: "no run starts before it has ended", job.OrphanKill: "it is stopped",
-		job.OrphanRefuse: "gophd does not start beside it"}[rule]
+	what := "no run starts before it has ended"
+	if rule == job.OrphanKill {
+		what = "it is stopped"
+	}
 	if rule == job.OrphanKill && slices.ContainsFunc(left, untouchable) {
 		what = notPermitted + "; no run starts before it has ended"
 	}

@@ -40,6 +40,8 @@ type Outcome struct {
 	Restart *restart.Handoff
 	// Last is what came of the only run of a once job; nil otherwise.
 	Last *job.Result
+	// Said is that the log has said on Stderr why it ends, or that the only run was not started: it needs no other word.
+	Said bool
 
 	left []*process.Process // to the next image
 }
