@@ -11,6 +11,9 @@ func adoptOrphans() error { return nil }
 
 func (s *Spawner) collectOrphans() {}
 
+// Inherit does nothing, for the same reason.
+func (s *Spawner) Inherit(...int) {}
+
 // sweep does nothing, for the same reason.
 func (p *Process) sweep() {}
 

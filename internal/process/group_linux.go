@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 	"unsafe"
@@ -79,6 +80,20 @@ func groupAlive(group int, held bool) (alive, others bool) {
 	return alive, others
 }
 
+// Inherit is for a new image, before any room has started a child of its own: but for the runs that are to be
+// adopted, whoever is a child already is a stray of an earlier run, to be collected when it has ended.
+func (s *Spawner) Inherit(runs ...int) {
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	s.inherited = map[int]bool{}
+	self := os.Getpid()
+	eachProcess(func(p procStat) {
+		if p.parent == self && !slices.Contains(runs, p.pid) {
+			s.inherited[p.pid] = true
+		}
+	})
+}
+
 // collectOrphans collects the zombies among the children of this program that came to it as orphans.
 // Those that were found as strays are known; others are told by orphan.
 func (s *Spawner) collectOrphans() {
@@ -92,7 +107,7 @@ func (s *Spawner) collectOrphans() {
 	}
 	eachProcess(func(p procStat) {
 		_, known := s.known[p.pid]
-		if p.parent == self && p.dead() && (known || p.orphan(session, group)) {
+		if p.parent == self && p.dead() && (known || s.inherited[p.pid] || p.orphan(session, group)) {
 			s.collectStray(p.pid)
 		}
 	})
@@ -102,6 +117,7 @@ func (s *Spawner) collectOrphans() {
 func (s *Spawner) collectStray(pid int) {
 	if got, err := wait4(pid, nil, unix.WNOHANG, nil); got == pid || err == unix.ECHILD {
 		delete(s.known, pid)
+		delete(s.inherited, pid)
 	}
 }
 
@@ -134,7 +150,7 @@ func (p procStat) dead() bool { return p.state == 'Z' || p.state == 'X' }
 // orphan says that a child of this program cannot have been started by it. Whom this program starts itself is
 // in its own session, and there in its own group or the leader of another, so an orphan is who has another
 // session, or is a plain member of another group. A stray that leads a group in the same session (a job of
-// a shell with set -m) is known by its mark or not at all, and then stays a zombie.
+// a shell with set -m) is known by its mark or not at all, and then stays a zombie until the next image.
 func (p procStat) orphan(session, group int) bool {
 	return p.session != session || p.group != p.pid && p.group != group
 }

@@ -194,3 +194,34 @@ func TestLeaveIsRefused(t *testing.T) {
 		t.Error("a command that has ended was left")
 	}
 }
+
+// TestInheritedStraysAreCollected: a stray of an image before, which cannot be told from a child of another room, is
+// no zombie for ever; a command that is to be adopted keeps its status, and a child of another room its own.
+func TestInheritedStraysAreCollected(t *testing.T) {
+	s := newSpawner(t)
+	start := func() int {
+		pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "exit 3"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setpgid: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	stray, run := start(), start()
+	s.Inherit(run)
+	later := start()
+	for _, pid := range []int{stray, run, later} {
+		if _, err := waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.collecting.Lock()
+	s.collectOrphans()
+	s.collecting.Unlock()
+	gone(t, stray)
+	for _, pid := range []int{run, later} {
+		var status syscall.WaitStatus
+		if got, err := syscall.Wait4(pid, &status, 0, nil); got != pid || err != nil || status.ExitStatus() != 3 {
+			t.Errorf("%d, %v, status %d: it was collected by somebody else", got, err, status.ExitStatus())
+		}
+	}
+}

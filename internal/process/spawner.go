@@ -35,6 +35,7 @@ type Spawner struct {
 
 	collecting sync.Mutex
 	collected  time.Time     // when orphans were last looked for
+	inherited  map[int]bool  // children that an earlier image had and nobody waits for; guarded by collecting
 	known      map[int]*hunt // strays that were found, with who is ending them if anybody is; guarded by collecting
 }
 

@@ -146,6 +146,13 @@ func build(o Options) (_ *rig, err error) {
 	if r.spawner, err = process.New(); err != nil {
 		return nil, err
 	}
+	if o.Handoff != nil {
+		var runs []int
+		for _, run := range handedRuns(o.Handoff).Runs {
+			runs = append(runs, run.PID)
+		}
+		r.spawner.Inherit(runs...)
+	}
 	if err := r.world(); err != nil {
 		return nil, err
 	}
