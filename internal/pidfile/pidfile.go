@@ -79,6 +79,31 @@ func Take(path string) (*File, error) {
 	}
 }
 
+// Look says what Take would, as far as can be told without making a file: nil, a *HeldError, or what is wrong. It holds the
+// lock of a file that is no one's for a moment, which another's Take outlasts.
+func Look(path string) error {
+	path, err := resolve(path)
+	if err != nil {
+		return err
+	}
+	fd, err := open(path)
+	switch {
+	case err == nil:
+		defer unix.Close(fd)
+		_, err = retry(func() (int, error) { return 0, unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) })
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return &HeldError{Path: path, PID: read(fd)}
+		}
+		_ = unix.Flock(fd, unix.LOCK_UN)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path), unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return notMade(path, err)
+	}
+	return nil
+}
+
 // take makes one attempt, repeated as long as the file is another at every look.
 func take(path string) (*File, error) {
 	for range tries {
@@ -132,7 +157,7 @@ func open(path string) (int, error) {
 	case errors.Is(err, unix.ENOENT):
 		return 0, fs.ErrNotExist
 	case err != nil:
-		return 0, fmt.Errorf("cannot open pid file %s: %v: choose a file that this user can write", path, err)
+		return 0, fmt.Errorf("cannot open pid file %s: %w: choose a file that this user can write", path, err)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -153,7 +178,7 @@ func publish(path string, name func(from, to string) error) (*File, error) {
 		return unix.Open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot make pid file %s: %v: choose a folder that this user can write to", path, err)
+		return nil, notMade(path, err)
 	}
 	text := []byte(strconv.Itoa(os.Getpid()) + "\n")
 	n, err := retry(func() (int, error) { return unix.Write(fd, text) })
@@ -175,6 +200,10 @@ func publish(path string, name func(from, to string) error) (*File, error) {
 		return nil, err
 	}
 	return nil, fmt.Errorf("cannot make pid file %s: %w", path, err)
+}
+
+func notMade(path string, err error) error {
+	return fmt.Errorf("cannot make pid file %s: %w: choose a folder that this user can write to", path, err)
 }
 
 // Adopt takes over the file that the image before this one took, with the descriptor that it kept. It
@@ -261,6 +290,9 @@ func resolve(given string) (string, error) {
 	for range 40 { // as many links as Linux follows
 		slash := strings.LastIndexByte(path, '/')
 		dir, err := filepath.EvalSymlinks(path[:slash+1])
+		if errors.Is(err, fs.ErrPermission) {
+			return "", fmt.Errorf("pid file %s: %w: choose a file that this user can reach", given, err)
+		}
 		if err != nil {
 			return "", fmt.Errorf("pid file %s: there is no folder %s: make it or choose another file", given, path[:slash+1])
 		}

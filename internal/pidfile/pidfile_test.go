@@ -630,3 +630,43 @@ func TestLinkOfAnotherUserIsRefused(t *testing.T) {
 		t.Errorf("the victim holds %q", got)
 	}
 }
+
+// Look answers as Take would, and changes nothing.
+func TestLookSaysWhatTakeWould(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/folder", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/stale", []byte("1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	held := take(t, dir+"/held")
+	for name, want := range map[string]string{
+		"free": "", "stale": "", "held": "is held by a running process " + strconv.Itoa(os.Getpid()),
+		"folder": "is not a regular file", "no/where": "there is no folder", "stale/x": "there is no folder",
+	} {
+		err := pidfile.Look(filepath.Join(dir, name))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v; want %q", name, err, want)
+		}
+		var other *pidfile.HeldError
+		if errors.As(err, &other) != (name == "held") {
+			t.Errorf("%s: %v: is it held?", name, err)
+		}
+	}
+	if text, err := os.ReadFile(dir + "/stale"); err != nil || string(text) != "1\n" {
+		t.Errorf("the stale file has %q, %v", text, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
+		t.Errorf("there are %v, %v; want what was there", entries, err)
+	}
+	if err := held.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if err := pidfile.Look(dir + "/held"); err != nil {
+		t.Errorf("after its end: %v", err)
+	}
+	if err := take(t, dir+"/stale").Remove(); err != nil { // no lock of a look is left
+		t.Error(err)
+	}
+}
