@@ -816,7 +816,10 @@ func (h *Heartbeat) unbroken(e Entry) bool {
 	return h.own(r) && slices.Contains(h.owner.chain, r.Op)
 }
 
-func (h *Heartbeat) stateKey() string { return h.o.Key + ".state" }
+// stateSuffix makes key S of key L.
+const stateSuffix = ".state"
+
+func (h *Heartbeat) stateKey() string { return h.o.Key + stateSuffix }
 
 func (h *Heartbeat) jitter(d time.Duration) time.Duration {
 	return d + time.Duration(float64(d)/10*h.o.Jitter())

@@ -69,6 +69,23 @@ func Open(path string) (*Store, error) {
 	return &Store{path: path}, f.Close()
 }
 
+// Peek is Open for one who only looks: it makes no file. It fails as Open would, and also when the folder takes no
+// state file.
+func Peek(path string) (*Store, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("lock file: %w", err)
+	}
+	f, err := open(path, os.O_RDWR)
+	switch {
+	case err == nil:
+		f.Close()
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	return &Store{path: path}, folder(path)
+}
+
 // Adopt returns the store of the lock file path whose lock came with f, the Descriptor of the image
 // before this one. It owns f from here on, and fails, with f closed, when f is not the file that is
 // at path now or does not have its lock.

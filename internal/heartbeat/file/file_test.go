@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -583,4 +584,34 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Peek refuses what Open does, and makes nothing.
+func TestPeek(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.Mkdir(dir+"/folder", 0o700))
+	must(t, os.Symlink(dir+"/nothing", dir+"/link"))
+	holder := opened(t, dir+"/held")
+	must(t, holder.Add(t.Context(), key, []byte("theirs"), 0))
+	for name, want := range map[string]string{"free": "", "held": "", "folder": "is a directory", "link": "is a symbolic link", "no/where": "does not exist: create it"} {
+		s, err := Peek(filepath.Join(dir, name))
+		if want != "" {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v; want %q", name, err, want)
+			}
+			continue
+		}
+		must(t, err)
+		e, err := s.Get(t.Context(), key)
+		if name == "free" && !errors.Is(err, heartbeat.ErrAbsent) || name == "held" && (err != nil || string(e.Value) != "theirs") {
+			t.Errorf("%s: %q, %v", name, e.Value, err)
+		}
+		must(t, s.Close())
+	}
+	if _, err := os.Lstat(dir + "/free"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a look has made the file: %v", err)
+	}
+	e, err := holder.Get(t.Context(), key)
+	must(t, err)
+	must(t, holder.Swap(t.Context(), key, e, []byte("still theirs"), 0))
 }

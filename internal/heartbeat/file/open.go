@@ -24,9 +24,9 @@ func open(path string, flags int) (*os.File, error) {
 		}
 		return f, nil
 	case errors.Is(err, fs.ErrNotExist) && flags&os.O_CREATE != 0:
-		return nil, fmt.Errorf("lock file %s: its folder %s does not exist: create it or choose another file", path, filepath.Dir(path))
+		return nil, noFolder(path)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-		return nil, fmt.Errorf("lock file: %w: choose a file that this user can write", err)
+		return nil, denied(err)
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EMLINK): // open(2) of Linux, of FreeBSD
 		return nil, fmt.Errorf("lock file %s is a symbolic link, which is not followed: name the file itself", path)
 	}
@@ -45,6 +45,38 @@ func suits(path string, f *os.File) error {
 	case st.Nlink > 1: // a planted one would have us write into the file it stands for
 		return fmt.Errorf("lock file %s has %d names: choose a file with one", path, st.Nlink)
 	}
+	return local(path, f)
+}
+
+// folder says why no file could be made beside path.
+func folder(path string) error {
+	dir := filepath.Dir(path)
+	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return noFolder(path)
+	case errors.Is(err, fs.ErrPermission):
+		return denied(err)
+	case err != nil:
+		return fmt.Errorf("lock file %s: %w", path, err)
+	}
+	defer f.Close()
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return denied(&fs.PathError{Op: "write to", Path: dir, Err: err})
+	}
+	return local(path, f)
+}
+
+func noFolder(path string) error {
+	return fmt.Errorf("lock file %s: its folder %s does not exist: create it or choose another file", path, filepath.Dir(path))
+}
+
+func denied(err error) error {
+	return fmt.Errorf("lock file: %w: choose a file that this user can write", err)
+}
+
+// local refuses what is on a file system that other hosts see; f is the file at path, or its folder.
+func local(path string, f *os.File) error {
 	switch kind, err := remote(int(f.Fd())); {
 	case err != nil:
 		return fmt.Errorf("lock file %s: %w", path, err)
