@@ -65,6 +65,38 @@ func OpenCgroup(parent, name string, l Limits) (*Cgroup, error) {
 	return c, nil
 }
 
+// CheckCgroup says what OpenCgroup would refuse, and changes nothing. leaving are processes that would not be in the
+// way: the one that asks and is asked for.
+func CheckCgroup(parent string, l Limits, leaving ...int) error {
+	values, err := l.values()
+	if err != nil {
+		return err
+	}
+	own := parent == ""
+	if own {
+		if parent, err = currentGroup(); err != nil {
+			return err
+		}
+	}
+	needed, err := lacking(parent, values)
+	if err == nil && needed != nil && own {
+		err = alone(parent, leaving...)
+	}
+	if err != nil {
+		return err
+	}
+	paths := []string{parent}
+	if needed != nil {
+		paths = append(paths, filepath.Join(parent, "cgroup.subtree_control"))
+	}
+	for _, path := range paths {
+		if err := unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS); err != nil {
+			return notDelegated(parent, &fs.PathError{Op: "write to", Path: path, Err: err})
+		}
+	}
+	return nil
+}
+
 // value is what one file of a group is to hold.
 type value struct{ controller, file, text string }
 
@@ -86,17 +118,17 @@ func (l Limits) values() (all []value, err error) {
 	return all, nil
 }
 
-// enable sees to it that groups below dir have the controllers that are needed.
-func enable(dir string, own bool, values []value) error {
+// lacking are the controllers, as they are to be written, that groups below dir have not yet and can have.
+func lacking(dir string, values []value) (needed []string, err error) {
 	there, err := words(dir, "cgroup.controllers")
 	if err != nil {
-		return notDelegated(dir, err)
+		return nil, notDelegated(dir, err)
 	}
 	on, err := words(dir, "cgroup.subtree_control")
 	if err != nil {
-		return notDelegated(dir, err)
+		return nil, notDelegated(dir, err)
 	}
-	var missing, needed []string
+	var missing []string
 	for _, v := range values {
 		switch {
 		case slices.Contains(on, v.controller):
@@ -107,11 +139,17 @@ func enable(dir string, own bool, values []value) error {
 		}
 	}
 	if missing != nil {
-		return fmt.Errorf("cannot limit %s: the control group %s has no such controller: delegate it (systemd: Delegate=yes in the unit), or leave the limit out",
+		return nil, fmt.Errorf("cannot limit %s: the control group %s has no such controller: delegate it (systemd: Delegate=yes in the unit), or leave the limit out",
 			strings.Join(missing, " and "), dir)
 	}
-	if needed == nil {
-		return nil
+	return needed, nil
+}
+
+// enable sees to it that groups below dir have the controllers that are needed.
+func enable(dir string, own bool, values []value) error {
+	needed, err := lacking(dir, values)
+	if err != nil || needed == nil {
+		return err
 	}
 	if own {
 		if err := moveDown(dir); err != nil {
@@ -128,18 +166,39 @@ func enable(dir string, own bool, values []value) error {
 	return nil
 }
 
-// moveDown puts this program into a group below its own, unless that is the root of all.
-func moveDown(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, "cgroup.type")); errors.Is(err, fs.ErrNotExist) {
-		return nil // only the root has no type, and it may hold processes
+// topmost says that dir is the root of all groups: only that has no type, and it may hold processes.
+func topmost(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "cgroup.type"))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// alone refuses a group of our own in which there are others than this program and known.
+func alone(dir string, known ...int) error {
+	if topmost(dir) {
+		return nil
 	}
 	pids, err := words(dir, "cgroup.procs")
 	if err != nil {
 		return notDelegated(dir, err)
 	}
-	if slices.ContainsFunc(pids, func(pid string) bool { return pid != strconv.Itoa(os.Getpid()) }) {
-		return fmt.Errorf("cannot limit the job: gophd is not alone in its control group %s (processes %s): start it in one of its own (systemd: Delegate=yes in the unit), or name one",
-			dir, strings.Join(pids, " "))
+	others := slices.DeleteFunc(pids, func(s string) bool {
+		pid, err := strconv.Atoi(s)
+		return err == nil && (pid == os.Getpid() || slices.Contains(known, pid))
+	})
+	if len(others) > 0 {
+		return fmt.Errorf("cannot limit the job: gophd is not alone in its control group %s (there are processes %s): start it in one of its own (systemd: Delegate=yes in the unit), or name one",
+			dir, strings.Join(others, " "))
+	}
+	return nil
+}
+
+// moveDown puts this program into a group below its own, unless that is the root of all.
+func moveDown(dir string) error {
+	if topmost(dir) {
+		return nil
+	}
+	if err := alone(dir); err != nil {
+		return err
 	}
 	below := filepath.Join(dir, ownGroup)
 	if err := os.Mkdir(below, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {

@@ -243,7 +243,35 @@ func TestGroupsThatCannotBe(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(tc.parent, "job-"+tc.job)); err == nil {
 				t.Error("the group was left behind")
 			}
+			if tc.parent == old || tc.job != "x" {
+				return // what only the job's own group can show, or its name
+			}
+			if err := CheckCgroup(tc.parent, tc.limits); err == nil || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("CheckCgroup: %v; want an error that says %q", err, tc.says)
+			}
 		})
+	}
+	if err := CheckCgroup(old, Limits{Memory: 1}); err != nil {
+		t.Error(err)
+	}
+	if on, err := os.ReadFile(filepath.Join(poor, "cgroup.subtree_control")); err != nil || len(on) > 0 {
+		t.Errorf("a group was changed: %q, %v", on, err)
+	}
+}
+
+// A group whose processes are to move down must hold no others, but those that will not be there.
+func TestAloneInItsGroup(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "cgroup.procs"), fmt.Sprintf("%d\n7\n8\n", os.Getpid()), 0o644)
+	if err := alone(dir); err != nil {
+		t.Errorf("the root of all: %v", err)
+	}
+	write(t, filepath.Join(dir, "cgroup.type"), "domain\n", 0o644)
+	if err := alone(dir, 8, 7); err != nil {
+		t.Errorf("with those that are known: %v", err)
+	}
+	if err := alone(dir, 7); err == nil || !strings.Contains(err.Error(), "(there are processes 8)") {
+		t.Errorf("with another: %v", err)
 	}
 }
 

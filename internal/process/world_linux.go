@@ -3,9 +3,9 @@ package process
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -44,13 +44,19 @@ type refused struct {
 }
 
 // Permitted says whether commands can be started in that world, as far as it can be told beforehand: to
-// become another user, gophd has to be root, or to have CAP_SETUID and CAP_SETGID.
+// become another user, gophd has to be root, or to have CAP_SETUID and CAP_SETGID; the lack of that is fs.ErrPermission.
 func Permitted(w *world.World) error {
 	if w == nil || w.User == nil || isOneself(w.User) || canSwitch() {
 		return nil
 	}
-	return errors.New(notOther(w.User))
+	return rightError(notOther(w.User))
 }
+
+// rightError is the lack of a right, which another user may have.
+type rightError string
+
+func (e rightError) Error() string { return string(e) }
+func (rightError) Unwrap() error   { return fs.ErrPermission }
 
 func notOther(u *world.User) string {
 	return fmt.Sprintf("only root can run a command as %s (uid %d, gid %d): run gophd as root, or leave the user out", quote(u.Name), u.UID, u.GID)
