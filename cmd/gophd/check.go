@@ -19,7 +19,10 @@ func newCheck(p *program) *cobra.Command {
 		Use:   "check [-c FILE] [flags of run] [-- COMMAND [ARG...]]",
 		Short: "Read the config and say what would run and when; no side effects",
 		Long: `Read flags, environment and config file as run would, and say what would run, and when.
-Nothing is started, written or asked of a server.
+Nothing is started, written or asked of a server. What is missing on this host is an error: the command, a folder for a
+file, the input. What only this user may not do, and limits that the control group of this shell does not allow, are warnings,
+for the daemon may have both. HUP asks the same of a running gophd's next image as the daemon itself, and whether
+another has its PID file or heartbeat, and goes on as it is if not all is well.
 
 ` + exitCodeHelp,
 		Example: `  gophd check -c job.yaml
@@ -38,14 +41,16 @@ Nothing is started, written or asked of a server.
 }
 
 func (p *program) check(c *config.Config) error {
-	if err := supervisor.Check(c); err != nil {
+	cautions, err := supervisor.Check(c)
+	if err != nil {
 		return &usageError{err}
 	}
-	spec := c.Jobs[0]
-	path, err := process.Look(spec.Command[0], spec.Dir, searched(p.self.Env, spec))
+	path, err := p.look(c)
 	if err != nil {
-		return &startError{err}
+		return err
 	}
+	spec := c.Jobs[0]
+	heldFile, heldLock := supervisor.Holders(c)
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	line := func(name, text string) { fmt.Fprintf(w, "%s\t%s\n", name, text) }
 	line("config file", or(c.File, "none: flags, environment and defaults"))
@@ -56,17 +61,35 @@ func (p *program) check(c *config.Config) error {
 	for _, l := range schedule(spec) {
 		line(l[0], l[1])
 	}
-	line("heartbeat", c.Shown("heartbeat.url"))
+	line("heartbeat", c.Shown("heartbeat.url")+held(heldLock))
 	line("output", spec.Output)
 	line("log", or(c.Log.File, "stderr"))
-	line("PID file", or(c.PIDFile, "none"))
+	line("PID file", or(c.PIDFile, "none")+held(heldFile))
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	for _, text := range c.Warnings {
+	for _, text := range append(c.Warnings, cautions...) {
 		fmt.Fprintf(p.stderr, "gophd: warning: %s\n", text)
 	}
 	return nil
+}
+
+// look finds the command.
+func (p *program) look(c *config.Config) (string, error) {
+	spec := c.Jobs[0]
+	path, err := process.Look(spec.Command[0], spec.Dir, searched(p.self.Env, spec))
+	if err != nil {
+		return "", &startError{err}
+	}
+	return path, nil
+}
+
+// held says who has a thing.
+func held(by string) string {
+	if by == "" {
+		return ""
+	}
+	return ", now held by " + by
 }
 
 // schedule says when the job would run if it were started now.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 
@@ -18,16 +19,16 @@ func newProbe(p *program) *cobra.Command {
 		Short:              "Say whether this program could go on from a running one",
 		Hidden:             true,
 		DisableFlagParsing: true,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return &usageError{fmt.Errorf("%s needs the version of the hand-over", supervisor.ProbeCommand)}
 			}
-			return p.probe(args[0], args[1:])
+			return p.probe(cmd.Context(), args[0], args[1:])
 		},
 	}
 }
 
-func (p *program) probe(handover string, args []string) error {
+func (p *program) probe(ctx context.Context, handover string, args []string) error {
 	if v, err := strconv.Atoi(handover); err != nil || v < 1 || v > restart.Version {
 		return &usageError{fmt.Errorf("hand-over version %q cannot be read by gophd %s, which reads 1 to %d: install a newer one",
 			handover, version, restart.Version)}
@@ -48,7 +49,10 @@ func (p *program) probe(handover string, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := supervisor.Check(c); err != nil {
+	if _, err := p.look(c); err != nil {
+		return err
+	}
+	if err := supervisor.CheckNext(ctx, c, p.self); err != nil {
 		return &usageError{err}
 	}
 	_, err = fmt.Fprint(p.stdout, supervisor.ProbeAnswer(handover))

@@ -11,7 +11,6 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/daemonize"
 	"gophd/internal/job"
-	"gophd/internal/process"
 	"gophd/internal/signals"
 	"gophd/internal/supervisor"
 )
@@ -80,10 +79,9 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 	}
 	handoff := p.handoff
 	if handoff == nil {
-		// A deployment may swap files while gophd runs, so only the first start is refused.
-		spec := c.Jobs[0]
-		if _, err := process.Look(spec.Command[0], spec.Dir, searched(p.self.Env, spec)); err != nil {
-			return &startError{err}
+		// Only the first start is refused here: after a restart there is no way back, and the probe has looked.
+		if _, err := p.look(c); err != nil {
+			return err
 		}
 	}
 	if c.Daemon && handoff == nil && p.self.Ready == "" {

@@ -249,17 +249,20 @@ func (r *rig) close() {
 
 // folders makes those that are gophd's own default. One that the user named must be there.
 func (r *rig) folders() error {
-	c := r.o.Config
-	own := []string{c.StateDir}
-	if filepath.Dir(c.Log.File) == c.LogDir {
-		own = append(own, c.LogDir)
-	}
-	for _, dir := range own {
+	for _, dir := range ownFolders(r.o.Config) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("cannot make the folder %s: %w: make it, or set GOPHD_STATE_DIR to one that can be written", dir, err)
 		}
 	}
 	return nil
+}
+
+func ownFolders(c *config.Config) []string {
+	own := []string{c.StateDir}
+	if filepath.Dir(c.Log.File) == c.LogDir {
+		own = append(own, c.LogDir)
+	}
+	return own
 }
 
 func logOptions(o Options) (logging.Options, error) {
@@ -373,7 +376,7 @@ func (r *rig) mark(lock string) string {
 // openCgroup makes the job's control group, where it is needed: for limits, which must not be silently missing, and
 // for strays that are to be stopped, who can be found without it too.
 func (r *rig) openCgroup() (err error) {
-	l := process.Limits{Memory: r.spec.MemoryMax, CPU: r.spec.CPUMax, Tasks: r.spec.TasksMax}
+	l := limitsOf(r.spec)
 	if l == (process.Limits{}) && r.spec.Strays != job.StraysKill {
 		return nil
 	}
@@ -394,6 +397,10 @@ func sweepCgroups(name string, over func(pid int) bool) {
 }
 
 func gone(pid int) bool { return !alive(pid, 0) }
+
+func limitsOf(spec job.Spec) process.Limits {
+	return process.Limits{Memory: spec.MemoryMax, CPU: spec.CPUMax, Tasks: spec.TasksMax}
+}
 
 // claims opens the stores: the local lock first, and the shared one beside it.
 func (r *rig) claims() error {

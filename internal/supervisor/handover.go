@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,8 +31,8 @@ const (
 
 // ProbeCommand is the hidden command by which one image asks the program that would be the next whether
 // it could go on: "gophd PROBE VERSION ARG...", with the words of our own command line. It prints
-// ProbeAnswer(VERSION) if it reads hand-overs of that version and takes the config; a program that is
-// not gophd does not.
+// ProbeAnswer(VERSION) if it reads hand-overs of that version and could begin with the config, here and now; a program that is
+// not gophd does not. AskerVariable says who asks.
 const ProbeCommand = "probe-restart"
 
 // ProbeAnswer is the whole output of a probe that went well.
@@ -41,23 +42,24 @@ func ProbeAnswer(version string) string { return "gophd goes on from hand-over "
 func (r *rig) probe() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.endProbe = cancel
+	asker := r.asker()
 	r.probeRoom.Go(func() {
 		var err error
-		if p := goroutine.Catch(func() { err = r.tryNext(ctx) }); p != nil {
+		if p := goroutine.Catch(func() { err = r.tryNext(ctx, asker) }); p != nil {
 			err = p
 		}
 		r.probed <- err
 	})
 }
 
-func (r *rig) tryNext(ctx context.Context) error {
+func (r *rig) tryNext(ctx context.Context, a asker) error {
 	version := strconv.Itoa(restart.Version)
 	var said, complained text
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	p, err := r.spawner.Start(ctx, process.Command{
 		Argv: append([]string{r.o.Self.Path, ProbeCommand, version}, r.o.Self.Args[1:]...),
-		Dir:  r.o.Self.Dir, Env: r.o.Self.Env,
+		Dir:  r.o.Self.Dir, Env: append(slices.Clip(r.o.Self.Env), a.variable()),
 		Stdout: process.Output{Open: said.open}, Stderr: process.Output{Open: complained.open}})
 	if err != nil {
 		return err

@@ -1,0 +1,147 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gophd/internal/config"
+	"gophd/internal/heartbeat"
+	"gophd/internal/heartbeat/file"
+	"gophd/internal/logging"
+	"gophd/internal/pidfile"
+	"gophd/internal/self"
+)
+
+// configured loads a config from the settings, in a folder of the test.
+func configured(t *testing.T, dir string, settings ...string) *config.Config {
+	t.Helper()
+	c, err := config.Load(config.Request{Command: []string{"true"}, Dir: dir, UID: 1, NeedCommand: true, SystemDir: dir,
+		Env: append(settings, "GOPHD_STATE_DIR="+dir, "GOPHD_CONFIG_AUTO_RESTART_INTERVAL=24h")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// The log's name is what package logging makes of it: each verb, and what is none.
+func TestLogNameIsThatOfTheLog(t *testing.T) {
+	for _, verb := range strings.Split("Y y m b d e j a H I p M F %", " ") { // the second would be another by now
+		pattern := filepath.Join(t.TempDir(), "x%%%"+verb+"Y.log")
+		before := logName(pattern, time.Now())
+		l, err := logging.Open(logging.Options{File: pattern, Format: "simple"})
+		if err != nil {
+			t.Fatalf("%%%s: %v", verb, err)
+		}
+		if after := logName(pattern, time.Now()); l.Path() != before && l.Path() != after {
+			t.Errorf("%%%s: %s, and the log has %s", verb, after, l.Path())
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := logName("/%S", time.Unix(7, 0)); got != "/07" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// What build opens or makes is no trouble, and looking at it makes nothing.
+func TestCheckTakesWhatBuildWould(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(dir+"/nothing", dir+"/dangling"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/there", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, settings := range map[string][]string{
+		"all new":       {"GOPHD_LOG_FILE=a", "GOPHD_CONFIG_PID_FILE=b", "GOPHD_JOB_OUTPUT=c"},
+		"all there":     {"GOPHD_LOG_FILE=there", "GOPHD_CONFIG_PID_FILE=there", "GOPHD_JOB_STDIN=there"},
+		"a dangling":    {"GOPHD_LOG_FILE=dangling"},
+		"a device":      {"GOPHD_LOG_FILE=/dev/null", "GOPHD_JOB_STDIN=/dev/zero"},
+		"our own":       {"GOPHD_LOG_FILE=/dev/stderr", "GOPHD_JOB_OUTPUT=/dev/fd/77", "GOPHD_JOB_STDIN=/dev/stdin"},
+		"folders to be": {"GOPHD_LOG_FILE=" + dir + "/new/state/x.log", "GOPHD_CONFIG_PID_FILE=" + dir + "/new/state/p"},
+		"a service":     {"GOPHD_LOG_FILE=journald:"},
+	} {
+		c := configured(t, dir, settings...)
+		if name == "folders to be" {
+			c.StateDir, c.LogDir = dir+"/new/state", dir+"/new/state"
+		}
+		if cautions, err := Check(c); err != nil || cautions != nil {
+			t.Errorf("%s: %q, %v", name, cautions, err)
+		}
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
+		t.Errorf("there are %v; want what was there", entries)
+	}
+}
+
+// The probe is refused what another holds, and not what the asker has itself or what nobody can be asked for.
+func TestNextImageAndThoseWhoHold(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := file.Open(dir + "/held.heartbeat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := lock.Add(t.Context(), "held", []byte(`pid 7`), 0); err != nil {
+		t.Fatal(err)
+	}
+	pid, err := pidfile.Take(dir + "/held.pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pid.Close()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := "memcached://" + closed.Addr().String()
+	closed.Close()
+	brief := "GOPHD_HEARTBEAT_ACQUIRE_TIMEOUT=10ms"
+
+	isHeld := func(err error) bool { return errors.As(err, new(*heartbeat.HeldError)) }
+	isPID := func(err error) bool { return errors.As(err, new(*pidfile.HeldError)) }
+	isSilent := func(err error) bool { return errors.As(err, new(*heartbeat.UnreachableError)) }
+	isNil := func(err error) bool { return err == nil }
+	for name, tc := range map[string]struct {
+		a        asker
+		settings []string
+		want     func(error) bool
+	}{
+		"lock":                       {asker{}, []string{"GOPHD_JOB_NAME=held"}, isHeld},
+		"lock, to stand by":          {asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes"}, isNil},
+		"lock, to stop and stand by": {asker{Serves: true}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes"}, isHeld},
+		"lock, and its PID file":     {asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes", "GOPHD_CONFIG_PID_FILE=held.pid"}, isNil},
+		"lock, the asker's":          {asker{Lock: lockID(lock.Descriptor())}, []string{"GOPHD_JOB_NAME=held"}, isNil},
+		"lock, none wanted":          {asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_URL=none:"}, isNil},
+		"PID file":                   {asker{}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isPID},
+		"PID file, another's":        {asker{PIDFile: "1:2"}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isPID},
+		"PID file, the asker's":      {asker{PIDFile: pathID(dir + "/held.pid")}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isNil},
+		"PID file, without a lock":   {asker{}, []string{"GOPHD_CONFIG_PID_FILE=held.pid", "GOPHD_HEARTBEAT_URL=none:"}, isPID},
+		"silent":                     {asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent}, isSilent},
+		"silent, to wait":            {asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent, "GOPHD_HEARTBEAT_WAIT=yes"}, isSilent},
+		"silent, go on":              {asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent, "GOPHD_HEARTBEAT_ON_UNREACHABLE=continue"}, isNil},
+		"silent, handed over":        {asker{URL: silent, Key: "n_process_heartbeat", Holds: true}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isNil},
+		"silent, the asker's too":    {asker{URL: silent, Key: "n_process_heartbeat"}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isNil},
+		"silent, of another name":    {asker{URL: silent, Key: "m_process_heartbeat", Holds: true}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isSilent},
+	} {
+		c := configured(t, dir, tc.settings...)
+		err := CheckNext(t.Context(), c, self.Self{Env: []string{tc.a.variable()}})
+		if !tc.want(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := CheckNext(context.Background(), c, self.Self{}); err != nil {
+			t.Errorf("%s, asked by nobody, who cannot be told from the holder: %v", name, err)
+		}
+	}
+	c := configured(t, dir, "GOPHD_JOB_NAME=held", "GOPHD_CONFIG_PID_FILE=held.pid")
+	if file, lock := Holders(c); !strings.HasPrefix(file, "PID ") || !strings.HasPrefix(lock, "PID 7 ") {
+		t.Errorf("held by %q and %q", file, lock)
+	}
+}

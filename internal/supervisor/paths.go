@@ -1,0 +1,245 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/config"
+	"gophd/internal/heartbeat/file"
+	"gophd/internal/job"
+	"gophd/internal/logging"
+	"gophd/internal/pidfile"
+)
+
+// This file tells which of the paths that build opens it could not open. They are not opened for that: an open could make a
+// file, or be noticed by the reader of a FIFO. Only the probe makes files, of another name, where build would make some.
+
+// paths are those of one config.
+type paths struct {
+	made []string // folders that build makes where they are missing
+}
+
+func pathsOf(c *config.Config) paths { return paths{ownFolders(c)} }
+
+// pending says that path is in a folder which is not there yet, and will be.
+func (p paths) pending(path string) bool {
+	dir := filepath.Dir(path)
+	_, err := os.Stat(dir)
+	return errors.Is(err, fs.ErrNotExist) && slices.Contains(p.made, dir)
+}
+
+func (p paths) log(l logging.Options, at time.Time) error {
+	if !filepath.IsAbs(l.File) { // none, or a service, which may come later
+		return nil
+	}
+	path := logName(l.File, at)
+	made, err := p.writable("log.file", path)
+	o := l.Owner
+	if err != nil || !made || o == nil || os.Geteuid() == 0 {
+		return err
+	}
+	groups, _ := os.Getgroups()
+	if o.UID != -1 && o.UID != os.Geteuid() || o.GID != -1 && o.GID != os.Getegid() && !slices.Contains(groups, o.GID) {
+		return fmt.Errorf("log.owner: cannot give log file %s to user %d and group %d: %w: run gophd as root or ask for no owner", path, o.UID, o.GID, fs.ErrPermission)
+	}
+	return nil
+}
+
+func (p paths) folder(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && !info.IsDir():
+		err = errors.New("it is not a folder: choose another")
+	case err == nil:
+		err = access(path, unix.X_OK)
+	}
+	return unfit("job.chdir", path, err)
+}
+
+func (p paths) output(path string) error {
+	if !filepath.IsAbs(path) {
+		return nil // a word
+	}
+	_, err := p.writable("job.output", path)
+	return err
+}
+
+func (p paths) input(path string) error {
+	if path == "" || path == job.StdinNull || path == job.StdinInherit || ownDescriptor(path) {
+		return nil
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		err = errors.New("it is a folder: name a file in it")
+	case err == nil && info.Mode()&fs.ModeSocket != 0:
+		err = errors.New("it is a socket, which cannot be opened: name a file")
+	case err == nil:
+		err = access(path, unix.R_OK)
+	}
+	return unfit("job.stdin", path, err)
+}
+
+func (p paths) pidFile(path string) error {
+	if path == "" || p.pending(path) {
+		return nil
+	}
+	if err := pidfile.Look(path); err != nil {
+		return fmt.Errorf("config.pid_file: %w", err)
+	}
+	return nil
+}
+
+func (p paths) lock(path string) error {
+	if p.pending(path) {
+		return nil
+	}
+	_, err := file.Peek(path) // it has nothing open
+	return err
+}
+
+// writable says why no file at path can be opened for appending, and whether it would be made.
+func (p paths) writable(key, path string) (made bool, err error) {
+	if ownDescriptor(path) || p.pending(path) {
+		return false, nil
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return false, unfit(key, path, errors.New("it is a folder: name a file in it"))
+	case err == nil && info.Mode()&fs.ModeSocket != 0:
+		return false, unfit(key, path, errors.New("it is a socket, which cannot be opened: name a file"))
+	case err == nil:
+		return false, unfit(key, path, access(path, unix.W_OK))
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, unfit(key, path, err)
+	}
+	dir := filepath.Dir(target(path))
+	switch info, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, unfit(key, path, fmt.Errorf("there is no folder %s: make it, or choose another file", dir))
+	case err != nil:
+		return false, unfit(key, path, err)
+	case !info.IsDir():
+		return false, unfit(key, path, fmt.Errorf("%s is not a folder: choose another file", dir))
+	}
+	return true, unfit(key, path, access(dir, unix.W_OK|unix.X_OK))
+}
+
+// try makes a file beside each that build would have to make, and removes it: that finds a full disk, and whatever else the
+// rights do not tell. What the asker has is there already.
+func (p paths) try(c *config.Config, a asker) error {
+	l, err := logOptions(Options{Config: c})
+	if err != nil {
+		return err
+	}
+	for _, at := range []struct {
+		key, path string
+		there     bool
+		owner     *logging.Owner
+	}{
+		{"log.file", logName(l.File, time.Now()), false, l.Owner},
+		{"job.output", c.Jobs[0].Output, false, nil},
+		{"config.pid_file", c.PIDFile, a.PIDFile != "" && pathID(c.PIDFile) == a.PIDFile, nil},
+		{"the lock file", lockPath(c), a.Lock != "" && pathID(lockPath(c)) == a.Lock, nil},
+	} {
+		replaced := at.key == "config.pid_file" || at.key == "the lock file" // or what is beside it
+		if at.there || !filepath.IsAbs(at.path) || ownDescriptor(at.path) || p.pending(at.path) || !replaced && pathID(at.path) != "" {
+			continue
+		}
+		if err := tryFile(filepath.Dir(target(at.path)), at.owner); err != nil {
+			return unfit(at.key, at.path, err)
+		}
+	}
+	return nil
+}
+
+func tryFile(dir string, owner *logging.Owner) error {
+	f, err := os.CreateTemp(dir, ".gophd-probe-*")
+	if err != nil {
+		return err
+	}
+	if owner != nil {
+		err = f.Chown(owner.UID, owner.GID)
+	}
+	return errors.Join(err, os.Remove(f.Name()), f.Close())
+}
+
+// makeable says why the folder cannot be made, where it is missing.
+func makeable(dir string) error {
+	const fix = "make it, or set GOPHD_STATE_DIR to one that can be written"
+	for at := dir; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			continue
+		case err == nil && info.IsDir() && at == dir: // who needs it finds out whether it can be used
+			return nil
+		case err == nil && !info.IsDir():
+			err = fmt.Errorf("%s is not a folder", at)
+		case err == nil:
+			err = access(at, unix.W_OK|unix.X_OK)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot make the folder %s: %w: %s", dir, err, fix)
+		}
+		return nil
+	}
+}
+
+// target follows links that lead nowhere yet, as open(2) does when it makes a file.
+func target(path string) string {
+	for range 40 {
+		to, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return path
+}
+
+// ownDescriptor says that the path means another thing in each process.
+func ownDescriptor(path string) bool {
+	return strings.HasPrefix(path, "/dev/std") || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/")
+}
+
+func access(path string, mode uint32) error {
+	if err := unix.Faccessat(unix.AT_FDCWD, path, mode, unix.AT_EACCESS); err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return nil
+}
+
+// unfit names the setting whose path it is.
+func unfit(key, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		return fmt.Errorf("%s %s: %w: choose another, or see that gophd may use it", key, path, p.Err)
+	}
+	return fmt.Errorf("%s %s: %w", key, path, err)
+}
+
+// logName is the name of the log file at that time. The list of verbs is package logging's, and a test holds this one
+// against it; logging.Check has refused all others.
+func logName(pattern string, at time.Time) string {
+	pairs := []string{"%%", "%"}
+	for verb, layout := range map[string]string{"Y": "2006", "y": "06", "m": "01", "b": "Jan", "d": "02", "e": "_2", "j": "002",
+		"a": "Mon", "H": "15", "I": "03", "p": "PM", "M": "04", "S": "05", "F": "2006-01-02"} {
+		pairs = append(pairs, "%"+verb, at.Format(layout))
+	}
+	return strings.NewReplacer(pairs...).Replace(pattern)
+}
