@@ -186,8 +186,8 @@ func New(o Options, s Store) (*Heartbeat, error) {
 		switch {
 		case a.Unproven && o.Continue:
 			w.state, w.held, w.unproven = Held, true, true
-		case !a.Held:
-		case !h.traits.Lock && a.Deadline <= o.Boot():
+		case !a.Held && a.Fence == 0: // it never was
+		case !a.Held, !h.traits.Lock && a.Deadline <= o.Boot():
 			w.state, w.held = Out, true
 		default:
 			w.state, w.held, w.mine, w.due = Held, true, true, true

@@ -1086,6 +1086,36 @@ func TestHandOverWithoutALease(t *testing.T) {
 	})
 }
 
+// An image that comes while the store is silent and the lease is over is no new start: it waits for the store as the
+// one before it did.
+func TestHandOverOfALeaseThatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		o := newHost().options(1)
+		o.AcquireTimeout = time.Second
+		i := held(t, o, f)
+		f.hook(silent, nil)
+		i.reach(Out)
+		ho, err := i.HandOver(t.Context())
+		if err != nil || <-i.err != nil || ho.Held {
+			t.Fatalf("HandOver: %+v, %v", ho, err)
+		}
+		o.Adopt = &ho
+		b := run(t, o, f)
+		time.Sleep(time.Hour)
+		select {
+		case err := <-b.err:
+			t.Fatalf("it ended: %v", err)
+		default:
+		}
+		f.hook(nil, nil)
+		if l := b.reach(Held); l.Fence <= ho.Fence {
+			t.Errorf("held again with fence %d after %d", l.Fence, ho.Fence)
+		}
+		b.stop()
+	})
+}
+
 func TestReleaseDoesNotWaitForASilentStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
