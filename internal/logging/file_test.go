@@ -68,11 +68,7 @@ func TestPatternNames(t *testing.T) {
 		"/%I%p 100%%":                      "/01PM 100%",
 		"/Monday January 2006 15:04 %% %%": "/Monday January 2006 15:04 % %",
 	} {
-		p, err := parsePattern(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := p.name(at); got != want {
+		if got := FileAt(name, at); got != want {
 			t.Errorf("%s gave %s, want %s", name, got, want)
 		}
 	}

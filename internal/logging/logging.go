@@ -174,6 +174,15 @@ func Check(o Options) error {
 	return nil
 }
 
+// FileAt is the file that lines go to at that time, in its zone, for an Options.File that Check takes.
+func FileAt(file string, at time.Time) string {
+	p, err := parsePattern(file)
+	if err != nil {
+		return file
+	}
+	return p.name(at)
+}
+
 func (l *Log) add(k *sink) {
 	k.log = l
 	if !k.block {

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gophd/internal/config"
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/file"
-	"gophd/internal/logging"
 	"gophd/internal/pidfile"
 	"gophd/internal/self"
 )
@@ -27,27 +24,6 @@ func configured(t *testing.T, dir string, settings ...string) *config.Config {
 		t.Fatal(err)
 	}
 	return c
-}
-
-// The log's name is what package logging makes of it: each verb, and what is none.
-func TestLogNameIsThatOfTheLog(t *testing.T) {
-	for _, verb := range strings.Split("Y y m b d e j a H I p M F %", " ") { // the second would be another by now
-		pattern := filepath.Join(t.TempDir(), "x%%%"+verb+"Y.log")
-		before := logName(pattern, time.Now())
-		l, err := logging.Open(logging.Options{File: pattern, Format: "simple"})
-		if err != nil {
-			t.Fatalf("%%%s: %v", verb, err)
-		}
-		if after := logName(pattern, time.Now()); l.Path() != before && l.Path() != after {
-			t.Errorf("%%%s: %s, and the log has %s", verb, after, l.Path())
-		}
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	}
-	if got := logName("/%S", time.Unix(7, 0)); got != "/07" {
-		t.Errorf("got %s", got)
-	}
 }
 
 // What build opens or makes is no trouble, and looking at it makes nothing.

@@ -40,7 +40,7 @@ func (p paths) log(l logging.Options, at time.Time) error {
 	if !filepath.IsAbs(l.File) { // none, or a service, which may come later
 		return nil
 	}
-	path := logName(l.File, at)
+	path := logging.FileAt(l.File, at)
 	made, err := p.writable("log.file", path)
 	o := l.Owner
 	if err != nil || !made || o == nil || os.Geteuid() == 0 {
@@ -146,7 +146,7 @@ func (p paths) try(c *config.Config, a asker) error {
 		there     bool
 		owner     *logging.Owner
 	}{
-		{"log.file", logName(l.File, time.Now()), false, l.Owner},
+		{"log.file", logging.FileAt(l.File, time.Now()), false, l.Owner},
 		{"job.output", c.Jobs[0].Output, false, nil},
 		{"config.pid_file", c.PIDFile, a.PIDFile != "" && pathID(c.PIDFile) == a.PIDFile, nil},
 		{"the lock file", lockPath(c), a.Lock != "" && pathID(lockPath(c)) == a.Lock, nil},
@@ -231,15 +231,4 @@ func unfit(key, path string, err error) error {
 		return fmt.Errorf("%s %s: %w: choose another, or see that gophd may use it", key, path, p.Err)
 	}
 	return fmt.Errorf("%s %s: %w", key, path, err)
-}
-
-// logName is the name of the log file at that time. The list of verbs is package logging's, and a test holds this one
-// against it; logging.Check has refused all others.
-func logName(pattern string, at time.Time) string {
-	pairs := []string{"%%", "%"}
-	for verb, layout := range map[string]string{"Y": "2006", "y": "06", "m": "01", "b": "Jan", "d": "02", "e": "_2", "j": "002",
-		"a": "Mon", "H": "15", "I": "03", "p": "PM", "M": "04", "S": "05", "F": "2006-01-02"} {
-		pairs = append(pairs, "%"+verb, at.Format(layout))
-	}
-	return strings.NewReplacer(pairs...).Replace(pattern)
 }
