@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,12 +30,42 @@ const (
 	moreThreads     = 2 // Go starts one when all others are in system calls, and never ends it
 )
 
-// mark is what a daemon holds after so many runs: RSS as the median of some samples, descriptors as the least,
-// which is what it has between two runs.
-type mark struct{ runs, rss, descriptors, threads int }
+// mark is what a daemon holds after so many runs: RSS as the median of some samples, descriptors and goroutines as the
+// least, which is what it has between two runs.
+type mark struct{ runs, rss, descriptors, threads, goroutines int }
+
+// goroutines asks for dumps, and returns the least number that one of them tells.
+func goroutines(t *testing.T, pid int, log string) int {
+	t.Helper()
+	told := func() []int {
+		text, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var numbers []int
+		for _, m := range regexp.MustCompile(`(?m)\] +goroutines +(\d+)$`).FindAllSubmatch(text, -1) {
+			n, _ := strconv.Atoi(string(m[1])) // the pattern has digits only
+			numbers = append(numbers, n)
+		}
+		return numbers
+	}
+	const samples = 21
+	before := len(told())
+	for i := range samples {
+		if err := syscall.Kill(pid, syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(10 * time.Second); len(told()) <= before+i; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("there was no dump for 10 s")
+			}
+		}
+	}
+	return slices.Min(told()[before:])
+}
 
 // look takes some samples while runs go on.
-func look(t *testing.T, pid, at int) mark {
+func look(t *testing.T, pid, at int, log string) mark {
 	t.Helper()
 	var rss, descriptors, threads []int
 	m := mark{runs: at}
@@ -52,8 +84,9 @@ func look(t *testing.T, pid, at int) mark {
 	slices.Sort(descriptors)
 	slices.Sort(threads)
 	n := len(rss)
-	m.rss, m.descriptors, m.threads = rss[n/2], descriptors[0], threads[n-1]
-	t.Logf("%7d runs: RSS %5d KiB, %2d descriptors (up to %d in a run), %2d threads", m.runs, m.rss, m.descriptors, descriptors[n-1], m.threads)
+	m.rss, m.descriptors, m.threads, m.goroutines = rss[n/2], descriptors[0], threads[n-1], goroutines(t, pid, log)
+	t.Logf("%7d runs: RSS %5d KiB, %2d descriptors (up to %d in a run), %2d threads, %2d goroutines",
+		m.runs, m.rss, m.descriptors, descriptors[n-1], m.threads, m.goroutines)
 	return m
 }
 
@@ -94,14 +127,15 @@ func TestSoakFullRate(t *testing.T) {
 	var marks []mark
 	for _, at := range []int{*runs / 100, *runs / 10, *runs} {
 		wait(func() bool { return count(t, counted)-before >= at })
-		marks = append(marks, look(t, cmd.Process.Pid, at))
+		marks = append(marks, look(t, cmd.Process.Pid, at, log))
 	}
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	if err := <-ended; err != nil {
 		t.Errorf("gophd: %v", err)
 	}
 	first, last := marks[0], marks[len(marks)-1]
-	if last.rss > first.rss+moreRSS || last.descriptors > first.descriptors+moreDescriptors || last.threads > first.threads+moreThreads {
+	if last.rss > first.rss+moreRSS || last.descriptors > first.descriptors+moreDescriptors || last.threads > first.threads+moreThreads ||
+		last.goroutines > first.goroutines {
 		t.Errorf("gophd grew from %+v to %+v", first, last)
 	}
 	text, err := os.ReadFile(log)

@@ -7,6 +7,7 @@
 package status
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -44,6 +45,7 @@ type Snapshot struct {
 	Verbose    bool
 	RestartIn  time.Duration // config.auto_restart_interval where it is in force, else 0
 	Memory     Memory
+	Goroutines int
 	Jobs       []Job
 }
 
@@ -169,7 +171,7 @@ func (b *Board) Snapshot() Snapshot {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.now
-	s.Taken, s.Memory = time.Now(), memory
+	s.Taken, s.Memory, s.Goroutines = time.Now(), memory, runtime.NumGoroutine()
 	s.Jobs = slices.Clone(s.Jobs)
 	for i := range s.Jobs {
 		j := &s.Jobs[i]

@@ -120,7 +120,10 @@ func TestVariables(t *testing.T) {
 			j.Lease = status.Lease{Store: "file:/n", State: "held", Fence: 17, Holder: "this instance"}
 		})
 		s := b.Snapshot()
-		s.Memory = status.Memory{Now: 6 << 20, Peak: 7 << 20}
+		if s.Goroutines < 2 {
+			t.Errorf("%d goroutines", s.Goroutines)
+		}
+		s.Memory, s.Goroutines = status.Memory{Now: 6 << 20, Peak: 7 << 20}, 12
 		var got []string
 		for _, v := range s.Variables() {
 			got = append(got, v.Name+": "+v.Text)
@@ -143,6 +146,7 @@ verbose: no
 restart interval: 1h0m0s
 memory: 6.0 MiB
 peak memory: 7.0 MiB
+goroutines: 12
 instance: 9f
 job: nightly
 loop: waiting

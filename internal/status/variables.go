@@ -31,6 +31,7 @@ func (s Snapshot) Variables() []Variable {
 		{"restart interval", or(nonzero(s.RestartIn), "off")},
 		{"memory", mib(s.Memory.Now)},
 		{"peak memory", mib(s.Memory.Peak)},
+		{"goroutines", fmt.Sprint(s.Goroutines)},
 		{"instance", s.Instance},
 	}
 	for _, j := range s.Jobs {
