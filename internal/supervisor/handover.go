@@ -40,6 +40,7 @@ func ProbeAnswer(version string) string { return "gophd goes on from hand-over "
 
 // probe tries the next image in the background; the answer is sent to probed.
 func (r *rig) probe() {
+	r.tries = 0
 	ctx, cancel := context.WithCancel(context.Background())
 	r.endProbe = cancel
 	asker := r.asker()

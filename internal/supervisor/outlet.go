@@ -71,8 +71,8 @@ func (o *outlet) end() {
 
 // lost says what did not get through.
 func (o *outlet) lost() error {
-	if n := o.log.Stats().Dropped; n > 0 {
-		return fmt.Errorf("%d lines of the command's output are lost: %s took nothing: free its reader or its disk", n, o.name)
+	if s := o.log.Stats(); s.Dropped > 0 {
+		return fmt.Errorf("%d lines of the command's output to %s are lost: %w", s.Dropped, o.name, s.Lost)
 	}
 	return nil
 }
