@@ -81,14 +81,16 @@ func groupAlive(group int, held bool) (alive, others bool) {
 }
 
 // Inherit is for a new image, before any room has started a child of its own: but for the runs that are to be
-// adopted, whoever is a child already is a stray of an earlier run, to be collected when it has ended.
+// adopted and the members of their groups, whoever is a child already is a stray of an earlier run, to be collected when
+// it has ended. The members are known without that, and collected with their run: then a PID that is kept in mind here could
+// come to be a later run's.
 func (s *Spawner) Inherit(runs ...int) {
 	s.collecting.Lock()
 	defer s.collecting.Unlock()
 	s.inherited = map[int]bool{}
 	self := os.Getpid()
 	eachProcess(func(p procStat) {
-		if p.parent == self && !slices.Contains(runs, p.pid) {
+		if p.parent == self && !slices.Contains(runs, p.pid) && !slices.Contains(runs, p.group) {
 			s.inherited[p.pid] = true
 		}
 	})

@@ -225,3 +225,31 @@ func TestInheritedStraysAreCollected(t *testing.T) {
 		}
 	}
 }
+
+// TestInheritedMembersAreNotKeptInMind: an orphan in the group of a run that is adopted is collected with that run, and a
+// later run that happens to get its PID keeps its status.
+func TestInheritedMembersAreNotKeptInMind(t *testing.T) {
+	s := newSpawner(t)
+	start := func(group int) int {
+		pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "sleep 100"},
+			&syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setpgid: true, Pgid: group}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	run := start(0)
+	member := start(run)
+	s.Inherit(run)
+	if len(s.inherited) != 0 {
+		t.Errorf("%v are kept in mind, of run %d and %d of its group", s.inherited, run, member)
+	}
+	if err := syscall.Kill(-run, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range []int{run, member} {
+		if got, err := syscall.Wait4(pid, nil, 0, nil); got != pid || err != nil {
+			t.Errorf("%d, %v", got, err)
+		}
+	}
+}
