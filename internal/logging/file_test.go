@@ -612,6 +612,11 @@ func TestALogThatWentAstrayIsReported(t *testing.T) {
 		if err := l.Stats().Stray; err != nil {
 			t.Errorf("still %v", err)
 		}
+		select {
+		case <-l.Trouble():
+		default:
+			t.Error("nobody hears that it is over")
+		}
 		closeLog(t, l)
 	})
 	if got := read(t, path); !strings.Contains(got, "three") {

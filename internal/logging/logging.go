@@ -285,7 +285,7 @@ type Stats struct {
 	Stray error // why the file that lines go to is not the one that has its name, or its archives are not in order; nil when all is well
 }
 
-// Trouble is sent to when Stats has more Dropped or another Stray, once for any number of them.
+// Trouble is sent to when Stats has more Dropped or another Stray, or none any more, once for any number of them.
 func (l *Log) Trouble() <-chan struct{} { return l.trouble }
 
 // Losses is for the Log that comes in the place of this one, after Close.

@@ -272,8 +272,9 @@ func (k *sink) ready(now time.Time, next *opened) turn {
 	case stray != nil:
 		k.stats.Stray = stray
 		k.alert()
-	case t.changed:
+	case t.changed && k.stats.Stray != nil:
 		k.stats.Stray = nil
+		k.alert()
 	}
 	return t
 }

@@ -207,7 +207,10 @@ func (r *rig) logTrouble() {
 	if r.log.Path() == "" {
 		return // it is stderr itself
 	}
-	if s.Stray != nil && s.Stray.Error() != r.astray {
+	switch {
+	case s.Stray == nil:
+		r.astray = "" // the next time is news again
+	case s.Stray.Error() != r.astray:
 		r.astray = s.Stray.Error()
 		r.say.astray(s.Stray)
 	}
