@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -302,15 +301,13 @@ func (r *rig) world() error {
 	}
 	r.null = null
 	stdout, stderr, file := outputs(r.spec, r.log, null)
-	if file != "" { // better refused now than at every run
-		switch f, err := openOutput(file); {
-		case errors.Is(err, syscall.ENXIO): // a FIFO whose reader may come yet
-		case err != nil:
+	if file != "" && !isFIFO(file) { // better refused now than at every run; but the reader of a FIFO would take that for its end
+		f, err := openOutput(file)
+		if err != nil {
 			return err
-		default:
-			if err := f.Close(); err != nil {
-				return err
-			}
+		}
+		if err := f.Close(); err != nil {
+			return err
 		}
 	}
 	surroundings, err := worldOf(r.spec)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"syscall"
@@ -108,6 +109,11 @@ func openOutput(path string) (*os.File, error) {
 		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
 	}
 	return f, nil
+}
+
+func isFIFO(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
 }
 
 // openInput opens the file that a command reads. It waits for nobody either: a FIFO that nobody has open for writing
