@@ -185,9 +185,7 @@ func FileAt(file string, at time.Time) string {
 
 func (l *Log) add(k *sink) {
 	k.log = l
-	if !k.block {
-		k.patience = stuckTime
-	}
+	k.patience = k.usual()
 	k.wake = sync.NewCond(&l.mu)
 	k.done = make(chan struct{})
 	l.sinks = append(l.sinks, k)
@@ -389,12 +387,15 @@ func (l *Log) transition(to state) {
 }
 
 // Hurry is for a program that is about to end: from now on no sink that is stuck keeps the command waiting for
-// more than 3 seconds, whatever OnFull says. It does not block.
-func (l *Log) Hurry() {
+// more than 3 seconds, whatever OnFull says; or it takes that back. It does not block.
+func (l *Log) Hurry(yes bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, k := range l.sinks {
-		k.patience = drainTime
+		k.patience = k.usual()
+		if yes {
+			k.patience = drainTime
+		}
 	}
 	l.room.Broadcast()
 }

@@ -147,6 +147,14 @@ func (k *sink) offer(text []byte, lines uint64) {
 // full says that the command's lines find no room. The caller holds log.mu, as for the next.
 func (k *sink) full() bool { return k.command && !k.dead && len(k.buf) >= commandLimit }
 
+// usual is the patience without a Hurry.
+func (k *sink) usual() time.Duration {
+	if k.block {
+		return 0
+	}
+	return stuckTime
+}
+
 // patienceLeft is how long this sink is still waited for: 0 when it is stuck, below 0 for ever.
 func (k *sink) patienceLeft() time.Duration {
 	switch {

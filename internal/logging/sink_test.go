@@ -485,6 +485,8 @@ func TestBlockWaitsForAStuckSinkUntilHurry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	blocks.Hurry(true)
+	blocks.Hurry(false) // the end did not come
 	forever := blocks.sinks[0].patience
 	closeLog(t, blocks)
 	synctest.Test(t, func(t *testing.T) {
@@ -498,7 +500,7 @@ func TestBlockWaitsForAStuckSinkUntilHurry(t *testing.T) {
 			waited = time.Since(start)
 		})
 		time.Sleep(time.Hour)
-		l.Hurry()
+		l.Hurry(true)
 		command.Wait()
 		if waited != time.Hour {
 			t.Errorf("it waited for %v", waited)

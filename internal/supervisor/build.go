@@ -73,7 +73,6 @@ type rig struct {
 	uptime    *time.Timer
 	remind    *time.Timer
 	retry     *time.Timer // of a loop that could not be left
-	tries     int         // how often that was tried
 	reclaim   *time.Timer // of a local lock that was held
 	heard     int         // how often it was
 	old       *time.Timer // the end of a lease under which runs began that were left to us
@@ -172,13 +171,13 @@ func build(o Options) (_ *rig, err error) {
 		leaveLoop: r.leaveLoop,
 		again: func() {
 			r.retry.Reset(leaveAgain)
-			if r.tries++; r.tries > int(writeTime/leaveAgain) {
-				r.hurry() // it may be the log alone that keeps the run here
+			if time.Since(r.machine.entered) > writeTime {
+				r.hurry(true) // it may be the log alone that keeps the run here
 			}
 		},
 		interrupt: r.runner.Interrupt,
 		insist: func(cause error) {
-			r.hurry()
+			r.hurry(true)
 			if r.insist != nil {
 				r.runner.Interrupt(cause)
 				r.insist(cause)
@@ -232,7 +231,7 @@ func (r *rig) close() {
 		attempt(r.notices.Close)
 	}
 	if r.spawner != nil {
-		r.hurry()
+		r.hurry(true)
 		attempt(r.spawner.Close)
 	}
 	if r.null != nil {

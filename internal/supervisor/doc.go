@@ -29,6 +29,7 @@
 //	                                                   restarting, or
 //	                                                   again
 //	again          -               -                   as checked: ok      -                   -               -
+//	again, late    -               -                   check               -                   -               -
 //	checked: no    -               -                   say → serving       -                   -               -
 //	                                                   (or claiming)
 //	loop ended     -               → stopping          → stopping          -                   -               -

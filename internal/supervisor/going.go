@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -286,6 +287,9 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 		return begun(out.Open(s.PID), s)
 	case r.file != "":
 		opened, err := openOutput(r.file)
+		if errors.Is(err, syscall.ENXIO) { // the command does not end for want of a reader, and he may come yet (fifo(7))
+			opened, err = os.OpenFile(r.file, os.O_RDWR|os.O_APPEND|syscall.O_NONBLOCK, 0)
+		}
 		if err != nil {
 			r.trouble(err)
 			return nowhere{}

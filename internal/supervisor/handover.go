@@ -40,7 +40,6 @@ func ProbeAnswer(version string) string { return "gophd goes on from hand-over "
 
 // probe tries the next image in the background; the answer is sent to probed.
 func (r *rig) probe() {
-	r.tries = 0
 	ctx, cancel := context.WithCancel(context.Background())
 	r.endProbe = cancel
 	asker := r.asker()
@@ -271,13 +270,14 @@ func (r *rig) relieved(f func()) {
 	f()
 }
 
-// hurry lets what is to end wait no more for a log, or another place of the output, that takes nothing.
-func (r *rig) hurry() {
+// hurry lets what is to end wait no more for a log, or another place of the output, that takes nothing; or takes that
+// back, for it goes on.
+func (r *rig) hurry(yes bool) {
 	if r.log != nil {
-		r.log.Hurry()
+		r.log.Hurry(yes)
 	}
 	if r.runner != nil {
-		r.runner.hurryOutlets()
+		r.runner.hurryOutlets(yes)
 	}
 }
 

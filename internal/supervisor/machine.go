@@ -78,7 +78,7 @@ type machine struct {
 	hands
 	state   state
 	looping bool      // the loop was started and has not ended
-	sound   bool      // while checking: the next image is, and only the loop could not be left yet
+	sound   time.Time // while checking: when the next image was found to be, and only the loop could not be left yet; else zero
 	entered time.Time // when the state was
 	err     error     // why it ends, when that is not because it was asked to
 }
@@ -100,7 +100,7 @@ func (m *machine) order(o order.Order) {
 		m.stop()
 	case order.Restart:
 		if m.state == claiming || m.state == serving {
-			m.sound = false
+			m.sound = time.Time{}
 			m.transition(checking)
 			m.check()
 		}
@@ -174,7 +174,7 @@ func (m *machine) checked(err error) {
 	switch {
 	case m.state != checking:
 	case err == nil:
-		m.sound = true
+		m.sound = time.Now()
 		m.retried()
 	default:
 		m.say.checkFailed(err)
@@ -186,11 +186,18 @@ func (m *machine) checked(err error) {
 	}
 }
 
+// soundFor is how long the next image counts as sound: what it was asked about may change, and once it begins there
+// is no way back.
+const soundFor = time.Second
+
 // retried is the event that again brings. A run that is just being started or stopped cannot be left, and is
-// so in a moment: the loop goes on until then.
+// so in a moment, or when its grace is over: the loop goes on until then.
 func (m *machine) retried() {
 	switch {
-	case m.state != checking || !m.sound:
+	case m.state != checking || m.sound.IsZero():
+	case time.Since(m.sound) > soundFor:
+		m.sound = time.Time{}
+		m.check()
 	case m.looping && !m.leaveLoop():
 		m.again()
 	default:

@@ -67,7 +67,8 @@ var events = []struct {
 	{"lease ending", func(m *machine) { m.leaseEnding(errCause) }},
 	{"lease gone", func(m *machine) { m.gone(errLost, errCause) }},
 	{"checked: ok", func(m *machine) { m.checked(nil) }},
-	{"again", func(m *machine) { m.sound = true; m.retried() }},
+	{"again", func(m *machine) { m.sound = time.Now(); m.retried() }},
+	{"again, late", func(m *machine) { m.sound = time.Now().Add(-2 * soundFor); m.retried() }},
 	{"checked: no", func(m *machine) { m.checked(errBad) }},
 	{"loop ended", func(m *machine) { m.loopEnded(nil) }},
 	{"loop gave up", func(m *machine) { m.loopEnded(errFell) }},
@@ -110,6 +111,7 @@ func TestTable(t *testing.T) {
 			cell(killing, lost...), cell(killing, lost...), cell(killing, lost[0], lost[2])},
 		"checked: ok":  {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
 		"again":        {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
+		"again, late":  {cell(claiming), cell(serving), cell(checking, "check"), cell(restarting), cell(stopping), cell(killing)},
 		"checked: no":  {cell(claiming), cell(serving), cell(serving, "say bad config"), cell(restarting), cell(stopping), cell(killing)},
 		"loop gave up": {cell(claiming), cell(stopping, "say fell"), cell(stopping, "say fell"), cell(restarting), cell(stopping), cell(killing)},
 		"loop ended":   {cell(claiming), cell(stopping), cell(stopping), cell(restarting), cell(stopping), cell(killing)},
@@ -226,6 +228,27 @@ func TestLeaveIsTriedAgain(t *testing.T) {
 	if want := []string{"check", "leave loop", "again", "stop loop"}; !slices.Equal(d.done, want) || m.state != stopping {
 		t.Errorf("did %q in %v, want the stop to win: %q", d.done, m.state, want)
 	}
+}
+
+// TestAnOldAnswerIsAskedForAnew: a run may have to be waited for as long as its grace, and the config may change.
+func TestAnOldAnswerIsAskedForAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &deeds{stay: true}
+		m := newMachine(d, serving, true)
+		give(order.Restart)(m)
+		m.checked(nil)
+		time.Sleep(2 * soundFor)
+		d.stay = false
+		m.retried()
+		m.retried() // not before the answer
+		if want := []string{"check", "leave loop", "again", "check"}; !slices.Equal(d.done, want) || m.state != checking {
+			t.Errorf("did %q in %v, want %q", d.done, m.state, want)
+		}
+		m.checked(errBad)
+		if m.state != serving {
+			t.Errorf("%v, want serving", m.state)
+		}
+	})
 }
 
 func TestStopDuringCheckWins(t *testing.T) {

@@ -78,10 +78,10 @@ func (o *outlet) lost() error {
 	return nil
 }
 
-// hurryOutlets lets nothing wait for an outlet that is stuck for longer than some seconds.
-func (r *runner) hurryOutlets() {
+// hurryOutlets lets nothing wait for an outlet that is stuck for longer than some seconds, or takes that back.
+func (r *runner) hurryOutlets(yes bool) {
 	for _, o := range r.allOutlets() {
-		o.log.Hurry()
+		o.log.Hurry(yes)
 	}
 }
 
