@@ -145,6 +145,7 @@ func (r *rig) end() (Outcome, error) {
 	} else {
 		r.release(r.local)
 	}
+	r.logTrouble() // the last word on what is lost
 	if r.begun {
 		r.say.ends(m.reason())
 	}
