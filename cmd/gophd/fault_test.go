@@ -30,7 +30,7 @@ func TestKilledInTheHandOver(t *testing.T) {
 		mode := []string{"wait", "kill"}[i%2]
 		name := "killed-" + strings.ReplaceAll(point, " ", "-")
 		cases := map[string][2]string{name: {"", ""}}
-		shared := [2]string{"memcached start\nenv GOPHD_HEARTBEAT_URL=memcached://$MEMCACHED",
+		shared := [2]string{"memcached start\nmemcached released shared-" + name + "\nenv GOPHD_HEARTBEAT_URL=memcached://$MEMCACHED",
 			"memcached say 'get shared-" + name + "_process_heartbeat'\n! grep VALUE answer"}
 		switch point {
 		case "shared claim handed over":
