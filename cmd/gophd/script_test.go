@@ -48,17 +48,18 @@ func TestMain(m *testing.M) {
 		if err != nil {
 			panic(err)
 		}
-		for name, flags := range map[string][]string{
-			"gophd":        nil,
-			"gophd-next":   {"-ldflags", "-X main.version=9.9.9"},
-			"gophd-faults": {"-tags", "faults"},
-			"gophd-wall":   {"-overlay", overlay},
+		for name, args := range map[string][]string{
+			"gophd":        {"."},
+			"gophd-next":   {"-ldflags", "-X main.version=9.9.9", "."},
+			"gophd-faults": {"-tags", "faults", "."},
+			"gophd-wall":   {"-overlay", overlay, "."},
+			"tell":         {"../../testdata/tell"},
 		} {
-			args := append([]string{"build", "-o", filepath.Join(bin, name)}, flags...)
-			if raceEnabled && name != "gophd-wall" { // which would take the standard library once more with the detector
-				args = append(args, "-race")
+			build := []string{"build", "-o", filepath.Join(bin, name)}
+			if raceEnabled && name != "gophd-wall" && name != "tell" { // gophd-wall would take the standard library once more with the detector
+				build = append(build, "-race")
 			}
-			if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+			if out, err := exec.Command("go", append(build, args...)...).CombinedOutput(); err != nil {
 				fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
 				return 1
 			}

@@ -88,7 +88,7 @@ func TestProcessGroupBehindAnyName(t *testing.T) {
 		"7 (sh) S 1 42 42 0": 42, "7 (a) S 1 9) S 1 42 42": 42, "7 (\n) ) R 1 42": 42,
 		"": 0, "7 (sh": 0, "7 (sh) S 1": 0, "7 (sh) S 1 x 2": 0,
 	} {
-		if got := pgrp([]byte(stat)); got != want {
+		if got := parseStat([]byte(stat)).group; got != want {
 			t.Errorf("%q is of group %d, want %d", stat, got, want)
 		}
 	}

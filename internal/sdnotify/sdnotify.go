@@ -8,9 +8,7 @@ package sdnotify
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -103,17 +101,15 @@ type Run struct {
 // Whose finds the run that sent the message, or -1: the command itself, a member of its process group, or a process
 // that has the run's GOPHD_RUN_ID in its environment. Of senders with one of the uids two more count: one
 // that writes the GOPHD_RUN_ID into its message, and, while exactly one run goes on, one that cannot be looked
-// at, as systemd-notify(1) often cannot: it is gone by then, or it was the command itself and, as root, sends in the
-// name of its parent, which is this process.
+// at, as systemd-notify(1) often cannot: it is exiting or gone by then, or it was the command itself and, as root,
+// sends in the name of its parent, which is this process.
 func (m Message) Whose(runs []Run, uids ...int) int {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.PID))
-	group := pgrp(stat)
+	group := readStat(m.PID).group
 	if i := slices.IndexFunc(runs, func(r Run) bool { return r.Leader != 0 && (r.Leader == m.PID || r.Leader == group) }); i >= 0 {
 		return i
 	}
 	id := ""
-	hidden := errors.Is(err, fs.ErrNotExist) || m.PID == os.Getpid()
-	if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", m.PID)); err == nil && !hidden {
+	if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", m.PID)); err == nil && m.PID != os.Getpid() {
 		for kv := range bytes.SplitSeq(env, []byte{0}) {
 			if v, ok := bytes.CutPrefix(kv, []byte(runID+"=")); ok {
 				id = string(v)
@@ -127,19 +123,34 @@ func (m Message) Whose(runs []Run, uids ...int) int {
 	switch {
 	case id != "":
 		return slices.IndexFunc(runs, func(r Run) bool { return r.ID == id })
-	case known && hidden && len(runs) == 1:
+	case known && len(runs) == 1 && (m.PID == os.Getpid() || !readStat(m.PID).memory):
 		return 0
 	}
 	return -1
 }
 
-// pgrp is the process group in a line of proc_pid_stat(5), field 5, or 0. The name in field 2 may hold anything, so
-// it counts from its end.
-func pgrp(stat []byte) int {
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 3 {
-		return 0
+// stat is what proc_pid_stat(5) tells of a process.
+type stat struct {
+	group  int  // its process group; 0 or less when it cannot be known any more
+	memory bool // it has an address space: not when it is exiting, a zombie, or gone
+}
+
+// readStat is the zero value for a process that is gone.
+func readStat(pid int) stat {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return stat{}
 	}
-	n, _ := strconv.Atoi(string(fields[2])) // what is no number is no group of ours
-	return n
+	return parseStat(text)
+}
+
+// parseStat counts fields from the end of the name in field 2, which may hold anything.
+func parseStat(text []byte) (s stat) {
+	const group, vsize = 5 - 3, 23 - 3 // as the manual numbers them, less those before the rest
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) > group {
+		s.group, _ = strconv.Atoi(string(fields[group])) // what is no number is no group of ours
+	}
+	s.memory = len(fields) > vsize && string(fields[vsize]) != "0"
+	return s
 }

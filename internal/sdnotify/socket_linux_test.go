@@ -307,6 +307,15 @@ func TestWhose(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone := dead.Process.Pid
+	zombie := exec.Command("true")
+	zombie.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := zombie.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = zombie.Wait() })
+	exited := zombie.Process.Pid
+	for unix.Waitid(unix.P_PID, exited, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
 
 	a, b, unborn := Run{ID: "a", Leader: leader}, Run{ID: "b", Leader: 1 << 30}, Run{ID: "c"}
 	const ours, other = 7, 8
@@ -326,6 +335,8 @@ func TestWhose(t *testing.T) {
 		{"in our name", Message{PID: os.Getpid(), UID: ours}, []Run{a}, 0},
 		{"in our name, by one of two", Message{PID: os.Getpid(), UID: ours}, []Run{a, b}, -1},
 		{"gone", Message{PID: gone, UID: ours}, []Run{a}, 0},
+		{"exited, and not collected", Message{PID: exited, UID: ours}, []Run{a}, 0},
+		{"exited, and one of two", Message{PID: exited, UID: ours}, []Run{a, b}, -1},
 		{"gone, of another user", Message{PID: gone, UID: other}, []Run{a}, -1},
 		{"gone, and one of two", Message{PID: gone, UID: ours}, []Run{a, b}, -1},
 		{"gone, and nothing goes on", Message{PID: gone, UID: ours}, nil, -1},
