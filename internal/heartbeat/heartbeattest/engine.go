@@ -78,7 +78,7 @@ func (s suite) keepsForTwoTTL(t *testing.T) {
 	if other.Traits().Lock {
 		a.Keeps(2 * time.Second) // long enough for a renewal that must not be
 	} else {
-		a.Keeps(2*LeaseTTL + time.Second)
+		a.Keeps(2 * LeaseTTL)
 	}
 	if !a.MayStart() {
 		t.Error("MayStart of a healthy holder is false")
@@ -97,11 +97,11 @@ func (s suite) keepsForTwoTTL(t *testing.T) {
 func (s suite) releaseFreesAtOnce(t *testing.T) {
 	k, fence := key(t), uint64(0)
 	for n := range 3 {
-		began := time.Now()
 		i := Launch(t, s.store(t), k, nil)
+		proof := i.heldAfter()
 		lease := i.Await(heartbeat.Held)
-		if took := time.Since(began); n > 0 && took > 2*time.Second {
-			t.Errorf("claimed %s after a clean release; want at once", took)
+		if n > 0 && proof > LeaseTTL/2 {
+			t.Errorf("a proof of %s after a clean release; want none of another's lease", proof)
 		}
 		if lease.Fence <= fence {
 			t.Errorf("fence %d after fence %d", lease.Fence, fence)
@@ -134,11 +134,7 @@ func (s suite) standbyStops(t *testing.T) {
 	a.Await(heartbeat.Held)
 	b := Launch(t, s.store(t), k, func(o *heartbeat.Options) { o.Wait = true })
 	b.Await(heartbeat.Standby)
-	began := time.Now()
-	b.Stop()
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("a standby took %s to stop", took)
-	}
+	b.Stop() // which returns, although the holder goes on
 	a.Keeps(100 * time.Millisecond)
 }
 

@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/file"
@@ -91,7 +90,7 @@ func TestPollersOfTheManual(t *testing.T) {
 	if out, code := run(sh, host, port, "job"); out != "" || code != 1 {
 		t.Errorf("the shell poller, with nobody there: %q, code %d; want code 1", out, code)
 	}
-	store, err := memcached.Open(server.Addr(), 250*time.Millisecond)
+	store, err := memcached.Open(server.Addr(), heartbeattest.LeaseTimeout)
 	must(t, err)
 	t.Cleanup(func() { store.Close() })
 	lease := heartbeattest.Launch(t, store, job, nil).Await(heartbeat.Held)

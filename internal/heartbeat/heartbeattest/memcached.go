@@ -97,12 +97,12 @@ func (s *Server) signal(sig syscall.Signal) error {
 // Command sends lines in the server's text protocol, each ended by CRLF, on a connection of their
 // own and returns all that comes back: how another's program, or an administrator, acts on keys.
 func (s *Server) Command(lines ...string) (string, error) {
-	c, err := net.DialTimeout("tcp", s.Addr(), 5*time.Second)
+	c, err := net.DialTimeout("tcp", s.Addr(), patience)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		return "", err
 	}
 	if _, err := io.WriteString(c, strings.Join(append(lines, "quit"), "\r\n")+"\r\n"); err != nil {
@@ -144,7 +144,7 @@ func (s *Server) start() error {
 func (s *Server) await(pid int) error {
 	var said string
 	var err error
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if said, err = s.Command("stats"); err == nil {
 			if strings.Contains(said, fmt.Sprintf("STAT pid %d\r\n", pid)) {
 				return nil
