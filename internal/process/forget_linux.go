@@ -5,9 +5,6 @@ import (
 	"time"
 )
 
-// forgetTime bounds Forget.
-const forgetTime = 100 * time.Millisecond
-
 // Forget ends the Waits of commands that were left where no next image has begun and this one goes on with them
 // itself: else each would have a thread and a descriptor until its command ends. A Wait that is not reached within a
 // tenth of a second, for which Forget blocks at most, stays until another call or that end.
@@ -27,7 +24,7 @@ func Forget(all ...*Process) {
 		return
 	}
 	defer func() { _, _ = wait4(bell, nil, 0, nil) }()
-	late := time.After(forgetTime)
+	late := time.After(all[0].spawner.forget)
 	for _, p := range all {
 		select {
 		case <-p.over:

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gophd/internal/goroutine"
 	"gophd/internal/job"
 )
 
@@ -35,30 +36,33 @@ func (l *liner) Write(b []byte) (int, error) {
 func (l *liner) Close() error { l.whole.Write(l.line); return nil }
 func (l *liner) Rest() []byte { return l.line }
 
-// TestT50ReexecKeepsChild hands a command over a hundred times while it writes as fast as it can: every byte
-// arrives once and in order, and the last image gets its true status and usage.
-func TestT50ReexecKeepsChild(t *testing.T) {
-	const lines = 300000
+// TestHandoffKeepsTheCommand hands a command over a hundred times. Before each time it is asked for a
+// block of lines, which it writes meanwhile. Every byte arrives once and in order, and the last image gets
+// its true status and usage.
+func TestHandoffKeepsTheCommand(t *testing.T) {
+	const times, block = 100, 3000
 	s := newSpawner(t)
-	var got bytes.Buffer
-	p, err := s.Start(context.Background(), Command{
-		Argv: sh(fmt.Sprintf(`seq %d; printf 'no end'; exit 7`, lines)), Dir: "/", Env: os.Environ(),
-		Stdout: Output{Open: func(int) io.WriteCloser { return &liner{whole: &got} }}, Stderr: discard()})
+	r, ask, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	left := 0
-	for range 100 {
-		waited := make(chan job.Result, 1)
-		go func(p *Process) { waited <- p.Wait() }(p)
+	defer r.Close()
+	defer ask.Close()
+	var got bytes.Buffer
+	var all goroutine.Group // the Waits, which end with the command
+	p, err := s.Start(context.Background(), Command{
+		Argv: sh(fmt.Sprintf(`while read -r n; do seq $n $((n+%d)); done; printf 'no end'; exit 7`, block-1)), Dir: "/", Env: os.Environ(),
+		Stdin: r, Stdout: Output{Open: func(int) io.WriteCloser { return &liner{whole: &got} }}, Stderr: discard()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range times {
+		left := p
+		all.Go(func() { left.Wait() })
+		fmt.Fprintln(ask, i*block+1)
 		if !Leave(p) {
-			p = nil
-			if r := <-waited; r.Code != 7 {
-				t.Errorf("it ended with %v", r)
-			}
-			break
+			t.Fatal("it was not left")
 		}
-		left++
 		h := p.HandOver()
 		if p, err = s.Adopt(h, func(hs HandedStream) io.WriteCloser {
 			if hs.Number == 2 {
@@ -69,21 +73,18 @@ func TestT50ReexecKeepsChild(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if p != nil {
-		if r := p.Wait(); r.Outcome != job.Exited || r.Code != 7 || r.Usage.MaxRSS == 0 || !r.Started.Equal(p.Started()) {
-			t.Errorf("it ended with %v, usage %+v", r, r.Usage)
-		}
+	ask.Close()
+	if r := p.Wait(); r.Outcome != job.Exited || r.Code != 7 || r.Usage.MaxRSS == 0 || !r.Started.Equal(p.Started()) {
+		t.Errorf("it ended with %v, usage %+v", r, r.Usage)
 	}
+	all.Wait()
 	var want strings.Builder
-	for i := range lines {
+	for i := range times * block {
 		fmt.Fprintln(&want, i+1)
 	}
 	want.WriteString("no end")
 	if got.String() != want.String() {
-		t.Errorf("%d bytes arrived of %d, or others, in %d images", got.Len(), want.Len(), left+1)
-	}
-	if left == 0 {
-		t.Error("it was never handed over")
+		t.Errorf("%d bytes arrived of %d, or others", got.Len(), want.Len())
 	}
 }
 
@@ -109,7 +110,7 @@ func TestHandedCommandEndsMeanwhile(t *testing.T) {
 	if p, err = s.Adopt(h, func(hs HandedStream) io.WriteCloser { return []*capture{out, fault}[hs.Number-1] }); err != nil {
 		t.Fatal(err)
 	}
-	if r := wait(t, p); r.Code != 9 || out.String() != "ready\nlast\n" {
+	if r := p.Wait(); r.Code != 9 || out.String() != "ready\nlast\n" {
 		t.Errorf("it ended with %v and said %q", r, out.String())
 	}
 	gone(t, h.PID)
@@ -136,7 +137,7 @@ func TestAdoptRefusesAStranger(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Stop(0)
-	if r := wait(t, p); r.Signal != syscall.SIGKILL {
+	if r := p.Wait(); r.Signal != syscall.SIGKILL {
 		t.Errorf("it ended with %v", r)
 	}
 }
@@ -147,12 +148,12 @@ func TestStraysAreHandedOver(t *testing.T) {
 	whole := &bytes.Buffer{}
 	dir := t.TempDir()
 	p, err := first.Start(t.Context(), Command{Dir: dir, Env: os.Environ(), Stderr: discard(),
-		Argv:   sh("mkfifo go; setsid sh -c 'printf be; read -r x <go; echo gun' & sleep 0.05"),
+		Argv:   sh("mkfifo up go; setsid sh -c 'printf be; echo >up; read -r x <go; echo gun' & read -r x <up"),
 		Stdout: Output{Open: func(int) io.WriteCloser { return &liner{whole: whole} }}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	wait(t, p)
+	p.Wait()
 	handed := first.HandOver()
 	if len(handed) != 2 || handed[0].PID != p.PID() {
 		t.Fatalf("%d streams were handed over: %+v", len(handed), handed)
@@ -171,11 +172,7 @@ func TestStraysAreHandedOver(t *testing.T) {
 	if err := os.WriteFile(dir+"/go", []byte("\n"), 0); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-closed.closed:
-	case <-time.After(patient):
-		t.Fatal("the stray's pipe was not read to its end")
-	}
+	<-closed.closed
 	if whole.String() != "begun\n" {
 		t.Errorf("the stray's words arrived as %q", whole)
 	}

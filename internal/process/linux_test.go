@@ -14,7 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -41,8 +43,6 @@ func TestMain(m *testing.M) {
 		help = helpArgs
 	case "run":
 		help = helpRun
-	case "full":
-		help = helpFull
 	case "world":
 		help = helpWorld
 	case "init":
@@ -56,7 +56,10 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func helperEnv(name string) []string { return append(os.Environ(), helperVar+"="+name) }
+// The race detector would hold up the exit of each for a second.
+func helperEnv(name string) []string {
+	return append(os.Environ(), helperVar+"="+name, "GORACE=atexit_sleep_ms=0")
+}
 
 // helpArgs prints its arguments.
 func helpArgs() error {
@@ -89,40 +92,7 @@ func runHere(ctx context.Context, s *Spawner, argv []string) error {
 	return nil
 }
 
-// helpFull starts commands while no descriptor is to be had.
-func helpFull() error {
-	s, err := New()
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	if err := runHere(context.Background(), s, []string{"true"}); err != nil {
-		return err
-	}
-	var before, tight unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
-		return err
-	}
-	tight.Max = before.Max
-	set := func(l unix.Rlimit) error { return unix.Prlimit(0, unix.RLIMIT_NOFILE, &l, nil) }
-	if err := set(tight); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	if err := runHere(ctx, s, []string{"true"}); !errors.Is(err, syscall.EMFILE) {
-		return fmt.Errorf("without a free descriptor: %v", err)
-	}
-	began := time.Now()
-	time.AfterFunc(200*time.Millisecond, func() { _ = set(before) })
-	if err := runHere(context.Background(), s, []string{"true"}); err != nil {
-		return fmt.Errorf("when descriptors were free again: %w", err)
-	}
-	fmt.Println("waited", time.Since(began) >= 200*time.Millisecond)
-	return nil
-}
-
-func TestT26ArgvExact(t *testing.T) {
+func TestArgvIsExact(t *testing.T) {
 	s := newSpawner(t)
 	args := []string{"a b", "", `"q"`, "'", "--", "-v", "%d%%", "$HOME", "*", "line\nline", "\xff", "back\\slash"}
 	out := newCapture()
@@ -133,7 +103,7 @@ func TestT26ArgvExact(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := wait(t, p); !r.OK() {
+	if r := p.Wait(); !r.OK() {
 		t.Error(r)
 	}
 	if want := fmt.Sprintf("%q", args); out.String() != want {
@@ -141,7 +111,7 @@ func TestT26ArgvExact(t *testing.T) {
 	}
 }
 
-func TestT20InheritedSignalState(t *testing.T) {
+func TestInheritedSignalState(t *testing.T) {
 	s := newSpawner(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -159,13 +129,13 @@ func TestT20InheritedSignalState(t *testing.T) {
 	if after != blocked {
 		t.Errorf("the mask of the thread that starts commands was changed: %x, was %x", after.Val[0], blocked.Val[0])
 	}
-	wait(t, p)
+	p.Wait()
 	if want := "SigBlk:\t0000000000000000\nSigCgt:\t0000000000000000\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out, want)
 	}
 }
 
-func TestT21NofileLimitRestored(t *testing.T) {
+func TestNofileLimitRestored(t *testing.T) {
 	cmd := exec.Command("sh", "-c", `ulimit -Sn 123; exec "$0" grep 'Max open files' /proc/self/limits`, os.Args[0])
 	cmd.Env = helperEnv("run")
 	out, err := cmd.CombinedOutput()
@@ -174,7 +144,7 @@ func TestT21NofileLimitRestored(t *testing.T) {
 	}
 }
 
-func TestT22NoFdLeakToJob(t *testing.T) {
+func TestNoFdLeakToJob(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -191,15 +161,53 @@ func TestT22NoFdLeakToJob(t *testing.T) {
 	}
 }
 
-func TestT25EMFILEIsWaitedOut(t *testing.T) {
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = helperEnv("full")
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "waited true\n" {
-		t.Errorf("got %q (%v)", out, err)
+// TestShortageOfDescriptorsIsWaitedOut in virtual time. The limit is set by a bare system call: the
+// package syscall would stop giving commands the limit that this program began with.
+func TestShortageOfDescriptorsIsWaitedOut(t *testing.T) {
+	limit := func(new, old *unix.Rlimit) {
+		t.Helper()
+		if _, _, e := unix.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, uintptr(unsafe.Pointer(new)), uintptr(unsafe.Pointer(old)), 0, 0); e != 0 {
+			t.Fatal(e)
+		}
 	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpawner(t)
+		c := Command{Argv: []string{"/bin/true"}, Dir: "/", Stdout: Output{File: s.null}, Stderr: Output{File: s.null}}
+		var before unix.Rlimit
+		limit(nil, &before)
+		limit(&unix.Rlimit{Max: before.Max}, nil)
+		defer limit(&before, nil)
+
+		began := time.Now()
+		_, err := s.Start(t.Context(), c)
+		if took := time.Since(began); !errors.Is(err, syscall.EMFILE) || took <= 4500*time.Millisecond || took > 5*time.Second {
+			t.Errorf("without a free descriptor: %v after %v, want EMFILE when another pause would be more than 5s", err, took)
+		}
+
+		began = time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err = s.Start(ctx, c)
+		if took := time.Since(began); !errors.Is(err, syscall.EMFILE) || took != 100*time.Millisecond {
+			t.Errorf("with a context of 100ms: %v after %v", err, took)
+		}
+
+		began = time.Now()
+		time.AfterFunc(200*time.Millisecond, func() { limit(&before, nil) })
+		p, err := s.Start(t.Context(), c)
+		if err != nil {
+			t.Fatalf("when descriptors are free again: %v", err)
+		}
+		if took := time.Since(began); took != 310*time.Millisecond {
+			t.Errorf("it was started after %v, want the first try after 200ms", took)
+		}
+		if r := p.Wait(); !r.OK() {
+			t.Error(r)
+		}
+	})
 }
 
-func TestT25PatienceHasBounds(t *testing.T) {
+func TestPatienceHasBounds(t *testing.T) {
 	for _, e := range []syscall.Errno{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE} {
 		var last time.Duration
 		for tries := range 100 {
@@ -209,6 +217,9 @@ func TestT25PatienceHasBounds(t *testing.T) {
 			}
 			last = pause
 		}
+	}
+	if pause, limit := patience(syscall.ETXTBSY, 50); pause != 10*time.Millisecond || limit != time.Second {
+		t.Errorf("ETXTBSY: pause %v, limit %v", pause, limit)
 	}
 	if _, limit := patience(syscall.ENOENT, 0); limit != 0 {
 		t.Errorf("ENOENT is tried again for %v", limit)
@@ -228,7 +239,7 @@ func awaitEnd(t *testing.T, pid int) {
 	defer unix.Close(fd)
 	n := 0
 	for err = unix.EINTR; err == unix.EINTR; { // the end of any other child interrupts
-		n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patient/time.Millisecond))
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 	}
 	if n != 1 {
 		t.Fatalf("process %d did not end (%v)", pid, err)
@@ -267,25 +278,22 @@ func stray(t *testing.T, s *Spawner) (p *Process, out *capture, pid int, say fun
 	}
 }
 
-func TestT16GrandchildHoldsStdoutAndT17Survives(t *testing.T) {
+// A stray that holds the output does not hold up the end, and survives it.
+func TestStrayHoldsStdoutAndSurvives(t *testing.T) {
 	s, err := New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p, out, pid, say := stray(t, s)
-	p.Stop(10 * time.Second)
-	if r := wait(t, p); r.String() != "signal TERM" || r.Length() > 5*time.Second {
-		t.Errorf("%v after %v: a stray must not hold up the end", r, r.Length())
+	p.Stop(time.Hour)
+	if r := p.Wait(); r.String() != "signal TERM" || !living(pid) {
+		t.Errorf("%v, and the stray lives: %v", r, living(pid))
 	}
 	say("after the end")
 	out.await(t, "after the end\n")
 	say("end")
 	awaitEnd(t, pid)
-	select {
-	case <-out.closed:
-	case <-time.After(patient):
-		t.Error("the writer was not closed when the stray ended")
-	}
+	<-out.closed
 	// The stray came home to this program, which has to collect it.
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -297,8 +305,8 @@ func TestT16GrandchildHoldsStdoutAndT17Survives(t *testing.T) {
 func TestOrphansOfAnEarlierRunAreCollected(t *testing.T) {
 	s := newSpawner(t)
 	p, _, pid, say := stray(t, s)
-	p.Stop(10 * time.Second)
-	wait(t, p)
+	p.Stop(time.Hour)
+	p.Wait()
 	say("end")
 	awaitEnd(t, pid)
 	s.collected = time.Time{}
@@ -306,7 +314,7 @@ func TestOrphansOfAnEarlierRunAreCollected(t *testing.T) {
 	ended := make(chan job.Result, 1)
 	go func() { ended <- p.Wait() }()
 	watch, out, _ := begin(t, s, whileThere(pid))
-	wait(t, watch)
+	watch.Wait()
 	if out.String() != "collected" {
 		t.Errorf("the stray is still a zombie: %q", out)
 	}
@@ -314,9 +322,9 @@ func TestOrphansOfAnEarlierRunAreCollected(t *testing.T) {
 	<-ended
 }
 
-// whileThere is a command that ends when the process is no more, not even a zombie, or after 20 s.
+// whileThere is a command that ends when the process is no more, not even a zombie.
 func whileThere(pid int) []string {
-	return sh(fmt.Sprintf(`i=0; while kill -0 %d; do sleep 0.01; i=$((i+1)); [ $i -lt 2000 ] || exit 1; done; printf collected`, pid))
+	return sh(fmt.Sprintf(`while kill -0 %d; do sleep 0.01; done; printf collected`, pid))
 }
 
 func TestStraysThatFloodCannotHoldUpTheEnd(t *testing.T) {
@@ -325,8 +333,8 @@ func TestStraysThatFloodCannotHoldUpTheEnd(t *testing.T) {
 	pid := number(t, strings.SplitN(out.await(t, "y\n"), "\n", 2)[0])
 	defer awaitEnd(t, pid)
 	defer syscall.Kill(pid, syscall.SIGKILL)
-	p.Stop(10 * time.Second)
-	wait(t, p)
+	p.Stop(time.Hour)
+	p.Wait()
 }
 
 func TestStraysAreBounded(t *testing.T) {
@@ -339,15 +347,11 @@ func TestStraysAreBounded(t *testing.T) {
 	var outs []*capture
 	for range maxStrays + 1 {
 		p, out, pid, say := stray(t, s)
-		p.Stop(10 * time.Second)
-		wait(t, p)
+		p.Stop(time.Hour)
+		p.Wait()
 		pids, says, outs = append(pids, pid), append(says, say), append(outs, out)
 	}
-	select {
-	case <-outs[0].closed:
-	case <-time.After(patient):
-		t.Fatal("one more than allowed, and the oldest is still read")
-	}
+	<-outs[0].closed // one more than allowed, so the oldest is no longer read
 	for _, i := range []int{1, maxStrays} {
 		says[i]("here")
 		outs[i].await(t, "here\n")
@@ -372,8 +376,8 @@ func TestPanicOfAStraysWriterClimbsFromClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, out, pid, say := stray(t, s)
-	p.Stop(10 * time.Second)
-	wait(t, p)
+	p.Stop(time.Hour)
+	p.Wait()
 	out.mu.Lock()
 	out.fault = "the fault"
 	out.mu.Unlock()
@@ -403,7 +407,7 @@ func TestMemberWithAForeignParent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := wait(t, p)
+		r := p.Wait()
 		text := out.String()
 		if !captured {
 			b, _ := os.ReadFile(file.Name())
@@ -440,7 +444,7 @@ func TestGroupAliveOnThisKernel(t *testing.T) {
 	p.Stop(0)
 	awaitEnd(t, child)
 	awaitEnd(t, p.PID())
-	wait(t, p)
+	p.Wait()
 	if alive, others := groupAlive(p.PID(), true); alive || others {
 		t.Error("a dead group was taken for alive")
 	}
@@ -449,9 +453,8 @@ func TestGroupAliveOnThisKernel(t *testing.T) {
 // A frozen member is a living one, and looking at it takes nothing from its state.
 func TestFrozenLeftoverIsKilled(t *testing.T) {
 	p, out, _ := begin(t, newSpawner(t), sh(`sh -c 'echo $$; kill -STOP $$' & while ! grep -q 'State:.T' /proc/$!/status; do :; done`))
-	r := wait(t, p)
-	if !r.OK() || time.Since(r.Started) > 5*time.Second {
-		t.Errorf("%v after %v", r, time.Since(r.Started))
+	if r := p.Wait(); !r.OK() {
+		t.Error(r)
 	}
 	gone(t, number(t, out.String()))
 }
@@ -459,21 +462,22 @@ func TestFrozenLeftoverIsKilled(t *testing.T) {
 // A command that ends before its Wait begins is not observed; orphans are collected all the same.
 func TestOrphansAreCollectedByQuickRuns(t *testing.T) {
 	s := newSpawner(t)
+	s.courtesy = time.Hour // until the child has its own session
 	p, out, _ := begin(t, s, sh(`setsid sh -c 'echo $$; exec sleep 60 >/dev/null 2>&1' &`))
-	wait(t, p)
+	p.Wait()
 	stray := number(t, out.await(t, "\n"))
 	_ = syscall.Kill(stray, syscall.SIGKILL)
 	awaitEnd(t, stray)
 	s.collected = time.Time{}
 	p, _, _ = begin(t, s, sh("exit 8"))
 	awaitEnd(t, p.PID())
-	if r := wait(t, p); r.Code != 8 {
+	if r := p.Wait(); r.Code != 8 {
 		t.Error(r)
 	}
 	gone(t, stray)
 }
 
-func TestT14OtherChildrenAreLeftAlone(t *testing.T) {
+func TestOtherChildrenAreLeftAlone(t *testing.T) {
 	s := newSpawner(t)
 	var all goroutine.Group
 	stop := make(chan struct{})
@@ -495,7 +499,7 @@ func TestT14OtherChildrenAreLeftAlone(t *testing.T) {
 			t.Fatalf("the status of another room's child was taken: %v", err)
 		}
 		p, _, _ := begin(t, s, sh("exit 8"))
-		if r := wait(t, p); r.Code != 8 {
+		if r := p.Wait(); r.Code != 8 {
 			t.Fatal(r)
 		}
 	}
@@ -533,8 +537,6 @@ func TestOrphansOfARunningGroupAreCollected(t *testing.T) {
 	}
 }
 
-// Between runs nothing fires, since no goroutine is there that could wait for a timer; one that is to send
-// a KILL is stopped with its run.
 // The end of a child is waited for, and wakes nobody else.
 func TestEndsOfChildrenAreNoSignalsToUs(t *testing.T) {
 	newSpawner(t)
@@ -549,6 +551,8 @@ func TestEndsOfChildrenAreNoSignalsToUs(t *testing.T) {
 	}
 }
 
+// Between runs nothing fires: there is no goroutine that could wait for a timer, and a timer of a KILL is
+// stopped with its run.
 func TestNothingRunsWhileIdle(t *testing.T) {
 	before := runtime.NumGoroutine()
 	s := newSpawner(t)
@@ -560,9 +564,7 @@ func TestNothingRunsWhileIdle(t *testing.T) {
 	if r := p.Wait(); r.String() != "signal TERM" {
 		t.Error(r)
 	}
-	if after := runtime.NumGoroutine(); after > before {
-		t.Errorf("%d goroutines after a run, %d before", after, before)
-	}
+	awaitGoroutines(before)
 	if p.fatal == nil || p.fatal.Stop() {
 		t.Error("the timer of the KILL outlives the run")
 	}
@@ -585,9 +587,11 @@ func TestNoThreadLeak(t *testing.T) {
 	}
 	run(50)
 	before := threads()
-	run(300)
-	if after := threads(); after > before+3 {
-		t.Errorf("%d threads after 300 runs, %d before", after, before)
+	const runs = 300
+	run(runs)
+	// The runtime adds one when all that it has are in system calls at the same moment. A leak is one a run.
+	if after := threads(); after > before+runs/20 {
+		t.Errorf("%d threads after %d runs, %d before", after, runs, before)
 	}
 }
 

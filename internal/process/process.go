@@ -15,6 +15,12 @@ const (
 	// courtesyTime is how long a group may outlive its leader when nobody asked for a stop.
 	courtesyTime = 100 * time.Millisecond
 
+	// reapTime is how long a stray that was sent KILL is waited for: it may hang in the kernel.
+	reapTime = time.Second
+
+	// forgetTime bounds Forget.
+	forgetTime = 100 * time.Millisecond
+
 	// The group is looked at again after probeMin, then after twice as long each time: a member can
 	// leave the group by setsid(2), which no event tells.
 	probeMin = 250 * time.Microsecond
@@ -160,7 +166,7 @@ func (p *Process) step(e event) {
 	case kill:
 		p.signal(syscall.SIGKILL)
 	case courtesy:
-		p.earlier(time.Now().Add(courtesyTime))
+		p.earlier(time.Now().Add(p.spawner.courtesy))
 	case drain:
 		// For a member that could not be seen; see doc.go. It is the last moment at which the
 		// group id is certain to be the command's.

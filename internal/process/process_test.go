@@ -14,23 +14,26 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
 )
 
-// patient bounds every wait for the outside world; none takes that long unless it fails.
-const patient = 20 * time.Second
+// The tests wait for commands without a limit of their own. Where one hangs, the time limit of the test
+// binary ends it and prints all goroutines.
 
 // newSpawner gives the test a Spawner of its own. Tests are not parallel to each other, for a Spawner
-// collects the orphans of the whole program.
+// collects the orphans of the whole program. A process that was sent KILL has an hour to die: it may have
+// to wait for a processor.
 func newSpawner(t testing.TB) *Spawner {
 	t.Helper()
 	s, err := New()
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.reap = time.Hour
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -87,15 +90,16 @@ func (c *capture) output() Output {
 // await blocks until what was written contains s, and returns all of it.
 func (c *capture) await(t *testing.T, s string) string {
 	t.Helper()
-	late := time.After(patient)
-	for {
+	for ended := false; ; {
 		if all := c.String(); strings.Contains(all, s) {
 			return all
+		} else if ended {
+			t.Fatalf("%q was not written; got %q", s, all)
 		}
 		select {
 		case <-c.wrote:
-		case <-late:
-			t.Fatalf("%q was not written; got %q", s, c.String())
+		case <-c.closed:
+			ended = true
 		}
 	}
 }
@@ -129,31 +133,6 @@ func begin(t *testing.T, s *Spawner, argv []string) (p *Process, out, err *captu
 	return p, out, err
 }
 
-// wait is Wait, bounded.
-func wait(t *testing.T, p *Process) job.Result {
-	t.Helper()
-	type end struct {
-		r     job.Result
-		panic *goroutine.Panic
-	}
-	got := make(chan end, 1)
-	go func() {
-		var e end
-		e.panic = goroutine.Catch(func() { e.r = p.Wait() })
-		got <- e
-	}()
-	select {
-	case e := <-got:
-		if e.panic != nil {
-			panic(e.panic)
-		}
-		return e.r
-	case <-time.After(patient):
-		t.Fatalf("process %d did not end", p.PID())
-		panic("not reached")
-	}
-}
-
 // gone fails the test unless the process has ended and was collected.
 func gone(t *testing.T, pid int) {
 	t.Helper()
@@ -182,7 +161,7 @@ func TestWorldOfTheCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := wait(t, p)
+	r := p.Wait()
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if real, _ := filepath.EvalSymlinks(dir); lines[0] != real {
 		t.Errorf("it read something from stdin, or ran in %q, not %q", lines[0], real)
@@ -205,8 +184,9 @@ func TestWorldOfTheCommand(t *testing.T) {
 
 func TestCPUIsCounted(t *testing.T) {
 	p, _, _ := begin(t, newSpawner(t), sh(`i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done`))
-	if r := wait(t, p); r.Usage.User < time.Millisecond || r.Usage.User > time.Minute {
-		t.Errorf("user time %v for 100000 turns of a shell loop", r.Usage.User)
+	// One thread cannot use more time than passes.
+	if r := p.Wait(); r.Usage.User < time.Millisecond || r.Usage.User > r.Length() {
+		t.Errorf("user time %v for 100000 turns of a shell loop, in %v", r.Usage.User, r.Length())
 	}
 }
 
@@ -229,7 +209,7 @@ func TestRelativeNames(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if r := wait(t, p); !r.OK() || out.String() != tc.want+"\n" {
+		if r := p.Wait(); !r.OK() || out.String() != tc.want+"\n" {
 			t.Errorf("%s: %v, its name was %q, want %q", tc.argv0, r, out, tc.want)
 		}
 	}
@@ -245,7 +225,7 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 	}
 }
 
-func TestT23MissingBinary(t *testing.T) {
+func TestMissingBinary(t *testing.T) {
 	s := newSpawner(t)
 	dir := t.TempDir()
 	write(t, dir+"/plain", "#!/bin/sh\n", 0o644)
@@ -316,37 +296,42 @@ func TestT23MissingBinary(t *testing.T) {
 	}
 }
 
-func TestT24ETXTBSYRetry(t *testing.T) {
-	s := newSpawner(t)
+func TestBusyFileIsTriedAgainForASecond(t *testing.T) {
 	path := t.TempDir() + "/fresh"
 	raw, err := os.ReadFile("/bin/true")
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, path, string(raw), 0o755)
-	c := Command{Argv: []string{path}, Dir: "/", Stdout: discard(), Stderr: discard()}
-
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	began := time.Now()
-	if _, err := s.Start(t.Context(), c); !errors.Is(err, syscall.ETXTBSY) || job.StartCode(err) != 126 {
-		t.Fatalf("a file that stays open: %v", err)
-	}
-	if took := time.Since(began); took < 900*time.Millisecond || took > 3*time.Second {
-		t.Errorf("it was tried for %v, want about a second", took)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpawner(t)
+		c := Command{Argv: []string{path}, Dir: "/", Stdout: Output{File: s.null}, Stderr: Output{File: s.null}}
+		began := time.Now()
+		if _, err := s.Start(t.Context(), c); !errors.Is(err, syscall.ETXTBSY) || job.StartCode(err) != 126 {
+			t.Fatalf("a file that stays open: %v", err)
+		}
+		if took := time.Since(began); took != 990*time.Millisecond {
+			t.Errorf("it was tried for %v, want a second less the pause of 10ms", took)
+		}
 
-	time.AfterFunc(50*time.Millisecond, func() { f.Close() })
-	p, err := s.Start(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r := wait(t, p); !r.OK() {
-		t.Error(r)
-	}
+		began = time.Now()
+		time.AfterFunc(55*time.Millisecond, func() { f.Close() })
+		p, err := s.Start(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 60*time.Millisecond {
+			t.Errorf("it was started after %v, want the first try after the file was closed", took)
+		}
+		if r := p.Wait(); !r.OK() {
+			t.Error(r)
+		}
+	})
 }
 
 func TestStartEndsWithItsContext(t *testing.T) {
@@ -372,7 +357,7 @@ func TestStdoutStderrOrder(t *testing.T) {
 	for i := range 500 {
 		fmt.Fprintf(&want, "%d\n%d\n", i+1, i+1)
 	}
-	if r := wait(t, p); !r.OK() || out.String() != want.String() {
+	if r := p.Wait(); !r.OK() || out.String() != want.String() {
 		t.Errorf("%v, and it wrote %q", r, out)
 	}
 }
@@ -399,16 +384,16 @@ func TestEndsAreTold(t *testing.T) {
 		code               int
 	}{
 		{"ok", "exit 0", "exit 0", 0},
-		{"T27 code 2 is a failure", "exit 2", "exit 2", 2},
+		{"code 2 is a failure", "exit 2", "exit 2", 2},
 		{"255", "exit 255", "exit 255", 255},
 		{"143 is a code", "exit 143", "exit 143", 143},
-		{"T28 signal", "kill -TERM $$", "signal TERM", 143},
-		{"T28 kill", "kill -KILL $$", "signal KILL", 137},
+		{"signal", "kill -TERM $$", "signal TERM", 143},
+		{"kill", "kill -KILL $$", "signal KILL", 137},
 		{"group kills itself", "kill -INT 0", "signal INT", 130},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p, _, _ := begin(t, s, sh(tc.script))
-			if r := wait(t, p); r.String() != tc.want || r.ExitCode() != tc.code || r.OK() != (tc.code == 0) {
+			if r := p.Wait(); r.String() != tc.want || r.ExitCode() != tc.code || r.OK() != (tc.code == 0) {
 				t.Errorf("got %v, code %d; want %s, code %d", r, r.ExitCode(), tc.want, tc.code)
 			}
 			gone(t, p.PID())
@@ -425,25 +410,25 @@ func TestJobs(t *testing.T) {
 		{"chatty.sh", "exit 0", "out 10\nthe last word of out", "err 10\nthe last word of err"},
 	} {
 		p, out, errs := begin(t, s, script(t, tc.name))
-		r := wait(t, p)
+		r := p.Wait()
 		if r.String() != tc.result || !strings.Contains(out.String(), tc.out) || !strings.Contains(errs.String(), tc.err) {
 			t.Errorf("%s: %v, %q, %q", tc.name, r, out, errs)
 		}
 	}
 }
 
-func TestT57BurstAtExitKept(t *testing.T) {
+func TestBurstAtExitIsKept(t *testing.T) {
 	const size = 10 << 20
 	p, out, _ := begin(t, newSpawner(t), sh(fmt.Sprintf(`head -c %d /dev/zero; printf end`, size)))
-	wait(t, p)
+	p.Wait()
 	if all := out.String(); len(all) != size+3 || !strings.HasSuffix(all, "\x00end") {
 		t.Errorf("%d bytes arrived of %d", len(all), size+3)
 	}
 }
 
-func TestT56LastPartialLineAndT64Binary(t *testing.T) {
+func TestLastPartialLineAndBinaryOutput(t *testing.T) {
 	p, out, errs := begin(t, newSpawner(t), sh(`printf '\377\376\000a\r\n\033[1mb'; printf 'c' >&2`))
-	wait(t, p)
+	p.Wait()
 	if out.String() != "\xff\xfe\x00a\r\n\x1b[1mb" || errs.String() != "c" {
 		t.Errorf("got %q and %q", out, errs)
 	}
@@ -465,7 +450,7 @@ func TestOutputToFileIsDirect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wait(t, p)
+	p.Wait()
 	if got, _ := os.ReadFile(f.Name()); string(got) != "out\nerr\n" {
 		t.Errorf("the file holds %q", got)
 	}
@@ -498,7 +483,7 @@ func TestWriterFaultsDoNotHangTheCommand(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if fault := goroutine.Catch(func() { wait(t, p) }); (fault != nil) != tc.panics {
+			if fault := goroutine.Catch(func() { p.Wait() }); (fault != nil) != tc.panics {
 				t.Errorf("the panic that climbed: %v", fault)
 			}
 			if _, err := os.Stat(done); err != nil {
@@ -509,7 +494,7 @@ func TestWriterFaultsDoNotHangTheCommand(t *testing.T) {
 	}
 }
 
-func TestT07StopStaysResponsiveWhileTheWriterHangs(t *testing.T) {
+func TestStopStaysResponsiveWhileTheWriterHangs(t *testing.T) {
 	s := newSpawner(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -530,55 +515,35 @@ func TestT07StopStaysResponsiveWhileTheWriterHangs(t *testing.T) {
 	default:
 	}
 	close(release)
-	select {
-	case r := <-ended:
-		if r.String() != "signal KILL" {
-			t.Error(r)
-		}
-	case <-time.After(patient):
-		t.Fatal("Wait hangs")
+	if r := <-ended; r.String() != "signal KILL" {
+		t.Error(r)
 	}
 	p.Stop(0)
 	p.Stop(time.Hour)
 }
 
-func TestT01StopKillsGrandchildren(t *testing.T) {
+// The grace is an hour: the stop ends with the group and does not wait for the rest of the grace.
+func TestStopKillsGrandchildren(t *testing.T) {
 	p, out, _ := begin(t, newSpawner(t), sh(`sh -c 'sleep 60 & echo $!; wait' & echo $!; wait`))
 	for strings.Count(out.String(), "\n") < 2 {
 		<-out.wrote
 	}
-	p.Stop(10 * time.Second)
-	r := wait(t, p)
-	if r.String() != "signal TERM" {
+	p.Stop(time.Hour)
+	if r := p.Wait(); r.String() != "signal TERM" {
 		t.Error(r)
 	}
 	for pid := range strings.FieldsSeq(out.String()) {
 		gone(t, number(t, pid))
 	}
-	if took := time.Since(r.Started); took > 5*time.Second {
-		t.Errorf("T04: it took %v, as if the whole grace was waited for", took)
-	}
 }
 
-func TestT02LeaderExitsBeforeGroup(t *testing.T) {
-	p, out, _ := begin(t, newSpawner(t), sh(`sh -c 'trap "" TERM; echo $$; while :; do sleep 0.01; done' & wait`))
-	child := number(t, out.await(t, "\n"))
-	began := time.Now()
-	p.Stop(300 * time.Millisecond)
-	r := wait(t, p)
-	if took := time.Since(began); r.String() != "signal TERM" || took < 300*time.Millisecond {
-		t.Errorf("%v after %v: the rest of the group has the whole grace too", r, took)
-	}
-	gone(t, child)
-}
-
-func TestT05GraceEndsInKill(t *testing.T) {
+func TestGraceEndsInKill(t *testing.T) {
 	p, out, _ := begin(t, newSpawner(t), script(t, "stubborn.sh"))
 	out.await(t, "still here")
 	began := time.Now()
 	p.Stop(100 * time.Millisecond)
-	r := wait(t, p)
-	if took := time.Since(began); r.String() != "signal KILL" || took < 100*time.Millisecond || took > 5*time.Second {
+	r := p.Wait()
+	if took := time.Since(began); r.String() != "signal KILL" || took < 100*time.Millisecond {
 		t.Errorf("%v after %v", r, took)
 	}
 }
@@ -597,41 +562,50 @@ func TestEarlierKillWins(t *testing.T) {
 			for _, g := range graces {
 				p.Stop(g)
 			}
-			if r := wait(t, p); r.String() != "signal KILL" {
+			if r := p.Wait(); r.String() != "signal KILL" {
 				t.Error(r)
 			}
 		})
 	}
 }
 
-func TestT06StoppedChildGetsCont(t *testing.T) {
+func TestStoppedCommandGetsCont(t *testing.T) {
 	p, out, _ := begin(t, newSpawner(t), sh(`trap 'echo orderly; exit 5' TERM; echo ready; kill -STOP $$; while :; do sleep 0.01; done`))
-	out.await(t, "ready")
-	p.Stop(15 * time.Second)
-	if r := wait(t, p); r.String() != "exit 5" || !strings.Contains(out.String(), "orderly") {
-		t.Errorf("%v, %q: T57 output after the stop signal is kept", r, out)
+	awaitStopped(t, p)
+	p.Stop(time.Hour)
+	if r := p.Wait(); r.String() != "exit 5" || !strings.Contains(out.String(), "orderly") {
+		t.Errorf("%v, %q: output after the stop signal is kept", r, out)
 	}
 }
 
-func TestT09StopRightAfterStart(t *testing.T) {
+// awaitStopped blocks until the command is stopped by a signal, once for each time.
+func awaitStopped(t *testing.T, p *Process) {
+	t.Helper()
+	var status syscall.WaitStatus
+	if _, err := wait4(p.PID(), &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("process %d is not stopped: %v, status %#x", p.PID(), err, status)
+	}
+}
+
+func TestStopRightAfterStart(t *testing.T) {
 	s := newSpawner(t)
 	for i := range 50 {
 		p, _, _ := begin(t, s, []string{"/bin/sleep", "60"})
-		p.Stop(time.Duration(i%2) * time.Minute)
-		if r := wait(t, p); r.Outcome != job.Signaled {
+		p.Stop(time.Duration(i%2) * time.Hour)
+		if r := p.Wait(); r.Outcome != job.Signaled {
 			t.Fatalf("%d: %v", i, r)
 		}
 	}
 }
 
-func TestT13StopAfterTheEnd(t *testing.T) {
+func TestStopAfterTheEnd(t *testing.T) {
 	s := newSpawner(t)
 	for range 50 {
 		p, _, _ := begin(t, s, []string{"/bin/true"})
 		for range 4 {
-			go p.Stop(time.Minute)
+			go p.Stop(time.Hour)
 		}
-		if r := wait(t, p); r.Outcome != job.Exited && r.Signal != syscall.SIGTERM {
+		if r := p.Wait(); r.Outcome != job.Exited && r.Signal != syscall.SIGTERM {
 			t.Fatal(r)
 		}
 		p.Stop(0)
@@ -644,19 +618,22 @@ func TestLeftoversGetACourtesy(t *testing.T) {
 		"background":           sh(`(sleep 0.01; echo the last words) & exit 0`),
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, out, _ := begin(t, newSpawner(t), argv)
-			if r := wait(t, p); !r.OK() || out.String() != "the last words\n" {
+			s := newSpawner(t)
+			s.courtesy = time.Hour
+			p, out, _ := begin(t, s, argv)
+			if r := p.Wait(); !r.OK() || out.String() != "the last words\n" {
 				t.Errorf("%v, %q", r, out)
 			}
 		})
 	}
 }
 
+// The child that is left behind would live for an hour. It gets the courtesy, and KILL after it.
 func TestBackgroundChildHoldsPipe(t *testing.T) {
 	s := newSpawner(t)
 	for _, captured := range []bool{true, false} {
 		out := newCapture()
-		c := Command{Argv: script(t, "forks.sh"), Dir: t.TempDir(), Env: os.Environ(), Stdout: out.output(), Stderr: discard()}
+		c := Command{Argv: append(script(t, "forks.sh"), "3600"), Dir: t.TempDir(), Env: os.Environ(), Stdout: out.output(), Stderr: discard()}
 		file, err := os.Create(c.Dir + "/out")
 		if err != nil {
 			t.Fatal(err)
@@ -669,9 +646,8 @@ func TestBackgroundChildHoldsPipe(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := wait(t, p)
-		took := time.Since(r.Started)
-		if !r.OK() || took < courtesyTime || took > 5*time.Second {
+		r := p.Wait()
+		if took := time.Since(r.Started); !r.OK() || took < courtesyTime {
 			t.Errorf("%v after %v, want success after the courtesy", r, took)
 		}
 		text := out.String()
@@ -683,9 +659,9 @@ func TestBackgroundChildHoldsPipe(t *testing.T) {
 	}
 }
 
-func TestT18ReaperVersusWait(t *testing.T) {
+func TestReaperVersusWait(t *testing.T) {
 	warm, _, _ := begin(t, newSpawner(t), []string{"/bin/true"}) // opens what the runtime opens once
-	wait(t, warm)
+	warm.Wait()
 	files, goroutines := openFiles(t), runtime.NumGoroutine()
 	s, err := New()
 	if err != nil {
@@ -715,12 +691,17 @@ func TestT18ReaperVersusWait(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if got := openFiles(t); got != files {
-		t.Errorf("T22: %d descriptors are open, %d were before", got, files)
+	if got := openFiles(t); got > files {
+		t.Errorf("%d descriptors are open, %d were before", got, files)
 	}
-	// A goroutine that was waited for may still be on its last steps.
-	if got := runtime.NumGoroutine(); got > goroutines+4 {
-		t.Errorf("%d goroutines are left, %d were before", got, goroutines)
+	awaitGoroutines(goroutines)
+}
+
+// awaitGoroutines blocks until there are no more than n: one that was waited for may still be on its
+// last steps. With one that stays it never returns.
+func awaitGoroutines(n int) {
+	for runtime.NumGoroutine() > n {
+		time.Sleep(time.Millisecond)
 	}
 }
 

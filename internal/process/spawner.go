@@ -37,6 +37,12 @@ type Spawner struct {
 	collected  time.Time     // when orphans were last looked for
 	inherited  map[int]bool  // children that an earlier image had and nobody waits for; guarded by collecting
 	known      map[int]*hunt // strays that were found, with who is ending them if anybody is; guarded by collecting
+
+	// A test sets these to an hour when a command or the kernel must act in time, since a busy machine
+	// may take any time to run either.
+	courtesy time.Duration // courtesyTime
+	reap     time.Duration // reapTime
+	forget   time.Duration // forgetTime
 }
 
 // Command is what to start.
@@ -78,7 +84,10 @@ type Output struct {
 // New prepares this program for starting commands: on Linux, orphans of commands become its children.
 // That descriptors which the program itself inherited are closed on exec is not done here: self.Catch
 // does it, first thing in main. Those that the program opens are so already, as Go opens all files.
-func New() (*Spawner, error) {
+func New() (*Spawner, error) { return create(os.Getpid() == 1) }
+
+// create is New. It collects orphans between runs too if init is true.
+func create(init bool) (*Spawner, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start commands: %w: the system needs a %s", err, os.DevNull)
@@ -91,8 +100,12 @@ func New() (*Spawner, error) {
 		null:    null,
 		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
 		closing: make(chan struct{}),
+
+		courtesy: courtesyTime,
+		reap:     reapTime,
+		forget:   forgetTime,
 	}
-	if os.Getpid() == 1 {
+	if init {
 		s.attend()
 	} else {
 		leaveEndsAlone()

@@ -1,90 +1,196 @@
 package process
 
 import (
-	"slices"
+	"bufio"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"gophd/internal/job"
 )
 
-// pace is a grace in which a shell is heard, on a busy machine too.
+// The tests of this file run in virtual time: it passes only while the test sleeps or waits for an end,
+// and stands still while it reads what the command says. So a signal has its moment to the nanosecond, and the
+// command any time to act on it.
+
 const pace = 500 * time.Millisecond
 
-// obstinate says which signals it gets, and ends by none of them.
+// obstinate prints which signals it gets, and ends by none of them.
 const obstinate = `for s in TERM INT QUIT; do trap "echo $s" $s; done; echo ready; while :; do sleep 0.01; done`
 
-func TestSignalsInTheirOrder(t *testing.T) {
+// listener reads what a command prints.
+type listener struct {
+	*bufio.Reader
+	t *testing.T
+}
+
+// want fails unless the next lines are these. An empty one is the end.
+func (w listener) want(lines ...string) {
+	w.t.Helper()
+	for _, want := range lines {
+		if line, _ := w.ReadString('\n'); strings.TrimSpace(line) != want {
+			w.t.Fatalf("it said %q, want %q", line, want)
+		}
+	}
+}
+
+// converse starts a script and awaits its word "ready".
+func converse(t *testing.T, script string) (*Process, listener) {
+	t.Helper()
 	s := newSpawner(t)
-	p, out, _ := begin(t, s, sh(obstinate))
-	out.await(t, "ready")
-	began := time.Now()
-	p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
-	r := wait(t, p)
-	if took := time.Since(began); r.String() != "signal KILL" || took < 3*pace || took > 10*pace {
-		t.Errorf("%v after %v, want KILL after three graces", r, took)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got, want := strings.Fields(out.String()), []string{"ready", "TERM", "INT", "QUIT"}; !slices.Equal(got, want) {
-		t.Errorf("it heard %q, want %q", got, want)
+	defer w.Close()
+	t.Cleanup(func() { r.Close() })
+	p, err := s.Start(t.Context(), Command{Argv: sh(script), Dir: "/", Env: os.Environ(), Stdout: Output{File: w}, Stderr: Output{File: s.null}})
+	if err != nil {
+		t.Fatal(err)
 	}
+	said := listener{bufio.NewReader(r), t}
+	said.want("ready")
+	return p, said
+}
+
+// pass lets d pass, and what is due then be done. Until then nothing happens to the process.
+func pass(t *testing.T, p *Process, d time.Duration) {
+	t.Helper()
+	look := func() (state, int) {
+		synctest.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.now, p.asked
+	}
+	before, asked := look()
+	time.Sleep(d - 1)
+	if now, n := look(); now != before || n != asked {
+		t.Errorf("1ns before %v it is in state %d after signal %d, was in state %d after signal %d", d, now, n, before, asked)
+	}
+	time.Sleep(1)
+	if now, n := look(); now == before && n == asked {
+		t.Errorf("after %v it is still in state %d, and signal %d was the last", d, now, n)
+	}
+}
+
+func TestSignalsInTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, said := converse(t, obstinate)
+		p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+		for _, signal := range []string{"TERM", "INT", "QUIT"} {
+			said.want(signal)
+			pass(t, p, pace)
+		}
+		if r := p.Wait(); r.String() != "signal KILL" {
+			t.Errorf("%v, want KILL after three graces", r)
+		}
+		said.want("")
+	})
 }
 
 func TestSignalsEndWithTheCommand(t *testing.T) {
-	s := newSpawner(t)
-	p, out, _ := begin(t, s, sh(`trap "echo TERM" TERM; trap "echo INT; exit 3" INT; echo ready; while :; do sleep 0.01; done`))
-	out.await(t, "ready")
-	p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
-	if r := wait(t, p); r.String() != "exit 3" || out.String() != "ready\nTERM\nINT\n" {
-		t.Errorf("%v, %q", r, out)
-	}
-	if p.after == nil || p.after.Stop() || p.fatal.Stop() {
-		t.Error("a timer outlives the run")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		p, said := converse(t, `trap "echo TERM" TERM; trap "echo INT; exit 3" INT; echo ready; while :; do sleep 0.01; done`)
+		p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+		said.want("TERM")
+		pass(t, p, pace)
+		said.want("INT", "")
+		if r := p.Wait(); r.String() != "exit 3" {
+			t.Error(r)
+		}
+		if p.after == nil || p.after.Stop() || p.fatal.Stop() {
+			t.Error("a timer outlives the run")
+		}
+	})
 }
 
-// A frozen command hears each of the signals, since CONT follows it.
+// A frozen command gets each of the signals, since CONT follows it.
 func TestFrozenAgainAndAgain(t *testing.T) {
-	p, out, _ := begin(t, newSpawner(t), sh(`trap 'echo TERM; kill -STOP $$' TERM; trap 'echo INT; kill -STOP $$' INT
-		echo ready; kill -STOP $$; while :; do sleep 0.01; done`))
-	out.await(t, "ready")
-	p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
-	if r := wait(t, p); r.Signal != syscall.SIGQUIT || out.String() != "ready\nTERM\nINT\n" {
-		t.Errorf("%v, %q", r, out)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		p, said := converse(t, `trap 'echo TERM; kill -STOP $$' TERM; trap 'echo INT; kill -STOP $$' INT
+			echo ready; kill -STOP $$; while :; do sleep 0.01; done`)
+		awaitStopped(t, p)
+		p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+		for _, signal := range []string{"TERM", "INT"} {
+			said.want(signal)
+			awaitStopped(t, p)
+			pass(t, p, pace)
+		}
+		if r := p.Wait(); r.Signal != syscall.SIGQUIT {
+			t.Error(r)
+		}
+		said.want("")
+	})
+}
+
+// After the exit of the leader, the rest of its group has the whole grace, and not the courtesy.
+func TestLeaderExitsBeforeGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, said := converse(t, `sh -c 'trap "" TERM; echo ready; echo $$; while :; do sleep 0.01; done' & wait`)
+		line, _ := said.ReadString('\n')
+		p.Stop(pace)
+		ended := goWait(p)
+		pass(t, p, pace)
+		if r := <-ended; r.String() != "signal TERM" {
+			t.Error(r)
+		}
+		gone(t, number(t, line))
+	})
+}
+
+// goWait calls Wait, and returns when it has seen the end of the leader. It has to be on its way.
+func goWait(p *Process) <-chan job.Result {
+	ended := make(chan job.Result, 1)
+	go func() { ended <- p.Wait() }()
+	synctest.Wait()
+	return ended
 }
 
 // What is left of a group whose leader has ended gets the signals that are still to come.
 func TestSignalsReachTheRestOfTheGroup(t *testing.T) {
-	p, out, _ := begin(t, newSpawner(t), sh(`sh -c 'trap "" TERM; trap "echo USR1; exit" USR1; echo ready; while :; do sleep 0.01; done' & wait`))
-	out.await(t, "ready")
-	began := time.Now()
-	p.Stop(2*pace, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
-	r := wait(t, p)
-	if took := time.Since(began); r.Signal != syscall.SIGTERM || out.String() != "ready\nUSR1\n" || took > 5*time.Second {
-		t.Errorf("%v after %v, %q", r, took, out)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		p, said := converse(t, `sh -c 'trap "" TERM; trap "echo USR1; exit" USR1; echo ready; while :; do sleep 0.01; done' & wait`)
+		p.Stop(pace, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+		ended := goWait(p)
+		pass(t, p, pace)
+		said.want("USR1", "")
+		if r := <-ended; r.Signal != syscall.SIGTERM {
+			t.Error(r)
+		}
+	})
 }
 
 func TestAskedAgain(t *testing.T) {
-	s := newSpawner(t)
 	for name, tc := range map[string]struct {
 		grace time.Duration
 		again func(*Process)
-		heard string
+		then  func(*testing.T, *Process, listener)
 	}{
-		"sooner":             {time.Minute, func(p *Process) { p.Stop(20*time.Millisecond, syscall.SIGINT) }, "ready\nTERM\n"},
-		"now":                {time.Minute, func(p *Process) { p.Stop(0) }, "ready\nTERM\n"},
-		"later, other words": {pace, func(p *Process) { p.Stop(time.Hour, syscall.SIGQUIT) }, "ready\nTERM\nINT\n"},
+		"sooner": {time.Minute, func(p *Process) { p.Stop(20*time.Millisecond, syscall.SIGINT) },
+			func(t *testing.T, p *Process, _ listener) { pass(t, p, 20*time.Millisecond) }},
+		"now": {time.Minute, func(p *Process) { p.Stop(0) }, func(*testing.T, *Process, listener) {}},
+		"later, other signals": {pace, func(p *Process) { p.Stop(time.Hour, syscall.SIGQUIT) },
+			func(t *testing.T, p *Process, said listener) {
+				pass(t, p, pace)
+				said.want("INT")
+				pass(t, p, pace)
+			}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, out, _ := begin(t, s, sh(obstinate))
-			out.await(t, "ready")
-			p.Stop(tc.grace, syscall.SIGTERM, syscall.SIGINT)
-			out.await(t, "TERM")
-			tc.again(p)
-			if r := wait(t, p); r.String() != "signal KILL" || out.String() != tc.heard {
-				t.Errorf("%v, %q; want %q", r, out, tc.heard)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				p, said := converse(t, obstinate)
+				p.Stop(tc.grace, syscall.SIGTERM, syscall.SIGINT)
+				said.want("TERM")
+				tc.again(p)
+				tc.then(t, p, said)
+				if r := p.Wait(); r.String() != "signal KILL" {
+					t.Error(r)
+				}
+				said.want("")
+			})
 		})
 	}
 }

@@ -11,14 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// reapTime is how long a stray that was sent KILL is waited for: it may hang in the kernel.
-	reapTime = time.Second
-
-	// doubtTime is how long a process must have been without any environment before it is taken as one that
-	// has none: in the middle of execve(2) and of its exit it shows none either.
-	doubtTime = 20 * time.Millisecond
-)
+// doubtTime is how long the search waits for a process that is in the middle of execve(2) or of its
+// exit. Its environment cannot be read then. A cold disk may hold up the one, and a full machine both.
+const doubtTime = time.Second
 
 // sweep deals with the strays of a run whose group has ended.
 func (p *Process) sweep() {
@@ -96,7 +91,7 @@ func (h *hunt) round() (found []escapee, again bool) {
 			st.signal(syscall.SIGCONT)
 		}
 	}
-	giveUp := !h.killed.IsZero() && now.Sub(h.killed) > reapTime
+	giveUp := !h.killed.IsZero() && now.Sub(h.killed) > h.p.spawner.reap
 	for pid, by := range s.known {
 		switch {
 		case by != h:
@@ -135,7 +130,7 @@ func (h *hunt) roundOfGroup() (found []escapee, again bool) {
 		}
 	})
 	switch {
-	case !h.Kill, !h.killed.IsZero() && now.Sub(h.killed) > reapTime:
+	case !h.Kill, !h.killed.IsZero() && now.Sub(h.killed) > h.p.spawner.reap:
 		return found, false
 	case !now.Before(due):
 		h.p.leaf.kill()
@@ -171,7 +166,7 @@ func (h *hunt) look(now time.Time) (found []escapee, again bool) {
 		}
 		// It cannot be read when the stray has become another user, and this program is not root.
 		env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-		if _, known := h.p.spawner.known[pid]; len(env) == 0 && !os.IsPermission(err) && !known {
+		if _, known := h.p.spawner.known[pid]; len(env) == 0 && !os.IsPermission(err) && !known && !bare(b) {
 			if since, doubted := h.seen[pid]; !doubted || now.Sub(since) < doubtTime {
 				if again = true; !doubted {
 					h.seen[pid] = now
@@ -191,6 +186,15 @@ func (h *hunt) look(now time.Time) (found []escapee, again bool) {
 		found = append(found, escapee{st, comm(b), hunted})
 	}
 	return found, again
+}
+
+// bare says that the process of that line has an empty environment: one that begins and ends at the
+// same address (proc_pid_stat(5), fields 50 and 51). Both are 0 in the middle of execve(2) and of an
+// exit.
+func bare(stat []byte) bool {
+	const begin, end = 50 - 3, 51 - 3 // the first field behind the name is number 3
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	return len(fields) > end && string(fields[begin]) != "0" && bytes.Equal(fields[begin], fields[end])
 }
 
 // comm is the name in a line that parseStat could read.
