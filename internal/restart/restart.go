@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"os/signal"
 	"slices"
@@ -69,17 +70,34 @@ type Grid struct {
 type Instant int64
 
 // At is the instant of t, which must have a monotonic reading or be of now's wall clock. At and Time
-// are true to the fraction of a microsecond between two readings of the clock; their errors point
-// in opposite directions, so they do not add up over many restarts.
+// are true to the fraction of a microsecond between two readings of the clock.
 func At(t time.Time) Instant {
-	now := monotonic()
-	return now - Instant(time.Since(t))
+	i, now := clocks()
+	return i - Instant(now.Sub(t))
 }
 
 // Time is the moment in this image, with its monotonic reading.
 func (i Instant) Time() time.Time {
-	now := monotonic()
-	return time.Now().Add(time.Duration(i - now))
+	at, now := clocks()
+	return now.Add(time.Duration(i - at))
+}
+
+// clocks reads both clocks at the same moment. A thread that waits for a processor between two readings
+// would move the moment by all of its wait, so the closest of some readings counts.
+func clocks() (at Instant, now time.Time) {
+	const near, tries = 2 * time.Microsecond, 20
+	closest := Instant(math.MaxInt64)
+	for range tries {
+		before := monotonic()
+		t := time.Now()
+		if apart := monotonic() - before; apart < closest {
+			closest, at, now = apart, before+apart/2, t
+		}
+		if closest <= Instant(near) {
+			break
+		}
+	}
+	return at, now
 }
 
 func monotonic() Instant {
