@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -94,16 +93,8 @@ func kill(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-func next(t *testing.T, s *Signals) order.Order {
-	t.Helper()
-	select {
-	case o := <-s.C():
-		return o
-	case <-time.After(10 * time.Second):
-		t.Fatal("no order came")
-	}
-	panic("unreachable")
-}
+// next blocks until an order comes.
+func next(s *Signals) order.Order { return <-s.C() }
 
 func TestEverySignalOfTheTableBecomesItsOrder(t *testing.T) {
 	s := Listen()
@@ -116,7 +107,7 @@ func TestEverySignalOfTheTableBecomesItsOrder(t *testing.T) {
 		unix.SIGCONT: {Verb: order.Wake, From: "signal CONT"},
 	} {
 		kill(t, sig)
-		if got := next(t, s); got != want {
+		if got := next(s); got != want {
 			t.Errorf("%v is %v, want %v", sig, got, want)
 		}
 	}
@@ -162,7 +153,7 @@ func TestBurstOfOneKindLosesNoOther(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for len(seen) < len(self.ControlSignals()) {
-		seen[next(t, s).From] = true
+		seen[next(s).From] = true
 	}
 }
 
@@ -386,7 +377,26 @@ func TestT53ContThatWaitedDuringARestartWakes(t *testing.T) {
 	}
 }
 
-// startReading starts c and reads its lines; it is killed if it does not end within half a minute.
+// TestQuitOfOthersIsTheDumpOfTheRuntime: only process 1 takes it for a stop.
+func TestQuitOfOthersIsTheDumpOfTheRuntime(t *testing.T) {
+	c := command(t, "orders")
+	c.Stderr = nil // the stacks
+	lines := startReading(t, c)
+	if !lines.Scan() {
+		t.Fatal("it does not listen")
+	}
+	if err := unix.Kill(c.Process.Pid, unix.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+		t.Errorf("it said %q", lines.Text())
+	}
+	if err := c.Wait(); err == nil || c.ProcessState.ExitCode() != 2 {
+		t.Errorf("it ended with %v, want exit 2", err)
+	}
+}
+
+// startReading starts c and reads its lines.
 func startReading(t *testing.T, c *exec.Cmd) *bufio.Scanner {
 	t.Helper()
 	out, err := c.StdoutPipe()
@@ -396,7 +406,5 @@ func startReading(t *testing.T, c *exec.Cmd) *bufio.Scanner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	watchdog := time.AfterFunc(30*time.Second, func() { _ = c.Process.Kill() })
-	t.Cleanup(func() { watchdog.Stop() })
 	return bufio.NewScanner(out)
 }

@@ -1,7 +1,8 @@
+//go:build root && linux
+
 package signals
 
 import (
-	"os"
 	"syscall"
 	"testing"
 
@@ -11,15 +12,11 @@ import (
 
 // asInit starts c as process 1 of a PID namespace.
 func asInit() *syscall.SysProcAttr {
-	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
-	if os.Geteuid() != 0 {
-		attr.Cloneflags |= unix.CLONE_NEWUSER
-	}
-	return attr
+	return &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
 }
 
-// TestProcessOneIsStoppedByWhatContainerRuntimesSend, while a window that changes is nothing.
-func TestProcessOneIsStoppedByWhatContainerRuntimesSend(t *testing.T) {
+// TestRootProcessOneIsStoppedByWhatContainerRuntimesSend, while a window that changes is nothing.
+func TestRootProcessOneIsStoppedByWhatContainerRuntimesSend(t *testing.T) {
 	for sig, want := range map[syscall.Signal]string{unix.SIGQUIT: "QUIT", unix.SIGPWR: "PWR", 37: "RTMIN+3", unix.SIGTERM: "TERM"} {
 		c := command(t, "orders")
 		c.SysProcAttr = asInit()
@@ -51,8 +48,8 @@ func TestProcessOneIsStoppedByWhatContainerRuntimesSend(t *testing.T) {
 	}
 }
 
-// TestQuitThatIsIgnoredStaysSoAsProcessOne: where INT was ignored at the start, QUIT is no order either.
-func TestQuitThatIsIgnoredStaysSoAsProcessOne(t *testing.T) {
+// TestRootQuitThatIsIgnoredStaysSoAsProcessOne: where INT was ignored at the start, QUIT is no order either.
+func TestRootQuitThatIsIgnoredStaysSoAsProcessOne(t *testing.T) {
 	c := command(t, "orders")
 	ignoring(c, "INT QUIT")
 	c.SysProcAttr = asInit()
@@ -77,26 +74,7 @@ func TestQuitThatIsIgnoredStaysSoAsProcessOne(t *testing.T) {
 	}
 }
 
-// TestQuitOfOthersIsTheDumpOfTheRuntime: only process 1 takes it for a stop.
-func TestQuitOfOthersIsTheDumpOfTheRuntime(t *testing.T) {
-	c := command(t, "orders")
-	c.Stderr = nil // the stacks
-	lines := startReading(t, c)
-	if !lines.Scan() {
-		t.Fatal("it does not listen")
-	}
-	if err := unix.Kill(c.Process.Pid, unix.SIGQUIT); err != nil {
-		t.Fatal(err)
-	}
-	for lines.Scan() {
-		t.Errorf("it said %q", lines.Text())
-	}
-	if err := c.Wait(); err == nil || c.ProcessState.ExitCode() != 2 {
-		t.Errorf("it ended with %v, want exit 2", err)
-	}
-}
-
-func TestControlSignalsOfProcessOneAreThoseOfBothTables(t *testing.T) {
+func TestRootControlSignalsOfProcessOneAreThoseOfBothTables(t *testing.T) {
 	c := command(t, "control")
 	c.SysProcAttr = asInit()
 	if out, err := c.Output(); err != nil || len(out) > 0 {
