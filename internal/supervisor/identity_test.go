@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -21,8 +22,11 @@ func sleeper(t *testing.T, lock string) int {
 	return cmd.Process.Pid
 }
 
+// ownLock is a lock that no other run of these tests has, which may go on at the same time.
+func ownLock() string { return fmt.Sprintf("12:%d", os.Getpid()) }
+
 func TestOrphansAreTheProcessesOfTheJob(t *testing.T) {
-	const lock = "12:34567890123"
+	lock := ownLock()
 	pid := sleeper(t, lock)
 	sleeper(t, lock+"1")
 	sleeper(t, "1"+lock)
@@ -35,7 +39,7 @@ func TestOrphansAreTheProcessesOfTheJob(t *testing.T) {
 // TestDeadIsProvenOrDenied: whatever is missing from the proof, the answer is no.
 func TestDeadIsProvenOrDenied(t *testing.T) {
 	we := ourselves()
-	we.Job, we.Lock = "dead-or-not", "1:2"
+	we.Job, we.Lock = "dead-or-not", ownLock()
 	gone := exec.Command("true")
 	if err := gone.Run(); err != nil {
 		t.Fatal(err)
