@@ -2,6 +2,7 @@ package loop_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"sync"
 	"testing"
@@ -26,6 +27,13 @@ type plan struct {
 type event struct {
 	after time.Duration // the one before
 	kind  string
+}
+
+// A plan that fails is not written to the tree: rapid prints the flag that draws it again.
+func init() {
+	if err := flag.Set("rapid.nofailfile", "true"); err != nil {
+		panic(err)
+	}
 }
 
 func drawPlan(t *rapid.T) plan {
