@@ -26,7 +26,7 @@ const (
 	maxLine      = 1 << 16 // bytes of a command's line that make one record; of syslog's maxSyslog
 
 	stuckTime = 10 * time.Second       // without any progress, after which a sink is stuck and no longer slow
-	drainTime = 3 * time.Second        // how long Close waits for a stuck sink
+	drainTime = 3 * time.Second        // how long Close waits for the sinks
 	abortTime = 200 * time.Millisecond // how long it waits after it has called the write back
 )
 
@@ -96,6 +96,8 @@ type Log struct {
 
 	maxLine int // bytes of a command's line that make one record
 	trouble chan struct{}
+	drain   time.Duration // drainTime; tests set another, as they do with abort
+	abort   time.Duration // abortTime
 
 	writers goroutine.Group
 
@@ -124,7 +126,7 @@ func openLog(o Options, at sockets) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{level: o.Level, maxLine: maxLine, trouble: make(chan struct{}, 1)}
+	l := &Log{level: o.Level, maxLine: maxLine, trouble: make(chan struct{}, 1), drain: drainTime, abort: abortTime}
 	l.room = sync.NewCond(&l.mu)
 	main := &sink{level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync}
 	switch name, tag, err := service(o.File); {
@@ -329,14 +331,14 @@ func (l *Log) Close() error {
 	l.transition(draining)
 	l.mu.Unlock()
 
-	waiting := l.await(l.sinks, drainTime)
+	waiting := l.await(l.sinks, l.drain)
 	l.mu.Lock()
 	l.transition(closed)
 	l.mu.Unlock()
 	for _, k := range waiting {
 		deadline(k.target, time.Now())
 	}
-	stuck := l.await(waiting, abortTime)
+	stuck := l.await(waiting, l.abort)
 	for _, k := range waiting {
 		deadline(k.target, time.Time{}) // Echo is the caller's, and he may want to write to it
 	}

@@ -391,7 +391,7 @@ func (k *sink) write(p []byte) (n int, err error) {
 		switch {
 		case m == 0 && err == nil:
 			err = io.ErrNoProgress
-		case n < len(p):
+		case m > 0 && n < len(p):
 			k.gotOn(uint64(bytes.Count(p[n-m:n], []byte{'\n'})))
 		}
 	}
@@ -455,7 +455,7 @@ func (k *sink) bury() {
 // outcome is what Close reports about the sink: late holds those that had to be given up.
 func (k *sink) outcome(late []*sink) error {
 	if slices.Contains(late, k) {
-		return fmt.Errorf("%s took nothing for %v: its last lines are lost: free its reader or its disk", k.name(), drainTime)
+		return fmt.Errorf("%s was not written within %v: its last lines are lost: free its reader or its disk", k.name(), k.log.drain)
 	}
 	return k.err
 }

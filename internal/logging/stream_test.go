@@ -26,7 +26,7 @@ func captured(t interface{ Fatal(...any) }, format string, chunks ...[]byte) []b
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := l.Capture("stdout")(4720)
+	w := patient(l).Capture("stdout")(4720)
 	for _, c := range chunks {
 		if n, err := w.Write(c); n != len(c) || err != nil {
 			t.Fatal("write:", n, err)
@@ -172,7 +172,7 @@ func TestRestOfOneStreamBeginsTheNext(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s := l.Stream("stdout", 4720, rest)
+				s := patient(l).Stream("stdout", 4720, rest)
 				_, err = s.Write(in)
 				left = end(s)
 				if err := errors.Join(err, s.Close(), l.Close()); err != nil {
@@ -195,7 +195,7 @@ func TestRestOfOneStreamBeginsTheNext(t *testing.T) {
 // T57 burst_at_exit_kept.
 func TestBurstAtExitKept(t *testing.T) {
 	var in bytes.Buffer
-	for i := 0; in.Len() < 10<<20; i++ {
+	for i := 0; in.Len() < 4<<20; i++ {
 		fmt.Fprintf(&in, "line %d of the burst%200c\n", i, '.')
 	}
 	in.WriteString("and the last words")

@@ -1,10 +1,14 @@
 package logging
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // The disk is really asked: a file that cannot be brought to it (such are those of proc(5)) is an error with the
@@ -23,5 +27,56 @@ func TestTheDiskIsAsked(t *testing.T) {
 		if err := l.Close(); (err != nil) != fails {
 			t.Errorf("%s: got error %v", policy, err)
 		}
+	}
+}
+
+// descriptors are those of this process that are open on what is below the directory, or on itself.
+func descriptors(t *testing.T, dir string) (open []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range all {
+		if to, err := os.Readlink(fd); err == nil && (to == dir || strings.HasPrefix(to, dir+"/")) {
+			open = append(open, to)
+		}
+	}
+	return open
+}
+
+// Neither a change of the file, nor Reopen, nor a refusal leaves a descriptor open.
+func TestNoDescriptorIsKept(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, Options{File: dir + "/%S", Format: simple})
+		z := l.Logger()
+		if err := l.CrashOutput(); err != nil {
+			t.Error(err)
+		}
+		for range 20 {
+			if err := errors.Join(l.Reopen(), l.Reopen()); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Second)
+			z.Info().Msg("hello")
+		}
+		if got := descriptors(t, dir); len(got) == 0 {
+			t.Error("the descriptor of the file in use was not found")
+		}
+		closeLog(t, l)
+		if err := l.Reopen(); !errors.Is(err, os.ErrClosed) {
+			t.Error(err)
+		}
+		_, err := Open(Options{File: dir, Format: simple})
+		if err == nil {
+			t.Error("a directory was opened")
+		}
+	})
+	if got := descriptors(t, dir); len(got) > 0 {
+		t.Errorf("%d descriptors are left open: %q", len(got), got)
 	}
 }
