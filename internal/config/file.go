@@ -180,11 +180,14 @@ func (l *loader) bytes(path, kind string) ([]byte, error) {
 	if info.Mode().Perm()&0o002 != 0 {
 		l.warnings = append(l.warnings, path+": anybody may change this file, and so what is run; chmod o-w it")
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != l.UID {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && foreign(int(st.Uid), l.UID) {
 		l.warnings = append(l.warnings, fmt.Sprintf("%s: belongs to user %d, who may change what is run; chown it", path, st.Uid))
 	}
 	return data, nil
 }
+
+// foreign says whether a user with that UID cannot trust what the owner may change. Root is trusted.
+func foreign(owner, uid int) bool { return owner != 0 && owner != uid }
 
 // plainly drops operation and path from a file error; the path stands before it already.
 func plainly(err error) error {

@@ -1,0 +1,32 @@
+//go:build root
+
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestRootForeignFile: a file of another user is read, with a warning.
+func TestRootForeignFile(t *testing.T) {
+	r := request(t)
+	r.Command = []string{"x"}
+	file := write(t, filepath.Join(r.Dir, "x.yaml"), minimal)
+	r.Env = []string{"GOPHD_CONFIG=" + file}
+	const owner = 12345
+	if err := os.Chown(file, owner, -1); err != nil {
+		t.Fatal(err)
+	}
+	for _, r.UID = range []int{0, owner + 1} {
+		want := fmt.Sprintf("%s: belongs to user %d, who may change what is run; chown it", file, owner)
+		if got := load(t, r).Warnings; len(got) != 1 || got[0] != want {
+			t.Errorf("user %d: got %q, want %q", r.UID, got, want)
+		}
+	}
+	r.UID = owner
+	if got := load(t, r).Warnings; got != nil {
+		t.Errorf("one's own file: %q", got)
+	}
+}
