@@ -48,10 +48,13 @@ func (e *HeldError) Error() string {
 const (
 	// tries bounds the races that Take loses in a row; each means that another one has just won.
 	tries = 100
-	// handover is how long a lock may be held by no process that the file names, as it is while
-	// another starter replaces the file of a dead one.
-	handover = 100 * time.Millisecond
+	// pause is between two looks at a lock, because flock(2) has no wait with a limit.
+	pause = 5 * time.Millisecond
 )
+
+// handover is how long a lock may be held by no process that the file names, as it is while
+// another starter replaces the file of a dead one. Only tests change it.
+var handover = 100 * time.Millisecond
 
 // Take makes the file with our PID and a newline in it, for everyone to read as far as the umask
 // allows, and locks it. A file that nobody has locked is replaced, whatever is in it. If a living
@@ -72,7 +75,7 @@ func Take(path string) (*File, error) {
 			if time.Since(begin) > handover || alive(held.PID) {
 				return nil, err
 			}
-			time.Sleep(handover / 20) // flock(2) has no wait with a limit
+			time.Sleep(pause)
 		default:
 			return nil, err
 		}
