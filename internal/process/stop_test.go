@@ -66,11 +66,11 @@ func pass(t *testing.T, p *Process, d time.Duration) {
 		return p.now, p.asked
 	}
 	before, asked := look()
-	time.Sleep(d - 1)
+	time.Sleep(d - time.Nanosecond)
 	if now, n := look(); now != before || n != asked {
 		t.Errorf("1ns before %v it is in state %d after signal %d, was in state %d after signal %d", d, now, n, before, asked)
 	}
-	time.Sleep(1)
+	time.Sleep(time.Nanosecond)
 	if now, n := look(); now == before && n == asked {
 		t.Errorf("after %v it is still in state %d, and signal %d was the last", d, now, n)
 	}

@@ -46,15 +46,6 @@ func (also) Close() error { return nil }
 
 func ptr[T any](v T) *T { return &v }
 
-func lookup(t *testing.T, spec string) *world.User {
-	t.Helper()
-	u, err := world.LookupUser(spec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &u
-}
-
 func rlimit(t *testing.T, s string) world.Rlimit {
 	t.Helper()
 	r, err := world.ParseRlimit(s)

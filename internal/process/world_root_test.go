@@ -122,3 +122,12 @@ func TestRootAsProcessOne(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 }
+
+func lookup(t *testing.T, spec string) *world.User {
+	t.Helper()
+	u, err := world.LookupUser(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &u
+}
