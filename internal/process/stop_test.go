@@ -51,6 +51,13 @@ func converse(t *testing.T, script string) (*Process, listener) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // of a test that gave up
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.now != ended {
+			p.signal(syscall.SIGKILL)
+		}
+	})
 	said := listener{bufio.NewReader(r), t}
 	said.want("ready")
 	return p, said
@@ -68,11 +75,11 @@ func pass(t *testing.T, p *Process, d time.Duration) {
 	before, asked := look()
 	time.Sleep(d - time.Nanosecond)
 	if now, n := look(); now != before || n != asked {
-		t.Errorf("1ns before %v it is in state %d after signal %d, was in state %d after signal %d", d, now, n, before, asked)
+		t.Fatalf("1ns before %v it is in state %d after signal %d, was in state %d after signal %d", d, now, n, before, asked)
 	}
 	time.Sleep(time.Nanosecond)
 	if now, n := look(); now == before && n == asked {
-		t.Errorf("after %v it is still in state %d, and signal %d was the last", d, now, n)
+		t.Fatalf("after %v it is still in state %d, and signal %d was the last", d, now, n)
 	}
 }
 
