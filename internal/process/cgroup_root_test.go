@@ -84,7 +84,7 @@ func TestRootStraysInAGroup(t *testing.T) {
 	}{
 		"TERM":           {escape + `env -i /bin/sh -c 'echo $$; kill -STOP $$'`, time.Hour},
 		"KILL":           {escape + `env -i /bin/sh -c 'trap "" TERM; echo $$; while :; do /bin/sleep 0.01; done'`, 200 * time.Millisecond},
-		"job control":    {`set -m; env -i /bin/sleep 60 & echo $!`, time.Hour}, // one that is stopped bash would end itself
+		"job control":    {`set -m; env -i /bin/sleep 3600 & echo $!`, time.Hour}, // one that is stopped bash would end itself
 		"always forking": {escape + `env -i /bin/sh -c 'trap "" TERM; echo $$; f() { (f) & }; f; while :; do (:); done'`, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestRootGroupIsHandedOver(t *testing.T) {
 // A process that is moved while its group is looked at is not mistaken for another.
 func TestRootEachHoldsItsProcess(t *testing.T) {
 	s, c := newSpawner(t), group(t)
-	p, out := inGroup(t, s, c, nil, nil, "echo $$; exec sleep 60")
+	p, out := inGroup(t, s, c, nil, nil, "echo $$; exec sleep 3600")
 	out.await(t, "\n")
 	seen := 0
 	p.leaf.each(func(pid, fd int) {
@@ -170,7 +170,7 @@ func TestRootSweepCgroups(t *testing.T) {
 		}
 	}
 	busy := &Cgroup{path: c.path + "-busy"}
-	p, out := inGroup(t, s, busy, nil, nil, "echo up; sleep 60")
+	p, out := inGroup(t, s, busy, nil, nil, "echo up; sleep 3600")
 	out.await(t, "up")
 	sweep := func() {
 		SweepCgroups("", func(n string) bool { return n == name+"-empty" || n == name+"-busy" })

@@ -15,7 +15,7 @@ func TestForgottenWaitsEnd(t *testing.T) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0") // of the shim
 	s := newSpawner(t)
 	s.forget = time.Hour
-	p, out, fault := begin(t, s, sh("echo ready; exec sleep 60"))
+	p, out, fault := begin(t, s, sh("echo ready; exec sleep 3600"))
 	out.await(t, "ready")
 	open := func(hs HandedStream) io.WriteCloser { return []*capture{out, fault}[hs.Number-1] }
 	descriptors := func() int {

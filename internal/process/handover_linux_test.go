@@ -118,7 +118,7 @@ func TestHandedCommandEndsMeanwhile(t *testing.T) {
 
 func TestAdoptRefusesAStranger(t *testing.T) {
 	s := newSpawner(t)
-	p, out, fault := begin(t, s, sh("echo ready; sleep 60 & wait"))
+	p, out, fault := begin(t, s, sh("echo ready; sleep 3600 & wait"))
 	out.await(t, "ready")
 	if !Leave(p) {
 		t.Fatal("it was not left")
@@ -180,7 +180,7 @@ func TestStraysAreHandedOver(t *testing.T) {
 
 func TestLeaveIsRefused(t *testing.T) {
 	s := newSpawner(t)
-	p, _, _ := begin(t, s, sh("trap '' TERM; echo ready; sleep 60"))
+	p, _, _ := begin(t, s, sh("trap '' TERM; echo ready; sleep 3600"))
 	p.Stop(time.Hour)
 	if Leave(p) {
 		t.Error("a command that is being stopped was left")
@@ -228,7 +228,7 @@ func TestInheritedStraysAreCollected(t *testing.T) {
 func TestInheritedMembersAreNotKeptInMind(t *testing.T) {
 	s := newSpawner(t)
 	start := func(group int) int {
-		pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "sleep 100"},
+		pid, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "sleep 3600"},
 			&syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setpgid: true, Pgid: group}})
 		if err != nil {
 			t.Fatal(err)

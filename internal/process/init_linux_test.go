@@ -94,7 +94,7 @@ func helpInit() error {
 func collectedBetweenRuns(s *Spawner) error {
 	s.courtesy = time.Hour // until the orphan has its own session
 	out := newCapture()
-	p, err := s.Start(context.Background(), Command{Argv: sh("setsid sh -c 'echo $$; exec sleep 60 >/dev/null 2>&1' &"), Dir: "/",
+	p, err := s.Start(context.Background(), Command{Argv: sh("setsid sh -c 'echo $$; exec sleep 3600 >/dev/null 2>&1' &"), Dir: "/",
 		Env: []string{"PATH=/bin:/usr/bin"}, Stdout: Output{Open: func(int) io.WriteCloser { return out }}, Stderr: discard()})
 	if err != nil {
 		return err

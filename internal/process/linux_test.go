@@ -310,7 +310,7 @@ func TestOrphansOfAnEarlierRunAreCollected(t *testing.T) {
 	say("end")
 	awaitEnd(t, pid)
 	s.collected = time.Time{}
-	p, _, _ = begin(t, s, []string{"/bin/sleep", "60"})
+	p, _, _ = begin(t, s, []string{"/bin/sleep", "3600"})
 	ended := make(chan job.Result, 1)
 	go func() { ended <- p.Wait() }()
 	watch, out, _ := begin(t, s, whileThere(pid))
@@ -391,7 +391,7 @@ func TestPanicOfAStraysWriterClimbsFromClose(t *testing.T) {
 // A member whose parent has left the group while it stayed is not a child of this program, ever.
 func TestMemberWithAForeignParent(t *testing.T) {
 	s := newSpawner(t)
-	script := `(sleep 60 & echo $!; echo $BASHPID; exec setsid sleep 61) & while [ "$(ps -o pgid= -p $! | tr -d ' ')" != "$!" ]; do :; done; exit 4`
+	script := `(sleep 3600 & echo $!; echo $BASHPID; exec setsid sleep 3600) & while [ "$(ps -o pgid= -p $! | tr -d ' ')" != "$!" ]; do :; done; exit 4`
 	for _, captured := range []bool{true, false} {
 		out := newCapture()
 		c := Command{Argv: []string{"bash", "-c", script}, Dir: t.TempDir(), Env: os.Environ(), Stdout: out.output(), Stderr: discard()}
@@ -433,7 +433,7 @@ func TestMemberWithAForeignParent(t *testing.T) {
 func TestGroupAliveOnThisKernel(t *testing.T) {
 	s := newSpawner(t)
 	// The leader is killed, and not collected for as long as its child lives.
-	p, out, _ := begin(t, s, sh(`trap '' TERM; sh -c 'echo $$; sleep 60; :' & wait; sleep 60`))
+	p, out, _ := begin(t, s, sh(`trap '' TERM; sh -c 'echo $$; sleep 3600; :' & wait; sleep 3600`))
 	child := number(t, out.await(t, "\n"))
 	if alive, others := groupAlive(p.PID(), false); !alive || !others {
 		t.Error("a living group was taken for dead")
@@ -463,7 +463,7 @@ func TestFrozenLeftoverIsKilled(t *testing.T) {
 func TestOrphansAreCollectedByQuickRuns(t *testing.T) {
 	s := newSpawner(t)
 	s.courtesy = time.Hour // until the child has its own session
-	p, out, _ := begin(t, s, sh(`setsid sh -c 'echo $$; exec sleep 60 >/dev/null 2>&1' &`))
+	p, out, _ := begin(t, s, sh(`setsid sh -c 'echo $$; exec sleep 3600 >/dev/null 2>&1' &`))
 	p.Wait()
 	stray := number(t, out.await(t, "\n"))
 	_ = syscall.Kill(stray, syscall.SIGKILL)
@@ -520,7 +520,7 @@ func TestOrphansOfARunningGroupAreCollected(t *testing.T) {
 				}
 				awaitEnd(t, other.Process.Pid)
 			}
-			p, out, _ := begin(t, s, sh(`o=$(sh -c 'sleep 0.05 >&2 & echo $!'); echo $o; while kill -0 $o; do sleep 0.01; done; echo collected; sleep 60`))
+			p, out, _ := begin(t, s, sh(`o=$(sh -c 'sleep 0.05 >&2 & echo $!'); echo $o; while kill -0 $o; do sleep 0.01; done; echo collected; sleep 3600`))
 			ended := make(chan job.Result, 1)
 			go func() { ended <- p.Wait() }()
 			out.await(t, "collected\n")
@@ -556,7 +556,7 @@ func TestEndsOfChildrenAreNoSignalsToUs(t *testing.T) {
 func TestNothingRunsWhileIdle(t *testing.T) {
 	before := runtime.NumGoroutine()
 	s := newSpawner(t)
-	p, err := s.Start(t.Context(), Command{Argv: []string{"/bin/sleep", "60"}, Dir: "/", Stdout: Output{File: s.null}, Stderr: Output{File: s.null}})
+	p, err := s.Start(t.Context(), Command{Argv: []string{"/bin/sleep", "3600"}, Dir: "/", Stdout: Output{File: s.null}, Stderr: Output{File: s.null}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -524,7 +524,7 @@ func TestStopStaysResponsiveWhileTheWriterHangs(t *testing.T) {
 
 // The grace is an hour: the stop ends with the group and does not wait for the rest of the grace.
 func TestStopKillsGrandchildren(t *testing.T) {
-	p, out, _ := begin(t, newSpawner(t), sh(`sh -c 'sleep 60 & echo $!; wait' & echo $!; wait`))
+	p, out, _ := begin(t, newSpawner(t), sh(`sh -c 'sleep 3600 & echo $!; wait' & echo $!; wait`))
 	for strings.Count(out.String(), "\n") < 2 {
 		<-out.wrote
 	}
@@ -590,7 +590,7 @@ func awaitStopped(t *testing.T, p *Process) {
 func TestStopRightAfterStart(t *testing.T) {
 	s := newSpawner(t)
 	for i := range 50 {
-		p, _, _ := begin(t, s, []string{"/bin/sleep", "60"})
+		p, _, _ := begin(t, s, []string{"/bin/sleep", "3600"})
 		p.Stop(time.Duration(i%2) * time.Hour)
 		if r := p.Wait(); r.Outcome != job.Signaled {
 			t.Fatalf("%d: %v", i, r)

@@ -68,7 +68,7 @@ const escape = `escape() { exec {fd}< <(exec setsid "$@"); read -r pids <&$fd; e
 const (
 	frozen    = `/bin/sh -c 'echo $$; kill -STOP $$'`
 	obdurate  = `/bin/sh -c 'trap "" TERM; echo $$; while :; do sleep 0.01; done'`
-	withATree = `/bin/sh -c 'setsid sleep 61 & a=$!; setsid sleep 62 & echo $$ $a $!; wait'`
+	withATree = `/bin/sh -c 'setsid sleep 3600 & a=$!; setsid sleep 3600 & echo $$ $a $!; wait'`
 )
 
 func TestSetsidEscapeeIsSpared(t *testing.T) {
@@ -96,9 +96,9 @@ func TestSetsidEscapeeIsKilled(t *testing.T) {
 		"frozen":          {escape + frozen, time.Hour, 1, 0},
 		"ignores TERM":    {escape + obdurate, 200 * time.Millisecond, 1, 200 * time.Millisecond},
 		"no grace":        {escape + obdurate, 0, 1, 0},
-		"set -m":          {`set -m; sleep 60 >/dev/null & echo $!`, time.Hour, 1, 0},
+		"set -m":          {`set -m; sleep 3600 >/dev/null & echo $!`, time.Hour, 1, 0},
 		"a tree":          {escape + withATree, time.Hour, 1, 0},
-		"several at once": {escape + frozen + "; escape sh -c 'echo $$; exec sleep 60'", time.Hour, 2, 0},
+		"several at once": {escape + frozen + "; escape sh -c 'echo $$; exec sleep 3600'", time.Hour, 2, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSpawner(t)
@@ -120,7 +120,7 @@ func TestStraysHaveNoMoreTimeThanTheStop(t *testing.T) {
 	s := newSpawner(t)
 	for name, grace := range map[string]time.Duration{"now": 0, "soon": 300 * time.Millisecond} {
 		t.Run(name, func(t *testing.T) {
-			p, out, o := marked(t, s, "RUN=3", true, time.Hour, escape+obdurate+"; sleep 60")
+			p, out, o := marked(t, s, "RUN=3", true, time.Hour, escape+obdurate+"; sleep 3600")
 			pid := number(t, out.await(t, "\n"))
 			began := time.Now()
 			p.Stop(grace)
@@ -158,7 +158,7 @@ func TestStraysOfOthersAreLeftAlone(t *testing.T) {
 	s := newSpawner(t)
 	var others []*exec.Cmd
 	for _, attr := range []*syscall.SysProcAttr{{}, {Setpgid: true}} {
-		cmd := exec.Command("/bin/sleep", "60")
+		cmd := exec.Command("/bin/sleep", "3600")
 		cmd.SysProcAttr = attr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -166,7 +166,7 @@ func TestStraysOfOthersAreLeftAlone(t *testing.T) {
 		others = append(others, cmd)
 	}
 	// Another run, still going on, with a stray that has come home already.
-	run, outRun, toldRun := marked(t, s, "RUN=6", true, time.Hour, escape+frozen+"; sleep 60")
+	run, outRun, toldRun := marked(t, s, "RUN=6", true, time.Hour, escape+frozen+"; sleep 3600")
 	strayOfRun := number(t, outRun.await(t, "\n"))
 	// One that has cleared its environment may be anybody's.
 	p, out, o := marked(t, s, "RUN=5", true, time.Hour, escape+"env -i "+frozen)
@@ -280,7 +280,7 @@ func TestNoStraysCostNothing(t *testing.T) {
 }
 
 func TestChildrenAreThoseOfProc(t *testing.T) {
-	cmd := exec.Command("/bin/sleep", "60")
+	cmd := exec.Command("/bin/sleep", "3600")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

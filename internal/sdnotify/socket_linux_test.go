@@ -278,7 +278,7 @@ func TestT45KilledHolderLeavesNothing(t *testing.T) {
 // child starts a process that lives until the test ends.
 func child(t *testing.T, attr syscall.SysProcAttr, env ...string) int {
 	t.Helper()
-	cmd := exec.Command("sleep", "60")
+	cmd := exec.Command("sleep", "3600")
 	cmd.SysProcAttr, cmd.Env = &attr, env
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 // sleeper starts a process of the job and returns its PID; it ends with the test.
 func sleeper(t *testing.T, lock string) int {
 	t.Helper()
-	cmd := exec.Command("sleep", "60")
+	cmd := exec.Command("sleep", "3600")
 	cmd.Env = append(os.Environ(), runID+"="+lock+".1.2.3")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ import (
 // A root without CAP_KILL, as in many containers, cannot stop what runs as another user. Nobody may find that out
 // from a stop that does not come.
 func TestRootWhoMayNotBeSignalledIsSaid(t *testing.T) {
-	cmd := exec.Command("/bin/sleep", "60")
+	cmd := exec.Command("/bin/sleep", "3600")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
