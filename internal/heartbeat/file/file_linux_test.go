@@ -10,29 +10,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestOtherUser looks at files as a user without privileges does, by the user id that the kernel
-// checks for files, which on Linux a thread has for itself (setfsuid(2)).
-func TestOtherUser(t *testing.T) {
+// TestDeniedByPermissions is about files that this user owns and made read-only. Root gives up what
+// lets it pass over the permissions, on a thread of its own, so that the test is the same for all.
+func TestDeniedByPermissions(t *testing.T) {
+	path, holder := heldForAll(t)
+	must(t, os.Chmod(path, 0o444))
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test
+	obeyPermissions(t)
+	wantDenied(t, path, holder)
+}
+
+// heldForAll returns the path of a lock that is held, with a state, in a directory that everybody can
+// enter and read and nobody can write.
+func heldForAll(t *testing.T) (string, *Store) {
 	path := lockPath(t)
 	holder := opened(t, path)
 	must(t, holder.Add(t.Context(), key, []byte("h"), 0))
 	must(t, holder.Add(t.Context(), key+".state", []byte("1"), 0))
-	must(t, os.Chmod(filepath.Join(path, "../../.."), 0o755)) // what TempDir makes is its owner's alone
+	must(t, os.Chmod(filepath.Join(path, "../../.."), 0o755)) // TempDir lets only its owner in
 	must(t, os.Chmod(filepath.Dir(path), 0o555))
-	t.Cleanup(func() { os.Chmod(filepath.Dir(path), 0o755) }) // else TempDir cannot be removed by a plain user
+	t.Cleanup(func() { os.Chmod(filepath.Dir(path), 0o755) }) // else TempDir cannot be removed
+	return path, holder
+}
 
-	runtime.LockOSThread() // for good: the thread ends with the test
-	if os.Geteuid() == 0 {
-		must(t, unix.Setfsuid(65534))
-		defer unix.Setfsuid(0)
-	} else {
-		must(t, os.Chmod(path, 0o444))
-	}
+// obeyPermissions drops the capabilities to read and write any file from the calling thread.
+func obeyPermissions(t *testing.T) {
+	t.Helper()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	must(t, unix.Capget(&header, &sets[0]))
+	sets[0].Effective &^= 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
+	must(t, unix.Capset(&header, &sets[0]))
+}
+
+// wantDenied fails unless this thread can read the lock file at path and not write it or beside it.
+func wantDenied(t *testing.T, path string, holder *Store) {
+	t.Helper()
 	if s, err := Open(path); err == nil || !strings.Contains(err.Error(), "choose a file that this user can write") {
 		t.Errorf("Open of another user's file: %v, %v; want the advice", s, err)
 	}
 	if s, err := Open(filepath.Join(filepath.Dir(path), "new")); err == nil || !strings.Contains(err.Error(), "choose a file that this user can write") {
-		t.Errorf("Open in another user's folder: %v, %v; want the advice", s, err)
+		t.Errorf("Open in another user's directory: %v, %v; want the advice", s, err)
 	}
 	if b, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(b)) != "h" {
 		t.Errorf("another user polls %q, %v; want the record", b, err)
@@ -41,7 +59,7 @@ func TestOtherUser(t *testing.T) {
 	old, err := holder.Get(t.Context(), key+".state")
 	must(t, err)
 	if err := holder.Swap(t.Context(), key+".state", old, []byte("2"), 0); err == nil {
-		t.Error("the state was written in a folder that cannot be written")
+		t.Error("the state was written in a directory that cannot be written")
 	}
 	if e, err := holder.Get(t.Context(), key+".state"); err != nil || string(e.Value) != "1" {
 		t.Errorf("state after a failed write: %q, %v; want 1", e.Value, err)

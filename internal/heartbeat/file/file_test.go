@@ -18,6 +18,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -174,6 +175,10 @@ func TestStoppedHolderKeepsIt(t *testing.T) {
 	path := lockPath(t)
 	o := start(t, path, "")
 	must(t, o.cmd.Process.Signal(syscall.SIGSTOP))
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(o.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("the holder is not stopped: status %#x, %v", status, err)
+	}
 	wantHeld(t, opened(t, path), `{"pid":1}`)
 }
 
@@ -334,20 +339,26 @@ func TestFileUnlinkedOrReplacedWhileHeld(t *testing.T) {
 // An administrator removes the file. The lock on it protects nothing any more, which is noticed with the
 // next turn of the loop, whether or not another has claimed the name by then.
 func TestRemovedFileEndsTheHeartbeat(t *testing.T) {
-	path := lockPath(t)
-	i := heartbeattest.Launch(t, opened(t, path), key, nil)
-	i.Await(heartbeat.Held)
-	must(t, os.Remove(path))
-	i.Beat(heartbeat.Pulse{Tick: 1})
-	var lost *heartbeat.LostError
-	if err := i.Wait(); !errors.As(err, &lost) {
-		t.Errorf("Run after its file was removed: %v; want *LostError", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		path := lockPath(t)
+		i := heartbeattest.Launch(t, opened(t, path), key, nil)
+		i.Await(heartbeat.Held)
+		must(t, os.Remove(path))
+		i.Beat(heartbeat.Pulse{Tick: 1})
+		var lost *heartbeat.LostError
+		if err := i.Wait(); !errors.As(err, &lost) {
+			t.Errorf("Run after its file was removed: %v; want *LostError", err)
+		}
+	})
 }
 
-// Whoever only looks must not make a start fail as if the heartbeat were held: the kernel has no way to
-// look at a lock but to try it.
+// A process that only looks must not make a start fail as if the heartbeat were held: the only way to
+// look at a lock is to try it.
 func TestLooksDoNotKeepOthersOut(t *testing.T) {
+	synctest.Test(t, looksDoNotKeepOthersOut) // the look ends between two attempts on any machine
+}
+
+func looksDoNotKeepOthersOut(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	s := opened(t, path)
 	poller, err := os.Open(path)
@@ -360,29 +371,22 @@ func TestLooksDoNotKeepOthersOut(t *testing.T) {
 	if e, err := s.Get(ctx, key); !errors.Is(err, heartbeat.ErrAbsent) {
 		t.Errorf("Get during another's look: %q, %v; want ErrAbsent", e.Value, err)
 	}
-	time.AfterFunc(20*time.Millisecond, func() { poller.Close() })
-	for { // as the engine does, however long the look takes
-		err := s.Add(ctx, key, []byte("x"), 0)
-		if err == nil {
-			break
-		}
-		if errors.Is(err, heartbeat.ErrExists) {
-			t.Fatalf("Add during a look: %v; want an error that is no refusal", err)
-		}
-	}
+	time.AfterFunc(tries*pause/2, func() { poller.Close() })
+	must(t, s.Add(ctx, key, []byte("x"), 0))
 	if e, err := opened(t, path).Get(ctx, key); err != nil || string(e.Value) != "x" {
 		t.Errorf("Get: %q, %v; want x", e.Value, err)
 	}
 }
 
-// Pollers read while the record is written. The kernel may let a read see a part of a write, for
-// some nanoseconds: one read after that one is always whole.
+// Pollers read while the record is written. The kernel may let a read see a part of a write that is
+// under way: after that write, a read is whole.
 func TestPollersReadWholeRecords(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	s := opened(t, path)
 	must(t, s.Add(ctx, key, []byte(`{"v":1}`), 0))
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
+	var writing sync.Mutex // held during a write
 	wg.Go(func() {
 		for i := 0; ; i++ {
 			select {
@@ -391,7 +395,9 @@ func TestPollersReadWholeRecords(t *testing.T) {
 			default:
 				e, err := s.Get(ctx, key)
 				if err == nil {
+					writing.Lock()
 					err = s.Swap(ctx, key, e, fmt.Appendf(nil, `{"v":%q}`, strings.Repeat("x", i*37%900)), 0)
+					writing.Unlock()
 				}
 				if err != nil {
 					t.Error(err)
@@ -412,11 +418,20 @@ func TestPollersReadWholeRecords(t *testing.T) {
 		return b[:n]
 	}
 	for range 5000 {
-		if b := poll(); !json.Valid(b) {
-			if b = poll(); !json.Valid(b) {
-				t.Errorf("read, and read again: %q; want JSON", b)
-				break
-			}
+		b := poll()
+		if len(b) != block { // no write of these changes the size, not even while it is under way
+			t.Errorf("read %d bytes: %q; want the whole block", len(b), b)
+			break
+		}
+		if json.Valid(b) {
+			continue
+		}
+		writing.Lock() // the write that the read met, or one after it, has returned
+		b = poll()
+		writing.Unlock()
+		if !json.Valid(b) {
+			t.Errorf("read, and read again after the write: %q; want JSON", b)
+			break
 		}
 	}
 	close(stop)

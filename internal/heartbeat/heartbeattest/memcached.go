@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -14,13 +13,17 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Server is a memcached process of one's own on a port of the loopback, to be hung, killed and
-// started again. One goroutine uses it.
+// started again. One goroutine uses it. It can be used inside a bubble of virtual time
+// (testing/synctest) and outside: no virtual time passes in its methods.
 type Server struct {
 	args []string
 	port int
+	hold *os.File  // reserves the port as long as the Server is in use, see reserve
 	cmd  *exec.Cmd // nil while it is stopped
 }
 
@@ -36,25 +39,54 @@ func Memcached(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// StartMemcached is Memcached for those who have no testing.TB, as a testscript's Setup: whoever
-// calls it also calls Stop. args come after those that set address and user.
+// StartMemcached is Memcached for a caller that has no testing.TB, such as a testscript's Setup. The
+// caller must also call Stop. args come after those that set address and user.
 func StartMemcached(args ...string) (*Server, error) {
-	var err error
-	for range 5 { // a port may be in use; only binding it tells
-		// Below the range from which the kernel takes the ports of clients, so that nobody gets it
-		// while the server is stopped.
-		s := &Server{args: args, port: 20_000 + rand.IntN(12_000)}
-		if err = s.start(); err == nil {
-			return s, nil
-		}
+	hold, port, err := reserve()
+	if err != nil {
+		return nil, fmt.Errorf("no port for memcached: %w", err)
 	}
-	return nil, err
+	s := &Server{args: args, port: port, hold: hold}
+	if err := s.start(); err != nil {
+		hold.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// reserve returns a free port of the loopback, and the socket that keeps it. The socket is bound and
+// does not listen: memcached, which sets SO_REUSEADDR too, can bind the port and listen, but the kernel
+// gives the port to nobody else, also while memcached is stopped. A port that only was free a moment
+// ago could be another program's by then, or a client's own port.
+func reserve() (*os.File, int, error) {
+	syscall.ForkLock.RLock() // no command that is started meanwhile may inherit it
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err == nil {
+		unix.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, 0, err
+	}
+	hold := os.NewFile(uintptr(fd), "port of memcached")
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		return nil, 0, errors.Join(err, hold.Close())
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return nil, 0, errors.Join(err, hold.Close())
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		return nil, 0, errors.Join(err, hold.Close())
+	}
+	return hold, name.(*unix.SockaddrInet4).Port, nil
 }
 
 // Addr is the host:port of the server, the same over a Restart.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Stop kills the server, hung or not; all it knew is lost. A second Stop does nothing.
+// Stop kills the server, hung or not; all it knew is lost. A second Stop does nothing. The port stays
+// reserved for a Restart as long as the Server is in use.
 func (s *Server) Stop() {
 	if s.cmd == nil {
 		return
@@ -139,13 +171,11 @@ func (s *Server) start() error {
 	return nil
 }
 
-// await returns when the process answers on the port. A server tells nobody that it listens, so
-// there is only asking; and its PID is asked for, since another may have had the port.
+// await returns when the process answers on the port, or has exited. A server tells nobody that it
+// listens, so the only way is to ask. The answer must have its PID: another server is not ours.
 func (s *Server) await(pid int) error {
-	var said string
-	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if said, err = s.Command("stats"); err == nil {
+	for {
+		if said, err := s.Command("stats"); err == nil {
 			if strings.Contains(said, fmt.Sprintf("STAT pid %d\r\n", pid)) {
 				return nil
 			}
@@ -153,8 +183,9 @@ func (s *Server) await(pid int) error {
 		}
 		var status syscall.WaitStatus
 		if ended, _ := syscall.Wait4(pid, &status, syscall.WNOHANG, nil); ended == pid {
-			return errors.New("ended at its start")
+			return errors.New("exited at its start")
 		}
+		// The kernel's sleep and not time.Sleep, which in a bubble would let virtual time pass.
+		_, _ = unix.Poll(nil, 5)
 	}
-	return fmt.Errorf("does not answer: %w", err)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -16,20 +15,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/heartbeattest"
 )
-
-// TestMain lets more tests run side by side than there are processors: they wait for ttls to pass.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "24"); err != nil {
-		panic(err)
-	}
-	os.Exit(m.Run())
-}
 
 func TestSuite(t *testing.T) {
 	server := heartbeattest.Memcached(t)
@@ -86,7 +77,9 @@ func TestUnixSocket(t *testing.T) {
 func TestUnresolvableNameIsNamed(t *testing.T) {
 	t.Parallel()
 	const host = "nosuch.invalid" // never exists (RFC 6761, section 6.4)
-	_, err := opened(t, host+":11211").Get(t.Context(), "k")
+	s := opened(t, host+":11211")
+	grant(s, brief) // the machine may have a name server that is silent
+	_, err := s.Get(t.Context(), "k")
 	if err == nil || !strings.Contains(err.Error(), host) {
 		t.Errorf("Get from a host that does not exist: %v; want its name", err)
 	}
@@ -130,8 +123,16 @@ func TestSilentNameServerIsBounded(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}}
-	_, err := hasty(t, "cache.test.:1").Get(t.Context(), "k") // it returns, although no answer ever comes
-	unknown(t, "Get without a name server", err)
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		s := opened(t, "cache.test.:1")
+		grant(s, brief) // less than the resolver's own
+		_, err := s.Get(t.Context(), "k")
+		unknown(t, "Get without a name server", err)
+		if took := time.Since(began); took > brief {
+			t.Errorf("a dial took %s; want at most one timeout of %s", took, brief)
+		}
+	})
 }
 
 // What the config lets pass, the operations refuse in words that help.
@@ -209,7 +210,8 @@ func TestGhosts(t *testing.T) {
 	must(t, s.Add(ctx, "idle", nil, 0)) // there is a connection for the write to be sent on
 
 	must(t, server.Pause())
-	unknown(t, "Add to a hung server", during(t, func(ctx context.Context) error { return s.Add(ctx, "k", []byte("ghost"), 0) }))
+	timeOutAfterWrite(s)
+	unknown(t, "Add to a hung server", s.Add(ctx, "k", []byte("ghost"), 0))
 	must(t, server.Resume())
 	e := eventually(t, s, "k")
 	if string(e.Value) != "ghost" {
@@ -220,7 +222,8 @@ func TestGhosts(t *testing.T) {
 	e, err := s.Get(ctx, "k")
 	must(t, err)
 	must(t, server.Pause())
-	unknown(t, "Swap on a hung server", during(t, func(ctx context.Context) error { return s.Swap(ctx, "k", e, []byte("late"), 0) }))
+	timeOutAfterWrite(s)
+	unknown(t, "Swap on a hung server", s.Swap(ctx, "k", e, []byte("late"), 0))
 	must(t, server.Resume())
 	for string(e.Value) != "late" { // the write that timed out
 		time.Sleep(5 * time.Millisecond)
@@ -229,14 +232,30 @@ func TestGhosts(t *testing.T) {
 	}
 }
 
+// timeOutAfterWrite lets the next operation on the idle connection time out when it is sent.
+func timeOutAfterWrite(s *Store) {
+	s.conn.Conn = &impatient{s.conn.Conn, s.conn}
+}
+
+type impatient struct {
+	net.Conn
+	bounded *conn
+}
+
+func (i *impatient) Write(b []byte) (int, error) {
+	n, err := i.Conn.Write(b)
+	i.bounded.bound(time.Unix(1, 0))
+	return n, err
+}
+
 func TestTooManyConnectionsIsUnknown(t *testing.T) {
 	t.Parallel()
 	server := heartbeattest.Memcached(t, "-t", "1", "-c", "32")
 	first := opened(t, server.Addr())
 	must(t, first.Add(t.Context(), "k", nil, 0))
 	refused := 0
-	for range 36 {
-		s := hasty(t, server.Addr())
+	for range 48 {
+		s := opened(t, server.Addr())
 		err := s.Add(t.Context(), "k", nil, 0)
 		if err != nil && !errors.Is(err, heartbeat.ErrExists) {
 			refused++
@@ -246,7 +265,7 @@ func TestTooManyConnectionsIsUnknown(t *testing.T) {
 		}
 	}
 	if refused == 0 {
-		t.Error("a server for 32 connections took 37")
+		t.Error("a server for 32 connections took 49")
 	}
 }
 
@@ -264,19 +283,41 @@ func TestHungServerIsBounded(t *testing.T) {
 	t.Parallel()
 	server := heartbeattest.Memcached(t)
 	must(t, server.Pause())
-	s := hasty(t, server.Addr())
-	for _, name := range []string{"first", "second"} { // they return, although no answer comes before Resume
+	s := opened(t, server.Addr())
+	grant(s, brief)
+	for _, name := range []string{"first", "second"} { // without a bound it would not return
 		unknown(t, name+" Add to a hung server", s.Add(t.Context(), "k", nil, 0))
 	}
-	slow, err := Open(server.Addr(), 24*time.Hour)
-	must(t, err)
-	defer slow.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+
+	// The bound of an operation is two timeouts, and a context that ends cuts it short.
+	slow := opened(t, server.Addr())
+	ctx, cancel := context.WithCancel(t.Context())
+	added := make(chan error, 1)
+	go func() { added <- slow.Add(ctx, "k", nil, 0) }()
+	var end time.Time
+	for end.IsZero() {
+		time.Sleep(time.Millisecond)
+		end = bound(slow)
+	}
+	if left := time.Until(end); left <= 0 || left > 2*patience {
+		t.Errorf("an operation may take %s; want at most two timeouts of %s", left, patience)
+	}
+	select {
+	case err := <-added:
+		t.Errorf("Add to a hung server: %v; want it to wait", err)
+	default:
+	}
+	cancel()
+	if err := <-added; !errors.Is(err, context.Canceled) {
+		t.Errorf("Add with a context that was cancelled: %v; want its error", err)
+	}
+	brevity, cancel := context.WithTimeout(t.Context(), brief)
 	defer cancel()
-	if err := slow.Add(ctx, "k", nil, 0); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Add with a context that ended: %v; want its error, before the timeout", err)
+	if err := slow.Add(brevity, "k", nil, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Add with a context that ended: %v; want its error", err)
 	}
 	must(t, server.Resume())
+	grant(s, patience)
 	eventually(t, s, "k") // nothing of a cut operation is left on the connection
 }
 
@@ -342,7 +383,10 @@ func TestOddRepliesAreUnknown(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			must(t, err)
 			serve(t, l, func(int, string) string { return reply })
-			s := hasty(t, l.Addr().String()) // some of these are no whole reply
+			s := opened(t, l.Addr().String())
+			if reply == "STORED" {
+				grant(s, brief) // the rest of the line never comes
+			}
 			_, err = s.Get(t.Context(), "k")
 			unknown(t, "Get", err)
 			unknown(t, "Add", add(t.Context(), s, heartbeat.Entry{}))
@@ -352,36 +396,37 @@ func TestOddRepliesAreUnknown(t *testing.T) {
 	}
 }
 
-// The library grants a new timeout for each line; the operation is bounded all the same.
+// The library grants a new timeout for each line; the operation is bounded all the same. The reply has
+// no end and the timeout is an hour, so a Get that ignores its bound does not return.
 func TestDrippingReplyIsBounded(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer l.Close()
-	stop := make(chan struct{})
-	done := make(chan struct{})
+	s := opened(t, l.Addr().String())
+	got := make(chan error, 1)
+	go func() {
+		_, err := s.Get(t.Context(), "k")
+		got <- err
+	}()
+	c, err := l.Accept()
+	must(t, err)
+	flowing, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		for {
-			select {
-			case <-stop:
+		for n := 0; ; n++ {
+			if n == 1000 {
+				close(flowing)
+			}
+			if _, err := io.WriteString(c, "VALUE k 0 1 7\r\nx\r\n"); err != nil {
 				return
-			case <-time.After(brief / 2):
-				if _, err := io.WriteString(c, "VALUE k 0 1 7\r\nx\r\n"); err != nil {
-					<-stop
-					return
-				}
 			}
 		}
 	}()
-	_, err = hasty(t, l.Addr().String()).Get(t.Context(), "k") // it returns, although the reply goes on
-	unknown(t, "Get", err)
-	close(stop)
+	<-flowing
+	s.bound(time.Unix(1, 0)) // as if the two timeouts had passed
+	unknown(t, "Get", <-got)
+	must(t, c.Close())
 	<-done
 }
 
@@ -429,17 +474,11 @@ func TestCommands(t *testing.T) {
 }
 
 const (
-	patience = 5 * time.Minute // with a server that answers
-	brief    = time.Second     // with one that does not
+	// patience is the timeout of a store whose server answers, or refuses: no machine exceeds it.
+	patience = time.Hour
+	// brief is the timeout of a store whose server is silent. The test holds for any other too.
+	brief = 20 * time.Millisecond
 )
-
-// during is an operation on a server that hangs: it is given up after a moment, in which its request has been sent.
-func during(t *testing.T, op func(context.Context) error) error {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), brief)
-	defer cancel()
-	return op(ctx)
-}
 
 func add(ctx context.Context, s *Store, _ heartbeat.Entry) error {
 	return s.Add(ctx, "k", []byte("y"), 0)
@@ -454,7 +493,8 @@ func expire(ctx context.Context, s *Store, old heartbeat.Entry) error {
 }
 
 // serve answers each request with what reply says, by the number of its connection; an empty answer
-// closes the connection. It ends with the test.
+// closes the connection. It serves one connection at a time, until the client closes it, and ends with
+// the test.
 func serve(t *testing.T, l net.Listener, reply func(connection int, request string) string) {
 	ended := make(chan struct{})
 	t.Cleanup(func() {
@@ -489,37 +529,45 @@ func serve(t *testing.T, l net.Listener, reply func(connection int, request stri
 	}()
 }
 
-// opened is a store for a server that answers, on a machine as busy as may be.
 func opened(t *testing.T, address string) *Store {
 	t.Helper()
-	return within(t, address, patience)
-}
-
-// hasty is a store for a server that does not answer, or not in full.
-func hasty(t *testing.T, address string) *Store {
-	t.Helper()
-	return within(t, address, brief)
-}
-
-func within(t *testing.T, address string, timeout time.Duration) *Store {
-	t.Helper()
-	s, err := Open(address, timeout)
+	s, err := Open(address, patience)
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
 
+// grant sets the timeout of the store, between two operations.
+func grant(s *Store, timeout time.Duration) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.timeout, s.client.Timeout = timeout, timeout
+}
+
+// bound returns the bound of the operation under way, zero while it has no connection.
+func bound(s *Store) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn == nil {
+		return time.Time{}
+	}
+	s.conn.mu.Lock()
+	defer s.conn.mu.Unlock()
+	return s.conn.end
+}
+
 // eventually returns the entry of key when there is one.
 func eventually(t *testing.T, s *Store, key string) heartbeat.Entry {
 	t.Helper()
-	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	for {
 		e, err := s.Get(t.Context(), key)
 		if err == nil {
 			return e
 		}
-		if time.Now().After(end) {
+		if !errors.Is(err, heartbeat.ErrAbsent) {
 			t.Fatalf("Get of %s: %v", key, err)
 		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
