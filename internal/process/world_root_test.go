@@ -86,7 +86,7 @@ func TestRootTooManyGroups(t *testing.T) {
 	}
 }
 
-// The folder and the file are what they are to the user, not to root.
+// What may be done in the directory and with the file is what the user may do, not root.
 func TestRootFailuresAreTheUsersOwn(t *testing.T) {
 	s := newSpawner(t)
 	dir := t.TempDir()

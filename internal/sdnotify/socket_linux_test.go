@@ -45,7 +45,7 @@ type heard struct {
 
 func (e ear) hear(m Message, err error) { e <- heard{m, err} }
 
-// next blocks until something is heard.
+// next blocks until a message arrives.
 func (e ear) next() heard { return <-e }
 
 func open(t *testing.T) (*Socket, ear) {
