@@ -360,12 +360,13 @@ func again(ts *testscript.TestScript, neg bool, args []string) {
 // holding is what a process has of what can add up.
 type holding struct{ descriptors, threads, children, rss int } // rss in KiB
 
-// mayStart is how many threads more a process may have than it had: Go starts one when all others are in system
-// calls, and never ends it.
-const mayStart = 4
+// spare is how many threads and descriptors more a process may have than it had: Go starts a thread when all others
+// are in system calls, and never ends it; and the first look may fall in the middle of a restart, before the log is
+// open again. What leaks one with each of the many tries between two looks has more.
+const spare = 4
 
-// flat notes what a process has, the first time; and then that it has no more: "flat x.pid MIB", but for so much
-// memory. What it has for a moment only is waited for.
+// flat notes what a process has, the first time; and then that it has no more, but for what is spare and so much
+// memory: "flat x.pid MIB". What it has for a moment only is waited for.
 func flat(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: flat pidfile [MiB]")
@@ -382,9 +383,9 @@ func flat(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	var now holding
 	defer func() { ts.Logf("%+v", now) }()
-	await(ts, fmt.Sprintf("process %d to have no more than %+v", pid, was), func() bool {
+	await(ts, fmt.Sprintf("process %d to have hardly more than %+v", pid, was), func() bool {
 		now = holds(ts, pid)
-		return now.descriptors <= was.descriptors && now.threads <= was.threads+mayStart &&
+		return now.descriptors <= was.descriptors+spare && now.threads <= was.threads+spare &&
 			now.children <= was.children && now.rss <= was.rss+mib<<10
 	})
 }
