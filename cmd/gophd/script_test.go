@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -36,6 +37,11 @@ func TestMain(m *testing.M) {
 	// The scripts wait most of their time.
 	if err := flag.Set("test.parallel", "12"); err != nil {
 		panic(err)
+	}
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
+		if signal.Ignored(s) { // by a shell for its background commands, by nohup(1): what a script starts must not inherit it
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
 	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "gophd-script")

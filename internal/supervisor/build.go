@@ -81,9 +81,7 @@ type rig struct {
 	logFails  <-chan struct{} // the log's, but for that while
 	astray    string          // what was said last about where the log is
 	claiming  bool            // the first claim has begun
-	unclean   bool            // the last owner of the local lock may have left a run behind, which was not looked for yet
-	haunted   bool            // such a run was found, and has not ended
-	prepared  bool            // the PID file is ours, where there is one
+	prepared  bool            // the PID file was asked for, and what the last owner of the local lock left looked for
 	settled   bool            // the start is over
 	begun     bool            // the local lock is ours; before, a second start leaves hardly a trace
 	said      bool            // Serving was called
@@ -405,8 +403,7 @@ func (r *rig) claims() error {
 		return nil
 	}
 	path := localPath(c.Heartbeat.URL, c.StateDir, r.spec.Name)
-	r.unclean = handedRuns(r.o.Handoff).Haunted || r.o.Handoff == nil && unclean(path)
-	store, err := openLocal(path, r.kept(localClaim))
+	store, err := openLocal(path, r.kept(localClaim), handedRuns(r.o.Handoff).Haunted)
 	if err != nil {
 		return err
 	}

@@ -57,9 +57,9 @@ func localPath(url, stateDir, name string) string {
 	return filepath.Join(stateDir, name+".heartbeat")
 }
 
-func openLocal(path string, kept *os.File) (*file.Store, error) {
+func openLocal(path string, kept *os.File, unclean bool) (*file.Store, error) {
 	if kept != nil {
-		if s, err := file.Adopt(path, kept); err == nil {
+		if s, err := file.Adopt(path, kept, unclean); err == nil {
 			return s, nil
 		}
 	}
@@ -188,7 +188,7 @@ func (r *rig) nextClaim(c *claim) {
 			r.machine.gone(err, err)
 			return
 		}
-		if r.unclean && r.orphaned() {
+		if c.lock.Unclean() && r.orphaned() {
 			return
 		}
 	}

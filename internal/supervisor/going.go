@@ -121,7 +121,7 @@ func (r *rig) handOverRuns(h *restart.Handoff) {
 		g.Runs = append(g.Runs, run)
 	}
 	g.Strays = put(r.spawner.HandOver())
-	g.Haunted = r.haunted || r.unclean && !r.prepared
+	g.Haunted = r.local != nil && r.local.lock.Unclean()
 	h.Rooms[goingRoom], _ = json.Marshal(g) // plain values: it cannot fail
 	h.Rooms[diaryRoom], _ = json.Marshal(diary{r.log.Path(), r.o.Config.Log.Format, r.spec.Name})
 }

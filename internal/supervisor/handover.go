@@ -140,11 +140,7 @@ func (r *rig) end() (Outcome, error) {
 			r.say.trouble(err)
 		}
 	}
-	if r.haunted {
-		r.abandon(r.local)
-	} else {
-		r.release(r.local)
-	}
+	r.release(r.local)
 	r.logTrouble() // the last word on what is lost
 	if r.begun {
 		r.say.ends(m.reason())
@@ -174,17 +170,6 @@ func (r *rig) release(c *claim) {
 	if err := c.release(); err != nil {
 		r.say.trouble(fmt.Errorf("the heartbeat was not released: %w", err))
 	}
-}
-
-// abandon ends a claim without the word that all is well, so that whoever comes next looks for what was left.
-func (r *rig) abandon(c *claim) {
-	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
-	defer cancel()
-	if _, err := c.hb.HandOver(ctx); err != nil {
-		r.say.trouble(err)
-	}
-	c.cancel()
-	_ = goroutine.Catch(c.room.Wait)
 }
 
 // adoptToRelease takes up what the image before us handed over and we were stopped too early to use, so

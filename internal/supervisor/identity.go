@@ -57,7 +57,7 @@ func dead(r, we heartbeat.Record) bool {
 	case r.Child > 0 && alive(r.Child, 0):
 		return false
 	}
-	left, err := orphans(we.Lock)
+	left, err := orphans(we.Lock, "")
 	return err == nil && len(left) == 0
 }
 
@@ -78,13 +78,16 @@ func alive(pid int, start uint64) bool {
 }
 
 // orphans lists the processes that a gophd which is gone has left of the job whose local lock is named: those
-// with that lock in their environment. A process that hides its environment, or has cleared it, is missed.
-func orphans(lock string) ([]int, error) {
+// with that lock in their environment, but for those with the mark of our own runs. A process that hides its
+// environment, or has cleared it, is missed.
+func orphans(lock, ours string) ([]int, error) {
 	names, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil || len(names) == 0 {
 		return nil, fmt.Errorf("no /proc to look for processes in")
 	}
-	mark := []byte("\x00" + runID + "=" + lock + ".")
+	marked := func(env []byte, mark string) bool {
+		return mark != "" && bytes.Contains(env, []byte("\x00"+runID+"="+mark))
+	}
 	self := strconv.Itoa(os.Getpid())
 	var pids []int
 	for _, name := range names {
@@ -93,7 +96,8 @@ func orphans(lock string) ([]int, error) {
 		if err != nil || pid == self {
 			continue
 		}
-		if bytes.Contains(append([]byte{0}, env...), mark) {
+		env = append([]byte{0}, env...)
+		if marked(env, lock+".") && !marked(env, ours) {
 			n, _ := strconv.Atoi(pid)
 			pids = append(pids, n)
 		}

@@ -30,7 +30,8 @@ func TestOrphansAreTheProcessesOfTheJob(t *testing.T) {
 	pid := sleeper(t, lock)
 	sleeper(t, lock+"1")
 	sleeper(t, "1"+lock)
-	got, err := orphans(lock)
+	sleeper(t, lock+".7")
+	got, err := orphans(lock, lock+".7.")
 	if err != nil || !slices.Equal(got, []int{pid}) {
 		t.Errorf("orphans %v, %v; want %d", got, err, pid)
 	}

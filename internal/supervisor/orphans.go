@@ -25,26 +25,22 @@ type vigil struct {
 	done   chan error // nil says that no orphan is left
 }
 
-// unclean says that the last owner of the local lock did not let go of it in order. It is asked before the
-// lock is ours, and costs nothing where all is well: only then orphans are looked for, among all processes.
-func unclean(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Size() > 0
-}
-
-// orphaned looks for orphans and says whether the claims have to wait for them.
+// orphaned looks for orphans, among all processes, and says whether the claims have to wait for them. It is asked only
+// where the local lock is unclean.
 func (r *rig) orphaned() (wait bool) {
 	lock := lockID(r.local.lock.Descriptor())
-	left, err := orphans(lock)
+	left, err := orphans(lock, r.runner.mark)
 	switch {
 	case err != nil:
 		r.say.trouble(fmt.Errorf("whether a run was left behind cannot be seen: %w", err))
 		return false
-	case len(left) == 0 || slices.ContainsFunc(r.o.Self.Env, func(e string) bool { return strings.HasPrefix(e, runID+"="+lock+".") }):
+	case len(left) == 0:
+		r.local.lock.Clean()
+		return false
+	case slices.ContainsFunc(r.o.Self.Env, func(e string) bool { return strings.HasPrefix(e, runID+"="+lock+".") }):
 		// A job may start its own successor.
 		return false
 	}
-	r.haunted = true
 	if r.spec.OnOrphan == job.OrphanRefuse {
 		err := fmt.Errorf("%s still runs as %s, left behind by a gophd that was killed: end it, or start with --on-orphan wait or kill",
 			r.spec.Name, pids(left))
@@ -96,7 +92,7 @@ func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 		if alive(left[0], 0) && !due { // to look at one is cheap, to look for all is not
 			continue
 		}
-		now, err := orphans(lock)
+		now, err := orphans(lock, r.runner.mark)
 		if err != nil {
 			continue // they are there until it is seen that they are not
 		}

@@ -121,9 +121,11 @@ func (r *rig) serve(ctx context.Context) {
 		case err := <-r.vigil.ended():
 			if err != nil {
 				r.machine.roomFell(err)
+			} else {
+				r.local.lock.Clean()
 			}
 			r.vigil.end()
-			r.vigil, r.haunted = nil, err != nil
+			r.vigil = nil
 			sweepCgroups(r.spec.Name, gone)
 			r.nextClaim(r.local)
 		case err := <-r.probed:

@@ -49,6 +49,8 @@ type Store struct {
 	value  []byte   // what we wrote last into lock
 	writes uint64   // the Token of what we wrote last
 	closed bool
+
+	unclean bool // see Unclean
 }
 
 // theirs is the Token of a record that another process wrote.
@@ -87,14 +89,15 @@ func Peek(path string) (*Store, error) {
 }
 
 // Adopt returns the store of the lock file path whose lock came with f, the Descriptor of the image
-// before this one. It owns f from here on, and fails, with f closed, when f is not the file that is
-// at path now or does not have its lock.
-func Adopt(path string, f *os.File) (*Store, error) {
+// before this one, with what Unclean said there. It owns f from here on, and fails, with f closed, when f is not the
+// file that is at path now or does not have its lock.
+func Adopt(path string, f *os.File, unclean bool) (*Store, error) {
 	s, err := adopt(path, f)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
+	s.unclean = unclean
 	return s, nil
 }
 
@@ -128,6 +131,21 @@ func (s *Store) Descriptor() *os.File {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lock
+}
+
+// Unclean says that the process which held the lock before us did not release it in order, so what it has started
+// may still run. Until Clean is called the file is not emptied, and whoever has the lock after us hears the same.
+func (s *Store) Unclean() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unclean
+}
+
+// Clean says that what the process before us has started was looked for, and that nothing of it runs.
+func (s *Store) Clean() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unclean = false
 }
 
 // Traits tells that the lock is the lease.
@@ -203,10 +221,15 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 		}
 		switch err := flock(f, unix.LOCK_EX); {
 		case err == nil && same(f, s.path):
-			if err := write(f, value); err != nil {
+			left, err := f.Stat()
+			if err == nil {
+				err = write(f, value)
+			}
+			if err != nil {
 				f.Close()
 				return fmt.Errorf("lock file %s: %w", s.path, err)
 			}
+			s.unclean = s.unclean || left.Size() > 0
 			s.hold(f, value)
 			return nil
 		case err == nil: // it was replaced between open and lock; the lock is worth nothing
@@ -252,7 +275,7 @@ func (s *Store) Swap(ctx context.Context, key string, old heartbeat.Entry, value
 	return nil
 }
 
-// Expire frees the lock and empties the file, or removes S; it refuses as Swap does.
+// Expire frees the lock and empties the file, unless it is Unclean; or removes S. It refuses as Swap does.
 func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -269,7 +292,9 @@ func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) err
 		}
 		return s.syncFolder()
 	}
-	err = s.lock.Truncate(0)
+	if !s.unclean {
+		err = s.lock.Truncate(0)
+	}
 	// Unlocked by word and not by Close alone: a copy of the descriptor may have strayed.
 	err = errors.Join(err, flock(s.lock, unix.LOCK_UN), s.lock.Close())
 	s.lock = nil

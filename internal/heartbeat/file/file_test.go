@@ -48,7 +48,7 @@ func instance(path, role string) error {
 		if err != nil {
 			return err
 		}
-		s, err := Adopt(path, os.NewFile(uintptr(fd), path))
+		s, err := Adopt(path, os.NewFile(uintptr(fd), path), true)
 		if err != nil {
 			return err
 		}
@@ -171,6 +171,34 @@ func TestCrashFreesAtOnce(t *testing.T) {
 	must(t, s.Add(ctx, key, []byte("ours"), 0))
 }
 
+// What a killed holder has started may still run, however many came and went since without a look.
+func TestUncleanUntilLookedFor(t *testing.T) {
+	path, ctx := lockPath(t), t.Context()
+	release := func(s *Store) {
+		t.Helper()
+		e, err := s.Get(ctx, key)
+		must(t, err)
+		must(t, s.Expire(ctx, key, e))
+	}
+	start(t, path, "").kill()
+	for i := range 3 {
+		s := opened(t, path)
+		must(t, s.Add(ctx, key, []byte("came and went"), 0))
+		if !s.Unclean() {
+			t.Fatalf("owner %d after the kill hears that all is well", i)
+		}
+		release(s)
+	}
+	s := opened(t, path)
+	must(t, s.Add(ctx, key, []byte("looks"), 0))
+	s.Clean()
+	release(s)
+	must(t, s.Add(ctx, key, []byte("again"), 0))
+	if s.Unclean() {
+		t.Error("nothing was left, and the next owner hears of it")
+	}
+}
+
 func TestStoppedHolderKeepsIt(t *testing.T) {
 	path := lockPath(t)
 	o := start(t, path, "")
@@ -285,7 +313,7 @@ func TestAdoptRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path := lockPath(t)
 			f := c.f(t, path)
-			s, err := Adopt(path, f)
+			s, err := Adopt(path, f, false)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("Adopt: %v, %v; want an error with %q", s, err, c.want)
 			}
