@@ -100,11 +100,10 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 	}
 	p.handoff = nil // the supervisor answers for it now
 	o := supervisor.Options{Config: c, Self: p.self, Version: version, Handoff: handoff, Stderr: p.stderr, Serving: p.serving}
-	for {
-		if p.signals == nil {
-			p.signals = signals.Listen()
-		}
-		o.Signals, p.signals = p.signals, nil
+	if p.signals == nil {
+		p.signals = signals.Listen()
+	}
+	for o.Signals = p.signals; ; o.Signals = signals.Listen() {
 		outcome, err := supervisor.New(o).Run(ctx)
 		switch {
 		case err != nil && outcome.Said:
@@ -112,7 +111,7 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 		case err != nil:
 			return err
 		case outcome.Restart != nil:
-			o.Trouble = outcome.Restart.Exec(p.self) // returns only when it failed: then we go on ourselves
+			o.Trouble = outcome.Restart.Exec(p.self, o.Signals.Close) // returns only when it failed: then we go on ourselves
 			outcome.Stay()
 			o.Handoff = outcome.Restart
 		case outcome.Last != nil:

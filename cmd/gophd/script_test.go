@@ -253,7 +253,11 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		text, _ = os.ReadFile(file)
 		found := len(pattern.FindAll(text, times)) >= times
 		if exited && !found {
-			ts.Fatalf("the program that writes %s has exited without %d times %q", args[0], times, args[1])
+			name := strings.TrimSuffix(file, filepath.Ext(file))
+			code, _ := os.ReadFile(name + ".code")
+			said, _ := os.ReadFile(name + ".err")
+			ts.Fatalf("the program that writes %s has exited with %s without %d times %q; it said:\n%s",
+				args[0], bytes.TrimSpace(code), times, args[1], said)
 		}
 		return found
 	})

@@ -247,22 +247,23 @@ func decode(data []byte) (wire, error) {
 //
 // Call it last: nothing that runs here survives, output that is buffered is lost, and no other
 // goroutine may start a program or use a relative path meanwhile (the first would wait, the second be
-// led astray). Call signal.Stop before.
+// led astray). When INT and HUP can do no harm any more, hush is called: it stops listening to signals, and returns
+// what had arrived, which h passes on but for what asks for a restart. If Exec fails, that may or may not have been.
 //
-// What becomes of a signal that comes between that signal.Stop and the signal.Notify of the next
+// What becomes of a signal that comes between hush and the signal.Notify of the next
 // image, some milliseconds: USR1, USR2 and CONT wait in the kernel and are delivered then, if this image
 // was itself started with them blocked; INT and HUP are dropped and do no harm, so an INT may have to
 // be repeated, and a HUP is served by the restart that is under way; TERM ends the process. The last is
 // the known gap: the Go runtime unblocks TERM and installs a deadly handler for it before main, and a
-// TERM that ends gophd is better than one that is lost.
-func (h *Handoff) Exec(s self.Self) error {
-	if err := h.exec(s); err != nil {
+// TERM that ends gophd is better than one that is lost. All others that can be caught do nothing, as without a restart.
+func (h *Handoff) Exec(s self.Self, hush func() []order.Order) error {
+	if err := h.exec(s, hush); err != nil {
 		return fmt.Errorf("cannot become %s: %w: put a working program there and restart again", s.Path, err)
 	}
 	return nil
 }
 
-func (h *Handoff) exec(s self.Self) error {
+func (h *Handoff) exec(s self.Self, hush func() []order.Order) error {
 	release, err := self.HoldSignals()
 	if err != nil {
 		return err
@@ -270,6 +271,10 @@ func (h *Handoff) exec(s self.Self) error {
 	defer release()
 	shielded := shield()
 	defer unshield(shielded)
+	h.hear(hush())
+	if fault.On {
+		fault.At("signals closed")
+	}
 
 	w := wire{Version: Version, PID: os.Getpid(), BootID: bootID(), Handoff: *h,
 		Descriptors: map[string]int{}, Shielded: shielded}
@@ -320,6 +325,15 @@ func (h *Handoff) exec(s self.Self) error {
 	return syscall.Exec(s.Path, s.Args, env)
 }
 
+// hear adds the orders that still mean something to the next image: one more restart is what is happening.
+func (h *Handoff) hear(orders []order.Order) {
+	for _, o := range orders {
+		if o.Verb != order.Restart {
+			h.Orders = append(h.Orders, o)
+		}
+	}
+}
+
 // shield makes INT and HUP harmless to this image and the next, in which the runtime leaves what is
 // ignored alone until it is asked for, and returns those that were not ignored before.
 func shield() []syscall.Signal {
@@ -333,14 +347,13 @@ func shield() []syscall.Signal {
 	return shielded
 }
 
-// unshield makes os/signal forget that it found the signals ignored, which is the mark of nohup(1).
-// In the next image they do no harm until they are asked for all the same.
+// unshield makes os/signal forget that it found the signals ignored, which is the mark of nohup(1). They do no
+// harm until they are asked for all the same, for nobody reads this channel.
 func unshield(shielded []syscall.Signal) {
-	c := make(chan os.Signal, 1)
+	nobody := make(chan os.Signal, 1)
 	for _, s := range shielded {
-		signal.Notify(c, s)
+		signal.Notify(nobody, s)
 	}
-	signal.Stop(c)
 }
 
 // number is f's descriptor, without the change to blocking mode that f.Fd makes and that the next

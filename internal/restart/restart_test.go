@@ -131,8 +131,11 @@ func liveGenerations() error {
 	if h.Restarts == generations {
 		return nil
 	}
-	return h.Exec(s)
+	return h.Exec(s, silent)
 }
+
+// silent is for an image that listens to no signals.
+func silent() []order.Order { return nil }
 
 // begin makes what the first image passes on: a locked file, and a pipe with text in it.
 func begin(s self.Self) (*restart.Handoff, error) {
@@ -307,12 +310,14 @@ func liveUnderSignals() error {
 	if h.Restarts == 5*generations {
 		return nil
 	}
-	signal.Stop(arrived)
-	for range len(arrived) {
-		<-arrived
-		h.Orders = append(h.Orders, order.Order{Verb: order.Reopen, From: "signal USR2"})
-	}
-	return h.Exec(s)
+	return h.Exec(s, func() (late []order.Order) {
+		signal.Stop(arrived)
+		for range len(arrived) {
+			<-arrived
+			late = append(late, order.Order{Verb: order.Reopen, From: "signal USR2"})
+		}
+		return late
+	})
 }
 
 // In the course of each restart come one USR2, which must be honoured by the next image if not by this
@@ -414,7 +419,7 @@ func TestT51FailedExecLeavesEverythingAsItWas(t *testing.T) {
 			}
 			before := world(t, r)
 			h := &restart.Handoff{Files: files, Rooms: c.rooms}
-			err = h.Exec(self.Self{Path: c.path, Args: []string{"gophd"}, Dir: c.dir})
+			err = h.Exec(self.Self{Path: c.path, Args: []string{"gophd"}, Dir: c.dir}, silent)
 			if err == nil || (c.want != nil && !errors.Is(err, c.want)) {
 				t.Errorf("got error %v, want %v", err, c.want)
 			}

@@ -16,19 +16,30 @@ import (
 // initSignals are the stops that container runtimes send to process 1: QUIT, PWR and RTMIN+3.
 var initSignals = []syscall.Signal{syscall.SIGQUIT, syscall.SIGPWR, 34 + 3}
 
-// HoldSignals blocks the control signals in the calling thread, to which it locks the goroutine, until
-// release is called by the same goroutine. A program that is exec'ed or forked meanwhile starts with
-// them blocked.
+// strangeSignals have no meaning for gophd, and Go catches them and does nothing. They would end a program that does
+// not catch them yet.
+func strangeSignals() []syscall.Signal {
+	all := []syscall.Signal{syscall.SIGPIPE, syscall.SIGALRM, syscall.SIGXCPU, syscall.SIGXFSZ, syscall.SIGVTALRM,
+		syscall.SIGIO, syscall.SIGPWR}
+	for s := syscall.Signal(35); s <= 64; s++ { // the realtime signals that no C library keeps for itself
+		all = append(all, s)
+	}
+	return all
+}
+
+// HoldSignals blocks the control signals, and all that mean nothing to gophd, in the calling thread, to which it locks
+// the goroutine, until release is called by the same goroutine. A program that is exec'ed or forked meanwhile starts
+// with them blocked.
 //
-// The Go runtime of that program leaves USR1, USR2, CONT (and PWR and RTMIN+3) blocked in all its threads but the one that
-// serves os/signal: such a signal, if it comes before signal.Notify or after signal.Stop, stays pending
+// The Go runtime of that program leaves all of them but INT, TERM, HUP and QUIT blocked in all its threads but the one
+// that serves os/signal: such a signal, if it comes before signal.Notify or after signal.Stop, stays pending
 // in the kernel, across execve too (signal(7)), and is delivered to the next Notify. INT, TERM, HUP and
 // QUIT it unblocks before main, whatever was inherited (runtime.blockableSig); there is no way round that
 // in Go, and restart does what else can be done about them.
 func HoldSignals() (release func(), err error) {
 	var set, old unix.Sigset_t
 	word := uint(8 * unsafe.Sizeof(set.Val[0]))
-	for _, s := range ControlSignals() {
+	for _, s := range append(ControlSignals(), strangeSignals()...) {
 		n := uint(s) - 1
 		set.Val[n/word] |= 1 << (n % word)
 	}

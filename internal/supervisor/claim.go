@@ -188,7 +188,7 @@ func (r *rig) nextClaim(c *claim) {
 			r.machine.gone(err, err)
 			return
 		}
-		if c.lock.Unclean() && r.orphaned() {
+		if c != nil && c.lock.Unclean() && r.orphaned() {
 			return
 		}
 	}

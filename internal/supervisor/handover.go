@@ -18,7 +18,6 @@ import (
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
-	"gophd/internal/order"
 	"gophd/internal/process"
 	"gophd/internal/restart"
 )
@@ -231,10 +230,6 @@ func (r *rig) handOver() *restart.Handoff {
 	r.close()
 	h.Rooms[unsaidRoom], _ = json.Marshal(r.unsaid)
 	h.Rooms[lossesRoom], _ = json.Marshal(r.log.Losses())
-	h.Orders = late(r.signals.Close()) // last of all: the next image listens first of all
-	if fault.On {
-		fault.At("signals closed")
-	}
 	return h
 }
 
@@ -313,17 +308,6 @@ func (r *rig) handOverClaim(h *restart.Handoff, c *claim) {
 			fault.At("shared claim handed over")
 		}
 	}
-}
-
-// late keeps of the orders that came after the decision those that still mean something to the next
-// image: one more restart is what is happening.
-func late(orders []order.Order) (kept []order.Order) {
-	for _, o := range orders {
-		if o.Verb != order.Restart {
-			kept = append(kept, o)
-		}
-	}
-	return kept
 }
 
 // reason is why it ends, in words.

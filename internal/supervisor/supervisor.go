@@ -24,7 +24,7 @@ import (
 type Options struct {
 	Config  *config.Config
 	Self    self.Self
-	Signals *signals.Signals // listening; closed before a restart, and left to the process at an end
+	Signals *signals.Signals // listening, and so it is left
 	Version string           // of this program, for the log
 	Handoff *restart.Handoff // from the image before us; nil at the first start
 	Trouble error            // why that image could not be replaced, when Handoff is its own
