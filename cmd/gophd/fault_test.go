@@ -70,6 +70,45 @@ func TestPanicInTheHandOver(t *testing.T) {
 	runScripts(t, dir)
 }
 
+// TestSignalInTheHandOver: a signal between any two steps of a restart, while another is served, does not end gophd, as
+// testdata/fault/signalled.txtar tells. HUP asks for the restart that is under way, or for one more; INT is a stop, or
+// comes to nothing in the gap between two images; PIPE, ALRM, IO and the realtime signals mean nothing.
+func TestSignalInTheHandOver(t *testing.T) {
+	t.Parallel()
+	template, err := os.ReadFile("../../testdata/fault/signalled.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	var gap, after bool // the point is in the gap, or after it
+	for _, point := range handOverPoints {
+		if point == "shared claim handed over" {
+			continue // as with the local one
+		}
+		gap = gap && point != "listening" || point == "signals closed"
+		after = after || point == "listening"
+		restarts, end := "1", "waitfor x.err 'signal INT'"
+		if after {
+			restarts = "2"
+		}
+		if gap {
+			end = "signal TERM x.pid"
+		}
+		for name, c := range map[string]struct{ signals, restarts, end string }{
+			"hup": {"13 14 29 45 1", restarts, "signal TERM x.pid"},
+			"int": {"2", "1", end},
+		} {
+			name = "signalled-" + strings.ReplaceAll(point, " ", "-") + "-" + name
+			script := strings.NewReplacer("@POINT@", point, "@NAME@", name, "@SIGNALS@", c.signals, "@RESTARTS@", c.restarts,
+				"@END@", c.end).Replace(string(template))
+			if err := os.WriteFile(filepath.Join(dir, name+".txtar"), []byte(script), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	runScripts(t, dir)
+}
+
 // TestReleaseHasNoFaults: what tests can do to gophd, nobody can do to a release.
 func TestReleaseHasNoFaults(t *testing.T) {
 	for name, want := range map[string]bool{"gophd": false, "gophd-faults": true} {

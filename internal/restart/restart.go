@@ -161,7 +161,7 @@ func inherit(number string) (*Handoff, error) {
 			return nil, fmt.Errorf("descriptor %d, %.40q, is not open: %v", n, name, err)
 		}
 	}
-	unshield(w.Shielded)
+	catch(w.Shielded)
 	w.Files = make(map[string]*os.File, len(w.Descriptors))
 	for name, n := range w.Descriptors {
 		w.Files[name] = os.NewFile(uintptr(n), name)
@@ -269,9 +269,13 @@ func (h *Handoff) exec(s self.Self, hush func() []order.Order) error {
 		return err
 	}
 	defer release()
-	shielded := shield()
-	defer unshield(shielded)
+	shielded := shielded()
+	defer catch(shielded)
+	catch(shielded) // or they would end us between hush and their being ignored
 	h.hear(hush())
+	for _, s := range shielded {
+		signal.Ignore(s)
+	}
 	if fault.On {
 		fault.At("signals closed")
 	}
@@ -334,22 +338,16 @@ func (h *Handoff) hear(orders []order.Order) {
 	}
 }
 
-// shield makes INT and HUP harmless to this image and the next, in which the runtime leaves what is
-// ignored alone until it is asked for, and returns those that were not ignored before.
-func shield() []syscall.Signal {
-	var shielded []syscall.Signal
-	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGHUP} {
-		if !signal.Ignored(s) {
-			signal.Ignore(s)
-			shielded = append(shielded, s)
-		}
-	}
-	return shielded
+// shielded are those of INT and HUP that are not ignored already. To ignore them makes them harmless to the next image,
+// in which the runtime leaves what is ignored alone until it is asked for.
+func shielded() []syscall.Signal {
+	return slices.DeleteFunc([]syscall.Signal{syscall.SIGINT, syscall.SIGHUP},
+		func(s syscall.Signal) bool { return signal.Ignored(s) })
 }
 
-// unshield makes os/signal forget that it found the signals ignored, which is the mark of nohup(1). They do no
-// harm until they are asked for all the same, for nobody reads this channel.
-func unshield(shielded []syscall.Signal) {
+// catch makes signals harmless to this image until they are asked for: nobody reads this channel. And os/signal forgets
+// that it found them ignored, which is the mark of nohup(1).
+func catch(shielded []syscall.Signal) {
 	nobody := make(chan os.Signal, 1)
 	for _, s := range shielded {
 		signal.Notify(nobody, s)
