@@ -17,14 +17,18 @@ const On = true
 // At looks for a file with the name of the place in the folder GOPHD_FAULTS, and removes it, so that each file is
 // one fault. "kill" in it is kill -9 of the whole program, with nothing done any more; "stop" is SIGSTOP, so that a
 // test can do something at this very point before it sends CONT; numbers are signals that it gets at this very point;
-// all else is a panic.
+// all else, and nothing, is a panic.
 func At(place string) {
 	file := filepath.Join(os.Getenv("GOPHD_FAULTS"), place)
 	what, err := os.ReadFile(file)
 	if err != nil || os.Remove(file) != nil {
 		return
 	}
-	for _, word := range strings.Fields(string(what)) {
+	words := strings.Fields(string(what))
+	if len(words) == 0 {
+		panic("fault in " + place)
+	}
+	for _, word := range words {
 		number, err := strconv.Atoi(word)
 		switch {
 		case word == "kill":

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -69,7 +70,7 @@ type archives struct {
 	keep      int
 	keepBytes int64
 	compress  bool
-	quit      chan struct{}
+	quit      atomic.Bool // what is under way is left, and nothing is begun
 	work      goroutine.Group
 
 	mu      sync.Mutex // guards the fields below, and that no file changes its name while they are listed
@@ -82,7 +83,7 @@ type archives struct {
 }
 
 func newArchives(o Options, p pattern) *archives {
-	return &archives{keep: o.Keep, keepBytes: o.KeepBytes, compress: o.Compress, pattern: p, quit: make(chan struct{})}
+	return &archives{keep: o.Keep, keepBytes: o.KeepBytes, compress: o.Compress, pattern: p}
 }
 
 // use says which file the lines go to now.
@@ -101,7 +102,7 @@ func (a *archives) tidy() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.again = true
-	if a.busy || a.keep == 0 && a.keepBytes == 0 && !a.compress {
+	if a.busy || a.quit.Load() || a.keep == 0 && a.keepBytes == 0 && !a.compress {
 		return
 	}
 	a.busy = true
@@ -120,17 +121,11 @@ func (a *archives) tidy() {
 func (a *archives) more() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.busy, a.again = a.again && !a.stopped(), false
-	return a.busy
-}
-
-func (a *archives) stopped() bool {
-	select {
-	case <-a.quit:
-		return true
-	default:
-		return false
+	a.busy = a.again && !a.quit.Load()
+	if a.busy {
+		a.again = false
 	}
+	return a.busy
 }
 
 // trouble is what went wrong since it was asked for the last time.
@@ -144,8 +139,22 @@ func (a *archives) trouble() error {
 
 // close ends the work. What was begun is taken up again by the next Log.
 func (a *archives) close() {
-	close(a.quit)
+	a.quit.Store(true)
 	a.work.Wait()
+}
+
+// pause makes the goroutine leave its work, or sets it to work again, and does not wait for it.
+func (a *archives) pause(yes bool) {
+	if a.quit.Swap(yes) && !yes {
+		a.tidy()
+	}
+}
+
+// idle says that the goroutine is not there.
+func (a *archives) idle() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.busy
 }
 
 // setAside gives the file a name with a stamp, which nobody else has, and calls open for the one that
@@ -248,7 +257,7 @@ func (a *archives) sweep() error {
 	for {
 		files, failed := a.prune()
 		i := slices.IndexFunc(files, func(f archive) bool { return f.tail == "" && !tried[f.String()] })
-		if failed != nil || !a.compress || i < 0 || a.stopped() {
+		if failed != nil || !a.compress || i < 0 || a.quit.Load() {
 			return errors.Join(err, failed)
 		}
 		tried[files[i].String()] = true
@@ -434,7 +443,7 @@ type stoppable struct {
 }
 
 func (s stoppable) Read(p []byte) (int, error) {
-	if s.a.stopped() {
+	if s.a.quit.Load() {
 		return 0, errStopped
 	}
 	return s.r.Read(p)

@@ -76,8 +76,13 @@
 // both kinds, and the next line tries again; a FIFO that nobody reads is opened when somebody does, and
 // a service that is absent, at the start or later, is looked for once a second.
 // With OnFull block it is kept and tried each second, or after Reopen: the command waits, for a stuck file
-// as well, gophd's own lines are dropped when 1 MiB of them is pending, and Close gives up after its 3 seconds.
-// So does the command, after 3 seconds without progress, from Hurry on. An echo never blocks for longer than the 10 seconds.
+// as well, and gophd's own lines are dropped when 1 MiB of them is pending. An echo never blocks for longer than the 10 seconds.
+// At the end, from Hurry or Close on, a sink that does not get on is given up, by the command too: a regular file after
+// 30 seconds, all else after 10, and earlier the more often gophd was told to end.
+//
+// Before an exec no write may be under way that could hang with its disk, for the exec would hang with it. Pause begins
+// no more of them, and Idle says when that holds; then Leave and Left end the Log without a write. What it had taken is
+// passed on to the next one, which writes it first.
 //
 // All that was dropped is counted and reported (Trouble), and the first write that works again is preceded by a line that
 // says how many lines were lost and why. A line that was cut by such an error stays cut, on a line of
@@ -85,12 +90,11 @@
 //
 // # States
 //
-//	           own line          command's line        Reopen     Close
-//	running    taken, or         taken, or waits       opens      -> draining
+//	           own line          command's line        Reopen     Close        Left
+//	running    taken, or         taken, or waits       opens      -> draining  -> closed
 //	           dropped if full   for room
-//	draining   dropped           dropped               ErrClosed  ErrClosed
-//	closed     dropped           dropped               ErrClosed  ErrClosed
+//	draining   dropped           dropped               ErrClosed  ErrClosed    ErrClosed
+//	closed     dropped           dropped               ErrClosed  ErrClosed    ErrClosed
 //
-// In draining the goroutines write what was taken; closed follows when they have, or when a stuck
-// sink has used up its 3 seconds.
+// In draining the goroutines write what was taken; closed follows when each has, or was given up.
 package logging

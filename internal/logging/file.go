@@ -48,6 +48,8 @@ type file struct {
 
 	current atomic.Pointer[os.File] // nil while a FIFO has no reader
 	crash   atomic.Bool             // the runtime's fatal errors go here too
+
+	unsynced atomic.Bool // what is left to be synced is left to the next Log
 }
 
 // opened is a file that was opened; f is nil for a FIFO that has to wait for its reader.
@@ -156,7 +158,7 @@ func (t *file) finish(f *os.File) error {
 		return nil
 	}
 	var err error
-	if t.info != nil && t.options.Sync != syncNever {
+	if t.info != nil && t.options.Sync != syncNever && !t.unsynced.Load() {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())

@@ -3,7 +3,6 @@ package logging
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +24,10 @@ const (
 	commandLimit = 1 << 18 // pending bytes from which the command waits; the rest of ownLimit is left to gophd
 	maxLine      = 1 << 16 // bytes of a command's line that make one record; of syslog's maxSyslog
 
-	stuckTime = 10 * time.Second       // without any progress, after which a sink is stuck and no longer slow
-	drainTime = 3 * time.Second        // how long Close waits for the sinks
-	abortTime = 200 * time.Millisecond // how long it waits after it has called the write back
+	stuckTime  = 10 * time.Second       // without any progress, after which a sink is stuck and no longer slow
+	fileTime   = 30 * time.Second       // the same for a regular file that is written by a program that ends
+	readerTime = 10 * time.Second       // the same for what somebody reads
+	abortTime  = 200 * time.Millisecond // how long Close waits after it has called a write back
 )
 
 // Options say where lines go and how they look.
@@ -50,6 +50,7 @@ type Options struct {
 	PID int    // gophd's own
 
 	Losses Losses // of an earlier Log in whose place this one comes
+	Left   []Left // what that Log has left to be written
 
 	// The rest is about regular files; nothing else is rotated.
 
@@ -69,6 +70,13 @@ type Losses struct {
 	Lines  uint64 `json:",omitempty"` // in all
 	Untold uint64 `json:",omitempty"` // of which the log itself does not tell yet: the first write that works again is preceded by that
 	Why    string `json:",omitempty"` // the last ones were lost
+}
+
+// Left is what a Log had taken for one place, the file or Echo in this order, and not written.
+type Left struct {
+	Records []byte
+	Lines   uint64
+	Midway  bool `json:",omitempty"` // Records goes on in the middle of a line whose beginning is written
 }
 
 // Owner is the user and group of a file. -1 changes nothing, as in chown(2).
@@ -94,16 +102,23 @@ type Log struct {
 	file  *file // nil without a file
 	sinks []*sink
 
-	maxLine int // bytes of a command's line that make one record
-	trouble chan struct{}
-	drain   time.Duration // drainTime; tests set another, as they do with abort
-	abort   time.Duration // abortTime
+	maxLine    int // bytes of a command's line that make one record
+	trouble    chan struct{}
+	hasted     chan struct{} // Hurry was called
+	stuckTime  time.Duration // tests set others, as they do with the next three
+	fileTime   time.Duration
+	readerTime time.Duration
+	abort      time.Duration // abortTime
 
 	writers goroutine.Group
 
-	mu    sync.Mutex // guards the fields below and those that sink names
-	state state
-	room  *sync.Cond // broadcast when a sink has taken its buffer, and at each change of state
+	mu      sync.Mutex // guards the fields below and those that sink names
+	state   state
+	paused  bool       // see Pause
+	leaving bool       // see Leave
+	hurry   int        // see Hurry
+	hurried time.Time  // when it began; the time without progress counts from then on
+	room    *sync.Cond // broadcast when a sink has taken its buffer, and at each change of state
 }
 
 // The states of a Log; doc.go has the table.
@@ -126,7 +141,8 @@ func openLog(o Options, at sockets) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{level: o.Level, maxLine: maxLine, trouble: make(chan struct{}, 1), drain: drainTime, abort: abortTime}
+	l := &Log{level: o.Level, maxLine: maxLine, trouble: make(chan struct{}, 1), hasted: make(chan struct{}, 1),
+		stuckTime: stuckTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime}
 	l.room = sync.NewCond(&l.mu)
 	main := &sink{level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync}
 	switch name, tag, err := service(o.File); {
@@ -143,7 +159,7 @@ func openLog(o Options, at sockets) (*Log, error) {
 		if l.file, err = newFile(o, time.Now()); err != nil {
 			return nil, err
 		}
-		main.target, main.path, main.torn = l.file, l.file.path, l.file.torn
+		main.target, main.path, main.torn, main.regular = l.file, l.file.path, l.file.torn, l.file.info != nil
 		l.add(main)
 	}
 	if o.Echo != nil {
@@ -156,7 +172,11 @@ func openLog(o Options, at sockets) (*Log, error) {
 	if len(l.sinks) > 0 {
 		l.sinks[0].inherit(o.Losses)
 	}
-	for _, k := range l.sinks {
+	for i, k := range l.sinks {
+		if i < len(o.Left) {
+			left := o.Left[i]
+			k.buf, k.records, k.midway = left.Records, left.Lines, left.Midway
+		}
 		l.writers.Go(k.run)
 	}
 	return l, nil
@@ -187,7 +207,6 @@ func FileAt(file string, at time.Time) string {
 
 func (l *Log) add(k *sink) {
 	k.log = l
-	k.patience = k.usual()
 	k.wake = sync.NewCond(&l.mu)
 	k.done = make(chan struct{})
 	l.sinks = append(l.sinks, k)
@@ -319,87 +338,218 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
-// Close writes what was taken and closes the file. It waits at most 3 seconds for a stuck sink, then
-// gives up what is left and says so. A write(2) that cannot be called back (a hung disk, a stuck pipe
-// of Echo's) keeps its goroutine until it returns; this is the one known gap, for a process that ends.
+// Close writes what was taken and closes the file. What does not get on is given up, and that is said: a regular file
+// after 30 seconds without any progress, all else after 10, and earlier after a Hurry, which may come meanwhile. A
+// write(2) that cannot be called back (a hung disk, a stuck pipe of Echo's) keeps its goroutine until it returns; this
+// is the one known gap, for a process that ends.
 func (l *Log) Close() error {
-	l.mu.Lock()
-	if l.state != running {
-		l.mu.Unlock()
+	if !l.end(draining) {
 		return os.ErrClosed
 	}
-	l.transition(draining)
-	l.mu.Unlock()
+	var err error
+	for _, k := range l.sinks {
+		err = errors.Join(err, l.await(k))
+	}
+	return errors.Join(err, l.closed())
+}
 
-	waiting := l.await(l.sinks, l.drain)
+// CloseFile is Close for the file alone: what Echo is to be told of that can still be said.
+func (l *Log) CloseFile() error {
+	if len(l.sinks) == 0 {
+		return nil
+	}
+	k := l.sinks[0]
+	if _, ok := k.target.(echo); ok {
+		return nil
+	}
+	l.mu.Lock()
+	k.drain = true
+	l.hasten(max(l.hurry, 1))
+	l.look()
+	l.mu.Unlock()
+	return l.await(k)
+}
+
+// Pause lets no more writes to a regular file begin, or to its archives. Lines are taken as ever. It does not block.
+func (l *Log) Pause() { l.pause(true) }
+
+// Resume ends a Pause.
+func (l *Log) Resume() { l.pause(false) }
+
+func (l *Log) pause(yes bool) {
+	if l.file != nil {
+		l.file.archives.pause(yes)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paused = yes
+	l.look()
+}
+
+// Idle says that in a Pause nothing is under way any more that could hang with a disk.
+func (l *Log) Idle() bool {
+	if l.file != nil && !l.file.archives.idle() {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.sinks {
+		if k.regular && !k.idle && !k.dead {
+			return false
+		}
+	}
+	return true
+}
+
+// Leave is for a program that execs its successor: from now on no write begins, and those that can be called back are.
+// A Stream never waits for room any more.
+func (l *Log) Leave() {
+	l.Pause()
+	l.mu.Lock()
+	l.leaving = true
+	l.look()
+	l.mu.Unlock()
+	for _, k := range l.sinks {
+		deadline(k.target, time.Now())
+	}
+}
+
+// Left closes the Log, after a Leave, and returns what it has not written, for the Options of its successor. What is
+// being written and cannot be called back within 0.2 seconds is lost.
+func (l *Log) Left() ([]Left, error) {
+	for end := time.Now().Add(l.abort); !l.rests() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if l.file != nil {
+		l.file.unsynced.Store(true)
+	}
+	l.mu.Lock()
+	var left []Left
+	for _, k := range l.sinks {
+		left = append(left, Left{Records: k.buf, Lines: k.records, Midway: k.midway})
+		k.buf, k.records = nil, 0
+	}
+	l.mu.Unlock()
+	if !l.end(closed) {
+		return nil, os.ErrClosed
+	}
+	for _, k := range l.sinks {
+		select {
+		case <-k.done:
+		case <-time.After(l.abort):
+		}
+	}
+	return left, l.closed()
+}
+
+// rests says that no sink writes.
+func (l *Log) rests() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !slices.ContainsFunc(l.sinks, func(k *sink) bool { return !k.idle && !k.dead })
+}
+
+// end begins the end, once.
+func (l *Log) end(to state) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state != running {
+		return false
+	}
+	l.hasten(max(l.hurry, 1))
+	l.transition(to)
+	return true
+}
+
+// await waits for a sink that is to end, and gives it up when it does not get on; the error says so.
+func (l *Log) await(k *sink) error {
+	for {
+		l.mu.Lock()
+		left := k.endLeft()
+		l.mu.Unlock()
+		if left <= 0 {
+			break
+		}
+		select {
+		case <-k.done:
+			return k.err
+		case <-time.After(left):
+		case <-l.hasted:
+		}
+	}
+	l.mu.Lock()
+	k.quit = true
+	l.look()
+	l.mu.Unlock()
+	deadline(k.target, time.Now())
+	select {
+	case <-k.done:
+	case <-time.After(l.abort):
+	}
+	return fmt.Errorf("%s took nothing any more: its last lines are lost: free its reader or its disk", k.name())
+}
+
+// closed is the end of the Log. What a sink has that has not ended by now is lost.
+func (l *Log) closed() error {
 	l.mu.Lock()
 	l.transition(closed)
 	l.mu.Unlock()
-	for _, k := range waiting {
-		deadline(k.target, time.Now())
-	}
-	stuck := l.await(waiting, l.abort)
-	for _, k := range waiting {
-		deadline(k.target, time.Time{}) // Echo is the caller's, and he may want to write to it
-	}
-
 	var err error
 	if l.file != nil && l.file.crash.Load() {
 		err = ignoreCrashes()
 	}
-	if len(stuck) == 0 {
-		l.writers.Wait()
-	}
-	for _, k := range stuck {
-		k.leave()
-	}
+	stuck := false
 	for _, k := range l.sinks {
-		err = errors.Join(err, k.outcome(waiting))
+		select {
+		case <-k.done:
+			if _, ok := k.target.(echo); ok {
+				deadline(k.target, time.Time{}) // it is the caller's, and he may want to write to it
+			}
+		default:
+			stuck = true
+			k.leave()
+		}
+	}
+	if !stuck {
+		l.writers.Wait()
 	}
 	return err
 }
 
-// await returns the sinks whose goroutine has not ended after d.
-func (l *Log) await(sinks []*sink, d time.Duration) []*sink {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	defer cancel()
-	var late []*sink
-	for _, k := range sinks {
-		select {
-		case <-k.done:
-			continue
-		case <-ctx.Done():
-		}
-		select {
-		case <-k.done: // while another one used up the time
-		default:
-			late = append(late, k)
-		}
-	}
-	return late
-}
-
-// transition is the only place where the state changes. Everybody who waits looks again.
+// transition is the only place where the state changes.
 func (l *Log) transition(to state) {
 	l.state = to
+	l.look()
+}
+
+// look makes everybody who waits look again. The caller holds mu.
+func (l *Log) look() {
 	l.room.Broadcast()
 	for _, k := range l.sinks {
 		k.wake.Signal()
 	}
 }
 
-// Hurry is for a program that is about to end: from now on no sink that is stuck keeps the command waiting for
-// more than 3 seconds, whatever OnFull says; or it takes that back. It does not block.
-func (l *Log) Hurry(yes bool) {
+// Hurry is for a program that is about to end, and has been told so that many times: 0 takes it back. After the first
+// time a sink that does not get on keeps the command and Close waiting for 30 seconds if it is a regular file and for 10
+// if not, whatever OnFull says; after the second for 10; after the third not at all. It does not block.
+func (l *Log) Hurry(times int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, k := range l.sinks {
-		k.patience = k.usual()
-		if yes {
-			k.patience = drainTime
-		}
+	l.hasten(times)
+}
+
+// hasten is Hurry for who has the lock.
+func (l *Log) hasten(times int) {
+	if l.hurry == 0 && times > 0 {
+		l.hurried = time.Now()
 	}
+	l.hurry = times
 	l.room.Broadcast()
+	select {
+	case l.hasted <- struct{}{}:
+	default:
+	}
 }
 
 // Show writes text to Echo as it is, between two lines, and with a newline after it if it has none. It never
@@ -419,7 +569,7 @@ func (l *Log) Show(text []byte) {
 func (l *Log) takeCommand(forms []rendering, records uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.state == running {
+	for l.state == running && !l.leaving {
 		left, full := l.full()
 		if !full {
 			break
@@ -432,7 +582,7 @@ func (l *Log) takeCommand(forms []rendering, records uint64) {
 		case !k.command:
 		case l.state != running || k.dead:
 			k.drop(records, errClosed)
-		case k.full():
+		case k.full() && !l.leaving:
 			k.drop(records, errStuck)
 			k.over += records
 		default:

@@ -241,7 +241,7 @@ func TestAServiceThatIsStuck(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	listen(t, path)
 	l := openAt(t, Options{File: "syslog:", Format: simple}, path)
-	l.drain = time.Millisecond
+	l.readerTime = time.Millisecond
 	var command goroutine.Group
 	command.Go(func() {
 		w := l.Capture("stdout")(4720)
@@ -252,7 +252,7 @@ func TestAServiceThatIsStuck(t *testing.T) {
 	}
 	z := l.Logger()
 	z.Info().Msg("does not wait")
-	if err := l.Close(); err == nil || err.Error() != "the log to syslog: was not written within 1ms: its last lines are lost: free its reader or its disk" {
+	if err := l.Close(); err == nil || err.Error() != "the log to syslog: took nothing any more: its last lines are lost: free its reader or its disk" {
 		t.Errorf("got error %v", err)
 	}
 	command.Wait()

@@ -3,7 +3,6 @@ package logging
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -60,13 +59,15 @@ type sink struct {
 	told    uint64    // of stats.Dropped, where the log itself tells it
 	since   time.Time // when the write that is under way began, or got on last
 	stats   Stats
-	// How long a write may not get on while the command waits; then the sink is stuck, and the command's
-	// lines are dropped. 0 is for ever.
-	patience time.Duration
-	due      bool   // it is time to sync
-	dead     bool   // the goroutine has ended, or panicked
-	writing  uint64 // records that are being written
-	left     bool   // Close has given up waiting for the goroutine, and counted what it has
+	regular bool   // the target is a regular file
+	due     bool   // it is time to sync
+	dead    bool   // the goroutine has ended, or panicked
+	idle    bool   // the goroutine waits
+	drain   bool   // it ends when all that is pending is written
+	quit    bool   // what is pending is given up
+	writing uint64 // records that are being written
+	midway  bool   // buf goes on where the line that is torn broke off
+	left    bool   // Close has given up waiting for the goroutine, and counted what it has
 
 	// The goroutine's own.
 	lost uint64 // lines lost by errors and not yet reported
@@ -86,6 +87,7 @@ type batch struct {
 	over    uint64 // lost after the last of records
 	next    *opened
 	sync    bool
+	midway  bool // buf goes on where the line that is torn broke off
 }
 
 // Why lines are lost that no write has failed for.
@@ -93,6 +95,7 @@ var (
 	errStuck  = errors.New("it takes nothing: free its reader or its disk")
 	errSlow   = errors.New("the log could not be written fast enough")
 	errClosed = errors.New("the log took nothing any more when it was closed")
+	errPaused = errors.New("the log pauses")
 )
 
 // inherit takes over what was lost before.
@@ -130,9 +133,9 @@ func (k *sink) alert() {
 func (k *sink) offer(text []byte, lines uint64) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
-	if k.log.state != running || k.dead || len(k.buf)+len(text) > ownLimit {
+	if k.log.state != running || k.drain || k.dead || len(k.buf)+len(text) > ownLimit {
 		why := errClosed
-		if k.log.state == running {
+		if k.log.state == running && !k.drain {
 			why = errSlow
 			k.over += lines
 		}
@@ -144,26 +147,48 @@ func (k *sink) offer(text []byte, lines uint64) {
 	k.wake.Signal()
 }
 
+// paused says that no write is to begin. The caller holds log.mu.
+func (k *sink) paused() bool { return k.log.leaving || k.log.paused && k.regular }
+
 // full says that the command's lines find no room. The caller holds log.mu, as for the next.
 func (k *sink) full() bool { return k.command && !k.dead && len(k.buf) >= commandLimit }
 
-// usual is the patience without a Hurry.
-func (k *sink) usual() time.Duration {
-	if k.block {
-		return 0
+// patienceLeft is how long the command still waits for this sink: 0 when it is stuck, below 0 for ever.
+func (k *sink) patienceLeft() time.Duration {
+	l := k.log
+	switch {
+	case l.hurry == 0 && k.block:
+		return -1
+	case l.hurry == 0:
+		return k.leftOf(l.stuckTime, time.Time{})
+	case k.block:
+		return k.endLeft()
 	}
-	return stuckTime
+	return min(k.leftOf(l.stuckTime, time.Time{}), k.endLeft())
 }
 
-// patienceLeft is how long this sink is still waited for: 0 when it is stuck, below 0 for ever.
-func (k *sink) patienceLeft() time.Duration {
+// endLeft is how long a program that is about to end still waits for this sink: 0 when it is to be given up.
+func (k *sink) endLeft() time.Duration {
+	l := k.log
+	most := l.readerTime
 	switch {
-	case k.patience == 0:
-		return -1
-	case k.since.IsZero(): // its goroutine is about to take the buffer
-		return k.patience
+	case l.hurry >= 3:
+		most = 0
+	case l.hurry <= 1 && k.regular:
+		most = l.fileTime
 	}
-	return max(k.patience-time.Since(k.since), 0)
+	return k.leftOf(most, l.hurried)
+}
+
+// leftOf is what is left of the time in which the sink has to get on, which counts from a moment on at most.
+func (k *sink) leftOf(most time.Duration, from time.Time) time.Duration {
+	if k.since.IsZero() { // its goroutine is about to take the buffer
+		return most
+	}
+	if k.since.After(from) {
+		from = k.since
+	}
+	return max(most-time.Since(from), 0)
 }
 
 // run writes until the log is closed and everything is written, or given up.
@@ -191,16 +216,18 @@ func (k *sink) take() (batch, bool) {
 	l := k.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.state == running && len(k.buf) == 0 && k.next == nil && !k.due {
+	for l.state == running && !k.drain && !k.quit && (k.paused() || len(k.buf) == 0 && k.next == nil && !k.due) {
+		k.idle = true
 		k.wake.Wait()
 	}
+	k.idle = false
 	// The losses that nobody has been told of yet are a reason for one more try while there is time.
-	if l.state == closed || l.state == draining && len(k.buf) == 0 && k.lost == 0 && k.over == 0 {
+	if l.state == closed || k.quit || l.leaving || (l.state == draining || k.drain) && len(k.buf) == 0 && k.lost == 0 && k.over == 0 {
 		return batch{}, false
 	}
-	b := batch{buf: k.buf, records: k.records, over: k.over, next: k.next, sync: k.due}
+	b := batch{buf: k.buf, records: k.records, over: k.over, next: k.next, sync: k.due, midway: k.midway}
 	k.writing = k.records
-	k.buf, k.spare, k.records, k.over, k.next, k.due = k.spare, nil, 0, 0, nil, false
+	k.buf, k.spare, k.records, k.over, k.next, k.due, k.midway = k.spare, nil, 0, 0, nil, false, false
 	k.since = time.Now()
 	l.room.Broadcast()
 	return b, true
@@ -225,17 +252,17 @@ func (k *sink) put(b batch) {
 	}
 	k.warning, k.archives, k.unsafe = nil, nil, nil
 	told := uint64(0)
-	_, err := k.insist(head)
+	_, err := k.insist(head, false)
 	if err == nil {
 		told, k.lost, k.why = k.lost, 0, nil
 	}
 
-	n := 0
+	n, body := 0, len(b.buf)
 	if b.over > 0 {
 		b.buf = k.notice(b.buf, now, b.over, errSlow)
 	}
 	if err == nil {
-		n, err = k.insist(b.buf)
+		n, err = k.insist(b.buf, b.midway)
 	}
 	if err == nil {
 		told += b.over
@@ -243,8 +270,6 @@ func (k *sink) put(b batch) {
 	lines := b.records
 	if err != nil {
 		lines = min(lines, uint64(bytes.Count(b.buf[:n], []byte{'\n'})))
-		k.lost += b.records - lines + b.over
-		k.why = err
 	}
 
 	k.log.mu.Lock()
@@ -253,12 +278,26 @@ func (k *sink) put(b batch) {
 	if k.left {
 		return
 	}
+	if err != nil && k.paused() && !k.quit { // what was called back is not lost
+		n = min(n, body)
+		k.midway = n > 0 && b.buf[n-1] != '\n' || n == 0 && b.midway
+		k.buf = slices.Concat(b.buf[n:body], k.buf)
+		k.records += b.records - lines
+		k.over += b.over
+		k.stats.Lines += lines - min(b.records-k.writing, lines)
+		k.writing = 0
+		return
+	}
+	if err != nil {
+		k.lost += b.records - lines + b.over
+		k.why = err
+	}
 	k.stats.Err = err
 	k.stats.Lines += lines - min(b.records-k.writing, lines) // less those that were counted on the way
 	k.drop(b.records-lines, err)
 	k.told += told
 	k.writing = 0
-	if k.log.state == draining && b.records == 0 {
+	if (k.log.state == draining || k.drain) && b.records == 0 {
 		k.lost = 0 // this was the last try to tell
 	}
 	k.spare = reuse(b.buf)
@@ -273,6 +312,8 @@ func (k *sink) ready(now time.Time, next *opened) turn {
 	k.warning, k.archives = errors.Join(k.warning, t.warning), errors.Join(k.archives, t.archives)
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
+	f, ok := k.target.(*file)
+	k.regular = ok && f.info != nil
 	if k.next == nil {
 		k.path = t.path
 	}
@@ -287,12 +328,13 @@ func (k *sink) ready(now time.Time, next *opened) turn {
 	return t
 }
 
-// insist writes all of p, which is whole records. Where the sink blocks it does not give up before the
-// Log is closed. A record that broke off goes on where it did; in another file it begins anew.
-func (k *sink) insist(p []byte) (n int, err error) {
+// insist writes all of p, which is whole records, but for the first if that goes on midway. Where the sink blocks it
+// does not give up before the Log is closed. A record that broke off goes on where it did; in another file it begins
+// anew.
+func (k *sink) insist(p []byte, midway bool) (n int, err error) {
 	for n < len(p) {
 		err = nil
-		if k.torn && k.format.name != exact && (n == 0 || p[n-1] == '\n') {
+		if k.torn && k.format.name != exact && (n == 0 && !midway || n > 0 && p[n-1] == '\n') {
 			_, err = k.write([]byte{'\n'})
 		}
 		if err == nil {
@@ -329,11 +371,12 @@ func (k *sink) pause(why error) (next *opened, more bool) {
 		k.wake.Signal()
 	})
 	defer timer.Stop()
-	for !over && k.next == nil && l.state != closed {
+	ends := func() bool { return l.state == closed || k.quit || k.paused() }
+	for !over && k.next == nil && !ends() {
 		k.wake.Wait()
 	}
 	next, k.next = k.next, nil
-	return next, l.state != closed
+	return next, !ends()
 }
 
 // sync keeps the promise of the policy after a batch was written. The timer exists only while there is
@@ -355,8 +398,8 @@ func (k *sink) sync(b batch) {
 	}
 }
 
-// gotOn says that the write that is under way has brought out so many more lines.
-func (k *sink) gotOn(lines uint64) {
+// gotOn says that the write that is under way has brought out so many more lines, and hears whether it is to pause.
+func (k *sink) gotOn(lines uint64) (pause bool) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
 	k.since = time.Now()
@@ -365,6 +408,7 @@ func (k *sink) gotOn(lines uint64) {
 		k.writing -= lines
 		k.stats.Lines += lines
 	}
+	return k.paused()
 }
 
 // leave counts what a goroutine has that is not waited for any more.
@@ -382,7 +426,7 @@ func (k *sink) mark(since time.Time) {
 	k.since = since
 }
 
-// write writes all of p; a short write is continued where it ended.
+// write writes all of p; a short write is continued where it ended. In a Pause it ends after the piece that is under way.
 func (k *sink) write(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var m int
@@ -392,7 +436,9 @@ func (k *sink) write(p []byte) (n int, err error) {
 		case m == 0 && err == nil:
 			err = io.ErrNoProgress
 		case m > 0 && n < len(p):
-			k.gotOn(uint64(bytes.Count(p[n-m:n], []byte{'\n'})))
+			if k.gotOn(uint64(bytes.Count(p[n-m:n], []byte{'\n'}))) && err == nil {
+				err = errPaused
+			}
 		}
 	}
 	if n > 0 {
@@ -450,14 +496,6 @@ func (k *sink) bury() {
 		k.next = nil
 	}
 	k.log.room.Broadcast()
-}
-
-// outcome is what Close reports about the sink: late holds those that had to be given up.
-func (k *sink) outcome(late []*sink) error {
-	if slices.Contains(late, k) {
-		return fmt.Errorf("%s was not written within %v: its last lines are lost: free its reader or its disk", k.name(), k.log.drain)
-	}
-	return k.err
 }
 
 func (k *sink) name() string {

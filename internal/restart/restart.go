@@ -264,6 +264,9 @@ func (h *Handoff) Exec(s self.Self, hush func() []order.Order) error {
 }
 
 func (h *Handoff) exec(s self.Self, hush func() []order.Order) error {
+	if err := awaitDisk(); err != nil {
+		return err
+	}
 	release, err := self.HoldSignals()
 	if err != nil {
 		return err
@@ -327,6 +330,19 @@ func (h *Handoff) exec(s self.Self, hush func() []order.Order) error {
 	}
 	env := append(slices.Clip(s.Env), self.HandoffVariable+"="+strconv.Itoa(fd))
 	return syscall.Exec(s.Path, s.Args, env)
+}
+
+// diskTime is how long an exec is put off for a disk that does not answer.
+const diskTime = time.Second
+
+// awaitDisk returns when no thread is in a call that the exec would wait for, in the kernel.
+func awaitDisk() error {
+	for end := time.Now().Add(diskTime); self.WaitsForDisk(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return errors.New("a disk does not answer")
+		}
+	}
+	return nil
 }
 
 // hear adds the orders that still mean something to the next image: one more restart is what is happening.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -95,6 +96,8 @@ type rig struct {
 
 	unsaid  []string // what the next image has to say for us
 	dropped uint64   // log lines of which it was said that they are lost
+
+	hurried atomic.Int32 // how often it was told to end
 }
 
 // names in the hand-over
@@ -107,6 +110,7 @@ const (
 	diaryRoom    = "diary"
 	unsaidRoom   = "unsaid"
 	lossesRoom   = "log-losses"
+	logRoom      = "log"
 	notifySocket = "notify-socket"
 )
 
@@ -161,27 +165,32 @@ func build(o Options) (_ *rig, err error) {
 	r.machine = &machine{state: claiming, hands: hands{
 		startLoop: r.startLoop,
 		stopLoop: func() {
+			r.hurry(1)
 			if r.loop != nil {
 				r.loop.Stop()
 			}
 		},
 		wakeLoop:  func() { r.loop.Wake() },
 		leaveLoop: r.leaveLoop,
-		again: func() {
-			r.retry.Reset(leaveAgain)
-			if time.Since(r.machine.entered) > writeTime {
-				r.hurry(true) // it may be the log alone that keeps the run here
-			}
-		},
+		again:     func() { r.retry.Reset(leaveAgain) },
+		quiet:     r.quiet,
+		resume:    r.log.Resume,
 		interrupt: r.runner.Interrupt,
 		insist: func(cause error) {
-			r.hurry(true)
+			times := 1
+			if errors.Is(cause, job.ErrInsisted) {
+				times = 2
+			}
+			r.hurry(times)
 			if r.insist != nil {
 				r.runner.Interrupt(cause)
 				r.insist(cause)
 			}
 		},
-		kill:   r.runner.Kill,
+		kill: func() {
+			r.hurry(3)
+			r.runner.Kill()
+		},
 		check:  r.probe,
 		dump:   r.dump,
 		reopen: r.reopen,
@@ -229,7 +238,7 @@ func (r *rig) close() {
 		attempt(r.notices.Close)
 	}
 	if r.spawner != nil {
-		r.hurry(true)
+		r.hurry(1)
 		attempt(r.spawner.Close)
 	}
 	if r.null != nil {
@@ -239,6 +248,8 @@ func (r *rig) close() {
 		for _, err := range trouble {
 			r.say.trouble(err)
 		}
+		_ = r.log.CloseFile() // what it could not bring out is said on stderr, with its number
+		r.logTrouble()
 		attempt(r.log.Close) // its own error has nowhere to go: stderr may be what is stuck
 	}
 }
@@ -268,10 +279,12 @@ func logOptions(o Options) (logging.Options, error) {
 		level = zerolog.InfoLevel // config has checked the words
 	}
 	var losses logging.Losses
-	if o.Handoff != nil {
-		_ = json.Unmarshal(o.Handoff.Rooms[lossesRoom], &losses) // an older image has no such room
+	var left []logging.Left
+	if o.Handoff != nil { // an older image has no such rooms
+		_ = json.Unmarshal(o.Handoff.Rooms[lossesRoom], &losses)
+		_ = json.Unmarshal(o.Handoff.Rooms[logRoom], &left)
 	}
-	l := logging.Options{Losses: losses, File: c.Log.File, Format: c.Log.Format, Level: level, Job: c.Jobs[0].Name, PID: os.Getpid(),
+	l := logging.Options{Losses: losses, Left: left, File: c.Log.File, Format: c.Log.Format, Level: level, Job: c.Jobs[0].Name, PID: os.Getpid(),
 		RotateSize: c.Log.RotateSize, RotateAge: c.Log.RotateAge, Keep: c.Log.Keep, KeepBytes: c.Log.KeepSize,
 		Compress: c.Log.Compress, Mode: c.Log.Mode, Sync: c.Log.Sync, OnFull: c.Log.OnFull}
 	if !c.Daemon {

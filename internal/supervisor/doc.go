@@ -30,6 +30,9 @@
 //	                                                   again
 //	again          -               -                   as checked: ok      -                   -               -
 //	again, late    -               -                   check               -                   -               -
+//	again, hangs   -               -                   again               -                   -               -
+//	hangs too long -               -                   say → serving       -                   -               -
+//	                                                   (or claiming)
 //	checked: no    -               -                   say → serving       -                   -               -
 //	                                                   (or claiming)
 //	loop ended     -               → stopping          → stopping          -                   -               -
@@ -39,6 +42,9 @@
 //
 // A stop comes at once when it is within stopAgain of the stop before it, or within insistAgain when that was
 // the second: it is the same one.
+//
+// A restart hangs while the log's disk does not answer, for an exec would wait for the write that is under way, and
+// nobody would serve a signal or the lease meanwhile. The log pauses in checking, and goes on in every other state.
 //
 // Every state from restarting on has its end when the loop has ended: the Outcome is a restart from
 // restarting, and from killing or stopping when a room fell, or the command left with a fatal exit code, and

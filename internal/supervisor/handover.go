@@ -18,14 +18,16 @@ import (
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
+	"gophd/internal/order"
 	"gophd/internal/process"
 	"gophd/internal/restart"
+	"gophd/internal/self"
 )
 
 const (
 	probeTime    = 20 * time.Second // for the new binary to check the config
 	handOverTime = 5 * time.Second  // for the last renewal
-	writeTime    = 2 * time.Second  // for the log to take what was read of the command's output
+	outletTime   = 2 * time.Second  // for another place of the command's output to take what was read of it
 )
 
 // ProbeCommand is the hidden command by which one image asks the program that would be the next whether
@@ -144,7 +146,7 @@ func (r *rig) end() (Outcome, error) {
 	if r.begun {
 		r.say.ends(m.reason())
 	}
-	r.close()
+	r.hearStops(r.close)
 	for _, c := range []*claim{r.remote, r.local} {
 		if c != nil {
 			_ = c.store.Close()
@@ -211,6 +213,7 @@ func (r *rig) handOver() *restart.Handoff {
 		h.Files[notifySocket] = r.notices.Leave() // what comes now waits for the next image
 		r.notices = nil
 	}
+	r.log.Leave()                            // what it has not written the next image writes
 	r.relieved(func() { r.handOverRuns(h) }) // from here to the next image nobody reads what the command writes
 	if fault.On {
 		fault.At("reading stopped")
@@ -220,7 +223,10 @@ func (r *rig) handOver() *restart.Handoff {
 			r.leaveUnsaid(err)
 		}
 	}
-	r.closeLog()
+	left, err := r.log.Left()
+	if err != nil {
+		r.leaveUnsaid(err)
+	}
 	if fault.On {
 		fault.At("log closed")
 	}
@@ -230,20 +236,20 @@ func (r *rig) handOver() *restart.Handoff {
 	r.close()
 	h.Rooms[unsaidRoom], _ = json.Marshal(r.unsaid)
 	h.Rooms[lossesRoom], _ = json.Marshal(r.log.Losses())
+	h.Rooms[logRoom], _ = json.Marshal(left)
 	return h
 }
 
-// relieved does f, and if that takes too long because the log takes nothing, or what else the output goes to, closes
-// that: what waits for it goes on then. The lines that are lost are counted and said by the next image.
+// relieved does f, and if that takes too long because another place than the log, to which output goes, takes nothing,
+// closes that: what waits for it goes on then. The lines that are lost are counted and said by the next image.
 func (r *rig) relieved(f func()) {
 	var room goroutine.Group
 	done := make(chan struct{})
 	room.Go(func() {
 		select {
 		case <-done:
-		case <-time.After(writeTime):
+		case <-time.After(outletTime):
 			r.runner.giveUpOutlets()
-			r.closeLog()
 		}
 	})
 	defer room.Wait()
@@ -251,26 +257,60 @@ func (r *rig) relieved(f func()) {
 	f()
 }
 
-// hurry lets what is to end wait no more for a log, or another place of the output, that takes nothing; or takes that
-// back, for it goes on.
-func (r *rig) hurry(yes bool) {
+// hurry tells the log, and every other place of the output, how often we were told to end: the more often, the less
+// one that takes nothing is waited for.
+func (r *rig) hurry(times int) {
+	for {
+		before := r.hurried.Load()
+		if int(before) >= times {
+			return
+		}
+		if r.hurried.CompareAndSwap(before, int32(times)) {
+			break
+		}
+	}
 	if r.log != nil {
-		r.log.Hurry(yes)
+		r.log.Hurry(times)
 	}
 	if r.runner != nil {
-		r.runner.hurryOutlets(yes)
+		r.runner.hurryOutlets(times)
 	}
 }
 
-// closeLog ends the log before the next image begins, which says what this one could say no more.
-func (r *rig) closeLog() {
-	err := r.log.Close()
-	if errors.Is(err, os.ErrClosed) {
-		return
+// hearStops lets a stop hurry the end, while nothing else of gophd listens any more, until f has returned.
+func (r *rig) hearStops(f func()) {
+	var room goroutine.Group
+	done := make(chan struct{})
+	room.Go(func() {
+		last := r.machine.entered
+		for {
+			select {
+			case <-done:
+				return
+			case o := <-r.signals.C():
+				if o.Verb == order.Stop && time.Since(last) >= stopAgain {
+					last = time.Now()
+					r.hurry(int(r.hurried.Load()) + 1)
+				}
+			}
+		}
+	})
+	defer room.Wait()
+	defer close(done)
+	f()
+}
+
+// quiet lets the log begin no more writes, and says what goes on that an exec would wait for, in the kernel, with
+// nobody to serve a signal or a lease meanwhile: a call that waits for a disk.
+func (r *rig) quiet() error {
+	r.log.Pause()
+	if !r.log.Idle() {
+		return fmt.Errorf("log file %s takes nothing", r.log.Path())
 	}
-	if err != nil {
-		r.leaveUnsaid(err)
+	if self.WaitsForDisk() {
+		return errors.New("a disk does not answer")
 	}
+	return nil
 }
 
 // leaveUnsaid passes a word on to the next image, where the log is closed.

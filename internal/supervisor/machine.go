@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"time"
 
 	"gophd/internal/job"
@@ -58,6 +59,8 @@ type hands struct {
 	check     func()            // tries the next image; the answer comes as the event checked
 	leaveLoop func() bool       // ends the loop and leaves its run, if it can be left now, to the next image
 	again     func()            // brings the event again in a moment
+	quiet     func() error      // lets no write to the log begin; an error says what an exec would wait for
+	resume    func()            // ends that
 	dump      func()
 	reopen    func()
 	say       says
@@ -79,6 +82,8 @@ type machine struct {
 	state   state
 	looping bool      // the loop was started and has not ended
 	sound   time.Time // while checking: when the next image was found to be, and only the loop could not be left yet; else zero
+	hangs   time.Time // while checking: since when something goes on that an exec would wait for; else zero
+	waits   error     // what that is
 	entered time.Time // when the state was
 	err     error     // why it ends, when that is not because it was asked to
 }
@@ -86,8 +91,19 @@ type machine struct {
 // transition is the only place where the state changes.
 func (m *machine) transition(to state) {
 	from := m.state
-	m.state, m.entered = to, time.Now()
+	if from == checking && to != restarting {
+		m.resume()
+	}
+	m.state, m.entered, m.hangs, m.waits = to, time.Now(), time.Time{}, nil
 	m.say.turned(from, to)
+}
+
+// String is the state, and what a restart waits for.
+func (m *machine) String() string {
+	if m.waits == nil {
+		return m.state.String()
+	}
+	return fmt.Sprintf("%s, for %s: %v", m.state, time.Since(m.hangs).Round(time.Second), m.waits)
 }
 
 // over says that nothing is left to wait for.
@@ -190,15 +206,34 @@ func (m *machine) checked(err error) {
 // is no way back.
 const soundFor = time.Second
 
+// hangsFor is how long a restart waits for what an exec would wait for.
+const hangsFor = time.Minute
+
 // retried is the event that again brings. A run that is just being started or stopped cannot be left, and is
-// so in a moment, or when its grace is over: the loop goes on until then.
+// so in a moment, or when its grace is over: the loop goes on until then. The same holds for a write to a disk that
+// hangs, but for its end: then the restart is refused.
 func (m *machine) retried() {
+	if m.state != checking || m.sound.IsZero() {
+		return
+	}
+	m.waits = m.quiet()
 	switch {
-	case m.state != checking || m.sound.IsZero():
+	case m.waits == nil:
+		m.hangs = time.Time{}
+	case m.hangs.IsZero():
+		m.hangs = time.Now()
+	}
+	switch {
+	case m.waits != nil && time.Since(m.hangs) >= hangsFor:
+		m.checked(fmt.Errorf("%w, for %s", m.waits, hangsFor))
+	case m.waits != nil:
+		m.again()
 	case time.Since(m.sound) > soundFor:
 		m.sound = time.Time{}
+		m.resume()
 		m.check()
 	case m.looping && !m.leaveLoop():
+		m.resume()
 		m.again()
 	default:
 		m.looping = false

@@ -37,11 +37,14 @@ func (d *deeds) checkFailed(err error) { d.done = append(d.done, "say "+err.Erro
 func (d *deeds) gone(err error)        { d.done = append(d.done, "say "+err.Error()) }
 func (d *deeds) fell(err error)        { d.done = append(d.done, "say "+err.Error()) }
 
+func hanging() error { return errHangs }
+
 func newMachine(d *deeds, in state, looping bool) *machine {
 	return &machine{state: in, looping: looping, hands: hands{
 		startLoop: d.note("start loop"), stopLoop: d.note("stop loop"), wakeLoop: d.note("wake loop"),
 		interrupt: d.cause("end the run"), insist: d.cause("insist"), kill: d.note("kill"),
 		leaveLoop: func() bool { d.note("leave loop")(); return !d.stay }, again: d.note("again"),
+		quiet: func() error { return nil }, resume: func() {},
 		check: d.note("check"), dump: d.note("dump"), reopen: d.note("reopen"), say: d}}
 }
 
@@ -50,6 +53,7 @@ var (
 	errCause = errors.New("no lease")
 	errFell  = errors.New("fell")
 	errBad   = errors.New("bad config")
+	errHangs = errors.New("a disk does not answer")
 )
 
 // events are the rows of the table in doc.go, with how each is brought about.
@@ -69,6 +73,11 @@ var events = []struct {
 	{"checked: ok", func(m *machine) { m.checked(nil) }},
 	{"again", func(m *machine) { m.sound = time.Now(); m.retried() }},
 	{"again, late", func(m *machine) { m.sound = time.Now().Add(-2 * soundFor); m.retried() }},
+	{"again, hangs", func(m *machine) { m.quiet = hanging; m.sound = time.Now(); m.retried() }},
+	{"hangs too long", func(m *machine) {
+		m.quiet, m.sound, m.hangs = hanging, time.Now(), time.Now().Add(-hangsFor)
+		m.retried()
+	}},
 	{"checked: no", func(m *machine) { m.checked(errBad) }},
 	{"loop ended", func(m *machine) { m.loopEnded(nil) }},
 	{"loop gave up", func(m *machine) { m.loopEnded(errFell) }},
@@ -112,6 +121,9 @@ func TestTable(t *testing.T) {
 		"checked: ok":  {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
 		"again":        {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
 		"again, late":  {cell(claiming), cell(serving), cell(checking, "check"), cell(restarting), cell(stopping), cell(killing)},
+		"again, hangs": {cell(claiming), cell(serving), cell(checking, "again"), cell(restarting), cell(stopping), cell(killing)},
+		"hangs too long": {cell(claiming), cell(serving), cell(serving, "say a disk does not answer, for 1m0s"),
+			cell(restarting), cell(stopping), cell(killing)},
 		"checked: no":  {cell(claiming), cell(serving), cell(serving, "say bad config"), cell(restarting), cell(stopping), cell(killing)},
 		"loop gave up": {cell(claiming), cell(stopping, "say fell"), cell(stopping, "say fell"), cell(restarting), cell(stopping), cell(killing)},
 		"loop ended":   {cell(claiming), cell(stopping), cell(stopping), cell(restarting), cell(stopping), cell(killing)},

@@ -78,16 +78,17 @@ func (o *outlet) lost() error {
 	return nil
 }
 
-// hurryOutlets lets nothing wait for an outlet that is stuck for longer than some seconds, or takes that back.
-func (r *runner) hurryOutlets(yes bool) {
+// hurryOutlets is logging.Log.Hurry for every outlet.
+func (r *runner) hurryOutlets(times int) {
 	for _, o := range r.allOutlets() {
-		o.log.Hurry(yes)
+		o.log.Hurry(times)
 	}
 }
 
 // giveUpOutlets ends those that are still open: what waits for them goes on.
 func (r *runner) giveUpOutlets() {
 	for _, o := range r.allOutlets() {
+		o.log.Hurry(3)
 		_ = o.log.Close()
 	}
 }

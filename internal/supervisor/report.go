@@ -193,7 +193,7 @@ func (r *rig) dump() {
 	}
 	r.board.Update(func(s *status.Snapshot) {
 		log := r.log.Stats()
-		s.User, s.Log = name, r.log.Path()
+		s.User, s.Log, s.State = name, r.log.Path(), r.machine.String()
 		s.Dropped, s.DroppedFor, s.LogStalled, s.LogAstray = log.Dropped, log.Lost, log.Stalled, log.Stray
 	})
 	r.say.dump(r.board.Snapshot())

@@ -129,9 +129,6 @@ func (r *rig) serve(ctx context.Context) {
 			sweepCgroups(r.spec.Name, gone)
 			r.nextClaim(r.local)
 		case err := <-r.probed:
-			if err != nil && r.machine.state == checking {
-				r.hurry(false)
-			}
 			r.machine.checked(err)
 		case <-r.loopDone:
 			r.loopDone = nil
