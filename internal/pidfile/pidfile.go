@@ -57,8 +57,9 @@ const (
 var handover = 100 * time.Millisecond
 
 // Take makes the file with our PID and a newline in it, for everyone to read as far as the umask
-// allows, and locks it. A file that nobody has locked is replaced, whatever is in it. If a living
-// process has it, the error is a *HeldError, possibly after a tenth of a second.
+// allows, and locks it. A file that nobody has locked is replaced if there is a PID in it and nothing else, or nothing:
+// any other is not a PID file but somebody's work. If a living process has it, the error is a *HeldError, possibly
+// after a tenth of a second.
 //
 // The last element of path may be a symbolic link if root or we own it.
 func Take(path string) (*File, error) {
@@ -98,6 +99,9 @@ func Look(path string) error {
 			return &HeldError{Path: path, PID: read(fd)}
 		}
 		_ = unix.Flock(fd, unix.LOCK_UN)
+		if err := spare(path, fd); err != nil {
+			return err
+		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
@@ -146,7 +150,24 @@ func replace(path string, old int) (*File, error) {
 	if !names(path, old) {
 		return nil, errOther
 	}
+	if err := spare(path, old); err != nil {
+		return nil, err
+	}
 	return publish(path, os.Rename)
+}
+
+// spare refuses a file that is not to be replaced, because it is no PID file. One of zeros is what some file systems
+// leave of a file that was written just before the machine fell.
+func spare(path string, fd int) error {
+	var text [32]byte
+	n, err := retry(func() (int, error) { return unix.Pread(fd, text[:], 0) })
+	if err != nil {
+		return fmt.Errorf("cannot read pid file %s: %w: choose another file", path, err)
+	}
+	if left := strings.Trim(string(text[:n]), "\x00 \t\r\n"); n == len(text) || left != "" && parse(left) == 0 {
+		return fmt.Errorf("pid file %s holds something else than a PID: choose another file, or remove it", path)
+	}
+	return nil
 }
 
 // open opens what is at path without waiting or following a link, and makes sure that it is a file.

@@ -220,7 +220,7 @@ func TestOneProcessCannotTakeItTwice(t *testing.T) {
 	}
 }
 
-func TestT40T41StaleFileIsReplacedWhateverIsInIt(t *testing.T) {
+func TestStaleFileIsReplacedWhoeverItNames(t *testing.T) {
 	// A living process that would be hit if anyone signalled what the file says.
 	bystander := exec.Command("/bin/sleep", "infinity")
 	if err := bystander.Start(); err != nil {
@@ -233,10 +233,9 @@ func TestT40T41StaleFileIsReplacedWhateverIsInIt(t *testing.T) {
 		"init's":            "1\n",
 		"our own":           ours,
 		"empty":             "",
-		"garbage":           "\x00\xffhello\n",
-		"negative":          "-1\n",
-		"zero":              "0",
-		"much garbage":      strings.Repeat("12345678\n", 10<<20/9),
+		"a newline":         "\n",
+		"no newline":        "4194303",
+		"what a crash left": "\x00\x00\x00\x00\x00",
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -256,6 +255,43 @@ func TestT40T41StaleFileIsReplacedWhateverIsInIt(t *testing.T) {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(interface{ Signal() unix.Signal }).Signal() != unix.SIGTERM {
 		t.Errorf("the bystander ended by %v, not by our TERM", err)
+	}
+}
+
+// What is no PID file is somebody's work, and neither replaced nor removed.
+func TestWhatHoldsNoPIDIsRefusedAndLeftAlone(t *testing.T) {
+	for name, text := range map[string]string{
+		"script":       "#!/bin/sh\necho precious\n",
+		"a PID and":    "4711\nand more\n",
+		"two PIDs":     "4711 4712\n",
+		"bytes":        "\x00\xffhello\n",
+		"negative":     "-1\n",
+		"zero":         "0",
+		"much":         strings.Repeat("12345678\n", 10<<20/9),
+		"many spaces":  strings.Repeat(" ", 40) + "notes",
+		"a big number": "99999999999999999999",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path, link := filepath.Join(dir, "x.pid"), filepath.Join(dir, "link.pid")
+			put(t, path, text)
+			if err := os.Symlink("x.pid", link); err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{path, link} {
+				_, err := pidfile.Take(name)
+				if err == nil || !strings.Contains(err.Error(), "holds something else than a PID") {
+					t.Errorf("Take: %v", err)
+				}
+				if look := pidfile.Look(name); look == nil || look.Error() != err.Error() {
+					t.Errorf("Look: %v, and Take: %v", look, err)
+				}
+			}
+			if got := content(t, path); got != text {
+				t.Errorf("it holds %.20q, want %.20q", got, text)
+			}
+			alone(t, dir, "link.pid", "x.pid")
+		})
 	}
 }
 
