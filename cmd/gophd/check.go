@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"text/tabwriter"
@@ -19,7 +20,8 @@ func newCheck(p *program) *cobra.Command {
 		Use:   "check [-c FILE] [flags of run] [-- COMMAND [ARG...]]",
 		Short: "Read the config and say what would run and when; no side effects",
 		Long: `Read flags, environment and config file as run would, and say what would run, and when.
-Nothing is started, written or asked of a server. What is missing on this host is an error: the command, a folder for a
+Nothing is started or written. The server of a memcached heartbeat is asked once whether one can be kept there; that it
+gives no answer is no error. What is missing on this host is an error: the command, a folder for a
 file, the input. What only this user may not do, and limits that the control group of this shell does not allow, are warnings,
 for the daemon may have both. HUP asks the same of a running gophd's next image as the daemon itself, and whether
 another has its PID file or heartbeat, and goes on as it is if not all is well.
@@ -32,7 +34,7 @@ another has its PID file or heartbeat, and goes on as it is if not all is well.
 			if err != nil {
 				return err
 			}
-			return p.check(c)
+			return p.check(cmd.Context(), c)
 		},
 	}
 	config.AddFlags(cmd.Flags())
@@ -40,13 +42,16 @@ another has its PID file or heartbeat, and goes on as it is if not all is well.
 	return cmd
 }
 
-func (p *program) check(c *config.Config) error {
+func (p *program) check(ctx context.Context, c *config.Config) error {
 	cautions, err := supervisor.Check(c)
 	if err != nil {
 		return &usageError{err}
 	}
 	path, err := p.look(c)
 	if err != nil {
+		return err
+	}
+	if err := supervisor.CheckStore(ctx, c); err != nil {
 		return err
 	}
 	spec := c.Jobs[0]

@@ -464,7 +464,7 @@ type world struct {
 	held   map[int]holding
 }
 
-// memcached runs a real one for the script: "memcached start" sets $MEMCACHED to its address; stop, pause,
+// memcached runs a real one for the script: "memcached start [OPTION...]" sets $MEMCACHED to its address; stop, pause,
 // resume and restart do what they say; "memcached released NAME" leaves there what a holder leaves that has released
 // the job's lease, so that the next one need not wait; "memcached say LINE..." speaks its text protocol, as any poller or
 // administrator would, and keeps the answer in the file answer; "memcached until 'pattern' LINE..." says it
@@ -477,7 +477,7 @@ func memcached(ts *testscript.TestScript, neg bool, args []string) {
 	var err error
 	switch args[0] {
 	case "start":
-		w.server, err = heartbeattest.StartMemcached()
+		w.server, err = heartbeattest.StartMemcached(args[1:]...)
 		ts.Check(err)
 		ts.Defer(w.server.Stop)
 		ts.Setenv("MEMCACHED", w.server.Addr())

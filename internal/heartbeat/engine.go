@@ -79,7 +79,7 @@ type owner struct {
 // Run claims the key, renews it, and claims it again when it was out. It blocks until ctx is cancelled
 // or HandOver succeeded (nil), or until another has the key (*HeldError at the start, *LostError
 // later; never with Options.Wait), or until the store was silent for Options.AcquireTimeout at the
-// start (*UnreachableError). Cancel ctx only when the command is dead: the release tells all others
+// start (*UnreachableError), or is unfit then (ErrUnfit, wrapped). Cancel ctx only when the command is dead: the release tells all others
 // that they may start at once. It is tried for four timeouts; if the store is silent as long, the
 // lease runs out by itself. Call Run once.
 func (h *Heartbeat) Run(ctx context.Context) error {
@@ -135,6 +135,8 @@ func (h *Heartbeat) claim(ctx context.Context) error {
 		var strange *strangeError
 		switch {
 		case err == nil, errors.Is(err, errOrder), errors.As(err, &held), errors.As(err, &lost), errors.As(err, &strange):
+			return err
+		case errors.Is(err, ErrUnfit) && !w.held: // who had it goes on as in an outage, which it may be the end of
 			return err
 		case errors.Is(err, errAgain):
 			failing = false

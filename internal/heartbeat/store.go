@@ -32,6 +32,10 @@ type Store interface {
 	Close() error
 }
 
+// ErrUnfit is in the error of an operation when the server has answered, and no heartbeat can be kept there as it is:
+// to ask again will not help, as it may after an outage.
+var ErrUnfit = errors.New("no heartbeat can be kept there")
+
 // Entry is what a Store has under a key.
 type Entry struct {
 	Value []byte

@@ -238,6 +238,23 @@ func (a asker) look(ctx context.Context, store heartbeat.Store, key string, pati
 	return err
 }
 
+// CheckStore asks the heartbeat's server once, if there is one, and returns an error when no heartbeat can be kept there. A
+// server that gives no answer is none: it may be there when gophd is started. It blocks for some timeouts of the store.
+func CheckStore(ctx context.Context, c *config.Config) error {
+	if !strings.HasPrefix(c.Heartbeat.URL, "memcached:") {
+		return nil
+	}
+	store, key, err := openStore(c.Heartbeat.URL, c.Jobs[0].Name, c.Heartbeat.Timeout)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(heartbeat.Look(ctx, store, key, 0), store.Close())
+	if errors.Is(err, heartbeat.ErrUnfit) {
+		return err
+	}
+	return nil
+}
+
 // Holders says who holds what the config names on this host now, for show: nobody is "". It asks no server.
 func Holders(c *config.Config) (pidFile, lock string) {
 	if held := (*pidfile.HeldError)(nil); c.PIDFile != "" && errors.As(pidfile.Look(c.PIDFile), &held) {

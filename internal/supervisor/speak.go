@@ -318,7 +318,7 @@ func (s *speaker) lease(store string, was, l heartbeat.Lease) {
 	case heartbeat.Lost:
 		s.log.Error().Msgf("heartbeat %s was taken by %s", store, l.Holder)
 	case heartbeat.Seeking:
-		if l.Err != nil {
+		if l.Err != nil && !errors.Is(l.Err, heartbeat.ErrUnfit) { // which is what gophd ends with
 			s.rare(unreachable, zerolog.WarnLevel, "heartbeat %s cannot be reached, trying on: %v", store, l.Err)
 		}
 	}

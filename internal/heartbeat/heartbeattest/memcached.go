@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -140,6 +141,9 @@ func (s *Server) Command(lines ...string) (string, error) {
 	if _, err := io.WriteString(c, strings.Join(append(lines, "quit"), "\r\n")+"\r\n"); err != nil {
 		return "", err
 	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil { // one that wants a password does not quit
+		return "", err
+	}
 	b, err := io.ReadAll(c)
 	return string(b), err
 }
@@ -176,7 +180,8 @@ func (s *Server) start() error {
 func (s *Server) await(pid int) error {
 	for {
 		if said, err := s.Command("stats"); err == nil {
-			if strings.Contains(said, fmt.Sprintf("STAT pid %d\r\n", pid)) {
+			if strings.Contains(said, fmt.Sprintf("STAT pid %d\r\n", pid)) ||
+				slices.Contains(s.args, "-Y") && strings.Contains(said, "unauthenticated") { // it tells strangers nothing else
 				return nil
 			}
 			return errors.New("another server has the port")

@@ -1,12 +1,14 @@
 // Package memcached answers: who has the heartbeat, according to one memcached server?
 //
-// It is a heartbeat.Store that speaks gets, add and cas and no other command: set, touch, delete and
+// It is a heartbeat.Store that speaks gets, add and cas, and asks a server for its settings when it connects. set, touch, delete and
 // flush_all act on an entry whoever owns it, and "cas with an expiration of -1" is the delete that
 // does not. It keeps no deadline, retries nothing but a dead idle connection, and never spreads keys
 // over several servers: two hosts that list them differently would hold two heartbeats.
 package memcached
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +100,7 @@ func (s *Store) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
 	case item.Key != key:
 		return heartbeat.Entry{}, s.unknown(fmt.Errorf("asked for %s and was given %s", key, item.Key))
 	case item.CasID == 0: // with 0 for an id, a cas would overwrite whatever is there
-		return heartbeat.Entry{}, s.unknown(errors.New("compare-and-swap is switched off: start it without -C"))
+		return heartbeat.Entry{}, s.unknown(unfit("compare-and-swap (CAS) is switched off: start it without -C"))
 	}
 	return heartbeat.Entry{Value: item.Value, Token: item.CasID}, nil
 }
@@ -225,12 +227,51 @@ func (s *Store) dial(ctx context.Context, end time.Time, network, address string
 	s.conn = c
 	s.mu.Unlock()
 	c.bound(end)
-	if err := ctx.Err(); err != nil { // it ended before the connection could be seen by bound
+	err = ctx.Err() // it may have ended before the connection could be seen by bound
+	if err == nil {
+		err = examine(c)
+	}
+	if err != nil {
 		nc.Close()
 		return nil, err
 	}
 	return c, nil
 }
+
+// examine asks who is there, by the one command beside gets, add and cas; it changes nothing. What is not known is
+// taken for a memcached, for a proxy before one may not know the command (doc/protocol.txt, "Settings statistics").
+func examine(c net.Conn) error {
+	if _, err := io.WriteString(c, "stats settings\r\n"); err != nil {
+		return err
+	}
+	lines := bufio.NewReaderSize(io.LimitReader(c, maxSettings), 1<<10)
+	for {
+		text, err := lines.ReadSlice('\n')
+		line := strings.TrimRight(string(text), "\r\n")
+		setting, stat := strings.CutPrefix(line, "STAT ")
+		switch {
+		case setting == "cas_enabled no":
+			return unfit("compare-and-swap (CAS) is switched off: start it without -C")
+		case stat && err == nil:
+			continue
+		case line == "END", line == "RESET", line == "ERROR", strings.HasPrefix(line, "SERVER_ERROR"):
+			return nil
+		case strings.Contains(line, "auth") || strings.HasPrefix(line, "-NOAUTH"):
+			return unfit("it wants a password, and gophd has none to give: start it without -Y and -S")
+		case strings.HasPrefix(line, "CLIENT_ERROR"):
+			return nil
+		case line != "":
+			return unfit(fmt.Sprintf("it is no memcached, since it answers %.40q: check host and port", line))
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// maxSettings is many times the length of the answer to examine.
+const maxSettings = 64 << 10
+
+func unfit(why string) error { return fmt.Errorf("%w: %s", heartbeat.ErrUnfit, why) }
 
 // bound lets the connection, if there is one, work until end and not beyond.
 func (s *Store) bound(end time.Time) {
@@ -280,6 +321,37 @@ type conn struct {
 	net.Conn
 	mu  sync.Mutex
 	end time.Time
+
+	head    []byte // of the answer that is being read: its first line as far as it has come
+	checked bool   // that line was read
+}
+
+// errTooLong is the answer of a server that would give us more than anybody can have put there.
+var errTooLong = fmt.Errorf("it announces a value of more than %d bytes, which gophd did not write", maxValue)
+
+func (c *conn) Write(b []byte) (int, error) {
+	c.head, c.checked = nil, false // an answer begins
+	return c.Conn.Write(b)
+}
+
+// Read refuses an answer whose first line announces a value that is too long, before the library makes room for it.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.checked {
+		return n, err
+	}
+	line, _, whole := bytes.Cut(b[:n], []byte{'\n'})
+	c.head = append(c.head, line...)
+	if whole || len(c.head) > maxKey+100 {
+		c.checked = true
+		// VALUE <key> <flags> <bytes> [<cas unique>] (doc/protocol.txt)
+		if words := bytes.Fields(c.head); len(words) > 3 && string(words[0]) == "VALUE" {
+			if size, err := strconv.ParseUint(string(words[3]), 10, 64); err != nil || size > maxValue {
+				return 0, errTooLong
+			}
+		}
+	}
+	return n, err
 }
 
 func (c *conn) SetDeadline(t time.Time) error {

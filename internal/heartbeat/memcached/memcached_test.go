@@ -273,15 +273,18 @@ func TestServerWithoutCAS(t *testing.T) {
 	t.Parallel()
 	server := heartbeattest.Memcached(t, "-C")
 	s := opened(t, server.Addr())
-	must(t, s.Add(t.Context(), "k", []byte("x"), 0))
-	if _, err := s.Get(t.Context(), "k"); err == nil || !strings.Contains(err.Error(), "without -C") {
-		t.Errorf("Get from a server without cas: %v; want the option named", err)
+	if err := s.Add(t.Context(), "k", []byte("x"), 0); err == nil || !strings.Contains(err.Error(), "without -C") {
+		t.Errorf("Add to a server without cas: %v; want the option named", err)
 	}
 }
 
 func TestHungServerIsBounded(t *testing.T) {
 	t.Parallel()
 	server := heartbeattest.Memcached(t)
+	slow := opened(t, server.Addr())
+	if _, err := slow.Get(t.Context(), "k"); !errors.Is(err, heartbeat.ErrAbsent) { // it has a connection, on which it can send
+		t.Fatal(err)
+	}
 	must(t, server.Pause())
 	s := opened(t, server.Addr())
 	grant(s, brief)
@@ -290,7 +293,6 @@ func TestHungServerIsBounded(t *testing.T) {
 	}
 
 	// The bound of an operation is two timeouts, and a context that ends cuts it short.
-	slow := opened(t, server.Addr())
 	ctx, cancel := context.WithCancel(t.Context())
 	added := make(chan error, 1)
 	go func() { added <- slow.Add(ctx, "k", nil, 0) }()
@@ -411,6 +413,10 @@ func TestDrippingReplyIsBounded(t *testing.T) {
 	}()
 	c, err := l.Accept()
 	must(t, err)
+	_, err = bufio.NewReader(c).ReadString('\n')
+	must(t, err)
+	_, err = io.WriteString(c, "END\r\n") // for examine
+	must(t, err)
 	flowing, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -513,6 +519,12 @@ func serve(t *testing.T, l net.Listener, reply func(connection int, request stri
 				request, err := in.ReadString('\n')
 				if err != nil {
 					break
+				}
+				if strings.HasPrefix(request, "stats ") { // that of examine
+					if _, err := io.WriteString(c, "END\r\n"); err != nil {
+						break
+					}
+					continue
 				}
 				if !strings.HasPrefix(request, "get") {
 					if _, err := in.ReadString('\n'); err != nil {
