@@ -71,6 +71,7 @@ type says interface {
 	turned(from, to state)
 	ordered(o order.Order, from state)
 	refused(o order.Order, why string)
+	hangs(why error)
 	checkFailed(err error)
 	gone(err error)
 	fell(err error)
@@ -84,6 +85,7 @@ type machine struct {
 	sound   time.Time // while checking: when the next image was found to be, and only the loop could not be left yet; else zero
 	hangs   time.Time // while checking: since when something goes on that an exec would wait for; else zero
 	waits   error     // what that is
+	told    bool      // and it was said
 	entered time.Time // when the state was
 	err     error     // why it ends, when that is not because it was asked to
 }
@@ -94,7 +96,7 @@ func (m *machine) transition(to state) {
 	if from == checking && to != restarting {
 		m.resume()
 	}
-	m.state, m.entered, m.hangs, m.waits = to, time.Now(), time.Time{}, nil
+	m.state, m.entered, m.hangs, m.waits, m.told = to, time.Now(), time.Time{}, nil, false
 	m.say.turned(from, to)
 }
 
@@ -206,8 +208,11 @@ func (m *machine) checked(err error) {
 // is no way back.
 const soundFor = time.Second
 
-// hangsFor is how long a restart waits for what an exec would wait for.
-const hangsFor = time.Minute
+// How long a restart waits for what an exec would wait for, and when that is said.
+const (
+	hangsFor  = time.Minute
+	hangsTold = time.Second
+)
 
 // retried is the event that again brings. A run that is just being started or stopped cannot be left, and is
 // so in a moment, or when its grace is over: the loop goes on until then. The same holds for a write to a disk that
@@ -222,6 +227,10 @@ func (m *machine) retried() {
 		m.hangs = time.Time{}
 	case m.hangs.IsZero():
 		m.hangs = time.Now()
+	}
+	if m.waits != nil && !m.told && time.Since(m.hangs) >= hangsTold {
+		m.told = true
+		m.say.hangs(m.waits)
 	}
 	switch {
 	case m.waits != nil && time.Since(m.hangs) >= hangsFor:

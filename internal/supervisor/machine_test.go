@@ -33,6 +33,7 @@ func (d *deeds) ordered(order.Order, state) {}
 func (d *deeds) refused(o order.Order, why string) {
 	d.done = append(d.done, "refuse "+o.Verb.String())
 }
+func (d *deeds) hangs(err error)       { d.done = append(d.done, "say it waits") }
 func (d *deeds) checkFailed(err error) { d.done = append(d.done, "say "+err.Error()) }
 func (d *deeds) gone(err error)        { d.done = append(d.done, "say "+err.Error()) }
 func (d *deeds) fell(err error)        { d.done = append(d.done, "say "+err.Error()) }
@@ -122,7 +123,7 @@ func TestTable(t *testing.T) {
 		"again":        {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
 		"again, late":  {cell(claiming), cell(serving), cell(checking, "check"), cell(restarting), cell(stopping), cell(killing)},
 		"again, hangs": {cell(claiming), cell(serving), cell(checking, "again"), cell(restarting), cell(stopping), cell(killing)},
-		"hangs too long": {cell(claiming), cell(serving), cell(serving, "say a disk does not answer, for 1m0s"),
+		"hangs too long": {cell(claiming), cell(serving), cell(serving, "say it waits", "say a disk does not answer, for 1m0s"),
 			cell(restarting), cell(stopping), cell(killing)},
 		"checked: no":  {cell(claiming), cell(serving), cell(serving, "say bad config"), cell(restarting), cell(stopping), cell(killing)},
 		"loop gave up": {cell(claiming), cell(stopping, "say fell"), cell(stopping, "say fell"), cell(restarting), cell(stopping), cell(killing)},

@@ -163,6 +163,7 @@ func (r *rig) turned(from, to state) {
 
 func (r *rig) ordered(o order.Order, from state) { r.say.ordered(o, from) }
 func (r *rig) refused(o order.Order, why string) { r.say.refused(o, why) }
+func (r *rig) hangs(why error)                   { r.say.hangs(why) }
 func (r *rig) checkFailed(err error)             { r.say.checkFailed(err) }
 func (r *rig) gone(err error)                    { r.say.gone(err) }
 func (r *rig) fell(err error)                    { r.say.fell(err) }

@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +34,17 @@ type speaker struct {
 
 	mu      sync.Mutex
 	unnamed map[fate][]string // strays that often kept back, until their run has ended
+	untold  []span            // failed runs whose lines often kept back
+}
+
+// span is a row of numbers, of the first to the last.
+type span struct{ first, last uint64 }
+
+func (n span) String() string {
+	if n.first == n.last {
+		return fmt.Sprint(n.first)
+	}
+	return fmt.Sprintf("%d-%d", n.first, n.last)
 }
 
 // fate is what becomes of strays of one run.
@@ -59,6 +71,10 @@ func (s *speaker) ordered(o order.Order, in state) {
 func (s *speaker) refused(o order.Order, why string) {
 	// Not a warning: those who stop a process often send CONT after TERM, in case it is stopped.
 	s.log.Info().Msgf("%s refused: %s", o, why)
+}
+
+func (s *speaker) hangs(why error) {
+	s.log.Warn().Msgf("the restart waits, %s at most: %v", hangsFor, why)
 }
 
 func (s *speaker) checkFailed(err error) {
@@ -216,15 +232,50 @@ func (s *speaker) ended(t job.Tick) {
 	case t.Cause != nil && !errors.Is(t.Cause, job.ErrOverrun):
 		s.log.Warn().Msgf("run %d was ended after %s because %s: %s", t.Number, took, t.Cause, t.Result)
 	case t.Overran():
-		s.rare("overrun", zerolog.ErrorLevel, "run %d took %s, longer than the interval of %s: %d missed: %s",
+		said := s.rare("overrun", zerolog.ErrorLevel, "run %d took %s, longer than the interval of %s: %d missed: %s",
 			t.Number, took, t.Interval, t.Missed, t.Result)
+		s.failed(t, said)
 	case t.Failed():
-		s.rare("failure", zerolog.WarnLevel, "run %d failed after %s: %s", t.Number, took, t.Result)
+		s.failed(t, s.rare("failure", zerolog.WarnLevel, "run %d failed after %s: %s", t.Number, took, t.Result))
 	case t.Interval > 0 && t.Length() >= t.Interval*9/10:
 		s.rare("late", zerolog.WarnLevel, "run %d took %s, over 90 %% of the interval of %s", t.Number, took, t.Interval)
 	default:
 		s.log.Debug().Msgf("run %d ended after %s: %s", t.Number, took, t.Result)
 	}
+}
+
+// failed sees to it that no failed run is without its number in the log: those whose lines were kept back are named
+// with the next one that is said, or by ends, or when they are many.
+func (s *speaker) failed(t job.Tick, said bool) {
+	s.mu.Lock()
+	if !said && t.Failed() {
+		if n := len(s.untold); n > 0 && t.Number-s.untold[n-1].last <= 1 { // the next one, or one more try
+			s.untold[n-1].last = t.Number
+		} else {
+			s.untold = append(s.untold, span{t.Number, t.Number})
+		}
+	}
+	many := len(s.untold) >= untoldMax
+	s.mu.Unlock()
+	if said || many {
+		s.nameFailed()
+	}
+}
+
+// nameFailed writes one line about the failed runs that have none.
+func (s *speaker) nameFailed() {
+	s.mu.Lock()
+	untold := s.untold
+	s.untold = nil
+	s.mu.Unlock()
+	if len(untold) == 0 {
+		return
+	}
+	var names []string
+	for _, n := range untold {
+		names = append(names, n.String())
+	}
+	s.log.Warn().Msgf("failed, too, without a line of their own: run %s", strings.Join(names, ", "))
 }
 
 func (s *speaker) late(r loop.Report, interval time.Duration) {
@@ -377,7 +428,14 @@ func (s *speaker) dump(snap status.Snapshot) {
 	}
 }
 
-func (s *speaker) ends(why string) { s.log.Info().Msgf("gophd ends: %s", why) }
+// ends tells what was kept back, too: nobody else will.
+func (s *speaker) ends(why string) {
+	s.nameFailed()
+	if kept := s.often.rest(); kept != "" {
+		s.log.Info().Msgf("lines of which there were too many were kept back: %s", kept)
+	}
+	s.log.Info().Msgf("gophd ends: %s", why)
+}
 
 func (s *speaker) orphaned(left []int, rule job.OnOrphan) {
 	what := "no run starts before it has ended"
@@ -427,6 +485,7 @@ const (
 	oftenPeriod = 10 * time.Second
 
 	straysMax = 1000 // names in one line
+	untoldMax = 200  // rows of numbers in one line
 )
 
 func (t *throttle) allow(kind string, burst float64, now time.Time) (skipped int, ok bool) {
@@ -449,6 +508,20 @@ func (t *throttle) allow(kind string, burst float64, now time.Time) (skipped int
 	a.left--
 	skipped, a.skipped = a.skipped, 0
 	return skipped, true
+}
+
+// rest is how many of each kind were kept back and not told of, and forgets them.
+func (t *throttle) rest() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []string
+	for _, kind := range slices.Sorted(maps.Keys(t.kinds)) {
+		if a := t.kinds[kind]; a.skipped > 0 {
+			all = append(all, fmt.Sprintf("%d of the kind %q", a.skipped, kind))
+			a.skipped = 0
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // settle takes back that n of a kind were kept back: they have been said in another line.
