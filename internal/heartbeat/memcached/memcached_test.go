@@ -413,9 +413,12 @@ func TestDrippingReplyIsBounded(t *testing.T) {
 	}()
 	c, err := l.Accept()
 	must(t, err)
-	_, err = bufio.NewReader(c).ReadString('\n')
+	in := bufio.NewReader(c)
+	_, err = in.ReadString('\n') // that of examine
 	must(t, err)
-	_, err = io.WriteString(c, "END\r\n") // for examine
+	_, err = io.WriteString(c, "END\r\n")
+	must(t, err)
+	_, err = in.ReadString('\n') // gets: what came before it would be an answer to nothing
 	must(t, err)
 	flowing, done := make(chan struct{}), make(chan struct{})
 	go func() {
