@@ -277,7 +277,7 @@ func (r *rig) hurry(times int) {
 	}
 }
 
-// hearStops lets a stop hurry the end, while nothing else of gophd listens any more, until f has returned.
+// hearStops runs f, which shuts down the log, and passes on each further stop signal until f returns.
 func (r *rig) hearStops(f func()) {
 	var room goroutine.Group
 	done := make(chan struct{})
@@ -300,15 +300,15 @@ func (r *rig) hearStops(f func()) {
 	f()
 }
 
-// quiet lets the log begin no more writes, and says what goes on that an exec would wait for, in the kernel, with
-// nobody to serve a signal or a lease meanwhile: a call that waits for a disk.
+// quiet pauses the log and returns an error while a call waits for a disk. execve(2) would wait
+// for that call in the kernel, and meanwhile no signal is served and no lease renewed.
 func (r *rig) quiet() error {
 	r.log.Pause()
 	if !r.log.Idle() {
-		return fmt.Errorf("log file %s takes nothing", r.log.Path())
+		return fmt.Errorf("a write to log file %s has not returned: check its disk", r.log.Path())
 	}
 	if self.WaitsForDisk() {
-		return errors.New("a disk does not answer")
+		return errors.New("a thread waits for a disk that does not answer")
 	}
 	return nil
 }

@@ -34,10 +34,10 @@ type speaker struct {
 
 	mu      sync.Mutex
 	unnamed map[fate][]string // strays that often kept back, until their run has ended
-	untold  []span            // failed runs whose lines often kept back
+	untold  []span            // failed runs whose log lines were suppressed
 }
 
-// span is a row of numbers, of the first to the last.
+// span is the numbers from first to last.
 type span struct{ first, last uint64 }
 
 func (n span) String() string {
@@ -74,7 +74,7 @@ func (s *speaker) refused(o order.Order, why string) {
 }
 
 func (s *speaker) hangs(why error) {
-	s.log.Warn().Msgf("the restart waits, %s at most: %v", hangsFor, why)
+	s.log.Warn().Msgf("restart delayed, %s at most: %v", hangsFor, why)
 }
 
 func (s *speaker) checkFailed(err error) {
@@ -244,8 +244,8 @@ func (s *speaker) ended(t job.Tick) {
 	}
 }
 
-// failed sees to it that no failed run is without its number in the log: those whose lines were kept back are named
-// with the next one that is said, or by ends, or when they are many.
+// failed makes sure that every failed run is in the log with its number. Suppressed ones are
+// listed after the next line that is written, when there are many, and before the daemon exits.
 func (s *speaker) failed(t job.Tick, said bool) {
 	s.mu.Lock()
 	if !said && t.Failed() {
@@ -262,7 +262,7 @@ func (s *speaker) failed(t job.Tick, said bool) {
 	}
 }
 
-// nameFailed writes one line about the failed runs that have none.
+// nameFailed lists the failed runs whose own lines were suppressed.
 func (s *speaker) nameFailed() {
 	s.mu.Lock()
 	untold := s.untold
@@ -275,7 +275,7 @@ func (s *speaker) nameFailed() {
 	for _, n := range untold {
 		names = append(names, n.String())
 	}
-	s.log.Warn().Msgf("failed, too, without a line of their own: run %s", strings.Join(names, ", "))
+	s.log.Warn().Msgf("more failed runs: %s", strings.Join(names, ", "))
 }
 
 func (s *speaker) late(r loop.Report, interval time.Duration) {
@@ -428,11 +428,11 @@ func (s *speaker) dump(snap status.Snapshot) {
 	}
 }
 
-// ends tells what was kept back, too: nobody else will.
+// ends first writes the counts of suppressed lines, which would be lost otherwise.
 func (s *speaker) ends(why string) {
 	s.nameFailed()
 	if kept := s.often.rest(); kept != "" {
-		s.log.Info().Msgf("lines of which there were too many were kept back: %s", kept)
+		s.log.Info().Msgf("suppressed log lines: %s", kept)
 	}
 	s.log.Info().Msgf("gophd ends: %s", why)
 }
@@ -485,7 +485,7 @@ const (
 	oftenPeriod = 10 * time.Second
 
 	straysMax = 1000 // names in one line
-	untoldMax = 200  // rows of numbers in one line
+	untoldMax = 200  // spans in one line
 )
 
 func (t *throttle) allow(kind string, burst float64, now time.Time) (skipped int, ok bool) {
@@ -510,14 +510,14 @@ func (t *throttle) allow(kind string, burst float64, now time.Time) (skipped int
 	return skipped, true
 }
 
-// rest is how many of each kind were kept back and not told of, and forgets them.
+// rest returns the counts of suppressed lines by kind and resets them.
 func (t *throttle) rest() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var all []string
 	for _, kind := range slices.Sorted(maps.Keys(t.kinds)) {
 		if a := t.kinds[kind]; a.skipped > 0 {
-			all = append(all, fmt.Sprintf("%d of the kind %q", a.skipped, kind))
+			all = append(all, fmt.Sprintf("%d %s", a.skipped, kind))
 			a.skipped = 0
 		}
 	}

@@ -54,7 +54,7 @@ func TestWhatIsSaidOfALease(t *testing.T) {
 	}
 }
 
-// Every failed run is in the log with its number, however many there are: in a line of its own, or named in another.
+// Every failed run is in the log with its number, in a line of its own or in a list.
 func TestEachFailedRunIsNamed(t *testing.T) {
 	for name, fails := range map[string]func(n uint64) bool{
 		"all":          func(uint64) bool { return true },
@@ -78,7 +78,7 @@ func TestEachFailedRunIsNamed(t *testing.T) {
 				}
 				s.ends("all is done")
 				var got []uint64
-				for _, m := range regexp.MustCompile(`run (\d+) (?:failed|took)[^"]*exit 7|without a line of their own: run ([-, \d]+)`).FindAllStringSubmatch(out.String(), -1) {
+				for _, m := range regexp.MustCompile(`run (\d+) (?:failed|took)[^"]*exit 7|more failed runs: ([-, \d]+)`).FindAllStringSubmatch(out.String(), -1) {
 					for row := range strings.SplitSeq(m[1]+m[2], ", ") {
 						var first, last uint64
 						if n, _ := fmt.Sscanf(row, "%d-%d", &first, &last); n == 1 {
