@@ -14,6 +14,7 @@ import (
 // TestConsolesOfTheDocs runs each line behind a "$ " in a block that is marked as a console, in one folder for each document, and
 // compares what it prints; "..." stands for any lines. A block of yaml that begins with the name of a file is that file.
 func TestConsolesOfTheDocs(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"job.md", "logging.md"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
