@@ -55,7 +55,10 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	spec := c.Jobs[0]
-	heldFile, heldLock := supervisor.Holders(c)
+	heldFile, heldLock, err := supervisor.Holders(c)
+	if err != nil {
+		return err
+	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	line := func(name, text string) { fmt.Fprintf(w, "%s\t%s\n", name, text) }
 	line("config file", or(c.File, "none: flags, environment and defaults"))

@@ -156,4 +156,8 @@ most 32 letters, digits and . _ -; without it the tag is gophd. What is about fi
 | runtime | ` + "`/run/gophd`" + ` | ` + "`$XDG_RUNTIME_DIR/gophd`, else `$TMPDIR/gophd-UID` or `/tmp/gophd-UID`" + ` | ` + "`GOPHD_RUNTIME_DIR`" + ` |
 | state | ` + "`/var/lib/gophd`" + ` | ` + "`$XDG_STATE_HOME/gophd` (`~/.local/state/gophd`)" + ` | ` + "`GOPHD_STATE_DIR`" + ` |
 | log | ` + "`/var/log/gophd`" + ` | the state folder | ` + "`GOPHD_STATE_DIR`" + ` |
+
+In a directory where other users can create files, such as /tmp, gophd uses only what belongs to its own user or to root: log, output, PID file, lock,
+record, archive, and the directory itself. A log may also belong to ` + "`log.owner`" + ` and the output to ` + "`job.user`" + `. Everything else, symbolic links included, is
+refused with the owner's number. Such a directory is one that is writable for its group or for all, or that belongs to another user.
 `

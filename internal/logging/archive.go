@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gophd/internal/goroutine"
+	"gophd/internal/safefile"
 )
 
 // stampTime is what an archive's name has behind that of its log file: when it was set aside, in UTC.
@@ -301,7 +302,7 @@ func (a *archives) remove(f archive) error {
 
 // discard removes the beginning of a compressed file that nobody goes on writing.
 func (a *archives) discard(f archive) error {
-	w, err := os.OpenFile(f.String(), os.O_WRONLY, 0)
+	w, err := os.OpenFile(f.String(), os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -325,7 +326,7 @@ func (a *archives) pack(f archive) error {
 }
 
 func (a *archives) compressed(f archive) error {
-	r, err := os.OpenFile(f.String(), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	r, err := os.OpenFile(f.String(), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
@@ -352,7 +353,7 @@ func (a *archives) compressed(f archive) error {
 		return os.Rename(f.String(), free(f.file, f.when()).String())
 	}
 	part := f.String() + packing
-	w, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	w, err := safefile.Open(part, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
@@ -393,7 +394,8 @@ func (a *archives) write(w *os.File, r io.Reader, f archive) (int64, error) {
 	if uid, gid, ok := ownerOf(f.info); ok {
 		_ = w.Chown(uid, gid) // only root can, and for the others it is theirs already
 	}
-	return n, errors.Join(w.Chmod(f.info.Mode().Perm()), os.Chtimes(w.Name(), time.Time{}, f.info.ModTime()))
+	at := unix.NsecToTimeval(f.info.ModTime().UnixNano())
+	return n, errors.Join(w.Chmod(f.info.Mode().Perm()), unix.Futimes(int(w.Fd()), []unix.Timeval{at, at}))
 }
 
 // latin is a name that the header of a gzip file can hold (RFC 1952, 2.3.1.2), or none.
@@ -408,7 +410,7 @@ func latin(name string) string {
 
 // same says whether a compressed file holds the bytes of r.
 func (a *archives) same(r *os.File, packed string) (bool, error) {
-	p, err := os.Open(packed)
+	p, err := os.OpenFile(packed, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return false, err
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gophd/internal/safefile"
 )
 
 // errNoReader is the error of a write to a FIFO that nobody has open for reading.
@@ -291,9 +293,9 @@ func (t *file) open(name string) (*opened, error) {
 		return duplicate(2, name)
 	}
 	const flags = os.O_WRONLY | os.O_APPEND | syscall.O_NONBLOCK | syscall.O_NOCTTY
-	f, err := os.OpenFile(name, flags, 0)
+	f, err := safefile.Open(name, flags, 0, t.owners()...)
 	if errors.Is(err, fs.ErrNotExist) {
-		if f, err = os.OpenFile(name, flags|os.O_CREATE, cmp.Or(t.options.Mode, 0o640)); err == nil {
+		if f, err = safefile.Open(name, flags|os.O_CREATE, cmp.Or(t.options.Mode, 0o640), t.owners()...); err == nil {
 			if err := t.give(f); err != nil {
 				return nil, errors.Join(err, os.Remove(name), f.Close())
 			}
@@ -307,6 +309,9 @@ func (t *file) open(name string) (*opened, error) {
 			return &opened{path: name}, nil
 		}
 	}
+	if refused := (*safefile.Error)(nil); errors.As(err, &refused) {
+		return nil, fmt.Errorf("log file %w", refused)
+	}
 	if errors.Is(err, syscall.EISDIR) {
 		return nil, fmt.Errorf("log file %s is a folder: name a file in it", name)
 	}
@@ -316,6 +321,14 @@ func (t *file) open(name string) (*opened, error) {
 		}
 	}
 	return nil, fmt.Errorf("cannot open log file %s: %w: see that gophd may write there or choose another file", name, cause(err))
+}
+
+// owners returns the users whom an existing log file may belong to, besides root and gophd's own user.
+func (t *file) owners() []int {
+	if o := t.options.Owner; o != nil && o.UID >= 0 {
+		return []int{o.UID}
+	}
+	return nil
 }
 
 // give gives a new file the mode and owner that were asked for, whatever the umask.
@@ -345,11 +358,14 @@ func examine(name string, f *os.File) *opened {
 		return o
 	}
 	o.first = info.ModTime()
-	r, err := os.Open(name)
+	r, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return o
 	}
 	defer r.Close()
+	if again, err := r.Stat(); err != nil || !os.SameFile(info, again) {
+		return o
+	}
 	head := make([]byte, firstLine)
 	n, _ := r.ReadAt(head, 0)
 	if at, ok := firstTime(head[:n]); ok && at.Before(o.first) {

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gophd/internal/safefile"
 )
 
 // File is a PID file that is ours. It is used by one goroutine.
@@ -172,10 +174,13 @@ func spare(path string, fd int) error {
 
 // open opens what is at path without waiting or following a link, and makes sure that it is a file.
 func open(path string) (int, error) {
-	fd, err := retry(func() (int, error) {
-		return unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	})
-	switch {
+	fd, err := safefile.OpenFD(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		err = p.Err
+	}
+	switch refused := (*safefile.Error)(nil); {
+	case errors.As(err, &refused):
+		return 0, fmt.Errorf("pid file %w", refused)
 	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ELOOP): // a socket; a link that was not there before
 		return 0, fmt.Errorf("pid file %s is not a regular file: remove it or choose another file", path)
 	case errors.Is(err, unix.ENOENT):

@@ -28,7 +28,9 @@ import (
 	"gophd/internal/order"
 	"gophd/internal/pidfile"
 	"gophd/internal/process"
+	"gophd/internal/procfs"
 	"gophd/internal/restart"
+	"gophd/internal/safefile"
 	"gophd/internal/sdnotify"
 	"gophd/internal/signals"
 	"gophd/internal/status"
@@ -260,6 +262,9 @@ func (r *rig) folders() error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("cannot make the folder %s: %w: make it, or set GOPHD_STATE_DIR to one that can be written", dir, err)
 		}
+		if err := safefile.Check(dir); err != nil {
+			return fmt.Errorf("directory %w", err)
+		}
 	}
 	return nil
 }
@@ -310,19 +315,19 @@ func (r *rig) world() error {
 		return err
 	}
 	r.null = null
+	surroundings, err := worldOf(r.spec)
+	if err != nil {
+		return err
+	}
 	stdout, stderr, file := outputs(r.spec, r.log, null)
 	if file != "" && !isFIFO(file) { // better refused now than at every run; but the reader of a FIFO would take that for its end
-		f, err := openOutput(file)
+		f, err := openOutput(file, surroundings)
 		if err != nil {
 			return err
 		}
 		if err := f.Close(); err != nil {
 			return err
 		}
-	}
-	surroundings, err := worldOf(r.spec)
-	if err != nil {
-		return err
 	}
 	var user *world.User
 	if surroundings != nil {
@@ -403,7 +408,7 @@ func sweepCgroups(name string, over func(pid int) bool) {
 	})
 }
 
-func gone(pid int) bool { return !alive(pid, 0) }
+func gone(pid int) bool { return !procfs.Alive(pid, 0) }
 
 func limitsOf(spec job.Spec) process.Limits {
 	return process.Limits{Memory: spec.MemoryMax, CPU: spec.CPUMax, Tasks: spec.TasksMax}
@@ -419,6 +424,9 @@ func (r *rig) claims() error {
 	store, err := openLocal(path, r.kept(localClaim), handedRuns(r.o.Handoff).Haunted)
 	if err != nil {
 		return err
+	}
+	if err := store.AddUsers(append(jobUser(r.runner.world), os.Geteuid())...); err != nil {
+		r.say.trouble(err) // a lock that is held already: what is running goes on
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -465,8 +473,8 @@ func (r *rig) claimOptions(c *claim) heartbeat.Options {
 	we.Lock = lockID(r.local.lock.Descriptor())
 	return heartbeat.Options{
 		Key: c.key, Self: we, TTL: h.TTL, Renew: h.Renew, StopGrace: h.StopGrace, Timeout: h.Timeout,
-		Wait: h.Wait, Continue: h.OnUnreachable == "continue", AcquireTimeout: h.AcquireTimeout,
-		Dead: func(other heartbeat.Record) bool { return dead(other, we) },
+		Wait: h.Wait, Continue: c.lock == nil && h.OnUnreachable == "continue", AcquireTimeout: h.AcquireTimeout,
+		Dead: func(other heartbeat.Record) bool { return dead(other, we, r.local.lock.Users()) },
 		Boot: r.boot, Alarm: c.alarm, Jitter: func() float64 { return 2*rand.Float64() - 1 }, Adopt: c.adopt,
 	}
 }

@@ -59,10 +59,10 @@ func survey(c *config.Config) (wrong []error) {
 	if err == nil {
 		add(p.log(l, time.Now()))
 	}
-	_, err = worldOf(c.Jobs[0])
+	w, err := worldOf(c.Jobs[0])
 	add(err)
 	add(p.folder(c.Jobs[0].Dir))
-	add(p.output(c.Jobs[0].Output))
+	add(p.output(c.Jobs[0].Output, w))
 	add(p.input(c.Jobs[0].Stdin))
 	if err := p.pidFile(c.PIDFile); !errors.As(err, new(*pidfile.HeldError)) {
 		add(err)
@@ -98,6 +98,7 @@ type asker struct {
 	PID     int
 	Serves  bool   // runs begin, or may
 	Lock    string // as in a record: its local lock; "" when it has none
+	Users   []int  // whom runs under that lock may belong to
 	PIDFile string // the same of its PID file
 
 	URL, Key string // of its shared heartbeat; without one, ""
@@ -109,7 +110,7 @@ type asker struct {
 func (r *rig) asker() asker {
 	a := asker{PID: os.Getpid(), Serves: r.machine.looping}
 	if r.local != nil {
-		a.Lock = lockID(r.local.lock.Descriptor())
+		a.Lock, a.Users = lockID(r.local.lock.Descriptor()), r.local.lock.Users()
 	}
 	if r.pidFile != nil {
 		if f, err := r.pidFile.Descriptor(); err == nil {
@@ -164,7 +165,7 @@ func (a asker) holders(ctx context.Context, c *config.Config) error {
 	h := c.Heartbeat
 	path, standby, mayWait := lockPath(c), false, h.Wait && !a.Serves
 	if path != "" {
-		switch err := a.local(ctx, path, c.Jobs[0].Name); {
+		switch err := a.local(ctx, path, c.Jobs[0].Name, 2*file.NoteTime); {
 		case err == nil:
 		case mayWait && errors.As(err, new(*heartbeat.HeldError)):
 			standby = true // and the PID file is asked for when that is over
@@ -201,8 +202,9 @@ func (a asker) holders(ctx context.Context, c *config.Config) error {
 	return err
 }
 
-// local asks for the holder of the local lock, if that is not the asker. A file that is yet to be made has none.
-func (a asker) local(ctx context.Context, path, name string) error {
+// local asks for the holder of the local lock, if that is not the asker. A file that is yet to be made has none. Whether a
+// lock is gophd's is asked for as long as patience.
+func (a asker) local(ctx context.Context, path, name string, patience time.Duration) error {
 	if id := pathID(path); id == "" || id == a.Lock {
 		return nil
 	}
@@ -210,7 +212,11 @@ func (a asker) local(ctx context.Context, path, name string) error {
 	if err != nil {
 		return err
 	}
-	return a.look(ctx, store, name, 0, path)
+	err = a.look(ctx, store, name, patience, path)
+	if silent := (*heartbeat.UnreachableError)(nil); errors.As(err, &silent) {
+		return silent.Err // a file is not out of reach
+	}
+	return err
 }
 
 // pathID is lockID by name; "" when nothing has that.
@@ -232,7 +238,7 @@ func (a asker) look(ctx context.Context, store heartbeat.Store, key string, pati
 	}
 	we := ourselves()
 	we.Lock = pathID(lock)
-	if a.ID != "" && held.Holder.ID == a.ID || !store.Traits().Lock && dead(held.Holder, we) {
+	if a.ID != "" && held.Holder.ID == a.ID || !store.Traits().Lock && dead(held.Holder, we, a.Users) {
 		return nil
 	}
 	return err
@@ -255,16 +261,20 @@ func CheckStore(ctx context.Context, c *config.Config) error {
 	return nil
 }
 
-// Holders says who holds what the config names on this host now, for show: nobody is "". It asks no server.
-func Holders(c *config.Config) (pidFile, lock string) {
+// Holders says who holds what the config names on this host now, for show: nobody is "". It asks no server. The error is
+// that another program than gophd has locked the lock file; whether one has is asked for as long as file.NoteTime.
+func Holders(c *config.Config) (pidFile, lock string, err error) {
 	if held := (*pidfile.HeldError)(nil); c.PIDFile != "" && errors.As(pidfile.Look(c.PIDFile), &held) {
 		pidFile = fmt.Sprintf("PID %d", held.PID)
 	}
 	if path := lockPath(c); path != "" {
 		held := (*heartbeat.HeldError)(nil)
-		if err := (asker{}).local(context.Background(), path, c.Jobs[0].Name); errors.As(err, &held) {
+		switch err := (asker{}).local(context.Background(), path, c.Jobs[0].Name, 2*file.NoteTime); {
+		case errors.As(err, &held):
 			lock = held.Holder.String()
+		case errors.Is(err, heartbeat.ErrUnfit):
+			return pidFile, "", err
 		}
 	}
-	return pidFile, lock
+	return pidFile, lock, nil
 }

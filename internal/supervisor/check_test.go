@@ -117,7 +117,7 @@ func TestNextImageAndThoseWhoHold(t *testing.T) {
 		}
 	}
 	c := configured(t, dir, "GOPHD_JOB_NAME=held", "GOPHD_CONFIG_PID_FILE=held.pid")
-	if file, lock := Holders(c); !strings.HasPrefix(file, "PID ") || !strings.HasPrefix(lock, "PID 7 ") {
+	if file, lock, err := Holders(c); err != nil || !strings.HasPrefix(file, "PID ") || !strings.HasPrefix(lock, "PID 7 ") {
 		t.Errorf("held by %q and %q", file, lock)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"gophd/internal/pidfile"
 	"gophd/internal/process"
 	"gophd/internal/restart"
+	"gophd/internal/safefile"
 )
 
 // This file is how a run outlives an image of gophd: it is left by one and adopted by the next.
@@ -286,9 +287,9 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	case out.Open != nil:
 		return begun(out.Open(s.PID), s)
 	case r.file != "":
-		opened, err := openOutput(r.file)
+		opened, err := openOutput(r.file, r.world)
 		if errors.Is(err, syscall.ENXIO) { // the command does not end for want of a reader, and he may come yet (fifo(7))
-			opened, err = os.OpenFile(r.file, os.O_RDWR|os.O_APPEND|syscall.O_NONBLOCK, 0)
+			opened, err = safefile.Open(r.file, os.O_RDWR|os.O_APPEND|syscall.O_NONBLOCK, 0, jobUser(r.world)...)
 		}
 		if err != nil {
 			r.trouble(err)

@@ -11,6 +11,7 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/procfs"
 )
 
 // This file is about a run whose gophd was killed: it goes on, and no other may begin beside it.
@@ -29,7 +30,7 @@ type vigil struct {
 // where the local lock is unclean.
 func (r *rig) orphaned() (wait bool) {
 	lock := lockID(r.local.lock.Descriptor())
-	left, err := orphans(lock, r.runner.mark)
+	left, err := orphans(lock, r.runner.mark, r.local.lock.Users())
 	switch {
 	case err != nil:
 		r.say.trouble(fmt.Errorf("whether a run was left behind cannot be seen: %w", err))
@@ -89,10 +90,10 @@ func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 			patience *= 2 // whom KILL does not end nothing will, and to look for all is dear
 			look.Reset(patience)
 		}
-		if alive(left[0], 0) && !due { // to look at one is cheap, to look for all is not
+		if procfs.Alive(left[0], 0) && !due { // to look at one is cheap, to look for all is not
 			continue
 		}
-		now, err := orphans(lock, r.runner.mark)
+		now, err := orphans(lock, r.runner.mark, r.local.lock.Users())
 		if err != nil {
 			continue // they are there until it is seen that they are not
 		}

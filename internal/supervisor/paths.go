@@ -17,6 +17,8 @@ import (
 	"gophd/internal/job"
 	"gophd/internal/logging"
 	"gophd/internal/pidfile"
+	"gophd/internal/safefile"
+	"gophd/internal/world"
 )
 
 // This file tells which of the paths that build opens it could not open. They are not opened for that: an open could make a
@@ -41,8 +43,12 @@ func (p paths) log(l logging.Options, at time.Time) error {
 		return nil
 	}
 	path := logging.FileAt(l.File, at)
-	made, err := p.writable("log.file", path)
 	o := l.Owner
+	var owners []int
+	if o != nil && o.UID >= 0 {
+		owners = []int{o.UID}
+	}
+	made, err := p.writable("log.file", path, owners...)
 	if err != nil || !made || o == nil || os.Geteuid() == 0 {
 		return err
 	}
@@ -64,11 +70,11 @@ func (p paths) folder(path string) error {
 	return unfit("job.chdir", path, err)
 }
 
-func (p paths) output(path string) error {
+func (p paths) output(path string, w *world.World) error {
 	if !filepath.IsAbs(path) {
 		return nil // a word
 	}
-	_, err := p.writable("job.output", path)
+	_, err := p.writable("job.output", path, jobUser(w)...)
 	return err
 }
 
@@ -106,8 +112,9 @@ func (p paths) lock(path string) error {
 	return err
 }
 
-// writable says why no file at path can be opened for appending, and whether it would be made.
-func (p paths) writable(key, path string) (made bool, err error) {
+// writable says why no file at path can be opened for appending, and whether it would be created. An existing file may
+// belong to one of owners, as with safefile.Open.
+func (p paths) writable(key, path string, owners ...int) (made bool, err error) {
 	if ownDescriptor(path) || p.pending(path) {
 		return false, nil
 	}
@@ -118,9 +125,15 @@ func (p paths) writable(key, path string) (made bool, err error) {
 	case err == nil && info.Mode()&fs.ModeSocket != 0:
 		return false, unfit(key, path, errors.New("it is a socket, which cannot be opened: name a file"))
 	case err == nil:
-		return false, unfit(key, path, access(path, unix.W_OK))
+		if err := access(path, unix.W_OK); err != nil { // also of one who only checks, and is not the user of gophd
+			return false, unfit(key, path, err)
+		}
+		return false, unsafe(key, safefile.Check(path, owners...))
 	case !errors.Is(err, fs.ErrNotExist):
 		return false, unfit(key, path, err)
+	}
+	if err := safefile.Check(path, owners...); err != nil {
+		return false, unsafe(key, err)
 	}
 	dir := filepath.Dir(target(path))
 	switch info, err := os.Stat(dir); {
@@ -182,7 +195,7 @@ func makeable(dir string) error {
 		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
 			continue
 		case err == nil && info.IsDir() && at == dir: // who needs it finds out whether it can be used
-			return nil
+			return unsafe("directory", safefile.Check(dir))
 		case err == nil && !info.IsDir():
 			err = fmt.Errorf("%s is not a folder", at)
 		case err == nil:
@@ -220,6 +233,14 @@ func access(path string, mode uint32) error {
 		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	return nil
+}
+
+// unsafe names the setting whose file belongs to another user.
+func unsafe(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %w", key, err)
 }
 
 // unfit names the setting whose path it is.

@@ -175,7 +175,7 @@ func (r *runner) start(ctx context.Context, at place) (*process.Process, error) 
 		c.Stdin = f
 	}
 	if r.file != "" {
-		f, err := openOutput(r.file)
+		f, err := openOutput(r.file, r.world)
 		if err != nil {
 			return nil, job.OfWorld(err)
 		}

@@ -158,11 +158,7 @@ func (r *runner) whose(m sdnotify.Message) (job.Run, *limit, bool) {
 			runs[i].Leader = at.process.PID()
 		}
 	}
-	uids := []int{0, os.Getuid()}
-	if r.world != nil && r.world.User != nil {
-		uids = append(uids, r.world.User.UID)
-	}
-	i := m.Whose(runs, uids...)
+	i := m.Whose(runs, append(jobUser(r.world), 0, os.Getuid())...)
 	if i < 0 {
 		return job.Run{}, nil, false
 	}

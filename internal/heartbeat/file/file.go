@@ -5,10 +5,13 @@
 // so nothing expires, nothing is renewed and nobody is waited for. The file is never unlinked: a
 // second opener would get a new one of the same name, and a second lock.
 //
-// Key L is the file itself. Its content is the record, written in place for those who poll, and is
-// believed only while the file is locked. Key S, L + ".state", is a file beside it of the same name
-// with .state added; it is replaced whole, and is on the disk when a write returns. Only the holder
-// of the lock may write either. One Store keeps one L: the first key that it is asked for.
+// Key L is the lock file with a record beside it: RecordPath, replaced as a whole, for everybody to
+// read. The lock file is for gophd's user alone, since whoever can open it can lock it. It contains a
+// note: which process holds the lock, and which users its runs belong to. The note and the record
+// count only while the file is locked and that process may live. A lock without such a note is
+// another program's, and an error. Key S, L + ".state", is a third file; it is replaced whole, and is
+// on the disk when a write returns. Only the holder of the lock may write any of them. One Store
+// keeps one L: the first key that it is asked for.
 //
 // It makes no folder, knows no ttl, and does not serve hosts: a network file system is refused.
 package file
@@ -16,11 +19,13 @@ package file
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,7 +35,7 @@ import (
 )
 
 const (
-	mode     = 0o644 // others may poll, unless the umask says no
+	mode     = 0o600 // whoever can open the file can lock it
 	maxValue = 64 << 10
 	block    = 1 << 10 // more than a record has
 	// Another's look at the lock (Get, or flock -s by a poller) makes ours fail for some
@@ -39,18 +44,25 @@ const (
 	pause = time.Millisecond
 )
 
+// NoteTime is how long Get waits for the note of a new holder, over several calls, before it says that
+// the lock is not gophd's. A holder writes its note right after it has locked the file.
+const NoteTime = 5 * time.Second
+
 // Store is one lock file. Any goroutine may use it.
 type Store struct {
-	path string
+	path   string
+	record string // RecordPath
 
 	mu     sync.Mutex
 	key    string   // L
 	lock   *os.File // locked; nil when we do not hold it. An *os.File and not a number: see Descriptor
-	value  []byte   // what we wrote last into lock
+	value  []byte   // the record that we wrote last
 	writes uint64   // the Token of what we wrote last
 	closed bool
 
-	unclean bool // see Unclean
+	unclean bool      // see Unclean
+	users   []int     // see Users
+	foreign time.Time // since when the file is locked without a note; zero while it is not
 }
 
 // theirs is the Token of a record that another process wrote.
@@ -68,8 +80,10 @@ func Open(path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{path: path}, f.Close()
+	return newStore(path), f.Close()
 }
+
+func newStore(path string) *Store { return &Store{path: path, record: RecordPath(path)} }
 
 // Peek is Open for one who only looks: it makes no file. It fails as Open would, and also when the folder takes no
 // state file.
@@ -78,14 +92,18 @@ func Peek(path string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock file: %w", err)
 	}
+	s := newStore(path)
 	f, err := open(path, os.O_RDWR)
 	switch {
 	case err == nil:
-		f.Close()
+		defer f.Close()
+		if _, err := s.left(f); err != nil {
+			return nil, err
+		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
-	return &Store{path: path}, folder(path)
+	return s, folder(path)
 }
 
 // Adopt returns the store of the lock file path whose lock came with f, the Descriptor of the image
@@ -117,11 +135,17 @@ func adopt(path string, f *os.File) (*Store, error) {
 	if err := flock(f, unix.LOCK_EX); err != nil {
 		return nil, fmt.Errorf("lock file %s did not come with its lock: %w", path, err)
 	}
-	value, err := read(f)
+	text, err := read(f)
 	if err != nil {
 		return nil, fmt.Errorf("lock file %s: %w", path, err)
 	}
-	return &Store{path: path, lock: f, value: value}, nil
+	n, ok := parseNote(text)
+	if !ok {
+		return nil, fmt.Errorf("lock file %s did not come with the note of its holder: claim it anew", path)
+	}
+	s := newStore(path)
+	s.lock, s.value, s.users = f, n.value(), n.Users
+	return s, nil
 }
 
 // Descriptor returns the file that carries the lock, nil when it is not held. It stays the Store's:
@@ -148,12 +172,36 @@ func (s *Store) Clean() {
 	s.unclean = false
 }
 
+// AddUsers says that runs under this lock may belong to those users. The next holder hears it from
+// Users if this one is killed. It writes the file if that is locked already.
+func (s *Store) AddUsers(users ...int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := merge(s.users, users)
+	if slices.Equal(all, s.users) {
+		return nil
+	}
+	s.users = all
+	if s.lock == nil {
+		return nil
+	}
+	return s.writeNote(s.lock, s.value)
+}
+
+// Users returns the users that leftover runs may belong to: those of AddUsers, and those of earlier
+// holders as long as the lock is Unclean.
+func (s *Store) Users() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.users)
+}
+
 // Traits tells that the lock is the lease.
 func (s *Store) Traits() heartbeat.Traits { return heartbeat.Traits{Lock: true, FenceDurable: true} }
 
 // Get reads the record of the process that holds the lock; ErrAbsent when nobody does, whatever a
-// crashed one left in the file. For the instant between its lock and its first write, a new holder
-// is seen with the record of the one before.
+// killed one left in the files. If the holder has left no note, which every gophd writes at once, the
+// answer is unknown for NoteTime and a *LockedError from then on.
 func (s *Store) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,19 +228,40 @@ func (s *Store) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
 		return heartbeat.Entry{}, err
 	}
 	if !locked {
+		s.foreign = time.Time{}
 		return heartbeat.Entry{}, heartbeat.ErrAbsent
 	}
-	var value []byte
-	for range tries { // the holder may be about to write its first record
-		if value, err = read(f); err != nil {
+	for range tries { // the holder may be about to write its note
+		text, err := read(f)
+		if err != nil {
 			return heartbeat.Entry{}, fmt.Errorf("lock file %s: %w", s.path, err)
 		}
-		if len(value) > 0 {
+		if n, ok := parseNote(text); ok && n.Holder.MayLive() {
+			s.foreign = time.Time{}
+			value := s.readRecord()
+			if value == nil {
+				value = n.value()
+			}
+			return heartbeat.Entry{Value: value, Token: theirs{}}, nil
+		}
+		if !s.foreign.IsZero() {
 			break
 		}
 		time.Sleep(pause)
 	}
-	return heartbeat.Entry{Value: value, Token: theirs{}}, nil
+	return heartbeat.Entry{}, s.lockedError(f)
+}
+
+// lockedError returns a *LockedError if the file has been locked without a note for long enough.
+func (s *Store) lockedError(f *os.File) error {
+	if s.foreign.IsZero() {
+		s.foreign = time.Now()
+	}
+	err := &LockedError{s.path, lockers(f)}
+	if time.Since(s.foreign) < NoteTime {
+		return errors.New(err.Error()) // unknown so far
+	}
+	return err
 }
 
 // Add takes the lock and writes the record, or writes S if it is not there. ttl is not used.
@@ -214,6 +283,7 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 	case s.lock != nil:
 		return heartbeat.ErrExists
 	}
+	var last error
 	for range tries {
 		f, err := open(s.path, os.O_RDWR|os.O_CREATE)
 		if err != nil {
@@ -221,18 +291,14 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 		}
 		switch err := flock(f, unix.LOCK_EX); {
 		case err == nil && same(f, s.path):
-			left, err := f.Stat()
-			if err == nil {
-				err = write(f, value)
-			}
-			if err != nil {
+			if err := s.begin(f, value); err != nil {
 				f.Close()
-				return fmt.Errorf("lock file %s: %w", s.path, err)
+				return err
 			}
-			s.unclean = s.unclean || left.Size() > 0
 			s.hold(f, value)
 			return nil
 		case err == nil: // it was replaced between open and lock; the lock is worth nothing
+			last = nil
 		case errors.Is(err, unix.EWOULDBLOCK):
 			locked, err := s.locked(f)
 			if err == nil && locked {
@@ -242,6 +308,7 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 				f.Close()
 				return err
 			}
+			last = errors.New((&LockedError{s.path, lockers(f)}).Error()) // shared, as a look is: not for long, one hopes
 			time.Sleep(pause)
 		default:
 			f.Close()
@@ -249,7 +316,10 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 		}
 		f.Close()
 	}
-	return fmt.Errorf("lock file %s is looked at or replaced without a pause: find out by whom with fuser", s.path)
+	if last != nil {
+		return last
+	}
+	return fmt.Errorf("lock file %s is replaced again and again: find out by whom, or choose another name", s.path)
 }
 
 // Swap writes the record, or S, again. For L it is ErrChanged when another process has the lock,
@@ -268,14 +338,69 @@ func (s *Store) Swap(ctx context.Context, key string, old heartbeat.Entry, value
 	case state:
 		return s.writeState(value)
 	}
-	if err := write(s.lock, value); err != nil {
-		return fmt.Errorf("lock file %s: %w", s.path, err)
+	if err := s.writeRecord(value); err != nil {
+		return err
 	}
 	s.hold(s.lock, value)
 	return nil
 }
 
-// Expire frees the lock and empties the file, unless it is Unclean; or removes S. It refuses as Swap does.
+// begin writes the note and the record into a file that is locked now, and takes over what a holder
+// that was killed has left there. The old record goes first: it must not stand beside our note.
+func (s *Store) begin(f *os.File, value []byte) error {
+	left, err := s.left(f)
+	if err == nil {
+		err = s.removeRecord()
+	}
+	if err != nil {
+		return err
+	}
+	killed := left.V != 0
+	s.users = merge(s.users, left.Users)
+	if err := s.writeNote(f, value); err != nil {
+		return err
+	}
+	if err := s.writeRecord(value); err != nil {
+		if !killed {
+			err = errors.Join(err, f.Truncate(0)) // it was clean, and still is
+		}
+		return err
+	}
+	s.unclean = s.unclean || killed
+	return nil
+}
+
+// left returns the note that a holder has left in f, whether it was killed or lives; without one it is
+// empty. It fails if gophd may not overwrite f or the record.
+func (s *Store) left(f *os.File) (note, error) {
+	text, err := read(f)
+	if err != nil {
+		return note{}, fmt.Errorf("lock file %s: %w", s.path, err)
+	}
+	n, ok := parseNote(text)
+	switch {
+	case ok:
+		return n, nil
+	case len(bytes.Trim(text, "\x00 \n")) > 0:
+		return note{}, &contentError{fmt.Sprintf("lock file %s contains something else than a lock of gophd: remove it, or choose another name", s.path)}
+	}
+	// Nothing, or zeros, as some file systems leave them after a crash of the machine.
+	return note{}, s.checkRecord() // who released the lock removed the record
+}
+
+func (s *Store) writeNote(f *os.File, value []byte) error {
+	text, err := json.Marshal(newNote(s.users, value))
+	if err == nil {
+		err = write(f, text)
+	}
+	if err != nil {
+		return fmt.Errorf("lock file %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// Expire removes the record, frees the lock and empties the file, unless it is Unclean; or removes S.
+// It refuses as Swap does.
 func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -292,8 +417,9 @@ func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) err
 		}
 		return s.syncFolder()
 	}
+	err = s.removeRecord()
 	if !s.unclean {
-		err = s.lock.Truncate(0)
+		err = errors.Join(err, s.lock.Truncate(0))
 	}
 	// Unlocked by word and not by Close alone: a copy of the descriptor may have strayed.
 	err = errors.Join(err, flock(s.lock, unix.LOCK_UN), s.lock.Close())
@@ -304,7 +430,7 @@ func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) err
 	return nil
 }
 
-// Close frees the lock with its descriptor; the record stays, and is not believed.
+// Close frees the lock with its descriptor. The note and the record stay, and count no more.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

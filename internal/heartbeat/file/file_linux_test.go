@@ -52,7 +52,7 @@ func wantDenied(t *testing.T, path string, holder *Store) {
 	if s, err := Open(filepath.Join(filepath.Dir(path), "new")); err == nil || !strings.Contains(err.Error(), "choose a file that this user can write") {
 		t.Errorf("Open in another user's directory: %v, %v; want the advice", s, err)
 	}
-	if b, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(b)) != "h" {
+	if b, err := os.ReadFile(RecordPath(path)); err != nil || string(b) != "h\n" {
 		t.Errorf("another user polls %q, %v; want the record", b, err)
 	}
 	// A write of the state that fails leaves the state and the lock as they were.

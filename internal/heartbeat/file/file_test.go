@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -342,23 +343,23 @@ func TestFileUnlinkedOrReplacedWhileHeld(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/beaten=%v", name, beaten), func(t *testing.T) {
 				path, ctx := lockPath(t), t.Context()
 				a, b := opened(t, path), opened(t, path)
-				must(t, a.Add(ctx, key, []byte("a"), 0))
+				must(t, a.Add(ctx, key, []byte(`{"v":1,"id":"a"}`), 0))
 				e, err := a.Get(ctx, key)
 				must(t, err)
 				must(t, c.away(path))
 				if beaten {
-					must(t, b.Add(ctx, key, []byte("b"), 0))
+					must(t, b.Add(ctx, key, []byte(`{"v":1,"id":"b"}`), 0))
 					if err := a.Swap(ctx, key, e, []byte("a2"), 0); !errors.Is(err, heartbeat.ErrChanged) {
 						t.Errorf("Swap: %v; want ErrChanged", err)
 					}
-					wantHeld(t, a, "b")
+					wantHeld(t, a, `{"v":1,"id":"b"}`)
 					return
 				}
 				if err := a.Swap(ctx, key, e, []byte("a2"), 0); !errors.Is(err, heartbeat.ErrAbsent) {
 					t.Errorf("Swap: %v; want ErrAbsent", err)
 				}
-				must(t, a.Add(ctx, key, []byte("a3"), 0)) // claimed again, under the name that all look at
-				wantHeld(t, b, "a3")
+				must(t, a.Add(ctx, key, []byte(`{"v":1,"id":"a3"}`), 0)) // claimed again, under the name that all look at
+				wantHeld(t, b, `{"v":1,"id":"a3"}`)
 			})
 		}
 	}
@@ -393,8 +394,10 @@ func looksDoNotKeepOthersOut(t *testing.T) {
 	must(t, err)
 	defer poller.Close()
 	must(t, flock(poller, unix.LOCK_SH))
-	if err := s.Add(ctx, key, []byte("x"), 0); err == nil || errors.Is(err, heartbeat.ErrExists) {
+	if err := s.Add(ctx, key, []byte("x"), 0); err == nil || errors.Is(err, heartbeat.ErrExists) || errors.Is(err, heartbeat.ErrUnfit) {
 		t.Errorf("Add during a look without end: %v; want an error that is no refusal", err)
+	} else if who := fmt.Sprintf("locked by PID %d", os.Getpid()); runtime.GOOS == "linux" && !strings.Contains(err.Error(), who) {
+		t.Errorf("Add during a look without end: %v; want %s", err, who)
 	}
 	if e, err := s.Get(ctx, key); !errors.Is(err, heartbeat.ErrAbsent) {
 		t.Errorf("Get during another's look: %q, %v; want ErrAbsent", e.Value, err)
@@ -406,15 +409,13 @@ func looksDoNotKeepOthersOut(t *testing.T) {
 	}
 }
 
-// Pollers read while the record is written. The kernel may let a read see a part of a write that is
-// under way: after that write, a read is whole.
+// Whoever polls while the record is written reads a whole one, the old or the new.
 func TestPollersReadWholeRecords(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	s := opened(t, path)
 	must(t, s.Add(ctx, key, []byte(`{"v":1}`), 0))
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	var writing sync.Mutex // held during a write
 	wg.Go(func() {
 		for i := 0; ; i++ {
 			select {
@@ -423,9 +424,7 @@ func TestPollersReadWholeRecords(t *testing.T) {
 			default:
 				e, err := s.Get(ctx, key)
 				if err == nil {
-					writing.Lock()
-					err = s.Swap(ctx, key, e, fmt.Appendf(nil, `{"v":%q}`, strings.Repeat("x", i*37%900)), 0)
-					writing.Unlock()
+					err = s.Swap(ctx, key, e, fmt.Appendf(nil, `{"v":%q}`, strings.Repeat("x", i*37%9000)), 0)
 				}
 				if err != nil {
 					t.Error(err)
@@ -434,31 +433,10 @@ func TestPollersReadWholeRecords(t *testing.T) {
 			}
 		}
 	})
-	poll := func() []byte { // as cat does it: one read
-		f, err := os.Open(path)
-		if err != nil {
-			t.Error(err)
-			return nil
-		}
-		defer f.Close()
-		b := make([]byte, 4096)
-		n, _ := f.Read(b)
-		return b[:n]
-	}
 	for range 5000 {
-		b := poll()
-		if len(b) != block { // no write of these changes the size, not even while it is under way
-			t.Errorf("read %d bytes: %q; want the whole block", len(b), b)
-			break
-		}
-		if json.Valid(b) {
-			continue
-		}
-		writing.Lock() // the write that the read met, or one after it, has returned
-		b = poll()
-		writing.Unlock()
-		if !json.Valid(b) {
-			t.Errorf("read, and read again after the write: %q; want JSON", b)
+		b, err := os.ReadFile(RecordPath(path))
+		if err != nil || !json.Valid(b) || !bytes.HasSuffix(b, []byte("}\n")) {
+			t.Errorf("read %q, %v; want a line of JSON", b, err)
 			break
 		}
 	}
@@ -466,21 +444,157 @@ func TestPollersReadWholeRecords(t *testing.T) {
 	wg.Wait()
 }
 
-func TestReleaseEmptiesTheFile(t *testing.T) {
+func TestReleaseLeavesAnEmptyLockAndNoRecord(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	s := opened(t, path)
 	must(t, s.Add(ctx, key, []byte(`{"v":1}`), 0))
-	if content, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(content)) != `{"v":1}` || !strings.HasSuffix(string(content), "\n") {
-		t.Errorf("the file of a holder: %q, %v; want the record and the end of a line", content, err)
+	if content, err := os.ReadFile(RecordPath(path)); string(content) != `{"v":1}`+"\n" {
+		t.Errorf("the record: %q, %v", content, err)
+	}
+	for name, want := range map[string]fs.FileMode{path: 0o600, RecordPath(path): 0o644} {
+		if info, err := os.Stat(name); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v; want %v", name, info.Mode(), err, want)
+		}
 	}
 	e, err := s.Get(ctx, key)
 	must(t, err)
 	must(t, s.Expire(ctx, key, e))
 	if content, err := os.ReadFile(path); err != nil || len(content) > 0 {
-		t.Errorf("the file after release: %q, %v; want it there and empty", content, err)
+		t.Errorf("the lock after its release: %q, %v; want it there and empty", content, err)
+	}
+	if left, err := filepath.Glob(RecordPath(path) + "*"); len(left) > 0 || err != nil {
+		t.Errorf("left after the release: %q, %v", left, err)
 	}
 	if f := s.Descriptor(); f != nil {
 		t.Errorf("Descriptor after release: %v; want nil", f.Name())
+	}
+}
+
+// Whoever can open a lock file can lock it, so one that others can open is corrected.
+func TestLockFileIsClosedToOthers(t *testing.T) {
+	path := lockPath(t)
+	for _, old := range []fs.FileMode{0o644, 0o666, 0o604, 0o640} {
+		must(t, errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, old)))
+		if _, err := Peek(path); err != nil {
+			t.Error(err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode() != old {
+			t.Errorf("a look changed mode %v to %v, %v", old, info.Mode(), err)
+		}
+		must(t, opened(t, path).Close())
+		if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+			t.Errorf("mode %v became %v, %v", old, info.Mode(), err)
+		}
+	}
+}
+
+// A lock that another program holds is an error that names it, after the time that a gophd may need
+// to write its note; and so is a lock beside what a killed gophd has left.
+func TestLockOfAnotherProgram(t *testing.T) {
+	for name, left := range map[string]string{
+		"empty": "", "a note of a process that has ended": `{"v":2,"holder":{"pid":4194305,"pidstart":1,"boot":"b","pidns":"n"},"value":{}}`,
+	} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { lockOfAnotherProgram(t, left) }) })
+	}
+}
+
+func lockOfAnotherProgram(t *testing.T, left string) {
+	path, ctx := lockPath(t), t.Context()
+	must(t, os.WriteFile(path, []byte(left), 0o600))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	must(t, flock(f, unix.LOCK_EX))
+	s := opened(t, path)
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		_, err := s.Get(ctx, key)
+		locked := (*LockedError)(nil)
+		if errors.As(err, &locked) != errors.Is(err, heartbeat.ErrUnfit) || err == nil || errors.Is(err, heartbeat.ErrAbsent) || errors.Is(err, heartbeat.ErrExists) {
+			t.Fatalf("%v; want an error that is no refusal", err)
+		}
+		if waited := time.Since(begin); locked == nil {
+			if waited > NoteTime+time.Second {
+				t.Fatalf("%v after %v", err, waited)
+			}
+			continue
+		} else if waited < NoteTime {
+			t.Errorf("given up after %v: a gophd may be slow to write its note", waited)
+		}
+		if runtime.GOOS == "linux" && !slices.Equal(locked.PIDs, []int{os.Getpid()}) {
+			t.Errorf("the lock is of %v; want PID %d", locked.PIDs, os.Getpid())
+		}
+		break
+	}
+	must(t, flock(f, unix.LOCK_UN))
+	must(t, s.Add(ctx, key, []byte("ours"), 0))
+	if s.Unclean() != (left != "") {
+		t.Errorf("unclean: %v", s.Unclean())
+	}
+	wantHeld(t, opened(t, path), "ours")
+}
+
+// A file that gophd has not written is neither overwritten nor emptied.
+func TestContentOfOthersIsKept(t *testing.T) {
+	ctx := t.Context()
+	for content, taken := range map[string]bool{
+		"": true, "\x00\x00\x00": true, "\n": true, `{"v":2,"holder":{}}`: true,
+		"precious": false, `{"v":1,"id":"x"}`: false, "4711\n": false,
+	} {
+		path := lockPath(t)
+		must(t, os.WriteFile(path, []byte(content), 0o600))
+		s := opened(t, path)
+		err := s.Add(ctx, key, []byte("ours"), 0)
+		if (err == nil) != taken || errors.Is(err, heartbeat.ErrUnfit) == taken {
+			t.Errorf("%q: %v", content, err)
+		}
+		if got, err := os.ReadFile(path); !taken && string(got) != content {
+			t.Errorf("%q became %q, %v", content, got, err)
+		}
+		must(t, s.Close())
+	}
+	path := lockPath(t)
+	must(t, os.WriteFile(RecordPath(path), []byte("precious"), 0o600))
+	s := opened(t, path)
+	if err := s.Add(ctx, key, []byte("ours"), 0); err == nil || !strings.Contains(err.Error(), "choose another") {
+		t.Errorf("a record over another file: %v", err)
+	}
+	if got, err := os.ReadFile(RecordPath(path)); string(got) != "precious" {
+		t.Errorf("the other file is %q, %v", got, err)
+	}
+	if got, err := os.ReadFile(path); len(got) > 0 || err != nil {
+		t.Errorf("the lock file is %q, %v; want it clean", got, err)
+	}
+}
+
+// The users whom runs may belong to are known to the next holder until one has looked for leftover runs.
+func TestUsersAreKeptForTheNextHolder(t *testing.T) {
+	path, ctx := lockPath(t), t.Context()
+	first := opened(t, path)
+	must(t, first.AddUsers(1000))
+	must(t, first.Add(ctx, key, []byte("1"), 0))
+	must(t, first.AddUsers(33, 1000))
+	must(t, first.Close()) // as if killed
+	second := opened(t, path)
+	must(t, second.AddUsers(7))
+	must(t, second.Add(ctx, key, []byte("2"), 0))
+	if got := second.Users(); !second.Unclean() || !slices.Equal(got, []int{7, 33, 1000}) {
+		t.Errorf("users %v, unclean %v", got, second.Unclean())
+	}
+	must(t, second.Close())
+	third := opened(t, path)
+	must(t, third.AddUsers(7))
+	must(t, third.Add(ctx, key, []byte("3"), 0))
+	if got := third.Users(); !slices.Equal(got, []int{7, 33, 1000}) {
+		t.Errorf("users %v: nobody has looked for leftover runs yet", got)
+	}
+	third.Clean()
+	e, err := third.Get(ctx, key)
+	must(t, err)
+	must(t, third.Expire(ctx, key, e))
+	fourth := opened(t, path)
+	must(t, fourth.Add(ctx, key, []byte("4"), 0))
+	if got := fourth.Users(); fourth.Unclean() || len(got) > 0 {
+		t.Errorf("users %v, unclean %v", got, fourth.Unclean())
 	}
 }
 
@@ -548,31 +662,6 @@ func TestOpenRefuses(t *testing.T) {
 	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
 		t.Errorf("the file that the links point to: %q, %v", b, err)
 	}
-}
-
-// Another's content is never believed and never breaks anything.
-func TestGarbageContent(t *testing.T) {
-	path, ctx := lockPath(t), t.Context()
-	must(t, os.WriteFile(path, make([]byte, 3*maxValue), 0o644))
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	must(t, err)
-	defer f.Close()
-	must(t, flock(f, unix.LOCK_EX))
-	s := opened(t, path)
-	e, err := s.Get(ctx, key)
-	if err != nil || len(e.Value) > maxValue+block {
-		t.Errorf("Get: %d bytes, %v; want no more than we would write", len(e.Value), err)
-	}
-	if err := s.Swap(ctx, key, e, []byte("x"), 0); !errors.Is(err, heartbeat.ErrChanged) {
-		t.Errorf("Swap of another's: %v; want ErrChanged", err)
-	}
-	must(t, f.Truncate(0)) // a holder that never writes: flock(1)
-	if e, err := s.Get(ctx, key); err != nil || len(e.Value) > 0 {
-		t.Errorf("Get: %q, %v; want an entry with nothing in it", e.Value, err)
-	}
-	must(t, flock(f, unix.LOCK_UN))
-	must(t, s.Add(ctx, key, []byte("ours"), 0))
-	wantHeld(t, opened(t, path), "ours")
 }
 
 // What is read is what was written last, whatever was there before; and JSON stays JSON for those who

@@ -10,19 +10,27 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"gophd/internal/safefile"
 )
 
-// open opens a plain file on a local disk, and no other thing. It does not block on a FIFO, and what
-// it returns is closed by exec, as all that package os opens.
+// open opens a regular file on a local disk, and nothing else. It does not block on a FIFO, and the
+// file is closed on exec. With O_CREATE the mode of an old file is corrected.
 func open(path string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, mode)
-	switch {
+	f, err := safefile.Open(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, mode)
+	switch refused := (*safefile.Error)(nil); {
 	case err == nil:
-		if err := suits(path, f); err != nil {
+		err := suits(path, f)
+		if err == nil && flags&os.O_CREATE != 0 {
+			err = closeToOthers(path, f)
+		}
+		if err != nil {
 			f.Close()
 			return nil, err
 		}
 		return f, nil
+	case errors.As(err, &refused):
+		return nil, fmt.Errorf("lock file %w", refused)
 	case errors.Is(err, fs.ErrNotExist) && flags&os.O_CREATE != 0:
 		return nil, noFolder(path)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
@@ -46,6 +54,18 @@ func suits(path string, f *os.File) error {
 		return fmt.Errorf("lock file %s has %d names: choose a file with one", path, st.Nlink)
 	}
 	return local(path, f)
+}
+
+// closeToOthers takes from other users the right to open the file: they could lock it.
+func closeToOthers(path string, f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = f.Chmod(mode)
+	}
+	if err != nil {
+		return fmt.Errorf("lock file %s can be locked by other users: %w: chmod it to 0600", path, err)
+	}
+	return nil
 }
 
 // folder says why no file could be made beside path.

@@ -19,6 +19,7 @@ import (
 	"gophd/internal/heartbeat/file"
 	"gophd/internal/heartbeat/heartbeattest"
 	"gophd/internal/heartbeat/memcached"
+	"gophd/internal/procfs"
 )
 
 const job = "job_process_heartbeat"
@@ -121,28 +122,48 @@ func pollersOfTheManual(t *testing.T) {
 
 func TestFilePollerOfTheManual(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("flock"); err != nil {
-		t.Fatalf("flock(1) of util-linux is wanted: %v", err)
-	}
 	sh, path := script(t, "sh", "heartbeat-file.sh"), filepath.Join(t.TempDir(), "job.heartbeat")
 	s, err := file.Open(path)
 	must(t, err)
 	defer s.Close()
 	poll := func() (string, int) {
-		cmd := exec.Command(sh, path)
+		cmd := exec.Command(sh, file.RecordPath(path))
 		out, _ := cmd.Output()
 		return strings.TrimSpace(string(out)), cmd.ProcessState.ExitCode()
 	}
 	if out, code := poll(); out != "" || code != 1 {
 		t.Errorf("with nobody there: %q, code %d; want code 1", out, code)
 	}
-	must(t, s.Add(t.Context(), job, []byte(`{"v":1}`), 0))
-	if out, code := poll(); out != `{"v":1}` || code != 0 {
-		t.Errorf("with a holder: %q, code %d; want its record", out, code)
+	ended := exec.Command("true")
+	must(t, ended.Run())
+	self := procfs.Self()
+	for name, c := range map[string]struct {
+		change func(*heartbeat.Record)
+		code   int
+	}{
+		"with a holder":                  {func(*heartbeat.Record) {}, 0},
+		"after a crash":                  {func(r *heartbeat.Record) { r.PID = ended.Process.Pid }, 1},
+		"after a crash, the PID is back": {func(r *heartbeat.Record) { r.PIDStart-- }, 1},
+		"after a reboot":                 {func(r *heartbeat.Record) { r.Boot = "another" }, 1},
+	} {
+		r := heartbeat.Record{V: 1, ID: "i", Job: job, PID: self.PID, PIDStart: self.Start, Boot: self.Boot, PIDNS: self.PIDNS}
+		c.change(&r)
+		record, err := json.Marshal(r)
+		must(t, err)
+		must(t, s.Add(t.Context(), job, record, 0))
+		want := string(record)
+		if c.code != 0 {
+			want = ""
+		}
+		if out, code := poll(); out != want || code != c.code {
+			t.Errorf("%s: %q, code %d; want %q, code %d", name, out, code, want, c.code)
+		}
+		e, err := s.Get(t.Context(), job)
+		must(t, err)
+		must(t, s.Expire(t.Context(), job, e))
 	}
-	must(t, s.Close())
 	if out, code := poll(); out != "" || code != 1 {
-		t.Errorf("after a crash: %q, code %d; want code 1", out, code)
+		t.Errorf("after the release: %q, code %d; want code 1", out, code)
 	}
 }
 

@@ -1,0 +1,86 @@
+// Package procfs answers: what does the kernel say about a process?
+//
+// It reads /proc (proc(5)). Where there is none, everything is unknown: errors, empty strings, and
+// processes that may be alive.
+package procfs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Identity names one process for good, unlike a PID alone, which is used again.
+type Identity struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"pidstart,omitempty"` // see StartTime
+	Boot  string `json:"boot,omitempty"`     // the boot id of the host
+	PIDNS string `json:"pidns,omitempty"`    // the PID namespace
+}
+
+// Self returns the identity of this process. It stays the same over execve(2).
+func Self() Identity {
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	space, _ := os.Readlink("/proc/self/ns/pid")
+	start, _ := StartTime(os.Getpid())
+	return Identity{PID: os.Getpid(), Start: start, Boot: strings.TrimSpace(string(boot)), PIDNS: space}
+}
+
+// MayLive returns false if the process has certainly ended, and true if it lives or cannot be seen
+// from here.
+func (i Identity) MayLive() bool {
+	self := Self()
+	switch {
+	case i.Boot == "" || self.Boot == "":
+		return true
+	case i.Boot != self.Boot:
+		return false
+	case i.PIDNS != self.PIDNS:
+		return true
+	}
+	return Alive(i.PID, i.Start)
+}
+
+// StartTime returns the time at which a process was started, in clock ticks after boot (field 22 of
+// proc_pid_stat(5)). A zombie is no process: fs.ErrNotExist.
+func StartTime(pid int) (uint64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name in field 2 may contain anything, so the fields count from its end.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat is too short", pid)
+	}
+	if state := string(fields[0]); state == "Z" || state == "X" {
+		return 0, fs.ErrNotExist
+	}
+	return strconv.ParseUint(string(fields[19]), 10, 64)
+}
+
+// Alive says that a process with that PID and start time may exist. A start time of 0 matches any.
+func Alive(pid int, start uint64) bool {
+	now, err := StartTime(pid)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	return start == 0 || now == start
+}
+
+// UIDs returns the real and the effective user of a process. They differ in a set-user-ID program.
+func UIDs(pid int) (real, effective int, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	_, line, ok := bytes.Cut(text, []byte("\nUid:"))
+	if _, err := fmt.Sscan(string(line), &real, &effective); !ok || err != nil {
+		return 0, 0, fmt.Errorf("/proc/%d/status has no Uid", pid)
+	}
+	return real, effective, nil
+}

@@ -1,0 +1,203 @@
+// Package safefile answers: can another user have prepared the file at this path?
+//
+// It opens files in directories where other users can create files as well, such as /tmp.
+// Another user can create a file of the expected name there first, and would then read what gophd
+// writes to it or hold a lock on it. Or it can be a symbolic link, which makes gophd write to
+// another file of the victim. Both are refused here. Everything is checked by descriptor, so a file
+// cannot be exchanged between the check and its use.
+//
+// In a directory that only root and gophd's own user can change, nothing is refused. Directories
+// further up are not checked: symlinks in them are the kernel's matter (fs.protected_symlinks in
+// proc_sys_fs(5)), and hard links too (fs.protected_hardlinks).
+package safefile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxLinks is the number of symlinks that Linux follows in one path (path_resolution(7)).
+const maxLinks = 40
+
+// Open is os.OpenFile for a file that others may have prepared. If other users can create files in
+// its directory, the file must belong to gophd's own user, to root or to one of owners. A symlink
+// is followed if it does, and what it points to is checked in the same way.
+//
+// It returns a *fs.PathError, or an *Error for what is refused. It may block for as long as the file
+// system does, and on a FIFO without O_NONBLOCK.
+func Open(path string, flags int, perm fs.FileMode, owners ...int) (*os.File, error) {
+	fd, err := OpenFD(path, flags, perm, owners...)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// OpenFD is Open for a caller that keeps the bare descriptor. It is closed on exec.
+func OpenFD(path string, flags int, perm fs.FileMode, owners ...int) (int, error) {
+	for range maxLinks {
+		if magic(path) {
+			return retry(path, func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, uint32(perm.Perm())) })
+		}
+		dir, err := openDir(path)
+		if err != nil {
+			return 0, err
+		}
+		fd, next, err := openIn(dir, path, flags, perm, owners)
+		dir.Close()
+		if err != nil || next == "" {
+			return fd, err
+		}
+		path = next
+	}
+	return 0, &fs.PathError{Op: "open", Path: path, Err: unix.ELOOP}
+}
+
+// Error says why a file is refused although it can be opened.
+type Error struct {
+	Path   string
+	Reason string // what is wrong, and the fix
+}
+
+func (e *Error) Error() string { return e.Path + " " + e.Reason }
+
+// Check returns the *Error that Open would return, and nil for a file that does not exist. It opens
+// no file, so path may also be a directory.
+func Check(path string, owners ...int) error {
+	for range maxLinks {
+		if magic(path) {
+			return nil
+		}
+		dir, err := openDir(path)
+		if err != nil {
+			return nil // whoever opens the file reports it better
+		}
+		var st unix.Stat_t
+		_, base := split(path)
+		err = unix.Fstatat(int(dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil {
+			err = checkOwner(path, dir, &st, owners)
+		} else {
+			st.Mode, err = 0, nil
+		}
+		next := ""
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			next = readlink(dir, path)
+		}
+		dir.Close()
+		if err != nil || next == "" {
+			return err
+		}
+		path = next
+	}
+	return nil
+}
+
+// openIn opens the last element of path in dir. If that is a symlink to follow, next is its target.
+func openIn(dir *os.File, path string, flags int, perm fs.FileMode, owners []int) (fd int, next string, err error) {
+	_, base := split(path)
+	fd, err = retry(path, func() (int, error) {
+		return unix.Openat(int(dir.Fd()), base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, uint32(perm.Perm()))
+	})
+	var st unix.Stat_t
+	if err != nil {
+		if unix.Fstatat(int(dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+			return 0, "", err
+		}
+		if err := checkOwner(path, dir, &st, owners); err != nil { // the kernel may refuse it too, without the reason
+			return 0, "", err
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFLNK && flags&unix.O_NOFOLLOW == 0 {
+			next = readlink(dir, path)
+		}
+		if next == "" {
+			return 0, "", err
+		}
+		return 0, next, nil
+	}
+	if err = unix.Fstat(fd, &st); err == nil {
+		err = checkOwner(path, dir, &st, owners)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return 0, "", err
+	}
+	return fd, "", nil
+}
+
+// checkOwner returns an error if others can create files in dir and the file st in it is not a trusted user's.
+func checkOwner(path string, dir *os.File, st *unix.Stat_t, owners []int) error {
+	var d unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &d); err != nil {
+		return &fs.PathError{Op: "fstat", Path: dir.Name(), Err: err}
+	}
+	if trusted(d.Uid, nil) && d.Mode&0o022 == 0 || trusted(st.Uid, owners) || st.Mode&unix.S_IFMT == unix.S_IFCHR {
+		return nil
+	}
+	what := "belongs to"
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		what = "is a symbolic link of"
+	}
+	return &Error{path, fmt.Sprintf("%s user %d, and other users can create files in %s: remove it, give it to the user of gophd, or choose another", what, st.Uid, dir.Name())}
+}
+
+func trusted(uid uint32, owners []int) bool {
+	return uid == 0 || int(uid) == os.Geteuid() || slices.Contains(owners, int(uid))
+}
+
+func openDir(path string) (*os.File, error) {
+	name, _ := split(path)
+	return os.OpenFile(name, pathOnly|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+// readlink returns the target of the symlink at path, whose directory is open in dir; "" if there is none.
+func readlink(dir *os.File, path string) string {
+	b := make([]byte, unix.PathMax)
+	name, base := split(path)
+	n, err := unix.Readlinkat(int(dir.Fd()), base, b)
+	if err != nil || n == 0 {
+		return ""
+	}
+	if target := string(b[:n]); filepath.IsAbs(target) {
+		return target
+	}
+	return name + "/" + string(b[:n])
+}
+
+// split returns the directory and the last element of path. Unlike filepath.Split's result cleaned,
+// the directory keeps "link/..", which the kernel resolves to another directory than its text says.
+func split(path string) (dir, base string) {
+	switch i := strings.LastIndexByte(path, '/'); i {
+	case -1:
+		return ".", path
+	case 0:
+		return "/", path[1:]
+	default:
+		return path[:i], path[i+1:]
+	}
+}
+
+// magic says that path names a descriptor of the process itself. The kernel resolves such links without a path.
+func magic(path string) bool {
+	return strings.HasPrefix(path, "/dev/std") || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/")
+}
+
+func retry(path string, open func() (int, error)) (int, error) {
+	for {
+		fd, err := open()
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return 0, &fs.PathError{Op: "open", Path: path, Err: err}
+		default:
+			return fd, nil
+		}
+	}
+}
