@@ -268,7 +268,7 @@ func (s *sorter) add(e entry) {
 // top handles what stands outside every section.
 func (s *sorter) top(e entry, subject string) {
 	switch {
-	case e.form == null: // a section with nothing in it yet
+	case e.form == null, e.form == empty: // a section, perhaps with nothing in it yet
 	case e.form == odd:
 		s.refuse(subject, "", e.wrong+"; write a section with keys below it")
 	case slices.Contains(s.sections, e.key):
@@ -317,6 +317,9 @@ func (s *sorter) setting(e entry, subject string) {
 	switch {
 	case e.form == null:
 		s.refuse(subject, "", "has no value; write one, or remove the line")
+	case e.form == empty && k.kind == mapping && !below:
+	case e.form == empty:
+		s.refuse(subject, "", "an empty mapping; write a value, or remove the line")
 	case e.form == odd:
 		s.refuse(subject, "", e.wrong+"; write one value")
 	case e.form == list && (below || k.kind != command && !k.kind.repeated()):
@@ -385,6 +388,9 @@ func unknown(name string) string {
 
 // users handles a key that is handed to the command.
 func (s *sorter) users(e entry, subject string) {
+	if e.form == empty {
+		return
+	}
 	name := variable(e.key)
 	reserved := slices.Contains(ownVariables, name) || hasOwnPrefix(name, s.sections) || hasOwnPrefix(name, laterSections)
 	text := e.text

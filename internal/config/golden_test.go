@@ -36,6 +36,9 @@ func TestGolden(t *testing.T) {
 				t.Errorf("the file is named %s, its error is %v", filepath.Base(file), err)
 			}
 			got := strings.ReplaceAll(render(c, err), dir+"/", "")
+			if strings.Contains(got, "S3cret") {
+				t.Errorf("a secret is shown: %s", got)
+			}
 			want, readErr := os.ReadFile(file + ".want")
 			if *update {
 				readErr = os.WriteFile(file+".want", []byte(got), 0o644)

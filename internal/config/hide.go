@@ -10,13 +10,18 @@ import (
 
 const hidden = "(hidden)"
 
-// Passwords stand in three places of a text: before the @ of an address, in the query of an
-// address, and behind an equals sign. The first is greedy, since passwords hold @ and / unescaped
-// in practice: rather hide a host too much than half a password. A word of its own after a flag
-// (--password x) is the known gap.
+// Passwords stand in five places of a text: before the @ of an address, behind an equals sign (in the
+// query of an address too), in a header of HTTP, after a flag that is named for one, and after curl's
+// -u. The first is greedy, since passwords hold @ and / unescaped in practice: rather hide a host too
+// much than half a password. A command is a list in JSON, so quotes and commas may stand between.
+// Known gaps: flags of one letter (mysql -psecret), and words that nothing announces.
 var (
 	userinfo  = lazily(`://([^\s/@]*:\S*|[^\s/?#]*)@`)
-	parameter = lazily(`(?i)((?:password|passwd|passphrase|pwd|secret|token|key|auth|credentials?|dsn)=)("[^"]*"|'[^']*'|[^\s&"']+)`)
+	parameter = lazily(`(?i)((?:password|passwd|passphrase|pwd|secret|token|key|auth|credentials?|dsn|cookie|jwt)=)("[^"]*"|'[^']*'|[^\s&"']+)`)
+	header    = lazily(`(?i)((?:\bcookie|\bauthorization|[\w-]*(?:token|key|secret|password))["']?\s*:\s*)([^\s"'/][^"']*)`)
+	bearer    = lazily(`(?i)(\bbearer\s+)([^\s"']+)`)
+	flagWord  = lazily(`(?i)((?:^|[\s"'])--?[\w-]*(?:password|passwd|passphrase|secret|token|api-?key|credentials?|cookie|jwt)["',\s]+)([^\s"',-][^\s"']*)`)
+	curlUser  = lazily(`((?:^|[\s"'])(?:-u|--user|--proxy-user)["',\s=]*)([^\s"',:=-][^\s"',:]*:[^\s"']+)`)
 )
 
 // lazily compiles a pattern when it is first needed, which at most starts is never.
@@ -29,8 +34,13 @@ func redact(text string) string {
 	if strings.Contains(text, "://") {
 		text = userinfo().ReplaceAllString(text, "://"+hidden+"@")
 	}
-	if strings.Contains(text, "=") {
-		text = parameter().ReplaceAllString(text, "${1}"+hidden)
+	for _, p := range []struct {
+		sign    string // without it the pattern cannot match
+		pattern func() *regexp.Regexp
+	}{{"=", parameter}, {":", header}, {" ", bearer}, {"-", flagWord}, {"-u", curlUser}} {
+		if strings.Contains(text, p.sign) {
+			text = p.pattern().ReplaceAllString(text, "${1}"+hidden)
+		}
 	}
 	return text
 }
@@ -39,7 +49,7 @@ func redact(text string) string {
 // shows a key.
 func looksSecret(key string) bool {
 	key = strings.ToLower(key)
-	for _, w := range []string{"password", "passwd", "passphrase", "secret", "credential"} {
+	for _, w := range []string{"password", "passwd", "passphrase", "secret", "credential", "cookie", "jwt", "private", "authorization", "bearer"} {
 		if strings.Contains(key, w) {
 			return true
 		}

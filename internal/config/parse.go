@@ -34,6 +34,7 @@ const (
 	scalar form = iota
 	list        // of plain values
 	null        // no value: an empty YAML section, a JSON null
+	empty       // a mapping without keys; those of another are entries of their own
 	odd         // what no setting can be
 )
 
@@ -90,7 +91,10 @@ func under(prefix, name string) string {
 }
 
 // yamlLine finds the line in an error of the YAML library, which tells it in words only.
-var yamlLine = lazily(`^yaml: (?:line (\d+): )?`)
+var (
+	yamlLine      = lazily(`^yaml: (?:line (\d+): )?`)
+	unknownAnchor = lazily(`unknown anchor '(.*)' referenced`)
+)
 
 func parseYAML(data []byte) ([]entry, *flaw) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -114,7 +118,11 @@ func parseYAML(data []byte) ([]entry, *flaw) {
 				line = n
 			}
 		}
-		return nil, &flaw{line, "not YAML: " + oneLine(problem)}
+		if m := unknownAnchor().FindStringSubmatch(problem); m != nil { // the library tells the name and not the line
+			before, _, _ := strings.Cut(string(data), "*"+m[1])
+			return nil, &flaw{strings.Count(before, "\n") + 1, "a YAML alias of nothing; a value that begins with * needs quotes"}
+		}
+		return nil, &flaw{line, "not YAML: " + libraryWords(problem)}
 	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
@@ -133,10 +141,20 @@ func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]e
 			return entries, &flaw{name.Line, "a key that is not a word"}
 		}
 		e := entry{key: under(prefix, name.Value), line: name.Line}
+		if mark := yamlMark(value); mark != "" {
+			e.form, e.wrong = odd, mark
+			entries = append(entries, e)
+			continue
+		}
 		switch value.Kind {
 		case yaml.MappingNode:
 			if depth == maxDepth {
 				return entries, &flaw{name.Line, deep}
+			}
+			if len(value.Content) == 0 {
+				e.form = empty
+				entries = append(entries, e)
+				continue
 			}
 			var err *flaw
 			if entries, err = yamlTable(entries, e.key, value, depth+1); err != nil {
@@ -150,10 +168,12 @@ func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]e
 					e.form, e.wrong = odd, "a list of lists or tables"
 					break
 				}
+				if mark := yamlMark(item); mark != "" {
+					e.form, e.wrong = odd, mark
+					break
+				}
 				e.list = append(e.list, item.Value)
 			}
-		case yaml.AliasNode:
-			e.form, e.wrong = odd, "a YAML alias"
 		default:
 			e.text = value.Value
 			if value.Tag == "!!null" {
@@ -163,6 +183,21 @@ func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]e
 		entries = append(entries, e)
 	}
 	return entries, nil
+}
+
+// yamlMark names the feature of YAML that a value uses perhaps without meaning it, as in "password: *secret". Its text
+// would be lost.
+func yamlMark(value *yaml.Node) string {
+	const form = "a YAML %s (a value that begins with %s needs quotes)"
+	switch {
+	case value.Kind == yaml.AliasNode:
+		return fmt.Sprintf(form, "alias", "*")
+	case value.Kind == yaml.ScalarNode && value.Anchor != "":
+		return fmt.Sprintf(form, "anchor", "&")
+	case value.Style&yaml.TaggedStyle != 0 && !strings.HasPrefix(value.Tag, "!!"):
+		return fmt.Sprintf(form, "tag", "!")
+	}
+	return ""
 }
 
 // lines turns an offset into a line number.
@@ -216,7 +251,7 @@ func parseTOML(data []byte) ([]entry, *flaw) {
 	if errors.As(err, &de) {
 		line, _ = de.Position()
 	}
-	return w.entries, &flaw{line, "not TOML: " + oneLine(strings.TrimPrefix(err.Error(), "toml: "))}
+	return w.entries, &flaw{line, "not TOML: " + libraryWords(strings.TrimPrefix(err.Error(), "toml: "))}
 }
 
 type tomlWalk struct {
@@ -249,7 +284,12 @@ func (w *tomlWalk) pair(prefix string, pair *unstable.Node, depth int) {
 			w.err = &flaw{e.line, deep}
 			return
 		}
-		for pairs := value.Children(); pairs.Next(); {
+		pairs := value.Children()
+		if !pairs.Next() {
+			e.form = empty
+			break
+		}
+		for more := true; more; more = pairs.Next() {
 			w.pair(e.key, pairs.Node(), depth+1)
 		}
 		return
@@ -278,7 +318,7 @@ func parseJSON(data []byte) ([]entry, *flaw) {
 		if errors.As(err, &se) {
 			line = at.at(int(se.Offset) - 1)
 		}
-		return nil, &flaw{line, "not JSON: " + oneLine(err.Error())}
+		return nil, &flaw{line, "not JSON: " + libraryWords(err.Error())}
 	}
 	w := jsonWalk{dec: json.NewDecoder(bytes.NewReader(data)), lines: at}
 	w.dec.UseNumber()
@@ -301,7 +341,7 @@ type jsonWalk struct {
 func (w *jsonWalk) token() json.Token {
 	t, err := w.dec.Token()
 	if err != nil && w.err == nil {
-		w.err = &flaw{w.lines.at(int(w.dec.InputOffset())), "not JSON: " + oneLine(err.Error())}
+		w.err = &flaw{w.lines.at(int(w.dec.InputOffset())), "not JSON: " + libraryWords(err.Error())}
 	}
 	return t
 }
@@ -316,8 +356,12 @@ func (w *jsonWalk) table(prefix string, depth int) {
 				w.err = &flaw{e.line, deep}
 				return
 			}
-			w.table(e.key, depth+1)
-			continue
+			if w.dec.More() {
+				w.table(e.key, depth+1)
+				continue
+			}
+			w.token()
+			e.form = empty
 		case json.Delim('['):
 			w.list(&e)
 		case nil:
@@ -397,5 +441,15 @@ func parseINI(data []byte) ([]entry, *flaw) {
 	return entries, nil
 }
 
-// oneLine makes words of a library fit into one line of an error.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// libraryWords makes the message of a library fit into one line of an error. What it quotes of the file may be a secret;
+// only one or two characters are let through.
+func libraryWords(s string) string {
+	return quoted().ReplaceAllStringFunc(strings.Join(strings.Fields(s), " "), func(q string) string {
+		if utf8.RuneCountInString(q) <= 4 {
+			return q
+		}
+		return q[:1] + hidden + q[:1]
+	})
+}
+
+var quoted = lazily("'[^']*'|\"[^\"]*\"|`[^`]*`")

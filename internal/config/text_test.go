@@ -158,15 +158,31 @@ func TestRedact(t *testing.T) {
 		"host=h PASSWORD='p w' x=1":    "host=h PASSWORD=(hidden) x=1",
 		"https://h:80/@user":           "https://(hidden)@user", // rather too much
 		"https://h/@user":              "https://h/@user",
-		"me@example.org":               "me@example.org",
-		"/var/log/x.log":               "/var/log/x.log",
+
+		`["curl","-u","u:pw","https://h"]`:                   `["curl","-u","(hidden)","https://h"]`,
+		`curl -u u:p@w https://h`:                            `curl -u (hidden) https://h`,
+		`curl -uu:pw --proxy-user=u:pw h`:                    `curl -u(hidden) --proxy-user=(hidden) h`,
+		`["curl","-H","Authorization: Basic cHc=","h"]`:      `["curl","-H","Authorization: (hidden)","h"]`,
+		`curl -H 'X-Api-Key: pw' -H "Cookie: a=pw; b=pw" h`:  `curl -H 'X-Api-Key: (hidden)' -H "Cookie: (hidden)" h`,
+		`curl -H PRIVATE-TOKEN:pw`:                           `curl -H PRIVATE-TOKEN:(hidden)`,
+		`Bearer pw`:                                          `Bearer (hidden)`,
+		`["x","--password","pw","--db-password","pw","-v"]`:  `["x","--password","(hidden)","--db-password","(hidden)","-v"]`,
+		`x --token pw --api-key pw -secret pw --password -v`: `x --token (hidden) --api-key (hidden) -secret (hidden) --password -v`,
+		`COOKIE=pw SESSION_JWT=pw`:                           `COOKIE=(hidden) SESSION_JWT=(hidden)`,
+		`["sudo","-u","www-data","php","x.php"]`:             `["sudo","-u","www-data","php","x.php"]`,
+		`["docker","run","--user","app","img:1"]`:            `["docker","run","--user","app","img:1"]`,
+		`wget -qO- http://h:80/key`:                          `wget -qO- http://h:80/key`,
+		`rsync -e ssh key:/srv /srv`:                         `rsync -e ssh key:/srv /srv`,
+		"me@example.org":                                     "me@example.org",
+		"/var/log/x.log":                                     "/var/log/x.log",
 	} {
 		if got := redact(text); got != want {
 			t.Errorf("%s becomes %s, want %s", text, got, want)
 		}
 	}
 	for _, key := range []string{"db.password", "db.Passwd", "a.api_key", "a.apiKey", "a.token", "a.tokens", "a.auth", "sentry.dsn", "a.db_dsn", "a.secret_base",
-		"secrets.x", "credentials.user", "a.key2", "a.pass", "a.pwd", "a.passphrase"} {
+		"secrets.x", "credentials.user", "a.key2", "a.pass", "a.pwd", "a.passphrase", "a.COOKIE", "a.session_cookie", "a.JWT", "a.jwt_hs256", "a.PRIVATE",
+		"a.private_pem", "a.authorization", "a.bearer"} {
 		if !looksSecret(key) {
 			t.Errorf("%s does not look secret", key)
 		}
