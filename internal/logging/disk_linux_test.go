@@ -47,6 +47,13 @@ func testDiskFullThenFreed(t *testing.T, disk disk) {
 		t.Errorf("full: %+v", s)
 	}
 	dropped := s.Dropped
+	if info, err := os.Stat(disk.log); err != nil {
+		t.Error(err)
+	} else if info.Mode().IsRegular() { // /dev/full has no end
+		if text := read(t, disk.log); !strings.HasSuffix(text, "\n") {
+			t.Errorf("the file ends in the middle of a line: %q", text[max(0, len(text)-100):])
+		}
+	}
 	if err := disk.free(l); err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +66,11 @@ func testDiskFullThenFreed(t *testing.T, disk disk) {
 	text := read(t, disk.log)
 	if lost(t, text) != dropped || !strings.Contains(text, `error="no space left on device"`) {
 		t.Errorf("the log reports %d lost lines, want %d", lost(t, text), dropped)
+	}
+	for line := range strings.Lines(text) {
+		if !strings.HasSuffix(line, "out: 0123456789\n") && !strings.Contains(line, "log lines were lost") && !strings.HasSuffix(line, "hello\n") {
+			t.Errorf("a line is torn: %q", line)
+		}
 	}
 	whole := uint64(strings.Count(text, "out: 0123456789\n"))
 	if whole != s.Lines-1 || !strings.HasSuffix(untimed([]byte(text)), "\n [0] hello\n") && whole > 0 {

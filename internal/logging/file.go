@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -220,7 +221,11 @@ func (t *file) Write(p []byte) (n int, err error) {
 			t.first = t.now
 		}
 		var m int
+		midway := t.torn
 		m, err = f.Write(piece)
+		if err != nil && t.info != nil {
+			m -= untear(f, piece[:m], midway)
+		}
 		n += m
 		t.size += int64(m)
 		if m > 0 {
@@ -228,6 +233,26 @@ func (t *file) Write(p []byte) (n int, err error) {
 		}
 	}
 	return n, cause(err)
+}
+
+// untear removes the beginning of a record from the end of f and returns its length: the disk was full before the
+// record was written whole. Nothing is removed if another process has written after it, or if written begins midway in
+// a record.
+func untear(f *os.File, written []byte, midway bool) int {
+	end := bytes.LastIndexByte(written, '\n') + 1
+	n := len(written) - end
+	if n == 0 || end == 0 && midway {
+		return 0
+	}
+	at, err := f.Seek(0, io.SeekCurrent) // with O_APPEND a write moves it to the end of what was written (open(2))
+	if err != nil {
+		return 0
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() != at || f.Truncate(at-int64(n)) != nil {
+		return 0
+	}
+	return n
 }
 
 // room is how much of p, which ends with a record, the file still takes: 0 when it is to be rotated. A

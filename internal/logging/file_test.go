@@ -604,3 +604,46 @@ func TestALogThatWentAstrayIsReported(t *testing.T) {
 		t.Errorf("it is not back: %q", got)
 	}
 }
+
+// The beginning of a record that found no room on the disk is removed, and nothing else is.
+func TestUntearRemovesTheBeginningOfARecord(t *testing.T) {
+	for name, c := range map[string]struct {
+		before, written, behind string
+		midway                  bool
+		want                    string
+	}{
+		"after whole ones":    {"a\n", "b\nbegin", "", false, "a\nb\n"},
+		"alone":               {"a\n", "begin", "", false, "a\n"},
+		"nothing begun":       {"a\n", "b\n", "", false, "a\nb\n"},
+		"of one begun before": {"a\nbe", "gin", "", true, "a\nbegin"},
+		"of the next":         {"a\nbe", "gin\nbeg", "", true, "a\nbegin\n"},
+		"another wrote":       {"a\n", "b\nbegin", "theirs\n", false, "a\nb\nbegintheirs\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "f")
+			if err := os.WriteFile(path, []byte(c.before), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if _, err := f.WriteString(c.written); err != nil {
+				t.Fatal(err)
+			}
+			other, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			if _, err := other.WriteString(c.behind); err != nil {
+				t.Fatal(err)
+			}
+			gone := untear(f, []byte(c.written), c.midway)
+			if got := read(t, path); got != c.want || gone != len(c.before+c.written+c.behind)-len(c.want) {
+				t.Errorf("%q is left, %d bytes are gone; want %q", got, gone, c.want)
+			}
+		})
+	}
+}

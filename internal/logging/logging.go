@@ -316,7 +316,7 @@ func (l *Log) Losses() Losses {
 	defer l.mu.Unlock()
 	k := l.sinks[0]
 	lost := Losses{Lines: k.stats.Dropped, Untold: k.stats.Dropped - min(k.told, k.stats.Dropped)}
-	if lost.Untold > 0 {
+	if k.stats.Lost != nil {
 		lost.Why = k.stats.Lost.Error()
 	}
 	return lost

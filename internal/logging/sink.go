@@ -103,9 +103,9 @@ func (k *sink) inherit(o Losses) {
 	if o.Lines > 0 {
 		k.stats.Dropped, k.told = o.Lines, o.Lines-min(o.Untold, o.Lines)
 		k.lost, k.why = o.Untold, errors.New(o.Why)
+		k.stats.Lost = k.why
 	}
 	if o.Untold > 0 {
-		k.stats.Lost = k.why
 		k.alert()
 	}
 }

@@ -641,9 +641,15 @@ func TestLossesAreReportedAndPassedOn(t *testing.T) {
 		if n := lost(t, got.String()); n != 5 || strings.Count(got.String(), "lines=3") != 1 {
 			t.Errorf("%d were told to be lost:\n%s", n, got.String())
 		}
-		if over := l.Losses(); over != (Losses{Lines: 5}) {
+		over = l.Losses()
+		if over != (Losses{Lines: 5, Why: syscall.ENOSPC.Error()}) {
 			t.Errorf("passed on again is %+v", over)
 		}
+		l = open(t, Options{Format: simple, Echo: to, Losses: over})
+		if s := l.Stats(); reported() || s.Lost == nil || s.Lost.Error() != over.Why {
+			t.Errorf("the one after begins with %+v", s)
+		}
+		closeLog(t, l)
 	})
 }
 

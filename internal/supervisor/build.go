@@ -137,6 +137,7 @@ func build(o Options) (_ *rig, err error) {
 	if err != nil {
 		return nil, err
 	}
+	r.dropped = to.Losses.Lines // which was said
 	if r.log, err = logging.Open(to); err != nil {
 		return nil, err
 	}
