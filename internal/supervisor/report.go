@@ -51,7 +51,7 @@ func (r *rig) Record(rep loop.Report) {
 		if rep.Missed == 0 && r.spec.Overrun == job.OverrunOverlap {
 			return // to go on past the next tick is what overlap is for
 		}
-		r.say.late(rep, r.spec.Interval)
+		r.say.late(rep, r.spec.Interval, r.runner.starting(rep.Run.Number))
 	case loop.Ended:
 		r.underWay--
 		r.lastTick = rep.Tick

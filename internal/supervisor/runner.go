@@ -132,6 +132,15 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	return result
 }
 
+// starting says that the command of a run is not started yet.
+func (r *runner) starting(number uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.places, func(at place) bool {
+		return at.run.Number == number && at.cancel != nil && at.process == nil
+	})
+}
+
 // causeOf is why a run was ended that was told so at that moment. What came after the end of the command itself, while
 // others of its group or strays were waited for, did not cut it short; an order or a lease counts all the same, for it has
 // ended those.

@@ -278,8 +278,13 @@ func (s *speaker) nameFailed() {
 	s.log.Warn().Msgf("more failed runs: %s", strings.Join(names, ", "))
 }
 
-func (s *speaker) late(r loop.Report, interval time.Duration) {
+// late says that a run takes long, or its start does, which is tried again where the system has no room for it.
+func (s *speaker) late(r loop.Report, interval time.Duration, starting bool) {
 	length := r.Length.Round(time.Millisecond)
+	if starting {
+		s.rare("starting", zerolog.WarnLevel, "run %d could not be started yet, for %s: %d missed so far", r.Run.Number, length, r.Missed)
+		return
+	}
 	if r.Missed == 0 {
 		s.rare("late", zerolog.WarnLevel, "run %d has been going for %s, over 90 %% of the interval of %s", r.Run.Number, length, interval)
 		return
