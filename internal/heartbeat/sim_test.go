@@ -110,7 +110,18 @@ type rules struct {
 	kinds                  []fault
 	margin                 time.Duration // what Traits claims; the model needs two seconds
 	mutant                 mutant
-	blindSwap, blindExpire bool // the store does not compare
+	blindSwap, blindExpire bool    // the store does not compare
+	steady                 *timing // a command that runs for as long as it may, with other settings; nil: the usual
+}
+
+// timing is the settings of a lease.
+type timing struct{ ttl, renew, grace time.Duration }
+
+func (r rules) timing() timing {
+	if r.steady != nil {
+		return *r.steady
+	}
+	return timing{simTTL, simRenew, simGrace}
 }
 
 // world is everything, under one lock: goroutines of a bubble do run in parallel.
@@ -125,7 +136,9 @@ type world struct {
 	lastID    string
 	violation string
 	over      chan struct{}
-	started   int // commands
+	started   int           // commands
+	idle      time.Duration // for how long no command ran, up to the last start
+	idleSince time.Duration
 	slots     [3]*process
 	gone      map[string]bool // ids of instances that have ended, and their commands too
 	all       sync.WaitGroup
@@ -414,7 +427,7 @@ func (p *process) run(ctx context.Context, wait, local bool) {
 	for {
 		h, err := New(Options{
 			Key: simKey, Self: Record{PID: 1, Host: fmt.Sprint(p.slot), Boot: "b"},
-			TTL: simTTL, Renew: simRenew, StopGrace: simGrace, Timeout: simTimeout,
+			TTL: w.timing().ttl, Renew: w.timing().renew, StopGrace: w.timing().grace, Timeout: simTimeout,
 			Wait: wait, AcquireTimeout: 5 * time.Second,
 			Boot: p.boot, Alarm: &ring{c: make(chan struct{}, 1), rate: p.rate},
 			Jitter: func() float64 { return 2*jitter.Float64() - 1 },
@@ -526,6 +539,9 @@ func (p *process) obey(h *Heartbeat, l Lease, tick *time.Duration) time.Duration
 	}
 	if p.state = l.State; now >= *tick {
 		*tick = now + between(p.rng, 300*time.Millisecond, 2*time.Second)
+		if w.steady != nil {
+			*tick = now + 50*time.Millisecond
+		}
 		start = h.MayStart()
 		l, _ = h.Watch()
 	}
@@ -554,6 +570,9 @@ func (p *process) obey(h *Heartbeat, l Lease, tick *time.Duration) time.Duration
 		p.end(l)
 	}
 	wake := max(*tick-now, time.Millisecond)
+	if p.stopping && w.steady != nil {
+		wake = 10 * time.Millisecond
+	}
 	if c = p.command; c != nil {
 		wake = min(wake, c.dies-now)
 	}
@@ -579,7 +598,11 @@ func (p *process) start(l Lease) {
 	w.lastFence, w.lastID = l.Fence, p.id
 	w.started++
 	p.command = &command{p: p, dies: w.now() + between(p.rng, 100*time.Millisecond, 60*time.Second)}
+	if w.steady != nil {
+		p.command.dies = w.now() + time.Hour
+	}
 	w.commands[p.command] = true
+	w.idle += w.now() - w.idleSince
 }
 
 // end has the command dead, now.
@@ -594,6 +617,7 @@ func (p *process) end(l Lease) {
 	}
 	delete(p.w.commands, c)
 	p.command = nil
+	p.w.idleSince = p.w.now()
 }
 
 // spawn starts a process in the slot.
