@@ -161,4 +161,3 @@ func TestTableOfTheManual(t *testing.T) {
 		})
 	}
 }
-

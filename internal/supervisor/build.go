@@ -82,12 +82,15 @@ type rig struct {
 	trim      *time.Timer
 	losses    *time.Timer     // after a word about the log, to the next
 	logFails  <-chan struct{} // the log's, but for that while
-	astray    string          // what was said last about where the log is
-	claiming  bool            // the first claim has begun
-	prepared  bool            // the PID file was asked for, and what the last owner of the local lock left looked for
-	settled   bool            // the start is over
-	begun     bool            // the local lock is ours; before, a second start leaves hardly a trace
-	said      bool            // Serving was called
+
+	reopening   <-chan error // the result of the reopening that is under way; nil without one
+	reopenAgain bool         // another was asked for meanwhile
+	astray      string       // what was said last about where the log is
+	claiming    bool         // the first claim has begun
+	prepared    bool         // the PID file was asked for, and what the last owner of the local lock left looked for
+	settled     bool         // the start is over
+	begun       bool         // the local lock is ours; before, a second start leaves hardly a trace
+	said        bool         // Serving was called
 
 	image  time.Duration // start of this image on the boot clock
 	began  time.Duration // first start of this daemon on the boot clock
@@ -250,6 +253,12 @@ func (r *rig) close() {
 	if r.log != nil {
 		for _, err := range trouble {
 			r.say.trouble(err)
+		}
+		if r.reopening != nil {
+			select {
+			case <-r.reopening:
+			case <-time.After(time.Second):
+			}
 		}
 		_ = r.log.CloseFile() // what it could not bring out is said on stderr, with its number
 		r.logTrouble()

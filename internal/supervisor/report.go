@@ -1,12 +1,14 @@
 package supervisor
 
 import (
+	"errors"
 	"os"
 	"os/user"
 	"strconv"
 	"time"
 
 	"gophd/internal/fault"
+	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/loop"
@@ -223,4 +225,35 @@ func (r *rig) logTrouble() {
 	}
 }
 
-func (r *rig) reopen() { r.say.reopened(r.log.Reopen()) }
+// reopen opens the log files anew, in a goroutine of its own: to create a file on a disk that hangs may take as long as
+// the disk hangs. A second request meanwhile is served after the first. The goroutine is waited for as long as the
+// process lives, and no longer: an open(2) cannot be called back.
+func (r *rig) reopen() {
+	if r.reopening != nil {
+		r.reopenAgain = true
+		return
+	}
+	done := make(chan error, 1)
+	r.reopening = done
+	go func() {
+		var err error
+		if p := goroutine.Catch(func() { err = r.log.Reopen() }); p != nil {
+			err = p
+		}
+		done <- err
+	}()
+}
+
+// reopened ends what reopen has begun.
+func (r *rig) reopened(err error) {
+	r.reopening = nil
+	if p := (*goroutine.Panic)(nil); errors.As(err, &p) {
+		r.machine.roomFell(p)
+		return
+	}
+	r.say.reopened(err)
+	if r.reopenAgain {
+		r.reopenAgain = false
+		r.reopen()
+	}
+}

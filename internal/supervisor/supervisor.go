@@ -144,6 +144,8 @@ func (r *rig) serve(ctx context.Context) {
 			}
 		case <-r.old.C:
 			r.oldLeaseEnds()
+		case err := <-r.reopening:
+			r.reopened(err)
 		case <-r.logFails:
 			r.logTrouble()
 		case <-r.losses.C:
