@@ -283,7 +283,7 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 	case s.lock != nil:
 		return heartbeat.ErrExists
 	}
-	var last error
+	shared := false
 	for range tries {
 		f, err := open(s.path, os.O_RDWR|os.O_CREATE)
 		if err != nil {
@@ -298,7 +298,7 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 			s.hold(f, value)
 			return nil
 		case err == nil: // it was replaced between open and lock; the lock is worth nothing
-			last = nil
+			shared = false
 		case errors.Is(err, unix.EWOULDBLOCK):
 			locked, err := s.locked(f)
 			if err == nil && locked {
@@ -308,7 +308,7 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 				f.Close()
 				return err
 			}
-			last = errors.New((&LockedError{s.path, lockers(f)}).Error()) // shared, as a look is: not for long, one hopes
+			shared = true // as a look is, which does not last
 			time.Sleep(pause)
 		default:
 			f.Close()
@@ -316,8 +316,9 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 		}
 		f.Close()
 	}
-	if last != nil {
-		return last
+	if f, err := open(s.path, os.O_RDONLY); shared && err == nil {
+		defer f.Close()
+		return errors.New((&LockedError{s.path, lockers(f)}).Error())
 	}
 	return fmt.Errorf("lock file %s is replaced again and again: find out by whom, or choose another name", s.path)
 }
@@ -357,10 +358,11 @@ func (s *Store) begin(f *os.File, value []byte) error {
 	}
 	killed := left.V != 0
 	s.users = merge(s.users, left.Users)
-	if err := s.writeNote(f, value); err != nil {
-		return err
+	err = s.writeNote(f, value)
+	if err == nil {
+		err = s.writeRecord(value)
 	}
-	if err := s.writeRecord(value); err != nil {
+	if err != nil {
 		if !killed {
 			err = errors.Join(err, f.Truncate(0)) // it was clean, and still is
 		}
@@ -381,6 +383,8 @@ func (s *Store) left(f *os.File) (note, error) {
 	switch {
 	case ok:
 		return n, nil
+	case bytes.HasPrefix(text, []byte(noteStart)): // the disk was full, or the machine crashed
+		return note{V: noteVersion}, nil
 	case len(bytes.Trim(text, "\x00 \n")) > 0:
 		return note{}, &contentError{fmt.Sprintf("lock file %s contains something else than a lock of gophd: remove it, or choose another name", s.path)}
 	}

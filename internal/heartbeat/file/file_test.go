@@ -537,7 +537,7 @@ func lockOfAnotherProgram(t *testing.T, left string) {
 func TestContentOfOthersIsKept(t *testing.T) {
 	ctx := t.Context()
 	for content, taken := range map[string]bool{
-		"": true, "\x00\x00\x00": true, "\n": true, `{"v":2,"holder":{}}`: true,
+		"": true, "\x00\x00\x00": true, "\n": true, `{"v":2,"holder":{}}`: true, `{"v":2,"holder":{"pi`: true,
 		"precious": false, `{"v":1,"id":"x"}`: false, "4711\n": false,
 	} {
 		path := lockPath(t)
@@ -546,6 +546,9 @@ func TestContentOfOthersIsKept(t *testing.T) {
 		err := s.Add(ctx, key, []byte("ours"), 0)
 		if (err == nil) != taken || errors.Is(err, heartbeat.ErrUnfit) == taken {
 			t.Errorf("%q: %v", content, err)
+		}
+		if torn := strings.HasPrefix(content, noteStart); s.Unclean() != torn {
+			t.Errorf("%q: unclean is %v", content, !torn)
 		}
 		if got, err := os.ReadFile(path); !taken && string(got) != content {
 			t.Errorf("%q became %q, %v", content, got, err)

@@ -20,8 +20,11 @@ type note struct {
 	Bytes  []byte          `json:"bytes,omitempty"` // the same, if it is not JSON
 }
 
-// noteVersion is the v of every note.
-const noteVersion = 2
+// noteVersion is the v of every note, and noteStart what the text of a note starts with.
+const (
+	noteVersion = 2
+	noteStart   = `{"v":2,"holder":`
+)
 
 func newNote(users []int, value []byte) note {
 	n := note{V: noteVersion, Holder: procfs.Self(), Users: users}
