@@ -106,7 +106,7 @@ func (c *Config) Values() []Value {
 	for i, v := range shown {
 		shown[i].Text = redact(v.Text)
 		if looksSecret(v.Key) {
-			shown[i].Text = hidden
+			shown[i].Key, shown[i].Text = shownKey(v.Key), hidden
 		}
 	}
 	return shown

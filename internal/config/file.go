@@ -237,7 +237,7 @@ type sorter struct {
 func (s *sorter) add(e entry) {
 	subject := place(s.path, e.line) + ": "
 	if len(e.key) > maxKey {
-		s.refuse(subject+visible(e.key), "", fmt.Sprintf("a name of more than %d bytes", maxKey))
+		s.refuse(subject+visible(shownKey(e.key)), "", fmt.Sprintf("a name of more than %d bytes", maxKey))
 		return
 	}
 	section, rest, below := strings.Cut(e.key, ".")
@@ -245,23 +245,23 @@ func (s *sorter) add(e entry) {
 	s.said[section] = true
 	switch near := nearest(section, s.sections); {
 	case strings.ContainsFunc(e.key, unicode.IsControl):
-		s.refuse(subject+visible(e.key), "", "a control character in a name")
+		s.refuse(subject+visible(shownKey(e.key)), "", "a control character in a name")
 	case section == "" || below && slices.Contains(strings.Split(rest, "."), ""):
-		s.refuse(subject+visible(e.key), "", "an empty name; write section and key")
+		s.refuse(subject+visible(shownKey(e.key)), "", "an empty name; write section and key")
 	case slices.Contains(laterSections, section):
 		if first {
 			s.refuse(subject+section, "", "this section is not in this version; remove it")
 		}
 	case !below:
-		s.top(e, subject+visible(e.key))
+		s.top(e, subject+visible(shownKey(e.key)))
 	case slices.Contains(s.sections, section):
-		s.setting(e, subject+visible(e.key))
+		s.setting(e, subject+visible(shownKey(e.key)))
 	case near != "":
 		if first {
 			s.refuse(subject+visible(section), "", "no section of gophd; did you mean "+near+"? else rename your own")
 		}
 	default:
-		s.users(e, subject+visible(e.key))
+		s.users(e, subject+visible(shownKey(e.key)))
 	}
 }
 
@@ -295,7 +295,7 @@ func (s *sorter) twice(name string, e entry, subject string) bool {
 		s.refuse(subject, "", fmt.Sprintf("set before, in line %d; remove one", before.line))
 	} else {
 		s.refuse(subject, "", fmt.Sprintf(
-			"becomes %s, as %s in line %d does; rename one", name, visible(before.key), before.line))
+			"becomes %s, as %s in line %d does; rename one", name, visible(shownKey(before.key)), before.line))
 	}
 	return true
 }

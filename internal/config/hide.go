@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,11 +18,11 @@ const hidden = "(hidden)"
 // Known gaps: flags of one letter (mysql -psecret), and words that nothing announces.
 var (
 	userinfo  = lazily(`://([^\s/@]*:\S*|[^\s/?#]*)@`)
-	parameter = lazily(`(?i)((?:password|passwd|passphrase|pwd|secret|token|key|auth|credentials?|dsn|cookie|jwt)=)("[^"]*"|'[^']*'|[^\s&"']+)`)
-	header    = lazily(`(?i)((?:\bcookie|\bauthorization|[\w-]*(?:token|key|secret|password))["']?\s*:\s*)([^\s"'/][^"']*)`)
-	bearer    = lazily(`(?i)(\bbearer\s+)([^\s"']+)`)
-	flagWord  = lazily(`(?i)((?:^|[\s"'])--?[\w-]*(?:password|passwd|passphrase|secret|token|api-?key|credentials?|cookie|jwt)["',\s]+)([^\s"',-][^\s"']*)`)
-	curlUser  = lazily(`((?:^|[\s"'])(?:-u|--user|--proxy-user)["',\s=]*)([^\s"',:=-][^\s"',:]*:[^\s"']+)`)
+	parameter = lazily(`(?i)((?:pass(?:word|wd|phrase)?|pwd|secret|token|key|auth|credentials?|dsn|cookie|jwt|bearer|private|pat)\s*=\s*)("[^"]*"|'[^']*'|[^\s&"']+)`)
+	header    = lazily(`(?i)((?:\bcookie|\bauthorization|[\w-]*(?:token|key|secret|password|auth))["']?\s*:\s*["']?)([^\s"'/][^"']*)`)
+	bearer    = lazily(`(?i)(\b(?:bearer|basic)\s+)([^\s"']+)`)
+	flagWord  = lazily(`(?i)((?:^|[\s"'])--?[\w-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|key|auth|credentials?|cookie|jwt|bearer|private)["']?[,\s]+)("[^"]*"|'[^']*'|[^\s"',-][^\s"']*)`)
+	curlUser  = lazily(`((?:^|[\s"'])(?:-[a-zA-Z]*[uU]|--user|--proxy-user)["',\s=]*)([^\s"',:=-][^\s"',:]*:[^\s"']+)`)
 )
 
 // lazily compiles a pattern when it is first needed, which at most starts is never.
@@ -37,7 +38,7 @@ func redact(text string) string {
 	for _, p := range []struct {
 		sign    string // without it the pattern cannot match
 		pattern func() *regexp.Regexp
-	}{{"=", parameter}, {":", header}, {" ", bearer}, {"-", flagWord}, {"-u", curlUser}} {
+	}{{"=", parameter}, {":", header}, {" ", bearer}, {"-", flagWord}, {"-", curlUser}} {
 		if strings.Contains(text, p.sign) {
 			text = p.pattern().ReplaceAllString(text, "${1}"+hidden)
 		}
@@ -55,12 +56,27 @@ func looksSecret(key string) bool {
 		}
 	}
 	last := strings.TrimRight(key[strings.LastIndex(key, ".")+1:], "0123456789_-")
+	for _, w := range strings.FieldsFunc(last, func(r rune) bool { return r == '_' || r == '-' }) {
+		if slices.Contains([]string{"key", "pat", "auth", "pass", "pwd", "token", "signature"}, w) {
+			return true
+		}
+	}
 	for _, w := range []string{"token", "key", "dsn", "auth", "pwd", "pass"} {
 		if strings.HasSuffix(last, w) || strings.HasSuffix(last, w+"s") {
 			return true
 		}
 	}
 	return false
+}
+
+// shownKey is a key as it may be shown. What is below the name of a secret was meant as its value: "password: {abc}".
+func shownKey(key string) string {
+	for i, c := range key {
+		if c == '.' && strings.Contains(key[:i], ".") && looksSecret(key[:i]) {
+			return key[:i+1] + hidden
+		}
+	}
+	return key
 }
 
 // visible is a value as it stands in a message: secrets hidden, on one line, not endless, quoted

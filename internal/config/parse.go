@@ -444,12 +444,15 @@ func parseINI(data []byte) ([]entry, *flaw) {
 // libraryWords makes the message of a library fit into one line of an error. What it quotes of the file may be a secret;
 // only one or two characters are let through.
 func libraryWords(s string) string {
-	return quoted().ReplaceAllStringFunc(strings.Join(strings.Fields(s), " "), func(q string) string {
+	s = definedKey().ReplaceAllString(strings.Join(strings.Fields(s), " "), "key "+hidden+" ")
+	return quoted().ReplaceAllStringFunc(s, func(q string) string {
 		if utf8.RuneCountInString(q) <= 4 {
 			return q
 		}
 		return q[:1] + hidden + q[:1]
 	})
 }
+
+var definedKey = lazily(`\bkey \S+ `) // of go-toml
 
 var quoted = lazily("'[^']*'|\"[^\"]*\"|`[^`]*`")

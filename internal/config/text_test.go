@@ -166,8 +166,15 @@ func TestRedact(t *testing.T) {
 		`curl -H 'X-Api-Key: pw' -H "Cookie: a=pw; b=pw" h`:  `curl -H 'X-Api-Key: (hidden)' -H "Cookie: (hidden)" h`,
 		`curl -H PRIVATE-TOKEN:pw`:                           `curl -H PRIVATE-TOKEN:(hidden)`,
 		`Bearer pw`:                                          `Bearer (hidden)`,
-		`["x","--password","pw","--db-password","pw","-v"]`:  `["x","--password","(hidden)","--db-password","(hidden)","-v"]`,
+		`["x","--password","pw","--db-password","pw","-v"]`:  `["x","--password",(hidden),"--db-password",(hidden),"-v"]`,
 		`x --token pw --api-key pw -secret pw --password -v`: `x --token (hidden) --api-key (hidden) -secret (hidden) --password -v`,
+		`curl -sSfu u:pw h`:                                  `curl -sSfu (hidden) h`,
+		`curl -U u:pw --oauth2-bearer pw h`:                  `curl -U (hidden) --oauth2-bearer (hidden) h`,
+		`x --pass pw --secret-key pw --auth pw`:              `x --pass (hidden) --secret-key (hidden) --auth (hidden)`,
+		`x --db-password 'p w' -v`:                           `x --db-password (hidden) -v`,
+		`password = pw PRIVATE=pw`:                           `password = (hidden) PRIVATE=(hidden)`,
+		`{"password": "pw"}`:                                 `{"password": "(hidden)"}`,
+		`curl -H 'X-Auth: pw' -H 'Basic pw'`:                 `curl -H 'X-Auth: (hidden)' -H 'Basic (hidden)'`,
 		`COOKIE=pw SESSION_JWT=pw`:                           `COOKIE=(hidden) SESSION_JWT=(hidden)`,
 		`["sudo","-u","www-data","php","x.php"]`:             `["sudo","-u","www-data","php","x.php"]`,
 		`["docker","run","--user","app","img:1"]`:            `["docker","run","--user","app","img:1"]`,
@@ -182,7 +189,7 @@ func TestRedact(t *testing.T) {
 	}
 	for _, key := range []string{"db.password", "db.Passwd", "a.api_key", "a.apiKey", "a.token", "a.tokens", "a.auth", "sentry.dsn", "a.db_dsn", "a.secret_base",
 		"secrets.x", "credentials.user", "a.key2", "a.pass", "a.pwd", "a.passphrase", "a.COOKIE", "a.session_cookie", "a.JWT", "a.jwt_hs256", "a.PRIVATE",
-		"a.private_pem", "a.authorization", "a.bearer"} {
+		"a.private_pem", "a.authorization", "a.bearer", "a.github_pat", "a.ssl_key_pem", "a.webhook_signature"} {
 		if !looksSecret(key) {
 			t.Errorf("%s does not look secret", key)
 		}

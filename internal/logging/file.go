@@ -350,10 +350,11 @@ func (t *file) open(name string) (*opened, error) {
 
 // owners returns the users whom an existing log file may belong to, besides root and gophd's own user.
 func (t *file) owners() []int {
+	owners := t.options.Trusted
 	if o := t.options.Owner; o != nil && o.UID >= 0 {
-		return []int{o.UID}
+		owners = append(owners[:len(owners):len(owners)], o.UID)
 	}
-	return nil
+	return owners
 }
 
 // give gives a new file the mode and owner that were asked for, whatever the umask.

@@ -62,7 +62,9 @@ type Options struct {
 
 	Mode  os.FileMode // of new files; 0 is 0640 less the umask
 	Owner *Owner      // of new files; nil is whom the system chooses
-	Sync  string      // when lines are brought to the disk: never, second or always; "" is never
+	// Trusted are further users whom an existing file may belong to where others can create files, see safefile.Open.
+	Trusted []int
+	Sync    string // when lines are brought to the disk: never, second or always; "" is never
 }
 
 // Losses are lines that could not be written.

@@ -27,8 +27,8 @@ import (
 const maxLinks = 40
 
 // Open is os.OpenFile for a file that others may have prepared. If other users can create files in
-// its directory, the file must belong to gophd's own user, to root or to one of owners. A symlink
-// is followed if it does, and what it points to is checked in the same way.
+// its directory, the file must belong to gophd's own user, to root or to one of owners. A symlink is
+// followed if it belongs to gophd's own user or to root, and its target is checked in the same way.
 //
 // It returns a *fs.PathError, or an *Error for what is refused. It may block for as long as the file
 // system does, and on a FIFO without O_NONBLOCK.
@@ -138,12 +138,12 @@ func checkOwner(path string, dir *os.File, st *unix.Stat_t, owners []int) error 
 	if err := unix.Fstat(int(dir.Fd()), &d); err != nil {
 		return &fs.PathError{Op: "fstat", Path: dir.Name(), Err: err}
 	}
-	if trusted(d.Uid, nil) && d.Mode&0o022 == 0 || trusted(st.Uid, owners) || st.Mode&unix.S_IFMT == unix.S_IFCHR {
-		return nil
-	}
 	what := "belongs to"
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		what = "is a symbolic link of"
+		what, owners = "is a symbolic link of", nil // they could point it to a file of root's
+	}
+	if trusted(d.Uid, nil) && d.Mode&0o022 == 0 || trusted(st.Uid, owners) || st.Mode&unix.S_IFMT == unix.S_IFCHR {
+		return nil
 	}
 	return &Error{path, fmt.Sprintf("%s user %d, and other users can create files in %s: remove it, give it to the user of gophd, or choose another", what, st.Uid, dir.Name())}
 }

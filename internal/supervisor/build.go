@@ -308,6 +308,11 @@ func logOptions(o Options) (logging.Options, error) {
 			l.EchoLevel, l.EchoCommand = zerolog.TraceLevel, true
 		}
 	}
+	if user := c.Jobs[0].User; user != "" {
+		if u, err := world.LookupUser(user); err == nil { // else it is refused elsewhere
+			l.Trusted = []int{u.UID}
+		}
+	}
 	if c.Log.Owner != "" {
 		u, err := world.LookupUser(c.Log.Owner)
 		if err != nil {

@@ -37,6 +37,9 @@ func (r *rig) orphaned() (wait bool) {
 		return false
 	case len(left) == 0:
 		r.local.lock.Clean()
+		if r.local.lock.Unclean() {
+			r.say.unseen()
+		}
 		return false
 	case slices.ContainsFunc(r.o.Self.Env, func(e string) bool { return strings.HasPrefix(e, runID+"="+lock+".") }):
 		// A job may start its own successor.

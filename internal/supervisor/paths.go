@@ -44,9 +44,9 @@ func (p paths) log(l logging.Options, at time.Time) error {
 	}
 	path := logging.FileAt(l.File, at)
 	o := l.Owner
-	var owners []int
+	owners := l.Trusted
 	if o != nil && o.UID >= 0 {
-		owners = []int{o.UID}
+		owners = append(owners[:len(owners):len(owners)], o.UID)
 	}
 	made, err := p.writable("log.file", path, owners...)
 	if err != nil || !made || o == nil || os.Geteuid() == 0 {

@@ -395,6 +395,10 @@ func (s *speaker) proving(store string, l heartbeat.Lease) {
 	}
 }
 
+func (s *speaker) unseen() {
+	s.log.Info().Msg("a gophd of this job was killed in another PID namespace (a container): whether its run has ended cannot be seen from here")
+}
+
 func (s *speaker) reopened(err error) {
 	if err != nil {
 		s.log.Error().Msgf("log files not reopened: %v", err)

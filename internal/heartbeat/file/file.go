@@ -32,12 +32,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gophd/internal/heartbeat"
+	"gophd/internal/procfs"
 )
 
 const (
 	mode     = 0o600 // whoever can open the file can lock it
 	maxValue = 64 << 10
 	block    = 1 << 10 // more than a record has
+
+	maxSpaces = 16 // each container that was killed leaves one
 	// Another's look at the lock (Get, or flock -s by a poller) makes ours fail for some
 	// microseconds; as many tries outlast any number of them that is sane.
 	tries = 100
@@ -62,6 +65,7 @@ type Store struct {
 
 	unclean bool      // see Unclean
 	users   []int     // see Users
+	spaces  []string  // see Clean
 	foreign time.Time // since when the file is locked without a note; zero while it is not
 }
 
@@ -96,11 +100,15 @@ func Peek(path string) (*Store, error) {
 	f, err := open(path, os.O_RDWR)
 	switch {
 	case err == nil:
-		defer f.Close()
-		if _, err := s.left(f); err != nil {
-			return nil, err
-		}
-	case !errors.Is(err, fs.ErrNotExist):
+		_, err = s.left(f)
+		f.Close()
+	case errors.Is(err, fs.ErrNotExist):
+		err = s.checkRecord()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.readState(); err != nil && !errors.Is(err, heartbeat.ErrAbsent) {
 		return nil, err
 	}
 	return s, folder(path)
@@ -144,7 +152,7 @@ func adopt(path string, f *os.File) (*Store, error) {
 		return nil, fmt.Errorf("lock file %s did not come with the note of its holder: claim it anew", path)
 	}
 	s := newStore(path)
-	s.lock, s.value, s.users = f, n.value(), n.Users
+	s.lock, s.value, s.users, s.spaces = f, n.value(), n.Users, n.Spaces
 	return s, nil
 }
 
@@ -165,11 +173,14 @@ func (s *Store) Unclean() bool {
 	return s.unclean
 }
 
-// Clean says that what the process before us has started was looked for, and that nothing of it runs.
+// Clean says that what the process before us has started was looked for, and that nothing of it runs. The lock stays
+// Unclean if a holder was killed in another PID namespace (container) whose processes cannot be seen from here.
 func (s *Store) Clean() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unclean = false
+	self := procfs.Self()
+	s.spaces = slices.DeleteFunc(s.spaces, func(space string) bool { return self.SeesAll() || space == self.PIDNS })
+	s.unclean = len(s.spaces) > 0
 }
 
 // AddUsers says that runs under this lock may belong to those users. The next holder hears it from
@@ -258,8 +269,8 @@ func (s *Store) lockedError(f *os.File) error {
 		s.foreign = time.Now()
 	}
 	err := &LockedError{s.path, lockers(f)}
-	if time.Since(s.foreign) < NoteTime {
-		return errors.New(err.Error()) // unknown so far
+	if time.Since(s.foreign) < NoteTime || slices.ContainsFunc(err.PIDs, isGophd) {
+		return fmt.Errorf("lock file %s is locked by %s, which has not said yet what for", s.path, err.who())
 	}
 	return err
 }
@@ -339,9 +350,8 @@ func (s *Store) Swap(ctx context.Context, key string, old heartbeat.Entry, value
 	case state:
 		return s.writeState(value)
 	}
-	if err := s.writeRecord(value); err != nil {
-		return err
-	}
+	// A record that cannot be written (a full disk) is old, no more: the lock is what counts.
+	_ = s.writeRecord(value)
 	s.hold(s.lock, value)
 	return nil
 }
@@ -356,8 +366,13 @@ func (s *Store) begin(f *os.File, value []byte) error {
 	if err != nil {
 		return err
 	}
+	s.sweep()
 	killed := left.V != 0
 	s.users = merge(s.users, left.Users)
+	if killed && left.Holder.Boot == procfs.Self().Boot { // else the machine was started anew, and no run is left
+		s.spaces = slices.Compact(slices.Sorted(slices.Values(append(left.Spaces, left.Holder.PIDNS))))
+		s.spaces = s.spaces[max(0, len(s.spaces)-maxSpaces):]
+	}
 	err = s.writeNote(f, value)
 	if err == nil {
 		err = s.writeRecord(value)
@@ -393,7 +408,9 @@ func (s *Store) left(f *os.File) (note, error) {
 }
 
 func (s *Store) writeNote(f *os.File, value []byte) error {
-	text, err := json.Marshal(newNote(s.users, value))
+	n := newNote(s.users, value)
+	n.Spaces = s.spaces
+	text, err := json.Marshal(n)
 	if err == nil {
 		err = write(f, text)
 	}

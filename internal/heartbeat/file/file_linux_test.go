@@ -1,6 +1,7 @@
 package file
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"gophd/internal/procfs"
 )
 
 // TestDeniedByPermissions is about files that this user owns and made read-only. Root gives up what
@@ -83,5 +86,36 @@ func TestRemote(t *testing.T) {
 		if got := kind(magic); got != want {
 			t.Errorf("kind(%#x) is %q; want %q", magic, got, want)
 		}
+	}
+}
+
+// A holder in another PID namespace that finds nothing proves nothing for those that cannot be seen from there.
+func TestCleanIsForWhatCanBeSeen(t *testing.T) {
+	self := procfs.Self()
+	for name, c := range map[string]struct {
+		holder procfs.Identity
+		spaces []string
+		clean  bool
+	}{
+		"here":                    {self, nil, true},
+		"in another container":    {procfs.Identity{PID: 1, Boot: self.Boot, PIDNS: "pid:[7]"}, nil, self.SeesAll()},
+		"long ago, in another":    {self, []string{"pid:[7]"}, self.SeesAll()},
+		"before the last reboot":  {procfs.Identity{PID: 1, Boot: "another", PIDNS: "pid:[7]"}, []string{"pid:[8]"}, true},
+		"before there were notes": {procfs.Identity{}, nil, true},
+	} {
+		path := lockPath(t)
+		text, err := json.Marshal(note{V: noteVersion, Holder: c.holder, Spaces: c.spaces})
+		must(t, err)
+		must(t, os.WriteFile(path, text, 0o600))
+		s := opened(t, path)
+		must(t, s.Add(t.Context(), key, []byte(`{"v":1,"id":"x"}`), 0))
+		if !s.Unclean() {
+			t.Errorf("%s: clean before anybody has looked", name)
+		}
+		s.Clean()
+		if s.Unclean() == c.clean {
+			t.Errorf("%s: clean is %v", name, !s.Unclean())
+		}
+		must(t, s.Close())
 	}
 }

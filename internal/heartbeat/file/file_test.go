@@ -70,6 +70,19 @@ func instance(path, role string) error {
 	if err != nil {
 		return err
 	}
+	if role == "silent" { // as if it was stopped before it could write its note
+		f, err := open(path, os.O_RDWR)
+		if err == nil {
+			err = flock(f, unix.LOCK_EX)
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Println("held")
+		_, err = io.Copy(io.Discard, os.Stdin)
+		runtime.KeepAlive(f)
+		return err
+	}
 	if err := s.Add(context.Background(), key, []byte(`{"pid":1}`), 0); err != nil {
 		return err
 	}
@@ -533,6 +546,24 @@ func lockOfAnotherProgram(t *testing.T, left string) {
 	wantHeld(t, opened(t, path), "ours")
 }
 
+// A gophd that has locked the file and was stopped before it could say so is not taken for another program.
+func TestLockOfAStoppedGophdIsWaitedFor(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return // nobody can tell
+	}
+	path := lockPath(t)
+	s := opened(t, path)
+	start(t, path, "silent")
+	synctest.Test(t, func(t *testing.T) {
+		for range 30 {
+			if _, err := s.Get(t.Context(), key); err == nil || errors.Is(err, heartbeat.ErrUnfit) || errors.Is(err, heartbeat.ErrAbsent) {
+				t.Fatalf("%v; want an error that is no refusal", err)
+			}
+			time.Sleep(NoteTime / 10)
+		}
+	})
+}
+
 // A file that gophd has not written is neither overwritten nor emptied.
 func TestContentOfOthersIsKept(t *testing.T) {
 	ctx := t.Context()
@@ -554,6 +585,11 @@ func TestContentOfOthersIsKept(t *testing.T) {
 			t.Errorf("%q became %q, %v", content, got, err)
 		}
 		must(t, s.Close())
+	}
+	for _, torn := range []string{"", "\x00\x00", `{"v":1,"pi`} { // by a crash of the machine
+		path := lockPath(t)
+		must(t, os.WriteFile(RecordPath(path), []byte(torn), 0o644))
+		must(t, opened(t, path).Add(ctx, key, []byte("ours"), 0))
 	}
 	path := lockPath(t)
 	must(t, os.WriteFile(RecordPath(path), []byte("precious"), 0o600))

@@ -15,9 +15,10 @@ import (
 type note struct {
 	V      int             `json:"v"`
 	Holder procfs.Identity `json:"holder"`
-	Users  []int           `json:"users,omitempty"` // whom leftover runs may belong to
-	Value  json.RawMessage `json:"value,omitempty"` // the record that the holder wrote first
-	Bytes  []byte          `json:"bytes,omitempty"` // the same, if it is not JSON
+	Users  []int           `json:"users,omitempty"`  // whom leftover runs may belong to
+	Spaces []string        `json:"spaces,omitempty"` // PID namespaces in which a leftover run may be unseen
+	Value  json.RawMessage `json:"value,omitempty"`  // the record that the holder wrote first
+	Bytes  []byte          `json:"bytes,omitempty"`  // the same, if it is not JSON
 }
 
 // noteVersion is the v of every note, and noteStart what the text of a note starts with.
@@ -74,17 +75,28 @@ type LockedError struct {
 func (e *LockedError) Is(target error) bool { return target == heartbeat.ErrUnfit }
 
 func (e *LockedError) Error() string {
-	who := "another process"
-	if len(e.PIDs) > 0 {
-		var names []string
-		for _, pid := range e.PIDs {
-			name := fmt.Sprintf("PID %d", pid)
-			if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil {
-				name += " (" + strings.TrimSpace(string(comm)) + ")"
-			}
-			names = append(names, name)
-		}
-		who = strings.Join(names, ", ")
+	return fmt.Sprintf("lock file %s is locked by %s, which is not gophd: end that process (fuser %[1]s shows who has the file open), or choose another name", e.Path, e.who())
+}
+
+func (e *LockedError) who() string {
+	if len(e.PIDs) == 0 {
+		return "another process"
 	}
-	return fmt.Sprintf("lock file %s is locked by %s, which is not gophd: end that process (fuser %[1]s shows who has the file open), or choose another name", e.Path, who)
+	var names []string
+	for _, pid := range e.PIDs {
+		name := fmt.Sprintf("PID %d", pid)
+		if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil {
+			name += " (" + strings.TrimSpace(string(comm)) + ")"
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// isGophd says that a process runs the same program as this one: it may have been stopped before it could write its
+// note, or while it released the lock.
+func isGophd(pid int) bool {
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	ours, err2 := os.Readlink("/proc/self/exe")
+	return err == nil && err2 == nil && pid != os.Getpid() && strings.TrimSuffix(theirs, " (deleted)") == strings.TrimSuffix(ours, " (deleted)")
 }

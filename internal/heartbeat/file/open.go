@@ -30,7 +30,7 @@ func open(path string, flags int) (*os.File, error) {
 		}
 		return f, nil
 	case errors.As(err, &refused):
-		return nil, fmt.Errorf("lock file %w", refused)
+		return nil, &contentError{"lock file " + refused.Error()}
 	case errors.Is(err, fs.ErrNotExist) && flags&os.O_CREATE != 0:
 		return nil, noFolder(path)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):

@@ -2,12 +2,12 @@ package file
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,25 +18,39 @@ import (
 // recordMode lets every user read the record and the state.
 const recordMode = 0o644
 
+// recordStart is what every record starts with.
+const recordStart = `{"v":`
+
 // RecordPath returns where the record for others stands: NAME.record for NAME.heartbeat.
 func RecordPath(lock string) string { return strings.TrimSuffix(lock, ".heartbeat") + ".record" }
 
 // writeRecord replaces the record as a whole. It is not synced: after a crash of the machine it says
 // nothing, since its boot id is another's.
 func (s *Store) writeRecord(value []byte) error {
-	temp := s.record + ".tmp"
-	f, err := safefile.Open(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, recordMode)
-	if err == nil {
-		_, err = f.Write(append(value[:len(value):len(value)], '\n'))
-		err = errors.Join(err, f.Chmod(recordMode), f.Close())
-	}
-	if err == nil {
-		err = os.Rename(temp, s.record)
-	}
+	f, err := os.CreateTemp(filepath.Dir(s.record), s.temp()) // a name that nobody can have prepared
 	if err != nil {
 		return fmt.Errorf("record file: %w", err)
 	}
+	_, err = f.Write(append(value[:len(value):len(value)], '\n'))
+	err = errors.Join(err, f.Chmod(recordMode), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), s.record)
+	}
+	if err != nil {
+		return fmt.Errorf("record file: %w", errors.Join(err, os.Remove(f.Name())))
+	}
 	return nil
+}
+
+// temp is the pattern of the names of records that are not whole yet (os.CreateTemp).
+func (s *Store) temp() string { return "." + filepath.Base(s.record) + "-*" }
+
+// sweep removes what a holder that was killed has left of a record.
+func (s *Store) sweep() {
+	names, _ := filepath.Glob(filepath.Join(filepath.Dir(s.record), s.temp()))
+	for _, name := range names {
+		_ = os.Remove(name)
+	}
 }
 
 // checkRecord refuses to replace a file that gophd has not written.
@@ -44,11 +58,14 @@ func (s *Store) checkRecord() error {
 	if _, err := os.Lstat(s.record); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var r struct {
-		V  int
-		ID string
+	f, err := safefile.Open(s.record, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return &contentError{fmt.Sprintf("record file %v", err)}
 	}
-	if json.Unmarshal(s.readRecord(), &r) != nil || r.V == 0 || r.ID == "" {
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxValue+1))
+	// Empty, zeros or cut: a crash of the machine left it so, for it is not synced.
+	if err != nil || len(bytes.Trim(text, "\x00 \n")) > 0 && !bytes.HasPrefix(text, []byte(recordStart)) {
 		return &contentError{fmt.Sprintf("record file %s contains something else than a record of gophd: remove it, or choose another name", s.record)}
 	}
 	return nil

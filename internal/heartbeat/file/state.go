@@ -41,7 +41,7 @@ func (s *Store) writeState(value []byte) error {
 		return fmt.Errorf("state file %s: a value of %d bytes is refused: at most %d are taken", s.path+suffix, len(value), maxValue)
 	}
 	// Two newlines, as write has them, so that read can tell them from the value's own.
-	err := renameio.WriteFile(s.path+suffix, append(value[:len(value):len(value)], "\n\n"...), recordMode, renameio.WithTempDir(filepath.Dir(s.path)))
+	err := renameio.WriteFile(s.path+suffix, append(value[:len(value):len(value)], "\n\n"...), recordMode, renameio.IgnoreUmask(), renameio.WithTempDir(filepath.Dir(s.path)))
 	if err != nil {
 		return fmt.Errorf("state file: %w", err)
 	}
