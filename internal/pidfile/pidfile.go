@@ -5,9 +5,10 @@
 // content, and drops with the process. No PID that was read is ever signalled or believed to be alive.
 //
 // Readers see a whole file or none: it is written and locked under another name before it gets its
-// own. An old file is replaced only while its lock is held, so of two at once exactly one wins. Known
-// gaps: whoever may read the file may lock it too, and so keep gophd from starting; and someone who
-// removes or renames the file by hand in the very moment of a start can make two owners.
+// own. An old file is replaced only while its lock is held, so of two at once exactly one wins. Whoever
+// may read the file may lock it too: such a lock of another user on the file of a dead process does
+// not count. Known gaps: two that start under such a lock, and someone who removes or renames the
+// file by hand in the very moment of a start, can make two owners.
 package pidfile
 
 import (
@@ -23,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gophd/internal/procfs"
 	"gophd/internal/safefile"
 )
 
@@ -97,8 +99,8 @@ func Look(path string) error {
 	case err == nil:
 		defer unix.Close(fd)
 		_, err = retry(func() (int, error) { return 0, unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) })
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return &HeldError{Path: path, PID: read(fd)}
+		if pid := read(fd); errors.Is(err, unix.EWOULDBLOCK) && (alive(pid) || !othersLocked(fd)) {
+			return &HeldError{Path: path, PID: pid}
 		}
 		_ = unix.Flock(fd, unix.LOCK_UN)
 		if err := spare(path, fd); err != nil {
@@ -145,7 +147,9 @@ func replace(path string, old int) (*File, error) {
 		if !names(path, old) {
 			return nil, errOther
 		}
-		return nil, &HeldError{Path: path, PID: read(old)}
+		if pid := read(old); alive(pid) || !othersLocked(old) {
+			return nil, &HeldError{Path: path, PID: pid}
+		}
 	} else if err != nil {
 		return nil, fmt.Errorf("cannot lock pid file %s: %v: choose a file on a local disk", path, err)
 	}
@@ -156,6 +160,18 @@ func replace(path string, old int) (*File, error) {
 		return nil, err
 	}
 	return publish(path, os.Rename)
+}
+
+// othersLocked says that all who have locked the file are other users than root and our own. Who has
+// written it is none of them.
+func othersLocked(fd int) bool {
+	pids := procfs.Lockers(fd)
+	for _, pid := range pids {
+		if user, _, err := procfs.UIDs(pid); err != nil || user == 0 || user == os.Geteuid() {
+			return false
+		}
+	}
+	return len(pids) > 0
 }
 
 // spare refuses a file that is not to be replaced, because it is no PID file. One of zeros is what some file systems

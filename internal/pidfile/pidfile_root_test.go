@@ -4,7 +4,9 @@ package pidfile_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,5 +29,55 @@ func TestRootLinkOfAnotherUserIsRefused(t *testing.T) {
 	}
 	if got := content(t, victim); got != "precious" {
 		t.Errorf("the victim holds %q", got)
+	}
+}
+
+// Any user can lock a file that they can read. That does not keep gophd from replacing the file of a dead process.
+func TestRootLockOfAnotherUserDoesNotCount(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for how, flag := range map[string]string{"shared": "-s", "exclusive": "-x"} {
+		path := filepath.Join(dir, how+".pid")
+		put(t, path, "4194305\n") // above the greatest PID
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		other := exec.Command("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "flock", flag, path, "sh", "-c", "echo locked; read x")
+		in, err := other.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := other.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Read(make([]byte, 7)); err != nil {
+			t.Fatal(err)
+		}
+		if err := pidfile.Look(path); err != nil {
+			t.Errorf("%s: Look: %v", how, err)
+		}
+		f, err := pidfile.Take(path)
+		if err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		if got := content(t, path); got != strconv.Itoa(os.Getpid())+"\n" {
+			t.Errorf("%s: the file has %q", how, got)
+		}
+		if _, err := pidfile.Take(path); err == nil {
+			t.Errorf("%s: taken twice", how)
+		}
+		if err := f.Remove(); err != nil {
+			t.Error(err)
+		}
+		in.Close()
+		_ = other.Wait() // flock passes on the code of read, which has met the end
 	}
 }

@@ -268,7 +268,7 @@ func (s *Store) lockedError(f *os.File) error {
 	if s.foreign.IsZero() {
 		s.foreign = time.Now()
 	}
-	err := &LockedError{s.path, lockers(f)}
+	err := &LockedError{s.path, procfs.Lockers(int(f.Fd()))}
 	if time.Since(s.foreign) < NoteTime || slices.ContainsFunc(err.PIDs, isGophd) {
 		return fmt.Errorf("lock file %s is locked by %s, which has not said yet what for", s.path, err.who())
 	}
@@ -329,7 +329,7 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 	}
 	if f, err := open(s.path, os.O_RDONLY); shared && err == nil {
 		defer f.Close()
-		return errors.New((&LockedError{s.path, lockers(f)}).Error())
+		return errors.New((&LockedError{s.path, procfs.Lockers(int(f.Fd()))}).Error())
 	}
 	return fmt.Errorf("lock file %s is replaced again and again: find out by whom, or choose another name", s.path)
 }

@@ -1,4 +1,4 @@
-package file
+package procfs
 
 import (
 	"fmt"
@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockers returns the PIDs of those who hold a lock of flock(2) on f, from /proc/locks
-// (proc_locks(5)). The device there is that of the file system, which fstat(2) hides on some
-// (btrfs), so the inode alone decides if no line has both.
-func lockers(f *os.File) []int {
+// Lockers returns the PIDs of those who hold a lock of flock(2) on the open file, from /proc/locks
+// (proc_locks(5)); none of another PID namespace. The device there is that of the file system, which
+// fstat(2) hides on some (btrfs), so the inode alone decides if no line has both.
+func Lockers(fd int) []int {
 	var st unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &st) != nil {
+	if unix.Fstat(fd, &st) != nil {
 		return nil
 	}
 	text, err := os.ReadFile("/proc/locks")
