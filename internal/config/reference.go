@@ -121,7 +121,7 @@ The sections jobs, http, notify and history belong to later versions and are ref
 ## Secrets
 
 ` + "`gophd config show`" + `, errors and warnings print (hidden) for a password in an address, for what follows password=, token=,
-key= and the like, a header such as Authorization: or Cookie:, the word Bearer, curl's -u, or a flag such as --password or --token, and for keys of yours
+key= and the like, a header such as Authorization: or Cookie:, the word Bearer, curl's -u, a flag whose name promises a secret, and for keys of yours
 and variables of ` + "`job.env`" + ` whose name promises a secret (password, secret, token, api_key, dsn, auth, cookie, jwt, private, ...).
 What stands in ` + "`job.env_file`" + ` is never shown.
 ` + "`gophd config get`" + ` prints what it is asked for. Not recognized are flags of one letter (mysql -psecret), and what no such name announces.

@@ -359,9 +359,10 @@ func (r *rig) world() error {
 		return err
 	}
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, cgroup: r.cgroup, stray: r.stray,
-		mark: r.mark("none"), stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
+		stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
 		trouble: r.say.trouble, env: env, fence: r.fence, going: handedRuns(r.o.Handoff).Runs, handoff: r.o.Handoff,
 		notices: r.notices, places: make([]place, r.places())}
+	r.mark("none")
 	if r.spec.Output == job.OutputOnFailure {
 		r.runner.failed = r.showFailed
 	}
@@ -390,14 +391,15 @@ func (r *rig) places() int {
 	return n
 }
 
-// mark begins the GOPHD_RUN_ID of each run of this daemon: the local lock, by which an orphan of the job is found,
-// the PID, and the first start, so that no other daemon has it.
-func (r *rig) mark(lock string) string {
+// mark sets what begins the GOPHD_RUN_ID of each run of this daemon: the lock with its secret, by which a leftover run is
+// found, the PID, and the first start, so that no other daemon has it.
+func (r *rig) mark(lock string) {
 	born := r.born
 	if h := r.o.Handoff; h != nil {
 		born = h.Born
 	}
-	return fmt.Sprintf("%s.%d.%d.", lock, os.Getpid(), born.UnixNano())
+	mark := fmt.Sprintf("%s.%d.%d.", lock, os.Getpid(), born.UnixNano())
+	r.runner.mark.Store(&mark)
 }
 
 // openCgroup makes the job's control group, where it is needed: for limits, which must not be silently missing, and
@@ -443,11 +445,9 @@ func (r *rig) claims() error {
 	if err := store.AddUsers(append(jobUser(r.runner.world), os.Geteuid())...); err != nil {
 		r.say.trouble(err) // a lock that is held already: what is running goes on
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
+	if store.Descriptor() != nil { // it was handed over
+		r.mark(lockMark(store))
 	}
-	r.runner.mark = r.mark(fileID(info))
 	r.local = &claim{name: localClaim, url: "file:" + path, key: r.spec.Name, store: store, lock: store, adopt: r.adopted(localClaim)}
 	if strings.HasPrefix(c.Heartbeat.URL, "file:") {
 		return nil
@@ -489,7 +489,9 @@ func (r *rig) claimOptions(c *claim) heartbeat.Options {
 	return heartbeat.Options{
 		Key: c.key, Self: we, TTL: h.TTL, Renew: h.Renew, StopGrace: h.StopGrace, Timeout: h.Timeout,
 		Wait: h.Wait, Continue: c.lock == nil && h.OnUnreachable == "continue", AcquireTimeout: h.AcquireTimeout,
-		Dead: func(other heartbeat.Record) bool { return dead(other, we, r.local.lock.Users()) },
+		Dead: func(other heartbeat.Record) bool {
+			return dead(other, we, lockMark(r.local.lock)+".", r.local.lock.Users())
+		},
 		Boot: r.boot, Alarm: c.alarm, Jitter: func() float64 { return 2*rand.Float64() - 1 }, Adopt: c.adopt,
 	}
 }

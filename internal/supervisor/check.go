@@ -238,7 +238,7 @@ func (a asker) look(ctx context.Context, store heartbeat.Store, key string, pati
 	}
 	we := ourselves()
 	we.Lock = pathID(lock)
-	if a.ID != "" && held.Holder.ID == a.ID || !store.Traits().Lock && dead(held.Holder, we, a.Users) {
+	if a.ID != "" && held.Holder.ID == a.ID || !store.Traits().Lock && dead(held.Holder, we, we.Lock+"-", a.Users) {
 		return nil
 	}
 	return err

@@ -78,6 +78,9 @@ func lockID(f *os.File) string {
 	return fileID(info)
 }
 
+// lockMark begins the GOPHD_RUN_ID of all runs under a lock that is held: its file, and its secret.
+func lockMark(lock *file.Store) string { return lockID(lock.Descriptor()) + "-" + lock.Secret() }
+
 func fileID(info os.FileInfo) string {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -184,6 +187,9 @@ func (r *rig) nextClaim(c *claim) {
 	}
 	if c == r.local && !r.prepared {
 		r.prepared = true
+		if c != nil {
+			r.mark(lockMark(c.lock))
+		}
 		if err := r.takePIDFile(); err != nil {
 			r.machine.gone(err, err)
 			return

@@ -25,8 +25,8 @@ func ourselves() heartbeat.Record {
 
 // dead says that the owner of r ran on this host, is gone, and that nothing it started is left, so that
 // its heartbeat may be taken over at once. That we hold the very lock it held is the proof that it is
-// gone; the rest is for what it may have left behind. For users see orphans.
-func dead(r, we heartbeat.Record, users []int) bool {
+// gone; the rest is for what it may have left behind. For mark and users see orphans.
+func dead(r, we heartbeat.Record, mark string, users []int) bool {
 	switch {
 	case !widowed(r, we):
 		return false
@@ -35,7 +35,7 @@ func dead(r, we heartbeat.Record, users []int) bool {
 	case r.Child > 0 && procfs.Alive(r.Child, 0):
 		return false
 	}
-	left, err := orphans(we.Lock, "", users)
+	left, err := orphans(mark, "", users)
 	return err == nil && len(left) == 0
 }
 
@@ -45,11 +45,11 @@ func widowed(r, we heartbeat.Record) bool {
 	return r.Boot != "" && r.Boot == we.Boot && r.PIDNS != "" && r.PIDNS == we.PIDNS && !procfs.Alive(r.PID, r.PIDStart)
 }
 
-// orphans lists the processes that a gophd which is gone has left of the job whose local lock is named: those
-// with that lock in their environment, but for those with the mark of our own runs. They belong to root, to our own
+// orphans lists the processes that a gophd which is gone has left of the job: those whose GOPHD_RUN_ID begins with that
+// mark, but for those with the mark of our own runs. They belong to root, to our own
 // user or to one of users: any other user could start a process with such an environment to keep the job from running.
 // A process that hides its environment, or has cleared it, is missed.
-func orphans(lock, ours string, users []int) ([]int, error) {
+func orphans(mark, ours string, users []int) ([]int, error) {
 	names, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil || len(names) == 0 {
 		return nil, fmt.Errorf("no /proc to look for processes in")
@@ -66,7 +66,7 @@ func orphans(lock, ours string, users []int) ([]int, error) {
 			continue
 		}
 		env = append([]byte{0}, env...)
-		if !marked(env, lock+".") || marked(env, ours) {
+		if !marked(env, mark) || marked(env, ours) {
 			continue
 		}
 		n, _ := strconv.Atoi(pid)

@@ -31,7 +31,7 @@ func TestOrphansAreTheProcessesOfTheJob(t *testing.T) {
 	sleeper(t, lock+"1")
 	sleeper(t, "1"+lock)
 	sleeper(t, lock+".7")
-	got, err := orphans(lock, lock+".7.", nil)
+	got, err := orphans(lock+".", lock+".7.", nil)
 	if err != nil || !slices.Equal(got, []int{pid}) {
 		t.Errorf("orphans %v, %v; want %d", got, err, pid)
 	}
@@ -46,7 +46,7 @@ func TestDeadIsProvenOrDenied(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := heartbeat.Record{Boot: we.Boot, PIDNS: we.PIDNS, Lock: we.Lock, PID: gone.Process.Pid, PIDStart: 1}
-	if !dead(r, we, nil) {
+	if !dead(r, we, we.Lock+".", nil) {
 		t.Fatalf("the owner of %+v is gone, and its lock is ours", r)
 	}
 	child := sleeper(t, "another")
@@ -62,12 +62,12 @@ func TestDeadIsProvenOrDenied(t *testing.T) {
 	} {
 		denied := r
 		change(&denied)
-		if dead(denied, we, nil) {
+		if dead(denied, we, we.Lock+".", nil) {
 			t.Errorf("%s: taken for dead", name)
 		}
 	}
 	sleeper(t, we.Lock)
-	if dead(r, we, nil) {
+	if dead(r, we, we.Lock+".", nil) {
 		t.Error("a process of the job lives, and its gophd was taken for dead")
 	}
 }

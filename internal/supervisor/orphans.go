@@ -29,8 +29,8 @@ type vigil struct {
 // orphaned looks for orphans, among all processes, and says whether the claims have to wait for them. It is asked only
 // where the local lock is unclean.
 func (r *rig) orphaned() (wait bool) {
-	lock := lockID(r.local.lock.Descriptor())
-	left, err := orphans(lock, r.runner.mark, r.local.lock.Users())
+	lock := lockMark(r.local.lock) + "."
+	left, err := orphans(lock, *r.runner.mark.Load(), r.local.lock.Users())
 	switch {
 	case err != nil:
 		r.say.trouble(fmt.Errorf("whether a run was left behind cannot be seen: %w", err))
@@ -41,7 +41,7 @@ func (r *rig) orphaned() (wait bool) {
 			r.say.unseen()
 		}
 		return false
-	case slices.ContainsFunc(r.o.Self.Env, func(e string) bool { return strings.HasPrefix(e, runID+"="+lock+".") }):
+	case slices.ContainsFunc(r.o.Self.Env, func(e string) bool { return strings.HasPrefix(e, runID+"="+lock) }):
 		// A job may start its own successor.
 		return false
 	}
@@ -96,7 +96,7 @@ func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 		if procfs.Alive(left[0], 0) && !due { // to look at one is cheap, to look for all is not
 			continue
 		}
-		now, err := orphans(lock, r.runner.mark, r.local.lock.Users())
+		now, err := orphans(lock, *r.runner.mark.Load(), r.local.lock.Users())
 		if err != nil {
 			continue // they are there until it is seen that they are not
 		}

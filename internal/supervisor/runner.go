@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gophd/internal/config"
@@ -41,8 +42,8 @@ type runner struct {
 	spawner *process.Spawner
 	world   *world.World
 	cgroup  *process.Cgroup
-	env     []string // of every run
-	mark    string   // begins what marks the descendants of a run of this daemon, whichever image started it
+	env     []string               // of every run
+	mark    atomic.Pointer[string] // begins what marks the descendants of a run of this daemon, whichever process started it
 	stdout  process.Output
 	stderr  process.Output
 	file    string                             // for both, in their place
@@ -252,7 +253,7 @@ func (r *runner) strays(run job.Run) *process.Strays {
 		Report: func(pid int, name string, killed bool) { r.stray(run, pid, name, killed) }}
 }
 
-func (r *runner) id(run job.Run) string { return r.mark + strconv.FormatUint(run.Number, 10) }
+func (r *runner) id(run job.Run) string { return *r.mark.Load() + strconv.FormatUint(run.Number, 10) }
 
 // environment is that of one run: GOPHD_DUE is RFC 3339 with nanoseconds.
 func (r *runner) environment(run job.Run) []string {

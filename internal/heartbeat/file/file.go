@@ -19,6 +19,7 @@ package file
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,6 +67,7 @@ type Store struct {
 	unclean bool      // see Unclean
 	users   []int     // see Users
 	spaces  []string  // see Clean
+	secret  string    // see Secret
 	foreign time.Time // since when the file is locked without a note; zero while it is not
 }
 
@@ -152,7 +154,7 @@ func adopt(path string, f *os.File) (*Store, error) {
 		return nil, fmt.Errorf("lock file %s did not come with the note of its holder: claim it anew", path)
 	}
 	s := newStore(path)
-	s.lock, s.value, s.users, s.spaces = f, n.value(), n.Users, n.Spaces
+	s.lock, s.value, s.users, s.spaces, s.secret = f, n.value(), n.Users, n.Spaces, n.Secret
 	return s, nil
 }
 
@@ -205,6 +207,14 @@ func (s *Store) Users() []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.users)
+}
+
+// Secret returns a word that the holders of the lock have in common, from one release in order to the next, and that no
+// other user can read; "" before Add. What a holder marks with it, nobody else can have marked.
+func (s *Store) Secret() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.secret
 }
 
 // Traits tells that the lock is the lease.
@@ -369,6 +379,9 @@ func (s *Store) begin(f *os.File, value []byte) error {
 	s.sweep()
 	killed := left.V != 0
 	s.users = merge(s.users, left.Users)
+	if s.secret = left.Secret; s.secret == "" {
+		s.secret = rand.Text()
+	}
 	if killed && left.Holder.Boot == procfs.Self().Boot { // else the machine was started anew, and no run is left
 		s.spaces = slices.Compact(slices.Sorted(slices.Values(append(left.Spaces, left.Holder.PIDNS))))
 		s.spaces = s.spaces[max(0, len(s.spaces)-maxSpaces):]
@@ -409,7 +422,7 @@ func (s *Store) left(f *os.File) (note, error) {
 
 func (s *Store) writeNote(f *os.File, value []byte) error {
 	n := newNote(s.users, value)
-	n.Spaces = s.spaces
+	n.Spaces, n.Secret = s.spaces, s.secret
 	text, err := json.Marshal(n)
 	if err == nil {
 		err = write(f, text)

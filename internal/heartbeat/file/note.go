@@ -16,6 +16,7 @@ type note struct {
 	V      int             `json:"v"`
 	Holder procfs.Identity `json:"holder"`
 	Users  []int           `json:"users,omitempty"`  // whom leftover runs may belong to
+	Secret string          `json:"secret,omitempty"` // see Store.Secret
 	Spaces []string        `json:"spaces,omitempty"` // PID namespaces in which a leftover run may be unseen
 	Value  json.RawMessage `json:"value,omitempty"`  // the record that the holder wrote first
 	Bytes  []byte          `json:"bytes,omitempty"`  // the same, if it is not JSON
