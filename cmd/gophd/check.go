@@ -21,7 +21,7 @@ func newCheck(p *program) *cobra.Command {
 		Short: "Read the config and say what would run and when; no side effects",
 		Long: `Read flags, environment and config file as run would, and say what would run, and when.
 Nothing is started or written. The server of a memcached heartbeat is asked once whether one can be kept there; that it
-gives no answer is no error. What is missing on this host is an error: the command, a folder for a
+gives no answer is no error. What is missing on this host is an error: the command, a directory for a
 file, the input. What only this user may not do, and limits that the control group of this shell does not allow, are warnings,
 for the daemon may have both. HUP asks the same of a running gophd's next image as the daemon itself, and whether
 another has its PID file or heartbeat, and goes on as it is if not all is well.

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// send sends a signal to this very thread, which has served it when the call returns. One that is sent to the process
-// may go to another thread, and come at any time later. Only what this thread holds back goes to the process.
+// send sends a signal to this very thread, which has served it when the call returns. One that is
+// sent to the process may go to another thread, and come at any time later. Only what this thread
+// holds back goes to the process.
 func send(s syscall.Signal) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

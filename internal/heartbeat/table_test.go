@@ -24,31 +24,30 @@ type tableFault struct {
 	does func(w *world, holder *process, long time.Duration)
 }
 
-// locked changes the world, waits, and changes it back.
-func locked(w *world, long time.Duration, change, back func()) {
-	for _, f := range []func(){change, back} {
-		w.mu.Lock()
-		f()
-		w.mu.Unlock()
-		if long > 0 {
-			w.sleep(long)
-		}
-		long = 0
-	}
+// at changes the world.
+func at(w *world, change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
 }
 
-func nothing() {}
+// during changes the world for so long.
+func during(w *world, long time.Duration, change, back func()) {
+	at(w, change)
+	w.sleep(long)
+	at(w, back)
+}
 
 var tableFaults = []tableFault{
 	{"holder stopped in order", func(w *world, p *process, _ time.Duration) {
-		locked(w, 0, func() { p.command.dies = w.now(); stop(w, p, nil) }, nothing)
+		at(w, func() { p.command.dies = w.now(); stop(w, p, nil) })
 	}},
 	{"holder killed, with its command", func(w *world, p *process, _ time.Duration) { crash(w, p, nil) }},
 	{"key evicted", func(w *world, _ *process, _ time.Duration) {
-		locked(w, 0, func() { delete(w.server.items, simKey) }, nothing)
+		at(w, func() { delete(w.server.items, simKey) })
 	}},
 	{"holder cut off from the server", func(w *world, p *process, long time.Duration) {
-		locked(w, long, func() { p.cut = true }, func() { p.cut = false })
+		during(w, long, func() { p.cut = true }, func() { p.cut = false })
 	}},
 	{"server cut off from all", func(w *world, _ *process, long time.Duration) {
 		set := func(cut bool) {
@@ -56,22 +55,24 @@ var tableFaults = []tableFault{
 				p.cut = cut
 			}
 		}
-		locked(w, long, func() { set(true) }, func() { set(false) })
+		during(w, long, func() { set(true) }, func() { set(false) })
 	}},
 	{"server stopped (SIGSTOP)", func(w *world, _ *process, long time.Duration) {
-		locked(w, long, w.server.pause, w.server.resume)
+		during(w, long, w.server.pause, w.server.resume)
 	}},
 	{"server stopped, holder cut off for longer", func(w *world, p *process, long time.Duration) {
-		locked(w, long, func() { w.server.pause(); p.cut = true }, w.server.resume)
+		during(w, long, func() { w.server.pause(); p.cut = true }, w.server.resume)
 		w.sleep(20 * time.Second)
-		locked(w, 0, func() { p.cut = false }, nothing)
+		at(w, func() { p.cut = false })
 	}},
 	{"server restarted, its memory lost", func(w *world, _ *process, long time.Duration) {
-		locked(w, long, func() { w.server.life++; clear(w.server.items); w.server.down = true }, func() { w.server.down = false })
+		lose := func() { w.server.life++; clear(w.server.items); w.server.down = true }
+		during(w, long, lose, func() { w.server.down = false })
 	}},
 }
 
-// outage runs one fault against a holder and a standby, and returns for how long no command ran because of it.
+// outage runs one fault against a holder and a standby, and returns for how long no command ran
+// because of it.
 func outage(t *testing.T, seed uint64, fault tableFault, long time.Duration) (idle time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		rng := dice(seed, 0)
@@ -111,8 +112,9 @@ func outage(t *testing.T, seed uint64, fault tableFault, long time.Duration) (id
 	return idle
 }
 
-// TestTableOfTheManual simulates each fault of the manual's table, with the default settings, and demands that no command
-// runs for as long as it says at most, and not for much less. With -v it prints the table; -seeds=100 makes it exact.
+// TestTableOfTheManual simulates each fault of the manual's table, with the default settings, and
+// demands that no command runs for as long as it says at most, and not for much less. With -v it
+// prints the table; -seeds=100 makes it exact.
 func TestTableOfTheManual(t *testing.T) {
 	text, err := os.ReadFile(manual)
 	if err != nil {

@@ -85,8 +85,8 @@
 // passed on to the next one, which writes it first.
 //
 // All that was dropped is counted and reported (Trouble), and the first write that works again is preceded by a line that
-// says how many lines were lost and why. A line that was cut by such an error stays cut, on a line of
-// its own.
+// says how many lines were lost and why. What an error has left
+// of a line is removed from a regular file; elsewhere, or where another has written after it, it stays, on a line of its own.
 //
 // # States
 //

@@ -318,9 +318,9 @@ func (t *file) open(name string) (*opened, error) {
 		return duplicate(2, name)
 	}
 	const flags = os.O_WRONLY | os.O_APPEND | syscall.O_NONBLOCK | syscall.O_NOCTTY
-	f, err := safefile.Open(name, flags, 0, t.owners()...)
+	f, err := safefile.Open(name, flags, 0, t.options.Owners()...)
 	if errors.Is(err, fs.ErrNotExist) {
-		if f, err = safefile.Open(name, flags|os.O_CREATE, cmp.Or(t.options.Mode, 0o640), t.owners()...); err == nil {
+		if f, err = safefile.Open(name, flags|os.O_CREATE, cmp.Or(t.options.Mode, 0o640), t.options.Owners()...); err == nil {
 			if err := t.give(f); err != nil {
 				return nil, errors.Join(err, os.Remove(name), f.Close())
 			}
@@ -346,15 +346,6 @@ func (t *file) open(name string) (*opened, error) {
 		}
 	}
 	return nil, fmt.Errorf("cannot open log file %s: %w: see that gophd may write there or choose another file", name, cause(err))
-}
-
-// owners returns the users whom an existing log file may belong to, besides root and gophd's own user.
-func (t *file) owners() []int {
-	owners := t.options.Trusted
-	if o := t.options.Owner; o != nil && o.UID >= 0 {
-		owners = append(owners[:len(owners):len(owners)], o.UID)
-	}
-	return owners
 }
 
 // give gives a new file the mode and owner that were asked for, whatever the umask.

@@ -62,7 +62,7 @@ type Options struct {
 
 	Mode  os.FileMode // of new files; 0 is 0640 less the umask
 	Owner *Owner      // of new files; nil is whom the system chooses
-	// Trusted are further users whom an existing file may belong to where others can create files, see safefile.Open.
+	// Trusted are further users who may own an existing file where others can create files: safefile.Open.
 	Trusted []int
 	Sync    string // when lines are brought to the disk: never, second or always; "" is never
 }
@@ -79,6 +79,14 @@ type Left struct {
 	Records []byte
 	Lines   uint64
 	Midway  bool `json:",omitempty"` // Records goes on in the middle of a line whose beginning is written
+}
+
+// Owners returns the users who may own an existing log file, besides root and gophd's own user.
+func (o Options) Owners() []int {
+	if o.Owner == nil || o.Owner.UID < 0 {
+		return o.Trusted
+	}
+	return append(slices.Clone(o.Trusted), o.Owner.UID)
 }
 
 // Owner is the user and group of a file. -1 changes nothing, as in chown(2).

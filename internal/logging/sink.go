@@ -153,7 +153,7 @@ func (k *sink) paused() bool { return k.log.leaving || k.log.paused && k.regular
 // full says that the command's lines find no room. The caller holds log.mu, as for the next.
 func (k *sink) full() bool { return k.command && !k.dead && len(k.buf) >= commandLimit }
 
-// patienceLeft is how long the command still waits for this sink: 0 when it is stuck, below 0 for ever.
+// patienceLeft is how long the command still waits for this sink: 0 when it is stuck, negative if it does not stop waiting.
 func (k *sink) patienceLeft() time.Duration {
 	l := k.log
 	switch {
@@ -398,7 +398,7 @@ func (k *sink) sync(b batch) {
 	}
 }
 
-// gotOn says that the write that is under way has brought out so many more lines, and hears whether it is to pause.
+// gotOn says that the write that is under way has brought out so many more lines, and returns whether to pause.
 func (k *sink) gotOn(lines uint64) (pause bool) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()

@@ -167,7 +167,7 @@ func replace(path string, old int) (*File, error) {
 func othersLocked(fd int) bool {
 	pids := procfs.Lockers(fd)
 	for _, pid := range pids {
-		if user, _, err := procfs.UIDs(pid); err != nil || user == 0 || user == os.Geteuid() {
+		if user, _, err := procfs.UIDs(pid); err != nil || safefile.Trusted(user) {
 			return false
 		}
 	}

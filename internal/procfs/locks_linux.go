@@ -10,8 +10,8 @@ import (
 )
 
 // Lockers returns the PIDs of those who hold a lock of flock(2) on the open file, from /proc/locks
-// (proc_locks(5)); none of another PID namespace. The device there is that of the file system, which
-// fstat(2) hides on some (btrfs), so the inode alone decides if no line has both.
+// (proc_locks(5)); none of another PID namespace. The device there is that of the file system,
+// which fstat(2) hides on some (btrfs), so the inode alone decides if no line has both.
 func Lockers(fd int) []int {
 	var st unix.Stat_t
 	if unix.Fstat(fd, &st) != nil {

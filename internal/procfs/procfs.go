@@ -22,8 +22,9 @@ type Identity struct {
 	PIDNS string `json:"pidns,omitempty"`    // the PID namespace
 }
 
-// SeesAll says that the processes of every PID namespace can be seen from this one, since it is the initial one of the
-// host (PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h), or that the system has no such namespaces.
+// SeesAll says that the processes of every PID namespace can be seen from this one, since it is the
+// initial one of the host (PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h), or that the
+// system has no such namespaces.
 func (i Identity) SeesAll() bool { return i.PIDNS == "" || i.PIDNS == "pid:[4026531836]" }
 
 // Self returns the identity of this process. It stays the same over execve(2).

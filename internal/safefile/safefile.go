@@ -27,11 +27,12 @@ import (
 const maxLinks = 40
 
 // Open is os.OpenFile for a file that others may have prepared. If other users can create files in
-// its directory, the file must belong to gophd's own user, to root or to one of owners. A symlink is
-// followed if it belongs to gophd's own user or to root, and its target is checked in the same way.
+// its directory, the file must belong to gophd's own user, to root or to one of owners. A symlink
+// is followed if it belongs to gophd's own user or to root, and its target is checked in the same
+// way.
 //
-// It returns a *fs.PathError, or an *Error for what is refused. It may block for as long as the file
-// system does, and on a FIFO without O_NONBLOCK.
+// It returns a *fs.PathError, or an *Error for what is refused. It may block for as long as the
+// file system does, and on a FIFO without O_NONBLOCK.
 func Open(path string, flags int, perm fs.FileMode, owners ...int) (*os.File, error) {
 	fd, err := OpenFD(path, flags, perm, owners...)
 	if err != nil {
@@ -43,7 +44,7 @@ func Open(path string, flags int, perm fs.FileMode, owners ...int) (*os.File, er
 // OpenFD is Open for a caller that keeps the bare descriptor. It is closed on exec.
 func OpenFD(path string, flags int, perm fs.FileMode, owners ...int) (int, error) {
 	for range maxLinks {
-		if magic(path) {
+		if IsDescriptor(path) {
 			return retry(path, func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, uint32(perm.Perm())) })
 		}
 		dir, err := openDir(path)
@@ -72,7 +73,7 @@ func (e *Error) Error() string { return e.Path + " " + e.Reason }
 // no file, so path may also be a directory.
 func Check(path string, owners ...int) error {
 	for range maxLinks {
-		if magic(path) {
+		if IsDescriptor(path) {
 			return nil
 		}
 		dir, err := openDir(path)
@@ -132,7 +133,8 @@ func openIn(dir *os.File, path string, flags int, perm fs.FileMode, owners []int
 	return fd, "", nil
 }
 
-// checkOwner returns an error if others can create files in dir and the file st in it is not a trusted user's.
+// checkOwner returns an error if others can create files in dir and the file st in it is not a
+// trusted user's.
 func checkOwner(path string, dir *os.File, st *unix.Stat_t, owners []int) error {
 	var d unix.Stat_t
 	if err := unix.Fstat(int(dir.Fd()), &d); err != nil {
@@ -142,14 +144,18 @@ func checkOwner(path string, dir *os.File, st *unix.Stat_t, owners []int) error 
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		what, owners = "is a symbolic link of", nil // they could point it to a file of root's
 	}
-	if trusted(d.Uid, nil) && d.Mode&0o022 == 0 || trusted(st.Uid, owners) || st.Mode&unix.S_IFMT == unix.S_IFCHR {
+	private := Trusted(int(d.Uid)) && d.Mode&0o022 == 0
+	if private || Trusted(int(st.Uid), owners...) || st.Mode&unix.S_IFMT == unix.S_IFCHR {
 		return nil
 	}
-	return &Error{path, fmt.Sprintf("%s user %d, and other users can create files in %s: remove it, give it to the user of gophd, or choose another", what, st.Uid, dir.Name())}
+	return &Error{path, fmt.Sprintf("%s user %d, and other users can create files in %s: "+
+		"remove it, give it to the user of gophd, or choose another", what, st.Uid, dir.Name())}
 }
 
-func trusted(uid uint32, owners []int) bool {
-	return uid == 0 || int(uid) == os.Geteuid() || slices.Contains(owners, int(uid))
+// Trusted says that a file or process of that user is as good as our own: it belongs to root, to
+// our own user or to one of owners.
+func Trusted(uid int, owners ...int) bool {
+	return uid == 0 || uid == os.Geteuid() || slices.Contains(owners, uid)
 }
 
 func openDir(path string) (*os.File, error) {
@@ -157,7 +163,8 @@ func openDir(path string) (*os.File, error) {
 	return os.OpenFile(name, pathOnly|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// readlink returns the target of the symlink at path, whose directory is open in dir; "" if there is none.
+// readlink returns the target of the symlink at path, whose directory is open in dir; "" if there
+// is none.
 func readlink(dir *os.File, path string) string {
 	b := make([]byte, unix.PathMax)
 	name, base := split(path)
@@ -184,8 +191,9 @@ func split(path string) (dir, base string) {
 	}
 }
 
-// magic says that path names a descriptor of the process itself. The kernel resolves such links without a path.
-func magic(path string) bool {
+// IsDescriptor says that path names a descriptor of a process, as /dev/stdout does. It means
+// another thing in each process, and the kernel resolves it without a path.
+func IsDescriptor(path string) bool {
 	return strings.HasPrefix(path, "/dev/std") || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/")
 }
 

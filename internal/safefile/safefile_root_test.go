@@ -12,7 +12,8 @@ import (
 
 const other = 65534 // nobody
 
-// What another user has prepared is refused, in a directory that others can write to and nowhere else.
+// What another user has prepared is refused, in a directory that others can write to and nowhere
+// else.
 func TestRootOpenRefusesAnotherUsersFiles(t *testing.T) {
 	for _, c := range []struct {
 		name      string

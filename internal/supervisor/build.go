@@ -256,7 +256,8 @@ func (r *rig) close() {
 		}
 		if r.reopening != nil {
 			select {
-			case <-r.reopening:
+			case err := <-r.reopening:
+				r.say.reopened(err)
 			case <-time.After(time.Second):
 			}
 		}

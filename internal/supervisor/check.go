@@ -98,7 +98,7 @@ type asker struct {
 	PID     int
 	Serves  bool   // runs begin, or may
 	Lock    string // as in a record: its local lock; "" when it has none
-	Users   []int  // whom runs under that lock may belong to
+	Users   []int  // who may own runs under that lock
 	PIDFile string // the same of its PID file
 
 	URL, Key string // of its shared heartbeat; without one, ""

@@ -213,7 +213,7 @@ func (r *rig) handOver() *restart.Handoff {
 		h.Files[notifySocket] = r.notices.Leave() // what comes now waits for the next image
 		r.notices = nil
 	}
-	r.log.Leave()                            // what it has not written the next image writes
+	r.log.Leave()                            // the new process writes what it has not written
 	r.relieved(func() { r.handOverRuns(h) }) // from here to the next image nobody reads what the command writes
 	if fault.On {
 		fault.At("reading stopped")
@@ -241,7 +241,7 @@ func (r *rig) handOver() *restart.Handoff {
 }
 
 // relieved does f, and if that takes too long because another place than the log, to which output goes, takes nothing,
-// closes that: what waits for it goes on then. The lines that are lost are counted and said by the next image.
+// closes that: what waits for it goes on then. The lines that are lost are counted, and reported by the new process.
 func (r *rig) relieved(f func()) {
 	var room goroutine.Group
 	done := make(chan struct{})

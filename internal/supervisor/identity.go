@@ -10,6 +10,7 @@ import (
 
 	"gophd/internal/heartbeat"
 	"gophd/internal/procfs"
+	"gophd/internal/safefile"
 )
 
 // ourselves is what the heartbeat's record says about this process. What the system does not tell
@@ -72,14 +73,10 @@ func orphans(mark, ours string, users []int) ([]int, error) {
 		n, _ := strconv.Atoi(pid)
 		// Both users: the environment of a set-user-ID program is that of the user who has started it.
 		real, effective, err := procfs.UIDs(n)
-		if err == nil && trusted(real, users) && trusted(effective, users) {
+		if err == nil && safefile.Trusted(real, users...) && safefile.Trusted(effective, users...) {
 			pids = append(pids, n)
 		}
 	}
 	slices.Sort(pids) // a command mostly before what it has started
 	return pids, nil
-}
-
-func trusted(uid int, users []int) bool {
-	return uid == 0 || uid == os.Geteuid() || slices.Contains(users, uid)
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,11 +43,7 @@ func (p paths) log(l logging.Options, at time.Time) error {
 	}
 	path := logging.FileAt(l.File, at)
 	o := l.Owner
-	owners := l.Trusted
-	if o != nil && o.UID >= 0 {
-		owners = append(owners[:len(owners):len(owners)], o.UID)
-	}
-	made, err := p.writable("log.file", path, owners...)
+	made, err := p.writable("log.file", path, l.Owners()...)
 	if err != nil || !made || o == nil || os.Geteuid() == 0 {
 		return err
 	}
@@ -79,7 +74,7 @@ func (p paths) output(path string, w *world.World) error {
 }
 
 func (p paths) input(path string) error {
-	if path == "" || path == job.StdinNull || path == job.StdinInherit || ownDescriptor(path) {
+	if path == "" || path == job.StdinNull || path == job.StdinInherit || safefile.IsDescriptor(path) {
 		return nil
 	}
 	info, err := os.Stat(path)
@@ -115,7 +110,7 @@ func (p paths) lock(path string) error {
 // writable says why no file at path can be opened for appending, and whether it would be created. An existing file may
 // belong to one of owners, as with safefile.Open.
 func (p paths) writable(key, path string, owners ...int) (made bool, err error) {
-	if ownDescriptor(path) || p.pending(path) {
+	if safefile.IsDescriptor(path) || p.pending(path) {
 		return false, nil
 	}
 	info, err := os.Stat(path)
@@ -165,7 +160,7 @@ func (p paths) try(c *config.Config, a asker) error {
 		{"the lock file", lockPath(c), a.Lock != "" && pathID(lockPath(c)) == a.Lock, nil},
 	} {
 		replaced := at.key == "config.pid_file" || at.key == "the lock file" // or what is beside it
-		if at.there || !filepath.IsAbs(at.path) || ownDescriptor(at.path) || p.pending(at.path) || !replaced && pathID(at.path) != "" {
+		if at.there || !filepath.IsAbs(at.path) || safefile.IsDescriptor(at.path) || p.pending(at.path) || !replaced && pathID(at.path) != "" {
 			continue
 		}
 		if err := tryFile(filepath.Dir(target(at.path)), at.owner); err != nil {
@@ -221,11 +216,6 @@ func target(path string) string {
 		path = to
 	}
 	return path
-}
-
-// ownDescriptor says that the path means another thing in each process.
-func ownDescriptor(path string) bool {
-	return strings.HasPrefix(path, "/dev/std") || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/self/")
 }
 
 func access(path string, mode uint32) error {

@@ -41,7 +41,7 @@ const (
 	maxValue = 64 << 10
 	block    = 1 << 10 // more than a record has
 
-	maxSpaces = 16 // each container that was killed leaves one
+	maxSpaces = 256 // each container that was killed adds one
 	// Another's look at the lock (Get, or flock -s by a poller) makes ours fail for some
 	// microseconds; as many tries outlast any number of them that is sane.
 	tries = 100
@@ -154,7 +154,7 @@ func adopt(path string, f *os.File) (*Store, error) {
 		return nil, fmt.Errorf("lock file %s did not come with the note of its holder: claim it anew", path)
 	}
 	s := newStore(path)
-	s.lock, s.value, s.users, s.spaces, s.secret = f, n.value(), n.Users, n.Spaces, n.Secret
+	s.lock, s.value, s.users, s.spaces, s.secret = f, n.Value, n.Users, n.Spaces, n.Secret
 	return s, nil
 }
 
@@ -185,7 +185,7 @@ func (s *Store) Clean() {
 	s.unclean = len(s.spaces) > 0
 }
 
-// AddUsers says that runs under this lock may belong to those users. The next holder hears it from
+// AddUsers says that runs under this lock may belong to those users. The next holder learns it from
 // Users if this one is killed. It writes the file if that is locked already.
 func (s *Store) AddUsers(users ...int) error {
 	s.mu.Lock()
@@ -261,7 +261,7 @@ func (s *Store) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
 			s.foreign = time.Time{}
 			value := s.readRecord()
 			if value == nil {
-				value = n.value()
+				value = n.Value
 			}
 			return heartbeat.Entry{Value: value, Token: theirs{}}, nil
 		}
@@ -341,7 +341,7 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 		defer f.Close()
 		return errors.New((&LockedError{s.path, procfs.Lockers(int(f.Fd()))}).Error())
 	}
-	return fmt.Errorf("lock file %s is replaced again and again: find out by whom, or choose another name", s.path)
+	return fmt.Errorf("lock file %s is replaced again and again: fuser shows who has it open; or choose another name", s.path)
 }
 
 // Swap writes the record, or S, again. For L it is ErrChanged when another process has the lock,
@@ -383,8 +383,11 @@ func (s *Store) begin(f *os.File, value []byte) error {
 		s.secret = rand.Text()
 	}
 	if killed && left.Holder.Boot == procfs.Self().Boot { // else the machine was started anew, and no run is left
-		s.spaces = slices.Compact(slices.Sorted(slices.Values(append(left.Spaces, left.Holder.PIDNS))))
-		s.spaces = s.spaces[max(0, len(s.spaces)-maxSpaces):]
+		s.spaces = left.Spaces
+		if !slices.Contains(s.spaces, left.Holder.PIDNS) {
+			s.spaces = append(s.spaces, left.Holder.PIDNS)
+		}
+		s.spaces = s.spaces[max(0, len(s.spaces)-maxSpaces):] // the newest
 	}
 	err = s.writeNote(f, value)
 	if err == nil {
@@ -414,16 +417,16 @@ func (s *Store) left(f *os.File) (note, error) {
 	case bytes.HasPrefix(text, []byte(noteStart)): // the disk was full, or the machine crashed
 		return note{V: noteVersion}, nil
 	case len(bytes.Trim(text, "\x00 \n")) > 0:
-		return note{}, &contentError{fmt.Sprintf("lock file %s contains something else than a lock of gophd: remove it, or choose another name", s.path)}
+		return note{}, notOurs("lock file", s.path)
 	}
 	// Nothing, or zeros, as some file systems leave them after a crash of the machine.
 	return note{}, s.checkRecord() // who released the lock removed the record
 }
 
 func (s *Store) writeNote(f *os.File, value []byte) error {
-	n := newNote(s.users, value)
-	n.Spaces, n.Secret = s.spaces, s.secret
-	text, err := json.Marshal(n)
+	text, err := json.Marshal(note{
+		V: noteVersion, Holder: procfs.Self(), Users: s.users, Secret: s.secret, Spaces: s.spaces, Value: value,
+	})
 	if err == nil {
 		err = write(f, text)
 	}

@@ -505,7 +505,7 @@ func TestLockFileIsClosedToOthers(t *testing.T) {
 // to write its note; and so is a lock beside what a killed gophd has left.
 func TestLockOfAnotherProgram(t *testing.T) {
 	for name, left := range map[string]string{
-		"empty": "", "a note of a process that has ended": `{"v":2,"holder":{"pid":4194305,"pidstart":1,"boot":"b","pidns":"n"},"value":{}}`,
+		"empty": "", "a note of a process that has ended": `{"v":2,"holder":{"pid":4194305,"pidstart":1,"boot":"b","pidns":"n"}}`,
 	} {
 		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { lockOfAnotherProgram(t, left) }) })
 	}
@@ -605,7 +605,7 @@ func TestContentOfOthersIsKept(t *testing.T) {
 	}
 }
 
-// The users whom runs may belong to are known to the next holder until one has looked for leftover runs.
+// The users who may own runs are known to the next holder until one has looked for leftover runs.
 func TestUsersAreKeptForTheNextHolder(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	first := opened(t, path)

@@ -2,6 +2,7 @@ package file
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -15,11 +16,10 @@ import (
 type note struct {
 	V      int             `json:"v"`
 	Holder procfs.Identity `json:"holder"`
-	Users  []int           `json:"users,omitempty"`  // whom leftover runs may belong to
+	Users  []int           `json:"users,omitempty"`  // see Store.Users
 	Secret string          `json:"secret,omitempty"` // see Store.Secret
-	Spaces []string        `json:"spaces,omitempty"` // PID namespaces in which a leftover run may be unseen
-	Value  json.RawMessage `json:"value,omitempty"`  // the record that the holder wrote first
-	Bytes  []byte          `json:"bytes,omitempty"`  // the same, if it is not JSON
+	Spaces []string        `json:"spaces,omitempty"` // see Store.Clean
+	Value  []byte          `json:"value,omitempty"`  // the record that the holder wrote first
 }
 
 // noteVersion is the v of every note, and noteStart what the text of a note starts with.
@@ -27,23 +27,6 @@ const (
 	noteVersion = 2
 	noteStart   = `{"v":2,"holder":`
 )
-
-func newNote(users []int, value []byte) note {
-	n := note{V: noteVersion, Holder: procfs.Self(), Users: users}
-	if json.Valid(value) {
-		n.Value = value
-	} else {
-		n.Bytes = value
-	}
-	return n
-}
-
-func (n note) value() []byte {
-	if n.Bytes != nil {
-		return n.Bytes
-	}
-	return n.Value
-}
 
 // parseNote returns the note in text, and whether there is one.
 func parseNote(text []byte) (n note, ok bool) {
@@ -56,6 +39,10 @@ func parseNote(text []byte) (n note, ok bool) {
 // contentError says that a file is not gophd's. It is a heartbeat.ErrUnfit.
 type contentError struct{ text string }
 
+func notOurs(what, path string) error {
+	return &contentError{fmt.Sprintf("%s %s was not written by gophd: remove it, or choose another name", what, path)}
+}
+
 func (e *contentError) Error() string        { return e.text }
 func (e *contentError) Is(target error) bool { return target == heartbeat.ErrUnfit }
 
@@ -66,7 +53,8 @@ func merge(a, b []int) []int {
 	return slices.Compact(all)
 }
 
-// LockedError says that a process that is not gophd has locked the file. It is a heartbeat.ErrUnfit.
+// LockedError says that a process that is not gophd has locked the file. It is a
+// heartbeat.ErrUnfit.
 type LockedError struct {
 	Path string
 	PIDs []int // of those who locked it; empty if the system does not tell
@@ -76,7 +64,8 @@ type LockedError struct {
 func (e *LockedError) Is(target error) bool { return target == heartbeat.ErrUnfit }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("lock file %s is locked by %s, which is not gophd: end that process (fuser %[1]s shows who has the file open), or choose another name", e.Path, e.who())
+	return fmt.Sprintf("lock file %s is locked by %s, which is not gophd: end that process "+
+		"(fuser %[1]s shows who has the file open), or choose another name", e.Path, e.who())
 }
 
 func (e *LockedError) who() string {
@@ -94,10 +83,12 @@ func (e *LockedError) who() string {
 	return strings.Join(names, ", ")
 }
 
-// isGophd says that a process runs the same program as this one: it may have been stopped before it could write its
-// note, or while it released the lock.
+// isGophd says that a process runs the same program as this one: it may have been stopped before it
+// could write its note, or while it released the lock.
 func isGophd(pid int) bool {
 	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	ours, err2 := os.Readlink("/proc/self/exe")
-	return err == nil && err2 == nil && pid != os.Getpid() && strings.TrimSuffix(theirs, " (deleted)") == strings.TrimSuffix(ours, " (deleted)")
+	const replaced = " (deleted)" // by an upgrade
+	return pid != os.Getpid() && errors.Join(err, err2) == nil &&
+		strings.TrimSuffix(theirs, replaced) == strings.TrimSuffix(ours, replaced)
 }

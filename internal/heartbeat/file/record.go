@@ -24,8 +24,8 @@ const recordStart = `{"v":`
 // RecordPath returns where the record for others stands: NAME.record for NAME.heartbeat.
 func RecordPath(lock string) string { return strings.TrimSuffix(lock, ".heartbeat") + ".record" }
 
-// writeRecord replaces the record as a whole. It is not synced: after a crash of the machine it says
-// nothing, since its boot id is another's.
+// writeRecord replaces the record as a whole. It is not synced: after a crash of the machine it
+// says nothing, since its boot id is another's.
 func (s *Store) writeRecord(value []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(s.record), s.temp()) // a name that nobody can have prepared
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Store) checkRecord() error {
 	text, err := io.ReadAll(io.LimitReader(f, maxValue+1))
 	// Empty, zeros or cut: a crash of the machine left it so, for it is not synced.
 	if err != nil || len(bytes.Trim(text, "\x00 \n")) > 0 && !bytes.HasPrefix(text, []byte(recordStart)) {
-		return &contentError{fmt.Sprintf("record file %s contains something else than a record of gophd: remove it, or choose another name", s.record)}
+		return notOurs("record file", s.record)
 	}
 	return nil
 }
