@@ -194,8 +194,14 @@ func split(path string) (dir, base string) {
 // IsDescriptor says that path names a descriptor of a process, as /dev/stdout does. It means
 // another thing in each process, and the kernel resolves it without a path.
 func IsDescriptor(path string) bool {
-	return strings.HasPrefix(path, "/dev/std") || strings.HasPrefix(path, "/dev/fd/") || strings.HasPrefix(path, "/proc/")
+	return slices.ContainsFunc(descriptors, func(pattern string) bool {
+		matched, _ := filepath.Match(pattern, path)
+		return matched
+	})
 }
+
+// descriptors are patterns of filepath.Match: proc_pid_fd(5), and the links to it in /dev.
+var descriptors = []string{"/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/*", "/proc/*/fd/*", "/proc/*/task/*/fd/*"}
 
 func retry(path string, open func() (int, error)) (int, error) {
 	for {
