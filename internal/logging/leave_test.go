@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -102,7 +103,7 @@ func TestPauseAndResume(t *testing.T) {
 	w := l.Capture("stdout")(4720)
 	fmt.Fprintln(w, "before")
 	l.Pause()
-	for !l.Idle() {
+	for l.Idle() != nil {
 		nap()
 	}
 	before := read(t, path)
@@ -182,7 +183,7 @@ func TestNothingIsLostBetweenTwoLogs(t *testing.T) {
 					nap()
 				}
 				l.Pause()
-				for !l.Idle() {
+				for l.Idle() != nil {
 					nap()
 				}
 				l.Leave()
@@ -218,4 +219,81 @@ func TestCloseFileOfAnIdleLog(t *testing.T) {
 		}
 		closeLog(t, l)
 	})
+}
+
+// What was left for a place goes on there; where that place is gone it goes to the other, unless that has it already.
+func TestWhatIsLeftFindsItsPlace(t *testing.T) {
+	line := func(text string) []byte { return []byte(text + "\n") }
+	toFile, toEcho := Left{Records: line("file"), Lines: 1}, Left{Echo: true, Records: line("echo"), Lines: 1}
+	for _, c := range []struct {
+		name       string
+		left       []Left
+		file, echo bool // places that there are now
+		inFile     string
+		inEcho     string
+	}{
+		{"both", []Left{toFile, toEcho}, true, true, "file\n", "echo\n"},
+		{"no file any more", []Left{toFile, toEcho}, false, true, "", "echo\nfile\n"},
+		{"no echo any more", []Left{toFile, toEcho}, true, false, "file\n", ""},
+		{"a file in place of the echo", []Left{toEcho}, true, false, "echo\n", ""},
+		{"an echo in place of the file", []Left{toFile}, false, true, "", "file\n"},
+		{"a file beside the echo", []Left{toEcho}, true, true, "", "echo\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var echo bytes.Buffer
+			o := Options{Format: simple, Left: c.left}
+			path := filepath.Join(t.TempDir(), "log")
+			if c.file {
+				o.File = path
+			}
+			if c.echo {
+				o.Echo = &echo
+			}
+			closeLog(t, open(t, o))
+			var file []byte
+			if c.file {
+				file = []byte(read(t, path))
+			}
+			if string(file) != c.inFile || echo.String() != c.inEcho {
+				t.Errorf("in the file %q, in the echo %q", file, echo.String())
+			}
+		})
+	}
+}
+
+// What was left for a file cannot go to a service, and is counted.
+func TestWhatIsLeftForAFileIsNotForAService(t *testing.T) {
+	l, err := openLog(Options{File: "syslog:", Format: simple, Left: []Left{{Records: []byte("a\nb\n"), Lines: 2}}}, sockets{syslog: filepath.Join(t.TempDir(), "none")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := l.Stats(); s.Dropped != 2 || !errors.Is(s.Lost, errMoved) {
+		t.Errorf("%+v", s)
+	}
+	_ = l.Close() // nobody listens there
+}
+
+// A Pause holds back an echo to a regular file, and a file that is written as a command wrote it.
+func TestPauseOfAnEchoThatIsAFile(t *testing.T) {
+	f, err := os.OpenFile(filepath.Join(t.TempDir(), "out"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	l := open(t, Options{Format: simple, Echo: f, EchoCommand: true, EchoExact: true})
+	l.Pause()
+	for l.Idle() != nil {
+		nap()
+	}
+	w := l.Stream("", 4720, nil)
+	fmt.Fprint(w, "line\nrest")
+	l.Leave()
+	left, err := l.Left()
+	want := []Left{{Echo: true, Records: []byte("line\n"), Lines: 1}}
+	if err != nil || !reflect.DeepEqual(left, want) || read(t, f.Name()) != "" {
+		t.Errorf("left %+v, in the file %q, %v", left, read(t, f.Name()), err)
+	}
+	if rest := w.Rest(); string(rest) != "rest" {
+		t.Errorf("the rest is %q", rest)
+	}
 }

@@ -41,6 +41,7 @@ type Options struct {
 	OnFull string // what becomes of the command's lines when File cannot be written, or is stuck: drop, or block; "" is drop
 
 	Echo        io.Writer     // gophd's stderr, or nil; it stays the caller's to close
+	EchoName    string        // what Echo is, in messages; "" is stderr
 	EchoLevel   zerolog.Level // own lines from this level on go to Echo as well
 	EchoCommand bool          // the command's lines go to Echo as well
 	EchoColor   bool          // Echo is a terminal that shows colours (format console only)
@@ -74,8 +75,10 @@ type Losses struct {
 	Why    string `json:",omitempty"` // the last ones were lost
 }
 
-// Left is what a Log had taken for one place, the file or Echo in this order, and not written.
+// Left is what a Log had taken for one place and not written.
 type Left struct {
+	Echo    bool `json:",omitempty"` // it was for Echo, and not for the file
+	Service bool `json:",omitempty"` // it was for journald or syslog, which understand no other format
 	Records []byte
 	Lines   uint64
 	Midway  bool `json:",omitempty"` // Records goes on in the middle of a line whose beginning is written
@@ -107,10 +110,11 @@ const (
 
 // Log takes lines and writes them. Its methods may be called from any goroutine.
 type Log struct {
-	forms []format // those in which a sink wants the command's lines
-	level zerolog.Level
-	file  *file // nil without a file
-	sinks []*sink
+	echoName string
+	forms    []format // those in which a sink wants the command's lines
+	level    zerolog.Level
+	file     *file // nil without a file
+	sinks    []*sink
 
 	maxLine    int // bytes of a command's line that make one record
 	trouble    chan struct{}
@@ -151,7 +155,7 @@ func openLog(o Options, at sockets) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{level: o.Level, maxLine: maxLine, trouble: make(chan struct{}, 1), hasted: make(chan struct{}, 1),
+	l := &Log{echoName: cmp.Or(o.EchoName, "stderr"), level: o.Level, maxLine: maxLine, trouble: make(chan struct{}, 1), hasted: make(chan struct{}, 1),
 		stuckTime: stuckTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime}
 	l.room = sync.NewCond(&l.mu)
 	main := &sink{level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync}
@@ -175,21 +179,34 @@ func openLog(o Options, at sockets) (*Log, error) {
 	if o.Echo != nil {
 		k := &sink{target: echo{o.Echo}, format: f, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor}
 		if o.EchoExact {
-			k.format.name, k.level = exact, zerolog.Disabled
+			k.format.name, k.level, k.regular = exact, zerolog.Disabled, isRegular(o.Echo)
 		}
 		l.add(k)
 	}
 	if len(l.sinks) > 0 {
 		l.sinks[0].inherit(o.Losses)
+		l.take(o.Left)
 	}
-	for i, k := range l.sinks {
-		if i < len(o.Left) {
-			left := o.Left[i]
-			k.buf, k.records, k.midway = left.Records, left.Lines, left.Midway
-		}
+	for _, k := range l.sinks {
 		l.writers.Go(k.run)
 	}
 	return l, nil
+}
+
+// take gives each sink what was left for its place. What was left for the file goes to Echo if there
+// is no file any more, and the other way round; but what had both is in the file.
+func (l *Log) take(all []Left) {
+	var homeless []Left
+	for _, left := range all {
+		if i := slices.IndexFunc(l.sinks, func(k *sink) bool { return k.isEcho() == left.Echo }); i >= 0 {
+			l.sinks[i].goOn(left)
+		} else if !left.Echo || len(all) == 1 {
+			homeless = append(homeless, left)
+		}
+	}
+	for _, left := range homeless {
+		l.sinks[0].goOn(left)
+	}
 }
 
 // Check says what Open would refuse, as far as that can be told without opening anything.
@@ -369,7 +386,7 @@ func (l *Log) CloseFile() error {
 		return nil
 	}
 	k := l.sinks[0]
-	if _, ok := k.target.(echo); ok {
+	if k.isEcho() {
 		return nil
 	}
 	l.mu.Lock()
@@ -380,7 +397,8 @@ func (l *Log) CloseFile() error {
 	return l.await(k)
 }
 
-// Pause lets no more writes to a regular file begin, or to its archives. Lines are taken as ever. It does not block.
+// Pause lets no more writes to a regular file begin, or to its archives; to Echo they do, for the log's own word on the
+// pause, but for an exact Echo. Lines are taken as ever. It does not block.
 func (l *Log) Pause() { l.pause(true) }
 
 // Resume ends a Pause.
@@ -396,19 +414,20 @@ func (l *Log) pause(yes bool) {
 	l.look()
 }
 
-// Idle says that in a Pause nothing is under way any more that could hang with a disk.
-func (l *Log) Idle() bool {
+// Idle returns nil if in a Pause nothing is under way any more that could hang with a disk, and else an error that
+// says what is.
+func (l *Log) Idle() error {
 	if l.file != nil && !l.file.archives.idle() {
-		return false
+		return fmt.Errorf("work on the archives of log file %s has not ended: check its disk", l.Path())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, k := range l.sinks {
 		if k.regular && !k.idle && !k.dead {
-			return false
+			return fmt.Errorf("a write to %s has not returned: check its disk", k.name())
 		}
 	}
-	return true
+	return nil
 }
 
 // Leave is for a program that execs its successor: from now on no write begins, and those that can be called back are.
@@ -436,7 +455,7 @@ func (l *Log) Left() ([]Left, error) {
 	l.mu.Lock()
 	var left []Left
 	for _, k := range l.sinks {
-		left = append(left, Left{Records: k.buf, Lines: k.records, Midway: k.midway})
+		left = append(left, Left{Echo: k.isEcho(), Service: k.isService(), Records: k.buf, Lines: k.records, Midway: k.midway})
 		k.buf, k.records = nil, 0
 	}
 	l.mu.Unlock()
@@ -512,7 +531,7 @@ func (l *Log) closed() error {
 	for _, k := range l.sinks {
 		select {
 		case <-k.done:
-			if _, ok := k.target.(echo); ok {
+			if k.isEcho() {
 				deadline(k.target, time.Time{}) // it is the caller's, and he may want to write to it
 			}
 		default:
@@ -566,7 +585,7 @@ func (l *Log) hasten(times int) {
 // blocks: text that finds no room is dropped as a whole, and its lines are counted.
 func (l *Log) Show(text []byte) {
 	for _, k := range l.sinks {
-		if _, ok := k.target.(echo); ok && len(text) > 0 {
+		if k.isEcho() && len(text) > 0 {
 			if text[len(text)-1] != '\n' {
 				text = append(slices.Clip(text), '\n')
 			}
@@ -654,7 +673,7 @@ func (o own) Write(p []byte) (int, error) { return o.WriteLevel(zerolog.NoLevel,
 func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	now := time.Now()
 	for _, k := range o.log.sinks {
-		if _, ok := k.target.(echo); level >= k.level && (ok || !o.echo) {
+		if level >= k.level && (k.isEcho() || !o.echo) {
 			k.offer(k.format.own(nil, now, level, p, k.color), 1)
 		}
 	}

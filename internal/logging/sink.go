@@ -96,6 +96,7 @@ var (
 	errSlow   = errors.New("the log could not be written fast enough")
 	errClosed = errors.New("the log took nothing any more when it was closed")
 	errPaused = errors.New("the log pauses")
+	errMoved  = errors.New("they were for a file, and the log is now a service, or the other way round")
 )
 
 // inherit takes over what was lost before.
@@ -312,8 +313,9 @@ func (k *sink) ready(now time.Time, next *opened) turn {
 	k.warning, k.archives = errors.Join(k.warning, t.warning), errors.Join(k.archives, t.archives)
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
-	f, ok := k.target.(*file)
-	k.regular = ok && f.info != nil
+	if f, ok := k.target.(*file); ok {
+		k.regular = f.info != nil
+	}
 	if k.next == nil {
 		k.path = t.path
 	}
@@ -498,11 +500,42 @@ func (k *sink) bury() {
 	k.log.room.Broadcast()
 }
 
-func (k *sink) name() string {
-	if k.path == "" {
-		return "the echo of the log"
+func (k *sink) isEcho() bool {
+	_, ok := k.target.(echo)
+	return ok
+}
+
+func (k *sink) isService() bool {
+	_, ok := k.target.(*socket)
+	return ok
+}
+
+// isRegular says that w is a regular file.
+func isRegular(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
 	}
-	if _, ok := k.target.(*socket); ok {
+	info, err := f.Stat()
+	return err == nil && info.Mode().IsRegular()
+}
+
+// goOn takes what was left, before the sink begins.
+func (k *sink) goOn(left Left) {
+	if k.isService() != left.Service {
+		k.drop(left.Lines, errMoved)
+		k.over += left.Lines
+		return
+	}
+	k.midway = len(k.buf) == 0 && left.Midway
+	k.buf, k.records = append(k.buf, left.Records...), k.records+left.Lines
+}
+
+func (k *sink) name() string {
+	if k.isEcho() {
+		return k.log.echoName
+	}
+	if k.isService() {
 		return "the log to " + k.path
 	}
 	return "log file " + k.path

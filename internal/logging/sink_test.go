@@ -209,7 +209,7 @@ func TestCloseGivesUpAStuckSink(t *testing.T) {
 		synctest.Wait() // the command waits, and is let go by Close
 		start := time.Now()
 		err := l.Close()
-		if err == nil || !strings.Contains(err.Error(), "the echo of the log took nothing any more") {
+		if err == nil || !strings.Contains(err.Error(), "stderr took nothing any more") {
 			t.Errorf("got error %v", err)
 		}
 		if d := time.Since(start); d != readerTime+abortTime {

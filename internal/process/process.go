@@ -38,6 +38,7 @@ type Process struct {
 	strays  *Strays       // nil when nobody asks for them
 	leaf    *leaf         // nil without a control group
 	over    chan struct{} // closed when Wait returns
+	dead    func()        // see OnDeath
 	others  bool          // somebody beside the group lived when the group was last looked at; Wait's
 	result  job.Result    // Wait's, but for Started
 
@@ -103,6 +104,10 @@ func (p *Process) Stop(grace time.Duration, signals ...syscall.Signal) {
 	p.arm()
 }
 
+// OnDeath has Wait call f when the command has ended and nothing of its group is left. What it wrote may
+// still wait to be delivered, for as long as a writer takes. It is called before Wait; f must not block.
+func (p *Process) OnDeath(f func()) { p.dead = f }
+
 // Wait blocks until the command has ended, nothing of its group is left, all that the group wrote is
 // delivered and the command is collected. It must be called once, and soon: the end of the command is
 // noticed, and the rest of its group ended, by Wait. Run and Cause of the Result are the caller's to fill.
@@ -123,6 +128,9 @@ func (p *Process) Wait() job.Result {
 	}
 	p.happen(groupGone)
 	p.sweep()
+	if p.dead != nil {
+		p.dead()
+	}
 	var climbing *goroutine.Panic
 	for range p.streams {
 		if r := <-p.reports; climbing == nil {

@@ -504,11 +504,13 @@ func TestStopStaysResponsiveWhileTheWriterHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-entered
-	ended := make(chan job.Result, 1)
+	ended, dead := make(chan job.Result, 1), make(chan struct{})
+	p.OnDeath(func() { close(dead) })
 	go func() { ended <- p.Wait() }()
 	for range 100 {
 		p.Stop(0)
 	}
+	<-dead
 	select {
 	case r := <-ended:
 		t.Errorf("%v: Wait returned before the output was delivered", r)

@@ -89,6 +89,7 @@ type rig struct {
 	claiming    bool         // the first claim has begun
 	prepared    bool         // the PID file was asked for, and what the last owner of the local lock left looked for
 	settled     bool         // the start is over
+	released    bool         // the lease is let go of, for gophd ends and no command is alive
 	begun       bool         // the local lock is ours; before, a second start leaves hardly a trace
 	said        bool         // Serving was called
 
@@ -180,7 +181,7 @@ func build(o Options) (_ *rig, err error) {
 		leaveLoop: r.leaveLoop,
 		again:     func() { r.retry.Reset(leaveAgain) },
 		quiet:     r.quiet,
-		resume:    r.log.Resume,
+		resume:    r.resume,
 		interrupt: r.runner.Interrupt,
 		insist: func(cause error) {
 			times := 1
@@ -362,7 +363,7 @@ func (r *rig) world() error {
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, cgroup: r.cgroup, stray: r.stray,
 		stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
 		trouble: r.say.trouble, env: env, fence: r.fence, going: handedRuns(r.o.Handoff).Runs, handoff: r.o.Handoff,
-		notices: r.notices, places: make([]place, r.places())}
+		notices: r.notices, deaths: make(chan struct{}, 1), places: make([]place, r.places())}
 	r.mark("none")
 	if r.spec.Output == job.OutputOnFailure {
 		r.runner.failed = r.showFailed

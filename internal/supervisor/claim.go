@@ -135,6 +135,9 @@ func (r *rig) leaseChanged(c *claim) {
 	l, c.watch = c.hb.Watch()
 	was := c.seen
 	c.seen = l
+	if r.released {
+		return
+	}
 	if r.machine.looping {
 		switch l.State {
 		case heartbeat.Held, heartbeat.Doubtful:
@@ -218,6 +221,9 @@ func (r *rig) claimEnded(c *claim) {
 	switch {
 	case c.err == nil: // it was told to
 		return
+	case r.released:
+		r.notReleased(c.err)
+		return
 	case errors.As(c.err, &fallen):
 		r.machine.roomFell(fallen)
 		return
@@ -247,6 +253,42 @@ func (c *claim) lease() (heartbeat.Lease, bool) {
 	}
 	l, _ := c.hb.Watch()
 	return l, true
+}
+
+// releaseEarly lets go of the lease when gophd ends and no command is alive, though what the last one
+// wrote may still wait for a log that takes nothing: another gophd need not wait for that. It does not
+// wait for the store; end does. After a fatal error the lease may be needed by the next image.
+func (r *rig) releaseEarly() {
+	if r.released || r.machine.state < stopping || errors.As(r.machine.err, new(*fatalError)) || !r.runner.shutDown() {
+		return
+	}
+	r.released = true
+	if r.remote != nil && r.remote.hb != nil {
+		r.remote.cancel()
+	}
+	r.removePIDFile()
+	if r.local != nil && r.local.hb != nil {
+		r.local.cancel()
+	}
+	if r.local != nil {
+		r.say.released()
+	}
+}
+
+// removePIDFile comes before the release of the local lock: whoever waits for that on this host may
+// want the same PID file.
+func (r *rig) removePIDFile() {
+	if r.pidFile == nil {
+		return
+	}
+	if err := r.pidFile.Remove(); err != nil {
+		r.say.trouble(err)
+	}
+	r.pidFile = nil
+}
+
+func (r *rig) notReleased(err error) {
+	r.say.trouble(fmt.Errorf("the heartbeat was not released: %w", err))
 }
 
 // release ends the claim in order and waits for it.

@@ -223,13 +223,16 @@ func (r *runner) leave(count int) bool {
 
 // begin gives the run its place and its limit, and returns what the image before us has left of it, if that has
 // started it. From then on it can be interrupted, and its messages are its own. What an earlier run has told
-// is heard before: it must not be taken for a word of this one.
-func (r *runner) begin(at *place) (left *goingRun) {
+// is heard before: it must not be taken for a word of this one. It returns false after shutDown.
+func (r *runner) begin(at *place) (left *goingRun, ok bool) {
 	if r.settled() {
 		r.notices.Drain()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.shut {
+		return nil, false
+	}
 	if i := slices.IndexFunc(r.going, func(g goingRun) bool { return g.Run.Number == at.run.Number }); i >= 0 {
 		left = &r.going[i]
 		r.going = slices.Concat(r.going[:i], r.going[i+1:])
@@ -246,7 +249,7 @@ func (r *runner) begin(at *place) (left *goingRun) {
 		at.limit.say(told)
 	}
 	r.places[at.run.Place] = *at
-	return left
+	return left, true
 }
 
 // settled says that there is a notify socket, and that no message can be of a run that has no place yet.

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
+	"gophd/internal/logging"
 	"gophd/internal/order"
 	"gophd/internal/process"
 	"gophd/internal/restart"
@@ -27,7 +29,6 @@ import (
 const (
 	probeTime    = 20 * time.Second // for the new binary to check the config
 	handOverTime = 5 * time.Second  // for the last renewal
-	outletTime   = 2 * time.Second  // for another place of the command's output to take what was read of it
 )
 
 // ProbeCommand is the hidden command by which one image asks the program that would be the next whether
@@ -101,7 +102,7 @@ func (r *rig) end() (Outcome, error) {
 	}
 	m := r.machine
 	again := m.state == restarting
-	if fatal := (*fatalError)(nil); errors.As(m.err, &fatal) {
+	if fatal := (*fatalError)(nil); errors.As(m.err, &fatal) && !r.released {
 		if err := r.guard.Recover(r.image, alarm.Now(alarm.Boot)); err != nil {
 			r.say.trouble(err)
 		} else {
@@ -129,13 +130,8 @@ func (r *rig) end() (Outcome, error) {
 		r.say.stopRuns(handedRuns(h).Runs, r.spawner, h, r.runner.resume)
 	}
 	r.adoptToRelease()
-	// The local lock last: whoever stands by on this host may want the same PID file.
 	r.release(r.remote)
-	if r.pidFile != nil {
-		if err := r.pidFile.Remove(); err != nil {
-			r.say.trouble(err)
-		}
-	}
+	r.removePIDFile()
 	if r.cgroup != nil {
 		if err := r.cgroup.Close(); err != nil {
 			r.say.trouble(err)
@@ -169,14 +165,14 @@ func (r *rig) echoed() bool {
 
 func (r *rig) release(c *claim) {
 	if err := c.release(); err != nil {
-		r.say.trouble(fmt.Errorf("the heartbeat was not released: %w", err))
+		r.notReleased(err)
 	}
 }
 
 // adoptToRelease takes up what the image before us handed over and we were stopped too early to use, so
 // that it is released like the rest and nothing is left behind: the PID file and the heartbeats.
 func (r *rig) adoptToRelease() {
-	if r.pidFile == nil && r.kept(pidFileName) != nil {
+	if r.pidFile == nil && !r.released && r.kept(pidFileName) != nil {
 		if err := r.takePIDFile(); err != nil {
 			r.say.trouble(err)
 		}
@@ -213,8 +209,8 @@ func (r *rig) handOver() *restart.Handoff {
 		h.Files[notifySocket] = r.notices.Leave() // what comes now waits for the next image
 		r.notices = nil
 	}
-	r.log.Leave()                            // the new process writes what it has not written
-	r.relieved(func() { r.handOverRuns(h) }) // from here to the next image nobody reads what the command writes
+	r.eachLog((*logging.Log).Leave) // the new process writes what they have not written
+	r.handOverRuns(h)               // from here to the next image nobody reads what the command writes
 	if fault.On {
 		fault.At("reading stopped")
 	}
@@ -238,23 +234,6 @@ func (r *rig) handOver() *restart.Handoff {
 	h.Rooms[lossesRoom], _ = json.Marshal(r.log.Losses())
 	h.Rooms[logRoom], _ = json.Marshal(left)
 	return h
-}
-
-// relieved does f, and if that takes too long because another place than the log, to which output goes, takes nothing,
-// closes that: what waits for it goes on then. The lines that are lost are counted, and reported by the new process.
-func (r *rig) relieved(f func()) {
-	var room goroutine.Group
-	done := make(chan struct{})
-	room.Go(func() {
-		select {
-		case <-done:
-		case <-time.After(outletTime):
-			r.runner.giveUpOutlets()
-		}
-	})
-	defer room.Wait()
-	defer close(done)
-	f()
 }
 
 // hurry tells the log, and every other place of the output, how often we were told to end: the more often, the less
@@ -300,12 +279,24 @@ func (r *rig) hearStops(f func()) {
 	f()
 }
 
-// quiet pauses the log and returns an error while a call waits for a disk. execve(2) would wait
-// for that call in the kernel, and meanwhile no signal is served and no lease renewed.
+// eachLog calls f with the log, and with all else that takes output of the command.
+func (r *rig) eachLog(f func(*logging.Log)) {
+	f(r.log)
+	for _, o := range r.runner.allOutlets() {
+		f(o.log)
+	}
+}
+
+func (r *rig) resume() { r.eachLog((*logging.Log).Resume) }
+
+// quiet pauses what gophd writes to files and returns an error while a call waits for a disk. execve(2)
+// would wait for that call in the kernel, and meanwhile no signal is served and no lease renewed.
 func (r *rig) quiet() error {
-	r.log.Pause()
-	if !r.log.Idle() {
-		return fmt.Errorf("a write to log file %s has not returned: check its disk", r.log.Path())
+	r.eachLog((*logging.Log).Pause)
+	var busy error
+	r.eachLog(func(l *logging.Log) { busy = cmp.Or(busy, l.Idle()) })
+	if busy != nil {
+		return busy
 	}
 	if self.WaitsForDisk() {
 		return errors.New("a thread waits for a disk that does not answer")

@@ -32,23 +32,24 @@ var _ process.Rester = (*outlet)(nil)
 
 // outlet makes one that can be hurried and given up until it has ended.
 func (r *runner) outlet(s process.HandedStream, name string, to, own *os.File) io.WriteCloser {
-	log, err := logging.Open(logging.Options{Format: "simple", Echo: to, EchoCommand: true, EchoExact: true})
+	log, err := logging.Open(logging.Options{Format: "simple", Echo: to, EchoName: name, EchoCommand: true, EchoExact: true})
 	if err != nil {
 		r.trouble(err)
 		return nowhere{}
 	}
-	o := &outlet{runner: r, log: log, stream: log.Stream("", s.PID, s.Rest), name: name, file: own}
+	o := &outlet{runner: r, log: log, stream: log.Stream("", s.PID, nil), name: name, file: own}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.outlets = append(r.outlets, o)
-	return o
+	r.mu.Unlock()
+	return begun(o, s)
 }
 
 func (o *outlet) Write(b []byte) (int, error) { return o.stream.Write(b) }
 
 func (o *outlet) Close() error {
 	_ = o.stream.Close() // it has no error
-	o.end()
+	_ = o.log.Close()    // what it could not bring out is counted
+	o.close()
 	if err := o.lost(); err != nil {
 		o.runner.trouble(err)
 	}
@@ -58,15 +59,18 @@ func (o *outlet) Close() error {
 	return nil
 }
 
-// Rest ends it in mid-line, and returns the beginning of that line. What is lost is left to who hands over.
+// Rest ends it, and returns what it has not written. What is lost is left to who hands over.
 func (o *outlet) Rest() []byte {
 	rest := o.stream.Rest()
-	o.end()
+	left, _ := o.log.Left() // it is closed nowhere else
+	for _, l := range left {
+		rest = append(l.Records, rest...)
+	}
+	o.close()
 	return rest
 }
 
-func (o *outlet) end() {
-	_ = o.log.Close() // what it could not bring out is counted
+func (o *outlet) close() {
 	if o.file != nil {
 		_ = o.file.Close()
 	}
@@ -84,14 +88,6 @@ func (o *outlet) lost() error {
 func (r *runner) hurryOutlets(times int) {
 	for _, o := range r.allOutlets() {
 		o.log.Hurry(times)
-	}
-}
-
-// giveUpOutlets ends those that are still open: what waits for them goes on.
-func (r *runner) giveUpOutlets() {
-	for _, o := range r.allOutlets() {
-		o.log.Hurry(3)
-		_ = o.log.Close()
 	}
 }
 

@@ -58,7 +58,10 @@ type runner struct {
 	going   []goingRun // of the image before us, until they are adopted
 	handoff *restart.Handoff
 
+	deaths chan struct{} // one is sent when the command of a run is dead; capacity 1
+
 	mu      sync.Mutex // guards those below, which the supervisor's and the loop's goroutines share
+	shut    bool       // no run begins any more
 	places  []place    // one for each run that can go on at the same time
 	left    []place    // to the next image
 	outlets []*outlet
@@ -69,6 +72,7 @@ type place struct {
 	run     job.Run
 	process *process.Process
 	cancel  context.CancelCauseFunc
+	dead    bool         // the command and its group have ended; its output may still wait for the log
 	keeper  *keep.Keeper // of its output until it is known whether it failed; nil when that is not asked for
 	limit   *limit       // nil without a timeout
 }
@@ -87,7 +91,10 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		at.keeper = keep.New(keptHead, keptTail)
 	}
 	began := time.Now()
-	left := r.begin(&at)
+	left, ok := r.begin(&at)
+	if !ok {
+		return job.Result{Started: began, Ended: began, Outcome: job.Unstarted, Err: errShut}
+	}
 	defer r.hold(place{run: job.Run{Place: run.Place}})
 	defer at.limit.stop()
 	var p *process.Process
@@ -104,6 +111,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		return job.Result{Started: began, Ended: time.Now(), Outcome: job.Unstarted, Err: err, Cause: context.Cause(ctx)}
 	}
 	at.process = p
+	p.OnDeath(func() { r.died(at) })
 	waited := false
 	defer func() {
 		if !waited { // a fault of ours: nobody else would stop it, and its heartbeat is about to be let go
@@ -131,6 +139,28 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	}
 	r.show(at, result)
 	return result
+}
+
+// errShut is why a run does not begin that is due in the very moment in which gophd lets go of the lease.
+var errShut = errors.New("gophd ends")
+
+// died notes that the command of a run is dead.
+func (r *runner) died(at place) {
+	at.dead = true
+	r.hold(at)
+	select {
+	case r.deaths <- struct{}{}:
+	default:
+	}
+}
+
+// shutDown lets no more runs begin, if no command is alive, and says whether that is so.
+func (r *runner) shutDown() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	alive := func(at place) bool { return at.cancel != nil && !at.dead }
+	r.shut = r.shut || len(r.going) == 0 && !slices.ContainsFunc(r.places, alive)
+	return r.shut
 }
 
 // starting says that the command of a run is not started yet.

@@ -399,6 +399,10 @@ func (s *speaker) unseen() {
 	s.log.Info().Msg("a gophd of this job was killed in another PID namespace (a container): whether its run has ended cannot be seen from here")
 }
 
+func (s *speaker) released() {
+	s.log.Debug().Msg("no command is active, the lease is released")
+}
+
 func (s *speaker) reopened(err error) {
 	if err != nil {
 		s.log.Error().Msgf("log files not reopened: %v", err)

@@ -98,6 +98,7 @@ func (r *rig) serve(ctx context.Context) {
 		r.firstClaim()
 	}
 	for !r.machine.over() {
+		r.releaseEarly()
 		if fault.On {
 			fault.At("select")
 		}
@@ -130,6 +131,7 @@ func (r *rig) serve(ctx context.Context) {
 			r.nextClaim(r.local)
 		case err := <-r.probed:
 			r.machine.checked(err)
+		case <-r.runner.deaths:
 		case <-r.loopDone:
 			r.loopDone = nil
 			if r.loopFell != nil {
