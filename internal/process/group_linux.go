@@ -1,14 +1,14 @@
 package process
 
 import (
-	"bytes"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"gophd/internal/procfs"
 )
 
 // When a zombie was seen that is not the awaited child, the next is looked for after zombieMin, then
@@ -73,8 +73,8 @@ func groupAlive(group int, held bool) (alive, others bool) {
 		}
 	}
 	if held {
-		eachProcess(func(p procStat) {
-			alive = alive || p.group == group && !p.dead()
+		procfs.Processes(func(p procfs.Stat) {
+			alive = alive || p.Group == group && !p.Ended()
 		})
 	}
 	return alive, others
@@ -89,9 +89,9 @@ func (s *Spawner) Inherit(runs ...int) {
 	defer s.collecting.Unlock()
 	s.inherited = map[int]bool{}
 	self := os.Getpid()
-	eachProcess(func(p procStat) {
-		if p.parent == self && !slices.Contains(runs, p.pid) && !slices.Contains(runs, p.group) {
-			s.inherited[p.pid] = true
+	procfs.Processes(func(p procfs.Stat) {
+		if p.Parent == self && !slices.Contains(runs, p.PID) && !slices.Contains(runs, p.Group) {
+			s.inherited[p.PID] = true
 		}
 	})
 }
@@ -107,10 +107,10 @@ func (s *Spawner) collectOrphans() {
 	if err != nil {
 		return
 	}
-	eachProcess(func(p procStat) {
-		_, known := s.known[p.pid]
-		if p.parent == self && p.dead() && (known || s.inherited[p.pid] || p.orphan(session, group)) {
-			s.collectStray(p.pid)
+	procfs.Processes(func(p procfs.Stat) {
+		_, known := s.known[p.PID]
+		if p.Parent == self && p.Ended() && (known || s.inherited[p.PID] || orphan(p, session, group)) {
+			s.collectStray(p.PID)
 		}
 	})
 }
@@ -141,64 +141,10 @@ func waitid(kind, id, options int) (found bool, err error) {
 	}
 }
 
-// procStat is what is needed of /proc/PID/stat.
-type procStat struct {
-	pid, parent, group, session int
-	state                       byte
-}
-
-func (p procStat) dead() bool { return p.state == 'Z' || p.state == 'X' }
-
 // orphan says that a child of this program cannot have been started by it. Whom this program starts itself is
 // in its own session, and there in its own group or the leader of another, so an orphan is who has another
 // session, or is a plain member of another group. A stray that leads a group in the same session (a job of
 // a shell with set -m) is known by its mark or not at all, and then stays a zombie until the next image.
-func (p procStat) orphan(session, group int) bool {
-	return p.session != session || p.group != p.pid && p.group != group
-}
-
-// eachProcess shows every process that there is.
-func eachProcess(see func(procStat)) {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
-	for _, name := range names {
-		if name[0] < '1' || name[0] > '9' {
-			continue
-		}
-		// An error is a process that ended in the meantime.
-		if b, err := os.ReadFile("/proc/" + name + "/stat"); err == nil {
-			if p, ok := parseStat(b); ok {
-				see(p)
-			}
-		}
-	}
-}
-
-// parseStat reads a line of proc_pid_stat(5): PID (NAME) STATE PPID PGRP SESSION and more. The name
-// may hold anything, blanks and brackets too, so the last bracket counts.
-func parseStat(b []byte) (p procStat, ok bool) {
-	left, right := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
-	if left < 0 || right < left {
-		return procStat{}, false
-	}
-	rest := bytes.Fields(b[right+1:])
-	if len(rest) < 4 || len(rest[0]) != 1 {
-		return procStat{}, false
-	}
-	p.state = rest[0][0]
-	for _, f := range []struct {
-		to   *int
-		from []byte
-	}{{&p.pid, bytes.TrimSpace(b[:left])}, {&p.parent, rest[1]}, {&p.group, rest[2]}, {&p.session, rest[3]}} {
-		n, err := strconv.Atoi(string(f.from))
-		if err != nil {
-			return procStat{}, false
-		}
-		*f.to = n
-	}
-	return p, true
+func orphan(p procfs.Stat, session, group int) bool {
+	return p.Session != session || p.Group != p.PID && p.Group != group
 }

@@ -17,6 +17,7 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/procfs"
 )
 
 // helpInit is process 1 of a PID namespace, or a process that does what process 1 does. It makes some hundred
@@ -82,7 +83,7 @@ func helpInit() error {
 	}
 	if os.Getpid() == 1 {
 		var left []int
-		eachProcess(func(p procStat) { left = append(left, p.pid) })
+		procfs.Processes(func(p procfs.Stat) { left = append(left, p.PID) })
 		if len(left) != 1 {
 			return fmt.Errorf("the namespace holds %v", left)
 		}

@@ -22,6 +22,7 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/procfs"
 	"gophd/internal/self"
 )
 
@@ -247,9 +248,8 @@ func awaitEnd(t *testing.T, pid int) {
 }
 
 func living(pid int) bool {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	p, ok := parseStat(b)
-	return err == nil && ok && !p.dead()
+	p, err := procfs.ReadStat(pid)
+	return err == nil && !p.Ended()
 }
 
 // stray starts a command that leaves a process with a session of its own behind; it holds the output,
@@ -593,28 +593,4 @@ func TestNoThreadLeak(t *testing.T) {
 	if after := threads(); after > before+runs/20 {
 		t.Errorf("%d threads after %d runs, %d before", after, runs, before)
 	}
-}
-
-func FuzzParseStat(f *testing.F) {
-	f.Add(7, "sh", byte('S'), 1, 7, 7)
-	f.Add(4194304, "a) Z 1 (b", byte('Z'), 0, -1, 0)
-	f.Add(1, "", byte('X'), 0, 0, 0)
-	f.Add(2, ") R 1 1 1\n", byte('R'), 2, 3, 4)
-	f.Fuzz(func(t *testing.T, pid int, name string, state byte, parent, group, session int) {
-		if state <= ' ' || state >= 0x7f || state == ')' {
-			return
-		}
-		// Whatever the name holds, the fields after it come out as the kernel wrote them.
-		line := fmt.Sprintf("%d (%s) %c %d %d %d 0 -1 4194560 106\n", pid, name, state, parent, group, session)
-		want := procStat{pid, parent, group, session, state}
-		if got, ok := parseStat([]byte(line)); !ok || got != want {
-			t.Errorf("%q: got %+v, %v", line, got, ok)
-		}
-		// A line that is cut short is refused, or understood as far as it goes.
-		for i := range line {
-			if got, ok := parseStat([]byte(line[:i])); ok && got.pid != pid {
-				t.Errorf("%q: got %+v", line[:i], got)
-			}
-		}
-	})
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gophd/internal/procfs"
 )
 
 // doubtTime is how long the search waits for a process that is in the middle of execve(2) or of its
@@ -34,7 +36,7 @@ func (p *Process) sweep() {
 		found, again = look()
 		for _, st := range found {
 			if h.Report != nil {
-				h.Report(st.pid, st.name, st.hunted)
+				h.Report(st.PID, st.Name, st.hunted)
 			}
 		}
 		if again {
@@ -52,8 +54,7 @@ func (p *Process) sweep() {
 
 // escapee is a child of this program that came to it as an orphan.
 type escapee struct {
-	procStat
-	name   string
+	procfs.Stat
 	hunted bool
 }
 
@@ -71,12 +72,12 @@ func (h *hunt) round() (found []escapee, again bool) {
 	now, due := time.Now(), h.due()
 	seen, again := h.look(now)
 	for _, st := range seen {
-		by, known := s.known[st.pid]
+		by, known := s.known[st.PID]
 		if !known {
 			if st.hunted {
 				by = h
 			}
-			s.know(st.pid, by)
+			s.know(st.PID, by)
 			found = append(found, st)
 		}
 		switch {
@@ -114,16 +115,15 @@ func (h *hunt) roundOfGroup() (found []escapee, again bool) {
 	defer s.collecting.Unlock()
 	now, due := time.Now(), h.due()
 	h.p.leaf.each(func(pid, pidfd int) {
-		b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		st, ok := parseStat(b)
-		if _, known := s.known[pid]; ok && !known && st.parent == os.Getpid() {
+		st, err := procfs.ReadStat(pid)
+		if _, known := s.known[pid]; err == nil && !known && st.Parent == os.Getpid() {
 			s.know(pid, nil)
 		}
-		if _, met := h.seen[pid]; met || !ok {
+		if _, met := h.seen[pid]; met || err != nil {
 			return
 		}
 		h.seen[pid] = now
-		found = append(found, escapee{st, comm(b), h.Kill})
+		found = append(found, escapee{st, h.Kill})
 		if h.Kill {
 			_ = unix.PidfdSendSignal(pidfd, unix.SIGTERM, nil, 0)
 			_ = unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
@@ -159,14 +159,13 @@ func (h *hunt) look(now time.Time) (found []escapee, again bool) {
 	session, _ := unix.Getsid(0)
 	key, _, _ := strings.Cut(h.Mark, "=")
 	for _, pid := range children() {
-		b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		st, ok := parseStat(b)
-		if err != nil || !ok || st.parent != self || st.dead() || st.group == h.p.pid {
+		st, err := procfs.ReadStat(pid)
+		if err != nil || st.Parent != self || st.Ended() || st.Group == h.p.pid {
 			continue
 		}
 		// It cannot be read when the stray has become another user, and this program is not root.
 		env, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-		if _, known := h.p.spawner.known[pid]; len(env) == 0 && !os.IsPermission(err) && !known && !bare(b) {
+		if _, known := h.p.spawner.known[pid]; len(env) == 0 && !os.IsPermission(err) && !known && !bare(st) {
 			if since, doubted := h.seen[pid]; !doubted || now.Sub(since) < doubtTime {
 				if again = true; !doubted {
 					h.seen[pid] = now
@@ -176,37 +175,26 @@ func (h *hunt) look(now time.Time) (found []escapee, again bool) {
 		}
 		env = append([]byte{0}, env...)
 		marked := h.Mark != "" && bytes.Contains(env, []byte("\x00"+h.Mark+"\x00"))
-		if !marked && (bytes.Contains(env, []byte("\x00"+key+"=")) || !st.orphan(session, group)) {
+		if !marked && (bytes.Contains(env, []byte("\x00"+key+"=")) || !orphan(st, session, group)) {
 			continue
 		}
 		if !marked && birth(pid) < birth(h.p.pid) {
 			continue // it is older than the run; so an earlier image, or run, has spoken of it
 		}
 		hunted := marked && h.Kill && syscall.Kill(pid, 0) == nil
-		found = append(found, escapee{st, comm(b), hunted})
+		found = append(found, escapee{st, hunted})
 	}
 	return found, again
 }
 
-// bare says that the process of that line has an empty environment: one that begins and ends at the
-// same address (proc_pid_stat(5), fields 50 and 51). Both are 0 in the middle of execve(2) and of an
-// exit.
-func bare(stat []byte) bool {
-	const begin, end = 50 - 3, 51 - 3 // the first field behind the name is number 3
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	return len(fields) > end && string(fields[begin]) != "0" && bytes.Equal(fields[begin], fields[end])
-}
-
-// comm is the name in a line that parseStat could read.
-func comm(stat []byte) string {
-	return string(stat[bytes.IndexByte(stat, '(')+1 : bytes.LastIndexByte(stat, ')')])
-}
+// bare says that the process has an empty environment.
+func bare(s procfs.Stat) bool { return s.EnvBegin != 0 && s.EnvBegin == s.EnvEnd }
 
 // signal reaches the group too when the stray leads one: a group is made by members of it, and of their session.
 func (s escapee) signal(sig syscall.Signal) {
-	pid := s.pid
-	if s.group == s.pid {
-		pid = -s.pid
+	pid := s.PID
+	if s.Group == s.PID {
+		pid = -s.PID
 	}
 	_ = syscall.Kill(pid, sig)
 }
@@ -222,9 +210,9 @@ func children() (pids []int) {
 		b, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
 		switch {
 		case os.IsNotExist(err) && t.Name() == strconv.Itoa(os.Getpid()):
-			eachProcess(func(p procStat) {
-				if p.parent == os.Getpid() {
-					pids = append(pids, p.pid)
+			procfs.Processes(func(p procfs.Stat) {
+				if p.Parent == os.Getpid() {
+					pids = append(pids, p.PID)
 				}
 			})
 			return pids

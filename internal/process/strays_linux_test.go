@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"gophd/internal/job"
+	"gophd/internal/procfs"
 )
 
 // told keeps what Report was called with.
@@ -288,9 +289,9 @@ func TestChildrenAreThoseOfProc(t *testing.T) {
 	defer cmd.Process.Kill()
 	listed := children()
 	var seen []int
-	eachProcess(func(p procStat) {
-		if p.parent == os.Getpid() {
-			seen = append(seen, p.pid)
+	procfs.Processes(func(p procfs.Stat) {
+		if p.Parent == os.Getpid() {
+			seen = append(seen, p.PID)
 		}
 	})
 	slices.Sort(listed) // the kernel has a list for each thread

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 )
 
@@ -53,19 +52,16 @@ func (i Identity) MayLive() bool {
 // StartTime returns the time at which a process was started, in clock ticks after boot (field 22 of
 // proc_pid_stat(5)). A zombie is no process: fs.ErrNotExist.
 func StartTime(pid int) (uint64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	s, err := ReadStat(pid)
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	// The name in field 2 may contain anything, so the fields count from its end.
-	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat is too short", pid)
-	}
-	if state := string(fields[0]); state == "Z" || state == "X" {
+	case s.Ended():
 		return 0, fs.ErrNotExist
+	case s.Start == 0 && pid != 1: // only the first process may have started with the clock
+		return 0, errStat
 	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
+	return s.Start, nil
 }
 
 // Alive says that a process with that PID and start time may exist. A start time of 0 matches any.

@@ -27,6 +27,7 @@ import (
 
 	"gophd/internal/fault"
 	"gophd/internal/order"
+	"gophd/internal/procfs"
 	"gophd/internal/self"
 )
 
@@ -337,7 +338,7 @@ const diskTime = time.Second
 
 // awaitDisk returns when no thread is in a call that the exec would wait for, in the kernel.
 func awaitDisk() error {
-	for end := time.Now().Add(diskTime); self.WaitsForDisk(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(diskTime); procfs.WaitsForDisk(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return errors.New("a disk does not answer")
 		}

@@ -82,14 +82,3 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
-
-func TestProcessGroupBehindAnyName(t *testing.T) {
-	for stat, want := range map[string]int{
-		"7 (sh) S 1 42 42 0": 42, "7 (a) S 1 9) S 1 42 42": 42, "7 (\n) ) R 1 42": 42,
-		"": 0, "7 (sh": 0, "7 (sh) S 1": 0, "7 (sh) S 1 x 2": 0,
-	} {
-		if got := parseStat([]byte(stat)).group; got != want {
-			t.Errorf("%q is of group %d, want %d", stat, got, want)
-		}
-	}
-}

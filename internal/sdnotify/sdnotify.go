@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gophd/internal/procfs"
 )
 
 const (
@@ -104,8 +106,8 @@ type Run struct {
 // at, as systemd-notify(1) often cannot: it is exiting or gone by then, or it was the command itself and, as root,
 // sends in the name of its parent, which is this process.
 func (m Message) Whose(runs []Run, uids ...int) int {
-	group := readStat(m.PID).group
-	if i := slices.IndexFunc(runs, func(r Run) bool { return r.Leader != 0 && (r.Leader == m.PID || r.Leader == group) }); i >= 0 {
+	sender, _ := procfs.ReadStat(m.PID) // zero is one that is gone
+	if i := slices.IndexFunc(runs, func(r Run) bool { return r.Leader != 0 && (r.Leader == m.PID || r.Leader == sender.Group) }); i >= 0 {
 		return i
 	}
 	id := ""
@@ -123,34 +125,14 @@ func (m Message) Whose(runs []Run, uids ...int) int {
 	switch {
 	case id != "":
 		return slices.IndexFunc(runs, func(r Run) bool { return r.ID == id })
-	case known && len(runs) == 1 && (m.PID == os.Getpid() || !readStat(m.PID).memory):
+	case known && len(runs) == 1 && (m.PID == os.Getpid() || !hasMemory(m.PID)):
 		return 0
 	}
 	return -1
 }
 
-// stat is what proc_pid_stat(5) tells of a process.
-type stat struct {
-	group  int  // its process group; 0 or less when it cannot be known any more
-	memory bool // it has an address space: not when it is exiting, a zombie, or gone
-}
-
-// readStat is the zero value for a process that is gone.
-func readStat(pid int) stat {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return stat{}
-	}
-	return parseStat(text)
-}
-
-// parseStat counts fields from the end of the name in field 2, which may hold anything.
-func parseStat(text []byte) (s stat) {
-	const group, vsize = 5 - 3, 23 - 3 // as the manual numbers them, less those before the rest
-	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	if len(fields) > group {
-		s.group, _ = strconv.Atoi(string(fields[group])) // what is no number is no group of ours
-	}
-	s.memory = len(fields) > vsize && string(fields[vsize]) != "0"
-	return s
+// hasMemory returns false for a process that is exiting, a zombie, or gone.
+func hasMemory(pid int) bool {
+	s, err := procfs.ReadStat(pid)
+	return err == nil && s.Memory != 0
 }

@@ -22,8 +22,8 @@ import (
 	"gophd/internal/logging"
 	"gophd/internal/order"
 	"gophd/internal/process"
+	"gophd/internal/procfs"
 	"gophd/internal/restart"
-	"gophd/internal/self"
 )
 
 const (
@@ -298,7 +298,7 @@ func (r *rig) quiet() error {
 	if busy != nil {
 		return busy
 	}
-	if self.WaitsForDisk() {
+	if procfs.WaitsForDisk() {
 		return errors.New("a thread waits for a disk that does not answer")
 	}
 	return nil

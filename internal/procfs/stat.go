@@ -1,0 +1,124 @@
+package procfs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+)
+
+// Stat is what proc_pid_stat(5) says about a process. What a line does not have is zero.
+type Stat struct {
+	PID                    int
+	Name                   string // of the program, cut to 15 bytes by the kernel; it may contain anything
+	State                  byte   // R, S, D, T, Z and others
+	Parent, Group, Session int
+	Start                  uint64 // in clock ticks after boot; no other process with this PID shares it
+	Memory                 uint64 // bytes of address space; 0 for one that is exiting, a zombie or a kernel thread
+	EnvBegin, EnvEnd       uint64 // addresses of the environment; both 0 in the middle of execve(2) and of an exit
+}
+
+// Ended says that the process is a zombie, or about to be none any more.
+func (s Stat) Ended() bool { return s.State == 'Z' || s.State == 'X' }
+
+// ReadStat returns the error of reading the file, which is fs.ErrNotExist if there is no such
+// process, and one of ParseStat.
+func ReadStat(pid int) (Stat, error) {
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return Stat{}, err
+	}
+	return ParseStat(line)
+}
+
+// The fields after the name, as proc_pid_stat(5) numbers them, less 3.
+const (
+	fieldState = iota
+	fieldParent
+	fieldGroup
+	fieldSession
+
+	fieldStart    = 22 - 3
+	fieldMemory   = 23 - 3
+	fieldEnvBegin = 50 - 3
+	fieldEnvEnd   = 51 - 3
+)
+
+var errStat = errors.New("it is not a line of /proc/PID/stat")
+
+// ParseStat reads a line. One without all of the fields up to the session is an error.
+func ParseStat(line []byte) (Stat, error) {
+	left, right := bytes.IndexByte(line, '('), bytes.LastIndexByte(line, ')')
+	if left < 0 || right < left {
+		return Stat{}, errStat
+	}
+	fields := bytes.Fields(line[right+1:]) // the name may contain brackets, so the last one counts
+	if len(fields) <= fieldSession || len(fields[fieldState]) != 1 {
+		return Stat{}, errStat
+	}
+	s := Stat{Name: string(line[left+1 : right]), State: fields[fieldState][0]}
+	for _, f := range []struct {
+		to   *int
+		from []byte
+	}{{&s.PID, bytes.TrimSpace(line[:left])}, {&s.Parent, fields[fieldParent]}, {&s.Group, fields[fieldGroup]},
+		{&s.Session, fields[fieldSession]}} {
+		n, err := strconv.Atoi(string(f.from))
+		if err != nil {
+			return Stat{}, fmt.Errorf("%w: %w", errStat, err)
+		}
+		*f.to = n
+	}
+	for _, f := range []struct {
+		to *uint64
+		at int
+	}{{&s.Start, fieldStart}, {&s.Memory, fieldMemory}, {&s.EnvBegin, fieldEnvBegin}, {&s.EnvEnd, fieldEnvEnd}} {
+		if f.at < len(fields) {
+			*f.to, _ = strconv.ParseUint(string(fields[f.at]), 10, 64) // the kernel writes numbers, and unknown is 0
+		}
+	}
+	return s, nil
+}
+
+// Processes calls see for each process that can be seen, in no order. One that ends meanwhile may be
+// missing.
+func Processes(see func(Stat)) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1) // as many as can be read
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if s, err := ReadStat(pid); err == nil {
+			see(s)
+		}
+	}
+}
+
+// Threads returns a Stat for each thread of this process.
+func Threads() (threads []Stat) {
+	names, _ := os.ReadDir("/proc/self/task")
+	for _, name := range names {
+		line, err := os.ReadFile("/proc/self/task/" + name.Name() + "/stat")
+		if err != nil {
+			continue // the thread has ended
+		}
+		if s, err := ParseStat(line); err == nil {
+			threads = append(threads, s)
+		}
+	}
+	return threads
+}
+
+// WaitsForDisk returns true if a thread of this process is in a call that no signal ends, such as a
+// write to a disk that does not answer: state D. An exec or an exit would wait for it. A short call
+// may be seen, too.
+func WaitsForDisk() bool {
+	return slices.ContainsFunc(Threads(), func(s Stat) bool { return s.State == 'D' })
+}

@@ -1,0 +1,58 @@
+package procfs
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+)
+
+func TestStatOfThisProcess(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return
+	}
+	s, err := ReadStat(os.Getpid())
+	if err != nil || s.PID != os.Getpid() || s.Parent != os.Getppid() || s.Start == 0 || s.Memory == 0 || s.EnvEnd <= s.EnvBegin || s.Ended() {
+		t.Errorf("%+v, %v", s, err)
+	}
+	found := 0
+	Processes(func(p Stat) {
+		if p.PID == s.PID && p.Start == s.Start {
+			found++
+		}
+	})
+	if found != 1 {
+		t.Errorf("this process was seen %d times", found)
+	}
+	if threads := Threads(); len(threads) < 2 || threads[0].Group != s.Group {
+		t.Errorf("threads: %+v", threads)
+	}
+	if _, err := ReadStat(1 << 23); !os.IsNotExist(err) {
+		t.Errorf("a process that cannot exist: %v", err)
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add(7, "sh", byte('S'), 1, 7, 7, uint64(4711), uint64(1<<63))
+	f.Add(4194304, "a) Z 1 (b", byte('Z'), 0, -1, 0, uint64(0), uint64(0))
+	f.Add(1, "", byte('X'), 0, 0, 0, uint64(1), uint64(2))
+	f.Add(2, ") R 1 1 1\n", byte('R'), 2, 3, 4, uint64(3), uint64(4))
+	f.Fuzz(func(t *testing.T, pid int, name string, state byte, parent, group, session int, start, memory uint64) {
+		if state <= ' ' || state >= 0x7f || state == ')' {
+			return
+		}
+		// Whatever the name contains, the fields after it come out as the kernel wrote them.
+		line := fmt.Sprintf("%d (%s) %c %d %d %d 0 -1 4194560 106 0 0 0 0 0 0 0 20 0 1 0 %d %d\n",
+			pid, name, state, parent, group, session, start, memory)
+		want := Stat{PID: pid, Name: name, State: state, Parent: parent, Group: group, Session: session, Start: start, Memory: memory}
+		if got, err := ParseStat([]byte(line)); err != nil || got != want {
+			t.Errorf("%q: got %+v, %v", line, got, err)
+		}
+		// A line that is cut short is refused, or understood as far as it goes.
+		for i := range line {
+			if got, err := ParseStat([]byte(line[:i])); err == nil && got.PID != pid {
+				t.Errorf("%q: got %+v", line[:i], got)
+			}
+		}
+	})
+}
