@@ -25,8 +25,10 @@ var floors = map[string]int{
 
 	"internal/heartbeat/file": 2, "internal/heartbeat/memcached": 2, "internal/heartbeat/heartbeattest": 2,
 
-	"internal/supervisor": 3,
-	"cmd/gophd":           4,
+	"internal/lease":      3,
+	"internal/preflight":  4,
+	"internal/supervisor": 5,
+	"cmd/gophd":           6,
 }
 
 // owners lists who alone may import a package, and why.
@@ -39,8 +41,8 @@ var owners = []struct {
 	{"github.com/spf13/pflag", []string{"internal/config"}, "what a flag means is config's to say"},
 	{"github.com/go-viper/mapstructure/v2", []string{"internal/config"}, "strict decoding is config's"},
 	{"gopkg.in/ini.v1", []string{"internal/config"}, "file formats are config's"},
-	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "the words of the command line end at floor 4"},
-	{"github.com/rs/zerolog", []string{"internal/logging", "internal/supervisor"}, "rooms return or report; the supervisor speaks"},
+	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "the words of the command line end at floor 6"},
+	{"github.com/rs/zerolog", []string{"internal/logging", "internal/preflight", "internal/supervisor"}, "rooms return or report; the supervisor speaks, and preflight knows the level"},
 	{"github.com/bradfitz/gomemcache/memcache", []string{"internal/heartbeat/memcached"}, "its traps are known in one place"},
 	{"os/signal", []string{"internal/signals", "internal/restart", "internal/daemonize", "internal/process"},
 		"one table from signal to order; restart and daemonize only see a signal through while one image becomes another, and process hears of ends as process 1"},

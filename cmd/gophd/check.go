@@ -11,8 +11,8 @@ import (
 
 	"gophd/internal/config"
 	"gophd/internal/job"
+	"gophd/internal/preflight"
 	"gophd/internal/process"
-	"gophd/internal/supervisor"
 )
 
 func newCheck(p *program) *cobra.Command {
@@ -43,7 +43,7 @@ another has its PID file or heartbeat, and goes on as it is if not all is well.
 }
 
 func (p *program) check(ctx context.Context, c *config.Config) error {
-	cautions, err := supervisor.Check(c)
+	cautions, err := preflight.Check(c)
 	if err != nil {
 		return &usageError{err}
 	}
@@ -51,11 +51,11 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := supervisor.CheckStore(ctx, c); err != nil {
+	if err := preflight.CheckStore(ctx, c); err != nil {
 		return err
 	}
 	spec := c.Jobs[0]
-	heldFile, heldLock, err := supervisor.Holders(c)
+	heldFile, heldLock, err := preflight.Holders(c)
 	if err != nil {
 		return err
 	}

@@ -7,21 +7,21 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gophd/internal/preflight"
 	"gophd/internal/restart"
-	"gophd/internal/supervisor"
 )
 
 // newProbe is asked by a running gophd, before it execs this program in place of itself, whether that
-// would go well: see supervisor.ProbeCommand. It has no side effects.
+// would go well: see preflight.Command. It has no side effects.
 func newProbe(p *program) *cobra.Command {
 	return &cobra.Command{
-		Use:                supervisor.ProbeCommand + " VERSION ARG...",
+		Use:                preflight.Command + " VERSION ARG...",
 		Short:              "Say whether this program could go on from a running one",
 		Hidden:             true,
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return &usageError{fmt.Errorf("%s needs the version of the hand-over", supervisor.ProbeCommand)}
+				return &usageError{fmt.Errorf("%s needs the version of the hand-over", preflight.Command)}
 			}
 			return p.probe(cmd.Context(), args[0], args[1:])
 		},
@@ -52,9 +52,9 @@ func (p *program) probe(ctx context.Context, handover string, args []string) err
 	if _, err := p.look(c); err != nil {
 		return err
 	}
-	if err := supervisor.CheckNext(ctx, c, p.self); err != nil {
+	if err := preflight.CheckNext(ctx, c, p.self); err != nil {
 		return &usageError{err}
 	}
-	_, err = fmt.Fprint(p.stdout, supervisor.ProbeAnswer(handover))
+	_, err = fmt.Fprint(p.stdout, preflight.Answer(handover))
 	return err
 }

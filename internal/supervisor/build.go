@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -23,10 +22,12 @@ import (
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/keep"
+	"gophd/internal/lease"
 	"gophd/internal/logging"
 	"gophd/internal/loop"
 	"gophd/internal/order"
 	"gophd/internal/pidfile"
+	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/procfs"
 	"gophd/internal/restart"
@@ -270,7 +271,7 @@ func (r *rig) close() {
 
 // folders makes those that are gophd's own default. One that the user named must be there.
 func (r *rig) folders() error {
-	for _, dir := range ownFolders(r.o.Config) {
+	for _, dir := range preflight.OwnDirectories(r.o.Config) {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("cannot make the folder %s: %w: make it, or set GOPHD_STATE_DIR to one that can be written", dir, err)
 		}
@@ -281,46 +282,21 @@ func (r *rig) folders() error {
 	return nil
 }
 
-func ownFolders(c *config.Config) []string {
-	own := []string{c.StateDir}
-	if filepath.Dir(c.Log.File) == c.LogDir {
-		own = append(own, c.LogDir)
-	}
-	return own
-}
-
+// logOptions are those of the config, with what belongs to this process.
 func logOptions(o Options) (logging.Options, error) {
-	c := o.Config
-	level, err := zerolog.ParseLevel(c.Log.Level)
+	l, err := preflight.LogOptions(o.Config)
 	if err != nil {
-		level = zerolog.InfoLevel // config has checked the words
+		return l, err
 	}
-	var losses logging.Losses
-	var left []logging.Left
-	if o.Handoff != nil { // an older image has no such rooms
-		_ = json.Unmarshal(o.Handoff.Rooms[lossesRoom], &losses)
-		_ = json.Unmarshal(o.Handoff.Rooms[logRoom], &left)
-	}
-	l := logging.Options{Losses: losses, Left: left, File: c.Log.File, Format: c.Log.Format, Level: level, Job: c.Jobs[0].Name, PID: os.Getpid(),
-		RotateSize: c.Log.RotateSize, RotateAge: c.Log.RotateAge, Keep: c.Log.Keep, KeepBytes: c.Log.KeepSize,
-		Compress: c.Log.Compress, Mode: c.Log.Mode, Sync: c.Log.Sync, OnFull: c.Log.OnFull}
-	if !c.Daemon {
+	if !o.Config.Daemon {
 		l.Echo, l.EchoLevel = o.Stderr, zerolog.WarnLevel
-		if c.Verbose {
+		if o.Config.Verbose {
 			l.EchoLevel, l.EchoCommand = zerolog.TraceLevel, true
 		}
 	}
-	if user := c.Jobs[0].User; user != "" {
-		if u, err := world.LookupUser(user); err == nil { // else it is refused elsewhere
-			l.Trusted = []int{u.UID}
-		}
-	}
-	if c.Log.Owner != "" {
-		u, err := world.LookupUser(c.Log.Owner)
-		if err != nil {
-			return l, fmt.Errorf("log.owner: %w", err)
-		}
-		l.Owner = &logging.Owner{UID: u.UID, GID: u.GID}
+	if o.Handoff != nil { // an older image has no such rooms
+		_ = json.Unmarshal(o.Handoff.Rooms[lossesRoom], &l.Losses)
+		_ = json.Unmarshal(o.Handoff.Rooms[logRoom], &l.Left)
 	}
 	return l, nil
 }
@@ -332,7 +308,7 @@ func (r *rig) world() error {
 		return err
 	}
 	r.null = null
-	surroundings, err := worldOf(r.spec)
+	surroundings, err := preflight.World(r.spec)
 	if err != nil {
 		return err
 	}
@@ -407,7 +383,7 @@ func (r *rig) mark(lock string) {
 // openCgroup makes the job's control group, where it is needed: for limits, which must not be silently missing, and
 // for strays that are to be stopped, who can be found without it too.
 func (r *rig) openCgroup() (err error) {
-	l := limitsOf(r.spec)
+	l := preflight.Limits(r.spec)
 	if l == (process.Limits{}) && r.spec.Strays != job.StraysKill {
 		return nil
 	}
@@ -429,32 +405,28 @@ func sweepCgroups(name string, over func(pid int) bool) {
 
 func gone(pid int) bool { return !procfs.Alive(pid, 0) }
 
-func limitsOf(spec job.Spec) process.Limits {
-	return process.Limits{Memory: spec.MemoryMax, CPU: spec.CPUMax, Tasks: spec.TasksMax}
-}
-
 // claims opens the stores: the local lock first, and the shared one beside it.
 func (r *rig) claims() error {
 	c := r.o.Config
-	if c.Heartbeat.URL == "none:" {
+	path := lease.LockPath(c)
+	if path == "" {
 		return nil
 	}
-	path := localPath(c.Heartbeat.URL, c.StateDir, r.spec.Name)
-	store, err := openLocal(path, r.kept(localClaim), handedRuns(r.o.Handoff).Haunted)
+	store, err := lease.OpenLock(path, r.kept(localClaim), handedRuns(r.o.Handoff).Haunted)
 	if err != nil {
 		return err
 	}
-	if err := store.AddUsers(append(jobUser(r.runner.world), os.Geteuid())...); err != nil {
+	if err := store.AddUsers(append(r.runner.world.UIDs(), os.Geteuid())...); err != nil {
 		r.say.trouble(err) // a lock that is held already: what is running goes on
 	}
 	if store.Descriptor() != nil { // it was handed over
-		r.mark(lockMark(store))
+		r.mark(lease.Mark(store))
 	}
 	r.local = &claim{name: localClaim, url: "file:" + path, key: r.spec.Name, store: store, lock: store, adopt: r.adopted(localClaim)}
 	if strings.HasPrefix(c.Heartbeat.URL, "file:") {
 		return nil
 	}
-	shared, key, err := openStore(c.Heartbeat.URL, r.spec.Name, c.Heartbeat.Timeout)
+	shared, key, err := lease.OpenStore(c.Heartbeat.URL, r.spec.Name, c.Heartbeat.Timeout)
 	if err != nil {
 		return err
 	}
@@ -485,14 +457,14 @@ func (r *rig) boot() time.Duration { return alarm.Now(alarm.Boot) }
 
 func (r *rig) claimOptions(c *claim) heartbeat.Options {
 	h := r.o.Config.Heartbeat
-	we := ourselves()
+	we := lease.Self()
 	we.Job, we.Started, we.Interval = r.spec.Name, r.born, r.spec.Interval.Seconds()
-	we.Lock = lockID(r.local.lock.Descriptor())
+	we.Lock = lease.FileID(r.local.lock.Descriptor())
 	return heartbeat.Options{
 		Key: c.key, Self: we, TTL: h.TTL, Renew: h.Renew, StopGrace: h.StopGrace, Timeout: h.Timeout,
 		Wait: h.Wait, Continue: c.lock == nil && h.OnUnreachable == "continue", AcquireTimeout: h.AcquireTimeout,
 		Dead: func(other heartbeat.Record) bool {
-			return dead(other, we, lockMark(r.local.lock)+".", r.local.lock.Users())
+			return lease.Dead(other, we, lease.Mark(r.local.lock)+".", r.local.lock.Users())
 		},
 		Boot: r.boot, Alarm: c.alarm, Jitter: func() float64 { return 2*rand.Float64() - 1 }, Adopt: c.adopt,
 	}

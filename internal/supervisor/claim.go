@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"gophd/internal/alarm"
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/file"
-	"gophd/internal/heartbeat/memcached"
+	"gophd/internal/lease"
 )
 
 // claim is one heartbeat of the job: the local lock that every store takes first, or the shared one.
@@ -35,58 +32,6 @@ type claim struct {
 	err    error
 	watch  <-chan struct{}
 	seen   heartbeat.Lease
-}
-
-// openStore is the one place that knows which scheme is which backend. The key is ours to choose: it is
-// the ancestor's name for it, so that what polled that key goes on working.
-func openStore(url, name string, timeout time.Duration) (heartbeat.Store, string, error) {
-	scheme, rest, _ := strings.Cut(url, ":")
-	switch scheme {
-	case "memcached":
-		s, err := memcached.Open(strings.TrimPrefix(rest, "//"), timeout)
-		return s, name + "_process_heartbeat", err
-	}
-	return nil, "", fmt.Errorf("heartbeat %s is of a kind that this version does not know: use file:, memcached://host:port or none: instead", url)
-}
-
-// localPath is the file whose lock keeps one host from running a job twice, whatever else is shared.
-func localPath(url, stateDir, name string) string {
-	if rest, ok := strings.CutPrefix(url, "file:"); ok && rest != "" {
-		return filepath.Clean("/" + strings.TrimLeft(rest, "/"))
-	}
-	return filepath.Join(stateDir, name+".heartbeat")
-}
-
-func openLocal(path string, kept *os.File, unclean bool) (*file.Store, error) {
-	if kept != nil {
-		if s, err := file.Adopt(path, kept, unclean); err == nil {
-			return s, nil
-		}
-	}
-	return file.Open(path)
-}
-
-// lockID names a lock file for the record: device and inode.
-func lockID(f *os.File) string {
-	if f == nil {
-		return ""
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return ""
-	}
-	return fileID(info)
-}
-
-// lockMark begins the GOPHD_RUN_ID of all runs under a lock that is held: its file, and its secret.
-func lockMark(lock *file.Store) string { return lockID(lock.Descriptor()) + "-" + lock.Secret() }
-
-func fileID(info os.FileInfo) string {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return ""
-	}
-	return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
 // begin starts the claim, once.
@@ -191,7 +136,7 @@ func (r *rig) nextClaim(c *claim) {
 	if c == r.local && !r.prepared {
 		r.prepared = true
 		if c != nil {
-			r.mark(lockMark(c.lock))
+			r.mark(lease.Mark(c.lock))
 		}
 		if err := r.takePIDFile(); err != nil {
 			r.machine.gone(err, err)
@@ -232,7 +177,7 @@ func (r *rig) claimEnded(c *claim) {
 		r.heard++
 		r.reclaim.Reset(heldAgain)
 		return
-	case widowed(held.Holder, ourselves()):
+	case lease.Exited(held.Holder, lease.Self()):
 		c.err = fmt.Errorf("heartbeat %s is still that of PID %d, which is gone and has left what it ran behind: "+
 			"end that, or start with --wait", c.key, held.Holder.PID)
 	}

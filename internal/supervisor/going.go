@@ -292,7 +292,7 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	case r.file != "":
 		opened, err := openOutput(r.file, r.world)
 		if errors.Is(err, syscall.ENXIO) { // the command does not end for want of a reader, and he may come yet (fifo(7))
-			opened, err = safefile.Open(r.file, os.O_RDWR|os.O_APPEND|syscall.O_NONBLOCK, 0, jobUser(r.world)...)
+			opened, err = safefile.Open(r.file, os.O_RDWR|os.O_APPEND|syscall.O_NONBLOCK, 0, r.world.UIDs()...)
 		}
 		if err != nil {
 			r.trouble(err)

@@ -19,26 +19,18 @@ import (
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
+	"gophd/internal/lease"
 	"gophd/internal/logging"
 	"gophd/internal/order"
+	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/procfs"
 	"gophd/internal/restart"
 )
 
 const (
-	probeTime    = 20 * time.Second // for the new binary to check the config
-	handOverTime = 5 * time.Second  // for the last renewal
+	handOverTime = 5 * time.Second // for the last renewal
 )
-
-// ProbeCommand is the hidden command by which one image asks the program that would be the next whether
-// it could go on: "gophd PROBE VERSION ARG...", with the words of our own command line. It prints
-// ProbeAnswer(VERSION) if it reads hand-overs of that version and could begin with the config, here and now; a program that is
-// not gophd does not. AskerVariable says who asks.
-const ProbeCommand = "probe-restart"
-
-// ProbeAnswer is the whole output of a probe that went well.
-func ProbeAnswer(version string) string { return "gophd goes on from hand-over " + version + "\n" }
 
 // probe tries the next image in the background; the answer is sent to probed.
 func (r *rig) probe() {
@@ -54,14 +46,33 @@ func (r *rig) probe() {
 	})
 }
 
-func (r *rig) tryNext(ctx context.Context, a asker) error {
+// asker is what the probe has to know of us. Only the goroutine that owns the claims may ask.
+func (r *rig) asker() preflight.Asker {
+	a := preflight.Asker{PID: os.Getpid(), Serves: r.machine.looping}
+	if r.local != nil {
+		a.Lock, a.Users = lease.FileID(r.local.lock.Descriptor()), r.local.lock.Users()
+	}
+	if r.pidFile != nil {
+		if f, err := r.pidFile.Descriptor(); err == nil {
+			a.PIDFile = lease.FileID(f)
+			_ = f.Close() // a second one
+		}
+	}
+	if l, ok := r.remote.lease(); ok {
+		a.URL, a.Key, a.ID = r.o.Config.Heartbeat.URL, r.remote.key, l.ID
+		a.Holds = !l.Unproven && slices.Contains([]heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}, l.State)
+	}
+	return a
+}
+
+func (r *rig) tryNext(ctx context.Context, a preflight.Asker) error {
 	version := strconv.Itoa(restart.Version)
 	var said, complained text
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	ctx, cancel := context.WithTimeout(ctx, preflight.Timeout)
 	defer cancel()
 	p, err := r.spawner.Start(ctx, process.Command{
-		Argv: append([]string{r.o.Self.Path, ProbeCommand, version}, r.o.Self.Args[1:]...),
-		Dir:  r.o.Self.Dir, Env: append(slices.Clip(r.o.Self.Env), a.variable()),
+		Argv: append([]string{r.o.Self.Path, preflight.Command, version}, r.o.Self.Args[1:]...),
+		Dir:  r.o.Self.Dir, Env: append(slices.Clip(r.o.Self.Env), a.Variable()),
 		Stdout: process.Output{Open: said.open}, Stderr: process.Output{Open: complained.open}})
 	if err != nil {
 		return err
@@ -71,8 +82,8 @@ func (r *rig) tryNext(ctx context.Context, a asker) error {
 	release()
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("%s did not check the config within %s", r.o.Self.Path, probeTime)
-	case result.OK() && said.String() == ProbeAnswer(version):
+		return fmt.Errorf("%s did not check the config within %s", r.o.Self.Path, preflight.Timeout)
+	case result.OK() && said.String() == preflight.Answer(version):
 		return nil
 	case strings.TrimSpace(complained.String()) != "":
 		return errors.New(strings.TrimSpace(complained.String()))

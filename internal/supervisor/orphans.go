@@ -11,6 +11,8 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/lease"
+	"gophd/internal/process"
 	"gophd/internal/procfs"
 )
 
@@ -29,8 +31,8 @@ type vigil struct {
 // orphaned looks for orphans, among all processes, and says whether the claims have to wait for them. It is asked only
 // where the local lock is unclean.
 func (r *rig) orphaned() (wait bool) {
-	lock := lockMark(r.local.lock) + "."
-	left, err := orphans(lock, *r.runner.mark.Load(), r.local.lock.Users())
+	lock := lease.Mark(r.local.lock) + "."
+	left, err := process.Leftover(lock, *r.runner.mark.Load(), r.local.lock.Users()...)
 	switch {
 	case err != nil:
 		r.say.trouble(fmt.Errorf("whether a run was left behind cannot be seen: %w", err))
@@ -96,7 +98,7 @@ func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 		if procfs.Alive(left[0], 0) && !due { // to look at one is cheap, to look for all is not
 			continue
 		}
-		now, err := orphans(lock, *r.runner.mark.Load(), r.local.lock.Users())
+		now, err := process.Leftover(lock, *r.runner.mark.Load(), r.local.lock.Users()...)
 		if err != nil {
 			continue // they are there until it is seen that they are not
 		}

@@ -100,7 +100,7 @@ func (r *runner) allOutlets() []*outlet {
 // openOutput opens the file that a command writes to itself. It waits for nobody: a FIFO that nobody reads cannot
 // be opened, which is ENXIO (open(2)). The job's user, if w has one, may own the file.
 func openOutput(path string, w *world.World) (*os.File, error) {
-	f, err := safefile.Open(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o640, jobUser(w)...)
+	f, err := safefile.Open(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o640, w.UIDs()...)
 	switch refused := (*safefile.Error)(nil); {
 	case errors.As(err, &refused):
 		return nil, fmt.Errorf("cannot open the command's output: %w (job.output)", refused)
@@ -110,14 +110,6 @@ func openOutput(path string, w *world.World) (*os.File, error) {
 		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
 	}
 	return f, nil
-}
-
-// jobUser returns the UID of the job's user, or nothing if the job has no user of its own.
-func jobUser(w *world.World) []int {
-	if w == nil || w.User == nil {
-		return nil
-	}
-	return []int{w.User.UID}
 }
 
 func isFIFO(path string) bool {

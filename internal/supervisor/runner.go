@@ -269,7 +269,7 @@ func (r *runner) Kill() {
 }
 
 // runID names a run of this daemon among all processes of the host, and marks its descendants.
-const runID = "GOPHD_RUN_ID"
+const runID = process.RunID
 
 // notifyVariable tells a command where to send messages in the protocol of sd_notify(3).
 const notifyVariable = "NOTIFY_SOCKET="
@@ -349,25 +349,6 @@ func outputs(spec job.Spec, log capture, null *os.File) (stdout, stderr process.
 		return process.Output{File: null}, process.Output{File: null}, ""
 	}
 	return process.Output{}, process.Output{}, spec.Output
-}
-
-// worldOf is what surrounds the command where that is not as gophd's own; nil when all is.
-func worldOf(spec job.Spec) (*world.World, error) {
-	w := &world.World{Umask: spec.Umask, Nice: spec.Nice}
-	if spec.User != "" {
-		u, err := world.LookupUser(spec.User)
-		if err != nil {
-			return nil, err
-		}
-		w.User = &u
-	}
-	for _, l := range spec.Rlimits {
-		w.Rlimits = append(w.Rlimits, world.Rlimit{Name: l.Name, Resource: l.Resource, Soft: l.Soft, Hard: l.Hard})
-	}
-	if w.User == nil && w.Umask == nil && w.Nice == nil && w.Rlimits == nil {
-		return nil, nil
-	}
-	return w, process.Permitted(w)
 }
 
 // lastWord is what the deadline of a lease leaves to a run's end.

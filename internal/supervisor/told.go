@@ -158,7 +158,7 @@ func (r *runner) whose(m sdnotify.Message) (job.Run, *limit, bool) {
 			runs[i].Leader = at.process.PID()
 		}
 	}
-	i := m.Whose(runs, append(jobUser(r.world), 0, os.Getuid())...)
+	i := m.Whose(runs, append(r.world.UIDs(), 0, os.Getuid())...)
 	if i < 0 {
 		return job.Run{}, nil, false
 	}

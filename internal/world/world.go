@@ -18,6 +18,14 @@ type World struct {
 	Rlimits []Rlimit
 }
 
+// UIDs returns the user of w, or nothing if it is gophd's own.
+func (w *World) UIDs() []int {
+	if w == nil || w.User == nil {
+		return nil
+	}
+	return []int{w.User.UID}
+}
+
 // ParseUmask reads an octal number of up to four digits, 0 to 0777, as umask(1) prints it.
 func ParseUmask(s string) (int, error) {
 	n, err := strconv.ParseUint(s, 8, 16)

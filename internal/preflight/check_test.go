@@ -1,4 +1,4 @@
-package supervisor
+package preflight
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/file"
+	"gophd/internal/lease"
 	"gophd/internal/pidfile"
 	"gophd/internal/self"
 )
@@ -86,29 +87,29 @@ func TestNextImageAndThoseWhoHold(t *testing.T) {
 	isSilent := func(err error) bool { return errors.As(err, new(*heartbeat.UnreachableError)) }
 	isNil := func(err error) bool { return err == nil }
 	for name, tc := range map[string]struct {
-		a        asker
+		a        Asker
 		settings []string
 		want     func(error) bool
 	}{
-		"lock":                       {asker{}, []string{"GOPHD_JOB_NAME=held"}, isHeld},
-		"lock, to stand by":          {asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes"}, isNil},
-		"lock, to stop and stand by": {asker{Serves: true}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes"}, isHeld},
-		"lock, and its PID file":     {asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes", "GOPHD_CONFIG_PID_FILE=held.pid"}, isNil},
-		"lock, the asker's":          {asker{Lock: lockID(lock.Descriptor())}, []string{"GOPHD_JOB_NAME=held"}, isNil},
-		"lock, none wanted":          {asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_URL=none:"}, isNil},
-		"PID file":                   {asker{}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isPID},
-		"PID file, another's":        {asker{PIDFile: "1:2"}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isPID},
-		"PID file, the asker's":      {asker{PIDFile: pathID(dir + "/held.pid")}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isNil},
-		"PID file, without a lock":   {asker{}, []string{"GOPHD_CONFIG_PID_FILE=held.pid", "GOPHD_HEARTBEAT_URL=none:"}, isPID},
-		"silent":                     {asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent}, isSilent},
-		"silent, to wait":            {asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent, "GOPHD_HEARTBEAT_WAIT=yes"}, isSilent},
-		"silent, go on":              {asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent, "GOPHD_HEARTBEAT_ON_UNREACHABLE=continue"}, isNil},
-		"silent, handed over":        {asker{URL: silent, Key: "n_process_heartbeat", Holds: true}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isNil},
-		"silent, the asker's too":    {asker{URL: silent, Key: "n_process_heartbeat"}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isNil},
-		"silent, of another name":    {asker{URL: silent, Key: "m_process_heartbeat", Holds: true}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isSilent},
+		"lock":                       {Asker{}, []string{"GOPHD_JOB_NAME=held"}, isHeld},
+		"lock, to stand by":          {Asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes"}, isNil},
+		"lock, to stop and stand by": {Asker{Serves: true}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes"}, isHeld},
+		"lock, and its PID file":     {Asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes", "GOPHD_CONFIG_PID_FILE=held.pid"}, isNil},
+		"lock, the asker's":          {Asker{Lock: lease.FileID(lock.Descriptor())}, []string{"GOPHD_JOB_NAME=held"}, isNil},
+		"lock, none wanted":          {Asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_URL=none:"}, isNil},
+		"PID file":                   {Asker{}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isPID},
+		"PID file, another's":        {Asker{PIDFile: "1:2"}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isPID},
+		"PID file, the asker's":      {Asker{PIDFile: lease.PathID(dir + "/held.pid")}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isNil},
+		"PID file, without a lock":   {Asker{}, []string{"GOPHD_CONFIG_PID_FILE=held.pid", "GOPHD_HEARTBEAT_URL=none:"}, isPID},
+		"silent":                     {Asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent}, isSilent},
+		"silent, to wait":            {Asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent, "GOPHD_HEARTBEAT_WAIT=yes"}, isSilent},
+		"silent, go on":              {Asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent, "GOPHD_HEARTBEAT_ON_UNREACHABLE=continue"}, isNil},
+		"silent, handed over":        {Asker{URL: silent, Key: "n_process_heartbeat", Holds: true}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isNil},
+		"silent, the asker's too":    {Asker{URL: silent, Key: "n_process_heartbeat"}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isNil},
+		"silent, of another name":    {Asker{URL: silent, Key: "m_process_heartbeat", Holds: true}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isSilent},
 	} {
 		c := configured(t, dir, tc.settings...)
-		err := CheckNext(t.Context(), c, self.Self{Env: []string{tc.a.variable()}})
+		err := CheckNext(t.Context(), c, self.Self{Env: []string{tc.a.Variable()}})
 		if !tc.want(err) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -1,6 +1,6 @@
 //go:build root && linux
 
-package supervisor
+package preflight
 
 import (
 	"os"

@@ -1,4 +1,4 @@
-package supervisor
+package preflight
 
 import (
 	"errors"
@@ -14,21 +14,23 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/heartbeat/file"
 	"gophd/internal/job"
+	"gophd/internal/lease"
 	"gophd/internal/logging"
 	"gophd/internal/pidfile"
 	"gophd/internal/safefile"
 	"gophd/internal/world"
 )
 
-// This file tells which of the paths that build opens it could not open. They are not opened for that: an open could make a
-// file, or be noticed by the reader of a FIFO. Only the probe makes files, of another name, where build would make some.
+// This file tells which of the paths that build opens it could not open. They are not opened for
+// that: an open could make a file, or be noticed by the reader of a FIFO. Only the probe makes
+// files, of another name, where build would make some.
 
 // paths are those of one config.
 type paths struct {
 	made []string // folders that build makes where they are missing
 }
 
-func pathsOf(c *config.Config) paths { return paths{ownFolders(c)} }
+func pathsOf(c *config.Config) paths { return paths{OwnDirectories(c)} }
 
 // pending says that path is in a folder which is not there yet, and will be.
 func (p paths) pending(path string) bool {
@@ -69,7 +71,7 @@ func (p paths) output(path string, w *world.World) error {
 	if !filepath.IsAbs(path) {
 		return nil // a word
 	}
-	_, err := p.writable("job.output", path, jobUser(w)...)
+	_, err := p.writable("job.output", path, w.UIDs()...)
 	return err
 }
 
@@ -107,8 +109,8 @@ func (p paths) lock(path string) error {
 	return err
 }
 
-// writable says why no file at path can be opened for appending, and whether it would be created. An existing file may
-// belong to one of owners, as with safefile.Open.
+// writable says why no file at path can be opened for appending, and whether it would be created.
+// An existing file may belong to one of owners, as with safefile.Open.
 func (p paths) writable(key, path string, owners ...int) (made bool, err error) {
 	if safefile.IsDescriptor(path) || p.pending(path) {
 		return false, nil
@@ -142,10 +144,10 @@ func (p paths) writable(key, path string, owners ...int) (made bool, err error) 
 	return true, unfit(key, path, access(dir, unix.W_OK|unix.X_OK))
 }
 
-// try makes a file beside each that build would have to make, and removes it: that finds a full disk, and whatever else the
-// rights do not tell. What the asker has is there already.
-func (p paths) try(c *config.Config, a asker) error {
-	l, err := logOptions(Options{Config: c})
+// try makes a file beside each that build would have to make, and removes it: that finds a full
+// disk, and whatever else the rights do not tell. What the asker has is there already.
+func (p paths) try(c *config.Config, a Asker) error {
+	l, err := LogOptions(c)
 	if err != nil {
 		return err
 	}
@@ -156,11 +158,11 @@ func (p paths) try(c *config.Config, a asker) error {
 	}{
 		{"log.file", logging.FileAt(l.File, time.Now()), false, l.Owner},
 		{"job.output", c.Jobs[0].Output, false, nil},
-		{"config.pid_file", c.PIDFile, a.PIDFile != "" && pathID(c.PIDFile) == a.PIDFile, nil},
-		{"the lock file", lockPath(c), a.Lock != "" && pathID(lockPath(c)) == a.Lock, nil},
+		{"config.pid_file", c.PIDFile, a.PIDFile != "" && lease.PathID(c.PIDFile) == a.PIDFile, nil},
+		{"the lock file", lease.LockPath(c), a.Lock != "" && lease.PathID(lease.LockPath(c)) == a.Lock, nil},
 	} {
 		replaced := at.key == "config.pid_file" || at.key == "the lock file" // or what is beside it
-		if at.there || !filepath.IsAbs(at.path) || safefile.IsDescriptor(at.path) || p.pending(at.path) || !replaced && pathID(at.path) != "" {
+		if at.there || !filepath.IsAbs(at.path) || safefile.IsDescriptor(at.path) || p.pending(at.path) || !replaced && lease.PathID(at.path) != "" {
 			continue
 		}
 		if err := tryFile(filepath.Dir(target(at.path)), at.owner); err != nil {

@@ -1,20 +1,20 @@
-package supervisor
+package lease
 
 import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"testing"
 
 	"gophd/internal/heartbeat"
+	"gophd/internal/process"
 )
 
 // sleeper starts a process of the job and returns its PID; it ends with the test.
 func sleeper(t *testing.T, lock string) int {
 	t.Helper()
 	cmd := exec.Command("sleep", "3600")
-	cmd.Env = append(os.Environ(), runID+"="+lock+".1.2.3")
+	cmd.Env = append(os.Environ(), process.RunID+"="+lock+".1.2.3")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -25,28 +25,16 @@ func sleeper(t *testing.T, lock string) int {
 // ownLock is a lock that no other run of these tests has, which may go on at the same time.
 func ownLock() string { return fmt.Sprintf("12:%d", os.Getpid()) }
 
-func TestOrphansAreTheProcessesOfTheJob(t *testing.T) {
-	lock := ownLock()
-	pid := sleeper(t, lock)
-	sleeper(t, lock+"1")
-	sleeper(t, "1"+lock)
-	sleeper(t, lock+".7")
-	got, err := orphans(lock+".", lock+".7.", nil)
-	if err != nil || !slices.Equal(got, []int{pid}) {
-		t.Errorf("orphans %v, %v; want %d", got, err, pid)
-	}
-}
-
 // TestDeadIsProvenOrDenied: whatever is missing from the proof, the answer is no.
 func TestDeadIsProvenOrDenied(t *testing.T) {
-	we := ourselves()
+	we := Self()
 	we.Job, we.Lock = "dead-or-not", ownLock()
 	gone := exec.Command("true")
 	if err := gone.Run(); err != nil {
 		t.Fatal(err)
 	}
 	r := heartbeat.Record{Boot: we.Boot, PIDNS: we.PIDNS, Lock: we.Lock, PID: gone.Process.Pid, PIDStart: 1}
-	if !dead(r, we, we.Lock+".", nil) {
+	if !Dead(r, we, we.Lock+".", nil) {
 		t.Fatalf("the owner of %+v is gone, and its lock is ours", r)
 	}
 	child := sleeper(t, "another")
@@ -62,12 +50,12 @@ func TestDeadIsProvenOrDenied(t *testing.T) {
 	} {
 		denied := r
 		change(&denied)
-		if dead(denied, we, we.Lock+".", nil) {
+		if Dead(denied, we, we.Lock+".", nil) {
 			t.Errorf("%s: taken for dead", name)
 		}
 	}
 	sleeper(t, we.Lock)
-	if dead(r, we, we.Lock+".", nil) {
+	if Dead(r, we, we.Lock+".", nil) {
 		t.Error("a process of the job lives, and its gophd was taken for dead")
 	}
 }

@@ -1,0 +1,48 @@
+// Package lease answers: may runs start here, and until when?
+//
+// So far it has the parts of that answer which preflight and supervisor share: which store a URL
+// means, who this process is in the record of a store, and whether the holder in a record is dead.
+// The claim itself is in package heartbeat, and in the supervisor.
+package lease
+
+import (
+	"os"
+
+	"gophd/internal/heartbeat"
+	"gophd/internal/process"
+	"gophd/internal/procfs"
+)
+
+// Self returns what a record says about this process. What the system does not tell is empty, and
+// then nobody may conclude that this process is dead.
+func Self() heartbeat.Record {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	self := procfs.Self()
+	return heartbeat.Record{PID: self.PID, Host: host, Boot: self.Boot, PIDNS: self.PIDNS, PIDStart: self.Start}
+}
+
+// Dead returns true if the holder in r ran on this host, has exited, and has left nothing behind
+// that it had started, so that its lease may be taken at once. The proof that it has exited is that
+// self holds the lock that it held; the rest is about leftover runs. For mark and users see
+// process.Leftover.
+func Dead(r, self heartbeat.Record, mark string, users []int) bool {
+	switch {
+	case !Exited(r, self):
+		return false
+	case r.Lock == "" || r.Lock != self.Lock:
+		return false
+	case r.Child > 0 && procfs.Alive(r.Child, 0):
+		return false
+	}
+	left, err := process.Leftover(mark, "", users...)
+	return err == nil && len(left) == 0
+}
+
+// Exited returns true if the holder in r ran on this host and has exited, whatever it may have left
+// behind. A message that the job runs elsewhere would be wrong then.
+func Exited(r, self heartbeat.Record) bool {
+	return r.Boot != "" && r.Boot == self.Boot && r.PIDNS != "" && r.PIDNS == self.PIDNS && !procfs.Alive(r.PID, r.PIDStart)
+}

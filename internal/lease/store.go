@@ -1,0 +1,76 @@
+package lease
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"gophd/internal/config"
+	"gophd/internal/heartbeat"
+	"gophd/internal/heartbeat/file"
+	"gophd/internal/heartbeat/memcached"
+)
+
+// OpenStore returns the shared store that a URL means, and the key of a job in it, which is that of
+// PHP-Daemon, so that what polls that key keeps working. It is the one place that knows the schemes.
+func OpenStore(url, job string, timeout time.Duration) (heartbeat.Store, string, error) {
+	scheme, rest, _ := strings.Cut(url, ":")
+	switch scheme {
+	case "memcached":
+		s, err := memcached.Open(strings.TrimPrefix(rest, "//"), timeout)
+		return s, job + "_process_heartbeat", err
+	}
+	return nil, "", fmt.Errorf("heartbeat %s is of a kind that this version does not know: use file:, memcached://host:port or none: instead", url)
+}
+
+// LockPath returns the path of the lock that keeps one host from running the job twice, whatever
+// else is shared; "" if the config wants none.
+func LockPath(c *config.Config) string {
+	if c.Heartbeat.URL == "none:" {
+		return ""
+	}
+	if rest, ok := strings.CutPrefix(c.Heartbeat.URL, "file:"); ok && rest != "" {
+		return filepath.Clean("/" + strings.TrimLeft(rest, "/"))
+	}
+	return filepath.Join(c.StateDir, c.Jobs[0].Name+".heartbeat")
+}
+
+// OpenLock opens the lock at path, or adopts the one that the old process has handed off.
+func OpenLock(path string, kept *os.File, unclean bool) (*file.Store, error) {
+	if kept != nil {
+		if s, err := file.Adopt(path, kept, unclean); err == nil {
+			return s, nil
+		}
+	}
+	return file.Open(path)
+}
+
+// Mark returns what the process.RunID of all runs under a held lock begins with: the file of the
+// lock, and its secret.
+func Mark(lock *file.Store) string { return FileID(lock.Descriptor()) + "-" + lock.Secret() }
+
+// FileID returns the device and inode of an open file, by which a record names a lock; "" if there
+// is none.
+func FileID(f *os.File) string {
+	if f == nil {
+		return ""
+	}
+	return id(f.Stat())
+}
+
+// PathID is FileID for the file at path.
+func PathID(path string) string { return id(os.Stat(path)) }
+
+func id(info os.FileInfo, err error) string {
+	if err != nil {
+		return ""
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
+}
