@@ -24,10 +24,11 @@ const (
 	commandLimit = 1 << 18 // pending bytes from which the command waits; the rest of ownLimit is left to gophd
 	maxLine      = 1 << 16 // bytes of a command's line that make one record; of syslog's maxSyslog
 
-	stuckTime  = 10 * time.Second       // without any progress, after which a sink is stuck and no longer slow
-	fileTime   = 30 * time.Second       // the same for a regular file that is written by a program that ends
-	readerTime = 10 * time.Second       // the same for what somebody reads
-	abortTime  = 200 * time.Millisecond // how long Close waits after it has called a write back
+	stuckTime  = 10 * time.Second // without any progress, after which a sink is stuck and no longer slow
+	fileTime   = 30 * time.Second // the same for a regular file that is written by a program that ends
+	readerTime = 10 * time.Second // the same for what somebody reads
+	abortTime  = time.Second      // for a write that cannot be called back
+	returnTime = 10 * time.Second // for one that was, and returns as soon as its goroutine gets a processor
 )
 
 // Options say where lines go and how they look.
@@ -123,6 +124,7 @@ type Log struct {
 	fileTime   time.Duration
 	readerTime time.Duration
 	abort      time.Duration // abortTime
+	returns    time.Duration // returnTime
 
 	writers goroutine.Group
 
@@ -156,7 +158,7 @@ func openLog(o Options, at sockets) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{echoName: cmp.Or(o.EchoName, "stderr"), level: o.Level, maxLine: maxLine, trouble: make(chan struct{}, 1), hasted: make(chan struct{}, 1),
-		stuckTime: stuckTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime}
+		stuckTime: stuckTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime, returns: returnTime}
 	l.room = sync.NewCond(&l.mu)
 	main := &sink{level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync}
 	switch name, tag, err := service(o.File); {
@@ -439,15 +441,18 @@ func (l *Log) Leave() {
 	l.look()
 	l.mu.Unlock()
 	for _, k := range l.sinks {
-		deadline(k.target, time.Now())
+		k.callBack()
 	}
 }
 
-// Left closes the Log, after a Leave, and returns what it has not written, for the Options of its successor. What is
-// being written and cannot be called back within 0.2 seconds is lost.
+// Left closes the Log, after a Leave, and returns what it has not written, for the Options of its successor. It blocks
+// for a write that is under way: one to a FIFO or a socket has been called back, and returns; one that cannot be, to an
+// Echo that nobody reads, is given up after a second, and what it has is lost.
 func (l *Log) Left() ([]Left, error) {
-	for end := time.Now().Add(l.abort); !l.rests() && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
+	for _, k := range l.sinks {
+		for end := time.Now().Add(k.callBack()); !k.rests() && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
 	}
 	if l.file != nil {
 		l.file.unsynced.Store(true)
@@ -465,17 +470,10 @@ func (l *Log) Left() ([]Left, error) {
 	for _, k := range l.sinks {
 		select {
 		case <-k.done:
-		case <-time.After(l.abort):
+		case <-time.After(k.callBack()):
 		}
 	}
 	return left, l.closed()
-}
-
-// rests says that no sink writes.
-func (l *Log) rests() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !slices.ContainsFunc(l.sinks, func(k *sink) bool { return !k.idle && !k.dead })
 }
 
 // end begins the end, once.
@@ -510,10 +508,9 @@ func (l *Log) await(k *sink) error {
 	k.quit = true
 	l.look()
 	l.mu.Unlock()
-	deadline(k.target, time.Now())
 	select {
 	case <-k.done:
-	case <-time.After(l.abort):
+	case <-time.After(k.callBack()):
 	}
 	return fmt.Errorf("%s took nothing any more: its last lines are lost: free its reader or its disk", k.name())
 }

@@ -549,9 +549,24 @@ func (echo) hasReader() bool               { return true }
 func (echo) sync() error                   { return nil }
 func (echo) close() error                  { return nil }
 
-// deadline calls back a write that is under way, where the target can do that: a FIFO, a pipe or a
-// socket in the runtime's poller.
-func deadline(t target, at time.Time) {
+// rests says that the sink writes nothing.
+func (k *sink) rests() bool {
+	k.log.mu.Lock()
+	defer k.log.mu.Unlock()
+	return k.idle || k.dead
+}
+
+// callBack makes a write that is under way return, where the target can do that, and says how long to wait for it.
+func (k *sink) callBack() time.Duration {
+	if deadline(k.target, time.Now()) {
+		return k.log.returns
+	}
+	return k.log.abort
+}
+
+// deadline sets that of writes, where the target has one, and says whether it has: a FIFO, a pipe or a socket in the
+// runtime's poller.
+func deadline(t target, at time.Time) bool {
 	var w any = t
 	switch t := t.(type) {
 	case echo:
@@ -563,14 +578,11 @@ func deadline(t target, at time.Time) {
 	}
 	switch w := w.(type) {
 	case *os.File:
-		if w != nil {
-			_ = w.SetWriteDeadline(at) // a file without deadlines is the known gap of Close
-		}
+		return w != nil && w.SetWriteDeadline(at) == nil // a file without deadlines is the known gap of Close
 	case *net.UnixConn:
-		if w != nil {
-			_ = w.SetWriteDeadline(at)
-		}
+		return w != nil && w.SetWriteDeadline(at) == nil
 	case interface{ SetWriteDeadline(time.Time) error }:
-		_ = w.SetWriteDeadline(at)
+		return w.SetWriteDeadline(at) == nil
 	}
+	return false
 }

@@ -44,7 +44,7 @@ func openTimed(t *testing.T, o Options) *Log {
 func patient(l *Log) *Log {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stuckTime, l.fileTime, l.readerTime, l.abort = patience, patience, patience, patience
+	l.stuckTime, l.fileTime, l.readerTime, l.abort, l.returns = patience, patience, patience, patience, patience
 	return l
 }
 
