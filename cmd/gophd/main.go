@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"runtime"
 
@@ -44,8 +45,11 @@ func start() int {
 	// on being renewed; more would cost memory for each and gain a supervisor nothing.
 	runtime.GOMAXPROCS(2)
 	err = p.execute(context.Background(), me.Args[1:])
-	if p.handoff != nil { // it never came to a supervisor: the config that the probe took is another now, say
+	switch {
+	case p.handoff != nil: // it never came to a supervisor: the config that the probe took is another now, say
 		supervisor.Abandon(p.handoff, err)
+	case errors.Is(p.handoffErr, restart.ErrUnreadable):
+		supervisor.Abandon(nil, p.handoffErr)
 	}
 	return p.leave(err)
 }

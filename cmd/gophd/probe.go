@@ -29,8 +29,8 @@ func newProbe(p *program) *cobra.Command {
 }
 
 func (p *program) probe(ctx context.Context, handover string, args []string) error {
-	if v, err := strconv.Atoi(handover); err != nil || v < 1 || v > restart.Version {
-		return &usageError{fmt.Errorf("hand-over version %q cannot be read by gophd %s, which reads 1 to %d: install a newer one",
+	if v, err := strconv.Atoi(handover); err != nil || v != restart.Version {
+		return &usageError{fmt.Errorf("handoff version %q cannot be read by gophd %s, which reads %d: stop the running gophd and start this one",
 			handover, version, restart.Version)}
 	}
 	root := newRoot(p)

@@ -23,7 +23,7 @@ import (
 const Command = "probe-restart"
 
 // Answer is the whole output of a preflight that succeeds.
-func Answer(version string) string { return "gophd goes on from hand-over " + version + "\n" }
+func Answer(version string) string { return "gophd reads handoff " + version + "\n" }
 
 // Timeout is how long the program may take to answer.
 const Timeout = 20 * time.Second

@@ -31,10 +31,9 @@ import (
 	"gophd/internal/self"
 )
 
-// Version is that of the hand-over which this image writes, and the newest that it reads. A field that
-// an older image may ignore and a newer one may miss does not change it. 2 is a run that is under way,
-// which an image that did not know it would leave behind.
-const Version = 2
+// Version is that of the handoff, which both processes must know: one that is not understood in full
+// would leave runs behind.
+const Version = 3
 
 // maxSize bounds a hand-over on both sides, so that what Exec writes Inherit reads.
 const maxSize = 16 << 20
@@ -48,9 +47,8 @@ type Handoff struct {
 	Restarts int           // images before this one
 	Guard    Guard         // the storm guard's memory
 
-	Jobs   map[string]Grid            // where each job's loop stands, by the job's name
-	Rooms  map[string]json.RawMessage // what the rooms pass on, by room; not read here
-	Orders []order.Order              // that have arrived and are not carried out
+	State  json.RawMessage // of the jobs and all that serves them; not read here
+	Orders []order.Order   // that have arrived and are not carried out
 
 	// Files are descriptors to be kept open, by name. Their offsets, locks and modes stay, since they
 	// remain the same open file descriptions; deadlines do not.
@@ -119,6 +117,9 @@ type wire struct {
 	Shielded    []syscall.Signal // ignored by Exec, and not by whoever started the daemon
 }
 
+// ErrUnreadable is that a handoff cannot be decoded. What the old process has left is not known then.
+var ErrUnreadable = errors.New("it cannot be read")
+
 // Inherit returns what the image before this one passed on, or nil when there was none. Its files get
 // close-on-exec again. An error says why a hand-over that is there cannot be used; the state in it is
 // lost then, and descriptors that it may name are left alone, for they may be another's.
@@ -128,7 +129,7 @@ func Inherit(s self.Self) (*Handoff, error) {
 	}
 	h, err := inherit(s.Handoff)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use the hand-over %s=%.40q: %v: unset it, or start gophd anew",
+		return nil, fmt.Errorf("cannot use the handoff %s=%.40q: %w: unset it, or start gophd anew",
 			self.HandoffVariable, s.Handoff, err)
 	}
 	return h, nil
@@ -145,7 +146,7 @@ func inherit(number string) (*Handoff, error) {
 	}
 	w, err := decode(data)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	if pid := os.Getpid(); w.PID != pid {
 		return nil, fmt.Errorf("it is for process %d, and this is %d", w.PID, pid)
@@ -209,16 +210,11 @@ func decode(data []byte) (wire, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return wire{}, errors.New("there is more than one value in it")
 	}
-	if w.Version < 1 || w.Version > Version {
-		return wire{}, fmt.Errorf("its version is %d, and this gophd reads 1 to %d", w.Version, Version)
+	if w.Version != Version {
+		return wire{}, fmt.Errorf("its version is %d, and this gophd reads %d", w.Version, Version)
 	}
 	if w.Restarts < 0 {
 		return wire{}, fmt.Errorf("it counts %d restarts", w.Restarts)
-	}
-	for name, g := range w.Jobs {
-		if g.Interval < 0 {
-			return wire{}, fmt.Errorf("the interval of job %.40q is %v", name, g.Interval)
-		}
 	}
 	for _, o := range w.Orders {
 		if !slices.Contains(order.Verbs[:], o.Verb) {

@@ -101,11 +101,16 @@ func liveGenerations() error {
 		return err
 	}
 	now.Descriptors = len(open)
-	grid := h.Jobs["nightly"]
+	var grid restart.Grid
+	if err := json.Unmarshal(h.State, &grid); err != nil {
+		return err
+	}
 	due := grid.Anchor.Time().Add(time.Duration(grid.Tick) * grid.Interval)
 	now.Due = restart.At(due)
 	grid.Anchor = restart.At(grid.Anchor.Time())
-	h.Jobs["nightly"] = grid
+	if h.State, err = json.Marshal(grid); err != nil {
+		return err
+	}
 
 	flags, err := unix.FcntlInt(h.Files["reader"].Fd(), unix.F_GETFL, 0)
 	if err != nil {
@@ -157,11 +162,14 @@ func begin(s self.Self) (*restart.Handoff, error) {
 	if err != nil {
 		return nil, err
 	}
+	state, err := json.Marshal(restart.Grid{Anchor: restart.Instant(anchor), Tick: 3, Interval: time.Hour, Runs: 2})
+	if err != nil {
+		return nil, err
+	}
 	return &restart.Handoff{
 		Instance: "i-1", Daemon: true, Born: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
 		Guard:  restart.Guard{Recoveries: []time.Duration{5, 7}},
-		Jobs:   map[string]restart.Grid{"nightly": {Anchor: restart.Instant(anchor), Tick: 3, Interval: time.Hour, Runs: 2}},
-		Rooms:  map[string]json.RawMessage{"status": json.RawMessage(`{"runs":2}`)},
+		State:  state,
 		Orders: []order.Order{{Verb: order.Wake, From: "signal CONT"}},
 		Files:  map[string]*os.File{"lock": lock, "reader": r, "writer": w},
 	}, nil
@@ -253,7 +261,7 @@ func TestT50T21T22T52TenImagesInPlaceAreOneDaemon(t *testing.T) {
 			t.Errorf("image %d: the pipe holds %q, want %q", i, got.PipeText, want)
 		}
 		got.Handoff.Restarts = first.Handoff.Restarts
-		got.Handoff.Jobs, first.Handoff.Jobs = nil, nil // seen by Due
+		got.Handoff.State, first.Handoff.State = nil, nil // seen by Due
 		if d := cmp.Diff(first.Handoff, got.Handoff); d != "" {
 			t.Errorf("image %d: the state has changed (-first +now):\n%s", i, d)
 		}
@@ -387,7 +395,7 @@ func TestT51FailedExecLeavesEverythingAsItWas(t *testing.T) {
 	for name, c := range map[string]struct {
 		path, dir string
 		file      *os.File
-		rooms     map[string]json.RawMessage
+		state     json.RawMessage
 		want      error
 	}{
 		"missing":                 {path: filepath.Join(dir, "none"), want: unix.ENOENT},
@@ -399,8 +407,8 @@ func TestT51FailedExecLeavesEverythingAsItWas(t *testing.T) {
 		"deleted folder":          {path: "/bin/true", dir: gone, want: unix.ENOENT},
 		"closed descriptor":       {path: "/bin/true", file: closed, want: os.ErrClosed},
 		"nil descriptor":          {path: "/bin/true", file: (*os.File)(nil), want: os.ErrInvalid},
-		"room with broken state":  {path: "/bin/true", rooms: map[string]json.RawMessage{"a": json.RawMessage("{")}},
-		"room with too much":      {path: "/bin/true", rooms: map[string]json.RawMessage{"a": huge()}},
+		"broken state":            {path: "/bin/true", state: json.RawMessage("{")},
+		"too much state":          {path: "/bin/true", state: huge()},
 		"a path with a NUL in it": {path: "/bin/true\x00x", want: unix.EINVAL},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -418,7 +426,7 @@ func TestT51FailedExecLeavesEverythingAsItWas(t *testing.T) {
 				c.dir = "/"
 			}
 			before := world(t, r)
-			h := &restart.Handoff{Files: files, Rooms: c.rooms}
+			h := &restart.Handoff{Files: files, State: c.state}
 			err = h.Exec(self.Self{Path: c.path, Args: []string{"gophd"}, Dir: c.dir}, silent)
 			if err == nil || (c.want != nil && !errors.Is(err, c.want)) {
 				t.Errorf("got error %v, want %v", err, c.want)
@@ -493,19 +501,18 @@ func TestInheritRefusesGarbage(t *testing.T) {
 		"a pipe":             {pipe, "not that of a regular file"},
 		"a folder":           {folder, "not that of a regular file"},
 		"empty":              {text(""), "not whole"},
-		"truncated":          {text(`{"Version":1,"PID":%d,"Boo`, pid), "not whole"},
+		"truncated":          {text(`{"Version":3,"PID":%d,"Boo`, pid), "not whole"},
 		"another type":       {text(`[1]`), "not whole"},
-		"more than one":      {text(`{"Version":1}{}`), "more than one"},
+		"more than one":      {text(`{"Version":3}{}`), "more than one"},
 		"no version":         {text(`{"PID":%d,"BootID":%q}`, pid, id), "version is 0"},
-		"newer":              {text(`{"Version":3,"PID":%d,"BootID":%q}`, pid, id), "version is 3"},
-		"foreign PID":        {text(`{"Version":1,"PID":%d,"BootID":%q}`, pid+1, id), "it is for process"},
-		"foreign boot":       {text(`{"Version":1,"PID":%d,"BootID":"x"}`, pid), "another boot"},
-		"unknown order":      {text(`{"Version":1,"PID":%d,"BootID":%q,"Orders":[{"Verb":77}]}`, pid, id), "order 77"},
-		"negative interval":  {text(`{"Version":1,"PID":%d,"BootID":%q,"Jobs":{"a":{"Interval":-1}}}`, pid, id), "interval of job"},
-		"negative count":     {text(`{"Version":1,"PID":%d,"BootID":%q,"Restarts":-1}`, pid, id), "-1 restarts"},
-		"closed file":        {text(`{"Version":1,"PID":%d,"BootID":%q,"Descriptors":{"a":1019}}`, pid, id), "not open"},
-		"standard file":      {text(`{"Version":1,"PID":%d,"BootID":%q,"Descriptors":{"a":2}}`, pid, id), "standard one"},
-		"file that is twice": {text(`{"Version":1,"PID":%d,"BootID":%q,"Descriptors":{"a":1018,"b":1018}}`, pid, id), "named twice"},
+		"newer":              {text(`{"Version":4,"PID":%d,"BootID":%q}`, pid, id), "version is 4"},
+		"foreign PID":        {text(`{"Version":3,"PID":%d,"BootID":%q}`, pid+1, id), "it is for process"},
+		"foreign boot":       {text(`{"Version":3,"PID":%d,"BootID":"x"}`, pid), "another boot"},
+		"unknown order":      {text(`{"Version":3,"PID":%d,"BootID":%q,"Orders":[{"Verb":77}]}`, pid, id), "order 77"},
+		"negative count":     {text(`{"Version":3,"PID":%d,"BootID":%q,"Restarts":-1}`, pid, id), "-1 restarts"},
+		"closed file":        {text(`{"Version":3,"PID":%d,"BootID":%q,"Descriptors":{"a":1019}}`, pid, id), "not open"},
+		"standard file":      {text(`{"Version":3,"PID":%d,"BootID":%q,"Descriptors":{"a":2}}`, pid, id), "standard one"},
+		"file that is twice": {text(`{"Version":3,"PID":%d,"BootID":%q,"Descriptors":{"a":1018,"b":1018}}`, pid, id), "named twice"},
 		"too much":           {text("%s", bytes.Repeat([]byte{' '}, 17<<20)), "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {

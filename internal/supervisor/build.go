@@ -3,7 +3,6 @@ package supervisor
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -40,8 +39,9 @@ import (
 
 // rig is a Supervisor at work: the rooms, and what the one goroutine that owns them knows.
 type rig struct {
-	o    Options
-	spec job.Spec
+	o      Options
+	spec   job.Spec
+	handed handedState // by the process before us
 
 	signals *signals.Signals
 	log     *logging.Log
@@ -107,26 +107,15 @@ type rig struct {
 	hurried atomic.Int32 // how often it was told to end
 }
 
-// names in the hand-over
-const (
-	localClaim   = "heartbeat-local"
-	remoteClaim  = "heartbeat"
-	pidFileName  = "pid-file"
-	boardRoom    = "status"
-	goingRoom    = "going"
-	diaryRoom    = "diary"
-	unsaidRoom   = "unsaid"
-	lossesRoom   = "log-losses"
-	logRoom      = "log"
-	notifySocket = "notify-socket"
-)
-
 // build opens the parts that need nobody's leave. What cannot be had is an error, and what was opened
 // before it is closed again.
 func build(o Options) (_ *rig, err error) {
 	r := &rig{o: o, spec: o.Config.Jobs[0], probed: make(chan error, 1), image: alarm.Now(alarm.Boot), born: time.Now()}
 	r.began = r.image
 	r.signals = o.Signals
+	if r.handed, err = decodeState(o.Handoff); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -138,7 +127,7 @@ func build(o Options) (_ *rig, err error) {
 	if err := r.folders(); err != nil {
 		return nil, err
 	}
-	to, err := logOptions(o)
+	to, err := r.logOptions()
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +145,7 @@ func build(o Options) (_ *rig, err error) {
 	}
 	if o.Handoff != nil {
 		var runs []int
-		for _, run := range handedRuns(o.Handoff).Runs {
+		for _, run := range r.handed.Job.Runs {
 			runs = append(runs, run.PID)
 		}
 		r.spawner.Inherit(runs...)
@@ -283,7 +272,8 @@ func (r *rig) folders() error {
 }
 
 // logOptions are those of the config, with what belongs to this process.
-func logOptions(o Options) (logging.Options, error) {
+func (r *rig) logOptions() (logging.Options, error) {
+	o := r.o
 	l, err := preflight.LogOptions(o.Config)
 	if err != nil {
 		return l, err
@@ -294,10 +284,7 @@ func logOptions(o Options) (logging.Options, error) {
 			l.EchoLevel, l.EchoCommand = zerolog.TraceLevel, true
 		}
 	}
-	if o.Handoff != nil { // an older image has no such rooms
-		_ = json.Unmarshal(o.Handoff.Rooms[lossesRoom], &l.Losses)
-		_ = json.Unmarshal(o.Handoff.Rooms[logRoom], &l.Left)
-	}
+	l.Losses, l.Left = r.handed.Log.Losses, r.handed.Log.Left
 	return l, nil
 }
 
@@ -338,7 +325,7 @@ func (r *rig) world() error {
 	}
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, cgroup: r.cgroup, stray: r.stray,
 		stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
-		trouble: r.say.trouble, env: env, fence: r.fence, going: handedRuns(r.o.Handoff).Runs, handoff: r.o.Handoff,
+		trouble: r.say.trouble, env: env, fence: r.fence, going: r.handed.Job.Runs, handed: r.handedFiles(),
 		notices: r.notices, deaths: make(chan struct{}, 1), places: make([]place, r.places())}
 	r.mark("none")
 	if r.spec.Output == job.OutputOnFailure {
@@ -363,7 +350,7 @@ func (r *rig) showFailed(pid int, output *keep.Keeper) {
 // places is how many runs may go on at the same time: those that were left to us, too, whatever the config says now.
 func (r *rig) places() int {
 	n := max(r.spec.MaxParallel, 1)
-	for _, g := range handedRuns(r.o.Handoff).Runs {
+	for _, g := range r.handed.Job.Runs {
 		n = max(n, g.Run.Place+1)
 	}
 	return n
@@ -412,7 +399,7 @@ func (r *rig) claims() error {
 	if path == "" {
 		return nil
 	}
-	store, err := lease.OpenLock(path, r.kept(localClaim), handedRuns(r.o.Handoff).Haunted)
+	store, err := lease.OpenLock(path, r.kept(localClaim), r.handed.Job.Leftover)
 	if err != nil {
 		return err
 	}
@@ -422,7 +409,7 @@ func (r *rig) claims() error {
 	if store.Descriptor() != nil { // it was handed over
 		r.mark(lease.Mark(store))
 	}
-	r.local = &claim{name: localClaim, url: "file:" + path, key: r.spec.Name, store: store, lock: store, adopt: r.adopted(localClaim)}
+	r.local = &claim{name: localClaim, url: "file:" + path, key: r.spec.Name, store: store, lock: store, adopt: r.handed.Job.Local}
 	if strings.HasPrefix(c.Heartbeat.URL, "file:") {
 		return nil
 	}
@@ -430,28 +417,20 @@ func (r *rig) claims() error {
 	if err != nil {
 		return err
 	}
-	r.remote = &claim{name: remoteClaim, url: c.Shown("heartbeat.url"), key: key, store: shared, adopt: r.adopted(remoteClaim)}
+	r.remote = &claim{name: remoteClaim, url: c.Shown("heartbeat.url"), key: key, store: shared, adopt: r.handed.Job.Shared}
 	r.remote.alarm, err = alarm.New(alarm.Boot)
 	return err
 }
 
-func (r *rig) kept(name string) *os.File {
+// handedFiles are the descriptors that were handed off, by name.
+func (r *rig) handedFiles() map[string]*os.File {
 	if r.o.Handoff == nil {
 		return nil
 	}
-	return r.o.Handoff.Files[name]
+	return r.o.Handoff.Files
 }
 
-func (r *rig) adopted(name string) *heartbeat.Handover {
-	if r.o.Handoff == nil {
-		return nil
-	}
-	var h heartbeat.Handover
-	if json.Unmarshal(r.o.Handoff.Rooms[name], &h) != nil {
-		return nil
-	}
-	return &h
-}
+func (r *rig) kept(name string) *os.File { return r.handedFiles()[name] }
 
 func (r *rig) boot() time.Duration { return alarm.Now(alarm.Boot) }
 
@@ -474,8 +453,7 @@ func (r *rig) claimOptions(c *claim) heartbeat.Options {
 func (r *rig) takePIDFile() (err error) {
 	path := r.o.Config.PIDFile
 	if kept := r.kept(pidFileName); kept != nil && r.pidFile == nil {
-		var old string
-		_ = json.Unmarshal(r.o.Handoff.Rooms[pidFileName], &old) // what is no path cannot be adopted
+		old := r.handed.PIDFile
 		f, err := pidfile.Adopt(old, kept)
 		switch {
 		case err != nil:
@@ -548,7 +526,7 @@ func (r *rig) boardUp() {
 	s.Jobs = []status.Job{{Name: r.spec.Name, Interval: r.spec.Interval,
 		Lease: status.Lease{Store: "none", State: "not asked for"}}}
 	r.board = status.New(s)
-	for _, run := range handedRuns(r.o.Handoff).Runs {
+	for _, run := range r.handed.Job.Runs {
 		r.board.Told(r.spec.Name, run.Run.Number, run.Status)
 	}
 	h := r.o.Handoff
@@ -565,13 +543,8 @@ func (r *rig) boardUp() {
 		began = time.Now().Add(h.Began - r.boot()) // which no step of the wall clock moves away from now
 	}
 	r.board.Update(func(s *status.Snapshot) { s.Born, s.Restarts = began, r.images })
-	var m status.Memoir
-	if json.Unmarshal(h.Rooms[boardRoom], &m) == nil {
-		r.board.Recall(m)
-	}
-	var unsaid []string
-	_ = json.Unmarshal(h.Rooms[unsaidRoom], &unsaid) // an image that said all has no such room
-	for _, text := range unsaid {
+	r.board.Recall(r.handed.Board)
+	for _, text := range r.handed.Errors {
 		r.say.trouble(errors.New(text))
 	}
 }
@@ -580,13 +553,15 @@ func (r *rig) handedGrid() *loop.Grid {
 	if r.o.Handoff == nil {
 		return nil
 	}
-	going := handedRuns(r.o.Handoff)
-	g, ok := r.o.Handoff.Jobs[r.spec.Name]
-	if !ok && len(going.Runs) == 0 {
+	going, g := r.handed.Job, r.handed.Job.Grid
+	if going.Name != r.spec.Name { // the new config has another
+		g = nil
+	}
+	if g == nil && len(going.Runs) == 0 {
 		return nil
 	}
-	if !ok { // the new config has another name for the job
-		g = restart.Grid{Anchor: going.Runs[0].Started, Tick: 1, Interval: r.spec.Interval}
+	if g == nil {
+		g = &restart.Grid{Anchor: going.Runs[0].Started, Tick: 1, Interval: r.spec.Interval}
 		for _, run := range going.Runs {
 			g.Runs = max(g.Runs, run.Run.Number)
 		}

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,19 +28,8 @@ import (
 
 // This file is how a run outlives an image of gophd: it is left by one and adopted by the next.
 
-// going is the room of the hand-over for what goes on while nobody serves it, and what the loop has to know
-// of it.
-type going struct {
-	Runs   []goingRun `json:",omitempty"`
-	Woken  bool       `json:",omitempty"`
-	Wait   *goingWait `json:",omitempty"`
-	Strays []pipe     `json:",omitempty"` // of earlier runs
-
-	Haunted bool `json:",omitempty"` // what a gophd that was killed has left behind may still run
-}
-
-// goingRun is a run that is under way, and its process.
-type goingRun struct {
+// activeRun is a run that is under way, and its process.
+type activeRun struct {
 	Run     job.Run
 	Started restart.Instant
 	Missed  uint64 `json:",omitempty"` // see loop.Going
@@ -56,8 +44,15 @@ type goingRun struct {
 	Signals []syscall.Signal `json:",omitempty"`
 }
 
-// goingWait is a loop.Wait.
-type goingWait struct {
+func (r activeRun) String() string {
+	if r.Run.Number == 0 {
+		return fmt.Sprintf("process %d", r.PID) // of a handoff that cannot be read
+	}
+	return fmt.Sprintf("run %d (pid %d)", r.Run.Number, r.PID)
+}
+
+// runWait is a loop.Wait.
+type runWait struct {
 	Run    job.Run
 	Until  restart.Instant
 	Slowed time.Duration
@@ -86,27 +81,27 @@ func (r *rig) leaveLoop() bool {
 	return true
 }
 
-// handOverRuns adds the runs that were left, if any, and the strays' pipes to the hand-over. Reading stops here.
-func (r *rig) handOverRuns(h *restart.Handoff) {
+// handOverRuns adds the runs that were left, if any, and the strays' pipes to the state, and their descriptors to
+// files. Reading stops here.
+func (r *rig) handOverRuns(g *jobState, files map[string]*os.File) {
 	put := func(streams []process.HandedStream) (pipes []pipe) {
 		for _, s := range streams {
-			name := fmt.Sprintf("pipe-%d", len(h.Files))
-			h.Files[name] = s.File
+			name := fmt.Sprintf("pipe-%d", len(files))
+			files[name] = s.File
 			pipes = append(pipes, pipe{PID: s.PID, Number: s.Number, Rest: s.Rest, File: name})
 		}
 		return pipes
 	}
-	g := going{Woken: r.grid.Woken}
+	g.Woken = r.grid.Woken
 	if w := r.grid.Wait; w != nil {
-		g.Wait = &goingWait{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
+		g.Wait = &runWait{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
 	}
 	if r.loop == nil { // the loop could not begin yet, with what was left to us
-		before := handedRuns(r.o.Handoff)
-		g.Woken, g.Wait = before.Woken, before.Wait
+		g.Woken, g.Wait = r.handed.Job.Woken, r.handed.Job.Wait
 	}
 	for _, at := range r.runner.left {
 		handed := at.process.HandOver()
-		run := goingRun{Run: at.run, Started: restart.At(at.process.Started()), PID: handed.PID, Birth: handed.Birth,
+		run := activeRun{Run: at.run, Started: restart.At(at.process.Started()), PID: handed.PID, Birth: handed.Birth,
 			Cgroup: handed.Cgroup, Pipes: put(handed.Streams), Grace: r.spec.Grace, Signals: r.spec.StopSignals}
 		for _, left := range r.grid.Going {
 			if left.Run.Number == at.run.Number {
@@ -121,22 +116,12 @@ func (r *rig) handOverRuns(h *restart.Handoff) {
 		}
 		g.Runs = append(g.Runs, run)
 	}
-	g.Strays = put(r.spawner.HandOver())
-	g.Haunted = r.local != nil && r.local.lock.Unclean()
-	h.Rooms[goingRoom], _ = json.Marshal(g) // plain values: it cannot fail
-	h.Rooms[diaryRoom], _ = json.Marshal(diary{r.log.Path(), r.o.Config.Log.Format, r.spec.Name})
-}
-
-// handedRuns reads what an image has handed over.
-func handedRuns(h *restart.Handoff) (g going) {
-	if h != nil {
-		_ = json.Unmarshal(h.Rooms[goingRoom], &g) // an image that left nothing has no such room
-	}
-	return g
+	g.Escaped = put(r.spawner.HandOver())
+	g.Leftover = r.local != nil && r.local.lock.Unclean()
 }
 
 // resume completes the grid of the loop by what goes on.
-func (g going) resume(grid *loop.Grid) {
+func (g jobState) resume(grid *loop.Grid) {
 	grid.Woken = g.Woken
 	if w := g.Wait; w != nil {
 		grid.Wait = &loop.Wait{Run: w.Run, Until: w.Until.Time(), Slowed: w.Slowed}
@@ -147,13 +132,13 @@ func (g going) resume(grid *loop.Grid) {
 }
 
 // take is the process of the run as the process room knows it.
-func (g *goingRun) take(h *restart.Handoff) process.Handed {
-	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(), Streams: takePipes(h, g.Pipes)}
+func (g *activeRun) take(files map[string]*os.File) process.Handed {
+	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(), Streams: takePipes(files, g.Pipes)}
 }
 
-func takePipes(h *restart.Handoff, pipes []pipe) (streams []process.HandedStream) {
+func takePipes(files map[string]*os.File, pipes []pipe) (streams []process.HandedStream) {
 	for _, p := range pipes {
-		if f := h.Files[p.File]; f != nil {
+		if f := files[p.File]; f != nil {
 			streams = append(streams, process.HandedStream{PID: p.PID, Number: p.Number, Rest: p.Rest, File: f})
 		}
 	}
@@ -181,11 +166,10 @@ func (r *rig) goOn() {
 
 // oldDeadline is that of the shared lease under which the runs began that were left to us; the end of time without one.
 func (r *rig) oldDeadline() time.Duration {
-	var old heartbeat.Handover
-	if room := r.o.Handoff.Rooms[remoteClaim]; room == nil || r.remote == nil || json.Unmarshal(room, &old) != nil {
+	if r.remote == nil || r.remote.adopt == nil {
 		return math.MaxInt64
 	}
-	return old.Deadline
+	return r.remote.adopt.Deadline
 }
 
 // oldLeaseEnds ends the runs that were left to us if we have no lease yet in place of theirs, by its deadline.
@@ -224,7 +208,7 @@ func (r *runner) leave(count int) bool {
 // begin gives the run its place and its limit, and returns what the image before us has left of it, if that has
 // started it. From then on it can be interrupted, and its messages are its own. What an earlier run has told
 // is heard before: it must not be taken for a word of this one. It returns false after shutDown.
-func (r *runner) begin(at *place) (left *goingRun, ok bool) {
+func (r *runner) begin(at *place) (left *activeRun, ok bool) {
 	if r.settled() {
 		r.notices.Drain()
 	}
@@ -233,7 +217,7 @@ func (r *runner) begin(at *place) (left *goingRun, ok bool) {
 	if r.shut {
 		return nil, false
 	}
-	if i := slices.IndexFunc(r.going, func(g goingRun) bool { return g.Run.Number == at.run.Number }); i >= 0 {
+	if i := slices.IndexFunc(r.going, func(g activeRun) bool { return g.Run.Number == at.run.Number }); i >= 0 {
 		left = &r.going[i]
 		r.going = slices.Concat(r.going[:i], r.going[i+1:])
 	}
@@ -263,13 +247,13 @@ func (r *runner) settled() bool {
 }
 
 // adopt is start for a run that the image before us has left.
-func (r *runner) adopt(at place, g *goingRun) (*process.Process, error) {
+func (r *runner) adopt(at place, g *activeRun) (*process.Process, error) {
 	if at.keeper != nil {
 		before := at.keeper.Writer() // neither Write nor Close fails
 		_, _ = before.Write(g.Kept)
 		_ = before.Close()
 	}
-	h := g.take(r.handoff)
+	h := g.take(r.handed)
 	h.Strays = r.strays(at.run)
 	return r.spawner.Adopt(h, func(s process.HandedStream) io.WriteCloser {
 		if at.keeper != nil {
@@ -318,10 +302,10 @@ func (nowhere) Close() error                { return nil }
 
 // stopRuns stops runs that an image has handed over to one that cannot go on with them, as that would have stopped
 // them, and waits for their end.
-func (s *speaker) stopRuns(runs []goingRun, spawner *process.Spawner, h *restart.Handoff, open process.Resume) {
+func (s *speaker) stopRuns(runs []activeRun, spawner *process.Spawner, files map[string]*os.File, open process.Resume) {
 	all := make([]*process.Process, len(runs))
 	for i, run := range runs {
-		p, err := spawner.Adopt(run.take(h), open)
+		p, err := spawner.Adopt(run.take(files), open)
 		if err != nil {
 			s.trouble(err)
 			continue
@@ -337,21 +321,23 @@ func (s *speaker) stopRuns(runs []goingRun, spawner *process.Spawner, h *restart
 	}
 }
 
-// diary is where the image before us has written, for a next one that knows no config.
-type diary struct{ File, Format, Job string }
-
-// Abandon is for an image that cannot go on with what was handed over to it, for the reason why: it stops the runs,
-// for nothing may be left behind, and says so where the image before has written, or on stderr. It blocks for as
-// long as the runs take to end, their grace at most.
+// Abandon is for a process that cannot go on with what was handed off to it, for the reason why: it stops the runs
+// and logs that to the log of the old process, or to stderr. What cannot be read, or is nil because it could not be
+// read at all, tells of no run; then the children that lead a process group are stopped. It blocks until they have
+// ended, for their grace at most.
 func Abandon(h *restart.Handoff, why error) {
-	if h == nil {
-		return
+	s, err := decodeState(h)
+	if err != nil {
+		why = err
 	}
-	var d diary
-	_ = json.Unmarshal(h.Rooms[diaryRoom], &d) // without one it is stderr
-	options := logging.Options{File: d.File, Format: cmp.Or(d.Format, "simple"), Level: zerolog.InfoLevel, Job: d.Job, PID: os.Getpid()}
+	if h == nil || err != nil {
+		for _, c := range process.Commands() {
+			s.Job.Runs = append(s.Job.Runs, activeRun{PID: c.PID, Birth: c.Birth, Started: restart.At(c.Started), Grace: unknownGrace})
+		}
+	}
+	options := logging.Options{File: s.Log.File, Format: cmp.Or(s.Log.Format, "simple"), Level: zerolog.InfoLevel, Job: s.Job.Name, PID: os.Getpid()}
 	log, err := logging.Open(options)
-	if err != nil || d.File == "" {
+	if err != nil || s.Log.File == "" {
 		options.File, options.Echo, options.EchoLevel, options.EchoCommand = "", os.Stderr, zerolog.InfoLevel, true
 		if log, err = logging.Open(options); err != nil {
 			return // a config in which the formats have other names has none of our runs
@@ -359,23 +345,28 @@ func Abandon(h *restart.Handoff, why error) {
 	}
 	say := &speaker{log: log.Logger()}
 	say.cannotGoOn(why)
-	g := handedRuns(h)
-	if s, err := process.New(); err != nil {
+	files := map[string]*os.File{}
+	if h != nil {
+		files = h.Files
+	}
+	if spawner, err := process.New(); err != nil {
 		say.trouble(err)
 	} else {
-		s.AdoptStrays(takePipes(h, g.Strays), resumeIn(log))
-		say.stopRuns(g.Runs, s, h, resumeIn(log))
-		_ = s.Close() // it was the last word of the strays
-		sweepCgroups(d.Job, func(pid int) bool { return pid == os.Getpid() })
+		spawner.AdoptStrays(takePipes(files, s.Job.Escaped), resumeIn(log))
+		say.stopRuns(s.Job.Runs, spawner, files, resumeIn(log))
+		_ = spawner.Close() // it was the last word of the strays
+		sweepCgroups(s.Job.Name, func(pid int) bool { return pid == os.Getpid() })
 	}
-	var path string
-	if f := h.Files[pidFileName]; f != nil && json.Unmarshal(h.Rooms[pidFileName], &path) == nil {
-		if f, err := pidfile.Adopt(path, f); err == nil {
+	if f := files[pidFileName]; f != nil {
+		if f, err := pidfile.Adopt(s.PIDFile, f); err == nil {
 			_ = f.Remove() // else it is stale, which its lock says too
 		}
 	}
 	_ = log.Close() // there is nobody left to tell
 }
+
+// unknownGrace is the default of job.grace, for runs of which nothing is known.
+const unknownGrace = 10 * time.Second
 
 // resumeIn is where the output goes on for who knows no config.
 func resumeIn(log *logging.Log) process.Resume {
@@ -391,6 +382,6 @@ func resumeIn(log *logging.Log) process.Resume {
 // adoptStrays goes on with the pipes of strays.
 func (r *rig) adoptStrays() {
 	if h := r.o.Handoff; h != nil {
-		r.spawner.AdoptStrays(takePipes(h, handedRuns(h).Strays), r.runner.resume)
+		r.spawner.AdoptStrays(takePipes(h.Files, r.handed.Job.Escaped), r.runner.resume)
 	}
 }

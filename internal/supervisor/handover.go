@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -88,7 +87,7 @@ func (r *rig) tryNext(ctx context.Context, a preflight.Asker) error {
 	case strings.TrimSpace(complained.String()) != "":
 		return errors.New(strings.TrimSpace(complained.String()))
 	}
-	return fmt.Errorf("%s is no gophd that reads hand-over %s: it ended with %s", r.o.Self.Path, version, result)
+	return fmt.Errorf("%s is not a gophd that reads handoff %s: it ended with %s", r.o.Self.Path, version, result)
 }
 
 // text keeps the beginning of what a probe says.
@@ -133,12 +132,13 @@ func (r *rig) end() (Outcome, error) {
 		return o, nil
 	}
 	if runs := r.runner.going; len(runs) > 0 { // we end before the loop could take them up
-		r.say.stopRuns(runs, r.spawner, r.o.Handoff, r.runner.resume)
+		r.say.stopRuns(runs, r.spawner, r.handedFiles(), r.runner.resume)
 	}
 	if len(r.runner.left) > 0 { // a fault of ours came after they were given away
-		h := &restart.Handoff{Rooms: map[string]json.RawMessage{}, Files: map[string]*os.File{}}
-		r.handOverRuns(h)
-		r.say.stopRuns(handedRuns(h).Runs, r.spawner, h, r.runner.resume)
+		var s jobState
+		files := map[string]*os.File{}
+		r.handOverRuns(&s, files)
+		r.say.stopRuns(s.Runs, r.spawner, files, r.runner.resume)
 	}
 	r.adoptToRelease()
 	r.release(r.remote)
@@ -198,21 +198,21 @@ func (r *rig) adoptToRelease() {
 // handOver ends this image's work without letting go of anything that the next one needs.
 func (r *rig) handOver() *restart.Handoff {
 	h := &restart.Handoff{Daemon: r.o.Config.Daemon, Born: r.born, Began: r.began, Restarts: r.images + 1, Guard: r.guard,
-		Jobs: map[string]restart.Grid{}, Rooms: map[string]json.RawMessage{}, Files: map[string]*os.File{}}
+		Files: map[string]*os.File{}}
+	s := handedState{Board: r.board.Memoir(), Job: jobState{Name: r.spec.Name}}
 	if r.loop != nil {
 		g := r.grid
-		h.Jobs[r.spec.Name] = restart.Grid{Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
+		s.Job.Grid = &restart.Grid{Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
 	} else if r.o.Handoff != nil {
-		h.Jobs = r.o.Handoff.Jobs
+		s.Job.Name, s.Job.Grid = r.handed.Job.Name, r.handed.Job.Grid
 	}
-	h.Rooms[boardRoom], _ = json.Marshal(r.board.Memoir()) // plain numbers: it cannot fail
 	if r.pidFile != nil {
 		if f, err := r.pidFile.Descriptor(); err != nil {
 			r.say.trouble(err)
 		} else {
 			h.Files[pidFileName] = f
 			_ = r.pidFile.Leave() // or it would be one more with each exec that fails
-			h.Rooms[pidFileName], _ = json.Marshal(r.o.Config.PIDFile)
+			s.PIDFile = r.o.Config.PIDFile
 		}
 	}
 	r.say.ends("a new image goes on")
@@ -221,7 +221,7 @@ func (r *rig) handOver() *restart.Handoff {
 		r.notices = nil
 	}
 	r.eachLog((*logging.Log).Leave) // the new process writes what they have not written
-	r.handOverRuns(h)               // from here to the next image nobody reads what the command writes
+	r.handOverRuns(&s.Job, h.Files) // from here to the next image nobody reads what the command writes
 	if fault.On {
 		fault.At("reading stopped")
 	}
@@ -230,20 +230,19 @@ func (r *rig) handOver() *restart.Handoff {
 			r.leaveUnsaid(err)
 		}
 	}
-	left, err := r.log.Left()
-	if err != nil {
+	s.Log = logState{File: r.log.Path(), Format: r.o.Config.Log.Format}
+	var err error
+	if s.Log.Left, err = r.log.Left(); err != nil {
 		r.leaveUnsaid(err)
 	}
 	if fault.On {
 		fault.At("log closed")
 	}
-	for _, c := range []*claim{r.remote, r.local} { // after a log that may take its time, so that the lease is fresh
-		r.handOverClaim(h, c)
-	}
+	s.Job.Shared = r.handOverClaim(h, r.remote) // after a log that may take its time, so that the lease is fresh
+	s.Job.Local = r.handOverClaim(h, r.local)
 	r.close()
-	h.Rooms[unsaidRoom], _ = json.Marshal(r.unsaid)
-	h.Rooms[lossesRoom], _ = json.Marshal(r.log.Losses())
-	h.Rooms[logRoom], _ = json.Marshal(left)
+	s.Errors, s.Log.Losses = r.unsaid, r.log.Losses()
+	h.State = s.encode()
 	return h
 }
 
@@ -320,14 +319,13 @@ func (r *rig) leaveUnsaid(err error) { r.unsaid = append(r.unsaid, err.Error()) 
 
 // handOverClaim adds one heartbeat to the hand-over. What cannot be renewed is claimed anew by the next
 // image; the local lock's descriptor goes with it in every case.
-func (r *rig) handOverClaim(h *restart.Handoff, c *claim) {
+func (r *rig) handOverClaim(h *restart.Handoff, c *claim) *heartbeat.Handover {
 	if c == nil || c.hb == nil {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
 	defer cancel()
-	over, err := c.hb.HandOver(ctx)
-	h.Rooms[c.name], _ = json.Marshal(over) // plain values; without a lease it says that there is no deadline to go on to
+	over, err := c.hb.HandOver(ctx) // without a lease it says that there is no deadline to go on to
 	if err != nil {
 		r.leaveUnsaid(err)
 	} else {
@@ -350,6 +348,7 @@ func (r *rig) handOverClaim(h *restart.Handoff, c *claim) {
 			fault.At("shared claim handed over")
 		}
 	}
+	return &over
 }
 
 // reason is why it ends, in words.

@@ -18,7 +18,6 @@ import (
 	"gophd/internal/job"
 	"gophd/internal/keep"
 	"gophd/internal/process"
-	"gophd/internal/restart"
 	"gophd/internal/sdnotify"
 	"gophd/internal/world"
 )
@@ -55,8 +54,8 @@ type runner struct {
 
 	notices *sdnotify.Socket // where runs ask for more time; nil where they have no limit
 
-	going   []goingRun // of the image before us, until they are adopted
-	handoff *restart.Handoff
+	going  []activeRun // of the image before us, until they are adopted
+	handed map[string]*os.File
 
 	deaths chan struct{} // one is sent when the command of a run is dead; capacity 1
 

@@ -133,15 +133,15 @@ func (s *speaker) adopted(run job.Run, p *process.Process) {
 }
 
 func (s *speaker) cannotGoOn(why error) {
-	s.log.Error().Msgf("gophd cannot go on as a new image: %v", why)
+	s.log.Error().Msgf("cannot resume after re-exec: %v", why)
 }
 
-func (s *speaker) stopped(g goingRun) {
-	s.log.Error().Msgf("run %d, pid %d, is stopped, for no gophd goes on with it", g.Run.Number, g.PID)
+func (s *speaker) stopped(g activeRun) {
+	s.log.Error().Msgf("stopping %s: it could not be adopted after re-exec", g)
 }
 
-func (s *speaker) abandoned(g goingRun, result job.Result) {
-	s.log.Warn().Msgf("run %d was ended: %s", g.Run.Number, result)
+func (s *speaker) abandoned(g activeRun, result job.Result) {
+	s.log.Warn().Msgf("%s ended: %s", g, result)
 }
 
 func (s *speaker) stray(run job.Run, pid int, name string, killed bool) {
