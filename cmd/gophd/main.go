@@ -49,7 +49,7 @@ func start() int {
 	case p.handoff != nil: // it never came to a supervisor: the config that the probe took is another now, say
 		supervisor.Abandon(p.handoff, err)
 	case errors.Is(p.handoffErr, restart.ErrUnreadable):
-		supervisor.Abandon(nil, p.handoffErr)
+		supervisor.AbandonUnknown(p.handoffErr)
 	}
 	return p.leave(err)
 }

@@ -322,19 +322,31 @@ func (s *speaker) stopRuns(runs []activeRun, spawner *process.Spawner, files map
 }
 
 // Abandon is for a process that cannot go on with what was handed off to it, for the reason why: it stops the runs
-// and logs that to the log of the old process, or to stderr. What cannot be read, or is nil because it could not be
-// read at all, tells of no run; then the children that lead a process group are stopped. It blocks until they have
-// ended, for their grace at most.
+// and logs that to the log of the old process, or to stderr. It blocks until they have ended, for their grace at most.
+// nil is a first start: nothing was handed off.
 func Abandon(h *restart.Handoff, why error) {
+	if h == nil {
+		return
+	}
 	s, err := decodeState(h)
 	if err != nil {
-		why = err
+		AbandonUnknown(err)
+		return
 	}
-	if h == nil || err != nil {
-		for _, c := range process.Commands() {
-			s.Job.Runs = append(s.Job.Runs, activeRun{PID: c.PID, Birth: c.Birth, Started: restart.At(c.Started), Grace: unknownGrace})
-		}
+	abandon(s, h.Files, why)
+}
+
+// AbandonUnknown is Abandon for a handoff that cannot be read: it stops all children that are commands, as far as that
+// can be told.
+func AbandonUnknown(why error) {
+	var s handedState
+	for _, c := range process.Commands() {
+		s.Job.Runs = append(s.Job.Runs, activeRun{PID: c.PID, Birth: c.Birth, Started: restart.At(c.Started), Grace: unknownGrace})
 	}
+	abandon(s, nil, why)
+}
+
+func abandon(s handedState, files map[string]*os.File, why error) {
 	options := logging.Options{File: s.Log.File, Format: cmp.Or(s.Log.Format, "simple"), Level: zerolog.InfoLevel, Job: s.Job.Name, PID: os.Getpid()}
 	log, err := logging.Open(options)
 	if err != nil || s.Log.File == "" {
@@ -345,10 +357,6 @@ func Abandon(h *restart.Handoff, why error) {
 	}
 	say := &speaker{log: log.Logger()}
 	say.cannotGoOn(why)
-	files := map[string]*os.File{}
-	if h != nil {
-		files = h.Files
-	}
 	if spawner, err := process.New(); err != nil {
 		say.trouble(err)
 	} else {
