@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,7 +21,7 @@ var (
 	userinfo  = lazily(`://([^\s/@]*:\S*|[^\s/?#]*)@`)
 	parameter = lazily(`(?i)((?:pass(?:word|wd|phrase)?|pwd|secret|token|key|auth|credentials?|dsn|cookie|jwt|bearer|private|pat)\s*=\s*)("[^"]*"|'[^']*'|[^\s&"']+)`)
 	header    = lazily(`(?i)((?:\bcookie|\bauthorization|[\w-]*(?:token|key|secret|password|auth))["']?\s*:\s*["']?)([^\s"'/][^"']*)`)
-	bearer    = lazily(`(?i)(\b(?:bearer|basic)\s+)([^\s"']+)`)
+	bearer    = lazily(`(?i)(\b(?:bearer|basic)(?:\s+|["']\s*,\s*["']))([^\s"']+)`)
 	flagWord  = lazily(`(?i)((?:^|[\s"'])--?[\w-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|key|auth|credentials?|cookie|jwt|bearer|private)["']?[,\s]+)("[^"]*"|'[^']*'|[^\s"',-][^\s"']*)`)
 	curlUser  = lazily(`((?:^|[\s"'])(?:-[a-zA-Z]*[uU]|--user|--proxy-user)["',\s=]*)([^\s"',:=-][^\s"',:]*:[^\s"']+)`)
 )
@@ -30,15 +31,27 @@ func lazily(pattern string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
 }
 
-// redact hides the passwords in a text that is shown.
+// redact hides the passwords in a text that is shown. The words of a list are looked at before they are quoted, and
+// once more together, for a flag and its value.
 func redact(text string) string {
+	var words []string
+	if strings.HasPrefix(text, "[") && json.Unmarshal([]byte(text), &words) == nil {
+		for i := range words {
+			words[i] = redactText(words[i])
+		}
+		text = jsonText(words)
+	}
+	return redactText(text)
+}
+
+func redactText(text string) string {
 	if strings.Contains(text, "://") {
 		text = userinfo().ReplaceAllString(text, "://"+hidden+"@")
 	}
 	for _, p := range []struct {
 		sign    string // without it the pattern cannot match
 		pattern func() *regexp.Regexp
-	}{{"=", parameter}, {":", header}, {" ", bearer}, {"-", flagWord}, {"-", curlUser}} {
+	}{{"=", parameter}, {":", header}, {" ", bearer}, {",", bearer}, {"-", flagWord}, {"-", curlUser}} {
 		if strings.Contains(text, p.sign) {
 			text = p.pattern().ReplaceAllString(text, "${1}"+hidden)
 		}

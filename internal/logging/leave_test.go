@@ -66,8 +66,17 @@ func TestHowLongAnEndWaits(t *testing.T) {
 	}
 }
 
-// What is lost when the file is closed can still be said to Echo, with its number.
+// What is lost when the file is closed can still be said to Echo, with its number, however often the program was told
+// to end.
 func TestWhatTheFileLosesIsSaidToTheEcho(t *testing.T) {
+	for stops := 1; stops <= 3; stops++ {
+		for range 20 {
+			loseTheFile(t, stops)
+		}
+	}
+}
+
+func loseTheFile(t *testing.T, stops int) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
@@ -84,6 +93,7 @@ func TestWhatTheFileLosesIsSaidToTheEcho(t *testing.T) {
 	for range 1500 {
 		fmt.Fprintf(w, "%100d\n", 1)
 	}
+	l.Hurry(stops)
 	if err := l.CloseFile(); err == nil || !strings.Contains(err.Error(), "took nothing any more") {
 		t.Errorf("got %v", err)
 	}

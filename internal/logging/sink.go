@@ -183,8 +183,8 @@ func (k *sink) endLeft() time.Duration {
 
 // leftOf is what is left of the time in which the sink has to get on, which counts from a moment on at most.
 func (k *sink) leftOf(most time.Duration, from time.Time) time.Duration {
-	if k.since.IsZero() { // its goroutine is about to take the buffer
-		return most
+	if k.since.IsZero() { // it is not stuck: its goroutine is about to take the buffer
+		return max(most, k.log.abort)
 	}
 	if k.since.After(from) {
 		from = k.since

@@ -403,9 +403,7 @@ func (r *rig) claims() error {
 	if err != nil {
 		return err
 	}
-	if err := store.AddUsers(append(r.runner.world.UIDs(), os.Geteuid())...); err != nil {
-		r.say.trouble(err) // a lock that is held already: what is running goes on
-	}
+	store.AddUsers(append(r.runner.world.UIDs(), os.Geteuid())...)
 	if store.Descriptor() != nil { // it was handed over
 		r.mark(lease.Mark(store))
 	}

@@ -57,18 +57,22 @@ type Store struct {
 	path   string
 	record string // RecordPath
 
-	mu     sync.Mutex
-	key    string   // L
-	lock   *os.File // locked; nil when we do not hold it. An *os.File and not a number: see Descriptor
-	value  []byte   // the record that we wrote last
-	writes uint64   // the Token of what we wrote last
-	closed bool
+	// One operation at a time. It may hang with the disk, so whoever only asks does not wait for it.
+	operation sync.Mutex
+	key       string // L
+	value     []byte // the record that we wrote last
+	writes    uint64 // the Token of what we wrote last
+	closed    bool
+	foreign   time.Time // since when the file is locked without a note; zero while it is not
 
-	unclean bool      // see Unclean
-	users   []int     // see Users
-	spaces  []string  // see Clean
-	secret  string    // see Secret
-	foreign time.Time // since when the file is locked without a note; zero while it is not
+	// Guarded by mu, which is never held while a file is touched. Only an operation changes lock.
+	mu      sync.Mutex
+	lock    *os.File // locked; nil when we do not hold it. An *os.File and not a number: see Descriptor
+	unclean bool     // see Unclean
+	users   []int    // see Users
+	stale   bool     // the note does not have all users
+	spaces  []string // see Clean
+	secret  string   // see Secret
 }
 
 // theirs is the Token of a record that another process wrote.
@@ -178,27 +182,23 @@ func (s *Store) Unclean() bool {
 // Clean says that what the process before us has started was looked for, and that nothing of it runs. The lock stays
 // Unclean if a holder was killed in another PID namespace (container) whose processes cannot be seen from here.
 func (s *Store) Clean() {
+	self := procfs.Self()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	self := procfs.Self()
 	s.spaces = slices.DeleteFunc(s.spaces, func(space string) bool { return self.SeesAll() || space == self.PIDNS })
 	s.unclean = len(s.spaces) > 0
 }
 
 // AddUsers says that runs under this lock may belong to those users. The next holder learns it from
-// Users if this one is killed. It writes the file if that is locked already.
-func (s *Store) AddUsers(users ...int) error {
+// Users if this one is killed. The next Add or Swap writes it.
+func (s *Store) AddUsers(users ...int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := merge(s.users, users)
 	if slices.Equal(all, s.users) {
-		return nil
+		return
 	}
-	s.users = all
-	if s.lock == nil {
-		return nil
-	}
-	return s.writeNote(s.lock, s.value)
+	s.users, s.stale = all, true
 }
 
 // Users returns the users that leftover runs may belong to: those of AddUsers, and those of earlier
@@ -224,8 +224,8 @@ func (s *Store) Traits() heartbeat.Traits { return heartbeat.Traits{Lock: true, 
 // killed one left in the files. If the holder has left no note, which every gophd writes at once, the
 // answer is unknown for NoteTime and a *LockedError from then on.
 func (s *Store) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.operation.Lock()
+	defer s.operation.Unlock()
 	state, err := s.enter(ctx, key)
 	switch {
 	case err != nil:
@@ -287,8 +287,8 @@ func (s *Store) lockedError(f *os.File) error {
 
 // Add takes the lock and writes the record, or writes S if it is not there. ttl is not used.
 func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Duration) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.operation.Lock()
+	defer s.operation.Unlock()
 	state, err := s.enter(ctx, key)
 	switch {
 	case err != nil:
@@ -348,8 +348,8 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 // ErrAbsent when nobody has it, or when the file was unlinked or replaced under our lock: then the
 // lock protects nothing any more and is given up.
 func (s *Store) Swap(ctx context.Context, key string, old heartbeat.Entry, value []byte, _ time.Duration) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.operation.Lock()
+	defer s.operation.Unlock()
 	state, err := s.enter(ctx, key)
 	if err == nil {
 		err = s.unchanged(state, old)
@@ -360,7 +360,10 @@ func (s *Store) Swap(ctx context.Context, key string, old heartbeat.Entry, value
 	case state:
 		return s.writeState(value)
 	}
-	// A record that cannot be written (a full disk) is old, no more: the lock is what counts.
+	// What cannot be written (a full disk) is old, no more: the lock is what counts.
+	if s.isStale() {
+		_ = s.writeNote(s.lock, s.value)
+	}
 	_ = s.writeRecord(value)
 	s.hold(s.lock, value)
 	return nil
@@ -378,17 +381,7 @@ func (s *Store) begin(f *os.File, value []byte) error {
 	}
 	s.sweep()
 	killed := left.V != 0
-	s.users = merge(s.users, left.Users)
-	if s.secret = left.Secret; s.secret == "" {
-		s.secret = rand.Text()
-	}
-	if killed && left.Holder.Boot == procfs.Self().Boot { // else the machine was started anew, and no run is left
-		s.spaces = left.Spaces
-		if !slices.Contains(s.spaces, left.Holder.PIDNS) {
-			s.spaces = append(s.spaces, left.Holder.PIDNS)
-		}
-		s.spaces = s.spaces[max(0, len(s.spaces)-maxSpaces):] // the newest
-	}
+	s.inherit(left)
 	err = s.writeNote(f, value)
 	if err == nil {
 		err = s.writeRecord(value)
@@ -399,8 +392,29 @@ func (s *Store) begin(f *os.File, value []byte) error {
 		}
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.unclean = s.unclean || killed
 	return nil
+}
+
+// inherit takes over what a note says of the holders before.
+func (s *Store) inherit(left note) {
+	self := procfs.Self()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users = merge(s.users, left.Users)
+	if s.secret = left.Secret; s.secret == "" {
+		s.secret = rand.Text()
+	}
+	if left.V == 0 || left.Holder.Boot != self.Boot { // the machine was started anew, and no run is left
+		return
+	}
+	s.spaces = left.Spaces
+	if !slices.Contains(s.spaces, left.Holder.PIDNS) {
+		s.spaces = append(s.spaces, left.Holder.PIDNS)
+	}
+	s.spaces = s.spaces[max(0, len(s.spaces)-maxSpaces):] // the newest
 }
 
 // left returns the note that a holder has left in f, whether it was killed or lives; without one it is
@@ -424,9 +438,13 @@ func (s *Store) left(f *os.File) (note, error) {
 }
 
 func (s *Store) writeNote(f *os.File, value []byte) error {
+	self := procfs.Self()
+	s.mu.Lock()
 	text, err := json.Marshal(note{
-		V: noteVersion, Holder: procfs.Self(), Users: s.users, Secret: s.secret, Spaces: s.spaces, Value: value,
+		V: noteVersion, Holder: self, Users: s.users, Secret: s.secret, Spaces: s.spaces, Value: value,
 	})
+	s.stale = false
+	s.mu.Unlock()
 	if err == nil {
 		err = write(f, text)
 	}
@@ -439,8 +457,8 @@ func (s *Store) writeNote(f *os.File, value []byte) error {
 // Expire removes the record, frees the lock and empties the file, unless it is Unclean; or removes S.
 // It refuses as Swap does.
 func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.operation.Lock()
+	defer s.operation.Unlock()
 	state, err := s.enter(ctx, key)
 	if err == nil {
 		err = s.unchanged(state, old)
@@ -455,12 +473,12 @@ func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) err
 		return s.syncFolder()
 	}
 	err = s.removeRecord()
-	if !s.unclean {
+	if !s.Unclean() {
 		err = errors.Join(err, s.lock.Truncate(0))
 	}
 	// Unlocked by word and not by Close alone: a copy of the descriptor may have strayed.
 	err = errors.Join(err, flock(s.lock, unix.LOCK_UN), s.lock.Close())
-	s.lock = nil
+	s.setLock(nil)
 	if err != nil {
 		return fmt.Errorf("lock file %s: %w", s.path, err)
 	}
@@ -469,14 +487,14 @@ func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) err
 
 // Close frees the lock with its descriptor. The note and the record stay, and count no more.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.operation.Lock()
+	defer s.operation.Unlock()
 	s.closed = true
 	if s.lock == nil {
 		return nil
 	}
 	err := s.lock.Close()
-	s.lock = nil
+	s.setLock(nil)
 	return err
 }
 
@@ -494,7 +512,7 @@ func (s *Store) enter(ctx context.Context, key string) (state bool, err error) {
 	}
 	if s.lock != nil && !same(s.lock, s.path) {
 		s.lock.Close()
-		s.lock = nil
+		s.setLock(nil)
 	}
 	switch key {
 	case s.key:
@@ -542,8 +560,21 @@ func (s *Store) unchanged(state bool, old heartbeat.Entry) error {
 }
 
 func (s *Store) hold(f *os.File, value []byte) {
-	s.lock, s.value = f, bytes.Clone(value)
+	s.setLock(f)
+	s.value = bytes.Clone(value)
 	s.writes++
+}
+
+func (s *Store) isStale() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stale
+}
+
+func (s *Store) setLock(f *os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lock = f
 }
 
 // locked says whether a process has the lock on f, which is not ours. The kernel tells only by an

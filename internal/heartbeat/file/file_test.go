@@ -609,25 +609,28 @@ func TestContentOfOthersIsKept(t *testing.T) {
 func TestUsersAreKeptForTheNextHolder(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	first := opened(t, path)
-	must(t, first.AddUsers(1000))
+	first.AddUsers(1000)
 	must(t, first.Add(ctx, key, []byte("1"), 0))
-	must(t, first.AddUsers(33, 1000))
+	first.AddUsers(33, 1000)
+	e, err := first.Get(ctx, key)
+	must(t, err)
+	must(t, first.Swap(ctx, key, e, []byte("1"), 0))
 	must(t, first.Close()) // as if killed
 	second := opened(t, path)
-	must(t, second.AddUsers(7))
+	second.AddUsers(7)
 	must(t, second.Add(ctx, key, []byte("2"), 0))
 	if got := second.Users(); !second.Unclean() || !slices.Equal(got, []int{7, 33, 1000}) {
 		t.Errorf("users %v, unclean %v", got, second.Unclean())
 	}
 	must(t, second.Close())
 	third := opened(t, path)
-	must(t, third.AddUsers(7))
+	third.AddUsers(7)
 	must(t, third.Add(ctx, key, []byte("3"), 0))
 	if got := third.Users(); !slices.Equal(got, []int{7, 33, 1000}) {
 		t.Errorf("users %v: nobody has looked for leftover runs yet", got)
 	}
 	third.Clean()
-	e, err := third.Get(ctx, key)
+	e, err = third.Get(ctx, key)
 	must(t, err)
 	must(t, third.Expire(ctx, key, e))
 	fourth := opened(t, path)
