@@ -67,7 +67,9 @@ type rig struct {
 	lastTick job.Tick
 	grid     loop.Grid
 
-	underWay int // runs that the loop has begun and not heard the end of; its goroutine's
+	// The loop's goroutine sets these.
+	underWay atomic.Int32 // runs that the loop has started and whose end it has not seen
+	draining atomic.Bool  // it starts no more
 
 	machine   *machine
 	inherited []order.Order
@@ -90,7 +92,7 @@ type rig struct {
 	claiming    bool         // the first claim has begun
 	prepared    bool         // the PID file was asked for, and what the last owner of the local lock left looked for
 	settled     bool         // the start is over
-	released    bool         // the lease is let go of, for gophd ends and no command is alive
+	released    bool         // see releaseEarly
 	begun       bool         // the local lock is ours; before, a second start leaves hardly a trace
 	said        bool         // Serving was called
 

@@ -200,11 +200,15 @@ func (c *claim) lease() (heartbeat.Lease, bool) {
 	return l, true
 }
 
-// releaseEarly lets go of the lease when gophd ends and no command is alive, though what the last one
-// wrote may still wait for a log that takes nothing: another gophd need not wait for that. It does not
-// wait for the store; end does. After a fatal error the lease may be needed by the next image.
+// releaseEarly releases the lease when gophd shuts down and no command is alive, although the output
+// of the last one may still wait for a log that is stuck: another gophd need not wait for that. It does
+// not wait for the store; end does. After a fatal error the new process may need the lease.
 func (r *rig) releaseEarly() {
-	if r.released || r.machine.state < stopping || errors.As(r.machine.err, new(*fatalError)) || !r.runner.shutDown() {
+	if r.released || r.machine.state < stopping || errors.As(r.machine.err, new(*fatalError)) || !r.draining.Load() {
+		return // a run may still start
+	}
+	// In this order: while the loop drains, runs only become fewer.
+	if runs := int(r.underWay.Load()); r.runner.dead() < runs {
 		return
 	}
 	r.released = true

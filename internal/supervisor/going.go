@@ -71,7 +71,7 @@ func (r *rig) leaveLoop() bool {
 	if fault.On {
 		fault.At("leave the loop")
 	}
-	if !r.loop.Leave(func() bool { return r.runner.leave(r.underWay) }) {
+	if !r.loop.Leave(func() bool { return r.runner.leave(int(r.underWay.Load())) }) {
 		return false
 	}
 	_ = goroutine.Catch(r.loopRoom.Wait) // at once: what panics in it is in loopFell
@@ -207,16 +207,13 @@ func (r *runner) leave(count int) bool {
 
 // begin gives the run its place and its limit, and returns what the image before us has left of it, if that has
 // started it. From then on it can be interrupted, and its messages are its own. What an earlier run has told
-// is heard before: it must not be taken for a word of this one. It returns false after shutDown.
-func (r *runner) begin(at *place) (left *activeRun, ok bool) {
+// is heard before: it must not be taken for a word of this one.
+func (r *runner) begin(at *place) (left *activeRun) {
 	if r.settled() {
 		r.notices.Drain()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.shut {
-		return nil, false
-	}
 	if i := slices.IndexFunc(r.going, func(g activeRun) bool { return g.Run.Number == at.run.Number }); i >= 0 {
 		left = &r.going[i]
 		r.going = slices.Concat(r.going[:i], r.going[i+1:])
@@ -233,7 +230,7 @@ func (r *runner) begin(at *place) (left *activeRun, ok bool) {
 		at.limit.say(told)
 	}
 	r.places[at.run.Place] = *at
-	return left, true
+	return left
 }
 
 // settled says that there is a notify socket, and that no message can be of a run that has no place yet.

@@ -31,8 +31,12 @@ func (r *rig) Record(rep loop.Report) {
 		if rep.End != 0 && !r.spec.Once { // the only run has nothing to end but itself
 			r.loopEnd = rep.End // read by Run's goroutine, like grid
 		}
-		if rep.State == job.Running {
-			r.underWay++
+		switch rep.State {
+		case job.Running:
+			r.underWay.Add(1)
+		case job.Draining:
+			r.draining.Store(true)
+			r.runner.tell()
 		}
 		r.board.Job(r.spec.Name, func(j *status.Job) {
 			j.State, j.Next = rep.State, rep.Next
@@ -55,7 +59,10 @@ func (r *rig) Record(rep loop.Report) {
 		}
 		r.say.late(rep, r.spec.Interval, r.runner.starting(rep.Run.Number))
 	case loop.Ended:
-		r.underWay--
+		r.underWay.Add(-1)
+		if r.draining.Load() {
+			r.runner.tell()
+		}
 		r.lastTick = rep.Tick
 		r.board.Ended(r.spec.Name, rep.Tick)
 		r.say.ended(rep.Tick)

@@ -60,7 +60,6 @@ type runner struct {
 	deaths chan struct{} // one is sent when the command of a run is dead; capacity 1
 
 	mu      sync.Mutex // guards those below, which the supervisor's and the loop's goroutines share
-	shut    bool       // no run begins any more
 	places  []place    // one for each run that can go on at the same time
 	left    []place    // to the next image
 	outlets []*outlet
@@ -90,10 +89,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		at.keeper = keep.New(keptHead, keptTail)
 	}
 	began := time.Now()
-	left, ok := r.begin(&at)
-	if !ok {
-		return job.Result{Started: began, Ended: began, Outcome: job.Unstarted, Err: errShut}
-	}
+	left := r.begin(&at)
 	defer r.hold(place{run: job.Run{Place: run.Place}})
 	defer at.limit.stop()
 	var p *process.Process
@@ -140,26 +136,31 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	return result
 }
 
-// errShut is why a run does not begin that is due in the very moment in which gophd lets go of the lease.
-var errShut = errors.New("gophd ends")
-
 // died notes that the command of a run is dead.
 func (r *runner) died(at place) {
 	at.dead = true
 	r.hold(at)
+	r.tell()
+}
+
+// tell has the supervisor look whether a command is alive.
+func (r *runner) tell() {
 	select {
 	case r.deaths <- struct{}{}:
-	default:
+	default: // it has not looked yet
 	}
 }
 
-// shutDown lets no more runs begin, if no command is alive, and says whether that is so.
-func (r *runner) shutDown() bool {
+// dead is how many runs are under way whose command is dead.
+func (r *runner) dead() (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	alive := func(at place) bool { return at.cancel != nil && !at.dead }
-	r.shut = r.shut || len(r.going) == 0 && !slices.ContainsFunc(r.places, alive)
-	return r.shut
+	for _, at := range r.places {
+		if at.dead {
+			n++
+		}
+	}
+	return n
 }
 
 // starting says that the command of a run is not started yet.
