@@ -3,14 +3,19 @@ package process
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"gophd/internal/procfs"
 	"gophd/internal/safefile"
 )
+
+// ErrNoProc is that there is no /proc to search for processes in.
+var ErrNoProc = errors.New("no /proc to search for processes in")
 
 // RunID is the environment variable that marks the descendants of a run.
 const RunID = "GOPHD_RUN_ID"
@@ -18,22 +23,34 @@ const RunID = "GOPHD_RUN_ID"
 // Leftover returns the processes that a gophd which was killed has left of its runs: those whose
 // RunID begins with mark but not with ours, lowest PID first. They belong to root, to gophd's own
 // user or to one of users: any other user could start a process with such an environment to keep
-// the job from running. A process that hides its environment, or has cleared it, is missed. The
-// error is that there is no /proc.
+// the job from running. A process that hides its environment, or has cleared it, is missed. An error
+// is that not all could be looked at, for want of descriptors say, or ErrNoProc.
 func Leftover(mark, ours string, users ...int) ([]int, error) {
-	names, err := filepath.Glob("/proc/[0-9]*/environ")
-	if err != nil || len(names) == 0 {
-		return nil, errors.New("no /proc to search for processes in")
+	entries, err := os.ReadDir("/proc")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	isProcess := func(e os.DirEntry) bool { return e.Name()[0] >= '1' && e.Name()[0] <= '9' }
+	if !slices.ContainsFunc(entries, isProcess) {
+		return nil, ErrNoProc
 	}
 	marked := func(env []byte, mark string) bool {
 		return mark != "" && bytes.Contains(env, []byte("\x00"+RunID+"="+mark))
 	}
 	var pids []int
-	for _, name := range names {
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		env, err := os.ReadFile(name)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() {
 			continue
+		}
+		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH): // it has ended
+			continue
+		case errors.Is(err, fs.ErrPermission): // it is another user's
+			continue
+		case err != nil:
+			return nil, err
 		}
 		env = append([]byte{0}, env...)
 		if !marked(env, mark) || marked(env, ours) {

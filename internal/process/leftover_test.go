@@ -1,11 +1,14 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestLeftoverProcessesAreThoseOfTheMark(t *testing.T) {
@@ -26,5 +29,24 @@ func TestLeftoverProcessesAreThoseOfTheMark(t *testing.T) {
 	got, err := Leftover(mark+".", mark+".7.")
 	if err != nil || !slices.Equal(got, []int{pid}) {
 		t.Errorf("got %v, %v; want %d", got, err, pid)
+	}
+}
+
+// A search that could not look at all processes has not found that nothing is left.
+func TestLeftoverWithoutDescriptorsIsAnError(t *testing.T) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := unix.Rlimit{Cur: 0, Max: limit.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	pids, err := Leftover("a mark", "")
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, unix.EMFILE) {
+		t.Errorf("got %v, %v", pids, err)
 	}
 }

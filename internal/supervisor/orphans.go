@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -34,9 +35,13 @@ func (r *rig) orphaned() (wait bool) {
 	lock := lease.Mark(r.local.lock) + "."
 	left, err := process.Leftover(lock, *r.runner.mark.Load(), r.local.lock.Users()...)
 	switch {
-	case err != nil:
-		r.say.trouble(fmt.Errorf("whether a run was left behind cannot be seen: %w", err))
+	case errors.Is(err, process.ErrNoProc): // on this system nobody can ever tell
+		r.say.trouble(fmt.Errorf("cannot check for leftover runs: %w", err))
 		return false
+	case err != nil:
+		err = fmt.Errorf("a previous gophd was killed, and whether its run is still active cannot be checked: %w", err)
+		r.machine.gone(err, err)
+		return true
 	case len(left) == 0:
 		r.local.lock.Clean()
 		if r.local.lock.Unclean() {
