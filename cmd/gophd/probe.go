@@ -21,7 +21,7 @@ func newProbe(p *program) *cobra.Command {
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return &usageError{fmt.Errorf("%s needs the version of the hand-over", preflight.Command)}
+				return &usageError{fmt.Errorf("%s needs the version of the handoff", preflight.Command)}
 			}
 			return p.probe(cmd.Context(), args[0], args[1:])
 		},

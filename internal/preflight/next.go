@@ -109,7 +109,7 @@ func (a Asker) holders(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	if same {
-		patience = 0 // the asker gets no answer either, and the next image goes on trying in its place
+		patience = 0 // the asker gets no answer either, and the new process retries in its place
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()

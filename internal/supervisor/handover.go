@@ -221,7 +221,7 @@ func (r *rig) handOver() *restart.Handoff {
 		r.notices = nil
 	}
 	r.eachLog((*logging.Log).Leave) // the new process writes what they have not written
-	r.handOverRuns(&s.Job, h.Files) // from here to the next image nobody reads what the command writes
+	r.handOverRuns(&s.Job, h.Files) // nobody reads the output from here to the new process
 	if fault.On {
 		fault.At("reading stopped")
 	}

@@ -1,0 +1,54 @@
+package supervisor
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"gophd/internal/restart"
+)
+
+// TestHandoffShapeIsThatOfItsVersion: decodeState refuses what it does not know, and runs are stopped then. So whoever
+// changes a field raises restart.Version, which makes the check before a restart refuse the other program.
+func TestHandoffShapeIsThatOfItsVersion(t *testing.T) {
+	const (
+		version = 3
+		run     = "Run {Number uint64; Due Time; Place int; Try int}; "
+		pipes   = "{PID int; Number int; Rest uint8; File string}"
+		lease   = "{ID string; Key string; PID int; Boot string; Held bool; Unproven bool; Fence uint64; Slot int; " +
+			"Deadline int64; Started Time; Seq uint64; Op string}"
+		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +
+			"Left {Echo bool; Service bool; Records uint8; Lines uint64; Midway bool}}; Errors string; " +
+			"Board {Counts {Runs uint64; Failures uint64; Overruns uint64; Missed uint64}; Lengths int64}; " +
+			"Job {Name string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
+			"Runs {" + run + "Started int64; Missed uint64; PID int; Birth uint64; Cgroup string; Pipes " + pipes + "; " +
+			"Kept uint8; Limit int64; Status string; Grace int64; Signals int}; " +
+			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Escaped " + pipes + "; " +
+			"Leftover bool; Local " + lease + "; Shared " + lease + "}}"
+	)
+	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {
+		t.Errorf("version %d has the shape\n%s\nwant that of version %d:\n%s", restart.Version, got, version, want)
+	}
+}
+
+// shape names the fields that are handed off, and their types, without the packages of time and reflect.
+func shape(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map:
+		return shape(t.Elem())
+	case reflect.Struct:
+		if t.PkgPath() == "time" {
+			return t.Name()
+		}
+	default:
+		return t.Kind().String()
+	}
+	var fields []string
+	for i := range t.NumField() {
+		if f := t.Field(i); f.IsExported() {
+			fields = append(fields, fmt.Sprintf("%s %s", f.Name, shape(f.Type)))
+		}
+	}
+	return "{" + strings.Join(fields, "; ") + "}"
+}
