@@ -24,11 +24,12 @@ const (
 	commandLimit = 1 << 18 // pending bytes from which the command waits; the rest of ownLimit is left to gophd
 	maxLine      = 1 << 16 // bytes of a command's line that make one record; of syslog's maxSyslog
 
-	stuckTime  = 10 * time.Second // without any progress, after which a sink is stuck and no longer slow
-	fileTime   = 30 * time.Second // the same for a regular file that is written by a program that ends
-	readerTime = 10 * time.Second // the same for what somebody reads
-	abortTime  = time.Second      // for a write that cannot be called back
-	returnTime = 10 * time.Second // for one that was, and returns as soon as its goroutine gets a processor
+	stuckTime  = 10 * time.Second      // without any progress, after which a sink is stuck and no longer slow
+	fileTime   = 30 * time.Second      // the same for a regular file that is written by a program that ends
+	readerTime = 10 * time.Second      // the same for what somebody reads
+	abortTime  = time.Second           // for a write that cannot be called back
+	awaitTick  = 50 * time.Millisecond // between two looks at a sink that is to end
+	returnTime = 10 * time.Second      // for one that was, and returns as soon as its goroutine gets a processor
 )
 
 // Options say where lines go and how they look.
@@ -500,7 +501,7 @@ func (l *Log) await(k *sink) error {
 		select {
 		case <-k.done:
 			return k.err
-		case <-time.After(left):
+		case <-time.After(min(left, awaitTick)): // a write that begins meanwhile may have less
 		case <-l.hasted:
 		}
 	}
