@@ -229,7 +229,7 @@ func (s *Store) dial(ctx context.Context, end time.Time, network, address string
 	c.bound(end)
 	err = ctx.Err() // it may have ended before the connection could be seen by bound
 	if err == nil {
-		err = examine(c)
+		err = examine(nc)
 	}
 	if err != nil {
 		nc.Close()
@@ -262,6 +262,8 @@ func examine(c net.Conn) error {
 			return nil
 		case line != "":
 			return unfit(fmt.Sprintf("it is no memcached, since it answers %.40q: check host and port", line))
+		case errors.Is(err, io.EOF), broken(err):
+			return fmt.Errorf("it closes the connection without an answer, as one does that shuts down or wants TLS: %w", err)
 		case err != nil:
 			return err
 		}
@@ -326,15 +328,19 @@ type conn struct {
 	checked bool   // that line was read
 }
 
-// errTooLong is the answer of a server that would give us more than anybody can have put there.
-var errTooLong = fmt.Errorf("it announces a value of more than %d bytes, which gophd did not write", maxValue)
+// What the first line of an answer may be that no memcached gives to gets, add or cas.
+var (
+	errTooLong = unfit(fmt.Sprintf("it announces a value of more than %d bytes, which gophd did not write", maxValue))
+	errUnknown = unfit("it does not know the commands gets, add and cas: check host and port")
+)
 
 func (c *conn) Write(b []byte) (int, error) {
 	c.head, c.checked = nil, false // an answer begins
 	return c.Conn.Write(b)
 }
 
-// Read refuses an answer whose first line announces a value that is too long, before the library makes room for it.
+// Read refuses an answer by its first line: one that announces a value that is too long, before the library makes room
+// for it, and one that says that the command is unknown.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.checked {
@@ -349,6 +355,9 @@ func (c *conn) Read(b []byte) (int, error) {
 			if size, err := strconv.ParseUint(string(words[3]), 10, 64); err != nil || size > maxValue {
 				return 0, errTooLong
 			}
+		}
+		if string(bytes.TrimSpace(c.head)) == "ERROR" {
+			return 0, errUnknown
 		}
 	}
 	return n, err

@@ -62,6 +62,42 @@ func TestUnfitServers(t *testing.T) {
 			wantUnfit(t, heartbeat.Look(t.Context(), s, job, time.Hour), want)
 		})
 	}
+	for answer, want := range map[string]string{
+		"VALUE k 0 3000000000 1\r\nxxx": "it announces a value of more than 1000000 bytes",
+		"ERROR\r\n":                     "it does not know the commands gets, add and cas",
+	} {
+		t.Run(fmt.Sprintf("%.12q to gets", answer), func(t *testing.T) {
+			s := opened(t, answering(t, func(command string) string {
+				if strings.HasPrefix(command, "gets") {
+					return answer
+				}
+				return "ERROR\r\n" // as a proxy before a memcached may say to stats
+			}))
+			wantUnfit(t, heartbeat.Look(t.Context(), s, job, time.Hour), want)
+		})
+	}
+}
+
+// A server that closes the connection may be about to shut down, so it is waited for; the error names what else it may be.
+func TestAServerThatClosesTheConnection(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		if c, err := l.Accept(); err == nil {
+			c.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		<-closed
+	})
+	_, err = opened(t, l.Addr().String()).Get(t.Context(), "k")
+	unknown(t, "Get", err)
+	if err == nil || !strings.Contains(err.Error(), "it closes the connection without an answer, as one does that shuts down or wants TLS") {
+		t.Error(err)
+	}
 }
 
 func wantUnfit(t *testing.T, err error, want string) {
