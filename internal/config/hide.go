@@ -24,6 +24,8 @@ var (
 	bearer    = lazily(`(?i)(\b(?:bearer|basic)(?:\s+|["']\s*,\s*["']))([^\s"']+)`)
 	flagWord  = lazily(`(?i)((?:^|[\s"'])--?[\w-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|key|auth|credentials?|cookie|jwt|bearer|private)["']?[,\s]+)("[^"]*"|'[^']*'|[^\s"',-][^\s"']*)`)
 	curlUser  = lazily(`((?:^|[\s"'])(?:-[a-zA-Z]*[uU]|--user|--proxy-user)["',\s=]*)([^\s"',:=-][^\s"',:]*:[^\s"']+)`)
+	curlFlag  = lazily(`(?:^|\s)(?:-[a-zA-Z]*[uU]|--user|--proxy-user)$`)
+	curlWord  = lazily(`((?:^|\s)(?:-[a-zA-Z]*[uU]|--user|--proxy-user)[\s=]*["'])([^"'=-][^"':]*:[^"']+)`) // may have blanks
 )
 
 // lazily compiles a pattern when it is first needed, which at most starts is never.
@@ -37,6 +39,9 @@ func redact(text string) string {
 	var words []string
 	if strings.HasPrefix(text, "[") && json.Unmarshal([]byte(text), &words) == nil {
 		for i := range words {
+			if i > 0 && strings.Contains(words[i], ":") && curlFlag().MatchString(words[i-1]) {
+				words[i] = hidden
+			}
 			words[i] = redactText(words[i])
 		}
 		text = jsonText(words)
@@ -51,7 +56,7 @@ func redactText(text string) string {
 	for _, p := range []struct {
 		sign    string // without it the pattern cannot match
 		pattern func() *regexp.Regexp
-	}{{"=", parameter}, {":", header}, {" ", bearer}, {",", bearer}, {"-", flagWord}, {"-", curlUser}} {
+	}{{"=", parameter}, {":", header}, {" ", bearer}, {",", bearer}, {"-", flagWord}, {"-", curlWord}, {"-", curlUser}} {
 		if strings.Contains(text, p.sign) {
 			text = p.pattern().ReplaceAllString(text, "${1}"+hidden)
 		}
@@ -70,7 +75,7 @@ func looksSecret(key string) bool {
 	}
 	last := strings.TrimRight(key[strings.LastIndex(key, ".")+1:], "0123456789_-")
 	for _, w := range strings.FieldsFunc(last, func(r rune) bool { return r == '_' || r == '-' }) {
-		if slices.Contains([]string{"key", "pat", "auth", "pass", "pwd", "token", "signature"}, w) {
+		if slices.Contains([]string{"key", "pat", "auth", "pass", "pwd", "token", "signature", "salt", "session"}, w) {
 			return true
 		}
 	}

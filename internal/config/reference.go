@@ -160,5 +160,5 @@ most 32 letters, digits and . _ -; without it the tag is gophd. What is about fi
 
 In a directory where other users can create files, such as /tmp, gophd uses only what belongs to its own user or to root: log, output, PID file, lock,
 record, archive, and the directory itself. A log may also belong to ` + "`log.owner`" + ` and the output to ` + "`job.user`" + `. Everything else, symbolic links included, is
-refused with the owner's number. Such a directory is one that is writable for its group or for all, or that belongs to another user.
+refused with the owner's number, and so is a PID file, lock, record or state that another setting names too. Such a directory is one that is writable for its group or for all, or that belongs to another user.
 `

@@ -160,6 +160,10 @@ func TestRedact(t *testing.T) {
 		"https://h/@user":              "https://h/@user",
 
 		`["curl","-u","u:pw","https://h"]`:                   `["curl","-u","(hidden)","https://h"]`,
+		`["curl","-u","u:p w \" x","https://h"]`:             `["curl","-u","(hidden)","https://h"]`,
+		`curl -u "u:p w" 'h:80'`:                             `curl -u "(hidden)" 'h:80'`,
+		`["sort","-u","a b","c:d"]`:                          `["sort","-u","a b","c:d"]`,
+		`["sh","-c","curl -u 'u:p w' h"]`:                    `["sh","-c","curl -u '(hidden)' h"]`,
 		`curl -u u:p@w https://h`:                            `curl -u (hidden) https://h`,
 		`curl -uu:pw --proxy-user=u:pw h`:                    `curl -u(hidden) --proxy-user=(hidden) h`,
 		`["curl","-H","Authorization: Basic cHc=","h"]`:      `["curl","-H","Authorization: (hidden)","h"]`,

@@ -16,7 +16,7 @@ func FuzzParse(f *testing.F) {
 		if pid < 0 || pid > 1<<31-1 {
 			t.Fatalf("%q gives %d", text, pid)
 		}
-		if pid > 0 && strings.TrimLeft(strings.TrimSpace(text), "+0") != strconv.Itoa(pid) {
+		if pid > 0 && strings.TrimLeft(strings.TrimSpace(text), "0") != strconv.Itoa(pid) {
 			t.Fatalf("%q gives %d", text, pid)
 		}
 		if n := parse(strconv.Itoa(pid) + "\n"); n != pid {

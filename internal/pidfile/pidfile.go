@@ -295,14 +295,16 @@ func (f *File) Leave() error {
 	return err
 }
 
-// Remove removes the file if it is still ours, and gives up the lock. If someone else has replaced it,
-// theirs is left alone and the error says so; that it is gone already is no error.
+// Remove removes the file if it is still ours, and gives up the lock. If someone else has replaced it, or written
+// into it what is no PID, it is left alone and the error says so; that it is gone already is no error.
 func (f *File) Remove() error {
 	var err error
 	switch _, gone := os.Lstat(f.path); {
 	case names(f.path, f.fd):
 		// Nobody who plays by the rules replaces it between the look and the removal: we have its lock.
-		err = os.Remove(f.path)
+		if err = spare(f.path, f.fd); err == nil {
+			err = os.Remove(f.path)
+		}
 	case gone == nil:
 		err = fmt.Errorf("pid file %s was replaced by someone else and is left alone", f.path)
 	}
@@ -380,8 +382,8 @@ func read(fd int) int {
 
 // parse reads a PID, as other programs write it too: with or without a newline.
 func parse(text string) int {
-	pid, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32)
-	if err != nil || pid <= 0 {
+	pid, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31) // no sign, which would be another's work
+	if err != nil {
 		return 0
 	}
 	return int(pid)

@@ -206,6 +206,7 @@ func TestT39SecondInstanceLeavesTheFirstAloneAndNamesIt(t *testing.T) {
 	if !errors.As(err, &held) || held.PID != 0 {
 		t.Errorf("got %v, want it held by someone unknown", err)
 	}
+	put(t, path, strconv.Itoa(o.Process.Pid)) // else it is somebody's work
 	o.end(t)
 	alone(t, dir)
 }
@@ -266,6 +267,7 @@ func TestWhatHoldsNoPIDIsRefusedAndLeftAlone(t *testing.T) {
 		"two PIDs":     "4711 4712\n",
 		"bytes":        "\x00\xffhello\n",
 		"negative":     "-1\n",
+		"signed":       "+77\n",
 		"zero":         "0",
 		"much":         strings.Repeat("12345678\n", 10<<20/9),
 		"many spaces":  strings.Repeat(" ", 40) + "notes",
@@ -490,6 +492,7 @@ func TestT43FileOfSomeoneElseIsNotRemovedOrAdopted(t *testing.T) {
 		"removed":   {os.Remove, nil, "removed", ""},
 		"a folder":  {func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o755)) }, []string{"x.pid"}, "replaced", "replaced"},
 		"rewritten": {func(p string) error { return os.WriteFile(p, []byte("7\n"), 0o644) }, nil, "", ""},
+		"a text":    {func(p string) error { return os.WriteFile(p, []byte("precious\n"), 0o644) }, []string{"x.pid"}, "", "something else than a PID"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -55,6 +55,7 @@ func survey(c *config.Config) (wrong []error) {
 	add(err)
 	err = logging.Check(l)
 	add(err)
+	add(Distinct(c))
 	p := pathsOf(c)
 	for _, dir := range p.made {
 		add(makeable(dir))

@@ -33,12 +33,14 @@ func TestCheckTakesWhatBuildWould(t *testing.T) {
 	if err := os.Symlink(dir+"/nothing", dir+"/dangling"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(dir+"/there", nil, 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"there", "there2"} {
+		if err := os.WriteFile(dir+"/"+name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, settings := range map[string][]string{
 		"all new":       {"GOPHD_LOG_FILE=a", "GOPHD_CONFIG_PID_FILE=b", "GOPHD_JOB_OUTPUT=c"},
-		"all there":     {"GOPHD_LOG_FILE=there", "GOPHD_CONFIG_PID_FILE=there", "GOPHD_JOB_STDIN=there"},
+		"all there":     {"GOPHD_LOG_FILE=there", "GOPHD_CONFIG_PID_FILE=there2", "GOPHD_JOB_STDIN=there"},
 		"a dangling":    {"GOPHD_LOG_FILE=dangling"},
 		"a device":      {"GOPHD_LOG_FILE=/dev/null", "GOPHD_JOB_STDIN=/dev/zero"},
 		"our own":       {"GOPHD_LOG_FILE=/dev/stderr", "GOPHD_JOB_OUTPUT=/dev/fd/77", "GOPHD_JOB_STDIN=/dev/stdin"},
@@ -53,7 +55,7 @@ func TestCheckTakesWhatBuildWould(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, cautions, err)
 		}
 	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
+	if entries, _ := os.ReadDir(dir); len(entries) != 3 {
 		t.Errorf("there are %v; want what was there", entries)
 	}
 }
@@ -120,5 +122,28 @@ func TestNextImageAndThoseWhoHold(t *testing.T) {
 	c := configured(t, dir, "GOPHD_JOB_NAME=held", "GOPHD_CONFIG_PID_FILE=held.pid")
 	if file, lock, err := Holders(c); err != nil || !strings.HasPrefix(file, "PID ") || !strings.HasPrefix(lock, "PID 7 ") {
 		t.Errorf("held by %q and %q", file, lock)
+	}
+}
+
+// A file that gophd replaces belongs to one setting, whichever way it is named.
+func TestDistinct(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(dir, dir+"/alias"); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ settings, want string }{
+		"log and PID file":    {"GOPHD_LOG_FILE=x GOPHD_CONFIG_PID_FILE=alias/x", "config.pid_file and log.file have the same file"},
+		"output and PID file": {"GOPHD_JOB_OUTPUT=x GOPHD_CONFIG_PID_FILE=x", "config.pid_file and job.output"},
+		"PID file and lock":   {"GOPHD_CONFIG_PID_FILE=j.heartbeat", "config.pid_file and the lock of job j"},
+		"PID file and state":  {"GOPHD_CONFIG_PID_FILE=j.heartbeat.state", "config.pid_file and the lock of job j"},
+		"log and record":      {"GOPHD_LOG_FILE=j.record", "the lock of job j and log.file"},
+		"output and lock":     {"GOPHD_JOB_OUTPUT=alias/j.heartbeat", "the lock of job j and job.output"},
+		"no lock":             {"GOPHD_JOB_OUTPUT=j.heartbeat GOPHD_HEARTBEAT_URL=none:", ""},
+		"words":               {"GOPHD_JOB_OUTPUT=inherit GOPHD_LOG_FILE=journald:", ""},
+	} {
+		err := Distinct(configured(t, dir, append(strings.Fields(c.settings), "GOPHD_JOB_NAME=j")...))
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v; want %q", name, err, c.want)
+		}
 	}
 }

@@ -39,6 +39,38 @@ func (p paths) pending(path string) bool {
 	return errors.Is(err, fs.ErrNotExist) && slices.Contains(p.made, dir)
 }
 
+// Distinct returns an error if a file that gophd replaces is also what another setting names: one would destroy what
+// the other keeps.
+func Distinct(c *config.Config) error {
+	type named struct{ setting, path string }
+	all := []named{{"config.pid_file", c.PIDFile}}
+	if lock := lease.LockPath(c); lock != "" {
+		for _, path := range file.Paths(lock) {
+			all = append(all, named{"the lock of job " + c.Jobs[0].Name, path})
+		}
+	}
+	replaced := len(all)
+	all = append(all, named{"log.file", logging.FileAt(c.Log.File, time.Now())}, named{"job.output", c.Jobs[0].Output})
+	setting := map[string]string{} // by path
+	for i, n := range all {
+		if !filepath.IsAbs(n.path) { // none, or a word
+			continue
+		}
+		dir, base := filepath.Split(n.path)
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			dir = real
+		}
+		at := filepath.Join(dir, base)
+		if other, twice := setting[at]; twice {
+			return fmt.Errorf("%s and %s have the same file %s: choose another for one of them", other, n.setting, n.path)
+		}
+		if i < replaced {
+			setting[at] = n.setting
+		}
+	}
+	return nil
+}
+
 func (p paths) log(l logging.Options, at time.Time) error {
 	if !filepath.IsAbs(l.File) { // none, or a service, which may come later
 		return nil

@@ -126,6 +126,9 @@ func build(o Options) (_ *rig, err error) {
 			}
 		}
 	}()
+	if err := preflight.Distinct(o.Config); err != nil {
+		return nil, err
+	}
 	if err := r.folders(); err != nil {
 		return nil, err
 	}

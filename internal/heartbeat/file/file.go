@@ -39,7 +39,8 @@ import (
 const (
 	mode     = 0o600 // whoever can open the file can lock it
 	maxValue = 64 << 10
-	block    = 1 << 10 // more than a record has
+	block    = 1 << 10          // more than a record has
+	maxSize  = maxValue + block // of what write leaves
 
 	maxSpaces = 256 // each container that was killed adds one
 	// Another's look at the lock (Get, or flock -s by a poller) makes ours fail for some
@@ -420,12 +421,18 @@ func (s *Store) inherit(left note) {
 // left returns the note that a holder has left in f, whether it was killed or lives; without one it is
 // empty. It fails if gophd may not overwrite f or the record.
 func (s *Store) left(f *os.File) (note, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return note{}, fmt.Errorf("lock file %s: %w", s.path, err)
+	}
 	text, err := read(f)
 	if err != nil {
 		return note{}, fmt.Errorf("lock file %s: %w", s.path, err)
 	}
 	n, ok := parseNote(text)
 	switch {
+	case info.Size() > maxSize:
+		return note{}, notOurs("lock file", s.path) // whatever it begins with
 	case ok:
 		return n, nil
 	case bytes.HasPrefix(text, []byte(noteStart)): // the disk was full, or the machine crashed

@@ -569,20 +569,21 @@ func TestContentOfOthersIsKept(t *testing.T) {
 	ctx := t.Context()
 	for content, taken := range map[string]bool{
 		"": true, "\x00\x00\x00": true, "\n": true, `{"v":2,"holder":{}}`: true, `{"v":2,"holder":{"pi`: true,
-		"precious": false, `{"v":1,"id":"x"}`: false, "4711\n": false,
+		"precious": false, `{"v":1,"id":"x"}`: false, `{"v":2,"id":"x"}`: false, "4711\n": false,
+		strings.Repeat(" ", maxSize) + "precious": false, `{"v":2,"holder":{}}` + strings.Repeat("\n", maxSize) + "precious": false,
 	} {
 		path := lockPath(t)
 		must(t, os.WriteFile(path, []byte(content), 0o600))
 		s := opened(t, path)
 		err := s.Add(ctx, key, []byte("ours"), 0)
 		if (err == nil) != taken || errors.Is(err, heartbeat.ErrUnfit) == taken {
-			t.Errorf("%q: %v", content, err)
+			t.Errorf("%.20q: %v", content, err)
 		}
-		if torn := strings.HasPrefix(content, noteStart); s.Unclean() != torn {
-			t.Errorf("%q: unclean is %v", content, !torn)
+		if torn := taken && strings.HasPrefix(content, noteStart); s.Unclean() != torn {
+			t.Errorf("%.20q: unclean is %v", content, !torn)
 		}
 		if got, err := os.ReadFile(path); !taken && string(got) != content {
-			t.Errorf("%q became %q, %v", content, got, err)
+			t.Errorf("%.20q became %.20q, %v", content, got, err)
 		}
 		must(t, s.Close())
 	}
@@ -591,17 +592,19 @@ func TestContentOfOthersIsKept(t *testing.T) {
 		must(t, os.WriteFile(RecordPath(path), []byte(torn), 0o644))
 		must(t, opened(t, path).Add(ctx, key, []byte("ours"), 0))
 	}
-	path := lockPath(t)
-	must(t, os.WriteFile(RecordPath(path), []byte("precious"), 0o600))
-	s := opened(t, path)
-	if err := s.Add(ctx, key, []byte("ours"), 0); err == nil || !strings.Contains(err.Error(), "choose another") {
-		t.Errorf("a record over another file: %v", err)
-	}
-	if got, err := os.ReadFile(RecordPath(path)); string(got) != "precious" {
-		t.Errorf("the other file is %q, %v", got, err)
-	}
-	if got, err := os.ReadFile(path); len(got) > 0 || err != nil {
-		t.Errorf("the lock file is %q, %v; want it clean", got, err)
+	for _, content := range []string{"precious", `{"v":"mine"}`} {
+		path := lockPath(t)
+		must(t, os.WriteFile(RecordPath(path), []byte(content), 0o600))
+		s := opened(t, path)
+		if err := s.Add(ctx, key, []byte("ours"), 0); err == nil || !strings.Contains(err.Error(), "choose another") {
+			t.Errorf("a record over %q: %v", content, err)
+		}
+		if got, err := os.ReadFile(RecordPath(path)); string(got) != content {
+			t.Errorf("%q became %q, %v", content, got, err)
+		}
+		if got, err := os.ReadFile(path); len(got) > 0 || err != nil {
+			t.Errorf("the lock file is %q, %v; want it clean", got, err)
+		}
 	}
 }
 

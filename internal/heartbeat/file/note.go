@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ const (
 
 // parseNote returns the note in text, and whether there is one.
 func parseNote(text []byte) (n note, ok bool) {
-	if json.Unmarshal(text, &n) != nil || n.V != noteVersion {
+	if !bytes.HasPrefix(text, []byte(noteStart)) || json.Unmarshal(text, &n) != nil {
 		return note{}, false
 	}
 	return n, true

@@ -152,7 +152,7 @@ func read(f *os.File) ([]byte, error) {
 		return nil, err
 	}
 	// A writer may make it longer by a block or two between the two calls.
-	b := make([]byte, min(info.Size()+2*block, maxValue+block))
+	b := make([]byte, min(info.Size()+2*block, maxSize))
 	n, err := f.ReadAt(b, 0)
 	if err != nil && err != io.EOF {
 		return nil, err

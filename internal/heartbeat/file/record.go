@@ -18,11 +18,17 @@ import (
 // recordMode lets every user read the record and the state.
 const recordMode = 0o644
 
-// recordStart is what every record starts with.
-const recordStart = `{"v":`
+// startsRecord says that text may be the beginning of a record.
+func startsRecord(text []byte) bool {
+	version, found := bytes.CutPrefix(text, []byte(`{"v":`))
+	return found && len(version) > 0 && '0' <= version[0] && version[0] <= '9'
+}
 
 // RecordPath returns where the record for others stands: NAME.record for NAME.heartbeat.
 func RecordPath(lock string) string { return strings.TrimSuffix(lock, ".heartbeat") + ".record" }
+
+// Paths returns the files of the lock at path: itself, its record and its state.
+func Paths(lock string) []string { return []string{lock, RecordPath(lock), lock + suffix} }
 
 // writeRecord replaces the record as a whole. It is not synced: after a crash of the machine it
 // says nothing, since its boot id is another's.
@@ -65,7 +71,7 @@ func (s *Store) checkRecord() error {
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxValue+1))
 	// Empty, zeros or cut: a crash of the machine left it so, for it is not synced.
-	if err != nil || len(bytes.Trim(text, "\x00 \n")) > 0 && !bytes.HasPrefix(text, []byte(recordStart)) {
+	if err != nil || len(bytes.Trim(text, "\x00 \n")) > 0 && !startsRecord(text) {
 		return notOurs("record file", s.record)
 	}
 	return nil
