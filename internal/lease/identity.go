@@ -1,8 +1,3 @@
-// Package lease answers: may runs start here, and until when?
-//
-// So far it has the parts of that answer which preflight and supervisor share: which store a URL
-// means, who this process is in the record of a store, and whether the holder in a record is dead.
-// The claim itself is in package heartbeat, and in the supervisor.
 package lease
 
 import (

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -18,7 +17,6 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
-	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/keep"
 	"gophd/internal/lease"
@@ -53,8 +51,8 @@ type rig struct {
 	cgroup  *process.Cgroup  // nil when the job has none of its own
 	notices *sdnotify.Socket // nil where runs have nothing to tell; the runner's too
 
-	local, remote *claim // remote is nil when the local lock is all
-	pidFile       *pidfile.File
+	lease   *lease.Lease // nil before it was opened
+	pidFile *pidfile.File
 
 	ticks    *alarm.Alarm
 	vigil    *vigil // nil before there are orphans
@@ -161,7 +159,7 @@ func build(o Options) (_ *rig, err error) {
 	if r.ticks, err = alarm.New(alarm.Monotonic); err != nil {
 		return nil, err
 	}
-	if err := r.claims(); err != nil {
+	if err := r.openLease(); err != nil {
 		return nil, err
 	}
 	r.machine = &machine{state: claiming, hands: hands{
@@ -230,8 +228,8 @@ func (r *rig) close() {
 			trouble = append(trouble, err)
 		}
 	}
-	if r.remote != nil && r.remote.alarm != nil {
-		attempt(r.remote.alarm.Close)
+	if r.lease != nil {
+		attempt(r.lease.Leave)
 	}
 	if r.ticks != nil {
 		attempt(r.ticks.Close)
@@ -330,7 +328,7 @@ func (r *rig) world() error {
 	}
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, cgroup: r.cgroup, stray: r.stray,
 		stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
-		trouble: r.say.trouble, env: env, fence: r.fence, going: r.handed.Job.Runs, handed: r.handedFiles(),
+		trouble: r.say.trouble, env: env, fence: func() uint64 { return r.lease.Fence() }, going: r.handed.Job.Runs, handed: r.handedFiles(),
 		notices: r.notices, deaths: make(chan struct{}, 1), places: make([]place, r.places())}
 	r.mark("none")
 	if r.spec.Output == job.OutputOnFailure {
@@ -397,32 +395,20 @@ func sweepCgroups(name string, over func(pid int) bool) {
 
 func gone(pid int) bool { return !procfs.Alive(pid, 0) }
 
-// claims opens the stores: the local lock first, and the shared one beside it.
-func (r *rig) claims() error {
-	c := r.o.Config
-	path := lease.LockPath(c)
-	if path == "" {
-		return nil
-	}
-	store, err := lease.OpenLock(path, r.kept(localClaim), r.handed.Job.Leftover)
+// openLease opens the stores of the lease and adopts what was handed off.
+func (r *rig) openLease() (err error) {
+	job := r.handed.Job
+	r.lease, err = lease.Open(lease.Options{
+		Config: r.o.Config, Started: r.born, Users: append(r.runner.world.UIDs(), os.Geteuid()),
+		Lock: r.kept(localClaim), Leftover: job.Leftover, Local: job.Local, Shared: job.Shared,
+	})
 	if err != nil {
 		return err
 	}
-	store.AddUsers(append(r.runner.world.UIDs(), os.Geteuid())...)
-	if store.Descriptor() != nil { // it was handed over
-		r.mark(lease.Mark(store))
+	if lock := r.lease.Lock(); lock != nil && lock.Descriptor() != nil { // it was handed off
+		r.mark(lease.Mark(lock))
 	}
-	r.local = &claim{name: localClaim, url: "file:" + path, key: r.spec.Name, store: store, lock: store, adopt: r.handed.Job.Local}
-	if strings.HasPrefix(c.Heartbeat.URL, "file:") {
-		return nil
-	}
-	shared, key, err := lease.OpenStore(c.Heartbeat.URL, r.spec.Name, c.Heartbeat.Timeout)
-	if err != nil {
-		return err
-	}
-	r.remote = &claim{name: remoteClaim, url: c.Shown("heartbeat.url"), key: key, store: shared, adopt: r.handed.Job.Shared}
-	r.remote.alarm, err = alarm.New(alarm.Boot)
-	return err
+	return nil
 }
 
 // handedFiles are the descriptors that were handed off, by name.
@@ -436,21 +422,6 @@ func (r *rig) handedFiles() map[string]*os.File {
 func (r *rig) kept(name string) *os.File { return r.handedFiles()[name] }
 
 func (r *rig) boot() time.Duration { return alarm.Now(alarm.Boot) }
-
-func (r *rig) claimOptions(c *claim) heartbeat.Options {
-	h := r.o.Config.Heartbeat
-	we := lease.Self()
-	we.Job, we.Started, we.Interval = r.spec.Name, r.born, r.spec.Interval.Seconds()
-	we.Lock = lease.FileID(r.local.lock.Descriptor())
-	return heartbeat.Options{
-		Key: c.key, Self: we, TTL: h.TTL, Renew: h.Renew, StopGrace: h.StopGrace, Timeout: h.Timeout,
-		Wait: h.Wait, Continue: c.lock == nil && h.OnUnreachable == "continue", AcquireTimeout: h.AcquireTimeout,
-		Dead: func(other heartbeat.Record) bool {
-			return lease.Dead(other, we, lease.Mark(r.local.lock)+".", r.local.lock.Users())
-		},
-		Boot: r.boot, Alarm: c.alarm, Jitter: func() float64 { return 2*rand.Float64() - 1 }, Adopt: c.adopt,
-	}
-}
 
 // takePIDFile takes the PID file, or goes on with the one of the image before us.
 func (r *rig) takePIDFile() (err error) {
@@ -485,7 +456,7 @@ func (r *rig) startLoop() {
 func (r *rig) turnLoop() {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	r.insist = cancel
-	r.loop = loop.New(loop.Options{Spec: r.spec, Runner: r.runner, Recorder: r, Gate: r, Alarm: r.ticks, Grid: r.handedGrid()})
+	r.loop = loop.New(loop.Options{Spec: r.spec, Runner: r.runner, Recorder: r, Gate: r.lease, Alarm: r.ticks, Grid: r.handedGrid()})
 	done := make(chan struct{})
 	r.loopDone = done
 	r.loopRoom.Go(func() {

@@ -3,6 +3,8 @@ package supervisor
 import (
 	"errors"
 	"testing"
+
+	"gophd/internal/lease"
 )
 
 func TestLeaseIsReleasedEarlyOnlyWhenNoCommandIsAliveAndNoneMayStart(t *testing.T) {
@@ -25,7 +27,7 @@ func TestLeaseIsReleasedEarlyOnlyWhenNoCommandIsAliveAndNoneMayStart(t *testing.
 		"one of two is alive":             {killing, nil, true, 2, []place{active, dead}, false},
 		"the new process will want it":    {killing, &fatalError{errors.New("a panic")}, true, 1, []place{dead}, false},
 	} {
-		r := &rig{machine: &machine{state: c.state, err: c.err}, runner: &runner{places: c.places}}
+		r := &rig{machine: &machine{state: c.state, err: c.err}, runner: &runner{places: c.places}, lease: &lease.Lease{}}
 		r.draining.Store(c.draining)
 		r.underWay.Store(c.runs)
 		if r.releaseEarly(); r.released != c.want {

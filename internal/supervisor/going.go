@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"slices"
 	"syscall"
@@ -117,7 +116,8 @@ func (r *rig) handOverRuns(g *jobState, files map[string]*os.File) {
 		g.Runs = append(g.Runs, run)
 	}
 	g.Escaped = put(r.spawner.HandOver())
-	g.Leftover = r.local != nil && r.local.lock.Unclean()
+	lock := r.lease.Lock()
+	g.Leftover = lock != nil && lock.Unclean()
 }
 
 // resume completes the grid of the loop by what goes on.
@@ -154,31 +154,22 @@ func (r *rig) goOn() {
 	if r.machine.looping || r.machine.state != claiming {
 		return
 	}
-	if r.remote != nil && r.remote.hb == nil {
-		r.remote.begin(r)
+	if c := r.lease.Shared(); c != nil && !c.Begun() {
+		r.beginClaim(c)
 	}
 	if !r.machine.looping && r.machine.state == claiming {
 		r.machine.looping = true
 		r.turnLoop()
-		r.old.Reset(max(r.oldDeadline()-r.o.Config.Heartbeat.StopGrace-r.boot(), 0))
+		r.old.Reset(max(r.lease.HandedDeadline()-r.o.Config.Heartbeat.StopGrace-r.boot(), 0))
 	}
-}
-
-// oldDeadline is that of the shared lease under which the runs began that were left to us; the end of time without one.
-func (r *rig) oldDeadline() time.Duration {
-	if r.remote == nil || r.remote.adopt == nil {
-		return math.MaxInt64
-	}
-	return r.remote.adopt.Deadline
 }
 
 // oldLeaseEnds ends the runs that were left to us if we have no lease yet in place of theirs, by its deadline.
 func (r *rig) oldLeaseEnds() {
-	switch r.remote.seen.State {
+	switch r.lease.Shared().Seen().State {
 	case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending: // which has a deadline of its own
 	default:
-		grace := min(r.oldDeadline()-r.boot(), r.o.Config.Heartbeat.StopGrace) - reapAllowance
-		r.machine.leaseEnding(&leaseError{why: "the heartbeat could not be renewed across a restart", grace: max(grace, 0)})
+		r.machine.leaseEnding(&leaseError{why: "the heartbeat could not be renewed across a restart", grace: r.lease.HandedGrace()})
 	}
 }
 

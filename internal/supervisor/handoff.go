@@ -44,7 +44,6 @@ type jobState struct {
 // Names of descriptors in the handoff.
 const (
 	localClaim   = "heartbeat-local"
-	remoteClaim  = "heartbeat"
 	pidFileName  = "pid-file"
 	notifySocket = "notify-socket"
 )

@@ -48,8 +48,8 @@ func (r *rig) probe() {
 // asker is what the probe has to know of us. Only the goroutine that owns the claims may ask.
 func (r *rig) asker() preflight.Asker {
 	a := preflight.Asker{PID: os.Getpid(), Serves: r.machine.looping}
-	if r.local != nil {
-		a.Lock, a.Users = lease.FileID(r.local.lock.Descriptor()), r.local.lock.Users()
+	if lock := r.lease.Lock(); lock != nil {
+		a.Lock, a.Users = lease.FileID(lock.Descriptor()), lock.Users()
 	}
 	if r.pidFile != nil {
 		if f, err := r.pidFile.Descriptor(); err == nil {
@@ -57,8 +57,8 @@ func (r *rig) asker() preflight.Asker {
 			_ = f.Close() // a second one
 		}
 	}
-	if l, ok := r.remote.lease(); ok {
-		a.URL, a.Key, a.ID = r.o.Config.Heartbeat.URL, r.remote.key, l.ID
+	if l, ok := r.lease.Shared().Now(); ok {
+		a.URL, a.Key, a.ID = r.o.Config.Heartbeat.URL, r.lease.Shared().Key, l.ID
 		a.Holds = !l.Unproven && slices.Contains([]heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}, l.State)
 	}
 	return a
@@ -141,24 +141,20 @@ func (r *rig) end() (Outcome, error) {
 		r.say.stopRuns(s.Runs, r.spawner, files, r.runner.resume)
 	}
 	r.adoptToRelease()
-	r.release(r.remote)
+	r.release(r.lease.Shared())
 	r.removePIDFile()
 	if r.cgroup != nil {
 		if err := r.cgroup.Close(); err != nil {
 			r.say.trouble(err)
 		}
 	}
-	r.release(r.local)
+	r.release(r.lease.Local())
 	r.logTrouble() // the last word on what is lost
 	if r.begun {
 		r.say.ends(m.reason())
 	}
 	r.hearStops(r.close)
-	for _, c := range []*claim{r.remote, r.local} {
-		if c != nil {
-			_ = c.store.Close()
-		}
-	}
+	_ = r.lease.Close() // the log is closed, and the process ends
 	return Outcome{Last: r.last, Said: r.echoed()}, m.err
 }
 
@@ -174,8 +170,8 @@ func (r *rig) echoed() bool {
 	return r.last != nil && r.last.Outcome == job.Unstarted && r.o.Config.Log.Level != "error" // it is a warning
 }
 
-func (r *rig) release(c *claim) {
-	if err := c.release(); err != nil {
+func (r *rig) release(c *lease.Claim) {
+	if err := c.Release(); err != nil {
 		r.notReleased(err)
 	}
 }
@@ -188,11 +184,8 @@ func (r *rig) adoptToRelease() {
 			r.say.trouble(err)
 		}
 	}
-	for _, c := range []*claim{r.local, r.remote} {
-		if c != nil && c.hb == nil && c.adopt != nil {
-			c.begin(r)
-		}
-	}
+	r.lease.Local().Adopt()
+	r.lease.Shared().Adopt()
 }
 
 // handOver ends this image's work without letting go of anything that the next one needs.
@@ -238,8 +231,13 @@ func (r *rig) handOver() *restart.Handoff {
 	if fault.On {
 		fault.At("log closed")
 	}
-	s.Job.Shared = r.handOverClaim(h, r.remote) // after a log that may take its time, so that the lease is fresh
-	s.Job.Local = r.handOverClaim(h, r.local)
+	s.Job.Shared = r.handOverClaim(h, r.lease.Shared(), "shared claim handed over") // after a log that may take its time, so that the lease is fresh
+	s.Job.Local = r.handOverClaim(h, r.lease.Local(), "local claim handed over")
+	if lock := r.lease.Lock(); lock != nil {
+		if f := lock.Descriptor(); f != nil {
+			h.Files[localClaim] = f
+		}
+	}
 	r.close()
 	s.Errors, s.Log.Losses = r.unsaid, r.log.Losses()
 	h.State = s.encode()
@@ -317,36 +315,22 @@ func (r *rig) quiet() error {
 // leaveUnsaid passes a word on to the next image, where the log is closed.
 func (r *rig) leaveUnsaid(err error) { r.unsaid = append(r.unsaid, err.Error()) }
 
-// handOverClaim adds one heartbeat to the hand-over. What cannot be renewed is claimed anew by the next
-// image; the local lock's descriptor goes with it in every case.
-func (r *rig) handOverClaim(h *restart.Handoff, c *claim) *heartbeat.Handover {
-	if c == nil || c.hb == nil {
+// handOverClaim returns what the next process needs to go on with a claim. What cannot be renewed is
+// acquired again by that process; the descriptor of the local lock is handed off in every case.
+func (r *rig) handOverClaim(h *restart.Handoff, c *lease.Claim, done string) *heartbeat.Handover {
+	if !c.Begun() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
 	defer cancel()
-	over, err := c.hb.HandOver(ctx) // without a lease it says that there is no deadline to go on to
+	over, err := c.HandOff(ctx, len(r.runner.left) > 0)
 	if err != nil {
 		r.leaveUnsaid(err)
 	} else {
 		h.Instance = over.ID
 	}
-	if err == nil || len(r.runner.left) == 0 { // else it would be released while the command runs; it ends with this image
-		c.cancel()
-		_ = goroutine.Catch(c.room.Wait)
-	}
-	if c.lock != nil {
-		if f := c.lock.Descriptor(); f != nil {
-			h.Files[c.name] = f
-		}
-		if fault.On {
-			fault.At("local claim handed over")
-		}
-	} else {
-		_ = c.store.Close()
-		if fault.On {
-			fault.At("shared claim handed over")
-		}
+	if fault.On {
+		fault.At(done)
 	}
 	return &over
 }

@@ -32,8 +32,8 @@ type vigil struct {
 // orphaned looks for orphans, among all processes, and says whether the claims have to wait for them. It is asked only
 // where the local lock is unclean.
 func (r *rig) orphaned() (wait bool) {
-	lock := lease.Mark(r.local.lock) + "."
-	left, err := process.Leftover(lock, *r.runner.mark.Load(), r.local.lock.Users()...)
+	lock := lease.Mark(r.lease.Lock()) + "."
+	left, err := process.Leftover(lock, *r.runner.mark.Load(), r.lease.Lock().Users()...)
 	switch {
 	case errors.Is(err, process.ErrNoProc): // on this system nobody can ever tell
 		r.say.trouble(fmt.Errorf("cannot check for leftover runs: %w", err))
@@ -43,8 +43,8 @@ func (r *rig) orphaned() (wait bool) {
 		r.machine.gone(err, err)
 		return true
 	case len(left) == 0:
-		r.local.lock.Clean()
-		if r.local.lock.Unclean() {
+		r.lease.Lock().Clean()
+		if r.lease.Lock().Unclean() {
 			r.say.unseen()
 		}
 		return false
@@ -103,7 +103,7 @@ func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 		if procfs.Alive(left[0], 0) && !due { // to look at one is cheap, to look for all is not
 			continue
 		}
-		now, err := process.Leftover(lock, *r.runner.mark.Load(), r.local.lock.Users()...)
+		now, err := process.Leftover(lock, *r.runner.mark.Load(), r.lease.Lock().Users()...)
 		if err != nil {
 			continue // they are there until it is seen that they are not
 		}

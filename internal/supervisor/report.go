@@ -66,7 +66,7 @@ func (r *rig) Record(rep loop.Report) {
 		r.lastTick = rep.Tick
 		r.board.Ended(r.spec.Name, rep.Tick)
 		r.say.ended(rep.Tick)
-		r.beat(rep.Run.Number, 0)
+		r.lease.Beat(rep.Run.Number, 0)
 		if r.spec.Once {
 			last := rep.Tick.Result
 			r.last = &last // read by Run when the loop has ended
@@ -77,7 +77,7 @@ func (r *rig) Record(rep loop.Report) {
 // runStarted is called in the goroutine of the run.
 func (r *rig) runStarted(run job.Run, p *process.Process, adopted bool) {
 	r.board.Began(r.spec.Name, status.Going{Run: run, PID: p.PID(), Since: p.Started()})
-	r.beat(run.Number, p.PID())
+	r.lease.Beat(run.Number, p.PID())
 	if adopted {
 		if fault.On {
 			fault.At("run adopted")
@@ -96,54 +96,14 @@ func (r *rig) stray(run job.Run, pid int, name string, killed bool) {
 	r.say.stray(run, pid, name, killed)
 }
 
-func (r *rig) beat(number uint64, child int) {
-	for _, c := range []*claim{r.local, r.remote} {
-		if c != nil && c.hb != nil {
-			c.hb.Beat(heartbeat.Pulse{Tick: number, Time: time.Now(), Child: child})
-		}
-	}
-}
-
-// Shut is the loop's gate: shut while a lease has too little left to start a run.
-func (r *rig) Shut() <-chan struct{} {
-	for _, c := range []*claim{r.local, r.remote} {
-		if c == nil {
-			continue
-		}
-		_, changed := c.hb.Watch() // before the question, so that no answer is missed
-		if !c.hb.MayStart() {
-			return changed
-		}
-	}
-	return nil
-}
-
-// fence is that of the shared heartbeat, or of the local one where there is no other.
-func (r *rig) fence() uint64 {
-	c := r.shared()
-	if c == nil {
-		return 0
-	}
-	l, _ := c.hb.Watch()
-	return l.Fence
-}
-
-// shared is the claim that others see: the remote one if there is one. nil with none:.
-func (r *rig) shared() *claim {
-	if r.remote != nil && r.remote.hb != nil {
-		return r.remote
-	}
-	return r.local
-}
-
 // showLease puts the lease on the board.
 func (r *rig) showLease() {
-	c := r.shared()
-	l, ok := c.lease()
+	c := r.lease.Visible()
+	l, ok := c.Now()
 	if !ok {
 		return
 	}
-	shown := status.Lease{Store: c.url, State: l.State.String(), Fence: l.Fence}
+	shown := status.Lease{Store: c.Store, State: l.State.String(), Fence: l.Fence}
 	switch l.State {
 	case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending:
 		shown.Holder = "this instance"
@@ -188,8 +148,8 @@ func (r *rig) reminder() {
 		}
 		r.notify(sdExtend)
 		r.remind.Reset(remindAfter)
-	case r.machine.state == claiming && r.remote != nil && r.remote.seen.State == heartbeat.Proving:
-		r.say.proving(r.remote.url, r.remote.seen)
+	case r.machine.state == claiming && r.lease.Shared().Seen().State == heartbeat.Proving:
+		r.say.proving(r.lease.Shared().Store, r.lease.Shared().Seen())
 		r.remind.Reset(proofRemind)
 	}
 }

@@ -14,17 +14,12 @@ import (
 
 	"gophd/internal/config"
 	"gophd/internal/fault"
-	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/keep"
 	"gophd/internal/process"
 	"gophd/internal/sdnotify"
 	"gophd/internal/world"
 )
-
-// reapAllowance is what is kept of a lease's last seconds for the kernel to carry out a KILL and for
-// us to notice: the run must be reaped, not merely signalled, by the deadline.
-const reapAllowance = 250 * time.Millisecond
 
 // leaseError is why a run is ended when the right to run it ends.
 type leaseError struct {
@@ -349,12 +344,4 @@ func outputs(spec job.Spec, log capture, null *os.File) (stdout, stderr process.
 		return process.Output{File: null}, process.Output{File: null}, ""
 	}
 	return process.Output{}, process.Output{}, spec.Output
-}
-
-// lastWord is what the deadline of a lease leaves to a run's end.
-func lastWord(l heartbeat.Lease, now, stopGrace time.Duration) time.Duration {
-	if l.Deadline == 0 {
-		return stopGrace
-	}
-	return max(min(stopGrace, l.Deadline-now)-reapAllowance, 0)
 }

@@ -111,24 +111,24 @@ func (r *rig) serve(ctx context.Context) {
 		case <-ctx.Done():
 			ctx = context.WithoutCancel(ctx)
 			r.machine.order(order.Order{Verb: order.Stop, From: "the caller"})
-		case <-r.local.changed():
-			r.leaseChanged(r.local)
-		case <-r.remote.changed():
-			r.leaseChanged(r.remote)
-		case <-r.local.ended():
-			r.claimEnded(r.local)
-		case <-r.remote.ended():
-			r.claimEnded(r.remote)
+		case <-r.lease.Local().Changed():
+			r.leaseChanged(r.lease.Local())
+		case <-r.lease.Shared().Changed():
+			r.leaseChanged(r.lease.Shared())
+		case <-r.lease.Local().Ended():
+			r.claimEnded(r.lease.Local())
+		case <-r.lease.Shared().Ended():
+			r.claimEnded(r.lease.Shared())
 		case err := <-r.vigil.ended():
 			if err != nil {
 				r.machine.roomFell(err)
 			} else {
-				r.local.lock.Clean()
+				r.lease.Lock().Clean()
 			}
 			r.vigil.end()
 			r.vigil = nil
 			sweepCgroups(r.spec.Name, gone)
-			r.nextClaim(r.local)
+			r.nextClaim(r.lease.Local())
 		case err := <-r.probed:
 			r.machine.checked(err)
 		case <-r.runner.deaths:
@@ -142,7 +142,7 @@ func (r *rig) serve(ctx context.Context) {
 			r.machine.retried()
 		case <-r.reclaim.C:
 			if r.machine.state == claiming {
-				r.local.begin(r)
+				r.beginClaim(r.lease.Local())
 			}
 		case <-r.old.C:
 			r.oldLeaseEnds()

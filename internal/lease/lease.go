@@ -1,0 +1,184 @@
+// Package lease answers: may runs start here, and until when?
+//
+// A Lease combines the local lock of this host with the heartbeat in a shared store, if one is
+// configured. It opens the stores (store.go), says who this process is and whether another holder
+// is dead (identity.go), and runs one heartbeat per store (claim.go). It knows stores and deadlines.
+// What happens when a claim changes or ends is decided by its owner, who stops the runs.
+package lease
+
+import (
+	"errors"
+	"math"
+	"os"
+	"strings"
+	"time"
+
+	"gophd/internal/alarm"
+	"gophd/internal/config"
+	"gophd/internal/heartbeat"
+	"gophd/internal/heartbeat/file"
+)
+
+// Lease is the right of one job to run here. It has at most two claims: the local lock, which is
+// acquired first, and the record in a shared store. Without any (none:) it is held.
+//
+// One goroutine owns it. Shut, Fence and Beat may be called from any other once every claim has
+// begun.
+type Lease struct {
+	o             Options
+	local, shared *Claim // each may be nil
+	lock          *file.Store
+	timer         *alarm.Alarm // of the shared claim
+}
+
+// Options says which lease it is.
+type Options struct {
+	Config  *config.Config
+	Started time.Time // first start of the daemon
+	Users   []int     // who may own runs, see file.Store.AddUsers
+
+	// From a handoff.
+	Lock          *os.File // descriptor of the local lock; nil if there is none
+	Leftover      bool     // runs of a gophd that was killed may be active
+	Local, Shared *heartbeat.Handover
+}
+
+// Open opens the stores and adopts what was handed off. It acquires nothing yet.
+func Open(o Options) (*Lease, error) {
+	l := &Lease{o: o}
+	path := LockPath(o.Config)
+	if path == "" {
+		return l, nil
+	}
+	lock, err := OpenLock(path, o.Lock, o.Leftover)
+	if err != nil {
+		return nil, err
+	}
+	lock.AddUsers(o.Users...)
+	l.lock = lock
+	name, h := o.Config.Jobs[0].Name, o.Config.Heartbeat
+	l.local = &Claim{lease: l, Store: "file:" + path, Key: name, store: lock, lock: lock, handed: o.Local}
+	if strings.HasPrefix(h.URL, "file:") {
+		return l, nil
+	}
+	store, key, err := OpenStore(h.URL, name, h.Timeout)
+	if err != nil {
+		return nil, err
+	}
+	l.shared = &Claim{lease: l, Store: o.Config.Shown("heartbeat.url"), Key: key, store: store, handed: o.Shared}
+	l.timer, err = alarm.New(alarm.Boot)
+	return l, err
+}
+
+// Local returns the claim of the local lock; nil without one.
+func (l *Lease) Local() *Claim { return l.local }
+
+// Shared returns the claim in the shared store; nil without one.
+func (l *Lease) Shared() *Claim { return l.shared }
+
+// Lock returns the local lock; nil without one.
+func (l *Lease) Lock() *file.Store { return l.lock }
+
+// Visible returns the claim that other hosts see: the shared one if it has begun. It is nil without
+// any.
+func (l *Lease) Visible() *Claim {
+	if l.shared.Begun() {
+		return l.shared
+	}
+	return l.local
+}
+
+// claims returns those that exist, the local one first.
+func (l *Lease) claims() (all []*Claim) {
+	for _, c := range []*Claim{l.local, l.shared} {
+		if c != nil {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// Held returns true if every claim was held when it was last read.
+func (l *Lease) Held() bool {
+	for _, c := range l.claims() {
+		if c.hb == nil || c.seen.State != heartbeat.Held {
+			return false
+		}
+	}
+	return true
+}
+
+// Shut returns nil while runs may start. Otherwise it returns a channel that is closed when it is
+// worth asking again. It is the loop's gate, and never blocks.
+func (l *Lease) Shut() <-chan struct{} {
+	for _, c := range l.claims() {
+		_, changed := c.hb.Watch() // before the question, so that no answer is missed
+		if !c.hb.MayStart() {
+			return changed
+		}
+	}
+	return nil
+}
+
+// Fence returns the fencing token that others see; 0 without a lease.
+func (l *Lease) Fence() uint64 {
+	state, _ := l.Visible().Now()
+	return state.Fence
+}
+
+// Beat puts the tick of a run and its PID, 0 when it has ended, into the records. It does not block.
+func (l *Lease) Beat(tick uint64, pid int) {
+	for _, c := range l.claims() {
+		if c.hb != nil {
+			c.hb.Beat(heartbeat.Pulse{Tick: tick, Time: time.Now(), Child: pid})
+		}
+	}
+}
+
+// HandedDeadline returns when the shared lease ends under which runs were handed off, on the boot
+// clock; the largest duration if it does not expire.
+func (l *Lease) HandedDeadline() time.Duration {
+	if l.shared == nil || l.shared.handed == nil {
+		return math.MaxInt64
+	}
+	return l.shared.handed.Deadline
+}
+
+// HandedGrace returns how long runs that were handed off may take to stop before HandedDeadline.
+func (l *Lease) HandedGrace() time.Duration {
+	return l.grace(l.HandedDeadline())
+}
+
+// killTime is kept of the last seconds of a lease for the kernel to carry out a KILL and for gophd
+// to notice: the run must be dead by the deadline.
+const killTime = 250 * time.Millisecond
+
+// grace returns how long a run may take to stop under a lease that ends at deadline.
+func (l *Lease) grace(deadline time.Duration) time.Duration {
+	return max(min(l.o.Config.Heartbeat.StopGrace, deadline-boot())-killTime, 0)
+}
+
+// Leave closes all but the local lock, which stays held for the next process. The shared claim must
+// have been handed off or released.
+func (l *Lease) Leave() error {
+	var err error
+	if l.timer != nil {
+		err = l.timer.Close()
+		l.timer = nil
+	}
+	if l.shared != nil {
+		err = errors.Join(err, l.shared.store.Close())
+	}
+	return err
+}
+
+// Close is Leave for a lease that was released: it closes the local lock too.
+func (l *Lease) Close() error {
+	err := l.Leave()
+	if l.lock != nil {
+		err = errors.Join(err, l.lock.Close())
+	}
+	return err
+}
+
+func boot() time.Duration { return alarm.Now(alarm.Boot) }
