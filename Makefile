@@ -59,6 +59,7 @@ cross: ## vet the tree for the other systems that gophd builds on
 
 docs: ## write the generated docs anew
 	$(GO) test ./internal/config -run Reference -update
+	$(GO) test ./internal/event -run Reference -update
 
 clean: ## remove what build has made
 	rm -f gophd

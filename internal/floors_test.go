@@ -19,10 +19,11 @@ var floors = map[string]int{
 	"internal/fault": 0, "internal/job": 0, "internal/order": 0, "internal/self": 0, "internal/goroutine": 0,
 	"internal/procfs": 0, "internal/safefile": 0, "internal/world": 0,
 
-	"internal/alarm": 1, "internal/config": 1, "internal/daemonize": 1, "internal/heartbeat": 1,
+	"internal/alarm": 1, "internal/config": 1, "internal/daemonize": 1, "internal/event": 1, "internal/heartbeat": 1,
 	"internal/keep": 1, "internal/logging": 1, "internal/loop": 1, "internal/pidfile": 1, "internal/process": 1,
-	"internal/restart": 1, "internal/sdnotify": 1, "internal/signals": 1, "internal/status": 1,
+	"internal/restart": 1, "internal/sdnotify": 1, "internal/signals": 1,
 
+	"internal/eventlog": 2, "internal/status": 2,
 	"internal/heartbeat/file": 2, "internal/heartbeat/memcached": 2, "internal/heartbeat/heartbeattest": 2,
 
 	"internal/lease":      3,
@@ -42,7 +43,7 @@ var owners = []struct {
 	{"github.com/go-viper/mapstructure/v2", []string{"internal/config"}, "strict decoding is config's"},
 	{"gopkg.in/ini.v1", []string{"internal/config"}, "file formats are config's"},
 	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "the words of the command line end at floor 6"},
-	{"github.com/rs/zerolog", []string{"internal/logging", "internal/preflight", "internal/supervisor"}, "rooms return or report; the supervisor speaks, and preflight knows the level"},
+	{"github.com/rs/zerolog", []string{"internal/eventlog", "internal/logging", "internal/preflight", "internal/supervisor"}, "log lines are events: only their reader writes them; preflight and supervisor know the level"},
 	{"github.com/bradfitz/gomemcache/memcache", []string{"internal/heartbeat/memcached"}, "its traps are known in one place"},
 	{"os/signal", []string{"internal/signals", "internal/restart", "internal/daemonize", "internal/process"},
 		"one table from signal to order; restart and daemonize only see a signal through while one image becomes another, and process hears of ends as process 1"},

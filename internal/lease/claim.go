@@ -151,12 +151,8 @@ func (c *Claim) Release() error {
 	return c.err
 }
 
-// Adopt begins a claim that was handed off and has not begun, so that it can be released.
-func (c *Claim) Adopt() {
-	if c != nil && c.hb == nil && c.handed != nil {
-		c.Begin()
-	}
-}
+// HandedOff returns true if the claim was handed off to this process and has not begun here.
+func (c *Claim) HandedOff() bool { return c != nil && c.hb == nil && c.handed != nil }
 
 // HandOff renews the claim once more and ends its heartbeat without a release. It blocks until ctx
 // ends at most. If the error is not nil, the next process must acquire the claim again. With keep,

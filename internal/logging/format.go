@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"maps"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,6 +121,9 @@ func appendRecord(dst, line []byte, partial bool) []byte {
 
 // own renders one of gophd's own lines, which zerolog made as a JSON object.
 func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byte, color bool) []byte {
+	if f.name != inJSON {
+		object = textOf(object)
+	}
 	if f.name == journald || f.name == syslog {
 		return f.serviceOwn(dst, now, level, object)
 	}
@@ -145,6 +150,30 @@ func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byt
 		dst = append(dst, level.String()+": "...)
 	}
 	return append(appendFields(dst, object), '\n')
+}
+
+// EventField is the field with the type of an event. The other fields of such a line are for programs:
+// its message says the same.
+const EventField = "event"
+
+// textOf returns what the text formats show of an object. Of an event it is the message, and the stack
+// of a panic.
+func textOf(object []byte) []byte {
+	if !bytes.Contains(object, []byte(`"`+EventField+`":`)) {
+		return object
+	}
+	var line map[string]json.RawMessage
+	if json.Unmarshal(object, &line) != nil || line[EventField] == nil {
+		return object
+	}
+	maps.DeleteFunc(line, func(name string, _ json.RawMessage) bool {
+		return !slices.Contains([]string{zerolog.LevelFieldName, zerolog.MessageFieldName, "stack"}, name)
+	})
+	text, err := json.Marshal(line)
+	if err != nil { // raw values that were just decoded
+		return object
+	}
+	return text
 }
 
 func appendConsole(dst, object []byte, color bool) []byte {

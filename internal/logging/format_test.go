@@ -35,6 +35,10 @@ func TestOwnLines(t *testing.T) {
 			map[string]any{"k\nl": "x=y"}},
 		{"nor by raw JSON", func(z *zerolog.Logger) { z.Log().RawJSON("raw", []byte("{\n\"a\":\r\n1}")).Send() }, `raw={\n"a":\r\n1}`, `??? raw={"a":1}`,
 			map[string]any{"raw": map[string]any{"a": 1.0}}},
+		{"the fields of an event are for programs", func(z *zerolog.Logger) {
+			z.Warn().Str("event", "run.ended").Int("run", 7).Str("stack", "a\nb").Msg("run 7 failed")
+		}, `warn: run 7 failed stack="a\nb"`, `WRN run 7 failed stack="a\nb"`,
+			map[string]any{"level": "warn", "event": "run.ended", "run": 7.0, "stack": "a\nb", "message": "run 7 failed"}},
 		{"nothing", func(z *zerolog.Logger) { z.Log().Send() }, "", "???", map[string]any{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

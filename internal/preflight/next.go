@@ -25,8 +25,9 @@ const Command = "probe-restart"
 // Answer is the whole output of a preflight that succeeds.
 func Answer(version string) string { return "gophd reads handoff " + version + "\n" }
 
-// Timeout is how long the program may take to answer.
-const Timeout = 20 * time.Second
+// Timeout is how long the program may take to answer. Meanwhile everything goes on as it is, so it is
+// long enough for a machine that stalls: on one, a preflight took more than 20 s.
+const Timeout = time.Minute
 
 // AskerVariable is the environment variable in which a gophd that probes another program says what
 // it has itself. A program that knows it not asks for less; one that is asked without it cannot
@@ -77,8 +78,8 @@ func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
 	return a.holders(ctx, c)
 }
 
-// askTime bounds the question to a shared heartbeat, so that its answer comes in Timeout.
-const askTime = Timeout / 2
+// askTime bounds the question to a shared heartbeat.
+const askTime = 10 * time.Second
 
 // holders says who else holds what the config asks for. With heartbeat.wait that is no fault for
 // who stands by already; who serves would have to stop what it runs.

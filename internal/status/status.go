@@ -118,8 +118,8 @@ func (b *Board) Job(name string, f func(*Job)) {
 	})
 }
 
-// Began puts down a run that began, without a PID, or the process that it has got.
-func (b *Board) Began(name string, g Going) {
+// began puts down a run that began, without a PID, or the process that it has got.
+func (b *Board) began(name string, g Going) {
 	b.Job(name, func(j *Job) {
 		if i := slices.IndexFunc(j.Going, func(o Going) bool { return o.Run.Number == g.Run.Number }); i >= 0 {
 			j.Going[i] = g
@@ -129,8 +129,8 @@ func (b *Board) Began(name string, g Going) {
 	})
 }
 
-// Told puts down what a run tells of itself. Of several at the same time the newest is heard.
-func (b *Board) Told(name string, run uint64, text string) {
+// told puts down what a run tells of itself. Of several at the same time the newest is heard.
+func (b *Board) told(name string, run uint64, text string) {
 	b.Job(name, func(j *Job) {
 		if run >= j.StatusOf {
 			j.Status, j.StatusOf = text, run
@@ -138,8 +138,8 @@ func (b *Board) Told(name string, run uint64, text string) {
 	})
 }
 
-// Ended counts a run of the job.
-func (b *Board) Ended(name string, t job.Tick) {
+// ended counts a run of the job.
+func (b *Board) ended(name string, t job.Tick) {
 	b.Job(name, func(j *Job) {
 		r := t.Result
 		j.Last = &r

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"gophd/internal/event"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
 	"gophd/internal/status"
@@ -28,10 +29,10 @@ func tick(length time.Duration, code int, missed uint64) job.Tick {
 func TestCountsAndLengths(t *testing.T) {
 	b := board()
 	for i := 1; i <= 100; i++ {
-		b.Ended("nightly", tick(time.Duration(i)*time.Millisecond, i%10, 0))
+		b.Read(event.RunEnded("nightly", tick(time.Duration(i)*time.Millisecond, i%10, 0)))
 	}
-	b.Ended("nightly", tick(101*time.Millisecond, 0, 3))
-	b.Ended("unknown", tick(time.Hour, 1, 1))
+	b.Read(event.RunEnded("nightly", tick(101*time.Millisecond, 0, 3)))
+	b.Read(event.RunEnded("unknown", tick(time.Hour, 1, 1)))
 	j := b.Snapshot().Jobs[0]
 	if want := (status.Counts{Runs: 101, Failures: 90, Overruns: 1, Missed: 3}); j.Counts != want {
 		t.Errorf("counts %+v, want %+v", j.Counts, want)
@@ -45,10 +46,10 @@ func TestCountsAndLengths(t *testing.T) {
 func TestLengthsAreThoseOfTheLatestRuns(t *testing.T) {
 	b := board()
 	for range 500 {
-		b.Ended("nightly", tick(time.Hour, 0, 0))
+		b.Read(event.RunEnded("nightly", tick(time.Hour, 0, 0)))
 	}
 	for range 1000 {
-		b.Ended("nightly", tick(time.Second, 0, 0))
+		b.Read(event.RunEnded("nightly", tick(time.Second, 0, 0)))
 	}
 	if l := b.Snapshot().Jobs[0].Lengths; l.Of != 1000 || l.P99 != time.Second || l.Mean != time.Second {
 		t.Errorf("lengths %+v still know of runs that 1000 others have followed", l)
@@ -67,7 +68,7 @@ func TestSnapshotIsACopy(t *testing.T) {
 func TestMemoirCrossesAsJSON(t *testing.T) {
 	old := board()
 	for i := range 3 {
-		old.Ended("nightly", tick(time.Duration(i+1)*time.Second, i%2, uint64(i)))
+		old.Read(event.RunEnded("nightly", tick(time.Duration(i+1)*time.Second, i%2, uint64(i))))
 	}
 	text, err := json.Marshal(old.Memoir())
 	if err != nil {
@@ -95,7 +96,7 @@ func TestConcurrentUse(t *testing.T) {
 	for range 4 {
 		g.Go(func() {
 			for range 200 {
-				b.Ended("nightly", tick(time.Second, 0, 0))
+				b.Read(event.RunEnded("nightly", tick(time.Second, 0, 0)))
 				b.Snapshot()
 			}
 		})
@@ -113,7 +114,7 @@ func TestVariables(t *testing.T) {
 		b.Update(func(s *status.Snapshot) {
 			s.Config, s.Log, s.Daemon, s.RestartIn, s.Restarts, s.Instance = "/etc/n.yaml", "/var/log/n.log", true, time.Hour, 1, "9f"
 		})
-		b.Ended("nightly", tick(2*time.Second, 3, 1))
+		b.Read(event.RunEnded("nightly", tick(2*time.Second, 3, 1)))
 		time.Sleep(time.Minute)
 		b.Job("nightly", func(j *status.Job) {
 			j.State, j.Next = job.Waiting, time.Now().Add(4*time.Second)
@@ -201,15 +202,15 @@ func TestSeveralRunsAreShown(t *testing.T) {
 		return ""
 	}
 	for n := range uint64(2) {
-		b.Began("nightly", status.Going{Run: job.Run{Number: n + 1}, Since: time.Now()})
-		b.Began("nightly", status.Going{Run: job.Run{Number: n + 1}, PID: int(40 + n), Since: time.Now()})
+		b.Read(event.JobState("nightly", job.Running, job.Run{Number: n + 1}, time.Now(), time.Time{}, 0))
+		b.Read(event.RunStarted("nightly", job.Run{Number: n + 1}, int(40+n), time.Now()))
 	}
 	if got := shown(); !strings.HasPrefix(got, "number 1, pid 40, for ") || !strings.Contains(got, "; number 2, pid 41, for ") {
 		t.Errorf("of two runs this is shown: %q", got)
 	}
 	ended := tick(time.Second, 0, 0)
 	ended.Run.Number = 1
-	b.Ended("nightly", ended)
+	b.Read(event.RunEnded("nightly", ended))
 	if got := shown(); !strings.HasPrefix(got, "number 2, pid 41") || strings.Contains(got, ";") {
 		t.Errorf("of the one that is left this is shown: %q", got)
 	}
@@ -226,9 +227,11 @@ func TestStatusIsThatOfARunThatGoesOn(t *testing.T) {
 		}
 		return ""
 	}
-	begin := func(n uint64) { b.Began("nightly", status.Going{Run: job.Run{Number: n}}) }
+	begin := func(n uint64) {
+		b.Read(event.JobState("nightly", job.Running, job.Run{Number: n}, time.Time{}, time.Time{}, 0))
+	}
 	begin(1)
-	b.Told("nightly", 1, "one")
+	b.Read(event.RunStatus("nightly", job.Run{Number: 1}, "one"))
 	if got := shown(); got != "one" {
 		t.Errorf("shown is %q", got)
 	}
@@ -236,19 +239,19 @@ func TestStatusIsThatOfARunThatGoesOn(t *testing.T) {
 	if got := shown(); got != "one" {
 		t.Errorf("beside a run that told nothing %q is shown", got)
 	}
-	b.Told("nightly", 2, "two")
-	b.Told("nightly", 1, "one still")
+	b.Read(event.RunStatus("nightly", job.Run{Number: 2}, "two"))
+	b.Read(event.RunStatus("nightly", job.Run{Number: 1}, "one still"))
 	if got := shown(); got != "two" {
 		t.Errorf("of two runs %q is shown", got)
 	}
-	b.Told("nightly", 2, "")
+	b.Read(event.RunStatus("nightly", job.Run{Number: 2}, ""))
 	if got := shown(); got != "" {
 		t.Errorf("what was taken back is shown: %q", got)
 	}
-	b.Told("nightly", 2, "two")
+	b.Read(event.RunStatus("nightly", job.Run{Number: 2}, "two"))
 	ended := tick(time.Second, 0, 0)
 	ended.Run.Number = 2
-	b.Ended("nightly", ended)
+	b.Read(event.RunEnded("nightly", ended))
 	if got := shown(); got != "" {
 		t.Errorf("no run goes on, and %q is shown", got)
 	}

@@ -15,6 +15,8 @@ import (
 
 	"gophd/internal/alarm"
 	"gophd/internal/config"
+	"gophd/internal/event"
+	"gophd/internal/eventlog"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
@@ -43,7 +45,7 @@ type rig struct {
 
 	signals *signals.Signals
 	log     *logging.Log
-	say     *speaker
+	events  *event.Stream
 	board   *status.Board
 	spawner *process.Spawner
 	null    *os.File // /dev/null, for output that is discarded
@@ -116,6 +118,7 @@ func build(o Options) (_ *rig, err error) {
 	if r.handed, err = decodeState(o.Handoff); err != nil {
 		return nil, err
 	}
+	r.inherit()
 	defer func() {
 		if err != nil {
 			r.close()
@@ -139,9 +142,16 @@ func build(o Options) (_ *rig, err error) {
 		return nil, err
 	}
 	r.logFails = r.log.Trouble()
-	r.say = &speaker{log: r.log.Logger(), echo: r.log.EchoLogger(), fields: o.Config.Log.Format == "json"}
+	r.board = status.New(r.firstSnapshot())
+	for _, run := range r.handed.Job.Runs {
+		r.board.Read(event.RunStatus(r.spec.Name, run.Run, run.Status))
+	}
+	if o.Handoff != nil {
+		r.board.Recall(r.handed.Board)
+	}
+	r.events = event.NewStream(r.board.Read, eventlog.New(r.log.Logger(), r.log.EchoLogger(), o.Config.Log.Format == "json").Read)
 	if err := r.log.CrashOutput(); err != nil {
-		r.say.trouble(err)
+		r.trouble(err)
 	}
 	if r.spawner, err = process.New(); err != nil {
 		return nil, err
@@ -191,10 +201,11 @@ func build(o Options) (_ *rig, err error) {
 			r.hurry(3)
 			r.runner.Kill()
 		},
-		check:  r.probe,
-		dump:   r.dump,
-		reopen: r.reopen,
-		say:    r,
+		check:   r.probe,
+		dump:    r.dump,
+		reopen:  r.reopen,
+		turned:  r.turned,
+		publish: r.events.Publish,
 	}}
 	r.trim = time.NewTimer(settled)
 	for _, t := range []**time.Timer{&r.uptime, &r.remind, &r.retry, &r.old, &r.reclaim, &r.losses} {
@@ -204,12 +215,14 @@ func build(o Options) (_ *rig, err error) {
 	if r.restartsByItself() {
 		r.uptime.Reset(o.Config.AutoRestart)
 	}
-	r.boardUp()
+	for _, text := range r.handed.Errors {
+		r.trouble(errors.New(text))
+	}
 	if o.Trouble != nil {
-		r.say.checkFailed(o.Trouble)
+		r.events.Publish(event.ReloadRejected(o.Trouble))
 	}
 	for _, w := range o.Config.Warnings {
-		r.say.caution(w)
+		r.events.Publish(event.Caution(w))
 	}
 	return r, nil
 }
@@ -246,12 +259,12 @@ func (r *rig) close() {
 	}
 	if r.log != nil {
 		for _, err := range trouble {
-			r.say.trouble(err)
+			r.trouble(err)
 		}
 		if r.reopening != nil {
 			select {
 			case err := <-r.reopening:
-				r.say.reopened(err)
+				r.events.Publish(event.LogReopened(err))
 			case <-time.After(time.Second):
 			}
 		}
@@ -328,7 +341,7 @@ func (r *rig) world() error {
 	}
 	r.runner = &runner{spec: r.spec, spawner: r.spawner, world: surroundings, cgroup: r.cgroup, stray: r.stray,
 		stdout: stdout, stderr: stderr, file: file, started: r.runStarted,
-		trouble: r.say.trouble, env: env, fence: func() uint64 { return r.lease.Fence() }, going: r.handed.Job.Runs, handed: r.handedFiles(),
+		trouble: r.trouble, env: env, fence: func() uint64 { return r.lease.Fence() }, going: r.handed.Job.Runs, handed: r.handedFiles(),
 		notices: r.notices, deaths: make(chan struct{}, 1), places: make([]place, r.places())}
 	r.mark("none")
 	if r.spec.Output == job.OutputOnFailure {
@@ -431,12 +444,12 @@ func (r *rig) takePIDFile() (err error) {
 		f, err := pidfile.Adopt(old, kept)
 		switch {
 		case err != nil:
-			r.say.caution(err.Error())
+			r.events.Publish(event.Caution(err.Error()))
 		case old == path:
 			r.pidFile = f
 		default: // the new config wants another, or none
 			if err := f.Remove(); err != nil {
-				r.say.caution(err.Error())
+				r.events.Publish(event.Caution(err.Error()))
 			}
 		}
 	}
@@ -449,7 +462,7 @@ func (r *rig) takePIDFile() (err error) {
 // startLoop begins to serve.
 func (r *rig) startLoop() {
 	r.turnLoop()
-	r.say.serves(r.spec)
+	r.events.Publish(event.JobServing(r.spec.Name, cadence(r.spec)))
 	r.serving(r.spec.Name + " runs " + cadence(r.spec))
 }
 
@@ -490,19 +503,8 @@ func (r *rig) restartsByItself() bool {
 	return c.AutoRestart > 0 && (c.RestartWhen == "always" || c.RestartWhen == "daemon" && c.Daemon)
 }
 
-func (r *rig) boardUp() {
-	c := r.o.Config
-	s := status.Snapshot{State: claiming.String(), PID: os.Getpid(), Born: r.born, Image: time.Now(),
-		Config: c.File, Daemon: c.Daemon, Verbose: c.Verbose}
-	if r.restartsByItself() {
-		s.RestartIn = c.AutoRestart
-	}
-	s.Jobs = []status.Job{{Name: r.spec.Name, Interval: r.spec.Interval,
-		Lease: status.Lease{Store: "none", State: "not asked for"}}}
-	r.board = status.New(s)
-	for _, run := range r.handed.Job.Runs {
-		r.board.Told(r.spec.Name, run.Run.Number, run.Status)
-	}
+// inherit takes over what the old process knew of the daemon.
+func (r *rig) inherit() {
 	h := r.o.Handoff
 	if h == nil {
 		return
@@ -511,16 +513,41 @@ func (r *rig) boardUp() {
 	if r.o.Trouble != nil {
 		r.images-- // it was no restart
 	}
-	began := h.Born
 	if h.Began > 0 {
 		r.began = h.Began
-		began = time.Now().Add(h.Began - r.boot()) // which no step of the wall clock moves away from now
 	}
-	r.board.Update(func(s *status.Snapshot) { s.Born, s.Restarts = began, r.images })
-	r.board.Recall(r.handed.Board)
-	for _, text := range r.handed.Errors {
-		r.say.trouble(errors.New(text))
+}
+
+// firstSnapshot is what the board shows at first.
+func (r *rig) firstSnapshot() status.Snapshot {
+	c := r.o.Config
+	s := status.Snapshot{State: claiming.String(), PID: os.Getpid(), Born: r.born, Image: time.Now(), Restarts: r.images,
+		Config: c.File, Daemon: c.Daemon, Verbose: c.Verbose}
+	if h := r.o.Handoff; h != nil && h.Began > 0 {
+		s.Born = time.Now().Add(h.Began - r.boot()) // which no step of the wall clock moves away from now
 	}
+	if r.restartsByItself() {
+		s.RestartIn = c.AutoRestart
+	}
+	s.Jobs = []status.Job{{Name: r.spec.Name, Interval: r.spec.Interval,
+		Lease: status.Lease{Store: "none", State: "not asked for"}}}
+	return s
+}
+
+// trouble says what went wrong.
+func (r *rig) trouble(err error) { r.events.Publish(event.Problem(err)) }
+
+// cadence is a job's schedule in words.
+func cadence(spec job.Spec) string {
+	switch {
+	case spec.Once:
+		return "once"
+	case spec.Keep:
+		return "all the time"
+	case spec.Interval == 0:
+		return "back to back"
+	}
+	return "every " + spec.Interval.String()
 }
 
 func (r *rig) handedGrid() *loop.Grid {

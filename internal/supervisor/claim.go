@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"gophd/internal/event"
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/lease"
@@ -36,7 +37,9 @@ func (r *rig) leaseChanged(c *lease.Claim) {
 	if c == r.lease.Local() && l.State == heartbeat.Held {
 		r.begins()
 	}
-	r.say.lease(c.Store, was, l)
+	if e, ok := c.Event(was, l); ok {
+		r.events.Publish(e)
+	}
 	r.showLease()
 	switch l.State {
 	case heartbeat.Held:
@@ -64,7 +67,11 @@ func (r *rig) begins() {
 	if !r.begun {
 		r.begun = true
 		if r.o.Trouble == nil { // else it goes on as it was, which is said
-			r.say.begins(r.o.Version, os.Getpid(), r.o.Handoff != nil)
+			e := event.Started(r.o.Version, os.Getpid())
+			if r.o.Handoff != nil {
+				e = event.Resumed(r.o.Version, os.Getpid())
+			}
+			r.events.Publish(e)
 		}
 	}
 }
@@ -150,7 +157,7 @@ func (r *rig) releaseEarly() {
 	r.removePIDFile()
 	r.lease.Local().Stop()
 	if r.lease.Local() != nil {
-		r.say.released()
+		r.events.Publish(event.LeaseReleased(r.spec.Name))
 	}
 }
 
@@ -161,11 +168,11 @@ func (r *rig) removePIDFile() {
 		return
 	}
 	if err := r.pidFile.Remove(); err != nil {
-		r.say.trouble(err)
+		r.trouble(err)
 	}
 	r.pidFile = nil
 }
 
 func (r *rig) notReleased(err error) {
-	r.say.trouble(fmt.Errorf("the heartbeat was not released: %w", err))
+	r.trouble(fmt.Errorf("the heartbeat was not released: %w", err))
 }

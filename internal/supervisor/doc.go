@@ -1,10 +1,10 @@
 // Package supervisor answers: in what order does it all begin, and how does it end?
 //
-// A Supervisor builds the rooms from the config (build.go), starts them in order, hears what they
-// report and what is ordered, decides (the table below, in machine.go), ends them in the reverse order,
-// and speaks: every log line of gophd's own is in speak.go. It knows nothing of intervals and ticks,
-// which are the loop's, nor how a command is killed or a lease is renewed. It ends in an Outcome:
-// stopped, or to be restarted with a hand-over; package main carries that out.
+// A Supervisor builds the rooms from the config (build.go), starts them in order, reads their reports and
+// the requests, decides (the table below, in machine.go), and ends them in the reverse order. What it
+// does is published as events (package event). It knows nothing of intervals and ticks, which are the
+// loop's, nor how a command is killed or a lease is renewed. It ends in an Outcome: stopped, or to be
+// restarted with a handoff; package main carries that out.
 //
 // The beginning: signals, log, local lock, PID file, heartbeat, loop, and then the word that we serve.
 // The end is the reverse: loop, heartbeat (released, or kept for the next image), PID file, log,

@@ -13,6 +13,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"gophd/internal/event"
+	"gophd/internal/eventlog"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
@@ -41,13 +43,6 @@ type activeRun struct {
 	Status  string          `json:",omitempty"` // what it told last
 	Grace   time.Duration
 	Signals []syscall.Signal `json:",omitempty"`
-}
-
-func (r activeRun) String() string {
-	if r.Run.Number == 0 {
-		return fmt.Sprintf("process %d", r.PID) // of a handoff that cannot be read
-	}
-	return fmt.Sprintf("run %d (pid %d)", r.Run.Number, r.PID)
 }
 
 // runWait is a loop.Wait.
@@ -290,21 +285,23 @@ func (nowhere) Close() error                { return nil }
 
 // stopRuns stops runs that an image has handed over to one that cannot go on with them, as that would have stopped
 // them, and waits for their end.
-func (s *speaker) stopRuns(runs []activeRun, spawner *process.Spawner, files map[string]*os.File, open process.Resume) {
+func stopRuns(events *event.Stream, name string, runs []activeRun, spawner *process.Spawner, files map[string]*os.File, open process.Resume) {
 	all := make([]*process.Process, len(runs))
 	for i, run := range runs {
 		p, err := spawner.Adopt(run.take(files), open)
 		if err != nil {
-			s.trouble(err)
+			events.Publish(event.Problem(err))
 			continue
 		}
-		s.stopped(run)
+		events.Publish(event.RunNotAdopted(name, run.Run, run.PID))
 		p.Stop(run.Grace, run.Signals...)
 		all[i] = p
 	}
 	for i, p := range all {
 		if p != nil {
-			s.abandoned(runs[i], p.Wait())
+			result := p.Wait()
+			result.PID = runs[i].PID
+			events.Publish(event.RunAbandoned(name, runs[i].Run, result))
 		}
 	}
 }
@@ -343,13 +340,13 @@ func abandon(s handedState, files map[string]*os.File, why error) {
 			return // a config in which the formats have other names has none of our runs
 		}
 	}
-	say := &speaker{log: log.Logger()}
-	say.cannotGoOn(why)
+	events := event.NewStream(eventlog.New(log.Logger(), log.EchoLogger(), options.Format == "json").Read)
+	events.Publish(event.NotResumed(why))
 	if spawner, err := process.New(); err != nil {
-		say.trouble(err)
+		events.Publish(event.Problem(err))
 	} else {
 		spawner.AdoptStrays(takePipes(files, s.Job.Escaped), resumeIn(log))
-		say.stopRuns(s.Job.Runs, spawner, files, resumeIn(log))
+		stopRuns(events, s.Job.Name, s.Job.Runs, spawner, files, resumeIn(log))
 		_ = spawner.Close() // it was the last word of the strays
 		sweepCgroups(s.Job.Name, func(pid int) bool { return pid == os.Getpid() })
 	}

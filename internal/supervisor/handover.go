@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"gophd/internal/alarm"
+	"gophd/internal/event"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
@@ -114,7 +115,7 @@ func (r *rig) end() (Outcome, error) {
 	again := m.state == restarting
 	if fatal := (*fatalError)(nil); errors.As(m.err, &fatal) && !r.released {
 		if err := r.guard.Recover(r.image, alarm.Now(alarm.Boot)); err != nil {
-			r.say.trouble(err)
+			r.trouble(err)
 		} else {
 			again = true
 		}
@@ -132,26 +133,26 @@ func (r *rig) end() (Outcome, error) {
 		return o, nil
 	}
 	if runs := r.runner.going; len(runs) > 0 { // we end before the loop could take them up
-		r.say.stopRuns(runs, r.spawner, r.handedFiles(), r.runner.resume)
+		stopRuns(r.events, r.spec.Name, runs, r.spawner, r.handedFiles(), r.runner.resume)
 	}
 	if len(r.runner.left) > 0 { // a fault of ours came after they were given away
 		var s jobState
 		files := map[string]*os.File{}
 		r.handOverRuns(&s, files)
-		r.say.stopRuns(s.Runs, r.spawner, files, r.runner.resume)
+		stopRuns(r.events, r.spec.Name, s.Runs, r.spawner, files, r.runner.resume)
 	}
 	r.adoptToRelease()
 	r.release(r.lease.Shared())
 	r.removePIDFile()
 	if r.cgroup != nil {
 		if err := r.cgroup.Close(); err != nil {
-			r.say.trouble(err)
+			r.trouble(err)
 		}
 	}
 	r.release(r.lease.Local())
 	r.logTrouble() // the last word on what is lost
 	if r.begun {
-		r.say.ends(m.reason())
+		r.events.Publish(event.Exiting(m.reason()))
 	}
 	r.hearStops(r.close)
 	_ = r.lease.Close() // the log is closed, and the process ends
@@ -181,11 +182,14 @@ func (r *rig) release(c *lease.Claim) {
 func (r *rig) adoptToRelease() {
 	if r.pidFile == nil && !r.released && r.kept(pidFileName) != nil {
 		if err := r.takePIDFile(); err != nil {
-			r.say.trouble(err)
+			r.trouble(err)
 		}
 	}
-	r.lease.Local().Adopt()
-	r.lease.Shared().Adopt()
+	for _, c := range []*lease.Claim{r.lease.Local(), r.lease.Shared()} {
+		if c.HandedOff() {
+			r.beginClaim(c)
+		}
+	}
 }
 
 // handOver ends this image's work without letting go of anything that the next one needs.
@@ -201,14 +205,14 @@ func (r *rig) handOver() *restart.Handoff {
 	}
 	if r.pidFile != nil {
 		if f, err := r.pidFile.Descriptor(); err != nil {
-			r.say.trouble(err)
+			r.trouble(err)
 		} else {
 			h.Files[pidFileName] = f
 			_ = r.pidFile.Leave() // or it would be one more with each exec that fails
 			s.PIDFile = r.o.Config.PIDFile
 		}
 	}
-	r.say.ends("a new image goes on")
+	r.events.Publish(event.Exiting("a new image goes on"))
 	if r.notices != nil {
 		h.Files[notifySocket] = r.notices.Leave() // what comes now waits for the next image
 		r.notices = nil
@@ -231,8 +235,14 @@ func (r *rig) handOver() *restart.Handoff {
 	if fault.On {
 		fault.At("log closed")
 	}
-	s.Job.Shared = r.handOverClaim(h, r.lease.Shared(), "shared claim handed over") // after a log that may take its time, so that the lease is fresh
-	s.Job.Local = r.handOverClaim(h, r.lease.Local(), "local claim handed over")
+	s.Job.Shared = r.handOverClaim(h, r.lease.Shared()) // after a log that may take its time, so that the lease is fresh
+	if s.Job.Shared != nil && fault.On {
+		fault.At("shared claim handed over")
+	}
+	s.Job.Local = r.handOverClaim(h, r.lease.Local())
+	if s.Job.Local != nil && fault.On {
+		fault.At("local claim handed over")
+	}
 	if lock := r.lease.Lock(); lock != nil {
 		if f := lock.Descriptor(); f != nil {
 			h.Files[localClaim] = f
@@ -317,7 +327,7 @@ func (r *rig) leaveUnsaid(err error) { r.unsaid = append(r.unsaid, err.Error()) 
 
 // handOverClaim returns what the next process needs to go on with a claim. What cannot be renewed is
 // acquired again by that process; the descriptor of the local lock is handed off in every case.
-func (r *rig) handOverClaim(h *restart.Handoff, c *lease.Claim, done string) *heartbeat.Handover {
+func (r *rig) handOverClaim(h *restart.Handoff, c *lease.Claim) *heartbeat.Handover {
 	if !c.Begun() {
 		return nil
 	}
@@ -328,9 +338,6 @@ func (r *rig) handOverClaim(h *restart.Handoff, c *lease.Claim, done string) *he
 		r.leaveUnsaid(err)
 	} else {
 		h.Instance = over.ID
-	}
-	if fault.On {
-		fault.At(done)
 	}
 	return &over
 }

@@ -1,9 +1,12 @@
 package supervisor
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"gophd/internal/event"
+	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/order"
 )
@@ -63,18 +66,8 @@ type hands struct {
 	resume    func()            // ends that
 	dump      func()
 	reopen    func()
-	say       says
-}
-
-// says is what the machine tells the log; package comment: every line is in speak.go.
-type says interface {
-	turned(from, to state)
-	ordered(o order.Order, from state)
-	refused(o order.Order, why string)
-	hangs(why error)
-	checkFailed(err error)
-	gone(err error)
-	fell(err error)
+	turned    func(to state) // after each change of the state
+	publish   func(event.Event)
 }
 
 // machine decides. It is owned by the goroutine of Supervisor.Run; the table stands in doc.go.
@@ -97,7 +90,8 @@ func (m *machine) transition(to state) {
 		m.resume()
 	}
 	m.state, m.entered, m.hangs, m.waits, m.told = to, time.Now(), time.Time{}, nil, false
-	m.say.turned(from, to)
+	m.publish(event.State(from.String(), to.String()))
+	m.turned(to)
 }
 
 // String is the state, and what a restart waits for.
@@ -112,7 +106,7 @@ func (m *machine) String() string {
 func (m *machine) over() bool { return m.state >= restarting && !m.looping }
 
 func (m *machine) order(o order.Order) {
-	m.say.ordered(o, m.state)
+	m.publish(event.Request(o.String(), m.state.String()))
 	switch o.Verb {
 	case order.Stop:
 		m.stop()
@@ -126,7 +120,7 @@ func (m *machine) order(o order.Order) {
 		if m.looping && (m.state == serving || m.state == checking) {
 			m.wakeLoop()
 		} else {
-			m.say.refused(o, "gophd is "+m.state.String())
+			m.publish(event.RequestRejected(o.String(), m.state.String()))
 		}
 	case order.Dump:
 		m.dump()
@@ -184,7 +178,15 @@ func (m *machine) gone(err, cause error) {
 		m.err = err
 		m.transition(killing)
 	}
-	m.say.gone(err)
+	m.publish(endEvent(err))
+}
+
+// endEvent says why gophd ends by itself.
+func endEvent(err error) event.Event {
+	if errors.As(err, new(*heartbeat.HeldError)) {
+		return event.LeaseHeldElsewhere(err)
+	}
+	return event.Problem(err)
 }
 
 // checked is the answer of check: nil says that the next image is sound.
@@ -195,7 +197,7 @@ func (m *machine) checked(err error) {
 		m.sound = time.Now()
 		m.retried()
 	default:
-		m.say.checkFailed(err)
+		m.publish(event.ReloadRejected(err))
 		if m.looping {
 			m.transition(serving)
 		} else {
@@ -230,7 +232,7 @@ func (m *machine) retried() {
 	}
 	if m.waits != nil && !m.told && time.Since(m.hangs) >= hangsTold {
 		m.told = true
-		m.say.hangs(m.waits)
+		m.publish(event.ReloadDelayed(hangsFor, m.waits))
 	}
 	switch {
 	case m.waits != nil && time.Since(m.hangs) >= hangsFor:
@@ -260,7 +262,7 @@ func (m *machine) loopEnded(err error) {
 		return
 	}
 	if m.err = err; err != nil {
-		m.say.gone(err)
+		m.publish(endEvent(err))
 	}
 	m.transition(stopping)
 }
@@ -268,7 +270,7 @@ func (m *machine) loopEnded(err error) {
 // roomFell says that a goroutine of gophd's own panicked, or that a room broke its contract.
 func (m *machine) roomFell(err error) {
 	m.insist(&leaseError{why: "gophd had a fatal error"})
-	m.say.fell(err)
+	m.publish(event.Fatal(err))
 	if m.state != killing {
 		m.err = &fatalError{err}
 		m.transition(killing)

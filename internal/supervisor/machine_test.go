@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/rs/zerolog"
-
+	"gophd/internal/event"
 	"gophd/internal/job"
 	"gophd/internal/order"
 )
@@ -28,15 +26,17 @@ func (d *deeds) cause(what string) func(error) {
 	return func(err error) { d.done = append(d.done, fmt.Sprintf("%s: %v", what, err)) }
 }
 
-func (d *deeds) turned(state, state)        {}
-func (d *deeds) ordered(order.Order, state) {}
-func (d *deeds) refused(o order.Order, why string) {
-	d.done = append(d.done, "refuse "+o.Verb.String())
+func (d *deeds) publish(e event.Event) {
+	switch e.Type {
+	case event.TypeRequestRejected:
+		verb, _, _ := strings.Cut(e.Text, " ")
+		d.done = append(d.done, "refuse "+verb)
+	case event.TypeReloadDelayed:
+		d.done = append(d.done, "say it waits")
+	case event.TypeReloadRejected, event.TypeProblem, event.TypeFatal:
+		d.done = append(d.done, "say "+e.Err.Error())
+	}
 }
-func (d *deeds) hangs(err error)       { d.done = append(d.done, "say it waits") }
-func (d *deeds) checkFailed(err error) { d.done = append(d.done, "say "+err.Error()) }
-func (d *deeds) gone(err error)        { d.done = append(d.done, "say "+err.Error()) }
-func (d *deeds) fell(err error)        { d.done = append(d.done, "say "+err.Error()) }
 
 func hanging() error { return errHangs }
 
@@ -46,7 +46,7 @@ func newMachine(d *deeds, in state, looping bool) *machine {
 		interrupt: d.cause("end the run"), insist: d.cause("insist"), kill: d.note("kill"),
 		leaveLoop: func() bool { d.note("leave loop")(); return !d.stay }, again: d.note("again"),
 		quiet: func() error { return nil }, resume: func() {},
-		check: d.note("check"), dump: d.note("dump"), reopen: d.note("reopen"), say: d}}
+		check: d.note("check"), dump: d.note("dump"), reopen: d.note("reopen"), turned: func(state) {}, publish: d.publish}}
 }
 
 var (
@@ -283,57 +283,5 @@ func TestFirstErrorIsTheOneToEndWith(t *testing.T) {
 	m.roomFell(errFell)
 	if !errors.Is(m.err, errLost) {
 		t.Errorf("ends with %v, want %v", m.err, errLost)
-	}
-}
-
-func TestThrottleCountsWhatItKeepsBack(t *testing.T) {
-	var th throttle
-	now := time.Now()
-	let := 0
-	for range 1000 { // a failure each 10 ms
-		if _, ok := th.allow("failure", oftenBurst, now); ok {
-			let++
-		}
-		now = now.Add(10 * time.Millisecond)
-	}
-	if let < oftenBurst || let > oftenBurst+2 {
-		t.Errorf("%d of 1000 lines in 10 s were let through, want about %d", let, oftenBurst+1)
-	}
-	if _, ok := th.allow("overrun", oftenBurst, now); !ok {
-		t.Error("another kind was kept back")
-	}
-	now = now.Add(oftenPeriod)
-	if skipped, ok := th.allow("failure", oftenBurst, now); !ok || skipped != 1000-let {
-		t.Errorf("let through %v with %d skipped, want true with %d", ok, skipped, 1000-let)
-	}
-}
-
-func TestEachStrayIsNamedOnce(t *testing.T) {
-	var b bytes.Buffer
-	s := &speaker{log: zerolog.New(&b)}
-	for pid := range 50 {
-		s.stray(job.Run{Number: 7}, 1000+pid, "sleep", pid%2 == 0)
-	}
-	s.ended(job.Tick{Result: job.Result{Run: job.Run{Number: 7}}})
-	for pid := range 50 {
-		if n := strings.Count(b.String(), fmt.Sprintf("pid %d (sleep)", 1000+pid)); n != 1 {
-			t.Errorf("stray %d is named %d times", 1000+pid, n)
-		}
-	}
-	if lines := strings.Count(b.String(), "behind"); lines != oftenBurst+2 {
-		t.Errorf("%d lines:\n%s", lines, b.String())
-	}
-	b.Reset()
-	s.often.kinds["stray"].left = 1
-	s.stray(job.Run{Number: 8}, 2000, "sleep", true)
-	if strings.Contains(b.String(), "more") {
-		t.Errorf("those that were named are counted again: %s", b.String())
-	}
-	for run := range uint64(1000) { // a loop that leaves one at each run
-		s.stray(job.Run{Number: 100 + run}, 3000, "sleep", false)
-		s.ended(job.Tick{Result: job.Result{Run: job.Run{Number: 100 + run}}})
-	}
-	if lines := strings.Count(b.String(), "behind"); lines > oftenBurst+1 || len(s.unnamed) > 0 {
-		t.Errorf("%d lines of a loop, %d runs are remembered", lines, len(s.unnamed))
 	}
 }

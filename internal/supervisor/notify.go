@@ -7,6 +7,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"gophd/internal/alarm"
+	"gophd/internal/event"
 )
 
 // What the service manager is told, if there is one (sd_notify(3)).
@@ -20,7 +21,7 @@ var sdExtend = fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (4 * remindAfter).Microseco
 
 func (r *rig) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		r.say.caution(fmt.Sprintf("the service manager cannot be told %q: %v", state, err))
+		r.events.Publish(event.Caution(fmt.Sprintf("the service manager cannot be told %q: %v", state, err)))
 	}
 }
 

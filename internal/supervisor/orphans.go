@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"gophd/internal/event"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
 	"gophd/internal/lease"
@@ -36,7 +37,7 @@ func (r *rig) orphaned() (wait bool) {
 	left, err := process.Leftover(lock, *r.runner.mark.Load(), r.lease.Lock().Users()...)
 	switch {
 	case errors.Is(err, process.ErrNoProc): // on this system nobody can ever tell
-		r.say.trouble(fmt.Errorf("cannot check for leftover runs: %w", err))
+		r.trouble(fmt.Errorf("cannot check for leftover runs: %w", err))
 		return false
 	case err != nil:
 		err = fmt.Errorf("a previous gophd was killed, and whether its run is still active cannot be checked: %w", err)
@@ -45,7 +46,7 @@ func (r *rig) orphaned() (wait bool) {
 	case len(left) == 0:
 		r.lease.Lock().Clean()
 		if r.lease.Lock().Unclean() {
-			r.say.unseen()
+			r.events.Publish(event.LeftoverUnseen(r.spec.Name))
 		}
 		return false
 	case slices.ContainsFunc(r.o.Self.Env, func(e string) bool { return strings.HasPrefix(e, runID+"="+lock) }):
@@ -58,7 +59,7 @@ func (r *rig) orphaned() (wait bool) {
 		r.machine.gone(err, err)
 		return true
 	}
-	r.say.orphaned(left, r.spec.OnOrphan)
+	r.events.Publish(leftoverEvent(r.spec, left))
 	ctx, cancel := context.WithCancel(context.Background())
 	v := &vigil{cancel: cancel, done: make(chan error, 1)}
 	r.vigil = v
@@ -91,7 +92,7 @@ func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 		case <-ctx.Done():
 			return
 		case <-remind.C:
-			r.say.orphaned(left, r.spec.OnOrphan)
+			r.events.Publish(leftoverEvent(r.spec, left))
 			continue
 		case <-look.C:
 		}
@@ -119,6 +120,21 @@ func signal(all []int, s syscall.Signal) {
 		_ = syscall.Kill(pid, s)
 	}
 }
+
+// leftoverEvent says what is left over, and what is done about it.
+func leftoverEvent(spec job.Spec, left []int) event.Event {
+	what := "no run starts before it has ended"
+	if spec.OnOrphan == job.OrphanKill {
+		what = "it is stopped"
+	}
+	if spec.OnOrphan == job.OrphanKill && slices.ContainsFunc(left, untouchable) {
+		what = event.NotPermitted + "; no run starts before it has ended"
+	}
+	return event.Leftover(spec.Name, pids(left), what)
+}
+
+// untouchable says that none of a process, or of the group of a negative pid, may be signalled.
+func untouchable(pid int) bool { return syscall.Kill(pid, 0) == syscall.EPERM }
 
 // pids names processes for a message.
 func pids(all []int) string {

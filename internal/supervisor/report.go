@@ -7,18 +7,17 @@ import (
 	"strconv"
 	"time"
 
+	"gophd/internal/event"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/loop"
-	"gophd/internal/order"
 	"gophd/internal/process"
 	"gophd/internal/status"
 )
 
-// This file is what the rig hears: from the loop (Recorder, Gate), from the runner, from the machine
-// (says). It writes to the board and lets the speaker speak.
+// This file turns what the loop, the runner and the machine report into events, and acts on it.
 
 // Record is called in the loop's goroutine.
 func (r *rig) Record(rep loop.Report) {
@@ -38,34 +37,29 @@ func (r *rig) Record(rep loop.Report) {
 			r.draining.Store(true)
 			r.runner.tell()
 		}
-		r.board.Job(r.spec.Name, func(j *status.Job) {
-			j.State, j.Next = rep.State, rep.Next
-			if rep.State == job.Running {
-				j.Counts.Missed += rep.Missed
-			}
-		})
-		if rep.State == job.Running && rep.Run.Number > 0 {
-			r.board.Began(r.spec.Name, status.Going{Run: rep.Run, Since: rep.At})
-		}
+		r.events.Publish(event.JobState(r.spec.Name, rep.State, rep.Run, rep.At, rep.Next, rep.Missed))
 		switch {
 		case rep.Slowed > 0:
-			r.say.slowed(rep.Slowed, rep.Run, r.spec)
+			r.events.Publish(event.RunDelayed(r.spec.Name, rep.Run, rep.Slowed, r.spec.Retries, r.spec.Keep))
 		case rep.State == job.Held:
-			r.say.held(rep.Next)
+			r.events.Publish(event.TickHeld(r.spec.Name, rep.Next))
 		}
 	case loop.Late:
 		if rep.Missed == 0 && r.spec.Overrun == job.OverrunOverlap {
 			return // to go on past the next tick is what overlap is for
 		}
-		r.say.late(rep, r.spec.Interval, r.runner.starting(rep.Run.Number))
+		e := event.RunLate(r.spec.Name, rep.Run, rep.Length, r.spec.Interval, rep.Missed)
+		if r.runner.starting(rep.Run.Number) {
+			e = event.RunNotStarted(r.spec.Name, rep.Run, rep.Length, rep.Missed)
+		}
+		r.events.Publish(e)
 	case loop.Ended:
 		r.underWay.Add(-1)
 		if r.draining.Load() {
 			r.runner.tell()
 		}
 		r.lastTick = rep.Tick
-		r.board.Ended(r.spec.Name, rep.Tick)
-		r.say.ended(rep.Tick)
+		r.events.Publish(event.RunEnded(r.spec.Name, rep.Tick))
 		r.lease.Beat(rep.Run.Number, 0)
 		if r.spec.Once {
 			last := rep.Tick.Result
@@ -76,24 +70,23 @@ func (r *rig) Record(rep loop.Report) {
 
 // runStarted is called in the goroutine of the run.
 func (r *rig) runStarted(run job.Run, p *process.Process, adopted bool) {
-	r.board.Began(r.spec.Name, status.Going{Run: run, PID: p.PID(), Since: p.Started()})
 	r.lease.Beat(run.Number, p.PID())
 	if adopted {
 		if fault.On {
 			fault.At("run adopted")
 		}
-		r.say.adopted(run, p)
+		r.events.Publish(event.RunAdopted(r.spec.Name, run, p.PID(), p.Started()))
 	} else {
-		r.say.started(run, p)
+		r.events.Publish(event.RunStarted(r.spec.Name, run, p.PID(), p.Started()))
 	}
 	if r.spec.User != "" && untouchable(-p.PID()) {
-		r.say.unstoppable(run, p)
+		r.events.Publish(event.RunNotStoppable(r.spec.Name, run, p.PID()))
 	}
 }
 
 // stray is called in the goroutine of the run.
 func (r *rig) stray(run job.Run, pid int, name string, killed bool) {
-	r.say.stray(run, pid, name, killed)
+	r.events.Publish(event.ProcessEscaped(r.spec.Name, run, pid, name, !killed))
 }
 
 // showLease puts the lease on the board.
@@ -117,9 +110,8 @@ func (r *rig) showLease() {
 	r.board.Job(r.spec.Name, func(j *status.Job) { j.Lease = shown })
 }
 
-func (r *rig) turned(from, to state) {
-	r.board.Update(func(s *status.Snapshot) { s.State = to.String() })
-	r.say.turned(from, to)
+// turned acts on a new state of the machine.
+func (r *rig) turned(to state) {
 	switch to {
 	case restarting:
 		r.notifyReloading()
@@ -130,13 +122,6 @@ func (r *rig) turned(from, to state) {
 	}
 }
 
-func (r *rig) ordered(o order.Order, from state) { r.say.ordered(o, from) }
-func (r *rig) refused(o order.Order, why string) { r.say.refused(o, why) }
-func (r *rig) hangs(why error)                   { r.say.hangs(why) }
-func (r *rig) checkFailed(err error)             { r.say.checkFailed(err) }
-func (r *rig) gone(err error)                    { r.say.gone(err) }
-func (r *rig) fell(err error)                    { r.say.fell(err) }
-
 // reminder speaks of what is waited for, asks the service manager for as long as it may take, and comes
 // again while that lasts.
 func (r *rig) reminder() {
@@ -144,14 +129,28 @@ func (r *rig) reminder() {
 	case r.machine.state >= restarting && r.machine.looping:
 		snap := r.board.Snapshot()
 		for _, g := range snap.Jobs[0].Going {
-			r.say.waits(r.machine.state, g, snap.Taken, r.spec.Keep)
+			r.events.Publish(waitEvent(r.spec, r.machine.state, g, snap.Taken))
 		}
 		r.notify(sdExtend)
 		r.remind.Reset(remindAfter)
 	case r.machine.state == claiming && r.lease.Shared().Seen().State == heartbeat.Proving:
-		r.say.proving(r.lease.Shared().Store, r.lease.Shared().Seen())
+		if e, ok := r.lease.Shared().ProvingEvent(); ok {
+			r.events.Publish(e)
+		}
 		r.remind.Reset(proofRemind)
 	}
+}
+
+// waitEvent says which run is waited for, so that no wait is silent.
+func waitEvent(spec job.Spec, in state, g status.Going, now time.Time) event.Event {
+	hint := "ask again to stop it now"
+	if in == killing || spec.Keep {
+		hint = "it was told to stop; ask again to kill it"
+	}
+	if g.PID != 0 && untouchable(-g.PID) {
+		hint = event.NotPermitted
+	}
+	return event.RunWaitedFor(spec.Name, in.String(), g.Run, g.PID, now.Sub(g.Since), hint)
 }
 
 // dump shows a Snapshot in the log, and on the terminal where there is one.
@@ -166,7 +165,11 @@ func (r *rig) dump() {
 		s.User, s.Log, s.State = name, r.log.Path(), r.machine.String()
 		s.Dropped, s.DroppedFor, s.LogStalled, s.LogAstray = log.Dropped, log.Lost, log.Stalled, log.Stray
 	})
-	r.say.dump(r.board.Snapshot())
+	var dump []event.Variable
+	for _, v := range r.board.Snapshot().Variables() {
+		dump = append(dump, event.Variable(v))
+	}
+	r.events.Publish(event.Dump(dump))
 }
 
 // logTrouble says what the log itself cannot tell: that lines are lost, or go to a file that nobody will find. It
@@ -182,11 +185,11 @@ func (r *rig) logTrouble() {
 		r.astray = "" // the next time is news again
 	case s.Stray.Error() != r.astray:
 		r.astray = s.Stray.Error()
-		r.say.astray(s.Stray)
+		r.events.Publish(event.LogMisplaced(s.Stray))
 	}
 	if s.Dropped > r.dropped {
 		r.dropped = s.Dropped
-		r.say.lost(s)
+		r.events.Publish(event.LogLost(s.Dropped, s.Lost))
 		r.logFails = nil
 		r.losses.Reset(lossesAgain)
 	}
@@ -218,7 +221,7 @@ func (r *rig) reopened(err error) {
 		r.machine.roomFell(p)
 		return
 	}
-	r.say.reopened(err)
+	r.events.Publish(event.LogReopened(err))
 	if r.reopenAgain {
 		r.reopenAgain = false
 		r.reopen()

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"gophd/internal/event"
 	"gophd/internal/job"
 	"gophd/internal/restart"
 	"gophd/internal/sdnotify"
@@ -117,29 +118,50 @@ func (r *rig) openNotify() (err error) {
 func (r *rig) noticed(m sdnotify.Message, err error) {
 	run, l, ok := r.runner.whose(m)
 	if !ok {
-		r.say.stranger(m)
+		r.events.Publish(event.MessageOfStranger(r.spec.Name, m.PID, m.UID))
 		return
 	}
 	if err != nil {
-		r.say.misheard(run, m, err)
+		r.events.Publish(event.MessageNotUnderstood(r.spec.Name, run, m.PID, err))
 		return
 	}
-	r.say.told(run, m)
+	if words := wordsOf(m); words != nil {
+		r.events.Publish(event.RunMessage(r.spec.Name, run, m.PID, words))
+	}
 	if l == nil {
 		return // a run of an image that had no timeout
 	}
 	if m.Status != nil {
 		l.say(*m.Status)
-		r.board.Told(r.spec.Name, run.Number, *m.Status)
+		r.events.Publish(event.RunStatus(r.spec.Name, run, *m.Status))
 	}
 	if m.ExtendTimeout > 0 {
 		switch more, tooLate := l.extend(time.Now().Add(m.ExtendTimeout)); {
 		case tooLate:
-			r.say.tooLate(run)
+			r.events.Publish(event.RunNotExtended(r.spec.Name, run))
 		case more > 0:
-			r.say.extended(run, m.ExtendTimeout, more)
+			r.events.Publish(event.RunExtended(r.spec.Name, run, m.ExtendTimeout, more))
 		}
 	}
+}
+
+// wordsOf says what is in a message.
+func wordsOf(m sdnotify.Message) (words []string) {
+	for _, w := range []struct {
+		said bool
+		word string
+	}{{m.Ready, "it is ready"}, {m.Watchdog, "it is alive"}, {m.Stopping, "it stops"}} {
+		if w.said {
+			words = append(words, w.word)
+		}
+	}
+	if m.Status != nil {
+		words = append(words, "status: "+*m.Status)
+	}
+	if m.ExtendTimeout > 0 {
+		words = append(words, "it wants "+m.ExtendTimeout.String())
+	}
+	return words
 }
 
 // whose finds the run that sent the message.

@@ -3,7 +3,6 @@
 package supervisor
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"runtime"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	"gophd/internal/job"
@@ -32,10 +30,9 @@ func TestRootWhoMayNotBeSignalledIsSaid(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed
 	}()
-	var waits, orphan, free bytes.Buffer
-	say := func(to *bytes.Buffer) {
-		s := &speaker{log: zerolog.New(to)}
-		s.waits(killing, status.Going{Run: job.Run{Number: 3}, PID: other, Since: time.Now()}, time.Now(), false)
+	var waits, orphan string
+	message := func() string {
+		return waitEvent(job.Spec{}, killing, status.Going{Run: job.Run{Number: 3}, PID: other, Since: time.Now()}, time.Now()).Message()
 	}
 	done := make(chan error)
 	go func() { // its thread, which ends with it, may not signal others
@@ -47,19 +44,19 @@ func TestRootWhoMayNotBeSignalledIsSaid(t *testing.T) {
 		if err == nil {
 			err = unix.Capset(&header, &sets[0])
 		}
-		say(&waits)
-		(&speaker{log: zerolog.New(&orphan)}).orphaned([]int{os.Getpid(), other}, job.OrphanKill)
+		waits = message()
+		orphan = leftoverEvent(job.Spec{OnOrphan: job.OrphanKill}, []int{os.Getpid(), other}).Message()
 		done <- err
 	}()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{orphan.String(), waits.String()} {
+	for _, text := range []string{orphan, waits} {
 		if !strings.Contains(text, "CAP_KILL") || strings.Contains(text, "ask again") || strings.Contains(text, "it is stopped") {
 			t.Error(text)
 		}
 	}
-	if say(&free); strings.Contains(free.String(), "CAP_KILL") {
-		t.Error(free.String())
+	if free := message(); strings.Contains(free, "CAP_KILL") {
+		t.Error(free)
 	}
 }

@@ -1,0 +1,136 @@
+package event
+
+import (
+	"fmt"
+	"time"
+)
+
+// The types of events about the process.
+const (
+	TypeStarted         Type = "process.started"
+	TypeResumed         Type = "process.resumed"
+	TypeNotResumed      Type = "process.not_resumed"
+	TypeExiting         Type = "process.exiting"
+	TypeFatal           Type = "process.fatal"
+	TypeState           Type = "process.state"
+	TypeProblem         Type = "process.problem"
+	TypeRequest         Type = "request.received"
+	TypeRequestRejected Type = "request.rejected"
+	TypeReloadDelayed   Type = "reload.delayed"
+	TypeReloadRejected  Type = "reload.rejected"
+	TypeLogReopened     Type = "log.reopened"
+	TypeLogLost         Type = "log.lines_lost"
+	TypeLogMisplaced    Type = "log.misplaced"
+	TypeLogSuppressed   Type = "log.suppressed"
+	TypeDump            Type = "dump"
+)
+
+// Started says that gophd has started and holds the local lock.
+func Started(version string, pid int) Event {
+	return Event{Type: TypeStarted, Level: Info, Process: Process{PID: pid}, Text: version, message: func(e Event) string {
+		return fmt.Sprintf("gophd %s begins, pid %d", e.Text, e.Process.PID)
+	}}
+}
+
+// Resumed says that the new process has started after a re-exec.
+func Resumed(version string, pid int) Event {
+	return Event{Type: TypeResumed, Level: Info, Process: Process{PID: pid}, Text: version, message: func(e Event) string {
+		return fmt.Sprintf("gophd %s goes on as a new image, pid %d", e.Text, e.Process.PID)
+	}}
+}
+
+// NotResumed says that the new process cannot go on with what the old one handed off.
+func NotResumed(err error) Event {
+	return Event{Type: TypeNotResumed, Level: Error, Err: err, message: func(e Event) string {
+		return fmt.Sprintf("cannot resume after re-exec: %v", e.Err)
+	}}
+}
+
+// Exiting says that gophd exits or re-execs, and why.
+func Exiting(why string) Event {
+	return Event{Type: TypeExiting, Level: Info, Text: why, message: func(e Event) string { return "gophd ends: " + e.Text }}
+}
+
+// Fatal says that gophd itself failed: a panic, or a broken contract.
+func Fatal(err error) Event {
+	return Event{Type: TypeFatal, Level: Error, Err: err, message: func(e Event) string { return fmt.Sprintf("fatal error: %v", e.Err) }}
+}
+
+// State says that the daemon's state changed.
+func State(from, to string) Event {
+	return Event{Type: TypeState, Level: Debug, State: to, Text: from, message: func(e Event) string {
+		return fmt.Sprintf("%s, was %s", e.State, e.Text)
+	}}
+}
+
+// Problem says that something went wrong that has no event of its own.
+func Problem(err error) Event {
+	return Event{Type: TypeProblem, Level: Error, Err: err, message: func(e Event) string { return e.Err.Error() }}
+}
+
+// Caution says that something may go wrong.
+func Caution(text string) Event { return Event{Type: TypeProblem, Level: Warn, Text: text} }
+
+// Request says that a request came while the daemon was in that state.
+func Request(request, state string) Event {
+	return Event{Type: TypeRequest, Level: Info, Text: request, State: state, message: func(e Event) string {
+		return fmt.Sprintf("%s while %s", e.Text, e.State)
+	}}
+}
+
+// RequestRejected says that a request cannot be served in that state. It is no warning: who stops a process often sends CONT after TERM, in case it is
+// stopped.
+func RequestRejected(request, state string) Event {
+	return Event{Type: TypeRequestRejected, Level: Info, Text: request, State: state, message: func(e Event) string {
+		return fmt.Sprintf("%s refused: gophd is %s", e.Text, e.State)
+	}}
+}
+
+// ReloadDelayed says that the reload waits, because an exec would hang, and for how long at most.
+func ReloadDelayed(most time.Duration, why error) Event {
+	return Event{Type: TypeReloadDelayed, Level: Warn, Duration: most, Err: why, message: func(e Event) string {
+		return fmt.Sprintf("restart delayed, %s at most: %v", e.Duration, e.Err)
+	}}
+}
+
+// ReloadRejected says that the new config or program is not used, and why.
+func ReloadRejected(err error) Event {
+	return Event{Type: TypeReloadRejected, Level: Error, Err: err, message: func(e Event) string {
+		return fmt.Sprintf("no restart, going on as it is: %v", e.Err)
+	}}
+}
+
+// LogReopened says that the log files were opened again, or could not be.
+func LogReopened(err error) Event {
+	if err != nil {
+		return Event{Type: TypeLogReopened, Level: Error, Err: err, message: func(e Event) string {
+			return fmt.Sprintf("log files not reopened: %v", e.Err)
+		}}
+	}
+	return Event{Type: TypeLogReopened, Level: Info, Text: "log files reopened"}
+}
+
+// LogLost says that log lines are lost: count is their number since the start.
+func LogLost(lines uint64, err error) Event {
+	return Event{Type: TypeLogLost, Level: Error, Count: lines, Err: err, message: func(e Event) string {
+		return fmt.Sprintf("the log cannot be written, %d lines are lost so far: %v", e.Count, e.Err)
+	}}
+}
+
+// LogMisplaced says that the log is not in the file of its name.
+func LogMisplaced(err error) Event {
+	return Event{Type: TypeLogMisplaced, Level: Error, Err: err, message: func(e Event) string {
+		return fmt.Sprintf("the log is not where it should be: %v", e.Err)
+	}}
+}
+
+// LogSuppressed says that the log has suppressed events, and how many of each kind.
+func LogSuppressed(counts string) Event {
+	return Event{Type: TypeLogSuppressed, Level: Info, Text: counts, message: func(e Event) string { return "suppressed log lines: " + e.Text }}
+}
+
+// Dump says that a dump was asked for. With log.format json each line of the dump is
+// a field.
+func Dump(variables []Variable) Event {
+	return Event{Type: TypeDump, Level: Always, Text: "dump", Dump: variables}
+}

@@ -1,0 +1,106 @@
+// Package event answers: what is worth knowing about a running gophd, and in which words?
+//
+// An Event is a plain value. Its constructors (daemon.go, run.go, lease.go) define type, level,
+// message and fields; nothing else writes a log line of gophd's own. A Stream passes each event to
+// its readers: the log, the status board. An event is made without allocation, and its text only
+// when a reader asks for it.
+package event
+
+import (
+	"errors"
+	"time"
+
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+)
+
+// Type names a kind of event, as in "run.ended". It is stable: programs that read the log match it.
+type Type string
+
+// Level is how much an event matters to who reads the log.
+type Level uint8
+
+// The levels. Always is for what was asked for, which no log level hides; Never is for what only
+// other readers than the log need.
+const (
+	Never Level = iota
+	Debug
+	Info
+	Warn
+	Error
+	Always
+)
+
+// Event is one thing that happened. What does not belong to its Type is zero.
+type Event struct {
+	Type  Type
+	Level Level
+	Time  time.Time // set by Stream.Publish
+
+	// Repeat is not empty if the event may repeat many times a second. A reader may suppress most of
+	// those with the same word, if it counts them.
+	Repeat string
+
+	Job      string
+	Tick     job.Tick  // the run: what is known of it
+	Next     time.Time // JobState: the next tick, zero if none is awaited
+	JobState job.State // JobState
+	Process  Process
+	Alive    bool // ProcessEscaped: it was not killed
+	Lease    Lease
+	State    string // of the daemon
+	Count    uint64
+	Duration time.Duration
+	Err      error
+	Text     string
+	Dump     []Variable // TypeDump
+
+	message func(Event) string
+}
+
+// Variable is one line of a dump.
+type Variable struct{ Name, Text string }
+
+// Process is one that is not the leader of a run.
+type Process struct {
+	PID  int
+	Name string
+}
+
+// Lease is a claim of the job's lease: the local lock or the shared heartbeat.
+type Lease struct {
+	Store  string // its URL, without secrets
+	Fence  uint64 // fencing token; 0 if there is none yet
+	Holder string // who else holds it
+}
+
+// Message returns the event in one sentence.
+func (e Event) Message() string {
+	if e.message == nil {
+		return e.Text
+	}
+	return e.message(e)
+}
+
+// Stack returns the stack of a panic; "" for any other event.
+func (e Event) Stack() string {
+	if p := (*goroutine.Panic)(nil); e.Type == TypeFatal && errors.As(e.Err, &p) {
+		return string(p.Stack)
+	}
+	return ""
+}
+
+// Stream passes events to its readers.
+type Stream struct{ readers []func(Event) }
+
+// NewStream returns a Stream with those readers. They are called in this order, by the goroutine
+// that publishes, so they must not block and must be safe for concurrent use.
+func NewStream(readers ...func(Event)) *Stream { return &Stream{readers} }
+
+// Publish passes e to every reader. It may be called from any goroutine.
+func (s *Stream) Publish(e Event) {
+	e.Time = time.Now()
+	for _, read := range s.readers {
+		read(e)
+	}
+}

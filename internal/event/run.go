@@ -1,0 +1,303 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"gophd/internal/job"
+)
+
+// The types of events about a job's runs.
+const (
+	TypeJobState         Type = "job.state"
+	TypeJobServing       Type = "job.serving"
+	TypeRunStarted       Type = "run.started"
+	TypeRunAdopted       Type = "run.adopted"
+	TypeRunNotAdopted    Type = "run.not_adopted"
+	TypeRunAbandoned     Type = "run.abandoned"
+	TypeRunEnded         Type = "run.ended"
+	TypeRunsFailed       Type = "run.failures"
+	TypeRunLate          Type = "run.late"
+	TypeRunDelayed       Type = "run.delayed"
+	TypeRunMessage       Type = "run.message"
+	TypeRunStatus        Type = "run.status"
+	TypeRunExtended      Type = "run.extended"
+	TypeRunNotExtended   Type = "run.not_extended"
+	TypeRunNotStoppable  Type = "run.not_stoppable"
+	TypeRunWaitedFor     Type = "run.waited_for"
+	TypeTickHeld         Type = "tick.held"
+	TypeMessageIgnored   Type = "run.message_ignored"
+	TypeProcessEscaped   Type = "process.escaped"
+	TypeProcessesEscaped Type = "process.escaped_more"
+	TypeLeftover         Type = "leftover.found"
+	TypeLeftoverUnseen   Type = "leftover.unseen"
+)
+
+// TickOfRun returns a Tick of which only the run and its process are known.
+func TickOfRun(run job.Run, pid int) job.Tick {
+	return job.Tick{Result: job.Result{Run: run, PID: pid}}
+}
+
+// JobState says what the job's loop is doing from at on. missed ticks are not served. It is not
+// logged.
+func JobState(name string, state job.State, run job.Run, at, next time.Time, missed uint64) Event {
+	t := TickOfRun(run, 0)
+	t.Started, t.Missed = at, missed
+	return Event{Type: TypeJobState, Job: name, JobState: state, Tick: t, Next: next}
+}
+
+// JobServing says that runs may start, and on what schedule.
+func JobServing(name, schedule string) Event {
+	return Event{Type: TypeJobServing, Level: Info, Job: name, Text: schedule, message: func(e Event) string {
+		return fmt.Sprintf("%s runs %s", e.Job, e.Text)
+	}}
+}
+
+// RunStarted says that the command of a run was started.
+func RunStarted(name string, run job.Run, pid int, at time.Time) Event {
+	t := TickOfRun(run, pid)
+	t.Started = at
+	return Event{Type: TypeRunStarted, Level: Debug, Job: name, Tick: t, message: func(e Event) string {
+		return fmt.Sprintf("run %d started, pid %d", e.Tick.Number, e.Tick.PID)
+	}}
+}
+
+// RunAdopted says that a run of the old process continues under this one.
+func RunAdopted(name string, run job.Run, pid int, started time.Time) Event {
+	e := RunStarted(name, run, pid, started)
+	e.Type, e.Level = TypeRunAdopted, Info
+	e.message = func(e Event) string { return fmt.Sprintf("run %d goes on, pid %d", e.Tick.Number, e.Tick.PID) }
+	return e
+}
+
+// RunNotAdopted says that a run of the old process is stopped, because it could not be adopted.
+func RunNotAdopted(name string, run job.Run, pid int) Event {
+	return Event{Type: TypeRunNotAdopted, Level: Error, Job: name, Tick: TickOfRun(run, pid), message: func(e Event) string {
+		return fmt.Sprintf("stopping %s: it could not be adopted after re-exec", which(e.Tick))
+	}}
+}
+
+// RunAbandoned says that a run that could not be adopted has ended.
+func RunAbandoned(name string, run job.Run, result job.Result) Event {
+	result.Run = run
+	return Event{Type: TypeRunAbandoned, Level: Warn, Job: name, Tick: job.Tick{Result: result}, message: func(e Event) string {
+		return fmt.Sprintf("%s ended: %s", which(e.Tick), e.Tick.Result)
+	}}
+}
+
+// which names a run; one of a handoff that cannot be read has no number.
+func which(t job.Tick) string {
+	if t.Number == 0 {
+		return fmt.Sprintf("process %d", t.PID)
+	}
+	return fmt.Sprintf("run %d (pid %d)", t.Number, t.PID)
+}
+
+// nearLength returns true if the run took more than 90 % of its interval.
+func nearLength(t job.Tick) bool { return t.Interval > 0 && t.Length() >= t.Interval*9/10 }
+
+// RunEnded says that a run has ended. Its level depends on the outcome.
+func RunEnded(name string, t job.Tick) Event {
+	e := Event{Type: TypeRunEnded, Level: Debug, Job: name, Tick: t, message: runEnded}
+	switch {
+	case errors.Is(t.Cause, job.ErrStopped):
+		e.Level = Info
+	case t.Cause != nil && !errors.Is(t.Cause, job.ErrOverrun):
+		e.Level = Warn
+	case t.Overran():
+		e.Level, e.Repeat = Error, "overrun"
+	case t.Failed():
+		e.Level, e.Repeat = Warn, "failure"
+	case nearLength(t):
+		e.Level, e.Repeat = Warn, "late"
+	}
+	return e
+}
+
+func runEnded(e Event) string {
+	t, took := e.Tick, e.Tick.Length().Round(time.Microsecond)
+	switch {
+	case errors.Is(t.Cause, job.ErrStopped):
+		return fmt.Sprintf("run %d was stopped after %s: %s", t.Number, took, t.Result)
+	case t.Cause != nil && !errors.Is(t.Cause, job.ErrOverrun):
+		return fmt.Sprintf("run %d was ended after %s because %s: %s", t.Number, took, t.Cause, t.Result)
+	case t.Overran():
+		return fmt.Sprintf("run %d took %s, longer than the interval of %s: %d missed: %s", t.Number, took, t.Interval, t.Missed, t.Result)
+	case t.Failed():
+		return fmt.Sprintf("run %d failed after %s: %s", t.Number, took, t.Result)
+	case nearLength(t):
+		return fmt.Sprintf("run %d took %s, over 90 %% of the interval of %s", t.Number, took, t.Interval)
+	}
+	return fmt.Sprintf("run %d ended after %s: %s", t.Number, took, t.Result)
+}
+
+// RunsFailed says that runs failed whose own events the log has suppressed.
+func RunsFailed(name, numbers string) Event {
+	return Event{Type: TypeRunsFailed, Level: Warn, Job: name, Text: numbers, message: func(e Event) string {
+		return "more failed runs: " + e.Text
+	}}
+}
+
+// RunLate says that a run takes longer than 90 % of its interval, or ticks are missed for it.
+func RunLate(name string, run job.Run, length, interval time.Duration, missed uint64) Event {
+	t := TickOfRun(run, 0)
+	t.Interval, t.Missed = interval, missed
+	e := Event{Type: TypeRunLate, Level: Error, Repeat: "overrun", Job: name, Tick: t, Duration: length.Round(time.Millisecond)}
+	if missed == 0 {
+		e.Level, e.Repeat = Warn, "late"
+	}
+	e.message = func(e Event) string {
+		if e.Tick.Missed == 0 {
+			return fmt.Sprintf("run %d has been going for %s, over 90 %% of the interval of %s", e.Tick.Number, e.Duration, e.Tick.Interval)
+		}
+		return fmt.Sprintf("run %d is still going after %s, longer than the interval of %s: %d missed so far",
+			e.Tick.Number, e.Duration, e.Tick.Interval, e.Tick.Missed)
+	}
+	return e
+}
+
+// RunNotStarted says that the start of a run takes long: it is tried again while the system has no
+// room for another process.
+func RunNotStarted(name string, run job.Run, since time.Duration, missed uint64) Event {
+	t := TickOfRun(run, 0)
+	t.Missed = missed
+	return Event{Type: TypeRunLate, Level: Warn, Repeat: "starting", Job: name, Tick: t, Duration: since.Round(time.Millisecond),
+		message: func(e Event) string {
+			return fmt.Sprintf("run %d could not be started yet, for %s: %d missed so far", e.Tick.Number, e.Duration, e.Tick.Missed)
+		}}
+}
+
+// RunDelayed says that the next run waits: it is a retry (run.Try of retries), or a service exited
+// soon, or runs fail.
+func RunDelayed(name string, run job.Run, delay time.Duration, retries int, service bool) Event {
+	e := Event{Type: TypeRunDelayed, Level: Debug, Job: name, Tick: TickOfRun(run, 0), Duration: delay.Round(time.Millisecond)}
+	switch {
+	case run.Try > 0:
+		e.Level, e.Repeat, e.Count = Info, "retry", uint64(retries)
+		e.message = func(e Event) string {
+			return fmt.Sprintf("try %d of %d more follows in %s", e.Tick.Try, e.Count, e.Duration)
+		}
+	case service:
+		e.Level, e.Repeat = Warn, "slowed"
+		e.message = func(e Event) string {
+			return fmt.Sprintf("the service did not stay, it is started again in %s", e.Duration)
+		}
+	default:
+		e.message = func(e Event) string {
+			return fmt.Sprintf("the next run waits %s because the last one failed", e.Duration)
+		}
+	}
+	return e
+}
+
+// TickHeld says that a tick is due and waits, because the lease does not allow a run now.
+func TickHeld(name string, due time.Time) Event {
+	return Event{Type: TypeTickHeld, Level: Warn, Job: name, Tick: job.Tick{Result: job.Result{Run: job.Run{Due: due}}}, message: func(e Event) string {
+		return fmt.Sprintf("the tick of %s waits: the lease does not allow a run now", e.Tick.Due.Format(time.TimeOnly))
+	}}
+}
+
+// RunMessage says that a run has sent a message to its notify socket.
+func RunMessage(name string, run job.Run, pid int, words []string) Event {
+	return Event{Type: TypeRunMessage, Level: Debug, Job: name, Tick: TickOfRun(run, 0), Process: Process{PID: pid},
+		Text: strings.Join(words, "; "), message: func(e Event) string {
+			return fmt.Sprintf("run %d tells by pid %d: %s", e.Tick.Number, e.Process.PID, e.Text)
+		}}
+}
+
+// RunStatus is what a run says that it is doing. It is not logged, RunMessage is.
+func RunStatus(name string, run job.Run, status string) Event {
+	return Event{Type: TypeRunStatus, Job: name, Tick: TickOfRun(run, 0), Text: status}
+}
+
+// RunExtended says that a run asked for more time, and its timeout comes later.
+func RunExtended(name string, run job.Run, asked, more time.Duration) Event {
+	return Event{Type: TypeRunExtended, Level: Info, Repeat: "extended", Job: name, Tick: TickOfRun(run, 0), Duration: asked,
+		Text: more.Round(time.Millisecond).String(), message: func(e Event) string {
+			return fmt.Sprintf("run %d asked for %s from now on: its timeout comes %s later", e.Tick.Number, e.Duration, e.Text)
+		}}
+}
+
+// RunNotExtended says that a run asked for more time when it was being stopped already.
+func RunNotExtended(name string, run job.Run) Event {
+	return Event{Type: TypeRunNotExtended, Level: Info, Repeat: "too late", Job: name, Tick: TickOfRun(run, 0), message: func(e Event) string {
+		return fmt.Sprintf("run %d asked for more time too late: it is being stopped", e.Tick.Number)
+	}}
+}
+
+// MessageOfStranger says that a process that belongs to no run wrote to the notify socket. It is no
+// warning: a run may have exited before its last message is read, and any user could fill the log.
+func MessageOfStranger(name string, pid, uid int) Event {
+	return Event{Type: TypeMessageIgnored, Level: Debug, Job: name, Process: Process{PID: pid}, Count: uint64(uid), message: func(e Event) string {
+		return fmt.Sprintf("a message of pid %d, uid %d, to the notify socket is ignored: it is of no run of ours", e.Process.PID, e.Count)
+	}}
+}
+
+// MessageNotUnderstood says that a run wrote to the notify socket what cannot be read.
+func MessageNotUnderstood(name string, run job.Run, pid int, err error) Event {
+	return Event{Type: TypeMessageIgnored, Level: Warn, Repeat: "misheard", Job: name, Tick: TickOfRun(run, 0), Process: Process{PID: pid}, Err: err,
+		message: func(e Event) string {
+			return fmt.Sprintf("a message of run %d, pid %d, to the notify socket is ignored: %v", e.Tick.Number, e.Process.PID, e.Err)
+		}}
+}
+
+// NotPermitted is why gophd cannot stop a process.
+const NotPermitted = "it runs as another user, and gophd may not signal it: end it by hand, and give gophd the capability CAP_KILL"
+
+// RunNotStoppable says that gophd may not signal the process of a run: its timeout would not work.
+func RunNotStoppable(name string, run job.Run, pid int) Event {
+	return Event{Type: TypeRunNotStoppable, Level: Warn, Repeat: "unstoppable", Job: name, Tick: TickOfRun(run, pid), message: func(e Event) string {
+		return fmt.Sprintf("run %d, pid %d, cannot be stopped, nor can its timeout come: %s", e.Tick.Number, e.Tick.PID, NotPermitted)
+	}}
+}
+
+// RunWaitedFor says that a shutdown waits for a run, and how to stop that sooner.
+func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration, hint string) Event {
+	return Event{Type: TypeRunWaitedFor, Level: Warn, Job: name, Tick: TickOfRun(run, pid), Duration: length.Round(time.Second),
+		State: state, Text: hint, message: func(e Event) string {
+			if e.Tick.PID == 0 {
+				return fmt.Sprintf("%s: waiting for run %d, which is still being started", e.State, e.Tick.Number)
+			}
+			return fmt.Sprintf("%s: waiting for run %d, pid %d, going for %s; %s", e.State, e.Tick.Number, e.Tick.PID, e.Duration, e.Text)
+		}}
+}
+
+// ProcessEscaped says that a process left the process group of its run and outlived it.
+func ProcessEscaped(name string, run job.Run, pid int, process string, alive bool) Event {
+	return Event{Type: TypeProcessEscaped, Level: Warn, Repeat: "stray", Job: name, Tick: TickOfRun(run, 0),
+		Process: Process{pid, process}, Alive: alive, message: func(e Event) string {
+			fate := "is stopped"
+			if e.Alive {
+				fate = "lives on"
+			}
+			return fmt.Sprintf("run %d has left pid %d (%s) behind, which is not of its process group: it %s",
+				e.Tick.Number, e.Process.PID, e.Process.Name, fate)
+		}}
+}
+
+// ProcessesEscaped says that processes escaped whose own events the log has suppressed.
+func ProcessesEscaped(name string, run job.Run, count int, names string, alive bool) Event {
+	return Event{Type: TypeProcessesEscaped, Level: Warn, Repeat: "strays", Job: name, Tick: TickOfRun(run, 0),
+		Count: uint64(count), Text: names, Alive: alive, message: func(e Event) string {
+			fate := "stopped"
+			if e.Alive {
+				fate = "spared"
+			}
+			return fmt.Sprintf("run %d has left %d more behind, which are %s: %s", e.Tick.Number, e.Count, fate, e.Text)
+		}}
+}
+
+// Leftover says that a run of a gophd that was killed is still active.
+func Leftover(name, processes, what string) Event {
+	return Event{Type: TypeLeftover, Level: Warn, Job: name, Text: processes + ": " + what, message: func(e Event) string {
+		return "a gophd that was killed has left a run behind: " + e.Text
+	}}
+}
+
+// LeftoverUnseen says that leftover runs may exist in a container, where they cannot be seen.
+func LeftoverUnseen(name string) Event {
+	return Event{Type: TypeLeftoverUnseen, Level: Info, Job: name,
+		Text: "a gophd of this job was killed in another PID namespace (a container): whether its run has ended cannot be seen from here"}
+}

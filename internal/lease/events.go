@@ -1,0 +1,63 @@
+package lease
+
+import (
+	"errors"
+	"time"
+
+	"gophd/internal/event"
+	"gophd/internal/heartbeat"
+)
+
+// Event returns what a Read that returned was and now is worth; false if nothing. Who sees only
+// warnings learns of an outage and of its end, however it ends.
+func (c *Claim) Event(was, now heartbeat.Lease) (event.Event, bool) {
+	return eventOf(c.lease.o.Config.Jobs[0].Name, c.Store, was, now)
+}
+
+func eventOf(job, store string, was, now heartbeat.Lease) (e event.Event, ok bool) {
+	switch now.State {
+	case heartbeat.Held:
+		return held(job, store, was, now)
+	case heartbeat.Standby:
+		return event.LeaseStandby(job, store, now.Holder.String()), true
+	case heartbeat.Proving: // after a clean release it takes a moment only
+		rest := time.Until(now.Until).Round(100 * time.Millisecond)
+		return event.LeaseProving(job, store, rest), was.State != heartbeat.Proving && rest >= time.Second
+	case heartbeat.Doubtful:
+		return event.LeaseDoubtful(job, store, now.Err), true
+	case heartbeat.Ending:
+		return event.LeaseEnding(job, store, now.Err), was.State != heartbeat.Ending
+	case heartbeat.Out:
+		return event.LeaseExpired(job, store), was.State != heartbeat.Out
+	case heartbeat.Lost:
+		return event.LeaseLost(job, store, now.Holder.String()), true
+	case heartbeat.Seeking: // gophd exits with an ErrUnfit, which is an event of its own
+		return event.LeaseUnreachable(job, store, "unreachable", now.Err), now.Err != nil && !errors.Is(now.Err, heartbeat.ErrUnfit)
+	}
+	return e, false
+}
+
+func held(job, store string, was, now heartbeat.Lease) (e event.Event, ok bool) {
+	switch {
+	case now.Unproven && now.Err != nil:
+		return event.LeaseIgnored(job, store, now.Err), true
+	case now.Err != nil && was.Err == nil:
+		return event.LeaseUnreachable(job, store, "outage", now.Err), true
+	case was.State == heartbeat.Out, was.Unproven && was.Fence != now.Fence:
+		return event.LeaseAcquired(job, store, now.Fence, true), true
+	case was.State == heartbeat.Doubtful, was.State == heartbeat.Ending,
+		was.State == heartbeat.Held && was.Fence == now.Fence && (was.Err != nil || was.Unproven):
+		return event.LeaseReachable(job, store), true
+	}
+	return event.LeaseAcquired(job, store, now.Fence, false), was.State != heartbeat.Held || was.Fence != now.Fence
+}
+
+// ProvingEvent says how long the wait for the last holder still lasts; false if it does not.
+func (c *Claim) ProvingEvent() (event.Event, bool) {
+	seen := c.Seen()
+	if seen.State != heartbeat.Proving {
+		return event.Event{}, false
+	}
+	rest := time.Until(seen.Until).Round(time.Second)
+	return event.LeaseProvingStill(c.lease.o.Config.Jobs[0].Name, c.Store, rest), rest > 0
+}

@@ -1,0 +1,30 @@
+package status
+
+import (
+	"gophd/internal/event"
+	"gophd/internal/job"
+)
+
+// Read puts an event on the board. It is a reader of event.Stream.
+func (b *Board) Read(e event.Event) {
+	switch e.Type {
+	case event.TypeState:
+		b.Update(func(s *Snapshot) { s.State = e.State })
+	case event.TypeJobState:
+		b.Job(e.Job, func(j *Job) {
+			j.State, j.Next = e.JobState, e.Next
+			if e.JobState == job.Running {
+				j.Counts.Missed += e.Tick.Missed
+			}
+		})
+		if e.JobState == job.Running && e.Tick.Number > 0 {
+			b.began(e.Job, Going{Run: e.Tick.Run, Since: e.Tick.Started})
+		}
+	case event.TypeRunStarted, event.TypeRunAdopted:
+		b.began(e.Job, Going{Run: e.Tick.Run, PID: e.Tick.PID, Since: e.Tick.Started})
+	case event.TypeRunStatus:
+		b.told(e.Job, e.Tick.Number, e.Text)
+	case event.TypeRunEnded:
+		b.ended(e.Job, e.Tick)
+	}
+}
