@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"flag"
 	"os"
 	"path/filepath"
@@ -21,22 +20,6 @@ var update = flag.Bool("update", false, "rewrite docs/config.md")
 func request(t testing.TB) Request {
 	dir := t.TempDir()
 	return Request{Dir: dir, SystemDir: filepath.Join(dir, "none"), UID: os.Getuid()}
-}
-
-func TestReference(t *testing.T) {
-	const path = "../../docs/config.md"
-	if *update {
-		if err := os.WriteFile(path, Reference(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(data, Reference()) {
-		t.Errorf("%s is stale; run go test ./internal/config -run Reference -update", path)
-	}
 }
 
 func TestDefaults(t *testing.T) {
