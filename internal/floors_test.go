@@ -41,7 +41,6 @@ var owners = []struct {
 	{"github.com/spf13/viper", []string{"internal/config"}, "viper is a merge engine for one room; nobody else may see a key-value store"},
 	{"github.com/spf13/pflag", []string{"internal/config"}, "what a flag means is config's to say"},
 	{"github.com/go-viper/mapstructure/v2", []string{"internal/config"}, "strict decoding is config's"},
-	{"gopkg.in/ini.v1", []string{"internal/config"}, "file formats are config's"},
 	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "the words of the command line end at floor 6"},
 	{"github.com/rs/zerolog", []string{"internal/eventlog", "internal/logging", "internal/preflight", "internal/supervisor"}, "log lines are events: only their reader writes them; preflight and supervisor know the level"},
 	{"github.com/bradfitz/gomemcache/memcache", []string{"internal/heartbeat/memcached"}, "its traps are known in one place"},

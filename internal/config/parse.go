@@ -14,7 +14,6 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 	"go.yaml.in/yaml/v3"
-	"gopkg.in/ini.v1"
 )
 
 // entry is one key of a file and its value, in the text that the file holds. The parsers give the
@@ -391,16 +390,9 @@ func (w *jsonWalk) list(e *entry) {
 	}
 }
 
-// iniOptions leave of ini.v1 what people expect of an INI file: name = value, and one pair of
-// quotes round a value is dropped. See parseINI for the rest.
-var iniOptions = ini.LoadOptions{
-	IgnoreContinuation:  true, // a backslash at the end of a line belongs to the value
-	IgnoreInlineComment: true, // so does everything behind # or ;
-	KeyValueDelimiters:  "=",
-}
-
-// parseINI hands ini.v1 one line at a time. That gives line numbers and double keys, which the
-// library forgets, and keeps values from swallowing the lines after them.
+// parseINI reads name = value and drops one pair of quotes around a value. There are no escapes,
+// continuation lines or comments behind a value, so the text of a value is never lost. What has a
+// meaning of its own in other readers, the name - and the quotes ` and """, is rejected.
 func parseINI(data []byte) ([]entry, *flaw) {
 	var entries []entry
 	section := ""
@@ -420,25 +412,27 @@ func parseINI(data []byte) ([]entry, *flaw) {
 		}
 		name, value, found := strings.Cut(line, "=")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-		if !found {
+		switch {
+		case !found:
 			return entries, &flaw{i + 1, "neither [section] nor name = value; a comment begins with # or ;"}
-		}
-		if name == "" || name == "-" || strings.ContainsAny(name[:1], "\"`") {
+		case name == "" || name == "-" || strings.ContainsAny(name[:1], "\"`"):
 			return entries, &flaw{i + 1, "not a name before the = sign"}
-		}
-		if strings.HasPrefix(value, "`") || strings.HasPrefix(value, `"""`) {
-			// ini.v1 would drop what follows the closing one.
+		case strings.HasPrefix(value, "`") || strings.HasPrefix(value, `"""`):
 			return entries, &flaw{i + 1, "a value that begins with ` or \"\"\"; put it in single quotes"}
 		}
-		file, err := ini.LoadSources(iniOptions, []byte(line))
-		if err != nil {
-			return entries, &flaw{i + 1, "not name = value"}
-		}
-		for _, k := range file.Section("").Keys() {
-			entries = append(entries, entry{key: under(section, k.Name()), line: i + 1, text: k.Value()})
-		}
+		entries = append(entries, entry{key: under(section, name), line: i + 1, text: unquoted(value)})
 	}
 	return entries, nil
+}
+
+// unquoted drops the quotes around a value that holds no other quote of that kind.
+func unquoted(value string) string {
+	for _, quote := range []string{`"`, "'"} {
+		if strings.HasPrefix(value, quote) && strings.HasSuffix(value, quote) && strings.Count(value, quote) == 2 {
+			return value[1 : len(value)-1]
+		}
+	}
+	return value
 }
 
 // libraryWords makes the message of a library fit into one line of an error. What it quotes of the file may be a secret;
