@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -127,6 +128,39 @@ func (l *loader) output(out string, g given, c *Config) string {
 	return out
 }
 
+// complete sets what depends on more than one setting: absolute paths, the name, the log file, the
+// environment. It returns the command with its source.
+func (l *loader) complete(c *Config, s *settings, said func(string) given, user []Value) given {
+	j := &s.Job
+	cmd := l.command(said("job.command"), said("job.shell"), j.Shell)
+	j.Command = cmd.argv()
+	j.Dir = l.absolute(cmp.Or(j.Dir, l.Dir))
+	if j.Name == "" {
+		j.Name = l.name(cmd, c.File, j.Dir)
+	}
+	if !service(c.Log.File) {
+		c.Log.File = l.absolute(c.Log.File)
+	}
+	if c.Log.File == "" && c.Daemon && j.Name != "" {
+		c.Log.File = strings.ReplaceAll(filepath.Join(c.LogDir, j.Name+".log"), "%", "%%") // log.file is a strftime pattern
+	}
+	j.Output = l.output(j.Output, said("job.output"), c)
+	j.Stdin = l.stdin(j.Stdin, said("job.stdin"), c.Daemon)
+	l.checkHeartbeat(c.Heartbeat, said)
+	j.EnvFile = l.envFiles(j.EnvFile)
+	j.Env = l.variables(s, said("job.env_file"), user)
+	if j.Group != "" {
+		j.User += ":" + j.Group
+	}
+	if j.Overrun != job.OverrunOverlap {
+		j.MaxParallel = 1
+	}
+	if j.Keep && said("job.interval").source == defaultSource {
+		j.Interval = keepInterval
+	}
+	return cmd
+}
+
 // keepInterval is the interval of a service that was not given one.
 const keepInterval = time.Second
 
@@ -175,7 +209,7 @@ func (l *loader) rules(s *settings, said func(string) given) {
 			}
 		}
 	}
-	if !slices.Contains(j.SuccessExitCodes, 0) {
+	if !slices.Contains(j.SuccessCodes, 0) {
 		l.warnings = append(l.warnings, "job.success_exit_codes does not hold 0: a command that exits with 0 has failed")
 	}
 	// Starts that are an interval apart cannot be that many in so short a time.
@@ -192,9 +226,9 @@ func ruleCodes(s *settings, refuse func(name, problem string)) {
 		name  string
 		codes []int
 	}{
-		{"job.success_exit_codes", s.Job.SuccessExitCodes},
-		{"job.fatal_exit_codes", s.Job.FatalExitCodes},
-		{"job.retry_exit_codes", s.Job.RetryExitCodes},
+		{"job.success_exit_codes", s.Job.SuccessCodes},
+		{"job.fatal_exit_codes", s.Job.FatalCodes},
+		{"job.retry_exit_codes", s.Job.RetryCodes},
 	}
 	for i, list := range lists {
 		for _, other := range lists[:i] {
@@ -209,14 +243,14 @@ func ruleCodes(s *settings, refuse func(name, problem string)) {
 }
 
 // stdin decides what the command reads, and refuses a terminal that a daemon does not have.
-func (l *loader) stdin(s *settings, g given) string {
+func (l *loader) stdin(in string, g given, daemon bool) string {
 	switch {
-	case s.Job.Stdin == job.StdinInherit && s.Config.Daemon:
-		l.refuse(g.subject, s.Job.Stdin, "a daemon has no terminal; use null or a file")
-	case !slices.Contains(inputs, s.Job.Stdin):
-		return l.absolute(s.Job.Stdin)
+	case in == job.StdinInherit && daemon:
+		l.refuse(g.subject, in, "a daemon has no terminal; use null or a file")
+	case !slices.Contains(inputs, in):
+		return l.absolute(in)
 	}
-	return s.Job.Stdin
+	return in
 }
 
 // usualPath is the PATH of a command that is given none: that of systemd.exec(5), and the two folders that
@@ -243,18 +277,15 @@ func (l *loader) variables(s *settings, said given, user []Value) []string {
 	for _, u := range user {
 		set(variable(u.Key), u.Text)
 	}
-	names := l.envFiles(s.Job.EnvFile)
-	if !l.NeedCommand { // a command that asks for one setting may well not be allowed to read them
-		names = nil
-	}
-	for _, name := range names {
-		for _, kv := range l.readEnvFile(name, said) {
-			name, value, _ := strings.Cut(kv, "=")
-			set(name, value)
+	var pairs []string
+	if l.NeedCommand { // a command that asks for one setting may well not be allowed to read them
+		for _, name := range s.Job.EnvFile {
+			pairs = append(pairs, l.readEnvFile(name, said)...)
 		}
 	}
-	for _, p := range s.Job.Env.pairs {
-		set(p.name, p.text)
+	for _, kv := range append(pairs, s.Job.Env...) {
+		name, value, _ := strings.Cut(kv, "=")
+		set(name, value)
 	}
 	return env
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -51,7 +50,8 @@ func (g given) show() string {
 	return g.text
 }
 
-// settings is the shape into which the merged settings are decoded, a field for each key.
+// settings is the shape into which the merged settings are decoded, a field for each key. A new
+// setting of a job is a row in keys and a field of job.Spec.
 type settings struct {
 	Config struct {
 		AutoRestartInterval time.Duration
@@ -59,35 +59,10 @@ type settings struct {
 		PIDFile             string
 	}
 	Job struct {
-		Name    string
-		Command given
+		job.Spec
 		Shell   bool
-
-		Chdir, Stdin                     string
-		Env, Rlimit                      given
-		EnvFile                          []string
-		ClearEnv                         bool
-		User, Group                      string
-		Umask, Nice                      *int
-		MemoryMax                        int64
-		CPUMax                           int
-		TasksMax                         int
-		Interval                         time.Duration
-		Once, Keep                       bool
-		RunAtStart                       bool
-		Overrun                          job.Overrun
-		MaxParallel                      int
-		Timeout, Grace                   time.Duration
-		StopSignals                      []syscall.Signal
-		Strays                           job.Strays
-		OnOrphan                         job.OnOrphan
-		Retries                          int
-		RetryDelay                       time.Duration
-		RetryExitCodes                   []int
-		SuccessExitCodes, FatalExitCodes []int
-		StartLimit                       int
-		StartLimitInterval               time.Duration
-		Output                           string
+		EnvFile []string
+		Group   string
 	}
 	Heartbeat Heartbeat
 	Log       Log
@@ -95,8 +70,8 @@ type settings struct {
 }
 
 // Load reads flags, environment and file, in this order of precedence, then the defaults. It has no
-// side effect and blocks only on reading the config file and those of job.env_file. Its error is one line for each thing that
-// is wrong, each an *Error.
+// side effect and blocks only on reading the config file and those of job.env_file. Its error is one
+// line for each setting that is wrong, each an *Error.
 func Load(req Request) (*Config, error) {
 	l := newLoader(req)
 	path := l.locate()
@@ -112,19 +87,12 @@ func Load(req Request) (*Config, error) {
 	if err := l.err(); err != nil {
 		return nil, err
 	}
-
-	var s settings
-	err = v.Unmarshal(&s, viper.DecodeHook(mapstructure.DecodeHookFuncValue(decode)), func(dc *mapstructure.DecoderConfig) {
-		dc.ErrorUnused, dc.ErrorUnset, dc.WeaklyTypedInput = true, true, false
-		dc.MatchName = func(key, field string) bool {
-			return strings.EqualFold(strings.ReplaceAll(key, "_", ""), field)
-		}
-	})
-	if err != nil { // the table of keys and the struct disagree; a test sees it first
-		return nil, fmt.Errorf("cannot decode the settings: %w", err)
+	s, err := decode(v)
+	if err != nil {
+		return nil, err
 	}
 	said := func(name string) given { return v.Get(name).(given) }
-	l.rules(&s, said)
+	l.rules(s, said)
 
 	c := &Config{
 		File:        path,
@@ -137,78 +105,90 @@ func Load(req Request) (*Config, error) {
 		Log:         s.Log,
 	}
 	c.RuntimeDir, c.StateDir, c.LogDir = l.folders()
-
-	cmd := l.command(s.Job.Command, said("job.shell"), s.Job.Shell)
-	name, dir := s.Job.Name, l.Dir // a command is looked for where it will run
-	if s.Job.Chdir != "" {
-		dir = l.absolute(s.Job.Chdir)
-	}
-	if name == "" {
-		name = l.name(cmd, path, dir)
-	}
-	if !service(s.Log.File) {
-		c.Log.File = l.absolute(s.Log.File)
-	}
-	if c.Log.File == "" && c.Daemon && name != "" {
-		c.Log.File = strings.ReplaceAll(filepath.Join(c.LogDir, name+".log"), "%", "%%") // it may hold patterns
-	}
-	output := l.output(s.Job.Output, said("job.output"), c)
-	stdin := l.stdin(&s, said("job.stdin"))
-	l.checkHeartbeat(c.Heartbeat, said)
-	env := l.variables(&s, said("job.env_file"), user)
+	cmd := l.complete(c, s, said, user)
 	if err := l.err(); err != nil {
 		return nil, err
 	}
-
-	spec := job.Spec{
-		Name: name, Command: cmd.argv(), Dir: dir, Env: env, ClearEnv: s.Job.ClearEnv, Stdin: stdin,
-		User: s.Job.User, Umask: s.Job.Umask, Nice: s.Job.Nice, Rlimits: limits(s.Job.Rlimit),
-		MemoryMax: s.Job.MemoryMax, CPUMax: s.Job.CPUMax, TasksMax: s.Job.TasksMax,
-		Interval: s.Job.Interval, Once: s.Job.Once, Keep: s.Job.Keep, RunAtStart: s.Job.RunAtStart,
-		Overrun: s.Job.Overrun, MaxParallel: 1,
-		Timeout: s.Job.Timeout, StopSignals: s.Job.StopSignals, Grace: s.Job.Grace, Strays: s.Job.Strays, OnOrphan: s.Job.OnOrphan,
-		SuccessCodes: s.Job.SuccessExitCodes, FatalCodes: s.Job.FatalExitCodes, RetryCodes: s.Job.RetryExitCodes,
-		Retries: s.Job.Retries, RetryDelay: s.Job.RetryDelay,
-		StartLimit: s.Job.StartLimit, StartLimitInterval: s.Job.StartLimitInterval,
-		Output: output,
-	}
-	if s.Job.Group != "" {
-		spec.User += ":" + s.Job.Group
-	}
-	if spec.Overrun == job.OverrunOverlap {
-		spec.MaxParallel = s.Job.MaxParallel
-	}
-	if spec.Keep && said("job.interval").source == defaultSource {
-		spec.Interval = keepInterval
-	}
-	c.Jobs = []job.Spec{spec}
+	c.Jobs = []job.Spec{s.Job.Spec}
 	c.Warnings = l.warnings
 	if c.shared() && said("job.name").text == "" && cmd.source == commandLine && !l.explicit {
 		c.Warnings = append(c.Warnings, fmt.Sprintf(
 			"%s is shared between hosts, and the name %s is made from the command; give --name, the same on every host",
-			redact(c.Heartbeat.URL), name))
+			redact(c.Heartbeat.URL), s.Job.Name))
 	}
+	c.values = append(shown(c, s, cmd, said), user...)
+	return c, nil
+}
 
-	// What is shown is what came out in the end, not what was typed.
+// decode sets the field of each key. A key without a field or a field without a key is an error in
+// the table or the struct, which every test of Load finds.
+func decode(v *viper.Viper) (*settings, error) {
+	s := &settings{}
+	err := v.Unmarshal(s, viper.DecodeHook(mapstructure.DecodeHookFuncValue(convert)), func(dc *mapstructure.DecoderConfig) {
+		dc.ErrorUnused, dc.ErrorUnset, dc.WeaklyTypedInput, dc.Squash = true, true, false, true
+		dc.MatchName = named
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot decode the settings: %w", err)
+	}
+	return s, nil
+}
+
+// named reports whether the field belongs to the key. It has the name of the key without underscores;
+// some fields of job.Spec are exceptions.
+func named(key, field string) bool {
+	switch field {
+	case "Dir":
+		return key == "chdir"
+	case "Rlimits":
+		return key == "rlimit"
+	case "SuccessCodes", "FatalCodes", "RetryCodes":
+		key = strings.Replace(key, "_exit_", "_", 1)
+	}
+	return strings.EqualFold(strings.ReplaceAll(key, "_", ""), field)
+}
+
+// convert returns the value of a setting. Every text was parsed before, where the error can name its
+// source. A mapping is converted here because it is complete only after the merge.
+func convert(from, to reflect.Value) (any, error) {
+	g, ok := from.Interface().(given)
+	switch {
+	case !ok:
+		return from.Interface(), nil
+	case to.Type() == reflect.TypeFor[[]job.Rlimit]():
+		return limits(g.pairs), nil
+	case g.pairs != nil:
+		var lines []string
+		for _, p := range g.pairs {
+			lines = append(lines, p.name+"="+p.text)
+		}
+		return lines, nil
+	}
+	return g.value, nil
+}
+
+// shown returns every setting with the value that is in effect, not the text that was typed.
+func shown(c *Config, s *settings, cmd given, said func(string) given) []Value {
 	derived := map[string]string{
 		"config.pid_file": c.PIDFile,
-		"job.name":        name,
-		"job.chdir":       dir,
-		"job.env_file":    strings.Join(l.envFiles(s.Job.EnvFile), ","),
-		"job.stdin":       stdin,
-		"job.output":      output,
+		"job.name":        s.Job.Name,
+		"job.chdir":       s.Job.Dir,
+		"job.env_file":    strings.Join(s.Job.EnvFile, ","),
+		"job.stdin":       s.Job.Stdin,
+		"job.output":      s.Job.Output,
 		"log.file":        c.Log.File,
 	}
-	if spec.Interval != s.Job.Interval {
-		derived["job.interval"] = spec.Interval.String()
+	if said("job.interval").value != s.Job.Interval {
+		derived["job.interval"] = s.Job.Interval.String()
 	}
+	var values []Value
 	for _, k := range keys() {
 		g := said(k.name)
 		if k.kind == command {
 			g = cmd
 		}
 		for _, p := range g.pairs {
-			c.values = append(c.values, Value{k.name + "." + p.name, p.text, p.source})
+			values = append(values, Value{k.name + "." + p.name, p.text, p.source})
 		}
 		if g.pairs != nil {
 			continue
@@ -217,10 +197,9 @@ func Load(req Request) (*Config, error) {
 		if !ok {
 			text = g.show()
 		}
-		c.values = append(c.values, Value{k.name, text, g.source})
+		values = append(values, Value{k.name, text, g.source})
 	}
-	c.values = append(c.values, user...)
-	return c, nil
+	return values
 }
 
 // shared says that other hosts can see the heartbeat.
@@ -250,16 +229,6 @@ func merge(layers ...map[string]given) (*viper.Viper, error) {
 		}
 	}
 	return v, nil
-}
-
-// decode turns what was said into what it means. Every text was read before, in the place where the
-// error can name its source.
-func decode(from, to reflect.Value) (any, error) {
-	g, ok := from.Interface().(given)
-	if !ok || to.Type() == from.Type() {
-		return from.Interface(), nil
-	}
-	return g.value, nil
 }
 
 // loader is one Load under way: what it was asked, and what it found to complain about.
@@ -306,6 +275,7 @@ func (l *loader) err() error {
 // of a mapping name the one item that is wrong.
 func (l *loader) read(k key, g given) given {
 	if g.words != nil {
+		g.value = g.words
 		return g
 	}
 	if k.kind == mapping {

@@ -14,9 +14,10 @@ import (
 	"gophd/internal/world"
 )
 
-// parse reads the text of a setting as its kind: time.Duration, bool, int64 for a size, int for other numbers, a slice of
-// int, syscall.Signal or string for a list, else string. It is the only such reading, for flags, environment and every file format
-// alike; only a mapping is read by its check, pair by pair.
+// parse reads the text of a setting as its kind: time.Duration, bool, int64 for a size, int for
+// other numbers, a slice of int, syscall.Signal or string for a list or a command, else string. It is
+// the only such reading, for flags, environment and every file format alike; only a mapping is read by
+// its check, pair by pair.
 func (k key) parse(text string) (any, error) {
 	switch k.kind {
 	case duration:
@@ -59,6 +60,8 @@ func (k key) parse(text string) (any, error) {
 		return parseList(text, parseCode)
 	case signals:
 		return parseList(text, parseSignal)
+	case command:
+		return given{text: text}.argv(), nil
 	case files:
 		return parseList(text, func(item string) (string, error) { return item, k.check(item) })
 	case choice:

@@ -134,9 +134,9 @@ func checkLimit(text string) error {
 }
 
 // limits are those of a mapping that checkLimit took.
-func limits(g given) []job.Rlimit {
+func limits(pairs []pair) []job.Rlimit {
 	var all []job.Rlimit
-	for _, p := range g.pairs {
+	for _, p := range pairs {
 		if r, err := world.ParseRlimit(p.name + "=" + p.text); err == nil {
 			all = append(all, job.Rlimit(r))
 		}
