@@ -11,8 +11,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -213,100 +211,6 @@ func newLines(data []byte) lines {
 }
 
 func (l lines) at(offset int) int { return sort.SearchInts(l, offset) + 1 }
-
-// parseTOML walks the syntax tree, which keeps text and place of each value; go-toml's decoder then
-// says what is wrong beyond syntax, such as a table that is defined twice.
-func parseTOML(data []byte) ([]entry, *flaw) {
-	w := tomlWalk{lines: newLines(data)}
-	var p unstable.Parser
-	p.Reset(data)
-	prefix, skip := "", false
-	for w.err == nil && p.NextExpression() {
-		e := p.Expression()
-		switch e.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			var line int
-			prefix, line = w.name("", e.Key())
-			skip = e.Kind == unstable.ArrayTable
-			if skip {
-				w.entries = append(w.entries, entry{key: prefix, line: line, form: odd, wrong: "a list of tables"})
-			}
-		case unstable.KeyValue:
-			if !skip {
-				w.pair(prefix, e, 0)
-			}
-		}
-	}
-	if w.err != nil {
-		return w.entries, w.err
-	}
-	var all map[string]any
-	err := toml.Unmarshal(data, &all)
-	if err == nil {
-		return w.entries, nil
-	}
-	line := 1
-	var de *toml.DecodeError
-	if errors.As(err, &de) {
-		line, _ = de.Position()
-	}
-	return w.entries, &flaw{line, "not TOML: " + libraryWords(strings.TrimPrefix(err.Error(), "toml: "))}
-}
-
-type tomlWalk struct {
-	lines   lines
-	entries []entry
-	err     *flaw
-}
-
-func (w *tomlWalk) name(prefix string, parts unstable.Iterator) (string, int) {
-	line := 0
-	for depth := 0; parts.Next(); depth++ {
-		if line == 0 {
-			line = w.lines.at(int(parts.Node().Raw.Offset))
-		}
-		if depth == maxDepth {
-			w.err = &flaw{line, deep}
-			return prefix, line
-		}
-		prefix = under(prefix, string(parts.Node().Data))
-	}
-	return prefix, line
-}
-
-func (w *tomlWalk) pair(prefix string, pair *unstable.Node, depth int) {
-	var e entry
-	e.key, e.line = w.name(prefix, pair.Key())
-	switch value := pair.Value(); value.Kind {
-	case unstable.InlineTable:
-		if depth == maxDepth {
-			w.err = &flaw{e.line, deep}
-			return
-		}
-		pairs := value.Children()
-		if !pairs.Next() {
-			e.form = empty
-			break
-		}
-		for more := true; more; more = pairs.Next() {
-			w.pair(e.key, pairs.Node(), depth+1)
-		}
-		return
-	case unstable.Array:
-		e.form = list
-		for items := value.Children(); items.Next(); {
-			item := items.Node()
-			if item.Kind == unstable.Array || item.Kind == unstable.InlineTable {
-				e.form, e.wrong = odd, "a list of lists or tables"
-				break
-			}
-			e.list = append(e.list, string(item.Data))
-		}
-	default:
-		e.text = string(value.Data)
-	}
-	w.entries = append(w.entries, e)
-}
 
 func parseJSON(data []byte) ([]entry, *flaw) {
 	at := newLines(data)
