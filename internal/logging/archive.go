@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gophd/internal/goroutine"
+	"gophd/internal/lockfile"
 	"gophd/internal/safefile"
 )
 
@@ -451,17 +452,10 @@ func (s stoppable) Read(p []byte) (int, error) {
 	return s.r.Read(p)
 }
 
-// lock says whether we got the lock of flock(2), as far as the file system knows any. The Log holds a
-// shared one on the file in use.
+// lock reports whether f is locked now, or is on a file system without locks. The Log holds a shared
+// lock on the file in use.
 func lock(f *os.File, how int) bool {
-	c, err := f.SyscallConn()
-	if err != nil {
-		return true
-	}
-	if e := c.Control(func(fd uintptr) { err = unix.Flock(int(fd), how|unix.LOCK_NB) }); e != nil {
-		return true
-	}
-	return !errors.Is(err, unix.EWOULDBLOCK)
+	return !errors.Is(lockfile.TryLock(int(f.Fd()), how), lockfile.ErrLocked)
 }
 
 // real is the path without symlinks, or as it is when it leads nowhere.

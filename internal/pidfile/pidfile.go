@@ -1,8 +1,7 @@
 // Package pidfile answers: which PID is this, and is it alive?
 //
-// The content of a PID file is for those who read it; the truth about life is the flock(2) on it,
-// which the kernel keeps as long as a descriptor is open, through exec and whatever happens to the
-// content, and drops with the process. No PID that was read is ever signalled or believed to be alive.
+// The content of a PID file is for readers. The lock on it (package lockfile) tells whether its owner
+// is alive. No PID that was read is ever signaled or believed to be alive.
 //
 // Readers see a whole file or none: it is written and locked under another name before it gets its
 // own. An old file is replaced only while its lock is held, so of two at once exactly one wins. Whoever
@@ -24,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gophd/internal/lockfile"
 	"gophd/internal/procfs"
 	"gophd/internal/safefile"
 )
@@ -98,11 +98,10 @@ func Look(path string) error {
 	switch {
 	case err == nil:
 		defer unix.Close(fd)
-		_, err = retry(func() (int, error) { return 0, unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) })
-		if pid := read(fd); errors.Is(err, unix.EWOULDBLOCK) && (alive(pid) || !othersLocked(fd)) {
+		locked, _ := lockfile.Locked(fd) // where it fails, Take says why
+		if pid := read(fd); locked && (alive(pid) || !othersLocked(fd)) {
 			return &HeldError{Path: path, PID: pid}
 		}
-		_ = unix.Flock(fd, unix.LOCK_UN)
 		if err := spare(path, fd); err != nil {
 			return err
 		}
@@ -143,8 +142,8 @@ var errOther = errors.New("another file has this name now")
 
 // replace puts our file in the place of the old one, if nobody has that locked.
 func replace(path string, old int) (*File, error) {
-	if err := lock(old); errors.Is(err, unix.EWOULDBLOCK) {
-		if !names(path, old) {
+	if err := lockfile.TryLock(old, unix.LOCK_EX); errors.Is(err, lockfile.ErrLocked) {
+		if !lockfile.Names(path, old) {
 			return nil, errOther
 		}
 		if pid := read(old); alive(pid) || !othersLocked(old) {
@@ -153,7 +152,7 @@ func replace(path string, old int) (*File, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("cannot lock pid file %s: %v: choose a file on a local disk", path, err)
 	}
-	if !names(path, old) {
+	if !lockfile.Names(path, old) {
 		return nil, errOther
 	}
 	if err := spare(path, old); err != nil {
@@ -231,7 +230,7 @@ func publish(path string, name func(from, to string) error) (*File, error) {
 		err = unix.ENOSPC
 	}
 	if err == nil {
-		err = lock(fd)
+		err = lockfile.TryLock(fd, unix.LOCK_EX)
 	}
 	if err == nil {
 		err = name(temp, path)
@@ -259,19 +258,19 @@ func Adopt(path string, f *os.File) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := duplicate(f)
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return nil, fmt.Errorf("cannot adopt pid file %s: %v", path, err)
 	}
-	switch err := lock(fd); { // ours already, unless something is wrong
-	case errors.Is(err, unix.EWOULDBLOCK):
+	switch err := lockfile.TryLock(fd, unix.LOCK_EX); { // ours already, unless something is wrong
+	case errors.Is(err, lockfile.ErrLocked):
 		err = &HeldError{Path: path, PID: read(fd)}
 		_ = unix.Close(fd)
 		return nil, err
 	case err != nil:
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("cannot adopt pid file %s: %v", path, err)
-	case !names(path, fd):
+	case !lockfile.Names(path, fd):
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("pid file %s was removed or replaced by someone else: stop them doing that", path)
 	}
@@ -300,7 +299,7 @@ func (f *File) Leave() error {
 func (f *File) Remove() error {
 	var err error
 	switch _, gone := os.Lstat(f.path); {
-	case names(f.path, f.fd):
+	case lockfile.Names(f.path, f.fd):
 		// Nobody who plays by the rules replaces it between the look and the removal: we have its lock.
 		if err = spare(f.path, f.fd); err == nil {
 			err = os.Remove(f.path)
@@ -317,7 +316,7 @@ func (f *File) Close() error {
 		return nil
 	}
 	// Explicitly, since a descriptor that was made to be kept across exec may still hold it.
-	err := errors.Join(unix.Flock(f.fd, unix.LOCK_UN), unix.Close(f.fd))
+	err := errors.Join(lockfile.Unlock(f.fd), unix.Close(f.fd))
 	f.fd = -1
 	return err
 }
@@ -363,13 +362,6 @@ func resolve(given string) (string, error) {
 	return "", fmt.Errorf("pid file %s is a symbolic link to itself: remove it or choose another file", given)
 }
 
-// names says that path is the name of the open file.
-func names(path string, fd int) bool {
-	var byName, byFD unix.Stat_t
-	return unix.Lstat(path, &byName) == nil && unix.Fstat(fd, &byFD) == nil &&
-		byName.Dev == byFD.Dev && byName.Ino == byFD.Ino
-}
-
 // read returns the PID in the file, or 0 when it holds anything else.
 func read(fd int) int {
 	var text [32]byte
@@ -392,24 +384,6 @@ func parse(text string) int {
 // alive says that there is a process of that number, whoever it is.
 func alive(pid int) bool {
 	return pid > 0 && !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
-}
-
-func lock(fd int) error {
-	_, err := retry(func() (int, error) { return 0, unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
-	return err
-}
-
-// duplicate is another descriptor of f's file.
-func duplicate(f *os.File) (int, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	fd, dup := -1, error(nil)
-	if err := raw.Control(func(n uintptr) { fd, dup = unix.FcntlInt(n, unix.F_DUPFD_CLOEXEC, 3) }); err != nil {
-		return 0, err
-	}
-	return fd, dup
 }
 
 // retry repeats a call that a signal has interrupted.

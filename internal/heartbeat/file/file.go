@@ -1,9 +1,8 @@
 // Package file answers: who has the heartbeat, among the processes of this host?
 //
-// It is a heartbeat.Store whose proof is a lock of flock(2) on one file. The kernel frees the lock
-// when the last descriptor of its holder is closed, by whatever death, and keeps it over a SIGSTOP,
-// so nothing expires, nothing is renewed and nobody is waited for. The file is never unlinked: a
-// second opener would get a new one of the same name, and a second lock.
+// It is a heartbeat.Store whose proof is the lock on one file (package lockfile). So nothing expires,
+// nothing is renewed and nobody is waited for. The file is never unlinked: a second opener would get
+// a new one of the same name, and a second lock.
 //
 // Key L is the lock file with a record beside it: RecordPath, replaced as a whole, for everybody to
 // read. The lock file is for gophd's user alone, since whoever can open it can lock it. It contains a
@@ -33,6 +32,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gophd/internal/heartbeat"
+	"gophd/internal/lockfile"
 	"gophd/internal/procfs"
 )
 
@@ -143,11 +143,11 @@ func adopt(path string, f *os.File) (*Store, error) {
 	if err := suits(path, f); err != nil {
 		return nil, err
 	}
-	if !same(f, path) {
+	if !lockfile.Names(path, int(f.Fd())) {
 		return nil, fmt.Errorf("lock file %s was replaced since it was locked: claim it anew", path)
 	}
 	// A lock belongs to what was opened, so for the holder this changes nothing.
-	if err := flock(f, unix.LOCK_EX); err != nil {
+	if err := lockfile.TryLock(int(f.Fd()), unix.LOCK_EX); err != nil {
 		return nil, fmt.Errorf("lock file %s did not come with its lock: %w", path, err)
 	}
 	text, err := read(f)
@@ -311,8 +311,8 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 		if err != nil {
 			return err
 		}
-		switch err := flock(f, unix.LOCK_EX); {
-		case err == nil && same(f, s.path):
+		switch err := lockfile.TryLock(int(f.Fd()), unix.LOCK_EX); {
+		case err == nil && lockfile.Names(s.path, int(f.Fd())):
 			if err := s.begin(f, value); err != nil {
 				f.Close()
 				return err
@@ -321,7 +321,7 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 			return nil
 		case err == nil: // it was replaced between open and lock; the lock is worth nothing
 			shared = false
-		case errors.Is(err, unix.EWOULDBLOCK):
+		case errors.Is(err, lockfile.ErrLocked):
 			locked, err := s.locked(f)
 			if err == nil && locked {
 				err = heartbeat.ErrExists
@@ -484,7 +484,7 @@ func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) err
 		err = errors.Join(err, s.lock.Truncate(0))
 	}
 	// Unlocked by word and not by Close alone: a copy of the descriptor may have strayed.
-	err = errors.Join(err, flock(s.lock, unix.LOCK_UN), s.lock.Close())
+	err = errors.Join(err, lockfile.Unlock(int(s.lock.Fd())), s.lock.Close())
 	s.setLock(nil)
 	if err != nil {
 		return fmt.Errorf("lock file %s: %w", s.path, err)
@@ -517,7 +517,7 @@ func (s *Store) enter(ctx context.Context, key string) (state bool, err error) {
 	if s.key == "" {
 		s.key = key
 	}
-	if s.lock != nil && !same(s.lock, s.path) {
+	if s.lock != nil && !lockfile.Names(s.path, int(s.lock.Fd())) {
 		s.lock.Close()
 		s.setLock(nil)
 	}
@@ -584,14 +584,11 @@ func (s *Store) setLock(f *os.File) {
 	s.lock = f
 }
 
-// locked says whether a process has the lock on f, which is not ours. The kernel tells only by an
-// attempt; a shared one does not disturb other looks.
+// locked reports whether a process has the lock on f, which is not ours.
 func (s *Store) locked(f *os.File) (bool, error) {
-	switch err := flock(f, unix.LOCK_SH); {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		return true, nil
-	case err != nil:
-		return false, fmt.Errorf("lock file %s: %w", s.path, err)
+	locked, err := lockfile.Locked(int(f.Fd()))
+	if err != nil {
+		err = fmt.Errorf("lock file %s: %w", s.path, err)
 	}
-	return false, flock(f, unix.LOCK_UN)
+	return locked, err
 }

@@ -26,6 +26,7 @@ import (
 
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/heartbeattest"
+	"gophd/internal/lockfile"
 )
 
 const key = "job_process_heartbeat"
@@ -73,7 +74,7 @@ func instance(path, role string) error {
 	if role == "silent" { // as if it was stopped before it could write its note
 		f, err := open(path, os.O_RDWR)
 		if err == nil {
-			err = flock(f, unix.LOCK_EX)
+			err = lockfile.TryLock(int(f.Fd()), unix.LOCK_EX)
 		}
 		if err != nil {
 			return err
@@ -406,7 +407,7 @@ func looksDoNotKeepOthersOut(t *testing.T) {
 	poller, err := os.Open(path)
 	must(t, err)
 	defer poller.Close()
-	must(t, flock(poller, unix.LOCK_SH))
+	must(t, lockfile.TryLock(int(poller.Fd()), unix.LOCK_SH))
 	if err := s.Add(ctx, key, []byte("x"), 0); err == nil || errors.Is(err, heartbeat.ErrExists) || errors.Is(err, heartbeat.ErrUnfit) {
 		t.Errorf("Add during a look without end: %v; want an error that is no refusal", err)
 	} else if who := fmt.Sprintf("locked by PID %d", os.Getpid()); runtime.GOOS == "linux" && !strings.Contains(err.Error(), who) {
@@ -517,7 +518,7 @@ func lockOfAnotherProgram(t *testing.T, left string) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	must(t, err)
 	defer f.Close()
-	must(t, flock(f, unix.LOCK_EX))
+	must(t, lockfile.TryLock(int(f.Fd()), unix.LOCK_EX))
 	s := opened(t, path)
 	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		_, err := s.Get(ctx, key)
@@ -538,7 +539,7 @@ func lockOfAnotherProgram(t *testing.T, left string) {
 		}
 		break
 	}
-	must(t, flock(f, unix.LOCK_UN))
+	must(t, lockfile.Unlock(int(f.Fd())))
 	must(t, s.Add(ctx, key, []byte("ours"), 0))
 	if s.Unclean() != (left != "") {
 		t.Errorf("unclean: %v", s.Unclean())

@@ -106,22 +106,6 @@ func local(path string, f *os.File) error {
 	return nil
 }
 
-// same says that f is the file that path names now.
-func same(f *os.File, path string) bool {
-	var opened, named unix.Stat_t
-	return unix.Fstat(int(f.Fd()), &opened) == nil && unix.Lstat(path, &named) == nil &&
-		opened.Dev == named.Dev && opened.Ino == named.Ino
-}
-
-// flock never blocks.
-func flock(f *os.File, how int) error {
-	for {
-		if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
-}
-
 // write puts value in the place of what is there, as "value NL spaces NL" of whole blocks: the file
 // then keeps its size from one record to the next, so that no reader finds the new record cut at the
 // old one's length, and JSON stays JSON when it becomes shorter.
