@@ -8,7 +8,6 @@ package signals
 import (
 	"os"
 	"os/signal"
-	"reflect"
 	"slices"
 	"syscall"
 
@@ -39,14 +38,17 @@ var table = []row{
 	{syscall.SIGTTOU, 0},
 }
 
+// maxRows is the number of rows of both tables. The select of keep has a case for each.
+const maxRows = 12
+
 // Signals listens to the kernel. There is one in a process, since signals are the process's.
 //
 // A signal of which one waits to be read already is not queued twice, as in the kernel; signals of
 // different kinds are never lost to each other, however many come.
 type Signals struct {
 	rows    []row
-	arrived []chan os.Signal // one for each row, so that a burst of one kind leaves room for the others
-	ignored []os.Signal      // at the start, and to be again after Close
+	arrived [maxRows]chan os.Signal // one for each row; see keep
+	ignored []os.Signal             // at the start, and to be again after Close
 	out     chan order.Order
 	close   chan struct{}
 	keeper  goroutine.Group
@@ -77,7 +79,6 @@ func Listen() *Signals {
 	if os.Getpid() == 1 {
 		s.rows = slices.Concat(table, initTable)
 	}
-	s.arrived = make([]chan os.Signal, len(s.rows))
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		if signal.Ignored(sig) {
 			s.ignored = append(s.ignored, sig)
@@ -133,25 +134,47 @@ func (s *Signals) Close() []order.Order {
 }
 
 // keep queues what arrives and offers it, until Close.
+//
+// os/signal drops a signal when its channel is full, and one of capacity 1 is enough for one kind
+// only: a burst of one kind can fill a shared channel of any capacity. One goroutine for each kind
+// that forwards to a shared channel loses none, but it mixes up the order of signals that arrive
+// within a millisecond.
 func (s *Signals) keep() {
-	const closed, offer, first = 0, 1, 2
-	cases := make([]reflect.SelectCase, first, first+len(s.rows))
-	cases[closed] = reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(s.close)}
-	for _, c := range s.arrived {
-		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
-	}
-	for {
-		cases[offer] = reflect.SelectCase{Dir: reflect.SelectSend}
+	for a := &s.arrived; ; {
+		var out chan order.Order // nil while the queue is empty, so that nothing is sent
+		var next order.Order
 		if len(s.queue) > 0 {
-			cases[offer].Chan, cases[offer].Send = reflect.ValueOf(s.out), reflect.ValueOf(s.queue[0])
+			out, next = s.out, s.queue[0]
 		}
-		switch i, _, _ := reflect.Select(cases); i {
-		case closed:
+		select {
+		case <-s.close:
 			return
-		case offer:
+		case out <- next:
 			s.queue = s.queue[1:]
-		default:
-			s.take(i - first)
+		case <-a[0]:
+			s.take(0)
+		case <-a[1]:
+			s.take(1)
+		case <-a[2]:
+			s.take(2)
+		case <-a[3]:
+			s.take(3)
+		case <-a[4]:
+			s.take(4)
+		case <-a[5]:
+			s.take(5)
+		case <-a[6]:
+			s.take(6)
+		case <-a[7]:
+			s.take(7)
+		case <-a[8]:
+			s.take(8)
+		case <-a[9]:
+			s.take(9)
+		case <-a[10]:
+			s.take(10)
+		case <-a[11]:
+			s.take(11)
 		}
 	}
 }

@@ -116,6 +116,22 @@ func TestEverySignalOfTheTableBecomesItsOrder(t *testing.T) {
 	}
 }
 
+func TestEveryRowIsRead(t *testing.T) {
+	s := &Signals{rows: slices.Concat(table, initTable), out: make(chan order.Order), close: make(chan struct{})}
+	for i := range s.rows {
+		s.rows[i].verb = order.Dump // no stop by the terminal, and none that one ends
+		s.arrived[i] = make(chan os.Signal, 1)
+	}
+	s.keeper.Go(s.keep)
+	for i, row := range s.rows {
+		s.arrived[i] <- row.signal
+		if got, want := next(s).From, "signal "+name(row.signal); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	s.Close()
+}
+
 func TestControlSignalsAreThoseOfTheTableWithAVerb(t *testing.T) {
 	var here []syscall.Signal
 	for _, row := range table {
