@@ -455,7 +455,14 @@ func (s stoppable) Read(p []byte) (int, error) {
 // lock reports whether f is locked now, or is on a file system without locks. The Log holds a shared
 // lock on the file in use.
 func lock(f *os.File, how int) bool {
-	return !errors.Is(lockfile.TryLock(int(f.Fd()), how), lockfile.ErrLocked)
+	c, err := f.SyscallConn() // Fd would take a FIFO out of non-blocking mode
+	if err != nil {
+		return true
+	}
+	if e := c.Control(func(fd uintptr) { err = lockfile.TryLock(int(fd), how) }); e != nil {
+		return true
+	}
+	return !errors.Is(err, lockfile.ErrLocked)
 }
 
 // real is the path without symlinks, or as it is when it leads nowhere.
