@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -245,12 +246,13 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	var text []byte
 	defer func() {
 		if len(pattern.FindAll(text, -1)) < times {
-			ts.Logf("%s:\n%s", args[0], text)
+			const shown = 64 << 10
+			ts.Logf("%s:\n%s", args[0], text[max(0, len(text)-shown):])
 		}
 	}()
 	await(ts, fmt.Sprintf("%d times %q in %s", times, args[1], args[0]), func() bool {
 		exited := hasExited(file)
-		text, _ = os.ReadFile(file)
+		text = written(file)
 		found := len(pattern.FindAll(text, times)) >= times
 		if exited && !found {
 			name := strings.TrimSuffix(file, filepath.Ext(file))
@@ -261,6 +263,22 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return found
 	})
+}
+
+// written returns what is in the file now; nothing if it cannot be read. A program that floods a file may
+// write faster than it is read, so what comes meanwhile is left for the next time.
+func written(file string) []byte {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	text, _ := io.ReadAll(io.LimitReader(f, info.Size()))
+	return text
 }
 
 // hasExited says whether a file is the output of a program that start has started, and that has exited.
