@@ -14,7 +14,7 @@ help: ## say what each target does
 
 # What runs at the start only, or seldom, is built small and not fast: a kilobyte that is not there is one that
 # an idle daemon does not hold in memory. Measured: 4 % of the file, 0.25 MB of idle RSS.
-SMALL = gophd/internal/config gophd/internal/lease gophd/internal/preflight gophd/internal/supervisor gophd/cmd/gophd github.com/... go.yaml.in/... \
+SMALL = gophd/internal/config gophd/internal/lease gophd/internal/daemon gophd/internal/preflight gophd/internal/supervisor gophd/cmd/gophd github.com/... go.yaml.in/... \
 	net net/... crypto/... encoding/... regexp/... text/... log/... math/big
 OUT ?= gophd
 

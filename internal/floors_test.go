@@ -29,7 +29,8 @@ var floors = map[string]int{
 	"internal/lease":      3,
 	"internal/preflight":  4,
 	"internal/supervisor": 5,
-	"cmd/gophd":           6,
+	"internal/daemon":     6,
+	"cmd/gophd":           7,
 }
 
 // owners lists who alone may import a package, and why.
@@ -41,8 +42,8 @@ var owners = []struct {
 	{"github.com/spf13/viper", []string{"internal/config"}, "viper is a merge engine for one room; nobody else may see a key-value store"},
 	{"github.com/spf13/pflag", []string{"internal/config"}, "what a flag means is config's to say"},
 	{"github.com/go-viper/mapstructure/v2", []string{"internal/config"}, "strict decoding is config's"},
-	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "the words of the command line end at floor 6"},
-	{"github.com/rs/zerolog", []string{"internal/eventlog", "internal/logging", "internal/preflight", "internal/supervisor"}, "log lines are events: only their reader writes them; preflight and supervisor know the level"},
+	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "the words of the command line end at floor 7"},
+	{"github.com/rs/zerolog", []string{"internal/daemon", "internal/eventlog", "internal/logging", "internal/preflight"}, "log lines are events: only their reader writes them; preflight and daemon know the level"},
 	{"github.com/bradfitz/gomemcache/memcache", []string{"internal/heartbeat/memcached"}, "its traps are known in one place"},
 	{"os/signal", []string{"internal/signals", "internal/restart", "internal/daemonize", "internal/process"},
 		"one table from signal to order; restart and daemonize only see a signal through while one image becomes another, and process hears of ends as process 1"},

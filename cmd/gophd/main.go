@@ -11,11 +11,11 @@ import (
 	"os"
 	"runtime"
 
+	"gophd/internal/daemon"
 	"gophd/internal/fault"
 	"gophd/internal/restart"
 	"gophd/internal/self"
 	"gophd/internal/signals"
-	"gophd/internal/supervisor"
 )
 
 // version is that of the program; a release sets it by -ldflags "-X main.version=1.2.3".
@@ -42,14 +42,14 @@ func start() int {
 		}
 	}
 	// Two, on any machine: a fork holds one until the command has begun, and with the other the lease goes
-	// on being renewed; more would cost memory for each and gain a supervisor nothing.
+	// on being renewed; more would cost memory for each and gain gophd nothing.
 	runtime.GOMAXPROCS(2)
 	err = p.execute(context.Background(), me.Args[1:])
 	switch {
-	case p.handoff != nil: // it never came to a supervisor: the config that the probe took is another now, say
-		supervisor.Abandon(p.handoff, err)
+	case p.handoff != nil: // it never came to a daemon: the config that the probe took is another now, say
+		daemon.Abandon(p.handoff, err)
 	case errors.Is(p.handoffErr, restart.ErrUnreadable):
-		supervisor.AbandonUnknown(p.handoffErr)
+		daemon.AbandonUnknown(p.handoffErr)
 	}
 	return p.leave(err)
 }

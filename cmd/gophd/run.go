@@ -9,10 +9,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"gophd/internal/config"
+	"gophd/internal/daemon"
 	"gophd/internal/daemonize"
 	"gophd/internal/job"
 	"gophd/internal/signals"
-	"gophd/internal/supervisor"
 )
 
 func newRun(p *program) *cobra.Command {
@@ -98,13 +98,13 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 			return err
 		}
 	}
-	p.handoff = nil // the supervisor answers for it now
-	o := supervisor.Options{Config: c, Self: p.self, Version: version, Handoff: handoff, Stderr: p.stderr, Serving: p.serving}
+	p.handoff = nil // the daemon answers for it now
+	o := daemon.Options{Config: c, Self: p.self, Version: version, Handoff: handoff, Stderr: p.stderr, Serving: p.serving}
 	if p.signals == nil {
 		p.signals = signals.Listen()
 	}
 	for o.Signals = p.signals; ; o.Signals = signals.Listen() {
-		outcome, err := supervisor.New(o).Run(ctx)
+		outcome, err := daemon.New(o).Run(ctx)
 		switch {
 		case err != nil && outcome.Said:
 			return &saidError{err}

@@ -1,41 +1,31 @@
 package supervisor
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
+	"context"
+	"os"
+	"slices"
+	"syscall"
+	"time"
 
+	"gophd/internal/fault"
 	"gophd/internal/heartbeat"
+	"gophd/internal/job"
+	"gophd/internal/lease"
 	"gophd/internal/logging"
+	"gophd/internal/preflight"
+	"gophd/internal/process"
 	"gophd/internal/restart"
-	"gophd/internal/status"
 )
 
-// handedState is what the old process hands off to the new one, beside what package restart says of the
-// process itself. Descriptors are in the Handoff's Files, by the names below.
-type handedState struct {
-	PIDFile string `json:",omitempty"` // path of the one whose descriptor is handed off
-	Log     logState
-	Errors  []string `json:",omitempty"` // which the old process could not log any more
-	Board   status.Memoir
-	Job     jobState
-}
-
-// logState is about the log of the old process.
-type logState struct {
-	File, Format string
-	Losses       logging.Losses
-	Left         []logging.Left
-}
-
-// jobState is where a job stands.
-type jobState struct {
+// JobState is where a job stands: what the old process hands off to the new one. Descriptors are in
+// the Handoff's Files.
+type JobState struct {
 	Name    string
 	Grid    *restart.Grid `json:",omitempty"` // nil before the first loop
-	Runs    []activeRun   `json:",omitempty"`
+	Runs    []ActiveRun   `json:",omitempty"`
 	Woken   bool          `json:",omitempty"` // a run was requested during them, and is due after
-	Wait    *runWait      `json:",omitempty"`
-	Escaped []pipe        `json:",omitempty"` // of processes that escaped from earlier runs
+	Wait    *RunWait      `json:",omitempty"`
+	Escaped []Pipe        `json:",omitempty"` // of processes that escaped from earlier runs
 
 	Leftover      bool                // runs of a gophd that was killed may be active
 	Local, Shared *heartbeat.Handover `json:",omitempty"`
@@ -43,33 +33,124 @@ type jobState struct {
 
 // Names of descriptors in the handoff.
 const (
-	localClaim   = "heartbeat-local"
-	pidFileName  = "pid-file"
+	localLock    = "heartbeat-local"
 	notifySocket = "notify-socket"
 )
 
-// decodeState reads all of what was handed off, once. Without a handoff there is nothing.
-func decodeState(h *restart.Handoff) (handedState, error) {
-	var s handedState
-	if h == nil {
-		return s, nil
-	}
-	d := json.NewDecoder(bytes.NewReader(h.State))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
-		return handedState{}, fmt.Errorf("the handoff of the old process cannot be read: %w", err)
-	}
-	if g := s.Job.Grid; g != nil && g.Interval < 0 {
-		return handedState{}, fmt.Errorf("the handoff of the old process has an interval of %v", g.Interval)
-	}
-	return s, nil
+// handOffTime is how long the last renewal of a claim may take.
+const handOffTime = 5 * time.Second
+
+// ActiveRun is a run that is under way, and its process.
+type ActiveRun struct {
+	Run     job.Run
+	Started restart.Instant
+	Missed  uint64 `json:",omitempty"` // see loop.Going
+	PID     int
+	Birth   uint64
+	Cgroup  string `json:",omitempty"` // the folder of its control group
+	Pipes   []Pipe
+	Kept    []byte          `json:",omitempty"` // of the output that is shown only if it fails
+	Limit   restart.Instant `json:",omitempty"` // of its time, where the run has moved that
+	Status  string          `json:",omitempty"` // what it told last
+	Grace   time.Duration
+	Signals []syscall.Signal `json:",omitempty"`
 }
 
-// encode is the reverse of decodeState.
-func (s handedState) encode() json.RawMessage {
-	text, err := json.Marshal(s)
-	if err != nil {
-		panic(fmt.Errorf("handoff: %w", err)) // it has plain values only
+// RunWait is a loop.Wait.
+type RunWait struct {
+	Run    job.Run
+	Until  restart.Instant
+	Slowed time.Duration
+}
+
+// Pipe is a captured stream; File is the name of its descriptor in the hand-over.
+type Pipe struct {
+	PID    int
+	Number int
+	Rest   []byte
+	File   string
+}
+
+// Silence stops reading the output of the runs and their messages: from here on the new process reads
+// them. It returns where the job stands, and puts descriptors into files. Call HandOff after it.
+func (s *Supervisor) Silence(files map[string]*os.File) JobState {
+	state := JobState{Name: s.spec.Name}
+	if s.turning.loop != nil {
+		g := s.turning.grid
+		state.Grid = &restart.Grid{Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
+	} else if s.o.Resumed {
+		state.Name, state.Grid = s.o.Handed.Name, s.o.Handed.Grid
 	}
-	return text
+	if s.notices != nil {
+		files[notifySocket] = s.notices.Leave() // what comes now waits for the new process
+		s.notices = nil
+	}
+	s.Logs((*logging.Log).Leave) // the new process writes what they have not written
+	s.handOffRuns(&state, files)
+	return state
+}
+
+// LostOutput returns what the outputs of adopted runs have lost.
+func (s *Supervisor) LostOutput() (lost []error) {
+	for _, o := range s.runner.allOutlets() {
+		if err := o.lost(); err != nil {
+			lost = append(lost, err)
+		}
+	}
+	return lost
+}
+
+// HandOff adds the lease to the state, and returns the instance id, "" without a lease, and what could
+// not be renewed. It blocks for the last renewals, some seconds at most.
+func (s *Supervisor) HandOff(state *JobState, files map[string]*os.File) (instance string, failed []error) {
+	handOff := func(c *lease.Claim) *heartbeat.Handover {
+		if !c.Begun() {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), handOffTime)
+		defer cancel()
+		over, err := c.HandOff(ctx, len(s.runner.left) > 0)
+		if err != nil { // the new process acquires the claim again
+			failed = append(failed, err)
+		} else {
+			instance = over.ID
+		}
+		return &over
+	}
+	state.Shared = handOff(s.lease.Shared())
+	if state.Shared != nil && fault.On {
+		fault.At("shared claim handed over")
+	}
+	state.Local = handOff(s.lease.Local())
+	if state.Local != nil && fault.On {
+		fault.At("local claim handed over")
+	}
+	if lock := s.lease.Lock(); lock != nil { // in every case
+		if f := lock.Descriptor(); f != nil {
+			files[localLock] = f
+		}
+	}
+	return instance, failed
+}
+
+// Left returns the processes of the runs that were handed off.
+func (s *Supervisor) Left() (left []*process.Process) {
+	for _, at := range s.runner.left {
+		left = append(left, at.process)
+	}
+	return left
+}
+
+// Asker adds to a what the preflight of the next process must know of this job.
+func (s *Supervisor) Asker(a *preflight.Asker) {
+	s.call(func() {
+		a.Serves = s.machine.looping
+		if lock := s.lease.Lock(); lock != nil {
+			a.Lock, a.Users = lease.FileID(lock.Descriptor()), lock.Users()
+		}
+		if l, ok := s.lease.Shared().Now(); ok {
+			a.URL, a.Key, a.ID = s.o.Config.Heartbeat.URL, s.lease.Shared().Key, l.ID
+			a.Holds = !l.Unproven && slices.Contains([]heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}, l.State)
+		}
+	})
 }

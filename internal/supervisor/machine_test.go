@@ -7,18 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"gophd/internal/event"
-	"gophd/internal/job"
-	"gophd/internal/order"
 )
 
-// deeds notes what the machine does to the world, in order.
+// deeds notes what the machine does, in order.
 type deeds struct {
 	done []string
-	stay bool // the loop cannot be left
+	busy bool // the loop cannot be left
 }
 
 func (d *deeds) note(what string) func() { return func() { d.done = append(d.done, what) } }
@@ -26,35 +22,20 @@ func (d *deeds) cause(what string) func(error) {
 	return func(err error) { d.done = append(d.done, fmt.Sprintf("%s: %v", what, err)) }
 }
 
-func (d *deeds) publish(e event.Event) {
-	switch e.Type {
-	case event.TypeRequestRejected:
-		verb, _, _ := strings.Cut(e.Text, " ")
-		d.done = append(d.done, "refuse "+verb)
-	case event.TypeReloadDelayed:
-		d.done = append(d.done, "say it waits")
-	case event.TypeReloadRejected, event.TypeProblem, event.TypeFatal:
-		d.done = append(d.done, "say "+e.Err.Error())
-	}
-}
-
-func hanging() error { return errHangs }
-
 func newMachine(d *deeds, in state, looping bool) *machine {
 	return &machine{state: in, looping: looping, hands: hands{
 		startLoop: d.note("start loop"), stopLoop: d.note("stop loop"), wakeLoop: d.note("wake loop"),
-		interrupt: d.cause("end the run"), insist: d.cause("insist"), kill: d.note("kill"),
-		leaveLoop: func() bool { d.note("leave loop")(); return !d.stay }, again: d.note("again"),
-		quiet: func() error { return nil }, resume: func() {},
-		check: d.note("check"), dump: d.note("dump"), reopen: d.note("reopen"), turned: func(state) {}, publish: d.publish}}
+		interrupt: d.cause("stop the runs"), force: d.cause("force"), kill: d.note("kill"),
+		leaveLoop: func() bool { d.note("leave loop")(); return !d.busy }, changed: func() {},
+		publish: func(e event.Event) { d.done = append(d.done, "say "+e.Err.Error()) },
+	}}
 }
 
 var (
 	errLost  = errors.New("lost")
 	errCause = errors.New("no lease")
-	errFell  = errors.New("fell")
-	errBad   = errors.New("bad config")
-	errHangs = errors.New("a disk does not answer")
+	errPanic = errors.New("panic")
+	errStop  = errors.New("stop now")
 )
 
 // events are the rows of the table in doc.go, with how each is brought about.
@@ -62,74 +43,37 @@ var events = []struct {
 	name string
 	fire func(*machine)
 }{
-	{"stop", func(m *machine) { m.entered = time.Now().Add(-time.Minute); give(order.Stop)(m) }},
-	{"stop at once", func(m *machine) { m.entered = time.Now(); give(order.Stop)(m) }},
-	{"restart", give(order.Restart)},
-	{"wake", give(order.Wake)},
-	{"dump", give(order.Dump)},
-	{"reopen", give(order.Reopen)},
-	{"claimed", (*machine).claimed},
+	{"stop", (*machine).stop},
+	{"force", func(m *machine) { m.forceStop(errStop) }},
+	{"run now", func(m *machine) { m.runNow() }},
+	{"lease held", (*machine).leaseHeld},
 	{"lease ending", func(m *machine) { m.leaseEnding(errCause) }},
-	{"lease gone", func(m *machine) { m.gone(errLost, errCause) }},
-	{"checked: ok", func(m *machine) { m.checked(nil) }},
-	{"again", func(m *machine) { m.sound = time.Now(); m.retried() }},
-	{"again, late", func(m *machine) { m.sound = time.Now().Add(-2 * soundFor); m.retried() }},
-	{"again, hangs", func(m *machine) { m.quiet = hanging; m.sound = time.Now(); m.retried() }},
-	{"hangs too long", func(m *machine) {
-		m.quiet, m.sound, m.hangs = hanging, time.Now(), time.Now().Add(-hangsFor)
-		m.retried()
-	}},
-	{"checked: no", func(m *machine) { m.checked(errBad) }},
+	{"lease lost", func(m *machine) { m.fail(errLost, errCause) }},
+	{"freeze", func(m *machine) { m.freeze() }},
 	{"loop ended", func(m *machine) { m.loopEnded(nil) }},
-	{"loop gave up", func(m *machine) { m.loopEnded(errFell) }},
-	{"room fell", func(m *machine) { m.roomFell(errFell) }},
+	{"loop gave up", func(m *machine) { m.loopEnded(errLost) }},
+	{"panic", func(m *machine) { m.panicked(errPanic) }},
 }
 
-func give(v order.Verb) func(*machine) {
-	return func(m *machine) { m.order(order.Order{Verb: v, From: "test"}) }
-}
-
-// TestTable walks every cell of the table in doc.go, those that do nothing included. A cell is the state
-// after the event and what was done, in order. The loop turns in every state but claiming.
+// TestTable walks every cell of the table in doc.go, those that do nothing included. A cell is the state after
+// the event and what was done, in order. The loop runs in every state but frozen.
 func TestTable(t *testing.T) {
-	insist := "insist: " + job.ErrInsisted.Error()
-	lost := []string{"end the run: no lease", "insist: no lease", "say lost"}
-	fell := []string{"insist: gophd had a fatal error", "say fell"}
 	cell := func(to state, done ...string) string { return to.String() + " " + strings.Join(done, ", ") }
-	all := func(done ...string) (row []string) {
-		for _, s := range states {
-			row = append(row, cell(s, done...))
-		}
-		return row
-	}
-	endRun := all("end the run: no lease")
-	endRun[0] = cell(claiming)
-	want := map[string][]string{ // claiming, serving, checking, restarting, stopping, killing
-		"stop": {cell(stopping, "stop loop"), cell(stopping, "stop loop"), cell(stopping, "stop loop"),
-			cell(restarting), cell(killing, insist), cell(killing, "kill")},
-		"stop at once": {cell(stopping, "stop loop"), cell(stopping, "stop loop"), cell(stopping, "stop loop"),
-			cell(restarting), cell(stopping), cell(killing)},
-		"restart": {cell(checking, "check"), cell(checking, "check"), cell(checking),
-			cell(restarting), cell(stopping), cell(killing)},
-		"wake": {cell(claiming, "refuse wake"), cell(serving, "wake loop"), cell(checking, "wake loop"),
-			cell(restarting, "refuse wake"), cell(stopping, "refuse wake"), cell(killing, "refuse wake")},
-		"dump":         all("dump"),
-		"reopen":       all("reopen"),
-		"claimed":      {cell(serving, "start loop"), cell(serving), cell(checking), cell(restarting), cell(stopping), cell(killing)},
-		"lease ending": endRun,
-		"lease gone": {cell(killing, lost[1:]...), cell(killing, lost...), cell(killing, lost...),
-			cell(killing, lost...), cell(killing, lost...), cell(killing, lost[0], lost[2])},
-		"checked: ok":  {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
-		"again":        {cell(claiming), cell(serving), cell(restarting, "leave loop"), cell(restarting), cell(stopping), cell(killing)},
-		"again, late":  {cell(claiming), cell(serving), cell(checking, "check"), cell(restarting), cell(stopping), cell(killing)},
-		"again, hangs": {cell(claiming), cell(serving), cell(checking, "again"), cell(restarting), cell(stopping), cell(killing)},
-		"hangs too long": {cell(claiming), cell(serving), cell(serving, "say it waits", "say a disk does not answer, for 1m0s"),
-			cell(restarting), cell(stopping), cell(killing)},
-		"checked: no":  {cell(claiming), cell(serving), cell(serving, "say bad config"), cell(restarting), cell(stopping), cell(killing)},
-		"loop gave up": {cell(claiming), cell(stopping, "say fell"), cell(stopping, "say fell"), cell(restarting), cell(stopping), cell(killing)},
-		"loop ended":   {cell(claiming), cell(stopping), cell(stopping), cell(restarting), cell(stopping), cell(killing)},
-		"room fell": {cell(killing, fell...), cell(killing, fell...), cell(killing, fell...),
-			cell(killing, fell...), cell(killing, fell...), cell(killing, fell...)},
+	lost := []string{"stop the runs: no lease", "force: no lease", "say lost"}
+	stop := "stop the runs: no lease"
+	want := map[string][]string{ // standby, active, draining, failing, frozen
+		"stop":         {cell(draining, "stop loop"), cell(draining, "stop loop"), cell(draining), cell(failing), cell(frozen)},
+		"force":        {cell(draining, "stop loop", "force: stop now"), cell(draining, "stop loop", "force: stop now"), cell(draining, "force: stop now"), cell(failing, "force: stop now"), cell(frozen, "force: stop now")},
+		"run now":      {cell(standby), cell(active, "wake loop"), cell(draining), cell(failing), cell(frozen)},
+		"lease held":   {cell(active), cell(active), cell(draining), cell(failing), cell(frozen)},
+		"lease ending": {cell(standby, stop), cell(active, stop), cell(draining, stop), cell(failing, stop), cell(frozen)},
+		"lease lost":   {cell(failing, lost...), cell(failing, lost...), cell(failing, lost...), cell(failing, lost[0], lost[2]), cell(failing, lost[1:]...)},
+		"freeze":       {cell(frozen, "leave loop"), cell(frozen, "leave loop"), cell(draining), cell(failing), cell(frozen)},
+		"loop ended":   {cell(draining), cell(draining), cell(draining), cell(failing), cell(frozen)},
+		"loop gave up": {cell(draining, "say lost"), cell(draining, "say lost"), cell(draining), cell(failing), cell(frozen)},
+		"panic": {cell(failing, "force: gophd had a fatal error", "say panic"), cell(failing, "force: gophd had a fatal error", "say panic"),
+			cell(failing, "force: gophd had a fatal error", "say panic"), cell(failing, "force: gophd had a fatal error", "say panic"),
+			cell(failing, "force: gophd had a fatal error", "say panic")},
 	}
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -140,148 +84,74 @@ func TestTable(t *testing.T) {
 			t.Errorf("the table in doc.go has no row %q", e.name)
 		}
 		for i, from := range states {
-			t.Run(e.name+" while "+from.String(), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					d := &deeds{}
-					m := newMachine(d, from, from != claiming)
-					e.fire(m)
-					if got := cell(m.state, d.done...); got != want[e.name][i] {
-						t.Errorf("got %q, want %q", got, want[e.name][i])
-					}
-				})
-			})
+			d := &deeds{}
+			m := newMachine(d, from, from != frozen)
+			e.fire(m)
+			if got := cell(m.state, d.done...); got != want[e.name][i] {
+				t.Errorf("%s while %s: got %q, want %q", e.name, from, got, want[e.name][i])
+			}
 		}
 	}
 }
 
-// TestT08SecondSigintForces: the first lets the run finish, the second stops it, the third kills it. What
-// comes too soon after the one before is the same stop, so a burst of ten is one step, and two at most when it lasts.
-func TestT08SecondSigintForces(t *testing.T) {
-	insist := "insist: " + job.ErrInsisted.Error()
-	const ms = time.Millisecond
-	for _, c := range []struct {
-		name string
-		at   []time.Duration // of the stops
-		want []string
-	}{
-		{"timeout(1) sends two", []time.Duration{0, 0}, []string{"stop loop"}},
-		{"a burst of ten", []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []string{"stop loop"}},
-		{"a burst that lasts", []time.Duration{0, 50 * ms, 100 * ms, 150 * ms, 200 * ms, 300 * ms, 400 * ms, 500 * ms, 599 * ms},
-			[]string{"stop loop", insist}},
-		{"a burst counts from its first", []time.Duration{0, 60 * ms, 120 * ms}, []string{"stop loop", insist}},
-		{"by hand", []time.Duration{0, 150 * ms}, []string{"stop loop", insist}},
-		{"by hand, three times", []time.Duration{0, 100 * ms, 600 * ms}, []string{"stop loop", insist, "kill"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d := &deeds{}
-				m := newMachine(d, serving, true)
-				began := time.Now()
-				for _, at := range c.at {
-					time.Sleep(time.Until(began.Add(at)))
-					give(order.Stop)(m)
-				}
-				if !slices.Equal(d.done, c.want) {
-					t.Errorf("stops at %v did %q, want %q", c.at, d.done, c.want)
-				}
-			})
-		})
-	}
-}
-
-// TestT10HupDuringShutdownIgnored and its like are cells of the table; this is the road through them.
-func TestT10HupDuringShutdownIgnored(t *testing.T) {
-	d := &deeds{}
-	m := newMachine(d, serving, true)
-	give(order.Stop)(m)
-	give(order.Restart)(m)
-	m.checked(nil)
-	m.loopEnded(nil)
-	if m.state != stopping || !m.over() {
-		t.Errorf("%v, over %v: want stopping and over", m.state, m.over())
-	}
-}
-
-func TestT55HupTwiceQuickly(t *testing.T) {
-	d := &deeds{}
-	m := newMachine(d, serving, true)
-	give(order.Restart)(m)
-	give(order.Restart)(m)
-	m.checked(nil)
-	give(order.Restart)(m)
-	m.loopEnded(nil)
-	if want := []string{"check", "leave loop"}; !slices.Equal(d.done, want) || m.state != restarting {
-		t.Errorf("did %q in %v, want one restart: %q", d.done, m.state, want)
-	}
-}
-
-// TestLeaveIsTriedAgain: while a run is being started or stopped the loop goes on, and so does the restart.
-func TestLeaveIsTriedAgain(t *testing.T) {
-	d := &deeds{stay: true}
-	m := newMachine(d, serving, true)
-	m.retried() // comes late, from an earlier restart
-	give(order.Restart)(m)
-	m.retried()
-	m.checked(nil)
-	if want := []string{"check", "leave loop", "again"}; !slices.Equal(d.done, want) || m.state != checking || m.over() {
-		t.Errorf("did %q in %v, want %q", d.done, m.state, want)
-	}
-	d.stay = false
-	m.retried()
-	if m.state != restarting || !m.over() {
-		t.Errorf("%v, want restarting", m.state)
-	}
-	m.retried()
-	d = &deeds{stay: true}
-	m = newMachine(d, serving, true)
-	give(order.Restart)(m)
-	m.checked(nil)
-	give(order.Stop)(m)
-	m.retried()
-	if want := []string{"check", "leave loop", "again", "stop loop"}; !slices.Equal(d.done, want) || m.state != stopping {
-		t.Errorf("did %q in %v, want the stop to win: %q", d.done, m.state, want)
-	}
-}
-
-// TestAnOldAnswerIsAskedForAnew: a run may have to be waited for as long as its grace, and the config may change.
-func TestAnOldAnswerIsAskedForAnew(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := &deeds{stay: true}
-		m := newMachine(d, serving, true)
-		give(order.Restart)(m)
-		m.checked(nil)
-		time.Sleep(2 * soundFor)
-		d.stay = false
-		m.retried()
-		m.retried() // not before the answer
-		if want := []string{"check", "leave loop", "again", "check"}; !slices.Equal(d.done, want) || m.state != checking {
-			t.Errorf("did %q in %v, want %q", d.done, m.state, want)
+// The loop starts with the lease, or before it with the runs of the old process.
+func TestLoopStartsOnce(t *testing.T) {
+	for _, looping := range []bool{false, true} {
+		d := &deeds{}
+		m := newMachine(d, standby, looping)
+		m.leaseHeld()
+		m.leaseHeld()
+		want := []string{"start loop"}
+		if looping {
+			want = nil
 		}
-		m.checked(errBad)
-		if m.state != serving {
-			t.Errorf("%v, want serving", m.state)
+		if !slices.Equal(d.done, want) || m.state != active || m.over() {
+			t.Errorf("looping %v: did %q in %v", looping, d.done, m.state)
 		}
-	})
-}
-
-func TestStopDuringCheckWins(t *testing.T) {
-	d := &deeds{}
-	m := newMachine(d, serving, true)
-	give(order.Restart)(m)
-	give(order.Stop)(m)
-	m.checked(nil)
-	m.loopEnded(nil)
-	if m.state != stopping {
-		t.Errorf("%v, want stopping: a restart must not resurrect", m.state)
 	}
 }
 
-func TestFirstErrorIsTheOneToEndWith(t *testing.T) {
-	d := &deeds{}
-	m := newMachine(d, serving, true)
-	m.gone(errLost, errCause)
-	m.roomFell(errFell)
+func TestAJobThatWasNotServedEndsAtOnce(t *testing.T) {
+	for _, e := range events {
+		d := &deeds{}
+		m := newMachine(d, standby, false)
+		e.fire(m)
+		ends := slices.Contains([]string{"stop", "force", "lease lost", "freeze", "panic"}, e.name)
+		if m.over() != ends {
+			t.Errorf("%s: over is %v", e.name, m.over())
+		}
+	}
+}
+
+// A run that is being started or stopped cannot be left. The job continues then.
+func TestFreezeOfABusyLoop(t *testing.T) {
+	d := &deeds{busy: true}
+	m := newMachine(d, active, true)
+	if m.freeze() || m.state != active || m.over() {
+		t.Errorf("%v, over %v", m.state, m.over())
+	}
+	d.busy = false
+	if !m.freeze() || m.state != frozen || !m.over() {
+		t.Errorf("%v, over %v", m.state, m.over())
+	}
+}
+
+// What was forced by a request ends without an error, whatever comes after.
+func TestFirstReasonIsTheOneToEndWith(t *testing.T) {
+	m := newMachine(&deeds{}, active, true)
+	m.fail(errLost, errCause)
+	m.panicked(errPanic)
 	if !errors.Is(m.err, errLost) {
 		t.Errorf("ends with %v, want %v", m.err, errLost)
+	}
+	m = newMachine(&deeds{}, active, true)
+	m.forceStop(errStop)
+	m.fail(errLost, errCause)
+	if m.err != nil {
+		t.Errorf("ends with %v", m.err)
+	}
+	m = newMachine(&deeds{}, active, true)
+	if m.forceStop(ErrFault); !errors.As(m.err, new(*FatalError)) {
+		t.Errorf("ends with %v, want a fatal error", m.err)
 	}
 }

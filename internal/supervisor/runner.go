@@ -29,6 +29,9 @@ type leaseError struct {
 
 func (e *leaseError) Error() string { return e.why }
 
+// ErrFault is why runs are stopped when gophd itself has failed.
+var ErrFault error = &leaseError{why: "gophd had a fatal error"}
+
 // runner is the loop's Runner: it turns a run into a process in the job's world, and lets the
 // supervisor end the run that is going on.
 type runner struct {
@@ -49,7 +52,7 @@ type runner struct {
 
 	notices *sdnotify.Socket // where runs ask for more time; nil where they have no limit
 
-	going  []activeRun // of the image before us, until they are adopted
+	going  []ActiveRun // of the image before us, until they are adopted
 	handed map[string]*os.File
 
 	deaths chan struct{} // one is sent when the command of a run is dead; capacity 1

@@ -1,217 +1,315 @@
 package supervisor
 
 import (
-	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
-	"runtime/debug"
+	"sync"
 	"time"
 
+	"gophd/internal/alarm"
 	"gophd/internal/config"
+	"gophd/internal/event"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
+	"gophd/internal/heartbeat"
 	"gophd/internal/job"
-	"gophd/internal/loop"
-	"gophd/internal/order"
+	"gophd/internal/lease"
+	"gophd/internal/logging"
 	"gophd/internal/process"
-	"gophd/internal/restart"
-	"gophd/internal/self"
-	"gophd/internal/signals"
+	"gophd/internal/sdnotify"
+	"gophd/internal/status"
 )
 
 // Options is what a Supervisor is made of.
 type Options struct {
 	Config  *config.Config
-	Self    self.Self
-	Signals *signals.Signals // listening, and so it is left
-	Version string           // of this program, for the log
-	Handoff *restart.Handoff // from the image before us; nil at the first start
-	Trouble error            // why that image could not be replaced, when Handoff is its own
-	Stderr  io.Writer
-	// Serving is called once, when the PID file is written, the heartbeat claimed and the loop begun,
-	// or when we stand by: text says which, and where the log is.
-	Serving func(text string)
+	Env     []string // of gophd
+	Log     *logging.Log
+	Events  *event.Stream
+	Spawner *process.Spawner
+	Started time.Time // first start of the daemon
+	Host    Host
+
+	Resumed bool                // after a re-exec
+	Handed  JobState            // by the old process
+	Files   map[string]*os.File // descriptors that were handed off
 }
 
-// Outcome is how a Supervisor ends without an error.
-type Outcome struct {
-	// Restart asks for a new image of the program, to which this is to be handed over; nil is the end.
-	Restart *restart.Handoff
-	// Last is what came of the only run of a once job; nil otherwise.
-	Last *job.Result
-	// Said is that the log has said on Stderr why it ends, or that the only run was not started: it needs no other word.
-	Said bool
-
-	left []*process.Process // to the next image
+// Host is the daemon as its supervisor needs it. Its methods are called by the goroutine of the
+// supervisor, and by that of Release.
+type Host interface {
+	// Locked is called when the local lock is held, or if there is none: no other instance runs here.
+	Locked()
+	// TakePIDFile is called after that, before leftover runs are searched.
+	TakePIDFile() error
+	// RemovePIDFile is called before the local lock is released: who waits for that on this host may
+	// want the same PID file.
+	RemovePIDFile()
 }
 
-// Stay is for an image that could not become the next, before it goes on itself with what it had handed over. It
-// gives back what still waits for the runs, and blocks for a tenth of a second at most.
-func (o Outcome) Stay() { process.Forget(o.left...) }
+// Report is where a Supervisor stands.
+type Report struct {
+	Active  bool   // runs may start
+	Serving string // what it does, for who waits for the start; "" until it is known
+	Err     error  // why it stops its runs, if that was not requested
+}
 
-// Supervisor runs one daemon from its beginning to its end.
-type Supervisor struct{ o Options }
+// Supervisor runs one job.
+type Supervisor struct {
+	o    Options
+	spec job.Spec
 
-// New makes a Supervisor; Run does everything.
-func New(o Options) *Supervisor { return &Supervisor{o} }
+	lease   *lease.Lease
+	runner  *runner
+	notices *sdnotify.Socket // nil if runs have nothing to tell; the runner's too
+	cgroup  *process.Cgroup  // nil if the job has none of its own
+	null    *os.File         // /dev/null, for output that is discarded
+	ticks   *alarm.Alarm
 
-const (
-	remindAfter = 15 * time.Second // between two words about a wait that goes on
-	lossesAgain = 10 * time.Second // between two about lines that are lost
-	proofRemind = 2 * time.Second
-	leaveAgain  = 20 * time.Millisecond // until a run that is being started or stopped is asked about again
-	fatalWait   = 15 * time.Second      // for the loop to end after a fault of ours, over the command's own grace
-)
+	machine  *machine
+	turning  turning
+	acquire  acquisition
+	leftover *leftoverWatch // nil if there are no leftover runs
 
-// Run blocks until the daemon has ended and nothing of it is left, or until it is to be restarted, and
-// then only what the hand-over names is left. An error says why it ended when that was not asked for:
-// *heartbeat.HeldError, *heartbeat.LostError, *heartbeat.UnreachableError, or what could not be had.
-// ctx ends it as an order to stop does.
-func (s *Supervisor) Run(ctx context.Context) (Outcome, error) {
-	r, err := build(s.o)
-	if err != nil {
-		Abandon(s.o.Handoff, err)
-		return Outcome{}, err
+	calls   chan func() // of other goroutines
+	done    chan struct{}
+	changed chan struct{}
+	mu      sync.Mutex // guards report
+	report  Report
+}
+
+// New opens what the job needs, and acquires nothing yet. An error leaves nothing open but what was
+// handed off.
+func New(o Options) (_ *Supervisor, err error) {
+	s := &Supervisor{o: o, spec: o.Config.Jobs[0], calls: make(chan func()), done: make(chan struct{}), changed: make(chan struct{}, 1)}
+	defer func() {
+		if err != nil {
+			s.Close()
+			if s.cgroup != nil {
+				_ = s.cgroup.Close() // nobody is in it yet, or whoever stops the runs sweeps it
+			}
+		}
+	}()
+	if err := s.openRunner(); err != nil {
+		return nil, err
 	}
-	if p := goroutine.Catch(func() { r.serve(ctx) }); p != nil {
-		r.machine.roomFell(p)
-		r.awaitLoop()
+	if s.ticks, err = alarm.New(alarm.Monotonic); err != nil {
+		return nil, err
 	}
-	return r.end()
+	if err := s.openLease(); err != nil {
+		return nil, err
+	}
+	s.acquire = newAcquisition()
+	s.machine = &machine{state: standby, hands: hands{
+		startLoop: s.startLoop,
+		stopLoop:  s.turning.stop,
+		wakeLoop:  func() { s.turning.loop.Wake() },
+		interrupt: s.runner.Interrupt,
+		force:     s.forceLoop,
+		kill:      s.runner.Kill,
+		leaveLoop: s.leaveLoop,
+		changed:   s.tellChange,
+		publish:   o.Events.Publish,
+	}}
+	return s, nil
 }
 
-// serve is the one select of the daemon: it returns when the machine says that all is over.
-func (r *rig) serve(ctx context.Context) {
-	r.adoptStrays()
-	if len(r.runner.going) > 0 {
-		r.goOn()
+// Run acquires the lease and serves the job. It blocks until no run is active and none will start, or
+// until Freeze has left the runs to the next process. Then call Release or HandOff, and Close.
+func (s *Supervisor) Run() {
+	defer close(s.done)
+	if p := goroutine.Catch(s.serve); p != nil {
+		s.machine.panicked(p)
+		s.turning.await(s.spec.Grace+fatalTime, s.runner.Kill)
+		s.machine.looping = false
+	}
+	s.leftover.end()
+}
+
+// fatalTime is how long the loop may take to end after a fault of gophd, beyond the runs' grace.
+const fatalTime = 15 * time.Second
+
+func (s *Supervisor) serve() {
+	s.o.Spawner.AdoptStrays(takePipes(s.o.Files, s.o.Handed.Escaped), s.runner.resume)
+	if len(s.runner.going) > 0 {
+		s.adoptRuns()
 		if fault.On {
 			fault.At("gone on")
 		}
+	} else {
+		s.acquireLocal()
 	}
-	for _, o := range r.inherited {
-		r.machine.order(o)
-	}
-	spareThreads()
-	if !r.claiming && (r.machine.state == claiming || r.machine.state == checking) {
-		r.firstClaim()
-	}
-	for !r.machine.over() {
-		r.releaseEarly()
-		if fault.On {
-			fault.At("select")
-		}
+	for !s.machine.over() {
+		s.releaseEarly()
 		select {
-		case o := <-r.signals.C():
-			r.machine.order(o)
-		case <-r.uptime.C:
-			r.machine.order(order.Order{Verb: order.Restart, From: "after " + r.o.Config.AutoRestart.String()})
-			r.uptime.Reset(r.o.Config.AutoRestart)
-		case <-ctx.Done():
-			ctx = context.WithoutCancel(ctx)
-			r.machine.order(order.Order{Verb: order.Stop, From: "the caller"})
-		case <-r.lease.Local().Changed():
-			r.leaseChanged(r.lease.Local())
-		case <-r.lease.Shared().Changed():
-			r.leaseChanged(r.lease.Shared())
-		case <-r.lease.Local().Ended():
-			r.claimEnded(r.lease.Local())
-		case <-r.lease.Shared().Ended():
-			r.claimEnded(r.lease.Shared())
-		case err := <-r.vigil.ended():
-			if err != nil {
-				r.machine.roomFell(err)
-			} else {
-				r.lease.Lock().Clean()
+		case f := <-s.calls:
+			f()
+		case <-s.lease.Local().Changed():
+			s.leaseChanged(s.lease.Local())
+		case <-s.lease.Shared().Changed():
+			s.leaseChanged(s.lease.Shared())
+		case <-s.lease.Local().Ended():
+			s.claimEnded(s.lease.Local())
+		case <-s.lease.Shared().Ended():
+			s.claimEnded(s.lease.Shared())
+		case err := <-s.leftover.ended():
+			s.leftoverEnded(err)
+		case <-s.runner.deaths:
+		case <-s.turning.done:
+			s.loopEnded()
+		case <-s.acquire.again.C:
+			if s.machine.state == standby {
+				s.beginClaim(s.lease.Local())
 			}
-			r.vigil.end()
-			r.vigil = nil
-			sweepCgroups(r.spec.Name, gone)
-			r.nextClaim(r.lease.Local())
-		case err := <-r.probed:
-			r.machine.checked(err)
-		case <-r.runner.deaths:
-		case <-r.loopDone:
-			r.loopDone = nil
-			if r.loopFell != nil {
-				r.machine.roomFell(r.loopFell)
-			}
-			r.machine.loopEnded(r.loopError())
-		case <-r.retry.C:
-			r.machine.retried()
-		case <-r.reclaim.C:
-			if r.machine.state == claiming {
-				r.beginClaim(r.lease.Local())
-			}
-		case <-r.old.C:
-			r.oldLeaseEnds()
-		case err := <-r.reopening:
-			r.reopened(err)
-		case <-r.logFails:
-			r.logTrouble()
-		case <-r.losses.C:
-			r.logTrouble()
-		case <-r.remind.C:
-			r.reminder()
-		case <-r.trim.C:
-			r.tidy()
+		case <-s.acquire.old.C:
+			s.oldLeaseEnds()
+		case <-s.acquire.remind.C:
+			s.remindOfProof()
 		}
 	}
 }
 
-// loopError is why the loop ended by itself, if that was for a reason. A fatal exit code takes the road of a
-// fatal error of gophd's own.
-func (r *rig) loopError() error {
-	switch r.loopEnd {
-	case loop.Fatal:
-		return &fatalError{fmt.Errorf("run %d ended with %s, which job.fatal_exit_codes names", r.lastTick.Number, r.lastTick.Result)}
-	case loop.GaveUp:
-		what := fmt.Sprintf("%d runs failed", r.spec.StartLimit)
-		if r.spec.StartLimit == 1 {
-			what = "a run failed"
-		}
-		if r.spec.Retries > 0 {
-			what += " with all retries"
-		}
-		return fmt.Errorf("%s within %s, the last one with %s: gophd gives up, as job.start_limit says",
-			what, r.spec.StartLimitInterval, r.lastTick.Result)
-	}
-	return nil
-}
-
-// What a start needs is needed no more when it has settled. A collection of the heap before its end, while it
-// still grows, would leave it larger for good: measured, 0.4 MB.
-const (
-	settled   = 2 * time.Second
-	trimAfter = time.Minute
-)
-
-// tidy gives back what the start has left, and from trimAfter on keeps the heap small: measured, a third less
-// memory after thousands of runs, for 10 % more of our own CPU time.
-func (r *rig) tidy() {
-	if !r.settled {
-		r.settled = true
-		r.trim.Reset(trimAfter - settled)
-		unmapProgram()
-		return
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(25)
-	}
-	debug.FreeOSMemory()
-	unmapProgram()
-}
-
-// awaitLoop gives the loop its time to end after a fault in the select itself.
-func (r *rig) awaitLoop() {
-	if !r.machine.looping {
-		return
-	}
+// call runs f in the supervisor's goroutine, or in this one once Run has returned. It blocks until f
+// has returned, and must not be called by f or the Host.
+func (s *Supervisor) call(f func()) {
+	returned := make(chan struct{})
 	select {
-	case <-r.loopDone:
-	case <-time.After(r.spec.Grace + fatalWait):
-		r.machine.kill()
+	case s.calls <- func() { defer close(returned); f() }:
+		<-returned
+	case <-s.done:
+		f()
 	}
-	r.machine.looping = false
 }
+
+// Stop lets the active runs finish and then ends the job. A service is stopped.
+func (s *Supervisor) Stop() { s.call(s.machine.stop) }
+
+// Force stops the active runs and ends the job.
+func (s *Supervisor) Force(cause error) { s.call(func() { s.machine.forceStop(cause) }) }
+
+// Kill sends KILL to the active runs.
+func (s *Supervisor) Kill() { s.runner.Kill() }
+
+// RunNow starts a run, or remembers it while one is active. It returns false if no run may start.
+func (s *Supervisor) RunNow() (ok bool) {
+	s.call(func() { ok = s.machine.runNow() })
+	return ok
+}
+
+// Freeze leaves the active runs to the next process: Run returns, and HandOff tells what to hand off.
+// It returns false if that is not possible at this moment, because a run is being started or stopped.
+func (s *Supervisor) Freeze() (ok bool) {
+	s.call(func() { ok = s.machine.freeze() })
+	return ok
+}
+
+// Done returns a channel that is closed when Run has returned.
+func (s *Supervisor) Done() <-chan struct{} { return s.done }
+
+// Changed returns a channel that delivers when the Report may have changed.
+func (s *Supervisor) Changed() <-chan struct{} { return s.changed }
+
+// Report returns where the supervisor stands.
+func (s *Supervisor) Report() Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.report
+}
+
+// tellChange is called after each change of the machine.
+func (s *Supervisor) tellChange() {
+	s.tell(func(r *Report) {
+		r.Active = s.machine.state == active
+		if s.machine.state == failing {
+			r.Err = s.machine.err
+		}
+	})
+}
+
+func (s *Supervisor) tell(change func(*Report)) {
+	s.mu.Lock()
+	change(&s.report)
+	s.mu.Unlock()
+	select {
+	case s.changed <- struct{}{}:
+	default: // the last change was not read yet
+	}
+}
+
+// serving says once what the job does, for who waits for the start.
+func (s *Supervisor) serving(text string) {
+	s.tell(func(r *Report) {
+		if r.Serving == "" {
+			r.Serving = text
+		}
+	})
+}
+
+// Err returns why the job ended, once Done is closed; nil if that was requested.
+func (s *Supervisor) Err() error { return s.machine.err }
+
+// Last returns the result of the only run of a once job; nil before, and for other jobs.
+func (s *Supervisor) Last() *job.Result { return s.turning.last }
+
+// Released returns true if the lease was released before Run returned.
+func (s *Supervisor) Released() bool { return s.acquire.released }
+
+// Logs calls f with each log that the output of adopted runs goes to instead of the job's own.
+func (s *Supervisor) Logs(f func(*logging.Log)) {
+	for _, o := range s.runner.allOutlets() {
+		f(o.log)
+	}
+}
+
+// Hurry says how often a stop was requested: output that cannot be written is waited for less.
+func (s *Supervisor) Hurry(times int) { s.runner.hurryOutlets(times) }
+
+// Lease returns where the lease stands now, and the instance id; false before it was asked for.
+func (s *Supervisor) Lease() (shown status.Lease, instance string, ok bool) {
+	s.call(func() {
+		c := s.lease.Visible()
+		var l heartbeat.Lease
+		if l, ok = c.Now(); !ok {
+			return
+		}
+		shown, instance = status.Lease{Store: c.Store, State: l.State.String(), Fence: l.Fence}, l.ID
+		switch l.State {
+		case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending:
+			shown.Holder = "this instance"
+			if l.Deadline > 0 {
+				shown.Until = time.Now().Add(l.Deadline - boot())
+			}
+		case heartbeat.Standby, heartbeat.Lost:
+			shown.Holder = l.Holder.String()
+		}
+	})
+	return shown, instance, ok
+}
+
+// Close closes what New opened, except the local lock: Release has done that, or the next process
+// needs it.
+func (s *Supervisor) Close() error {
+	var err error
+	if s.lease != nil {
+		err = s.lease.Leave()
+	}
+	if s.ticks != nil {
+		err = errors.Join(err, s.ticks.Close())
+	}
+	if s.notices != nil {
+		err = errors.Join(err, s.notices.Close())
+	}
+	if s.null != nil {
+		err = errors.Join(err, s.null.Close())
+	}
+	if err != nil {
+		err = fmt.Errorf("job %s: %w", s.spec.Name, err)
+	}
+	return err
+}
+
+func boot() time.Duration { return alarm.Now(alarm.Boot) }
+
+func (s *Supervisor) publish(e event.Event) { s.o.Events.Publish(e) }
+func (s *Supervisor) problem(err error)     { s.publish(event.Problem(err)) }

@@ -95,18 +95,18 @@ func (l *limit) handOver() (moved restart.Instant, status string) {
 
 // openNotify makes the notify socket, or goes on with that of the image before us, where the job wants one and the
 // system has any.
-func (r *rig) openNotify() (err error) {
-	kept := r.kept(notifySocket)
+func (s *Supervisor) openNotify() (err error) {
+	kept := s.o.Files[notifySocket]
 	switch {
-	case r.spec.Timeout <= 0:
+	case s.spec.Timeout <= 0:
 		if kept != nil {
 			_ = kept.Close()
 		}
 		return nil
 	case kept != nil:
-		r.notices, err = sdnotify.Adopt(kept, r.noticed)
+		s.notices, err = sdnotify.Adopt(kept, s.noticed)
 	default:
-		r.notices, err = sdnotify.Open(r.noticed)
+		s.notices, err = sdnotify.Open(s.noticed)
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
@@ -115,32 +115,32 @@ func (r *rig) openNotify() (err error) {
 }
 
 // noticed is called in the goroutine of the notify socket, or in that of a run that is about to start.
-func (r *rig) noticed(m sdnotify.Message, err error) {
-	run, l, ok := r.runner.whose(m)
+func (s *Supervisor) noticed(m sdnotify.Message, err error) {
+	run, l, ok := s.runner.whose(m)
 	if !ok {
-		r.events.Publish(event.MessageOfStranger(r.spec.Name, m.PID, m.UID))
+		s.publish(event.MessageOfStranger(s.spec.Name, m.PID, m.UID))
 		return
 	}
 	if err != nil {
-		r.events.Publish(event.MessageNotUnderstood(r.spec.Name, run, m.PID, err))
+		s.publish(event.MessageNotUnderstood(s.spec.Name, run, m.PID, err))
 		return
 	}
 	if words := wordsOf(m); words != nil {
-		r.events.Publish(event.RunMessage(r.spec.Name, run, m.PID, words))
+		s.publish(event.RunMessage(s.spec.Name, run, m.PID, words))
 	}
 	if l == nil {
 		return // a run of an image that had no timeout
 	}
 	if m.Status != nil {
 		l.say(*m.Status)
-		r.events.Publish(event.RunStatus(r.spec.Name, run, *m.Status))
+		s.publish(event.RunStatus(s.spec.Name, run, *m.Status))
 	}
 	if m.ExtendTimeout > 0 {
 		switch more, tooLate := l.extend(time.Now().Add(m.ExtendTimeout)); {
 		case tooLate:
-			r.events.Publish(event.RunNotExtended(r.spec.Name, run))
+			s.publish(event.RunNotExtended(s.spec.Name, run))
 		case more > 0:
-			r.events.Publish(event.RunExtended(r.spec.Name, run, m.ExtendTimeout, more))
+			s.publish(event.RunExtended(s.spec.Name, run, m.ExtendTimeout, more))
 		}
 	}
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package supervisor
+package daemon
 
 // unmapProgram is for Linux, where what a program has mapped counts as its memory.
 func unmapProgram() {}

@@ -23,68 +23,71 @@ import (
 // orphanAgain is how often an orphan is looked at: nothing tells the end of a process that is no child.
 const orphanAgain = 100 * time.Millisecond
 
-// vigil is what is done about orphans before the first claim after the local lock.
-type vigil struct {
+// leftoverRemind lies between two events about the same leftover run.
+const leftoverRemind = 15 * time.Second
+
+// leftoverWatch waits for the end of leftover runs.
+type leftoverWatch struct {
 	cancel context.CancelFunc
 	room   goroutine.Group
-	done   chan error // nil says that no orphan is left
+	done   chan error // nil says that no leftover run is active
 }
 
-// orphaned looks for orphans, among all processes, and says whether the claims have to wait for them. It is asked only
-// where the local lock is unclean.
-func (r *rig) orphaned() (wait bool) {
-	lock := lease.Mark(r.lease.Lock()) + "."
-	left, err := process.Leftover(lock, *r.runner.mark.Load(), r.lease.Lock().Users()...)
+// searchLeftover searches leftover runs among all processes, and returns true if the lease must wait
+// for them. It is called only if the local lock is unclean.
+func (s *Supervisor) searchLeftover() (wait bool) {
+	lock := lease.Mark(s.lease.Lock()) + "."
+	left, err := process.Leftover(lock, *s.runner.mark.Load(), s.lease.Lock().Users()...)
 	switch {
 	case errors.Is(err, process.ErrNoProc): // on this system nobody can ever tell
-		r.trouble(fmt.Errorf("cannot check for leftover runs: %w", err))
+		s.problem(fmt.Errorf("cannot check for leftover runs: %w", err))
 		return false
 	case err != nil:
 		err = fmt.Errorf("a previous gophd was killed, and whether its run is still active cannot be checked: %w", err)
-		r.machine.gone(err, err)
+		s.machine.fail(err, err)
 		return true
 	case len(left) == 0:
-		r.lease.Lock().Clean()
-		if r.lease.Lock().Unclean() {
-			r.events.Publish(event.LeftoverUnseen(r.spec.Name))
+		s.lease.Lock().Clean()
+		if s.lease.Lock().Unclean() {
+			s.publish(event.LeftoverUnseen(s.spec.Name))
 		}
 		return false
-	case slices.ContainsFunc(r.o.Self.Env, func(e string) bool { return strings.HasPrefix(e, runID+"="+lock) }):
+	case slices.ContainsFunc(s.o.Env, func(e string) bool { return strings.HasPrefix(e, runID+"="+lock) }):
 		// A job may start its own successor.
 		return false
 	}
-	if r.spec.OnOrphan == job.OrphanRefuse {
+	if s.spec.OnOrphan == job.OrphanRefuse {
 		err := fmt.Errorf("%s still runs as %s, left behind by a gophd that was killed: end it, or start with --on-orphan wait or kill",
-			r.spec.Name, pids(left))
-		r.machine.gone(err, err)
+			s.spec.Name, pids(left))
+		s.machine.fail(err, err)
 		return true
 	}
-	r.events.Publish(leftoverEvent(r.spec, left))
+	s.publish(leftoverEvent(s.spec, left))
 	ctx, cancel := context.WithCancel(context.Background())
-	v := &vigil{cancel: cancel, done: make(chan error, 1)}
-	r.vigil = v
-	v.room.Go(func() {
+	w := &leftoverWatch{cancel: cancel, done: make(chan error, 1)}
+	s.leftover = w
+	w.room.Go(func() {
 		var err error
-		if p := goroutine.Catch(func() { r.outlive(ctx, lock, left) }); p != nil {
+		if p := goroutine.Catch(func() { s.outlive(ctx, lock, left) }); p != nil {
 			err = p
 		}
-		v.done <- err
+		w.done <- err
 	})
-	r.serving("waiting for the end of " + pids(left) + ", left behind by a gophd that was killed")
+	s.serving("waiting for the end of " + pids(left) + ", left behind by a gophd that was killed")
 	return true
 }
 
 // outlive returns when no orphan is left, or ctx has ended. Who is to be signalled is looked for anew each time: a
 // PID may be another's by then.
-func (r *rig) outlive(ctx context.Context, lock string, left []int) {
-	killing := r.spec.OnOrphan == job.OrphanKill
-	deadline := time.Now().Add(r.spec.Grace)
+func (s *Supervisor) outlive(ctx context.Context, lock string, left []int) {
+	killing := s.spec.OnOrphan == job.OrphanKill
+	deadline := time.Now().Add(s.spec.Grace)
 	if killing {
 		signal(left, syscall.SIGTERM)
 		signal(left, syscall.SIGCONT)
 	}
 	patience := orphanAgain
-	look, remind := time.NewTicker(patience), time.NewTicker(remindAfter)
+	look, remind := time.NewTicker(patience), time.NewTicker(leftoverRemind)
 	defer look.Stop()
 	defer remind.Stop()
 	for len(left) > 0 {
@@ -92,7 +95,7 @@ func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 		case <-ctx.Done():
 			return
 		case <-remind.C:
-			r.events.Publish(leftoverEvent(r.spec, left))
+			s.publish(leftoverEvent(s.spec, left))
 			continue
 		case <-look.C:
 		}
@@ -104,7 +107,7 @@ func (r *rig) outlive(ctx context.Context, lock string, left []int) {
 		if procfs.Alive(left[0], 0) && !due { // to look at one is cheap, to look for all is not
 			continue
 		}
-		now, err := process.Leftover(lock, *r.runner.mark.Load(), r.lease.Lock().Users()...)
+		now, err := process.Leftover(lock, *s.runner.mark.Load(), s.lease.Lock().Users()...)
 		if err != nil {
 			continue // they are there until it is seen that they are not
 		}
@@ -127,14 +130,14 @@ func leftoverEvent(spec job.Spec, left []int) event.Event {
 	if spec.OnOrphan == job.OrphanKill {
 		what = "it is stopped"
 	}
-	if spec.OnOrphan == job.OrphanKill && slices.ContainsFunc(left, untouchable) {
+	if spec.OnOrphan == job.OrphanKill && slices.ContainsFunc(left, Untouchable) {
 		what = event.NotPermitted + "; no run starts before it has ended"
 	}
 	return event.Leftover(spec.Name, pids(left), what)
 }
 
-// untouchable says that none of a process, or of the group of a negative pid, may be signalled.
-func untouchable(pid int) bool { return syscall.Kill(pid, 0) == syscall.EPERM }
+// Untouchable returns true if gophd may not signal the process, or any of the group if pid is negative.
+func Untouchable(pid int) bool { return syscall.Kill(pid, 0) == syscall.EPERM }
 
 // pids names processes for a message.
 func pids(all []int) string {
@@ -146,18 +149,31 @@ func pids(all []int) string {
 	return strings.Join(names, ", ")
 }
 
-// ended is the channel of a vigil that may not be there.
-func (v *vigil) ended() <-chan error {
-	if v == nil {
-		return nil
+// leftoverEnded continues when no leftover run is active any more.
+func (s *Supervisor) leftoverEnded(err error) {
+	s.leftover.end()
+	s.leftover = nil
+	if err != nil {
+		s.machine.panicked(err)
+		return
 	}
-	return v.done
+	s.lease.Lock().Clean()
+	SweepCgroups(s.spec.Name, gone)
+	s.acquireNext(s.lease.Local())
 }
 
-// end calls the vigil off.
-func (v *vigil) end() {
-	if v != nil {
-		v.cancel()
-		v.room.Wait()
+// ended returns a channel that delivers when no leftover run is active; nil if none is watched.
+func (w *leftoverWatch) ended() <-chan error {
+	if w == nil {
+		return nil
+	}
+	return w.done
+}
+
+// end calls the watch off.
+func (w *leftoverWatch) end() {
+	if w != nil {
+		w.cancel()
+		w.room.Wait()
 	}
 }

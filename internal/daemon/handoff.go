@@ -1,0 +1,58 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"gophd/internal/logging"
+	"gophd/internal/restart"
+	"gophd/internal/status"
+	"gophd/internal/supervisor"
+)
+
+// handedState is what the old process hands off to the new one, beside what package restart says of the
+// process itself. Descriptors are in the Handoff's Files.
+type handedState struct {
+	PIDFile string `json:",omitempty"` // path of the one whose descriptor is handed off
+	Log     logState
+	Errors  []string `json:",omitempty"` // which the old process could not log any more
+	Board   status.Memoir
+	Job     supervisor.JobState
+}
+
+// logState is about the log of the old process.
+type logState struct {
+	File, Format string
+	Losses       logging.Losses
+	Left         []logging.Left
+}
+
+// pidFileName is the name of the PID file's descriptor.
+const pidFileName = "pid-file"
+
+// decodeState reads all of what was handed off, once. Without a handoff there is nothing.
+func decodeState(h *restart.Handoff) (handedState, error) {
+	var s handedState
+	if h == nil {
+		return s, nil
+	}
+	d := json.NewDecoder(bytes.NewReader(h.State))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return handedState{}, fmt.Errorf("the handoff of the old process cannot be read: %w", err)
+	}
+	if g := s.Job.Grid; g != nil && g.Interval < 0 {
+		return handedState{}, fmt.Errorf("the handoff of the old process has an interval of %v", g.Interval)
+	}
+	return s, nil
+}
+
+// encode is the reverse of decodeState.
+func (s handedState) encode() json.RawMessage {
+	text, err := json.Marshal(s)
+	if err != nil {
+		panic(fmt.Errorf("handoff: %w", err)) // it has plain values only
+	}
+	return text
+}

@@ -1,0 +1,236 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"gophd/internal/event"
+	"gophd/internal/eventlog"
+	"gophd/internal/goroutine"
+	"gophd/internal/logging"
+	"gophd/internal/preflight"
+	"gophd/internal/process"
+	"gophd/internal/safefile"
+	"gophd/internal/status"
+	"gophd/internal/supervisor"
+)
+
+// open opens what needs nobody's permission. If something cannot be opened, the rest is closed again.
+func (d *Daemon) open() (err error) {
+	o := d.o
+	if d.handed, err = decodeState(o.Handoff); err != nil {
+		return err
+	}
+	d.life = d.inherit()
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if err := preflight.Distinct(o.Config); err != nil {
+		return err
+	}
+	if err := createDirectories(preflight.OwnDirectories(o.Config)); err != nil {
+		return err
+	}
+	if err := d.openLog(); err != nil {
+		return err
+	}
+	if d.spawner, err = process.New(); err != nil {
+		return err
+	}
+	var files map[string]*os.File
+	if o.Handoff != nil {
+		files = o.Handoff.Files
+		var runs []int
+		for _, run := range d.handed.Job.Runs {
+			runs = append(runs, run.PID)
+		}
+		d.spawner.Inherit(runs...)
+	}
+	d.pidFile = &pidFile{path: o.Config.PIDFile, handed: files[pidFileName], handedPath: d.handed.PIDFile, events: d.events}
+	d.job, err = supervisor.New(supervisor.Options{
+		Config: o.Config, Env: o.Self.Env, Log: d.log, Events: d.events, Spawner: d.spawner, Started: d.life.born, Host: d,
+		Resumed: o.Handoff != nil, Handed: d.handed.Job, Files: files,
+	})
+	if err != nil {
+		return err
+	}
+	d.machine = &machine{state: starting, hands: hands{
+		stop: func() {
+			d.hurry(1)
+			d.job.Stop()
+		},
+		force: d.force,
+		kill: func() {
+			d.hurry(3)
+			d.job.Kill()
+		},
+		runNow:  d.job.RunNow,
+		freeze:  d.freeze,
+		check:   d.check,
+		again:   func() { d.timers.retry.Reset(leaveAgain) },
+		quiet:   d.quiet,
+		resume:  func() { d.eachLog((*logging.Log).Resume) },
+		dump:    d.dump,
+		reopen:  d.reopen,
+		turned:  d.turned,
+		publish: d.events.Publish,
+	}}
+	d.probe.answer = make(chan error, 1)
+	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(), trim: time.NewTimer(settled)}
+	if d.restartsByItself() {
+		d.timers.uptime.Reset(o.Config.AutoRestart)
+	}
+	d.sayWhatWasLeft()
+	return nil
+}
+
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// sayWhatWasLeft publishes what is known before the start.
+func (d *Daemon) sayWhatWasLeft() {
+	for _, text := range d.handed.Errors {
+		d.problem(errors.New(text))
+	}
+	if d.o.Trouble != nil {
+		d.events.Publish(event.ReloadRejected(d.o.Trouble))
+	}
+	for _, w := range d.o.Config.Warnings {
+		d.caution(w)
+	}
+}
+
+// inherit returns the life of the daemon so far.
+func (d *Daemon) inherit() life {
+	l := life{now: boot(), began: boot(), born: time.Now()}
+	h := d.o.Handoff
+	if h == nil {
+		return l
+	}
+	l.born, l.execs, l.guard = h.Born, h.Restarts, h.Guard
+	if d.o.Trouble != nil {
+		l.execs-- // it was no re-exec
+	}
+	if h.Began > 0 {
+		l.began = h.Began
+	}
+	return l
+}
+
+// createDirectories creates gophd's own defaults. A directory that the user has named must exist.
+func createDirectories(dirs []string) error {
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("cannot make the folder %s: %w: make it, or set GOPHD_STATE_DIR to one that can be written", dir, err)
+		}
+		if err := safefile.Check(dir); err != nil {
+			return fmt.Errorf("directory %w", err)
+		}
+	}
+	return nil
+}
+
+// openLog opens the log, and the stream of events with its readers.
+func (d *Daemon) openLog() (err error) {
+	c := d.o.Config
+	options, err := d.logOptions()
+	if err != nil {
+		return err
+	}
+	if d.log, err = logging.Open(options); err != nil {
+		return err
+	}
+	d.logs = logWatch{lost: options.Losses.Lines, trouble: d.log.Trouble(), again: stopped()}
+	d.board = status.New(d.firstSnapshot())
+	for _, run := range d.handed.Job.Runs {
+		d.board.Read(event.RunStatus(c.Jobs[0].Name, run.Run, run.Status))
+	}
+	if d.o.Handoff != nil {
+		d.board.Recall(d.handed.Board)
+	}
+	d.events = event.NewStream(d.board.Read, eventlog.New(d.log.Logger(), d.log.EchoLogger(), c.Log.Format == "json").Read)
+	if err := d.log.CrashOutput(); err != nil {
+		d.problem(err)
+	}
+	return nil
+}
+
+// logOptions are those of the config, with what belongs to this process.
+func (d *Daemon) logOptions() (logging.Options, error) {
+	o := d.o
+	l, err := preflight.LogOptions(o.Config)
+	if err != nil {
+		return l, err
+	}
+	if !o.Config.Daemon {
+		l.Echo, l.EchoLevel = o.Stderr, zerolog.WarnLevel
+		if o.Config.Verbose {
+			l.EchoLevel, l.EchoCommand = zerolog.TraceLevel, true
+		}
+	}
+	l.Losses, l.Left = d.handed.Log.Losses, d.handed.Log.Left
+	return l, nil
+}
+
+// firstSnapshot is what the board shows at first.
+func (d *Daemon) firstSnapshot() status.Snapshot {
+	c := d.o.Config
+	s := status.Snapshot{State: starting.String(), PID: os.Getpid(), Born: d.life.born, Image: time.Now(), Restarts: d.life.execs,
+		Config: c.File, Daemon: c.Daemon, Verbose: c.Verbose}
+	if h := d.o.Handoff; h != nil && h.Began > 0 {
+		s.Born = time.Now().Add(h.Began - boot()) // which no step of the wall clock moves away from now
+	}
+	if d.restartsByItself() {
+		s.RestartIn = c.AutoRestart
+	}
+	s.Jobs = []status.Job{{Name: c.Jobs[0].Name, Interval: c.Jobs[0].Interval,
+		Lease: status.Lease{Store: "none", State: "not asked for"}}}
+	return s
+}
+
+func (d *Daemon) restartsByItself() bool {
+	c := d.o.Config
+	return c.AutoRestart > 0 && (c.RestartWhen == "always" || c.RestartWhen == "daemon" && c.Daemon)
+}
+
+// close closes what open opened, in the reverse order. What cannot be closed is said, a panic included,
+// and keeps nothing else open. The signals stay caught: a stop that comes at the very end must not turn
+// the exit code into a death by that signal.
+func (d *Daemon) close() {
+	var trouble []error
+	attempt := func(f func() error) {
+		var err error
+		if p := goroutine.Catch(func() { err = f() }); p != nil {
+			err = p
+		}
+		if err != nil {
+			trouble = append(trouble, err)
+		}
+	}
+	if d.job != nil {
+		attempt(d.job.Close)
+	}
+	if d.spawner != nil {
+		d.hurry(1)
+		attempt(d.spawner.Close)
+	}
+	if d.log == nil {
+		return
+	}
+	for _, err := range trouble {
+		d.problem(err)
+	}
+	d.awaitReopening()
+	_ = d.log.CloseFile() // what it could not write is said on stderr, with its number
+	d.logTrouble()
+	attempt(d.log.Close) // its own error has nowhere to go: stderr may be what is stuck
+}

@@ -1,0 +1,182 @@
+package daemon
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gophd/internal/event"
+	"gophd/internal/fault"
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+	"gophd/internal/lease"
+	"gophd/internal/logging"
+	"gophd/internal/preflight"
+	"gophd/internal/process"
+	"gophd/internal/procfs"
+	"gophd/internal/restart"
+)
+
+// probe is the preflight of the next program that is under way.
+type probe struct {
+	answer chan error
+	room   goroutine.Group
+	cancel context.CancelFunc // nil before the first
+}
+
+func (p *probe) end() {
+	if p.cancel != nil {
+		p.cancel()
+	}
+	_ = goroutine.Catch(p.room.Wait) // a panic was its answer
+}
+
+// check tries the next program in the background. The answer is sent to probe.answer.
+func (d *Daemon) check() {
+	ctx, cancel := context.WithCancel(context.Background())
+	d.probe.cancel = cancel
+	asker := d.asker()
+	d.probe.room.Go(func() {
+		var err error
+		if p := goroutine.Catch(func() { err = d.tryNext(ctx, asker) }); p != nil {
+			err = p
+		}
+		d.probe.answer <- err
+	})
+}
+
+// asker is what the preflight has to know of this process.
+func (d *Daemon) asker() preflight.Asker {
+	a := preflight.Asker{PID: os.Getpid()}
+	d.job.Asker(&a)
+	if f, err := d.pidFile.descriptor(); err == nil && f != nil {
+		a.PIDFile = lease.FileID(f)
+		_ = f.Close() // a second one
+	}
+	return a
+}
+
+func (d *Daemon) tryNext(ctx context.Context, a preflight.Asker) error {
+	version, me := strconv.Itoa(restart.Version), d.o.Self
+	var said, complained text
+	ctx, cancel := context.WithTimeout(ctx, preflight.Timeout)
+	defer cancel()
+	p, err := d.spawner.Start(ctx, process.Command{
+		Argv: append([]string{me.Path, preflight.Command, version}, me.Args[1:]...),
+		Dir:  me.Dir, Env: append(slices.Clip(me.Env), a.Variable()),
+		Stdout: process.Output{Open: said.open}, Stderr: process.Output{Open: complained.open}})
+	if err != nil {
+		return err
+	}
+	release := context.AfterFunc(ctx, func() { p.Stop(0) })
+	result := p.Wait()
+	release()
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s did not check the config within %s", me.Path, preflight.Timeout)
+	case result.OK() && said.String() == preflight.Answer(version):
+		return nil
+	case strings.TrimSpace(complained.String()) != "":
+		return errors.New(strings.TrimSpace(complained.String()))
+	}
+	return fmt.Errorf("%s is not a gophd that reads handoff %s: it ended with %s", me.Path, version, result)
+}
+
+// text keeps the beginning of what a preflight prints.
+type text struct{ bytes.Buffer }
+
+const textKept = 4 << 10
+
+func (t *text) open(int) io.WriteCloser { return t }
+func (t *text) Close() error            { return nil }
+
+func (t *text) Write(b []byte) (int, error) {
+	t.Buffer.Write(b[:min(len(b), max(textKept-t.Len(), 0))])
+	return len(b), nil
+}
+
+// force stops the active runs.
+func (d *Daemon) force(cause error) {
+	times := 1
+	if errors.Is(cause, job.ErrInsisted) {
+		times = 2
+	}
+	d.hurry(times)
+	d.job.Force(cause)
+}
+
+// freeze leaves the active runs to the next process, and returns false if that is not possible now.
+func (d *Daemon) freeze() bool {
+	if !d.job.Freeze() {
+		return false
+	}
+	<-d.job.Done()
+	return true
+}
+
+// eachLog calls f with the log, and with all else that takes output of the command.
+func (d *Daemon) eachLog(f func(*logging.Log)) {
+	f(d.log)
+	d.job.Logs(f)
+}
+
+// quiet pauses what gophd writes to files, and returns an error while a call waits for a disk. execve(2)
+// would wait for that call in the kernel, and meanwhile no signal is served and no lease renewed.
+func (d *Daemon) quiet() error {
+	d.eachLog((*logging.Log).Pause)
+	var busy error
+	d.eachLog(func(l *logging.Log) { busy = cmp.Or(busy, l.Idle()) })
+	if busy != nil {
+		return busy
+	}
+	if procfs.WaitsForDisk() {
+		return errors.New("a thread waits for a disk that does not answer")
+	}
+	return nil
+}
+
+// handOff ends the work of this process without releasing anything that the next one needs.
+func (d *Daemon) handOff() *restart.Handoff {
+	h := &restart.Handoff{Daemon: d.o.Config.Daemon, Born: d.life.born, Began: d.life.began, Restarts: d.life.execs + 1,
+		Guard: d.life.guard, Files: map[string]*os.File{}}
+	s := handedState{Board: d.board.Memoir()}
+	if f, err := d.pidFile.descriptor(); err != nil {
+		d.problem(err)
+	} else if f != nil {
+		h.Files[pidFileName] = f
+		d.pidFile.leave()
+		s.PIDFile = d.o.Config.PIDFile
+	}
+	d.events.Publish(event.Exiting("a new image goes on"))
+	d.log.Leave() // the new process writes what it has not written
+	s.Job = d.job.Silence(h.Files)
+	if fault.On {
+		fault.At("reading stopped")
+	}
+	unsaid := d.job.LostOutput() // the new process says it
+	s.Log = logState{File: d.log.Path(), Format: d.o.Config.Log.Format}
+	var err error
+	if s.Log.Left, err = d.log.Left(); err != nil {
+		unsaid = append(unsaid, err)
+	}
+	if fault.On {
+		fault.At("log closed")
+	}
+	// After a log that may take its time, so that the lease is fresh.
+	instance, failed := d.job.HandOff(&s.Job, h.Files)
+	h.Instance = instance
+	d.close()
+	for _, err := range append(unsaid, failed...) {
+		s.Errors = append(s.Errors, err.Error())
+	}
+	s.Log.Losses = d.log.Losses()
+	h.State = s.encode()
+	return h
+}

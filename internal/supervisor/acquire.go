@@ -1,0 +1,258 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"gophd/internal/event"
+	"gophd/internal/goroutine"
+	"gophd/internal/heartbeat"
+	"gophd/internal/lease"
+)
+
+// acquisition is how far the supervisor has come with the lease: local lock, PID file, leftover runs,
+// shared heartbeat.
+type acquisition struct {
+	locked   bool        // Host.Locked was called
+	prepared bool        // the PID file was taken, and leftover runs were searched
+	released bool        // see releaseEarly
+	tries    int         // how often the local lock was held by another
+	again    *time.Timer // until the next try
+	old      *time.Timer // until the end of the lease under which adopted runs were started
+	remind   *time.Timer // while the last holder may still run
+}
+
+func newAcquisition() acquisition {
+	stopped := func() *time.Timer {
+		t := time.NewTimer(time.Hour)
+		t.Stop()
+		return t
+	}
+	return acquisition{again: stopped(), old: stopped(), remind: stopped()}
+}
+
+const (
+	// A gophd that exits removes its PID file, then releases the local lock. Who has waited for the
+	// one must not fail for the other, so a held lock is tried again.
+	lockTries  = 2
+	lockPause  = 100 * time.Millisecond
+	proofPause = 2 * time.Second // between two events about a last holder that may still run
+)
+
+// openLease opens the stores of the lease and adopts what was handed off.
+func (s *Supervisor) openLease() (err error) {
+	handed := s.o.Handed
+	s.lease, err = lease.Open(lease.Options{
+		Config: s.o.Config, Started: s.o.Started, Users: append(s.runner.world.UIDs(), os.Geteuid()),
+		Lock: s.o.Files[localLock], Leftover: handed.Leftover, Local: handed.Local, Shared: handed.Shared,
+	})
+	if err != nil {
+		return err
+	}
+	if lock := s.lease.Lock(); lock != nil && lock.Descriptor() != nil { // it was handed off
+		s.mark(lease.Mark(lock))
+	}
+	return nil
+}
+
+// acquireLocal begins with the local lock, if there is to be one.
+func (s *Supervisor) acquireLocal() {
+	if c := s.lease.Local(); c != nil {
+		s.beginClaim(c)
+		return
+	}
+	s.locked()
+	s.acquireNext(nil)
+}
+
+func (s *Supervisor) locked() {
+	if !s.acquire.locked {
+		s.acquire.locked = true
+		s.o.Host.Locked()
+	}
+}
+
+func (s *Supervisor) beginClaim(c *lease.Claim) {
+	c.Begin()
+	if c.Begun() {
+		s.leaseChanged(c)
+	}
+}
+
+// leaseChanged reads a claim and acts on what is new.
+func (s *Supervisor) leaseChanged(c *lease.Claim) {
+	was, now := c.Read()
+	if s.acquire.released {
+		return
+	}
+	if s.machine.looping {
+		switch now.State {
+		case heartbeat.Held, heartbeat.Doubtful:
+		case heartbeat.Seeking, heartbeat.Proving: // for adopted runs, while the lease is acquired again
+		default: // the runs before the words
+			s.machine.leaseEnding(&leaseError{why: "the heartbeat could not be renewed in time", grace: c.Grace()})
+		}
+	}
+	if c == s.lease.Local() && now.State == heartbeat.Held {
+		s.locked()
+	}
+	if e, ok := c.Event(was, now); ok {
+		s.publish(e)
+	}
+	switch now.State {
+	case heartbeat.Held:
+		s.acquireNext(c)
+	case heartbeat.Standby:
+		s.serving("standing by: " + now.Holder.String() + " runs " + s.spec.Name)
+	case heartbeat.Proving:
+		s.acquire.remind.Reset(proofPause)
+	}
+}
+
+// remindOfProof says how long the last holder may still run.
+func (s *Supervisor) remindOfProof() {
+	if s.machine.state != standby || s.lease.Shared().Seen().State != heartbeat.Proving {
+		return
+	}
+	if e, ok := s.lease.Shared().ProvingEvent(); ok {
+		s.publish(e)
+	}
+	s.acquire.remind.Reset(proofPause)
+}
+
+// acquireNext goes on from a claim that is held: local lock, PID file, leftover runs, shared
+// heartbeat, loop.
+func (s *Supervisor) acquireNext(c *lease.Claim) {
+	if s.machine.state != standby {
+		return
+	}
+	local, shared := s.lease.Local(), s.lease.Shared()
+	if c == local && !s.acquire.prepared {
+		s.acquire.prepared = true
+		lock := s.lease.Lock()
+		if lock != nil {
+			s.mark(lease.Mark(lock))
+		}
+		if err := s.o.Host.TakePIDFile(); err != nil {
+			s.machine.fail(err, err)
+			return
+		}
+		if lock != nil && lock.Unclean() && s.searchLeftover() {
+			return
+		}
+	}
+	if s.leftover != nil {
+		return
+	}
+	if c == local && shared != nil && !shared.Begun() {
+		s.beginClaim(shared)
+		return
+	}
+	if s.lease.Held() {
+		s.machine.leaseHeld()
+	}
+}
+
+// claimEnded acts on a heartbeat that has ended.
+func (s *Supervisor) claimEnded(c *lease.Claim) {
+	err := c.Err()
+	var panicked *goroutine.Panic
+	var held *heartbeat.HeldError
+	switch {
+	case err == nil: // it was released
+		return
+	case s.acquire.released:
+		s.notReleased(err)
+		return
+	case errors.As(err, &panicked):
+		s.machine.panicked(panicked)
+		return
+	case !errors.As(err, &held):
+	case c == s.lease.Local() && s.acquire.tries < lockTries && s.machine.state == standby:
+		s.acquire.tries++
+		s.acquire.again.Reset(lockPause)
+		return
+	case lease.Exited(held.Holder, lease.Self()):
+		err = fmt.Errorf("heartbeat %s is still that of PID %d, which is gone and has left what it ran behind: "+
+			"end that, or start with --wait", c.Key, held.Holder.PID)
+	}
+	s.machine.fail(err, &leaseError{why: "the heartbeat was lost", grace: c.Grace()})
+}
+
+// oldLeaseEnds stops adopted runs at the deadline of the lease under which they were started, if no
+// lease was acquired since.
+func (s *Supervisor) oldLeaseEnds() {
+	switch s.lease.Shared().Seen().State {
+	case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending: // which has a deadline of its own
+	default:
+		s.machine.leaseEnding(&leaseError{why: "the heartbeat could not be renewed across a restart", grace: s.lease.HandedGrace()})
+	}
+}
+
+// releaseEarly releases the lease when the job ends and no command is alive, although the output of the
+// last one may still wait for a log that is stuck: another gophd need not wait for that. It does not
+// wait for the store; Release does. After a fatal error the new process may need the lease.
+func (s *Supervisor) releaseEarly() {
+	if s.acquire.released || s.machine.state < draining || errors.As(s.machine.err, new(*FatalError)) || !s.turning.draining.Load() {
+		return // a run may still start
+	}
+	// In this order: while the loop drains, runs only become fewer.
+	if runs := int(s.turning.active.Load()); s.runner.dead() < runs {
+		return
+	}
+	s.acquire.released = true
+	s.lease.Shared().Stop()
+	s.o.Host.RemovePIDFile()
+	s.lease.Local().Stop()
+	if s.lease.Local() != nil {
+		s.publish(event.LeaseReleased(s.spec.Name))
+	}
+}
+
+// Release ends the job after Run: runs that were not adopted are stopped, and the lease is released. It
+// blocks for the grace of such runs, and for at most twice the store's timeout.
+func (s *Supervisor) Release() {
+	s.endLoop()
+	if runs := s.runner.going; len(runs) > 0 { // the job ended before the loop could adopt them
+		stopRuns(s.o.Events, s.spec.Name, runs, s.o.Spawner, s.o.Files, s.runner.resume)
+	}
+	if len(s.runner.left) > 0 { // a fault of gophd came after they were left
+		var state JobState
+		files := map[string]*os.File{}
+		s.handOffRuns(&state, files)
+		stopRuns(s.o.Events, s.spec.Name, state.Runs, s.o.Spawner, files, s.runner.resume)
+	}
+	for _, c := range []*lease.Claim{s.lease.Local(), s.lease.Shared()} {
+		if c.HandedOff() { // and must be released like the rest
+			s.beginClaim(c)
+		}
+	}
+	s.release(s.lease.Shared())
+	s.o.Host.RemovePIDFile()
+	if s.cgroup != nil {
+		if err := s.cgroup.Close(); err != nil {
+			s.problem(err)
+		}
+	}
+	s.release(s.lease.Local())
+}
+
+// endLoop waits for a loop that has ended, or must.
+func (s *Supervisor) endLoop() {
+	if s.turning.cancel != nil {
+		s.turning.cancel(nil)
+		_ = goroutine.Catch(s.turning.room.Wait) // a panic in it is in turning.panicked
+	}
+}
+
+func (s *Supervisor) release(c *lease.Claim) {
+	if err := c.Release(); err != nil {
+		s.notReleased(err)
+	}
+}
+
+func (s *Supervisor) notReleased(err error) {
+	s.problem(fmt.Errorf("the heartbeat was not released: %w", err))
+}

@@ -1,0 +1,51 @@
+//go:build root && linux
+
+package supervisor
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/job"
+)
+
+// A root without CAP_KILL, as in many containers, cannot stop what runs as another user. Nobody may find that out
+// from a stop that does not come.
+func TestRootLeftoverRunThatMayNotBeSignalled(t *testing.T) {
+	cmd := exec.Command("/bin/sleep", "3600")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	other := cmd.Process.Pid
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+	}()
+	var leftover string
+	done := make(chan error)
+	go func() { // its thread, which ends with it, may not signal others
+		runtime.LockOSThread()
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var sets [2]unix.CapUserData
+		err := unix.Capget(&header, &sets[0])
+		sets[0].Effective &^= 1 << unix.CAP_KILL
+		if err == nil {
+			err = unix.Capset(&header, &sets[0])
+		}
+		leftover = leftoverEvent(job.Spec{OnOrphan: job.OrphanKill}, []int{os.Getpid(), other}).Message()
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(leftover, "CAP_KILL") || strings.Contains(leftover, "it is stopped") {
+		t.Error(leftover)
+	}
+}

@@ -1,0 +1,61 @@
+package supervisor
+
+import (
+	"io"
+	"os"
+	"time"
+
+	"gophd/internal/event"
+	"gophd/internal/logging"
+	"gophd/internal/process"
+	"gophd/internal/restart"
+)
+
+// unknownGrace is the default of job.grace, for runs of which nothing is known.
+const unknownGrace = 10 * time.Second
+
+// UnknownRuns returns the children of this process that are commands, as far as that can be told, for a
+// handoff that cannot be read.
+func UnknownRuns() (runs []ActiveRun) {
+	for _, c := range process.Commands() {
+		runs = append(runs, ActiveRun{PID: c.PID, Birth: c.Birth, Started: restart.At(c.Started), Grace: unknownGrace})
+	}
+	return runs
+}
+
+// StopHanded stops the runs that were handed off to a process that cannot adopt them, and waits for
+// their end. The rest of their output goes to log.
+func StopHanded(state JobState, files map[string]*os.File, spawner *process.Spawner, log *logging.Log, events *event.Stream) {
+	open := func(s process.HandedStream) io.WriteCloser {
+		stream := "stdout"
+		if s.Number == 2 {
+			stream = "stderr"
+		}
+		return begun(log.Capture(stream)(s.PID), s)
+	}
+	spawner.AdoptStrays(takePipes(files, state.Escaped), open)
+	stopRuns(events, state.Name, state.Runs, spawner, files, open)
+}
+
+// stopRuns stops runs as the process that handed them off would have stopped them, and waits for their
+// end.
+func stopRuns(events *event.Stream, name string, runs []ActiveRun, spawner *process.Spawner, files map[string]*os.File, open process.Resume) {
+	all := make([]*process.Process, len(runs))
+	for i, run := range runs {
+		p, err := spawner.Adopt(run.take(files), open)
+		if err != nil {
+			events.Publish(event.Problem(err))
+			continue
+		}
+		events.Publish(event.RunNotAdopted(name, run.Run, run.PID))
+		p.Stop(run.Grace, run.Signals...)
+		all[i] = p
+	}
+	for i, p := range all {
+		if p != nil {
+			result := p.Wait()
+			result.PID = runs[i].PID
+			events.Publish(event.RunAbandoned(name, runs[i].Run, result))
+		}
+	}
+}
