@@ -46,7 +46,7 @@ func start() int {
 	runtime.GOMAXPROCS(2)
 	err = p.execute(context.Background(), me.Args[1:])
 	switch {
-	case p.handoff != nil: // it never came to a daemon: the config that the probe took is another now, say
+	case p.handoff != nil: // it never came to a daemon
 		daemon.Abandon(p.handoff, err)
 	case errors.Is(p.handoffErr, restart.ErrUnreadable):
 		daemon.AbandonUnknown(p.handoffErr)

@@ -55,6 +55,6 @@ func (p *program) probe(ctx context.Context, handover string, args []string) err
 	if err := preflight.CheckNext(ctx, c, p.self); err != nil {
 		return &usageError{err}
 	}
-	_, err = fmt.Fprint(p.stdout, preflight.Answer(handover))
+	_, err = fmt.Fprint(p.stdout, preflight.Answer(handover, c.Encode()))
 	return err
 }

@@ -59,7 +59,7 @@ or gophd config show.
   gophd run --shell 'date >> /tmp/x; sleep 1'        one line for the shell
   gophd run -c job.yaml                              all of it from a file`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := p.load(cmd, args, true)
+			c, err := p.runConfig(cmd, args)
 			if err != nil {
 				return p.tell(err)
 			}
@@ -69,6 +69,15 @@ or gophd config show.
 	config.AddFlags(cmd.Flags())
 	groupUsage(cmd)
 	return cmd
+}
+
+// runConfig loads the config. After a re-exec it is the one that was validated and handed off: a file
+// that has changed since cannot hurt.
+func (p *program) runConfig(cmd *cobra.Command, args []string) (*config.Config, error) {
+	if p.handoff != nil {
+		return config.Decode(p.handoff.Config)
+	}
+	return p.load(cmd, args, true)
 }
 
 // run runs the daemon that c describes, here or detached, until it ends.

@@ -152,8 +152,8 @@ func (d *Daemon) serve(ctx context.Context) {
 		case <-d.jobDone():
 			d.jobChanged()
 			d.machine.ended(d.job.Err())
-		case err := <-d.probe.answer:
-			d.machine.checked(err)
+		case a := <-d.probe.answer:
+			d.checked(a)
 		case <-d.timers.retry.C:
 			d.machine.retried()
 		case err := <-d.logs.reopening:
@@ -217,11 +217,15 @@ func (d *Daemon) Locked() {
 	if d.o.Trouble != nil {
 		return // it continues as it was, which was said
 	}
-	e := event.Started(d.o.Version, os.Getpid())
-	if d.o.Handoff != nil {
-		e = event.Resumed(d.o.Version, os.Getpid())
+	h := d.o.Handoff
+	if h == nil {
+		d.events.Publish(event.Started(d.o.Version, os.Getpid()))
+		return
 	}
-	d.events.Publish(e)
+	d.events.Publish(event.Resumed(d.o.Version, os.Getpid()))
+	if h.Previous != nil {
+		d.events.Publish(event.ReloadApplied(config.Changed(h.Previous, h.Config)))
+	}
 }
 
 // TakePIDFile is called by the supervisor.

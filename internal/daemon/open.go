@@ -81,7 +81,7 @@ func (d *Daemon) open() (err error) {
 		turned:  d.turned,
 		publish: d.events.Publish,
 	}}
-	d.probe.answer = make(chan error, 1)
+	d.probe.answer = make(chan answer, 1)
 	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(), trim: time.NewTimer(settled)}
 	if d.restartsByItself() {
 		d.timers.uptime.Reset(o.Config.AutoRestart)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,9 +27,15 @@ import (
 
 // probe is the preflight of the next program that is under way.
 type probe struct {
-	answer chan error
+	answer chan answer
 	room   goroutine.Group
 	cancel context.CancelFunc // nil before the first
+	config json.RawMessage    // that was validated last
+}
+
+type answer struct {
+	config json.RawMessage
+	err    error
 }
 
 func (p *probe) end() {
@@ -44,12 +51,18 @@ func (d *Daemon) check() {
 	d.probe.cancel = cancel
 	asker := d.asker()
 	d.probe.room.Go(func() {
-		var err error
-		if p := goroutine.Catch(func() { err = d.tryNext(ctx, asker) }); p != nil {
-			err = p
+		var a answer
+		if p := goroutine.Catch(func() { a.config, a.err = d.tryNext(ctx, asker) }); p != nil {
+			a.err = p
 		}
-		d.probe.answer <- err
+		d.probe.answer <- a
 	})
+}
+
+// checked acts on an answer.
+func (d *Daemon) checked(a answer) {
+	d.probe.config = a.config
+	d.machine.checked(a.err)
 }
 
 // asker is what the preflight has to know of this process.
@@ -63,9 +76,9 @@ func (d *Daemon) asker() preflight.Asker {
 	return a
 }
 
-func (d *Daemon) tryNext(ctx context.Context, a preflight.Asker) error {
+func (d *Daemon) tryNext(ctx context.Context, a preflight.Asker) (json.RawMessage, error) {
 	version, me := strconv.Itoa(restart.Version), d.o.Self
-	var said, complained text
+	said, complained := text{most: restart.MaxSize}, text{most: 4 << 10}
 	ctx, cancel := context.WithTimeout(ctx, preflight.Timeout)
 	defer cancel()
 	p, err := d.spawner.Start(ctx, process.Command{
@@ -73,32 +86,34 @@ func (d *Daemon) tryNext(ctx context.Context, a preflight.Asker) error {
 		Dir:  me.Dir, Env: append(slices.Clip(me.Env), a.Variable()),
 		Stdout: process.Output{Open: said.open}, Stderr: process.Output{Open: complained.open}})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	release := context.AfterFunc(ctx, func() { p.Stop(0) })
 	result := p.Wait()
 	release()
+	config, ok := preflight.ParseAnswer(said.String(), version)
 	switch {
 	case ctx.Err() != nil:
-		return fmt.Errorf("%s did not check the config within %s", me.Path, preflight.Timeout)
-	case result.OK() && said.String() == preflight.Answer(version):
-		return nil
+		return nil, fmt.Errorf("%s did not check the config within %s", me.Path, preflight.Timeout)
+	case result.OK() && ok:
+		return config, nil
 	case strings.TrimSpace(complained.String()) != "":
-		return errors.New(strings.TrimSpace(complained.String()))
+		return nil, errors.New(strings.TrimSpace(complained.String()))
 	}
-	return fmt.Errorf("%s is not a gophd that reads handoff %s: it ended with %s", me.Path, version, result)
+	return nil, fmt.Errorf("%s is not a gophd that reads handoff %s: it ended with %s", me.Path, version, result)
 }
 
 // text keeps the beginning of what a preflight prints.
-type text struct{ bytes.Buffer }
-
-const textKept = 4 << 10
+type text struct {
+	bytes.Buffer
+	most int // bytes
+}
 
 func (t *text) open(int) io.WriteCloser { return t }
 func (t *text) Close() error            { return nil }
 
 func (t *text) Write(b []byte) (int, error) {
-	t.Buffer.Write(b[:min(len(b), max(textKept-t.Len(), 0))])
+	t.Buffer.Write(b[:min(len(b), max(t.most-t.Len(), 0))])
 	return len(b), nil
 }
 
@@ -146,6 +161,10 @@ func (d *Daemon) quiet() error {
 func (d *Daemon) handOff() *restart.Handoff {
 	h := &restart.Handoff{Daemon: d.o.Config.Daemon, Born: d.life.born, Began: d.life.began, Restarts: d.life.execs + 1,
 		Guard: d.life.guard, Files: map[string]*os.File{}}
+	h.Config = d.o.Config.Encode()
+	if d.machine.state == reexecuting {
+		h.Config, h.Previous = d.probe.config, h.Config
+	}
 	s := handedState{Board: d.board.Memoir()}
 	if f, err := d.pidFile.descriptor(); err != nil {
 		d.problem(err)

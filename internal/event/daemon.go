@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -18,6 +19,7 @@ const (
 	TypeRequestRejected Type = "request.rejected"
 	TypeReloadDelayed   Type = "reload.delayed"
 	TypeReloadRejected  Type = "reload.rejected"
+	TypeReloadApplied   Type = "reload.applied"
 	TypeLogReopened     Type = "log.reopened"
 	TypeLogLost         Type = "log.lines_lost"
 	TypeLogMisplaced    Type = "log.misplaced"
@@ -97,6 +99,16 @@ func ReloadDelayed(most time.Duration, why error) Event {
 func ReloadRejected(err error) Event {
 	return Event{Type: TypeReloadRejected, Level: Error, Err: err, message: func(e Event) string {
 		return fmt.Sprintf("no restart, going on as it is: %v", e.Err)
+	}}
+}
+
+// ReloadApplied says that the new process uses the new config, and which settings have changed.
+func ReloadApplied(changed []string) Event {
+	if len(changed) == 0 {
+		return Event{Type: TypeReloadApplied, Level: Debug, Text: "config applied: no setting has changed"}
+	}
+	return Event{Type: TypeReloadApplied, Level: Info, Count: uint64(len(changed)), Text: strings.Join(changed, ", "), message: func(e Event) string {
+		return "config applied: changed " + e.Text
 	}}
 }
 

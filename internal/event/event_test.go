@@ -51,6 +51,7 @@ var samples = map[string][]Event{
 	"RequestRejected": {RequestRejected("wake (signal CONT)", "stopping")},
 	"ReloadDelayed":   {ReloadDelayed(time.Minute, errors.New("the log writes to a disk that does not answer"))},
 	"ReloadRejected":  {ReloadRejected(errors.New("x.yaml:3: job.intervall: unknown setting"))},
+	"ReloadApplied":   {ReloadApplied([]string{"job.interval", "log.level"}), ReloadApplied(nil)},
 	"LogReopened":     {LogReopened(nil), LogReopened(errDisk)},
 	"LogLost":         {LogLost(12, errDisk)},
 	"LogMisplaced":    {LogMisplaced(errors.New("x.log was removed"))},

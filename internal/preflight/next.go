@@ -18,12 +18,24 @@ import (
 
 // Command is the hidden command by which a running gophd asks the program that would take its place
 // whether it could go on: "gophd COMMAND VERSION ARG...", with its own command line. The program
-// prints Answer(VERSION) if it reads handoffs of that version and could start with the config, here
+// prints an Answer if it reads handoffs of that version and could start with the config, here
 // and now; a program that is not gophd does not. AskerVariable says who asks.
 const Command = "probe-restart"
 
-// Answer is the whole output of a preflight that succeeds.
-func Answer(version string) string { return "gophd reads handoff " + version + "\n" }
+// Answer returns the whole output of a preflight that succeeds. c is the config that was validated,
+// as config.Config.Encode returns it: the new process uses it and reads no file.
+func Answer(version string, c json.RawMessage) string { return answerStart(version) + string(c) + "\n" }
+
+func answerStart(version string) string { return "gophd reads handoff " + version + "\n" }
+
+// ParseAnswer returns the config in an Answer, or false if output is none.
+func ParseAnswer(output, version string) (c json.RawMessage, ok bool) {
+	text, ok := strings.CutPrefix(output, answerStart(version))
+	if !ok || !json.Valid([]byte(text)) {
+		return nil, false
+	}
+	return json.RawMessage(strings.TrimSpace(text)), true
+}
 
 // Timeout is how long the program may take to answer. Meanwhile everything goes on as it is, so it is
 // long enough for a machine that stalls: on one, a preflight took more than 20 s.

@@ -35,8 +35,8 @@ import (
 // would leave runs behind.
 const Version = 3
 
-// maxSize bounds a hand-over on both sides, so that what Exec writes Inherit reads.
-const maxSize = 16 << 20
+// MaxSize bounds a hand-over on both sides, so that what Exec writes Inherit reads.
+const MaxSize = 16 << 20
 
 // Handoff is what one image passes to the next.
 type Handoff struct {
@@ -46,6 +46,10 @@ type Handoff struct {
 	Began    time.Duration // the same by the boot clock, for the uptime; 0 from an image that did not tell
 	Restarts int           // images before this one
 	Guard    Guard         // the storm guard's memory
+
+	// Config is what the new process uses, validated by the preflight, and Previous what the old one
+	// used, if that is another. Both are encoded by package config and not read here.
+	Config, Previous json.RawMessage `json:",omitempty"`
 
 	State  json.RawMessage // of the jobs and all that serves them; not read here
 	Orders []order.Order   // that have arrived and are not carried out
@@ -181,8 +185,8 @@ func readAll(fd int) ([]byte, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, errors.New("the descriptor is not that of a regular file")
 	}
-	if st.Size > maxSize {
-		return nil, fmt.Errorf("the file has %d bytes, more than %d", st.Size, maxSize)
+	if st.Size > MaxSize {
+		return nil, fmt.Errorf("the file has %d bytes, more than %d", st.Size, MaxSize)
 	}
 	data := make([]byte, st.Size)
 	for have := 0; have < len(data); {
@@ -390,8 +394,8 @@ func (w *wire) write() (*os.File, error) {
 	if _, err := decode(data); err != nil {
 		return nil, err // better found here, where gophd can go on, than by the next image
 	}
-	if len(data) > maxSize {
-		return nil, fmt.Errorf("%d bytes are more than %d", len(data), maxSize)
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("%d bytes are more than %d", len(data), MaxSize)
 	}
 	f, err := anonymous()
 	if err != nil {

@@ -1,0 +1,68 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// wire is a Config as it is handed off to another process of this user, with its secrets.
+type wire struct {
+	Config *plain
+	Values []Value
+}
+
+// plain is a Config without its methods.
+type plain Config
+
+// Encode returns c for Decode, in this process or in the one after a re-exec.
+func (c *Config) Encode() json.RawMessage {
+	text, err := json.Marshal(wire{(*plain)(c), c.values})
+	if err != nil {
+		panic(fmt.Errorf("config: %w", err)) // it has plain values only
+	}
+	return text
+}
+
+// Decode is the reverse of Encode. It reads no file: the Config was validated when it was loaded.
+func Decode(text json.RawMessage) (*Config, error) {
+	var w wire
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&w); err != nil {
+		return nil, fmt.Errorf("the config that was handed off cannot be read: %w", err)
+	}
+	if w.Config == nil || len(w.Config.Jobs) == 0 {
+		return nil, fmt.Errorf("the config that was handed off has no job")
+	}
+	c := (*Config)(w.Config)
+	c.values = w.Values
+	return c, nil
+}
+
+// Changed returns the names of the settings that differ between two encoded configs, in the order of
+// the later one. The earlier one may be of another version of gophd.
+func Changed(before, after json.RawMessage) []string {
+	was, is := valuesOf(before), valuesOf(after)
+	text := func(values []Value, key string) string { // "" is as good as none: so an empty mapping is written
+		i := slices.IndexFunc(values, func(v Value) bool { return v.Key == key })
+		if i < 0 {
+			return ""
+		}
+		return values[i].Text
+	}
+	var changed []string
+	for _, v := range slices.Concat(is, was) {
+		if key := shownKey(v.Key); text(was, v.Key) != text(is, v.Key) && !slices.Contains(changed, key) {
+			changed = append(changed, key)
+		}
+	}
+	return changed
+}
+
+func valuesOf(text json.RawMessage) []Value {
+	var w struct{ Values []Value }
+	_ = json.Unmarshal(text, &w) // of another version: then all settings count as new
+	return w.Values
+}

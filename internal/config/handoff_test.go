@@ -1,0 +1,92 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func loaded(t *testing.T, text string, env ...string) *Config {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "x.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(Request{Command: []string{"true"}, Dir: "/", UID: 1, NeedCommand: true, SystemDir: dir,
+		Env: append(env, "GOPHD_CONFIG="+file, "GOPHD_STATE_DIR=/s", "GOPHD_RUNTIME_DIR=/r")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+const everyKind = `
+config: {auto_restart_interval: 2h, pid_file: /run/x.pid}
+job:
+  name: x
+  interval: 5s
+  umask: "027"
+  nice: 5
+  rlimit: {nofile: unlimited, core: 0}
+  env: {A: "b c", B: "f"}
+  timeout: 1m
+  stop_signals: [INT, TERM]
+  retries: 2
+  fatal_exit_codes: [3]
+  memory_max: 1G
+heartbeat: {url: "memcached://db:11211"}
+log: {file: "/var/log/%Y.log", rotate_size: 3M, mode: "0600", level: debug}
+database: {host: db1, password: s3cret}
+`
+
+// What the new process decodes is what was validated, field by field.
+func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
+	for _, text := range []string{"config: {auto_restart_interval: 1h}", everyKind} {
+		c := loaded(t, text)
+		got, err := Decode(c.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c, got, cmp.AllowUnexported(Config{})); diff != "" {
+			t.Error(diff)
+		}
+		if got.Shown("heartbeat.url") != c.Shown("heartbeat.url") {
+			t.Errorf("shown %q", got.Shown("heartbeat.url"))
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	for _, text := range []string{"", "null", "{}", `{"Config":{}}`, `{"Config":{"Jobs":[{"Name":"x"}],"New":1}}`, `{"Config":{"Jobs":"x"}}`} {
+		if c, err := Decode([]byte(text)); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v, %v", text, c, err)
+		}
+	}
+}
+
+func TestChanged(t *testing.T) {
+	before := loaded(t, everyKind)
+	after := loaded(t, strings.NewReplacer("interval: 5s", "interval: 2s", `{A: "b c", B: "f"}`, "{A: d, C: e}", "password: s3cret", "password: other").Replace(everyKind))
+	want := []string{"job.interval", "job.env.A", "job.env.C", "database.password", "job.env.B"}
+	got := Changed(before.Encode(), after.Encode())
+	got = slices.DeleteFunc(got, func(key string) bool { return key == "config.file" })
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if same := Changed(after.Encode(), after.Encode()); len(same) > 0 {
+		t.Errorf("%q differ from themselves", same)
+	}
+	if got := Changed(loaded(t, "config: {auto_restart_interval: 1h}").Encode(), loaded(t, "job: {env: {A: b}}\nconfig: {auto_restart_interval: 1h}").Encode()); !slices.Contains(got, "job.env.A") || slices.Contains(got, "job.env") {
+		t.Errorf("a first variable: %q", got)
+	}
+	if strings.Contains(strings.Join(got, " "), "other") {
+		t.Error("a secret is named")
+	}
+}
