@@ -214,7 +214,6 @@ func (s *Supervisor) releaseEarly() {
 // Release ends the job after Run: runs that were not adopted are stopped, and the lease is released. It
 // blocks for the grace of such runs, and for at most twice the store's timeout.
 func (s *Supervisor) Release() {
-	s.endLoop()
 	if runs := s.runner.going; len(runs) > 0 { // the job ended before the loop could adopt them
 		stopRuns(s.o.Events, s.spec.Name, runs, s.o.Spawner, s.o.Files, s.runner.resume)
 	}
@@ -237,14 +236,6 @@ func (s *Supervisor) Release() {
 		}
 	}
 	s.release(s.lease.Local())
-}
-
-// endLoop waits for a loop that has ended, or must.
-func (s *Supervisor) endLoop() {
-	if s.turning.cancel != nil {
-		s.turning.cancel(nil)
-		_ = goroutine.Catch(s.turning.room.Wait) // a panic in it is in turning.panicked
-	}
 }
 
 func (s *Supervisor) release(c *lease.Claim) {

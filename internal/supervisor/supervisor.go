@@ -122,6 +122,7 @@ func (s *Supervisor) Run() {
 	if p := goroutine.Catch(s.serve); p != nil {
 		s.machine.panicked(p)
 		s.turning.await(s.spec.Grace+fatalTime, s.runner.Kill)
+		s.endLoop()
 		s.machine.looping = false
 	}
 	s.leftover.end()

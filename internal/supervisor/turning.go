@@ -97,6 +97,14 @@ func (s *Supervisor) forceLoop(cause error) {
 	}
 }
 
+// endLoop waits for a loop that must end. It blocks until no run is active.
+func (s *Supervisor) endLoop() {
+	if s.turning.cancel != nil {
+		s.turning.cancel(nil)
+		_ = goroutine.Catch(s.turning.room.Wait) // a panic in it is in turning.panicked
+	}
+}
+
 func (s *Supervisor) loopEnded() {
 	t := &s.turning
 	t.done = nil
