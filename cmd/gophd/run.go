@@ -74,7 +74,7 @@ or gophd config show.
 // runConfig loads the config. After a re-exec it is the one that was validated and handed off: a file
 // that has changed since cannot hurt.
 func (p *program) runConfig(cmd *cobra.Command, args []string) (*config.Config, error) {
-	if p.handoff != nil {
+	if p.handoff != nil && p.handoff.Config != nil {
 		return config.Decode(p.handoff.Config)
 	}
 	return p.load(cmd, args, true)

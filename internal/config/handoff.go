@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 )
 
@@ -16,11 +17,22 @@ type wire struct {
 // plain is a Config without its methods.
 type plain Config
 
-// Encode returns c for Decode, in this process or in the one after a re-exec.
+// maxEncoded bounds what Encode returns: a handoff has two of them.
+const maxEncoded = 1 << 20
+
+// Encode returns c for Decode in the process after a re-exec. It returns nil if c does not survive that
+// exactly, because it has bytes that are no UTF-8, or is larger than 1 MiB: then that process must load
+// the config itself.
 func (c *Config) Encode() json.RawMessage {
-	text, err := json.Marshal(wire{(*plain)(c), c.values})
-	if err != nil {
-		panic(fmt.Errorf("config: %w", err)) // it has plain values only
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(wire{(*plain)(c), c.values}); err != nil || b.Len() > maxEncoded {
+		return nil
+	}
+	text := json.RawMessage(bytes.TrimSpace(b.Bytes()))
+	if same, err := Decode(text); err != nil || !reflect.DeepEqual(same, c) {
+		return nil
 	}
 	return text
 }

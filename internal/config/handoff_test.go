@@ -61,6 +61,22 @@ func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
 	}
 }
 
+// A config that JSON would change is not handed off.
+func TestEncodeIsExactOrNothing(t *testing.T) {
+	for name, text := range map[string]string{
+		"no UTF-8": "config: {auto_restart_interval: 1h}\njob: {env: {A: \"\\xe9\"}}",
+		"large":    "config: {auto_restart_interval: 1h}\ndatabase: {a: " + strings.Repeat("x", 600_000) + "}",
+	} {
+		c := loaded(t, text)
+		if name == "no UTF-8" {
+			c.Jobs[0].Command = []string{"caf\xe9"}
+		}
+		if encoded := c.Encode(); encoded != nil {
+			t.Errorf("%s: %.100s", name, encoded)
+		}
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	for _, text := range []string{"", "null", "{}", `{"Config":{}}`, `{"Config":{"Jobs":[{"Name":"x"}],"New":1}}`, `{"Config":{"Jobs":"x"}}`} {
 		if c, err := Decode([]byte(text)); err == nil || strings.Contains(err.Error(), "\n") {

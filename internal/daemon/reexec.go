@@ -161,9 +161,8 @@ func (d *Daemon) quiet() error {
 func (d *Daemon) handOff() *restart.Handoff {
 	h := &restart.Handoff{Daemon: d.o.Config.Daemon, Born: d.life.born, Began: d.life.began, Restarts: d.life.execs + 1,
 		Guard: d.life.guard, Files: map[string]*os.File{}}
-	h.Config = d.o.Config.Encode()
-	if d.machine.state == reexecuting {
-		h.Config, h.Previous = d.probe.config, h.Config
+	if d.machine.state == reexecuting && d.probe.config != nil { // after a fatal error nothing was validated
+		h.Config, h.Previous = d.probe.config, d.o.Config.Encode()
 	}
 	s := handedState{Board: d.board.Memoir()}
 	if f, err := d.pidFile.descriptor(); err != nil {

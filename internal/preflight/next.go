@@ -23,7 +23,7 @@ import (
 const Command = "probe-restart"
 
 // Answer returns the whole output of a preflight that succeeds. c is the config that was validated,
-// as config.Config.Encode returns it: the new process uses it and reads no file.
+// as config.Config.Encode returns it: the new process uses it and reads no file, unless it is nil.
 func Answer(version string, c json.RawMessage) string { return answerStart(version) + string(c) + "\n" }
 
 func answerStart(version string) string { return "gophd reads handoff " + version + "\n" }
@@ -31,10 +31,13 @@ func answerStart(version string) string { return "gophd reads handoff " + versio
 // ParseAnswer returns the config in an Answer, or false if output is none.
 func ParseAnswer(output, version string) (c json.RawMessage, ok bool) {
 	text, ok := strings.CutPrefix(output, answerStart(version))
-	if !ok || !json.Valid([]byte(text)) {
+	if text = strings.TrimSpace(text); !ok || text != "" && !json.Valid([]byte(text)) {
 		return nil, false
 	}
-	return json.RawMessage(strings.TrimSpace(text)), true
+	if text == "" {
+		return nil, true
+	}
+	return json.RawMessage(text), true
 }
 
 // Timeout is how long the program may take to answer. Meanwhile everything goes on as it is, so it is

@@ -47,8 +47,8 @@ type Handoff struct {
 	Restarts int           // images before this one
 	Guard    Guard         // the storm guard's memory
 
-	// Config is what the new process uses, validated by the preflight, and Previous what the old one
-	// used, if that is another. Both are encoded by package config and not read here.
+	// Config is what the new process uses, validated by the preflight; nil if it must load the config
+	// itself. Previous is what the old one used. Both are encoded by package config and not read here.
 	Config, Previous json.RawMessage `json:",omitempty"`
 
 	State  json.RawMessage // of the jobs and all that serves them; not read here
