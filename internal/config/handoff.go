@@ -56,7 +56,7 @@ func Decode(text json.RawMessage) (*Config, error) {
 // Changed returns the names of the settings that differ between two encoded configs, in the order of
 // the later one. The earlier one may be of another version of gophd.
 func Changed(before, after json.RawMessage) []string {
-	was, is := valuesOf(before), valuesOf(after)
+	was, is := partsOf(before), partsOf(after)
 	text := func(values []Value, key string) string { // "" is as good as none: so an empty mapping is written
 		i := slices.IndexFunc(values, func(v Value) bool { return v.Key == key })
 		if i < 0 {
@@ -65,16 +65,24 @@ func Changed(before, after json.RawMessage) []string {
 		return values[i].Text
 	}
 	var changed []string
-	for _, v := range slices.Concat(is, was) {
-		if key := shownKey(v.Key); text(was, v.Key) != text(is, v.Key) && !slices.Contains(changed, key) {
+	for _, v := range slices.Concat(is.Values, was.Values) {
+		if key := shownKey(v.Key); text(was.Values, v.Key) != text(is.Values, v.Key) && !slices.Contains(changed, key) {
 			changed = append(changed, key)
 		}
+	}
+	if len(changed) == 0 && !bytes.Equal(was.Config, is.Config) {
+		changed = append(changed, "job.env_file") // its content is no setting
 	}
 	return changed
 }
 
-func valuesOf(text json.RawMessage) []Value {
-	var w struct{ Values []Value }
-	_ = json.Unmarshal(text, &w) // of another version: then all settings count as new
-	return w.Values
+// parts are those of an encoded config of any version.
+type parts struct {
+	Config json.RawMessage
+	Values []Value
+}
+
+func partsOf(text json.RawMessage) (p parts) {
+	_ = json.Unmarshal(text, &p) // of another version: then all settings count as new
+	return p
 }

@@ -96,6 +96,12 @@ func TestChanged(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+	content := *after
+	content.Jobs = slices.Clone(after.Jobs)
+	content.Jobs[0].Env = append(slices.Clone(after.Jobs[0].Env), "FROM_A_FILE=1")
+	if got := Changed(after.Encode(), content.Encode()); !slices.Equal(got, []string{"job.env_file"}) {
+		t.Errorf("another content of an environment file: %q", got)
+	}
 	if same := Changed(after.Encode(), after.Encode()); len(same) > 0 {
 		t.Errorf("%q differ from themselves", same)
 	}

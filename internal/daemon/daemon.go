@@ -74,6 +74,7 @@ type Daemon struct {
 	machine *machine
 	probe   probe
 	timers  timers
+	started bool         // the job was
 	serves  bool         // Serving was called
 	locked  bool         // the local lock was held; before, a second start leaves hardly a trace
 	hurried atomic.Int32 // how often a stop was requested
@@ -116,6 +117,9 @@ func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 	}
 	if p := goroutine.Catch(func() { d.serve(ctx) }); p != nil {
 		d.machine.panicked(p)
+		if !d.started {
+			d.start()
+		}
 		<-d.job.Done()
 		d.machine.alive = false
 	}
@@ -125,28 +129,27 @@ func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 // serve is the select of the daemon. It returns when the machine is over.
 func (d *Daemon) serve(ctx context.Context) {
 	d.machine.alive = true
-	d.room.Go(d.job.Run)
-	var inherited []order.Order
+	d.job.Adopt()
 	if d.o.Handoff != nil {
-		inherited = d.o.Handoff.Orders
-	}
-	for _, o := range inherited {
-		d.machine.request(o)
+		for _, o := range d.o.Handoff.Orders {
+			d.request(o)
+		}
 	}
 	spareThreads()
+	d.start()
 	for !d.machine.over() {
 		if fault.On {
 			fault.At("select")
 		}
 		select {
 		case o := <-d.o.Signals.C():
-			d.machine.request(o)
+			d.request(o)
 		case <-d.timers.uptime.C:
-			d.machine.request(order.Order{Verb: order.Restart, From: "after " + d.o.Config.AutoRestart.String()})
+			d.request(order.Order{Verb: order.Restart, From: "after " + d.o.Config.AutoRestart.String()})
 			d.timers.uptime.Reset(d.o.Config.AutoRestart)
 		case <-ctx.Done():
 			ctx = context.WithoutCancel(ctx)
-			d.machine.request(order.Order{Verb: order.Stop, From: "the caller"})
+			d.request(order.Order{Verb: order.Stop, From: "the caller"})
 		case <-d.job.Changed():
 			d.jobChanged()
 		case <-d.jobDone():
@@ -170,6 +173,11 @@ func (d *Daemon) serve(ctx context.Context) {
 	}
 }
 
+func (d *Daemon) start() {
+	d.started = true
+	d.job.Start(&d.room)
+}
+
 // jobDone returns the channel of a job that has not ended yet.
 func (d *Daemon) jobDone() <-chan struct{} {
 	if !d.machine.alive {
@@ -178,18 +186,24 @@ func (d *Daemon) jobDone() <-chan struct{} {
 	return d.job.Done()
 }
 
-// jobChanged acts on what is new in the job's report.
+// request serves a request in the state that the job has now.
+func (d *Daemon) request(o order.Order) {
+	d.jobChanged()
+	d.machine.request(o)
+}
+
+// jobChanged acts on what is new in the job's report, in the order in which it came.
 func (d *Daemon) jobChanged() {
 	r := d.job.Report()
-	if r.Err != nil {
-		d.hurry(1)
-		d.machine.failing(r.Err)
-	}
 	if r.Active {
 		d.machine.served()
 	}
 	if r.Serving != "" {
 		d.serving(r.Serving)
+	}
+	if r.Err != nil {
+		d.hurry(1)
+		d.machine.failing(r.Err)
 	}
 }
 
@@ -254,22 +268,10 @@ func (d *Daemon) reminder() {
 	}
 	snap, spec := d.board.Snapshot(), d.o.Config.Jobs[0]
 	for _, g := range snap.Jobs[0].Going {
-		d.events.Publish(waitEvent(spec, d.machine.state, g, snap.Taken))
+		d.events.Publish(supervisor.WaitEvent(spec, d.machine.state.String(), d.machine.state == killing, g, snap.Taken))
 	}
 	d.notify(sdExtend)
 	d.timers.remind.Reset(remindAfter)
-}
-
-// waitEvent says which run is waited for, so that no wait is silent.
-func waitEvent(spec job.Spec, in state, g status.Going, now time.Time) event.Event {
-	hint := "ask again to stop it now"
-	if in == killing || spec.Keep {
-		hint = "it was told to stop; ask again to kill it"
-	}
-	if g.PID != 0 && supervisor.Untouchable(-g.PID) {
-		hint = event.NotPermitted
-	}
-	return event.RunWaitedFor(spec.Name, in.String(), g.Run, g.PID, now.Sub(g.Since), hint)
 }
 
 // What a start needs is needed no more when it has settled. A collection of the heap before its end,
@@ -318,7 +320,7 @@ func (d *Daemon) hurry(times int) {
 // end carries out what the machine decided, once the job has ended: lease, PID file and local lock are
 // released or handed off, then all that open opened is closed.
 func (d *Daemon) end() (Outcome, error) {
-	_ = goroutine.Catch(d.room.Wait) // Run of a supervisor catches its own
+	_ = goroutine.Catch(d.room.Wait) // a supervisor catches its own
 	m := d.machine
 	again := m.state == reexecuting
 	if errors.As(m.err, new(*supervisor.FatalError)) && !d.job.Released() {

@@ -15,6 +15,7 @@ import (
 // acquisition is how far the supervisor has come with the lease: local lock, PID file, leftover runs,
 // shared heartbeat.
 type acquisition struct {
+	begun    bool
 	locked   bool        // Host.Locked was called
 	prepared bool        // the PID file was taken, and leftover runs were searched
 	released bool        // see releaseEarly
@@ -59,6 +60,7 @@ func (s *Supervisor) openLease() (err error) {
 
 // acquireLocal begins with the local lock, if there is to be one.
 func (s *Supervisor) acquireLocal() {
+	s.acquire.begun = true
 	if c := s.lease.Local(); c != nil {
 		s.beginClaim(c)
 		return
@@ -211,7 +213,7 @@ func (s *Supervisor) releaseEarly() {
 	}
 }
 
-// Release ends the job after Run: runs that were not adopted are stopped, and the lease is released. It
+// Release ends the job after Done: runs that were not adopted are stopped, and the lease is released. It
 // blocks for the grace of such runs, and for at most twice the store's timeout.
 func (s *Supervisor) Release() {
 	if runs := s.runner.going; len(runs) > 0 { // the job ended before the loop could adopt them

@@ -130,14 +130,14 @@ func leftoverEvent(spec job.Spec, left []int) event.Event {
 	if spec.OnOrphan == job.OrphanKill {
 		what = "it is stopped"
 	}
-	if spec.OnOrphan == job.OrphanKill && slices.ContainsFunc(left, Untouchable) {
+	if spec.OnOrphan == job.OrphanKill && slices.ContainsFunc(left, untouchable) {
 		what = event.NotPermitted + "; no run starts before it has ended"
 	}
 	return event.Leftover(spec.Name, pids(left), what)
 }
 
-// Untouchable returns true if gophd may not signal the process, or any of the group if pid is negative.
-func Untouchable(pid int) bool { return syscall.Kill(pid, 0) == syscall.EPERM }
+// untouchable returns true if gophd may not signal the process, or any of the group if pid is negative.
+func untouchable(pid int) bool { return syscall.Kill(pid, 0) == syscall.EPERM }
 
 // pids names processes for a message.
 func pids(all []int) string {

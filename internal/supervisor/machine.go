@@ -86,11 +86,11 @@ func (m *machine) leaseHeld() {
 	if m.state != standby {
 		return
 	}
+	m.transition(active) // first: who reads of the start in the log may request a run
 	if !m.looping {
 		m.looping = true
 		m.startLoop()
 	}
-	m.transition(active)
 }
 
 // leaseEnding says that active runs must be stopped, for cause's reason. The loop continues: its gate

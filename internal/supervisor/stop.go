@@ -6,10 +6,25 @@ import (
 	"time"
 
 	"gophd/internal/event"
+	"gophd/internal/job"
 	"gophd/internal/logging"
 	"gophd/internal/process"
 	"gophd/internal/restart"
+	"gophd/internal/status"
 )
+
+// WaitEvent says that a shutdown in that state waits for a run, so that no wait is silent. forced is that
+// the run was told to stop.
+func WaitEvent(spec job.Spec, state string, forced bool, g status.Going, now time.Time) event.Event {
+	hint := "ask again to stop it now"
+	if forced || spec.Keep {
+		hint = "it was told to stop; ask again to kill it"
+	}
+	if g.PID != 0 && untouchable(-g.PID) {
+		hint = event.NotPermitted
+	}
+	return event.RunWaitedFor(spec.Name, state, g.Run, g.PID, now.Sub(g.Since), hint)
+}
 
 // unknownGrace is the default of job.grace, for runs of which nothing is known.
 const unknownGrace = 10 * time.Second

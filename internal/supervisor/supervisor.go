@@ -50,7 +50,7 @@ type Host interface {
 
 // Report is where a Supervisor stands.
 type Report struct {
-	Active  bool   // runs may start
+	Active  bool   // runs may start, or could
 	Serving string // what it does, for who waits for the start; "" until it is known
 	Err     error  // why it stops its runs, if that was not requested
 }
@@ -72,7 +72,8 @@ type Supervisor struct {
 	acquire  acquisition
 	leftover *leftoverWatch // nil if there are no leftover runs
 
-	calls   chan func() // of other goroutines
+	started bool        // see call
+	calls   chan func() // of the daemon
 	done    chan struct{}
 	changed chan struct{}
 	mu      sync.Mutex // guards report
@@ -115,9 +116,33 @@ func New(o Options) (_ *Supervisor, err error) {
 	return s, nil
 }
 
-// Run acquires the lease and serves the job. It blocks until no run is active and none will start, or
-// until Freeze has left the runs to the next process. Then call Release or HandOff, and Close.
-func (s *Supervisor) Run() {
+// Adopt takes over the runs of the old process, if there are any. What is requested between Adopt and
+// Start is served before the lease is acquired, or with the adopted runs.
+func (s *Supervisor) Adopt() {
+	p := goroutine.Catch(func() {
+		s.o.Spawner.AdoptStrays(takePipes(s.o.Files, s.o.Handed.Escaped), s.runner.resume)
+		if len(s.runner.going) == 0 {
+			return
+		}
+		s.adoptRuns()
+		if fault.On {
+			fault.At("gone on")
+		}
+	})
+	if p != nil {
+		s.machine.panicked(p)
+	}
+}
+
+// Start acquires the lease and serves the job, in a goroutine of g, until no run is active and none will
+// start, or until Freeze has left the runs to the next process. Done is closed then: call Release or
+// HandOff, and Close.
+func (s *Supervisor) Start(g *goroutine.Group) {
+	s.started = true
+	g.Go(s.run)
+}
+
+func (s *Supervisor) run() {
 	defer close(s.done)
 	if p := goroutine.Catch(s.serve); p != nil {
 		s.machine.panicked(p)
@@ -132,13 +157,7 @@ func (s *Supervisor) Run() {
 const fatalTime = 15 * time.Second
 
 func (s *Supervisor) serve() {
-	s.o.Spawner.AdoptStrays(takePipes(s.o.Files, s.o.Handed.Escaped), s.runner.resume)
-	if len(s.runner.going) > 0 {
-		s.adoptRuns()
-		if fault.On {
-			fault.At("gone on")
-		}
-	} else {
+	if !s.acquire.begun && s.machine.state == standby {
 		s.acquireLocal()
 	}
 	for !s.machine.over() {
@@ -171,9 +190,14 @@ func (s *Supervisor) serve() {
 	}
 }
 
-// call runs f in the supervisor's goroutine, or in this one once Run has returned. It blocks until f
-// has returned, and must not be called by f or the Host.
+// call runs f in the supervisor's goroutine, or in this one before Start and once Done is closed. It
+// blocks until f has returned, and must not be called by f or the Host. All calls come from one
+// goroutine.
 func (s *Supervisor) call(f func()) {
+	if !s.started {
+		f()
+		return
+	}
 	returned := make(chan struct{})
 	select {
 	case s.calls <- func() { defer close(returned); f() }:
@@ -198,14 +222,14 @@ func (s *Supervisor) RunNow() (ok bool) {
 	return ok
 }
 
-// Freeze leaves the active runs to the next process: Run returns, and HandOff tells what to hand off.
+// Freeze leaves the active runs to the next process: Done is closed, and HandOff tells what to hand off.
 // It returns false if that is not possible at this moment, because a run is being started or stopped.
 func (s *Supervisor) Freeze() (ok bool) {
 	s.call(func() { ok = s.machine.freeze() })
 	return ok
 }
 
-// Done returns a channel that is closed when Run has returned.
+// Done returns a channel that is closed when the job has ended.
 func (s *Supervisor) Done() <-chan struct{} { return s.done }
 
 // Changed returns a channel that delivers when the Report may have changed.
@@ -221,7 +245,7 @@ func (s *Supervisor) Report() Report {
 // tellChange is called after each change of the machine.
 func (s *Supervisor) tellChange() {
 	s.tell(func(r *Report) {
-		r.Active = s.machine.state == active
+		r.Active = r.Active || s.machine.state == active
 		if s.machine.state == failing {
 			r.Err = s.machine.err
 		}
@@ -253,7 +277,7 @@ func (s *Supervisor) Err() error { return s.machine.err }
 // Last returns the result of the only run of a once job; nil before, and for other jobs.
 func (s *Supervisor) Last() *job.Result { return s.turning.last }
 
-// Released returns true if the lease was released before Run returned.
+// Released returns true if the lease was released before Done was closed.
 func (s *Supervisor) Released() bool { return s.acquire.released }
 
 // Logs calls f with each log that the output of adopted runs goes to instead of the job's own.

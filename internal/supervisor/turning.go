@@ -237,7 +237,7 @@ func (s *Supervisor) runStarted(run job.Run, p *process.Process, adopted bool) {
 	} else {
 		s.publish(event.RunStarted(s.spec.Name, run, p.PID(), p.Started()))
 	}
-	if s.spec.User != "" && Untouchable(-p.PID()) {
+	if s.spec.User != "" && untouchable(-p.PID()) {
 		s.publish(event.RunNotStoppable(s.spec.Name, run, p.PID()))
 	}
 }

@@ -1,8 +1,9 @@
 //go:build root && linux
 
-package daemon
+package supervisor
 
 import (
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -18,7 +19,7 @@ import (
 
 // A root without CAP_KILL, as in many containers, cannot stop what runs as another user. Nobody may find that out
 // from a stop that does not come.
-func TestRootWhoMayNotBeSignalledIsSaid(t *testing.T) {
+func TestRootWhatMayNotBeSignaledIsSaid(t *testing.T) {
 	cmd := exec.Command("/bin/sleep", "3600")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
 	if err := cmd.Start(); err != nil {
@@ -29,9 +30,9 @@ func TestRootWhoMayNotBeSignalledIsSaid(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed
 	}()
-	var waits string
+	var leftover, waits string
 	message := func() string {
-		return waitEvent(job.Spec{}, killing, status.Going{Run: job.Run{Number: 3}, PID: other, Since: time.Now()}, time.Now()).Message()
+		return WaitEvent(job.Spec{}, "killing", true, status.Going{Run: job.Run{Number: 3}, PID: other, Since: time.Now()}, time.Now()).Message()
 	}
 	done := make(chan error)
 	go func() { // its thread, which ends with it, may not signal others
@@ -44,13 +45,16 @@ func TestRootWhoMayNotBeSignalledIsSaid(t *testing.T) {
 			err = unix.Capset(&header, &sets[0])
 		}
 		waits = message()
+		leftover = leftoverEvent(job.Spec{OnOrphan: job.OrphanKill}, []int{os.Getpid(), other}).Message()
 		done <- err
 	}()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(waits, "CAP_KILL") || strings.Contains(waits, "ask again") {
-		t.Error(waits)
+	for _, text := range []string{leftover, waits} {
+		if !strings.Contains(text, "CAP_KILL") || strings.Contains(text, "ask again") || strings.Contains(text, "it is stopped") {
+			t.Error(text)
+		}
 	}
 	if free := message(); strings.Contains(free, "CAP_KILL") {
 		t.Error(free)
