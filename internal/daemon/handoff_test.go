@@ -9,8 +9,8 @@ import (
 	"gophd/internal/restart"
 )
 
-// TestHandoffShapeIsThatOfItsVersion: decodeState refuses what it does not know, and runs are stopped then. So whoever
-// changes a field raises restart.Version, which makes the check before a restart refuse the other program.
+// TestHandoffShapeIsThatOfItsVersion: decodeState refuses what it does not know, and runs are stopped then. A change
+// of a field needs another restart.Version, so that the check before a re-exec rejects the other program.
 func TestHandoffShapeIsThatOfItsVersion(t *testing.T) {
 	const (
 		version = 3

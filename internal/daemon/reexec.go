@@ -178,11 +178,11 @@ func (d *Daemon) handOff() *restart.Handoff {
 	if fault.On {
 		fault.At("reading stopped")
 	}
-	unsaid := d.job.LostOutput() // the new process says it
+	unlogged := d.job.LostOutput() // the new process logs it
 	s.Log = logState{File: d.log.Path(), Format: d.o.Config.Log.Format}
 	var err error
 	if s.Log.Left, err = d.log.Left(); err != nil {
-		unsaid = append(unsaid, err)
+		unlogged = append(unlogged, err)
 	}
 	if fault.On {
 		fault.At("log closed")
@@ -191,7 +191,7 @@ func (d *Daemon) handOff() *restart.Handoff {
 	instance, failed := d.job.HandOff(&s.Job, h.Files)
 	h.Instance = instance
 	d.close()
-	for _, err := range append(unsaid, failed...) {
+	for _, err := range append(unlogged, failed...) {
 		s.Errors = append(s.Errors, err.Error())
 	}
 	s.Log.Losses = d.log.Losses()

@@ -40,7 +40,7 @@ func ParseAnswer(output, version string) (c json.RawMessage, ok bool) {
 	return json.RawMessage(text), true
 }
 
-// Timeout is how long the program may take to answer. Meanwhile everything goes on as it is, so it is
+// Timeout is how long the program may take to answer. Meanwhile everything continues, so it is
 // long enough for a machine that stalls: on one, a preflight took more than 20 s.
 const Timeout = time.Minute
 

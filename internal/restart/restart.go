@@ -35,7 +35,7 @@ import (
 // would leave runs behind.
 const Version = 3
 
-// MaxSize bounds a hand-over on both sides, so that what Exec writes Inherit reads.
+// MaxSize bounds a handoff on both sides, so that what Exec writes Inherit reads.
 const MaxSize = 16 << 20
 
 // Handoff is what one image passes to the next.

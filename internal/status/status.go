@@ -129,7 +129,7 @@ func (b *Board) began(name string, g Going) {
 	})
 }
 
-// told puts down what a run tells of itself. Of several at the same time the newest is heard.
+// told records the status that a run sent. Of several active runs the newest counts.
 func (b *Board) told(name string, run uint64, text string) {
 	b.Job(name, func(j *Job) {
 		if run >= j.StatusOf {

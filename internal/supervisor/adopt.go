@@ -16,7 +16,7 @@ import (
 	"gophd/internal/safefile"
 )
 
-// This file is how a run outlives an image of gophd: it is left by one and adopted by the next.
+// This file is how a run outlives a re-exec: the old process leaves it, and the new one adopts it.
 
 // adoptRuns takes over the runs of the old process, before any request is served. As a rule the lease is held at
 // once, and the loop starts with them. If it is not (another store by a new config, a deadline that has passed), the
@@ -37,8 +37,8 @@ func (s *Supervisor) adoptRuns() {
 	}
 }
 
-// handOffRuns adds the runs that were left, if any, and the strays' pipes to the state, and their descriptors to
-// files. Reading stops here.
+// handOffRuns adds the runs that were left and the pipes of escaped processes to the state, and their
+// descriptors to files. Reading stops here.
 func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 	put := func(streams []process.HandedStream) (pipes []Pipe) {
 		for _, s := range streams {
@@ -52,7 +52,7 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 	if w := s.turning.grid.Wait; w != nil {
 		g.Wait = &RunWait{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
 	}
-	if s.turning.loop == nil { // the loop could not begin yet, with what was left to us
+	if s.turning.loop == nil { // the loop was not started yet with what the old process left
 		g.Woken, g.Wait = s.o.Handed.Woken, s.o.Handed.Wait
 	}
 	for _, at := range s.runner.left {
@@ -77,7 +77,7 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 	g.Leftover = lock != nil && lock.Unclean()
 }
 
-// resume completes the grid of the loop by what goes on.
+// resume completes the grid of the loop by the active runs.
 func (g JobState) resume(grid *loop.Grid) {
 	grid.Woken = g.Woken
 	if w := g.Wait; w != nil {
@@ -88,7 +88,7 @@ func (g JobState) resume(grid *loop.Grid) {
 	}
 }
 
-// take is the process of the run as the process room knows it.
+// take returns the process of the run for process.Spawner.Adopt.
 func (g *ActiveRun) take(files map[string]*os.File) process.Handed {
 	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(), Streams: takePipes(files, g.Pipes)}
 }
@@ -102,9 +102,9 @@ func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.Hande
 	return streams
 }
 
-// leave gives up the runs that are going on to the next image, all or none. It is called while none of them can
-// end nor another begin, for the loop; but one may have begun for it that is not here yet, or have ended here without its
-// knowledge. So they must be as many here as it counts: else a number would be without a run, or a result lost.
+// leave leaves the active runs to the next process, all or none. The loop calls it while no run of its
+// own can start or end. A run that the loop has started may not be here yet, and one that has ended here
+// may not be known to the loop. So both must count the same: else a run or a result would be lost.
 func (r *runner) leave(count int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -125,9 +125,9 @@ func (r *runner) leave(count int) bool {
 	return true
 }
 
-// begin gives the run its place and its limit, and returns what the image before us has left of it, if that has
-// started it. From then on it can be interrupted, and its messages are its own. What an earlier run has told
-// is heard before: it must not be taken for a word of this one.
+// begin gives the run its slot and its limit, and returns what the old process has left of it, if that
+// has started it. From then on it can be interrupted, and messages count as its own. Messages of earlier
+// runs are read before, so that they are not taken for its own.
 func (r *runner) begin(at *place) (left *ActiveRun) {
 	if r.settled() {
 		r.notices.Drain()
@@ -153,7 +153,7 @@ func (r *runner) begin(at *place) (left *ActiveRun) {
 	return left
 }
 
-// settled says that there is a notify socket, and that no message can be of a run that has no place yet.
+// settled returns true if there is a notify socket, and every run that may send a message has its slot.
 func (r *runner) settled() bool {
 	if r.notices == nil {
 		return false
@@ -163,7 +163,7 @@ func (r *runner) settled() bool {
 	return len(r.going) == 0
 }
 
-// adopt is start for a run that the image before us has left.
+// adopt is start for a run of the old process.
 func (r *runner) adopt(at place, g *ActiveRun) (*process.Process, error) {
 	if at.keeper != nil {
 		before := at.keeper.Writer() // neither Write nor Close fails
@@ -180,8 +180,8 @@ func (r *runner) adopt(at place, g *ActiveRun) (*process.Process, error) {
 	})
 }
 
-// resume is where the rest of a stream goes whose beginning an earlier image has read: where the config
-// now sends the output, whatever it was then.
+// resume returns where the rest of a stream goes whose beginning the old process has read: where the
+// config sends the output now.
 func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	out := r.stdout
 	if s.Number == 2 {
@@ -192,7 +192,7 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 		return begun(out.Open(s.PID), s)
 	case r.file != "":
 		opened, err := openOutput(r.file, r.world)
-		if errors.Is(err, syscall.ENXIO) { // the command does not end for want of a reader, and he may come yet (fifo(7))
+		if errors.Is(err, syscall.ENXIO) { // the command must not end because nobody reads yet (fifo(7))
 			opened, err = safefile.Open(r.file, os.O_RDWR|os.O_APPEND|syscall.O_NONBLOCK, 0, r.world.UIDs()...)
 		}
 		if err != nil {
@@ -205,13 +205,13 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	}
 }
 
-// begun is a writer that has been given the rest; what it cannot take it counts itself.
+// begun writes the rest to w first. A writer counts what it cannot write.
 func begun(w io.WriteCloser, s process.HandedStream) io.WriteCloser {
 	_, _ = w.Write(s.Rest)
 	return w
 }
 
-// nowhere is where a stream goes that has no other place: the command must not hang.
+// nowhere discards a stream that has no other place, so that the command does not hang.
 type nowhere struct{}
 
 func (nowhere) Write(b []byte) (int, error) { return len(b), nil }

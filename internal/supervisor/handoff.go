@@ -47,11 +47,11 @@ type ActiveRun struct {
 	Missed  uint64 `json:",omitempty"` // see loop.Going
 	PID     int
 	Birth   uint64
-	Cgroup  string `json:",omitempty"` // the folder of its control group
+	Cgroup  string `json:",omitempty"` // directory of its control group
 	Pipes   []Pipe
 	Kept    []byte          `json:",omitempty"` // of the output that is shown only if it fails
-	Limit   restart.Instant `json:",omitempty"` // of its time, where the run has moved that
-	Status  string          `json:",omitempty"` // what it told last
+	Limit   restart.Instant `json:",omitempty"` // if the run has moved it
+	Status  string          `json:",omitempty"` // that it sent last
 	Grace   time.Duration
 	Signals []syscall.Signal `json:",omitempty"`
 }
@@ -63,7 +63,7 @@ type RunWait struct {
 	Slowed time.Duration
 }
 
-// Pipe is a captured stream; File is the name of its descriptor in the hand-over.
+// Pipe is a captured stream; File is the name of its descriptor in the handoff.
 type Pipe struct {
 	PID    int
 	Number int

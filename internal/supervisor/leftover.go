@@ -18,10 +18,10 @@ import (
 	"gophd/internal/procfs"
 )
 
-// This file is about a run whose gophd was killed: it goes on, and no other may begin beside it.
+// This file is about a run whose gophd was killed: while it is active, no other may start.
 
-// orphanAgain is how often an orphan is looked at: nothing tells the end of a process that is no child.
-const orphanAgain = 100 * time.Millisecond
+// leftoverPause lies between two looks at a leftover run: only a parent is told of the end of a process.
+const leftoverPause = 100 * time.Millisecond
 
 // leftoverRemind lies between two events about the same leftover run.
 const leftoverRemind = 15 * time.Second
@@ -39,7 +39,7 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 	lock := lease.Mark(s.lease.Lock()) + "."
 	left, err := process.Leftover(lock, *s.runner.mark.Load(), s.lease.Lock().Users()...)
 	switch {
-	case errors.Is(err, process.ErrNoProc): // on this system nobody can ever tell
+	case errors.Is(err, process.ErrNoProc): // no search is possible on this system
 		s.problem(fmt.Errorf("cannot check for leftover runs: %w", err))
 		return false
 	case err != nil:
@@ -77,8 +77,8 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 	return true
 }
 
-// outlive returns when no orphan is left, or ctx has ended. Who is to be signalled is looked for anew each time: a
-// PID may be another's by then.
+// outlive returns when no leftover run is active, or ctx has ended. The processes to signal are searched
+// again each time: a PID may belong to another process by then.
 func (s *Supervisor) outlive(ctx context.Context, lock string, left []int) {
 	killing := s.spec.OnOrphan == job.OrphanKill
 	deadline := time.Now().Add(s.spec.Grace)
@@ -86,7 +86,7 @@ func (s *Supervisor) outlive(ctx context.Context, lock string, left []int) {
 		signal(left, syscall.SIGTERM)
 		signal(left, syscall.SIGCONT)
 	}
-	patience := orphanAgain
+	patience := leftoverPause
 	look, remind := time.NewTicker(patience), time.NewTicker(leftoverRemind)
 	defer look.Stop()
 	defer remind.Stop()
@@ -101,15 +101,15 @@ func (s *Supervisor) outlive(ctx context.Context, lock string, left []int) {
 		}
 		due := killing && time.Now().After(deadline)
 		if due && patience < time.Second {
-			patience *= 2 // whom KILL does not end nothing will, and to look for all is dear
+			patience *= 2 // a process that survives KILL cannot be stopped, and scanning /proc is expensive
 			look.Reset(patience)
 		}
-		if procfs.Alive(left[0], 0) && !due { // to look at one is cheap, to look for all is not
+		if procfs.Alive(left[0], 0) && !due { // one process is cheap to check
 			continue
 		}
 		now, err := process.Leftover(lock, *s.runner.mark.Load(), s.lease.Lock().Users()...)
 		if err != nil {
-			continue // they are there until it is seen that they are not
+			continue // they count as active until a search shows that they are not
 		}
 		if left = now; due {
 			signal(left, syscall.SIGKILL)
@@ -117,7 +117,7 @@ func (s *Supervisor) outlive(ctx context.Context, lock string, left []int) {
 	}
 }
 
-// signal reaches those that are there and may be signalled; the others are waited for.
+// signal signals the processes that still exist and may be signaled. The others are waited for.
 func signal(all []int, s syscall.Signal) {
 	for _, pid := range all {
 		_ = syscall.Kill(pid, s)

@@ -14,22 +14,23 @@ import (
 	"gophd/internal/sdnotify"
 )
 
-// This file is what a run tells gophd by its notify socket, and what comes of it: more time, and a word for
-// the dump. There is such a socket where runs have a timeout.
+// This file is about the notify socket, by which a run asks for more time and tells its status. A job has
+// one if its runs have a timeout.
 
-// limit ends a run that goes on for too long, unless it asks for more time.
+// limit stops a run that takes too long, unless it asks for more time.
 type limit struct {
 	run context.CancelCauseFunc
 
 	mu     sync.Mutex
 	at     time.Time
-	moved  bool // at the run's own wish
-	over   bool // it has ended the run
+	moved  bool // at the run's request
+	over   bool // it has stopped the run
 	timer  *time.Timer
-	status string // the last that the run told
+	status string // the last one that the run sent
 }
 
-// newLimit begins to count. moved is what a run that goes on has asked an earlier image for; zero is nothing.
+// newLimit starts to count. moved is what an adopted run has requested from the old process; zero is
+// nothing.
 func newLimit(at, moved time.Time, run context.CancelCauseFunc) *limit {
 	l := &limit{run: run, at: at}
 	if moved.After(at) {
@@ -53,8 +54,8 @@ func (l *limit) ring() {
 	l.run(job.ErrTimeout)
 }
 
-// extend lets the run go on until then, if that is later than it had, and returns by how much. It is too late for
-// a run that the limit has ended: a grace is not extended.
+// extend moves the limit to until, if that is later, and returns by how much. It is too late for a run
+// that is being stopped: a grace is not extended.
 func (l *limit) extend(until time.Time) (more time.Duration, tooLate bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -72,15 +73,15 @@ func (l *limit) say(status string) {
 	l.status = status
 }
 
-// stop is called when the run has ended. A ring that has begun, or that comes at an earlier moment than the
-// limit has by now, does no harm: nothing hears the run's context any more.
+// stop is called when the run has ended. A timer that fires at the same moment does no harm: nothing uses
+// the run's context any more.
 func (l *limit) stop() {
 	if l != nil {
 		l.timer.Stop()
 	}
 }
 
-// handOver is the limit for the next image: zero where the run has not moved it, so that the config says.
+// handOver returns the limit for the next process: zero if the run has not moved it, and the config counts.
 func (l *limit) handOver() (moved restart.Instant, status string) {
 	if l == nil {
 		return 0, ""
@@ -93,8 +94,8 @@ func (l *limit) handOver() (moved restart.Instant, status string) {
 	return moved, l.status
 }
 
-// openNotify makes the notify socket, or goes on with that of the image before us, where the job wants one and the
-// system has any.
+// openNotify opens the notify socket, or adopts that of the old process, if the job has a timeout and the
+// system supports it.
 func (s *Supervisor) openNotify() (err error) {
 	kept := s.o.Files[notifySocket]
 	switch {
@@ -114,7 +115,7 @@ func (s *Supervisor) openNotify() (err error) {
 	return err
 }
 
-// noticed is called in the goroutine of the notify socket, or in that of a run that is about to start.
+// noticed is called by the goroutine of the notify socket, or by that of a run that is about to start.
 func (s *Supervisor) noticed(m sdnotify.Message, err error) {
 	run, l, ok := s.runner.whose(m)
 	if !ok {
@@ -129,7 +130,7 @@ func (s *Supervisor) noticed(m sdnotify.Message, err error) {
 		s.publish(event.RunMessage(s.spec.Name, run, m.PID, words))
 	}
 	if l == nil {
-		return // a run of an image that had no timeout
+		return // it was started without a timeout
 	}
 	if m.Status != nil {
 		l.say(*m.Status)
@@ -145,7 +146,7 @@ func (s *Supervisor) noticed(m sdnotify.Message, err error) {
 	}
 }
 
-// wordsOf says what is in a message.
+// wordsOf returns the content of a message in words.
 func wordsOf(m sdnotify.Message) (words []string) {
 	for _, w := range []struct {
 		said bool
@@ -164,11 +165,11 @@ func wordsOf(m sdnotify.Message) (words []string) {
 	return words
 }
 
-// whose finds the run that sent the message.
+// whose returns the run that sent the message.
 func (r *runner) whose(m sdnotify.Message) (job.Run, *limit, bool) {
 	r.mu.Lock()
 	all := slices.Clone(r.places)
-	if r.left != nil { // their places may be free already, and their limits are to be handed over yet
+	if r.left != nil { // their slots may be free already, and their limits are handed off later
 		all = r.left
 	}
 	r.mu.Unlock()

@@ -28,7 +28,7 @@ func (s *Supervisor) openRunner() error {
 		return err
 	}
 	stdout, stderr, file := outputs(s.spec, s.o.Log, null)
-	if file != "" && !isFIFO(file) { // better refused now than at every run; but the reader of a FIFO would take that for its end
+	if file != "" && !isFIFO(file) { // refuse now what every run would fail for; the reader of a FIFO would take this for the end
 		f, err := openOutput(file, surroundings)
 		if err != nil {
 			return err
@@ -75,7 +75,7 @@ func (s *Supervisor) showFailed(pid int, output *keep.Keeper) {
 	_ = w.Close()
 }
 
-// slots is how many runs may go on at the same time: those that were left to us, too, whatever the config says now.
+// slots returns how many runs may be active at the same time, those of the old process included.
 func (s *Supervisor) slots() int {
 	n := max(s.spec.MaxParallel, 1)
 	for _, g := range s.o.Handed.Runs {
@@ -84,15 +84,15 @@ func (s *Supervisor) slots() int {
 	return n
 }
 
-// mark sets what begins the GOPHD_RUN_ID of each run of this daemon: the lock with its secret, by which a leftover run is
-// found, the PID, and the first start, so that no other daemon has it.
+// mark sets the beginning of the GOPHD_RUN_ID of each run of this daemon: the lock with its secret, by which a
+// leftover run is found, the PID, and the first start, so that no other daemon has it.
 func (s *Supervisor) mark(lock string) {
 	mark := fmt.Sprintf("%s.%d.%d.", lock, os.Getpid(), s.o.Started.UnixNano())
 	s.runner.mark.Store(&mark)
 }
 
-// openCgroup makes the job's control group, where it is needed: for limits, which must not be silently missing, and
-// for strays that are to be stopped, who can be found without it too.
+// openCgroup creates the job's control group if it is needed: for limits, which must not be missing silently,
+// and to stop escaped processes, which can be found without it too.
 func (s *Supervisor) openCgroup() (err error) {
 	l := preflight.Limits(s.spec)
 	if l == (process.Limits{}) && s.spec.Strays != job.StraysKill {

@@ -88,7 +88,7 @@ func New(o Options) (_ *Supervisor, err error) {
 		if err != nil {
 			s.Close()
 			if s.cgroup != nil {
-				_ = s.cgroup.Close() // nobody is in it yet, or whoever stops the runs sweeps it
+				_ = s.cgroup.Close() // it is empty, or StopHanded removes it
 			}
 		}
 	}()
