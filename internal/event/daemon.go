@@ -29,16 +29,12 @@ const (
 
 // Started says that gophd has started and holds the local lock.
 func Started(version string, pid int) Event {
-	return Event{Type: TypeStarted, Level: Info, Process: Process{PID: pid}, Text: version, message: func(e Event) string {
-		return fmt.Sprintf("gophd %s begins, pid %d", e.Text, e.Process.PID)
-	}}
+	return Event{Type: TypeStarted, Level: Info, Text: fmt.Sprintf("gophd %s begins, pid %d", version, pid)}
 }
 
 // Resumed says that the new process has started after a re-exec.
 func Resumed(version string, pid int) Event {
-	return Event{Type: TypeResumed, Level: Info, Process: Process{PID: pid}, Text: version, message: func(e Event) string {
-		return fmt.Sprintf("gophd %s goes on as a new image, pid %d", e.Text, e.Process.PID)
-	}}
+	return Event{Type: TypeResumed, Level: Info, Text: fmt.Sprintf("gophd %s goes on as a new image, pid %d", version, pid)}
 }
 
 // NotResumed says that the new process cannot go on with what the old one handed off.
