@@ -33,13 +33,9 @@ func start() int {
 		// Before all else: a TERM that comes earlier ends us, see restart.Exec. In this order, since Inherit
 		// undoes what Exec did to INT and HUP.
 		p.handoff, p.handoffErr = restart.Inherit(me)
-		if fault.On {
-			fault.At("inherited")
-		}
+		fault.At("inherited")
 		p.signals = signals.Listen()
-		if fault.On {
-			fault.At("listening")
-		}
+		fault.At("listening")
 	}
 	// Two, on any machine: a fork holds one until the command has begun, and with the other the lease goes
 	// on being renewed; more would cost memory for each and gain gophd nothing.

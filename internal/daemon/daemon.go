@@ -138,9 +138,7 @@ func (d *Daemon) serve(ctx context.Context) {
 	spareThreads()
 	d.start()
 	for !d.machine.over() {
-		if fault.On {
-			fault.At("select")
-		}
+		fault.At("select")
 		select {
 		case o := <-d.o.Signals.C():
 			d.request(o)
@@ -213,9 +211,7 @@ func (d *Daemon) serving(text string) {
 		return
 	}
 	d.serves = true
-	if fault.On {
-		fault.At("ready")
-	}
+	fault.At("ready")
 	d.notify(sdReady)
 	if d.o.Serving != nil {
 		if path := d.log.Path(); path != "" {

@@ -175,18 +175,14 @@ func (d *Daemon) handOff() *restart.Handoff {
 	d.events.Publish(event.Exiting("a new image goes on"))
 	d.log.Leave() // the new process writes what it has not written
 	s.Job = d.job.Silence(h.Files)
-	if fault.On {
-		fault.At("reading stopped")
-	}
+	fault.At("reading stopped")
 	unlogged := d.job.LostOutput() // the new process logs it
 	s.Log = logState{File: d.log.Path(), Format: d.o.Config.Log.Format}
 	var err error
 	if s.Log.Left, err = d.log.Left(); err != nil {
 		unlogged = append(unlogged, err)
 	}
-	if fault.On {
-		fault.At("log closed")
-	}
+	fault.At("log closed")
 	// After a log that may take its time, so that the lease is fresh.
 	instance, failed := d.job.HandOff(&s.Job, h.Files)
 	h.Instance = instance

@@ -10,9 +10,6 @@ import (
 	"syscall"
 )
 
-// On says whether this is a build for tests.
-const On = true
-
 // At looks for a file with the name of the place in the folder GOPHD_FAULTS, and removes it, so that each file is
 // one fault. "kill" in it is kill -9 of the whole program, with nothing done any more; "stop" is SIGSTOP, so that a
 // test can do something at this very point before it sends CONT; numbers are signals that it gets at this very point;

@@ -280,9 +280,7 @@ func (h *Handoff) exec(s self.Self, hush func() []order.Order) error {
 	for _, s := range shielded {
 		signal.Ignore(s)
 	}
-	if fault.On {
-		fault.At("signals closed")
-	}
+	fault.At("signals closed")
 
 	w := wire{Version: Version, PID: os.Getpid(), BootID: bootID(), Handoff: *h,
 		Descriptors: map[string]int{}, Shielded: shielded}
@@ -326,9 +324,7 @@ func (h *Handoff) exec(s self.Self, hush func() []order.Order) error {
 	}
 	defer func() { _ = unix.Fchdir(home) }()
 
-	if fault.On {
-		fault.At("exec")
-	}
+	fault.At("exec")
 	env := append(slices.Clip(s.Env), self.HandoffVariable+"="+strconv.Itoa(fd))
 	return syscall.Exec(s.Path, s.Args, env)
 }

@@ -118,11 +118,11 @@ func (s *Supervisor) HandOff(state *JobState, files map[string]*os.File) (instan
 		return &over
 	}
 	state.Shared = handOff(s.lease.Shared())
-	if state.Shared != nil && fault.On {
+	if state.Shared != nil {
 		fault.At("shared claim handed over")
 	}
 	state.Local = handOff(s.lease.Local())
-	if state.Local != nil && fault.On {
+	if state.Local != nil {
 		fault.At("local claim handed over")
 	}
 	if lock := s.lease.Lock(); lock != nil { // in every case

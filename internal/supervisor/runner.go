@@ -117,9 +117,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		r.notices.Listen()
 	}
 	r.started(run, p, adopted)
-	if fault.On {
-		fault.At("run")
-	}
+	fault.At("run")
 	told := make(chan time.Time, 1)
 	release := context.AfterFunc(ctx, func() {
 		told <- time.Now()

@@ -125,9 +125,7 @@ func (s *Supervisor) Adopt() {
 			return
 		}
 		s.adoptRuns()
-		if fault.On {
-			fault.At("gone on")
-		}
+		fault.At("gone on")
 	})
 	if p != nil {
 		s.machine.panicked(p)

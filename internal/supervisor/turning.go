@@ -138,16 +138,12 @@ func (s *Supervisor) loopError() error {
 // leaveLoop ends the loop for the next process, and returns false if that is not possible now.
 func (s *Supervisor) leaveLoop() bool {
 	t := &s.turning
-	if fault.On {
-		fault.At("leave the loop")
-	}
+	fault.At("leave the loop")
 	if !t.loop.Leave(func() bool { return s.runner.leave(int(t.active.Load())) }) {
 		return false
 	}
 	_ = goroutine.Catch(t.room.Wait) // at once: a panic in it is in t.panicked
-	if fault.On {
-		fault.At("loop left")
-	}
+	fault.At("loop left")
 	return true
 }
 
@@ -175,9 +171,7 @@ func (s *Supervisor) handedGrid() *loop.Grid {
 func (s *Supervisor) Record(rep loop.Report) {
 	t, name := &s.turning, s.spec.Name
 	t.grid = rep.Grid
-	if fault.On {
-		fault.At("loop")
-	}
+	fault.At("loop")
 	switch rep.Kind {
 	case loop.Turned:
 		s.turned(rep)
@@ -230,9 +224,7 @@ func (s *Supervisor) turned(rep loop.Report) {
 func (s *Supervisor) runStarted(run job.Run, p *process.Process, adopted bool) {
 	s.lease.Beat(run.Number, p.PID())
 	if adopted {
-		if fault.On {
-			fault.At("run adopted")
-		}
+		fault.At("run adopted")
 		s.publish(event.RunAdopted(s.spec.Name, run, p.PID(), p.Started()))
 	} else {
 		s.publish(event.RunStarted(s.spec.Name, run, p.PID(), p.Started()))
