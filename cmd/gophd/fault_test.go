@@ -14,8 +14,8 @@ import (
 var handOverPoints = []string{"leave the loop", "loop left", "reading stopped", "log closed", "shared claim handed over",
 	"local claim handed over", "signals closed", "exec", "inherited", "listening", "gone on", "run adopted", "ready"}
 
-// otherPoints are those of the scripts restart_fatal_*.
-var otherPoints = []string{"select", "loop", "run"}
+// otherPoints are those of the scripts restart_fatal_* and restart_slow_start.
+var otherPoints = []string{"select", "loop", "run", "start"}
 
 // TestKilledInTheHandOver: kill -9 between any two steps of a restart leaves a run that the next start finds, as
 // testdata/fault/killed.txtar tells. A point that is never passed fails, for gophd is not killed then.

@@ -98,10 +98,7 @@ type timers struct {
 	old    bool // the start is over
 }
 
-const (
-	remindAfter = 15 * time.Second      // between two events about runs that are waited for
-	leaveAgain  = 20 * time.Millisecond // until a job that could not be frozen is tried again
-)
+const remindAfter = 15 * time.Second // between two events about runs that are waited for
 
 // New returns a Daemon. Run does everything.
 func New(o Options) *Daemon { return &Daemon{o: o} }

@@ -28,6 +28,9 @@
 //	                                          or again
 //	again           -             -           as checked: ok   -            -               -
 //	again, late     -             -           check            -            -               -
+//	again, busy     -             -           say, thaw,       -            -               -
+//	                                          again
+//	again, thawed   -             -           check            -            -               -
 //	again, hangs    -             -           again            -            -               -
 //	hangs too long  -             -           say → serving    -            -               -
 //	                                          (or starting)
@@ -41,6 +44,9 @@
 // A stop comes at once when it is within stopAgain of the stop before it, or within forceAgain when that
 // was the second: it is the same one. stop lets active runs finish; force stops them (stop signals,
 // grace, KILL); kill sends KILL.
+//
+// While a freeze is tried no run starts. What is still in the way after soundFor is named, and runs start again
+// until the check is repeated.
 //
 // A re-exec hangs while the log's disk does not answer, for an exec would wait for the write that is
 // under way, and nobody would serve a signal or the lease meanwhile. The log pauses in validating, and

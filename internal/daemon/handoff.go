@@ -45,6 +45,11 @@ func decodeState(h *restart.Handoff) (handedState, error) {
 	if g := s.Job.Grid; g != nil && g.Interval < 0 {
 		return handedState{}, fmt.Errorf("the handoff of the old process has an interval of %v", g.Interval)
 	}
+	for _, run := range s.Job.Runs {
+		if stop := run.Stop; stop != nil && (stop.Sent < 0 || stop.Sent >= max(len(stop.Signals), 1)) {
+			return handedState{}, fmt.Errorf("the handoff of the old process has stopped run %d with signal %d of %d", run.Run.Number, stop.Sent+1, len(stop.Signals))
+		}
+	}
 	return s, nil
 }
 

@@ -22,8 +22,9 @@ func TestHandoffShapeIsThatOfItsVersion(t *testing.T) {
 			"Left {Echo bool; Service bool; Records uint8; Lines uint64; Midway bool}}; Errors string; " +
 			"Board {Counts {Runs uint64; Failures uint64; Overruns uint64; Missed uint64}; Lengths int64}; " +
 			"Job {Name string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
-			"Runs {" + run + "Started int64; Missed uint64; PID int; Birth uint64; Cgroup string; Pipes " + pipes + "; " +
-			"Kept uint8; Limit int64; Status string; Grace int64; Signals int}; " +
+			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; Pipes " + pipes + "; " +
+			"Kept uint8; Limit int64; Status string; Grace int64; Signals int; " +
+			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; Escaped int}; " +
 			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Escaped " + pipes + "; " +
 			"Leftover bool; Local " + lease + "; Shared " + lease + "}}"
 	)

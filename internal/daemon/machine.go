@@ -43,11 +43,12 @@ type hands struct {
 	force   func(cause error) // stops them
 	kill    func()            // sends KILL to them
 	runNow  func() bool
-	freeze  func() bool  // leaves active runs to the next process, if that is possible now
-	check   func()       // tries the next program; the answer comes as the event checked
-	again   func()       // brings the event again in a moment
-	quiet   func() error // pauses writes to files; an error says what an exec would wait for
-	resume  func()       // ends that
+	freeze  func() error        // leaves active runs to the next process; an error says what is in the way, and no run starts then
+	thaw    func()              // ends a freeze that did not succeed
+	check   func()              // tries the next program; the answer comes as the event checked
+	again   func(time.Duration) // brings the event again after that time
+	quiet   func() error        // pauses writes to files; an error says what an exec would wait for
+	resume  func()              // ends that
 	dump    func()
 	reopen  func()
 	turned  func(to state) // after each change of the state
@@ -61,9 +62,11 @@ type machine struct {
 	alive   bool      // a job has not ended
 	active  bool      // its runs may start, or could
 	sound   time.Time // while validating: when the next program was found to be, and only the jobs could not be frozen yet; else zero
+	busy    error     // while validating: why they could not
+	thawed  bool      // while validating: runs start, until the check is repeated
 	hangs   time.Time // while validating: since when something continues that an exec would wait for; else zero
 	waits   error     // what that is
-	told    bool      // and there was an event
+	told    bool      // there was an event about it, or about busy
 	entered time.Time // when the state was
 	err     error     // why gophd exits, if that was not requested
 }
@@ -73,18 +76,24 @@ func (m *machine) transition(to state) {
 	from := m.state
 	if from == validating && to != reexecuting {
 		m.resume()
+		if m.busy != nil {
+			m.thaw()
+		}
 	}
-	m.state, m.entered, m.hangs, m.waits, m.told = to, time.Now(), time.Time{}, nil, false
+	m.state, m.entered, m.hangs, m.waits, m.busy, m.thawed, m.told = to, time.Now(), time.Time{}, nil, nil, false, false
 	m.publish(event.State(from.String(), to.String()))
 	m.turned(to)
 }
 
 // String is the state, and what a re-exec waits for.
 func (m *machine) String() string {
-	if m.waits == nil {
-		return m.state.String()
+	switch {
+	case m.waits != nil:
+		return fmt.Sprintf("%s, for %s: %v", m.state, time.Since(m.hangs).Round(time.Second), m.waits)
+	case m.busy != nil:
+		return fmt.Sprintf("%s, for %s: %v", m.state, time.Since(m.entered).Round(time.Second), m.busy)
 	}
-	return fmt.Sprintf("%s, for %s: %v", m.state, time.Since(m.hangs).Round(time.Second), m.waits)
+	return m.state.String()
 }
 
 // over returns true if there is nothing to wait for.
@@ -187,8 +196,14 @@ func (m *machine) checked(err error) {
 }
 
 // soundFor is how long the next program counts as sound: what it was asked about may change, and once
-// it begins there is no way back.
-const soundFor = time.Second
+// it begins there is no way back. It is also how long no run starts while the jobs are being frozen.
+const soundFor = 2 * time.Second
+
+// How long after a freeze that did not succeed the next one comes: while no run starts, and after a thaw.
+const (
+	freezeAgain = 20 * time.Millisecond
+	thawedFor   = 5 * time.Second
+)
 
 // How long a re-exec waits for what an exec would wait for, and when there is an event.
 const (
@@ -196,13 +211,23 @@ const (
 	hangsTold = time.Second
 )
 
-// retried is the event that again brings. A run that is just being started or stopped cannot be
-// frozen, and can in a moment, or when its grace is over: everything continues until then. The same
-// holds for a write to a disk that hangs, but for its end: then the re-exec is rejected.
+// retried is the event that again brings. A run that is just being started, or whose last output is being
+// written, cannot be frozen, and can in a moment: no run starts until then. If it takes longer than soundFor,
+// there is an event, runs start again for thawedFor, and then the re-exec is tried anew from its check on. While
+// a write to a disk hangs everything continues, and in the end the re-exec is rejected.
 func (m *machine) retried() {
-	if m.state != validating || m.sound.IsZero() {
-		return
+	switch {
+	case m.state != validating:
+	case m.thawed:
+		m.thawed = false
+		m.check()
+	case !m.sound.IsZero():
+		m.tryExec()
 	}
+}
+
+// tryExec is retried while the next program counts as sound.
+func (m *machine) tryExec() {
 	m.waits = m.quiet()
 	switch {
 	case m.waits == nil:
@@ -210,24 +235,48 @@ func (m *machine) retried() {
 	case m.hangs.IsZero():
 		m.hangs = time.Now()
 	}
-	if m.waits != nil && !m.told && time.Since(m.hangs) >= hangsTold {
-		m.told = true
-		m.publish(event.ReloadDelayed(hangsFor, m.waits))
-	}
 	switch {
 	case m.waits != nil && time.Since(m.hangs) >= hangsFor:
+		m.tellDelay(hangsFor, m.waits)
 		m.checked(fmt.Errorf("%w, for %s", m.waits, hangsFor))
 	case m.waits != nil:
-		m.again()
+		if time.Since(m.hangs) >= hangsTold {
+			m.tellDelay(hangsFor, m.waits)
+		}
+		m.again(freezeAgain)
 	case time.Since(m.sound) > soundFor:
-		m.sound = time.Time{}
-		m.resume()
-		m.check()
-	case m.alive && !m.freeze():
-		m.resume()
-		m.again()
-	default:
+		m.giveUpFreeze()
+	case m.alive:
+		if m.busy = m.freeze(); m.busy != nil {
+			m.resume()
+			m.again(freezeAgain)
+			return
+		}
 		m.alive = false
 		m.transition(reexecuting)
+	default:
+		m.transition(reexecuting)
+	}
+}
+
+// giveUpFreeze has the next program checked again, at once if the jobs were not what the re-exec has waited for.
+func (m *machine) giveUpFreeze() {
+	m.sound = time.Time{}
+	m.resume()
+	if m.busy == nil {
+		m.check()
+		return
+	}
+	m.tellDelay(0, m.busy)
+	m.thaw()
+	m.thawed = true
+	m.again(thawedFor)
+}
+
+// tellDelay says once what a re-exec waits for.
+func (m *machine) tellDelay(most time.Duration, why error) {
+	if !m.told {
+		m.told = true
+		m.publish(event.ReloadDelayed(most, why))
 	}
 }

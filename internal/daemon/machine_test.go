@@ -19,6 +19,7 @@ import (
 type deeds struct {
 	done []string
 	stay bool // the job cannot be frozen
+	shut bool // no run starts
 }
 
 func (d *deeds) note(what string) func() { return func() { d.done = append(d.done, what) } }
@@ -38,13 +39,27 @@ func (d *deeds) publish(e event.Event) {
 	}
 }
 
+func (d *deeds) freeze() error {
+	d.note("freeze")()
+	if d.stay {
+		d.shut = true
+		return errBusy
+	}
+	return nil
+}
+
+func (d *deeds) thaw() {
+	d.note("thaw")()
+	d.shut = false
+}
+
 func hanging() error { return errHangs }
 
 func newMachine(d *deeds, in state, alive bool) *machine {
 	return &machine{state: in, alive: alive, active: in != starting, hands: hands{
 		stop: d.note("stop"), force: d.cause("force"), kill: d.note("kill"),
 		runNow: func() bool { d.note("run now")(); return true },
-		freeze: func() bool { d.note("freeze")(); return !d.stay }, again: d.note("again"),
+		freeze: d.freeze, thaw: d.thaw, again: func(time.Duration) { d.note("again")() },
 		quiet: func() error { return nil }, resume: func() {},
 		check: d.note("check"), dump: d.note("dump"), reopen: d.note("reopen"), turned: func(state) {}, publish: d.publish}}
 }
@@ -54,6 +69,7 @@ var (
 	errFell  = errors.New("fell")
 	errBad   = errors.New("bad config")
 	errHangs = errors.New("a disk does not answer")
+	errBusy  = errors.New("a run is being started")
 )
 
 // events are the rows of the table in doc.go, with how each is brought about.
@@ -72,6 +88,11 @@ var events = []struct {
 	{"checked: ok", func(m *machine) { m.checked(nil) }},
 	{"again", func(m *machine) { m.sound = time.Now(); m.retried() }},
 	{"again, late", func(m *machine) { m.sound = time.Now().Add(-2 * soundFor); m.retried() }},
+	{"again, busy", func(m *machine) {
+		m.sound, m.busy = time.Now().Add(-2*soundFor), errBusy
+		m.retried()
+	}},
+	{"again, thawed", func(m *machine) { m.thawed = true; m.retried() }},
 	{"again, hangs", func(m *machine) { m.quiet = hanging; m.sound = time.Now(); m.retried() }},
 	{"hangs too long", func(m *machine) {
 		m.quiet, m.sound, m.hangs = hanging, time.Now(), time.Now().Add(-hangsFor)
@@ -108,14 +129,17 @@ func TestTable(t *testing.T) {
 			cell(reexecuting), cell(stopping), cell(killing)},
 		"wake": {cell(starting, "refuse wake"), cell(serving, "run now"), cell(validating, "run now"),
 			cell(reexecuting, "refuse wake"), cell(stopping, "refuse wake"), cell(killing, "refuse wake")},
-		"dump":         all("dump"),
-		"reopen":       all("reopen"),
-		"served":       {cell(serving), cell(serving), cell(validating), cell(reexecuting), cell(stopping), cell(killing)},
-		"job fails":    {cell(killing), cell(killing), cell(killing), cell(killing), cell(killing), cell(killing)},
-		"checked: ok":  {cell(starting), cell(serving), cell(reexecuting, "freeze"), cell(reexecuting), cell(stopping), cell(killing)},
-		"again":        {cell(starting), cell(serving), cell(reexecuting, "freeze"), cell(reexecuting), cell(stopping), cell(killing)},
-		"again, late":  {cell(starting), cell(serving), cell(validating, "check"), cell(reexecuting), cell(stopping), cell(killing)},
-		"again, hangs": {cell(starting), cell(serving), cell(validating, "again"), cell(reexecuting), cell(stopping), cell(killing)},
+		"dump":        all("dump"),
+		"reopen":      all("reopen"),
+		"served":      {cell(serving), cell(serving), cell(validating), cell(reexecuting), cell(stopping), cell(killing)},
+		"job fails":   {cell(killing), cell(killing), cell(killing), cell(killing), cell(killing), cell(killing)},
+		"checked: ok": {cell(starting), cell(serving), cell(reexecuting, "freeze"), cell(reexecuting), cell(stopping), cell(killing)},
+		"again":       {cell(starting), cell(serving), cell(reexecuting, "freeze"), cell(reexecuting), cell(stopping), cell(killing)},
+		"again, late": {cell(starting), cell(serving), cell(validating, "check"), cell(reexecuting), cell(stopping), cell(killing)},
+		"again, busy": {cell(starting), cell(serving), cell(validating, "say it waits", "thaw", "again"),
+			cell(reexecuting), cell(stopping), cell(killing)},
+		"again, thawed": {cell(starting), cell(serving), cell(validating, "check"), cell(reexecuting), cell(stopping), cell(killing)},
+		"again, hangs":  {cell(starting), cell(serving), cell(validating, "again"), cell(reexecuting), cell(stopping), cell(killing)},
 		"hangs too long": {cell(starting), cell(serving), cell(serving, "say it waits", "say a disk does not answer, for 1m0s"),
 			cell(reexecuting), cell(stopping), cell(killing)},
 		"checked: no": {cell(starting), cell(serving), cell(serving, "say bad config"), cell(reexecuting), cell(stopping), cell(killing)},
@@ -208,7 +232,7 @@ func TestHupTwiceQuickly(t *testing.T) {
 	}
 }
 
-// TestFreezeIsTriedAgain: while a run is being started or stopped the job continues, and so does the reload.
+// TestFreezeIsTriedAgain: a run that is being started is waited for.
 func TestFreezeIsTriedAgain(t *testing.T) {
 	d := &deeds{stay: true}
 	m := newMachine(d, serving, true)
@@ -216,8 +240,11 @@ func TestFreezeIsTriedAgain(t *testing.T) {
 	give(order.Restart)(m)
 	m.retried()
 	m.checked(nil)
-	if want := []string{"check", "freeze", "again"}; !slices.Equal(d.done, want) || m.state != validating || m.over() {
+	if want := []string{"check", "freeze", "again"}; !slices.Equal(d.done, want) || m.state != validating || m.over() || !d.shut {
 		t.Errorf("did %q in %v, want %q", d.done, m.state, want)
+	}
+	if !strings.HasSuffix(m.String(), errBusy.Error()) {
+		t.Errorf("the dump shows %q", m)
 	}
 	d.stay = false
 	m.retried()
@@ -231,24 +258,41 @@ func TestFreezeIsTriedAgain(t *testing.T) {
 	m.checked(nil)
 	give(order.Stop)(m)
 	m.retried()
-	if want := []string{"check", "freeze", "again", "stop"}; !slices.Equal(d.done, want) || m.state != stopping {
+	if want := []string{"check", "freeze", "again", "stop", "thaw"}; !slices.Equal(d.done, want) || m.state != stopping || d.shut {
 		t.Errorf("did %q in %v, want the stop to win: %q", d.done, m.state, want)
 	}
 }
 
-// TestAnOldAnswerIsAskedForAnew: a run may have to be waited for as long as its grace, and the config may change.
+// TestAnOldAnswerIsAskedForAnew: what cannot be frozen may take long, the config may change meanwhile, and runs
+// must start again. It is named once.
 func TestAnOldAnswerIsAskedForAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &deeds{stay: true}
 		m := newMachine(d, serving, true)
 		give(order.Restart)(m)
 		m.checked(nil)
-		time.Sleep(2 * soundFor)
-		d.stay = false
+		time.Sleep(soundFor)
+		m.retried()
+		if !d.shut {
+			t.Error("runs start while the jobs are being frozen")
+		}
+		time.Sleep(time.Nanosecond)
+		m.retried()
+		if d.shut {
+			t.Error("no run starts after the freeze was given up")
+		}
+		time.Sleep(thawedFor)
 		m.retried()
 		m.retried() // not before the answer
-		if want := []string{"check", "freeze", "again", "check"}; !slices.Equal(d.done, want) || m.state != validating {
+		if want := []string{"check", "freeze", "again", "freeze", "again", "say it waits", "thaw", "again", "check"}; !slices.Equal(d.done, want) || m.state != validating {
 			t.Errorf("did %q in %v, want %q", d.done, m.state, want)
+		}
+		m.checked(nil)
+		time.Sleep(2 * soundFor)
+		m.retried()
+		m.retried()
+		if want := []string{"freeze", "again", "thaw", "again", "check"}; !slices.Equal(d.done[9:], want) || d.shut {
+			t.Errorf("did %q in %v, want %q: the delay is told once", d.done[9:], m.state, want)
 		}
 		m.checked(errBad)
 		if m.state != serving {

@@ -127,13 +127,13 @@ func (d *Daemon) force(cause error) {
 	d.job.Force(cause)
 }
 
-// freeze leaves the active runs to the next process, and returns false if that is not possible now.
-func (d *Daemon) freeze() bool {
-	if !d.job.Freeze() {
-		return false
+// freeze leaves the active runs to the next process. An error says what is in the way now.
+func (d *Daemon) freeze() error {
+	if err := d.job.Freeze(); err != nil {
+		return err
 	}
 	<-d.job.Done()
-	return true
+	return nil
 }
 
 // eachLog calls f with the log, and with all else that takes output of the command.

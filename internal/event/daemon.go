@@ -84,9 +84,13 @@ func RequestRejected(request, state string) Event {
 	}}
 }
 
-// ReloadDelayed says that the reload waits, because an exec would hang, and for how long at most.
+// ReloadDelayed says that the reload waits, why, and for how long at most before it is rejected; 0 is until
+// it no longer must.
 func ReloadDelayed(most time.Duration, why error) Event {
 	return Event{Type: TypeReloadDelayed, Level: Warn, Duration: most, Err: why, message: func(e Event) string {
+		if e.Duration == 0 {
+			return fmt.Sprintf("restart delayed: %v", e.Err)
+		}
 		return fmt.Sprintf("restart delayed, %s at most: %v", e.Duration, e.Err)
 	}}
 }

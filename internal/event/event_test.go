@@ -49,7 +49,7 @@ var samples = map[string][]Event{
 	"Caution":         {Caution("log.keep is 0: no archive is removed")},
 	"Request":         {Request("stop (signal TERM)", "serving")},
 	"RequestRejected": {RequestRejected("wake (signal CONT)", "stopping")},
-	"ReloadDelayed":   {ReloadDelayed(time.Minute, errors.New("the log writes to a disk that does not answer"))},
+	"ReloadDelayed":   {ReloadDelayed(time.Minute, errors.New("the log writes to a disk that does not answer")), ReloadDelayed(0, errors.New("run 12 is being started"))},
 	"ReloadRejected":  {ReloadRejected(errors.New("x.yaml:3: job.intervall: unknown setting"))},
 	"ReloadApplied":   {ReloadApplied([]string{"job.interval", "log.level"}), ReloadApplied(nil)},
 	"LogReopened":     {LogReopened(nil), LogReopened(errDisk)},

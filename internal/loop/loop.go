@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -135,8 +136,8 @@ type Loop struct {
 
 // leaving is one call of Leave.
 type leaving struct {
-	let    func() bool
-	answer chan bool
+	let    func() error
+	answer chan error
 }
 
 // New makes a Loop; Run makes it turn.
@@ -157,18 +158,21 @@ func (l *Loop) Wake() {
 	}
 }
 
-// Leave ends the loop so that the next image's can go on from the Grid of the last Report, and says whether
-// it did. The runs that are under way are left under way: let is asked once to give up all of them, while none
-// can end or begin, and if it returns false nothing has happened, so it gives up all or none. The Runner's
-// Runs may then return at any time, with any Result, or never. A loop that has ended, or is about to, cannot
-// be left. Leave blocks until let has returned, from any goroutine but the loop's.
-func (l *Loop) Leave(let func() bool) bool {
-	a := make(chan bool, 1)
+// ErrEnds is that a loop has ended or is about to.
+var ErrEnds = errors.New("the loop ends")
+
+// Leave ends the loop so that the next process's can go on from the Grid of the last Report. The runs that are
+// active stay so: let is asked once to give up all of them, while none can end or begin. If it returns an error
+// Leave returns that and nothing has happened, so it gives up all or none. The Runner's Runs may then return at
+// any time, with any Result, or never. ErrEnds is that there is nothing to leave. Leave blocks until let has
+// returned, from any goroutine but the loop's.
+func (l *Loop) Leave(let func() error) error {
+	a := make(chan error, 1)
 	select {
 	case l.leave <- leaving{let, a}:
 		return <-a
 	case <-l.over:
-		return false
+		return ErrEnds
 	}
 }
 

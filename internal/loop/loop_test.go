@@ -517,10 +517,17 @@ func TestPanicOfTheLoopLeavesNoRunBehind(t *testing.T) {
 	})
 }
 
-// leave ends the loop as for another image, and returns where it stood.
+var errBusy = errors.New("a run is being started")
+
+// leave ends the loop as for another process, and returns where it stood.
 func (w *world) leave(let bool) (loop.Grid, bool) {
-	ok := w.loop.Leave(func() bool { return let })
-	return w.reports[len(w.reports)-1].Grid, ok
+	err := w.loop.Leave(func() error {
+		if let {
+			return nil
+		}
+		return errBusy
+	})
+	return w.reports[len(w.reports)-1].Grid, err == nil
 }
 
 // TestLeaveUnderARun: the run goes on, the grid and the wake that came during it too; the loop that is left
@@ -547,8 +554,8 @@ func TestLeaveUnderARun(t *testing.T) {
 		if g := grid.Going; len(g) != 1 || g[0].Run.Number != 1 || !g[0].Started.Equal(w.began) || !grid.Woken {
 			t.Fatalf("it left %+v, woken %v", g, grid.Woken)
 		}
-		if w.loop.Leave(nil) {
-			t.Error("a loop that has ended was left")
+		if w.loop.Leave(nil) != loop.ErrEnds {
+			t.Error("a loop that has ended may be left")
 		}
 
 		old := len(w.reports)

@@ -192,11 +192,11 @@ func TestLeaveSeveralRuns(t *testing.T) {
 				time.Sleep(31 * s)
 				synctest.Wait()
 				asked := 0
-				if old.loop.Leave(func() bool { asked++; return false }) {
-					t.Error("it left runs that were not given up")
+				if err := old.loop.Leave(func() error { asked++; return errBusy }); err != errBusy {
+					t.Errorf("it left runs that were not given up: %v", err)
 				}
-				if !old.loop.Leave(func() bool { asked++; return true }) || asked != 2 {
-					t.Errorf("it did not leave, asked %d times", asked)
+				if err := old.loop.Leave(func() error { asked++; return nil }); err != nil || asked != 2 {
+					t.Errorf("it did not leave, asked %d times: %v", asked, err)
 				}
 				wait()
 				grid := old.reports[len(old.reports)-1].Grid

@@ -190,7 +190,11 @@ func (l *life) live() {
 		case "wake":
 			l.loop.Wake()
 		case "stay", "leave":
-			if l.loop.Leave(func() bool { return e.kind == "leave" }) {
+			busy := errBusy
+			if e.kind == "leave" {
+				busy = nil
+			}
+			if l.loop.Leave(func() error { return busy }) == nil {
 				wait()
 				grid := l.all[len(l.all)-1].Grid
 				l.grid, l.dropped = &grid, false

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -85,8 +86,8 @@ func TestTable(t *testing.T) {
 		}
 		synctest.Wait() // its own goroutine takes the end
 	}
-	leave := func(let bool) func(*turner) {
-		return taken(func(u *turner) { u.leave(leaving{func() bool { return let }, make(chan bool, 1)}) })
+	leave := func(busy error) func(*turner) {
+		return taken(func(u *turner) { u.leave(leaving{func() error { return busy }, make(chan error, 1)}) })
 	}
 	ticked := func(u *turner) {
 		time.Sleep(time.Second)
@@ -137,10 +138,10 @@ func TestTable(t *testing.T) {
 		{"wake", overlapping, wake, cells{job.Running, now, now, now, now}, hold, 1},
 		{"wake", overlapping, then(wake, wake), cells{job.Running, now, now, now, now}, hold, 1},
 		{"cancelled", onGrid, stop, stopped, stopped, 0},
-		{"leave", onGrid, leave(true), cells{job.Done, job.Done, job.Done, now, now}, cells{job.Done, job.Done, job.Done, now, now}, 0},
-		{"leave", onGrid, leave(false), cells{job.Done, job.Done, now, now, now}, cells{job.Done, job.Done, now, now, now}, 0},
-		{"leave", overlapping, then(ticked, leave(true)), cells{job.Done, job.Done, job.Done, now, now}, cells{job.Done, job.Done, job.Done, now, now}, 1},
-		{"leave", overlapping, then(ticked, leave(false)), cells{job.Running, job.Running, now, now, now}, cells{job.Done, job.Done, now, now, now}, 1},
+		{"leave", onGrid, leave(nil), cells{job.Done, job.Done, job.Done, now, now}, cells{job.Done, job.Done, job.Done, now, now}, 0},
+		{"leave", onGrid, leave(errors.New("a run begins")), cells{job.Done, job.Done, now, now, now}, cells{job.Done, job.Done, now, now, now}, 0},
+		{"leave", overlapping, then(ticked, leave(nil)), cells{job.Done, job.Done, job.Done, now, now}, cells{job.Done, job.Done, job.Done, now, now}, 1},
+		{"leave", overlapping, then(ticked, leave(errors.New("a run begins"))), cells{job.Running, job.Running, now, now, now}, cells{job.Done, job.Done, now, now, now}, 1},
 	}
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {

@@ -624,13 +624,13 @@ func (t *turner) drop() { t.due, t.opened = due{}, nil }
 
 // leave ends the loop for the sake of the next image's. A tick that is held stays due there.
 func (t *turner) leave(l leaving) {
-	ok := false
-	defer func() { l.answer <- ok }()
+	err := ErrEnds
+	defer func() { l.answer <- err }()
 	r := Report{}
 	switch t.state {
 	case job.Waiting, job.Held:
 	case job.Running:
-		if !l.let() {
+		if err = l.let(); err != nil {
 			return
 		}
 		t.left = true
@@ -654,7 +654,7 @@ func (t *turner) leave(l leaving) {
 	}
 	t.drop()
 	t.transition(job.Done, r)
-	ok = true
+	err = nil
 }
 
 func (t *turner) wake() {

@@ -124,7 +124,7 @@ func TestRootGroupIsHandedOver(t *testing.T) {
 	s, c := newSpawner(t), group(t)
 	p, out := inGroup(t, s, c, nil, nil, escape+`env -i /bin/sh -c 'echo $$; kill -STOP $$'; read -r x < /dev/zero`)
 	pid := number(t, out.await(t, "\n"))
-	if !Leave(p) {
+	if Leave(p) != nil {
 		t.Fatal("it could not be left")
 	}
 	h, o := p.HandOver(), &told{}

@@ -25,15 +25,16 @@
 // The life of a Process is one state and the events that change it, taken by Wait, by Stop and by the
 // timers of the next signal and the KILL, one at a time:
 //
-//	             stop asked     next due        kill due       leader ended       group gone       delivered    left
-//	running      ask: stopping  -               kill: killing  courtesy: leaving  -                -            handed
-//	stopping     -              next: stopping  kill: killing  leaving            -                -            -
-//	killing      -              -               -              kill: purging      -                -            -
-//	leaving      ask: leaving   next: leaving   kill: purging  -                  drain: draining  -            -
-//	purging      -              -               -              -                  drain: draining  -            -
-//	draining     -              -               -              -                  -                reap: ended  -
-//	ended        -              -               -              -                  -                -            -
-//	handed       -              -               -              -                  -                -            -
+//	             stop asked     next due        kill due       leader ended       group gone       delivered    left          escapees found  swept
+//	running      ask: stopping  -               kill: killing  courtesy: leaving  -                -            give: handed  -               -
+//	stopping     -              next: stopping  kill: killing  leaving            -                -            give: handed  -               -
+//	killing      -              -               -              kill: purging      -                -            give: handed  -               -
+//	leaving      ask: leaving   next: leaving   kill: purging  -                  drain: draining  -            give: handed  -               -
+//	purging      -              -               -              -                  drain: draining  -            give: handed  -               -
+//	draining     -              -               -              -                  -                reap: ended  -             sweeping        -
+//	sweeping     -              -               -              -                  -                -            give: handed  -               draining
+//	ended        -              -               -              -                  -                -            -             -               -
+//	handed       -              -               -              -                  -                -            -             -               -
 //
 // A cell names what is done and the state that follows; "-" is nothing and no change. Beside the
 // table, each stop may bring the KILL forward and never puts it off, and the first one's signals count.
@@ -62,10 +63,12 @@
 // is not ours to collect. A run whose output is files is started, observed and collected by the goroutine that calls Start and Wait: any
 // other would be woken on another processor, and that is dear beside a short command.
 //
-// A command outlives the image of gophd that started it: Leave and HandOver give it up, Adopt takes it up in
-// the next image, whose child it still is. In between nobody reads its pipes, which hold what it writes, and
-// nobody collects it, so its end, too, waits for the next image. Where that does not begin, Forget ends what in this
-// one still waits for the command, before it is adopted again.
+// A command outlives the gophd process that started it: Leave and HandOver give it up, Adopt takes it over in
+// the next process, whose child it still is. In between nobody reads its pipes, which hold what it writes, and
+// nobody collects it, so its end, too, waits for the next process. A stop that is under way is handed over as a
+// StopPlan, so that the next signal and the KILL come when they are due; what comes due in between comes
+// late by that much. Where the next process does not begin, Forget ends what in this one still waits for the
+// command, before it is adopted again.
 //
 // The package does not decide when a command starts or why it is stopped, does not frame lines,
 // does not log, and does not watch strays that were spared: one may keep its pipe, and what it writes

@@ -29,7 +29,7 @@ func TestForgottenWaitsEnd(t *testing.T) {
 	for i := range 20 {
 		waited := make(chan job.Result, 1)
 		go func(p *Process) { waited <- p.Wait() }(p)
-		if !Leave(p) {
+		if Leave(p) != nil {
 			t.Fatal("it was not left")
 		}
 		h := p.HandOver()

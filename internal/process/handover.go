@@ -13,9 +13,12 @@ type Handed struct {
 	PID     int
 	Birth   uint64 // start of the process in the kernel's own count, which no other with this PID shares; 0 is not known
 	Started time.Time
+	Ended   time.Time // of the command itself, while others of its group or escaped processes are still there; else zero
 	Streams []HandedStream
-	Cgroup  string  // the folder of the run's control group, if it has one
-	Strays  *Strays // for Adopt; HandOver does not fill it
+	Cgroup  string    // the folder of the run's control group, if it has one
+	Stop    *StopPlan // nil if it is not being stopped
+	Escaped []int     // processes that escaped and are being stopped
+	Strays  *Strays   // for Adopt; HandOver does not fill it
 }
 
 // HandedStream is the reading end of one captured output, with what the writer has of an unfinished line.
@@ -34,28 +37,57 @@ type Resume func(HandedStream) io.WriteCloser
 // writer that goes on has to begin with. Where a writer is none, the stream begins anew.
 type Rester interface{ Rest() []byte }
 
-// Leave gives up commands to the next image, all or none, and says whether it could: a command that has
-// ended, or that is being stopped, is not left. After it this image sends the commands no signal and does not
-// collect them, their Waits return an empty Result when any child of this program ends, and HandOver of each is
-// to be called.
-func Leave(all ...*Process) bool {
+// Leave gives up commands to the next process, all or none, whether they are being stopped or not. It returns the
+// first that cannot be left, since it is dead and only its output is still being delivered; nil if all were
+// left. After it this process sends the commands no signal and does not collect them, their Waits return an empty
+// Result when any child of this program ends, and HandOver of each is to be called.
+func Leave(all ...*Process) *Process {
 	for _, p := range all {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.now != running {
-			return false
+		if to, _ := transition(p.now, left); to != handed {
+			return p
 		}
 	}
 	for _, p := range all {
 		p.step(left)
 	}
-	return true
+	return nil
 }
 
-// HandOver stops reading what the command writes, and returns it with the rest. It follows Leave, and blocks
-// until each writer has taken what was read.
+// HandOver stops reading what the command writes, and returns it with the rest, and with how far its stop has
+// come. It follows Leave, and blocks until each writer has taken what was read.
 func (p *Process) HandOver() Handed {
-	return Handed{PID: p.pid, Birth: birth(p.pid), Started: p.Started(), Streams: handOver(p.streams), Cgroup: p.leaf.String()}
+	h := Handed{PID: p.pid, Birth: birth(p.pid), Started: p.Started(), Streams: handOver(p.streams), Cgroup: p.leaf.String()}
+	for _, st := range p.streams {
+		p.spawner.drop(st) // if an escaped process held it
+	}
+	p.mu.Lock()
+	stop, hunt := p.stop, p.hunt
+	if h.Ended = p.result.Ended; !stop.Asked.IsZero() {
+		stop.Kill = earlier(stop.Kill, p.due)
+	}
+	p.mu.Unlock()
+	if hunt != nil {
+		var kill time.Time
+		h.Escaped, kill = hunt.handOver()
+		stop.Kill = earlier(stop.Kill, kill)
+	}
+	if !stop.Kill.IsZero() {
+		h.Stop = &stop
+	}
+	return h
+}
+
+// resume goes on with a stop that another process has begun.
+func (p *Process) resume(h Handed) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.result.Ended = h.Ended
+	if h.Stop != nil {
+		p.now, p.stop, p.due = stopping, *h.Stop, h.Stop.Kill
+		p.arm()
+	}
 }
 
 // HandOver stops reading the pipes that strays hold and returns them, so that a stray that writes again
@@ -97,7 +129,8 @@ func (s *Spawner) Adopt(h Handed, open Resume) (*Process, error) {
 		}
 	}
 	p := s.attach(h.PID, h.Started, streams)
-	p.strays, p.leaf = h.Strays, leafAt(h.Cgroup)
+	p.strays, p.leaf, p.escaped = h.Strays, leafAt(h.Cgroup), h.Escaped
+	p.resume(h)
 	return p, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,7 +61,7 @@ func TestHandoffKeepsTheCommand(t *testing.T) {
 		left := p
 		all.Go(func() { left.Wait() })
 		fmt.Fprintln(ask, i*block+1)
-		if !Leave(p) {
+		if Leave(p) != nil {
 			t.Fatal("it was not left")
 		}
 		h := p.HandOver()
@@ -93,7 +94,7 @@ func TestHandedCommandEndsMeanwhile(t *testing.T) {
 	s := newSpawner(t)
 	p, out, fault := begin(t, s, sh("mkfifo go; echo ready; read -r x <go; echo last; exit 9"))
 	out.await(t, "ready")
-	if !Leave(p) {
+	if Leave(p) != nil {
 		t.Fatal("it was not left")
 	}
 	h := p.HandOver()
@@ -120,7 +121,7 @@ func TestAdoptRefusesAStranger(t *testing.T) {
 	s := newSpawner(t)
 	p, out, fault := begin(t, s, sh("echo ready; sleep 3600 & wait"))
 	out.await(t, "ready")
-	if !Leave(p) {
+	if Leave(p) != nil {
 		t.Fatal("it was not left")
 	}
 	h := p.HandOver()
@@ -178,18 +179,83 @@ func TestStraysAreHandedOver(t *testing.T) {
 	}
 }
 
+// Last words may take any time to deliver, and only this process has them. Nobody is left then.
 func TestLeaveIsRefused(t *testing.T) {
 	s := newSpawner(t)
-	p, _, _ := begin(t, s, sh("trap '' TERM; echo ready; sleep 3600"))
-	p.Stop(time.Hour)
-	if Leave(p) {
-		t.Error("a command that is being stopped was left")
+	read, dead := make(chan struct{}), make(chan struct{})
+	last, err := s.Start(t.Context(), Command{Argv: sh("echo last words"), Dir: "/", Env: os.Environ(), Stderr: discard(),
+		Stdout: Output{Open: func(int) io.WriteCloser {
+			return badWriter{write: func() error { <-read; return nil }, close: func() error { return nil }}
+		}}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	p.Stop(0)
-	p.Wait()
-	if Leave(p) {
+	last.OnDeath(func() { close(dead) })
+	var wait goroutine.Group
+	wait.Go(func() { last.Wait() })
+	<-dead
+	p, out, _ := begin(t, s, sh("echo ready; sleep 3600"))
+	out.await(t, "ready")
+	if busy := Leave(p, last); busy != last {
+		t.Errorf("%v was in the way, want the one whose output is being delivered", busy)
+	}
+	close(read)
+	wait.Wait()
+	if Leave(last) != last {
 		t.Error("a command that has ended was left")
 	}
+	p.Stop(0)
+	if r := p.Wait(); r.Signal != syscall.SIGKILL {
+		t.Errorf("it ended with %v: was it left?", r)
+	}
+}
+
+// Processes that escaped and are being stopped get one TERM and one report, however many processes of gophd
+// follow one another, and KILL when that is due.
+func TestEscapedProcessesAreHandedOver(t *testing.T) {
+	s, dir := newSpawner(t), t.TempDir()
+	p, out, reports := marked(t, s, "RUN=5", true, time.Hour,
+		`export DIR=`+dir+`; `+escape+`/bin/sh -c 'trap "echo TERM >>$DIR/heard" TERM; echo $$; while :; do sleep 0.01; done'`)
+	sweeps := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.now == sweeping
+	}
+	heard := func() string {
+		b, _ := os.ReadFile(dir + "/heard")
+		return string(b)
+	}
+	for range 3 {
+		given := make(chan job.Result, 1)
+		go func(p *Process) { given <- p.Wait() }(p)
+		for !sweeps() || heard() == "" {
+			time.Sleep(time.Millisecond)
+		}
+		if Leave(p) != nil {
+			t.Fatal("it was not left")
+		}
+		if r := <-given; r.PID != 0 {
+			t.Errorf("the Wait of what was given away said %+v", r)
+		}
+		h := p.HandOver()
+		if h.Ended.IsZero() || h.Stop == nil || h.Stop.Kill.Before(h.Ended.Add(time.Hour)) || !slices.Equal(h.Escaped, []int{number(t, out.String())}) {
+			t.Fatalf("handed over: %+v", h)
+		}
+		h.Strays, s = p.strays, newSpawner(t)
+		var err error
+		if p, err = s.Adopt(h, func(HandedStream) io.WriteCloser { return nowhere{} }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Stop(0)
+	if r := p.Wait(); !r.OK() {
+		t.Error(r)
+	}
+	pid := number(t, out.String())
+	if want := fmt.Sprintf("%d sh true", pid); reports.String() != want || heard() != "TERM\n" {
+		t.Errorf("reported %q, want %q; it heard %q", reports, want, heard())
+	}
+	gone(t, pid)
 }
 
 // TestInheritedStraysAreCollected: a stray of an image before, which cannot be told from a child of another room, is

@@ -38,19 +38,28 @@ type Process struct {
 	strays  *Strays       // nil when nobody asks for them
 	leaf    *leaf         // nil without a control group
 	over    chan struct{} // closed when Wait returns
+	escaped []int         // processes that another process has begun to stop
 	dead    func()        // see OnDeath
 	others  bool          // somebody beside the group lived when the group was last looked at; Wait's
 	result  job.Result    // Wait's, but for Started
 
-	mu     sync.Mutex // held while a signal is sent and while the leader is collected, and never for long
-	now    state
-	due    time.Time   // when KILL is due; zero is never
-	fatal  *time.Timer // that moment, once there is someone to kill
-	plan   []syscall.Signal
-	asked  int           // which of the plan was sent last
-	pace   time.Duration // the grace of each
-	after  *time.Timer   // when the next is due, if there is one
-	stopBy time.Time     // the earliest KILL that a Stop has asked for
+	mu    sync.Mutex // held while a signal is sent and while the leader is collected, and never for long
+	now   state
+	stop  StopPlan    // what Stop was asked for
+	due   time.Time   // when KILL is due, by stop or at the end of the courtesy; zero is never
+	fatal *time.Timer // that moment, once there is someone to kill
+	after *time.Timer // when the next signal is due, if there is one
+	hunt  *hunt       // of escaped processes that are being stopped; nil before
+}
+
+// StopPlan is how far the stop of a command has come.
+type StopPlan struct {
+	Asked   time.Time        // when Stop was called first; zero if it was not
+	Signals []syscall.Signal // in their order
+	Sent    int              // which of them was sent last
+	Grace   time.Duration    // of each
+	Next    time.Time        // when the next signal is due; zero is not known, or that none follows
+	Kill    time.Time        // when KILL is due: the earliest that a Stop has asked for
 }
 
 // attach makes a Process of a child of this program that leads its own process group: one that was
@@ -88,20 +97,29 @@ func (p *Process) Stop(grace time.Duration, signals ...syscall.Signal) {
 	if len(signals) == 0 {
 		signals = []syscall.Signal{syscall.SIGTERM}
 	}
-	by := time.Now().Add(max(grace, 0) * time.Duration(len(signals)))
-	if p.stopBy.IsZero() || by.Before(p.stopBy) {
-		p.stopBy = by
+	now := time.Now()
+	if p.stop.Asked.IsZero() {
+		p.stop.Asked = now
 	}
+	by := now.Add(max(grace, 0) * time.Duration(len(signals)))
+	p.stop.Kill = earlier(p.stop.Kill, by)
 	if grace <= 0 {
 		p.step(killDue)
 		return
 	}
-	if p.plan == nil {
-		p.plan, p.pace = signals, grace
+	if p.stop.Signals == nil {
+		p.stop.Signals, p.stop.Grace = signals, grace
 	}
-	p.earlier(by)
+	p.killBy(by)
 	p.step(stopAsked)
 	p.arm()
+}
+
+// StopAsked returns when Stop was called first, by whichever process; zero if it was not.
+func (p *Process) StopAsked() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stop.Asked
 }
 
 // OnDeath has Wait call f when the command has ended and nothing of its group is left. What it wrote may
@@ -111,23 +129,27 @@ func (p *Process) OnDeath(f func()) { p.dead = f }
 // Wait blocks until the command has ended, nothing of its group is left, all that the group wrote is
 // delivered and the command is collected. It must be called once, and soon: the end of the command is
 // noticed, and the rest of its group ended, by Wait. Run and Cause of the Result are the caller's to fill.
-// Ended is when the command itself ended, which leftovers of its group may outlive. A panic of
+// Ended is when the command itself ended, which others of its group may outlive. A panic of
 // a writer climbs out of Wait, after all of that. See Leave for when Wait returns without any of it.
 func (p *Process) Wait() job.Result {
 	defer close(p.over)
 	observe(p.pid, p.given, p.spawner.collect)
-	p.result.Ended = time.Now()
 	if p.happen(leaderEnded) == handed {
 		return job.Result{}
 	}
-	for pause := probeMin; p.alive(); pause = min(2*pause, probeMax) {
+	for pause := probeMin; p.alive() && !p.given(); pause = min(2*pause, probeMax) {
 		p.mu.Lock()
 		p.arm()
 		p.mu.Unlock()
 		time.Sleep(pause)
 	}
-	p.happen(groupGone)
+	if p.happen(groupGone) == handed {
+		return job.Result{}
+	}
 	p.sweep()
+	if p.happen(swept) == handed {
+		return job.Result{}
+	}
 	if p.dead != nil {
 		p.dead()
 	}
@@ -161,20 +183,23 @@ func (p *Process) happen(e event) state {
 }
 
 func (p *Process) step(e event) {
+	if e == leaderEnded && p.now < leaving && p.result.Ended.IsZero() {
+		p.result.Ended = time.Now()
+	}
 	var do action
 	switch p.now, do = transition(p.now, e); do {
 	case next:
-		p.asked++
-		p.after = nil
+		p.stop.Sent++
+		p.stop.Next, p.after = time.Time{}, nil
 		p.arm()
 		fallthrough
 	case ask:
-		p.signal(p.plan[p.asked])
+		p.signal(p.stop.Signals[p.stop.Sent])
 		p.signal(syscall.SIGCONT)
 	case kill:
 		p.signal(syscall.SIGKILL)
 	case courtesy:
-		p.earlier(time.Now().Add(p.spawner.courtesy))
+		p.killBy(time.Now().Add(p.spawner.courtesy))
 	case drain:
 		// For a member that could not be seen; see doc.go. It is the last moment at which the
 		// group id is certain to be the command's.
@@ -183,23 +208,29 @@ func (p *Process) step(e event) {
 			st.hurry()
 		}
 	case reap:
-		for _, t := range []*time.Timer{p.fatal, p.after} {
-			if t != nil {
-				t.Stop()
-			}
-		}
+		p.disarm()
 		p.reap()
+	case give:
+		p.disarm()
 	}
 }
 
-// earlier brings the KILL forward to t, and never puts it off.
-func (p *Process) earlier(t time.Time) {
-	if p.due.IsZero() || t.Before(p.due) {
+// killBy brings the KILL forward to t, and never puts it off.
+func (p *Process) killBy(t time.Time) {
+	if first := earlier(p.due, t); first != p.due {
 		if p.fatal != nil {
 			p.fatal.Stop()
 		}
 		p.due, p.fatal = t, nil
 	}
+}
+
+// earlier returns the first of two moments, of which a zero one is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // arm sees to it that the KILL comes, and the next signal. A new timer wakes a sleeping thread, so one is
@@ -212,8 +243,19 @@ func (p *Process) arm() {
 	if p.fatal == nil {
 		p.fatal = time.AfterFunc(time.Until(p.due), func() { p.happen(killDue) })
 	}
-	if p.after == nil && p.asked+1 < len(p.plan) {
-		p.after = time.AfterFunc(p.pace, func() { p.happen(nextDue) })
+	if p.after == nil && p.stop.Sent+1 < len(p.stop.Signals) {
+		if p.stop.Next.IsZero() {
+			p.stop.Next = time.Now().Add(p.stop.Grace)
+		}
+		p.after = time.AfterFunc(time.Until(p.stop.Next), func() { p.happen(nextDue) })
+	}
+}
+
+func (p *Process) disarm() {
+	for _, t := range []*time.Timer{p.fatal, p.after} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ const (
 	leaving        // the leader has ended, others of its group are still there
 	purging        // the leader has ended, the others were sent KILL
 	draining       // the group is gone, its output is being delivered
+	sweeping       // the group is gone, processes that escaped from it are being stopped
 	ended          // collected
 	handed         // left to the next image, which goes on with it
 )
@@ -23,8 +24,10 @@ const (
 	killDue           // the earliest moment of KILL that was asked for, or the end of the courtesy
 	leaderEnded       // observed, not collected
 	groupGone
-	delivered // every stream has handed over what the group wrote
-	left      // to the next image
+	escapeesFound // and they are to be stopped
+	swept         // no escaped process is left
+	delivered     // every stream has handed over what the group wrote
+	left          // to the next image
 )
 
 // action is what the owner of the state has to do at a change.
@@ -38,10 +41,14 @@ const (
 	courtesy        // let the group end by itself for a moment
 	drain           // fetch what is left in the pipes
 	reap            // collect the leader
+	give            // send no more signals
 )
 
 // transition is the table of doc.go.
 func transition(s state, e event) (state, action) {
+	if e == left && s != draining && s < ended {
+		return handed, give
+	}
 	switch s {
 	case running:
 		switch e {
@@ -51,8 +58,6 @@ func transition(s state, e event) (state, action) {
 			return killing, kill
 		case leaderEnded:
 			return leaving, courtesy
-		case left:
-			return handed, nothing
 		}
 	case stopping:
 		switch e {
@@ -83,8 +88,15 @@ func transition(s state, e event) (state, action) {
 			return draining, drain
 		}
 	case draining:
-		if e == delivered {
+		switch e {
+		case escapeesFound:
+			return sweeping, nothing
+		case delivered:
 			return ended, reap
+		}
+	case sweeping:
+		if e == swept {
+			return draining, nothing
 		}
 	}
 	return s, nothing

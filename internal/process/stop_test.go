@@ -54,7 +54,7 @@ func converse(t *testing.T, script string) (*Process, listener) {
 	t.Cleanup(func() { // of a test that gave up
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.now != ended {
+		if p.now < ended {
 			p.signal(syscall.SIGKILL)
 		}
 	})
@@ -70,7 +70,7 @@ func pass(t *testing.T, p *Process, d time.Duration) {
 		synctest.Wait()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.now, p.asked
+		return p.now, p.stop.Sent
 	}
 	before, asked := look()
 	time.Sleep(d - time.Nanosecond)
@@ -143,6 +143,94 @@ func TestLeaderExitsBeforeGroup(t *testing.T) {
 		pass(t, p, pace)
 		if r := <-ended; r.String() != "signal TERM" {
 			t.Error(r)
+		}
+		gone(t, number(t, line))
+	})
+}
+
+// handOn hands p over as one process does to the next.
+func handOn(t *testing.T, p *Process) (*Process, Handed) {
+	t.Helper()
+	if Leave(p) != nil {
+		t.Fatal("it was not left")
+	}
+	h := p.HandOver()
+	next, err := p.spawner.Adopt(h, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return next, h
+}
+
+// The process that takes over goes on with the signals where the old one was, each at its own moment.
+func TestStopIsHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, said := converse(t, obstinate)
+		asked := time.Now()
+		p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+		said.want("TERM")
+		time.Sleep(pace / 2)
+		p, _ = handOn(t, p)
+		pass(t, p, pace/2)
+		said.want("INT")
+		for range 4 {
+			p, _ = handOn(t, p)
+			time.Sleep(pace / 5)
+		}
+		pass(t, p, pace/5)
+		said.want("QUIT")
+		p, _ = handOn(t, p)
+		pass(t, p, pace)
+		if r := p.Wait(); r.String() != "signal KILL" || !p.StopAsked().Equal(asked) {
+			t.Errorf("%v, asked at %v, want KILL after three graces from %v", r, p.StopAsked(), asked)
+		}
+		said.want("")
+	})
+}
+
+// A KILL that was due is sent, however late that is, and one that is brought forward comes sooner.
+func TestKillIsHandedOver(t *testing.T) {
+	for name, first := range map[string]time.Duration{"killing": 0, "stopping": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p, _ := converse(t, `trap "" TERM; echo ready; while :; do sleep 0.01; done`)
+				p.Stop(first)
+				p, _ = handOn(t, p)
+				if p.Stop(pace); first > 0 {
+					pass(t, p, pace)
+				}
+				if r := p.Wait(); r.Signal != syscall.SIGKILL {
+					t.Error(r)
+				}
+			})
+		})
+	}
+}
+
+// A group whose leader has ended keeps its grace, and the leader its end.
+func TestGroupWithoutItsLeaderIsHandedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, said := converse(t, `sh -c 'trap "" TERM; echo ready; echo $$; while :; do sleep 0.01; done' & wait`)
+		line, _ := said.ReadString('\n')
+		p.Stop(pace)
+		given := goWait(p)
+		over := time.Now()
+		time.Sleep(pace / 2)
+		p, h := handOn(t, p)
+		if r := <-given; r.PID != 0 {
+			t.Errorf("the Wait of what was given away said %+v", r)
+		}
+		ended := goWait(p)
+		time.Sleep(time.Until(over.Add(pace)) - time.Nanosecond)
+		synctest.Wait()
+		p.mu.Lock()
+		now := p.now
+		p.mu.Unlock()
+		if now != leaving {
+			t.Errorf("state %d before the grace is over", now)
+		}
+		if r := <-ended; r.String() != "signal TERM" || !r.Ended.Equal(h.Ended) || r.Ended.After(over) {
+			t.Errorf("%v at %v, want the end of the leader at %v", r, r.Ended, h.Ended)
 		}
 		gone(t, number(t, line))
 	})

@@ -2,7 +2,9 @@ package process
 
 import (
 	"bytes"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,12 +24,9 @@ func (p *Process) sweep() {
 	if p.leaf == nil && (p.strays == nil || !p.others) {
 		return
 	}
-	h := &hunt{Strays: p.strays, p: p, began: time.Now(), seen: map[int]time.Time{}}
+	h := p.newHunt()
 	look := h.round
 	if p.leaf != nil {
-		if h.Strays == nil {
-			h.Strays = &Strays{}
-		}
 		look = h.roundOfGroup
 	}
 	again := true
@@ -40,6 +39,9 @@ func (p *Process) sweep() {
 			}
 		}
 		if again {
+			if p.huntFor(h) == handed {
+				return
+			}
 			time.Sleep(pause)
 		}
 	}
@@ -56,6 +58,53 @@ func (p *Process) sweep() {
 type escapee struct {
 	procfs.Stat
 	hunted bool
+}
+
+// newHunt begins a search, or goes on with that of another process.
+func (p *Process) newHunt() *hunt {
+	h := &hunt{Strays: p.strays, p: p, began: time.Now(), seen: map[int]time.Time{}}
+	if h.Strays == nil {
+		h.Strays = &Strays{}
+	}
+	p.spawner.collecting.Lock()
+	defer p.spawner.collecting.Unlock()
+	for _, pid := range p.escaped {
+		if p.leaf != nil {
+			h.seen[pid] = h.began
+		} else {
+			p.spawner.know(pid, h)
+		}
+	}
+	return h
+}
+
+// huntFor says that the search goes on, and returns the state.
+func (p *Process) huntFor(h *hunt) state {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hunt = h
+	p.step(escapeesFound)
+	return p.now
+}
+
+// handOver returns who is being stopped, and when KILL is due; zero is never.
+func (h *hunt) handOver() (escaped []int, kill time.Time) {
+	if h.Kill {
+		kill = h.due()
+	}
+	s := h.p.spawner
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	for pid, by := range s.known {
+		if by == h {
+			escaped = append(escaped, pid)
+		}
+	}
+	if h.p.leaf != nil {
+		escaped = slices.AppendSeq(escaped, maps.Keys(h.seen))
+	}
+	slices.Sort(escaped)
+	return escaped, kill
 }
 
 // round looks once; it returns who was not known yet, and whether to look again.
@@ -146,10 +195,7 @@ func (h *hunt) due() time.Time {
 	h.p.mu.Lock()
 	defer h.p.mu.Unlock()
 	due := h.began.Add(h.Grace)
-	if !h.p.stopBy.IsZero() && h.p.stopBy.Before(due) {
-		due = h.p.stopBy
-	}
-	return due
+	return earlier(due, h.p.stop.Kill)
 }
 
 // look finds the children of this program that are strays of the run, or may be; again says that of one it

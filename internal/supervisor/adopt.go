@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -65,6 +66,8 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 			}
 		}
 		run.Limit, run.Status = at.limit.handOver()
+		run.Stop, run.Escaped = handOffStop(handed.Stop, context.Cause(at.ctx)), handed.Escaped
+		run.Ended = instant(handed.Ended)
 		if at.keeper != nil {
 			var kept bytes.Buffer
 			_ = at.keeper.Dump(&kept)
@@ -90,7 +93,45 @@ func (g JobState) resume(grid *loop.Grid) {
 
 // take returns the process of the run for process.Spawner.Adopt.
 func (g *ActiveRun) take(files map[string]*os.File) process.Handed {
-	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(), Streams: takePipes(files, g.Pipes)}
+	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(), Ended: moment(g.Ended),
+		Streams: takePipes(files, g.Pipes), Stop: g.Stop.plan(), Escaped: g.Escaped}
+}
+
+func handOffStop(p *process.StopPlan, cause error) *RunStop {
+	if p == nil {
+		return nil
+	}
+	s := &RunStop{Asked: instant(p.Asked), Signals: p.Signals, Sent: p.Sent, Grace: p.Grace, Next: instant(p.Next), Kill: restart.At(p.Kill)}
+	for name, c := range stopCauses {
+		if errors.Is(cause, c) {
+			s.Cause = name
+		}
+	}
+	return s
+}
+
+// plan is the reverse of handOffStop.
+func (s *RunStop) plan() *process.StopPlan {
+	if s == nil {
+		return nil
+	}
+	return &process.StopPlan{Asked: moment(s.Asked), Signals: s.Signals, Sent: s.Sent, Grace: s.Grace, Next: moment(s.Next), Kill: s.Kill.Time()}
+}
+
+// instant is restart.At for a moment that may not be known.
+func instant(t time.Time) restart.Instant {
+	if t.IsZero() {
+		return 0
+	}
+	return restart.At(t)
+}
+
+// moment is the reverse of instant.
+func moment(i restart.Instant) time.Time {
+	if i == 0 {
+		return time.Time{}
+	}
+	return i.Time()
 }
 
 func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.HandedStream) {
@@ -102,27 +143,34 @@ func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.Hande
 	return streams
 }
 
-// leave leaves the active runs to the next process, all or none. The loop calls it while no run of its
-// own can start or end. A run that the loop has started may not be here yet, and one that has ended here
-// may not be known to the loop. So both must count the same: else a run or a result would be lost.
-func (r *runner) leave(count int) bool {
+// leave leaves the active runs to the next process, all or none; an error says which cannot be left now. The
+// loop calls it while no run of its own can start or end. A run that the loop has started may not be here yet,
+// and one that has ended here may not be known to the loop. So both must count the same: else a run or a
+// result would be lost.
+func (r *runner) leave(count int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var left []place
 	var all []*process.Process
 	for _, at := range r.places {
-		if at.process != nil {
-			left, all = append(left, at), append(all, at.process)
+		switch {
+		case at.cancel == nil:
+			continue
+		case at.process == nil:
+			return fmt.Errorf("run %d is being started", at.run.Number)
+		case errors.As(context.Cause(at.ctx), new(*leaseError)): // nobody could send the KILL in time meanwhile
+			return fmt.Errorf("run %d is being stopped before the lease ends", at.run.Number)
 		}
+		left, all = append(left, at), append(all, at.process)
 	}
 	if len(all) != count {
-		return false
+		return errors.New("a run begins or ends")
 	}
-	if !process.Leave(all...) {
-		return false
+	if busy := process.Leave(all...); busy != nil {
+		return fmt.Errorf("the last output of run %d is still being written", left[slices.Index(all, busy)].run.Number)
 	}
 	r.left = left
-	return true
+	return nil
 }
 
 // begin gives the run its slot and its limit, and returns what the old process has left of it, if that
@@ -138,15 +186,18 @@ func (r *runner) begin(at *place) (left *ActiveRun) {
 		left = &r.going[i]
 		r.going = slices.Concat(r.going[:i], r.going[i+1:])
 	}
+	var cause error
+	if left != nil && left.Stop != nil {
+		if cause = stopCauses[left.Stop.Cause]; cause != nil {
+			at.cancel(cause)
+		}
+	}
 	if r.spec.Timeout > 0 {
 		began, moved, told := time.Now(), time.Time{}, ""
 		if left != nil {
-			began, told = left.Started.Time(), left.Status
-			if left.Limit != 0 {
-				moved = left.Limit.Time()
-			}
+			began, moved, told = left.Started.Time(), moment(left.Limit), left.Status
 		}
-		at.limit = newLimit(began.Add(r.spec.Timeout), moved, at.cancel)
+		at.limit = newLimit(began.Add(r.spec.Timeout), moved, cause != nil, at.cancel)
 		at.limit.say(told)
 	}
 	r.places[at.run.Place] = *at

@@ -1,14 +1,76 @@
 package supervisor
 
-import "testing"
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"gophd/internal/job"
+	"gophd/internal/process"
+)
 
 // TestRunThatOnlyOneSideKnowsIsNotLeft: between the loop's count and the runner's places lie two goroutines, at the
 // begin of a run and at its end.
 func TestRunThatOnlyOneSideKnowsIsNotLeft(t *testing.T) {
 	for count, want := range map[int]bool{0: true, 1: false, 2: false} {
 		r := &runner{places: make([]place, 2)}
-		if got := r.leave(count); got != want {
+		if got := r.leave(count) == nil; got != want {
 			t.Errorf("the loop has %d runs and the runner none: left is %t", count, got)
 		}
+	}
+}
+
+func TestWhatIsNotLeftIsNamed(t *testing.T) {
+	for want, c := range map[string]struct {
+		process *process.Process
+		cause   error
+	}{
+		"run 3 is being started":                       {nil, nil},
+		"run 3 is being stopped before the lease ends": {&process.Process{}, &leaseError{why: "lost"}},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(c.cause)
+		r := &runner{places: []place{{}, {run: job.Run{Number: 3}, ctx: ctx, cancel: cancel, process: c.process}}}
+		if err := r.leave(1); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// A stop comes out of the handoff as it went in, with its cause, to the microseconds that restart.At is true to.
+func TestStopPlanIsHandedOff(t *testing.T) {
+	now := time.Now()
+	near := func(a, b time.Time) bool { return a.Sub(b).Abs() < time.Millisecond && a.IsZero() == b.IsZero() }
+	for name, c := range map[string]struct {
+		plan  process.StopPlan
+		cause error
+	}{
+		"timeout": {process.StopPlan{Asked: now.Add(-time.Second), Signals: []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}, Sent: 1,
+			Grace: time.Minute, Kill: now.Add(time.Minute)}, fmt.Errorf("run 3: %w", job.ErrTimeout)},
+		"overlap": {process.StopPlan{Asked: now, Signals: []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}, Grace: time.Hour,
+			Next: now.Add(time.Hour), Kill: now.Add(2 * time.Hour)}, job.ErrOverrun},
+		"": {process.StopPlan{Kill: now.Add(-time.Minute)}, nil}, // of escaped processes
+	} {
+		text, err := json.Marshal(handOffStop(&c.plan, c.cause))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s *RunStop
+		if err := json.Unmarshal(text, &s); err != nil {
+			t.Fatal(err)
+		}
+		got := s.plan()
+		if s.Cause != name || !errors.Is(c.cause, stopCauses[s.Cause]) || !slices.Equal(got.Signals, c.plan.Signals) || got.Sent != c.plan.Sent ||
+			got.Grace != c.plan.Grace || !near(got.Asked, c.plan.Asked) || !near(got.Next, c.plan.Next) || !near(got.Kill, c.plan.Kill) {
+			t.Errorf("%s: handed off %s, which is %+v, want %+v", name, text, got, c.plan)
+		}
+	}
+	if handOffStop(nil, nil).plan() != nil {
+		t.Error("a run that is not being stopped has a plan")
 	}
 }

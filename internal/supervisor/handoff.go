@@ -44,7 +44,8 @@ const handOffTime = 5 * time.Second
 type ActiveRun struct {
 	Run     job.Run
 	Started restart.Instant
-	Missed  uint64 `json:",omitempty"` // see loop.Going
+	Ended   restart.Instant `json:",omitempty"` // of the command, while others of its group are still active
+	Missed  uint64          `json:",omitempty"` // see loop.Going
 	PID     int
 	Birth   uint64
 	Cgroup  string `json:",omitempty"` // directory of its control group
@@ -54,7 +55,24 @@ type ActiveRun struct {
 	Status  string          `json:",omitempty"` // that it sent last
 	Grace   time.Duration
 	Signals []syscall.Signal `json:",omitempty"`
+	Stop    *RunStop         `json:",omitempty"` // nil if it is not being stopped
+	Escaped []int            `json:",omitempty"` // processes that escaped from it and are being stopped
 }
+
+// RunStop is a process.StopPlan.
+type RunStop struct {
+	Cause   string           `json:",omitempty"` // a key of stopCauses; "" if only escaped processes are being stopped
+	Asked   restart.Instant  `json:",omitempty"`
+	Signals []syscall.Signal `json:",omitempty"`
+	Sent    int
+	Grace   time.Duration
+	Next    restart.Instant `json:",omitempty"`
+	Kill    restart.Instant
+}
+
+// stopCauses are why a run may be stopped that is handed off, by name. A lease that ends is none: nobody
+// could send the KILL in time meanwhile.
+var stopCauses = map[string]error{"timeout": job.ErrTimeout, "overlap": job.ErrOverrun}
 
 // RunWait is a loop.Wait.
 type RunWait struct {

@@ -24,15 +24,15 @@ type limit struct {
 	mu     sync.Mutex
 	at     time.Time
 	moved  bool // at the run's request
-	over   bool // it has stopped the run
+	over   bool // the run is being stopped
 	timer  *time.Timer
 	status string // the last one that the run sent
 }
 
-// newLimit starts to count. moved is what an adopted run has requested from the old process; zero is
-// nothing.
-func newLimit(at, moved time.Time, run context.CancelCauseFunc) *limit {
-	l := &limit{run: run, at: at}
+// newLimit starts to count. moved is what an adopted run has requested from the old process, zero is
+// nothing; over is that it is being stopped.
+func newLimit(at, moved time.Time, over bool, run context.CancelCauseFunc) *limit {
+	l := &limit{run: run, at: at, over: over}
 	if moved.After(at) {
 		l.at, l.moved = moved, true
 	}

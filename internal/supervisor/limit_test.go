@@ -19,7 +19,7 @@ func timed(t *testing.T, moved time.Duration, f func(*limit)) (after time.Durati
 	if moved > 0 {
 		at = began.Add(moved)
 	}
-	l := newLimit(began.Add(time.Minute), at, cancel)
+	l := newLimit(began.Add(time.Minute), at, false, cancel)
 	f(l)
 	<-ctx.Done()
 	if context.Cause(ctx) != job.ErrTimeout {
@@ -76,7 +76,7 @@ func TestLimitHandsOverWhatTheRunMoved(t *testing.T) {
 	if moved, told := none.handOver(); moved != 0 || told != "" {
 		t.Errorf("no limit hands over %v, %q", moved, told)
 	}
-	l := newLimit(time.Now().Add(time.Hour), time.Time{}, func(error) {})
+	l := newLimit(time.Now().Add(time.Hour), time.Time{}, false, func(error) {})
 	l.say("half")
 	if moved, told := l.handOver(); moved != 0 || told != "half" {
 		t.Errorf("a limit that was not moved hands over %v, %q", moved, told)

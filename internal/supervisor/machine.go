@@ -32,7 +32,8 @@ type hands struct {
 	interrupt func(cause error) // stops the active runs; the loop continues
 	force     func(cause error) // stops the active runs and the loop
 	kill      func()            // sends KILL to the active runs
-	leaveLoop func() bool       // ends the loop and leaves its runs to the next process, if that is possible now
+	leaveLoop func() error      // ends the loop and leaves its runs to the next process; else no run starts
+	openGate  func()            // runs start again
 	changed   func()            // the report has changed
 	publish   func(event.Event)
 }
@@ -149,15 +150,26 @@ func (m *machine) loopEnded(err error) {
 	m.transition(draining)
 }
 
-// freeze leaves the active runs to the next process, and returns false if that is not possible now: a
-// run is being started or stopped.
-func (m *machine) freeze() bool {
-	if m.state > active || m.looping && !m.leaveLoop() {
-		return false
+// freeze leaves the active runs to the next process. An error says what is in the way now.
+func (m *machine) freeze() error {
+	if m.state > active {
+		return errors.New("the job ends")
+	}
+	if m.looping {
+		if err := m.leaveLoop(); err != nil {
+			return err
+		}
 	}
 	m.looping = false
 	m.transition(frozen)
-	return true
+	return nil
+}
+
+// thaw ends a freeze that did not succeed.
+func (m *machine) thaw() {
+	if m.state <= active {
+		m.openGate()
+	}
 }
 
 // FatalError is a fault of gophd itself, or an exit code that counts as one: a re-exec may help.

@@ -22,11 +22,19 @@ func (d *deeds) cause(what string) func(error) {
 	return func(err error) { d.done = append(d.done, fmt.Sprintf("%s: %v", what, err)) }
 }
 
+func (d *deeds) leaveLoop() error {
+	d.note("leave loop")()
+	if d.busy {
+		return errBusy
+	}
+	return nil
+}
+
 func newMachine(d *deeds, in state, looping bool) *machine {
 	return &machine{state: in, looping: looping, hands: hands{
 		startLoop: d.note("start loop"), stopLoop: d.note("stop loop"), wakeLoop: d.note("wake loop"),
 		interrupt: d.cause("stop the runs"), force: d.cause("force"), kill: d.note("kill"),
-		leaveLoop: func() bool { d.note("leave loop")(); return !d.busy }, changed: func() {},
+		leaveLoop: d.leaveLoop, openGate: d.note("open gate"), changed: func() {},
 		publish: func(e event.Event) { d.done = append(d.done, "say "+e.Err.Error()) },
 	}}
 }
@@ -36,6 +44,7 @@ var (
 	errCause = errors.New("no lease")
 	errPanic = errors.New("panic")
 	errStop  = errors.New("stop now")
+	errBusy  = errors.New("a run is being started")
 )
 
 // events are the rows of the table in doc.go, with how each is brought about.
@@ -49,7 +58,8 @@ var events = []struct {
 	{"lease held", (*machine).leaseHeld},
 	{"lease ending", func(m *machine) { m.leaseEnding(errCause) }},
 	{"lease lost", func(m *machine) { m.fail(errLost, errCause) }},
-	{"freeze", func(m *machine) { m.freeze() }},
+	{"freeze", func(m *machine) { _ = m.freeze() }},
+	{"thaw", (*machine).thaw},
 	{"loop ended", func(m *machine) { m.loopEnded(nil) }},
 	{"loop gave up", func(m *machine) { m.loopEnded(errLost) }},
 	{"panic", func(m *machine) { m.panicked(errPanic) }},
@@ -69,6 +79,7 @@ func TestTable(t *testing.T) {
 		"lease ending": {cell(standby, stop), cell(active, stop), cell(draining, stop), cell(failing, stop), cell(frozen)},
 		"lease lost":   {cell(failing, lost...), cell(failing, lost...), cell(failing, lost...), cell(failing, lost[0], lost[2]), cell(failing, lost[1:]...)},
 		"freeze":       {cell(frozen, "leave loop"), cell(frozen, "leave loop"), cell(draining), cell(failing), cell(frozen)},
+		"thaw":         {cell(standby, "open gate"), cell(active, "open gate"), cell(draining), cell(failing), cell(frozen)},
 		"loop ended":   {cell(draining), cell(draining), cell(draining), cell(failing), cell(frozen)},
 		"loop gave up": {cell(draining, "say lost"), cell(draining, "say lost"), cell(draining), cell(failing), cell(frozen)},
 		"panic": {cell(failing, "force: gophd had a fatal error", "say panic"), cell(failing, "force: gophd had a fatal error", "say panic"),
@@ -123,15 +134,15 @@ func TestAJobThatWasNotServedEndsAtOnce(t *testing.T) {
 	}
 }
 
-// A run that is being started or stopped cannot be left. The job continues then.
+// A run that is being started cannot be left. The job continues then.
 func TestFreezeOfABusyLoop(t *testing.T) {
 	d := &deeds{busy: true}
 	m := newMachine(d, active, true)
-	if m.freeze() || m.state != active || m.over() {
+	if m.freeze() != errBusy || m.state != active || m.over() {
 		t.Errorf("%v, over %v", m.state, m.over())
 	}
 	d.busy = false
-	if !m.freeze() || m.state != frozen || !m.over() {
+	if m.freeze() != nil || m.state != frozen || !m.over() {
 		t.Errorf("%v, over %v", m.state, m.over())
 	}
 }

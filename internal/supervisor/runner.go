@@ -67,6 +67,7 @@ type runner struct {
 type place struct {
 	run     job.Run
 	process *process.Process
+	ctx     context.Context // of the run
 	cancel  context.CancelCauseFunc
 	dead    bool         // the command and its group have ended; its output may still wait for the log
 	keeper  *keep.Keeper // of its output until it is known whether it failed; nil when that is not asked for
@@ -82,7 +83,7 @@ const (
 func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	at := place{run: run, cancel: cancel}
+	at := place{run: run, ctx: ctx, cancel: cancel}
 	if r.failed != nil {
 		at.keeper = keep.New(keptHead, keptTail)
 	}
@@ -118,15 +119,11 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	}
 	r.started(run, p, adopted)
 	fault.At("run")
-	told := make(chan time.Time, 1)
-	release := context.AfterFunc(ctx, func() {
-		told <- time.Now()
-		p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...)
-	})
+	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...) })
 	waited = true
 	result := p.Wait()
 	if !release() {
-		result.Cause = causeOf(ctx, <-told, result.Ended)
+		result.Cause = causeOf(ctx, p.StopAsked(), result.Ended)
 	}
 	r.show(at, result)
 	return result
@@ -168,12 +165,12 @@ func (r *runner) starting(number uint64) bool {
 	})
 }
 
-// causeOf is why a run was ended that was told so at that moment. What came after the end of the command itself, while
-// others of its group or strays were waited for, did not cut it short; an order or a lease counts all the same, for it has
-// ended those.
-func causeOf(ctx context.Context, told, ended time.Time) error {
+// causeOf returns why a run was stopped. A timeout or an overlap that came after the end of the command itself,
+// while others of its group or escaped processes were waited for, did not cut it short. A request or a lease
+// counts all the same: it has ended those. asked is zero if the end came before the stop.
+func causeOf(ctx context.Context, asked, ended time.Time) error {
 	cause := context.Cause(ctx)
-	if told.After(ended) && (errors.Is(cause, job.ErrTimeout) || errors.Is(cause, job.ErrOverrun)) {
+	if (asked.IsZero() || asked.After(ended)) && (errors.Is(cause, job.ErrTimeout) || errors.Is(cause, job.ErrOverrun)) {
 		return nil
 	}
 	return cause
@@ -188,6 +185,7 @@ func (r *runner) show(at place, result job.Result) {
 }
 
 func (r *runner) start(ctx context.Context, at place) (*process.Process, error) {
+	fault.At("start")
 	run := at.run
 	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run), World: r.world, Cgroup: r.cgroup,
 		Stdout: r.stdout, Stderr: r.stderr, Strays: r.strays(run)}

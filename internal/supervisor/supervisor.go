@@ -101,6 +101,7 @@ func New(o Options) (_ *Supervisor, err error) {
 	if err := s.openLease(); err != nil {
 		return nil, err
 	}
+	s.turning.gate.lease = s.lease
 	s.acquire = newAcquisition()
 	s.machine = &machine{state: standby, hands: hands{
 		startLoop: s.startLoop,
@@ -110,6 +111,7 @@ func New(o Options) (_ *Supervisor, err error) {
 		force:     s.forceLoop,
 		kill:      s.runner.Kill,
 		leaveLoop: s.leaveLoop,
+		openGate:  s.turning.gate.thaw,
 		changed:   s.tellChange,
 		publish:   o.Events.Publish,
 	}}
@@ -221,11 +223,16 @@ func (s *Supervisor) RunNow() (ok bool) {
 }
 
 // Freeze leaves the active runs to the next process: Done is closed, and HandOff tells what to hand off.
-// It returns false if that is not possible at this moment, because a run is being started or stopped.
-func (s *Supervisor) Freeze() (ok bool) {
-	s.call(func() { ok = s.machine.freeze() })
-	return ok
+// An error names what is in the way at this moment: a run that is being started, or whose last output is
+// being written. No run starts then until Thaw, so that another Freeze succeeds soon.
+func (s *Supervisor) Freeze() error {
+	err := ErrFault // if it panics
+	s.call(func() { err = s.machine.freeze() })
+	return err
 }
+
+// Thaw ends a Freeze that did not succeed. What came due meanwhile starts now.
+func (s *Supervisor) Thaw() { s.call(s.machine.thaw) }
 
 // Done returns a channel that is closed when the job has ended.
 func (s *Supervisor) Done() <-chan struct{} { return s.done }

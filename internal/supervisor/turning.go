@@ -3,6 +3,7 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -10,13 +11,56 @@ import (
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/lease"
 	"gophd/internal/loop"
 	"gophd/internal/process"
 	"gophd/internal/restart"
 )
 
+// gate is the loop's. It is shut while the lease allows no start, and while the job is being frozen.
+type gate struct {
+	lease *lease.Lease
+
+	mu     sync.Mutex
+	frozen chan struct{} // closed by thaw; nil unless the job is being frozen
+}
+
+// Shut returns nil if a run may start, else a channel that is closed when it is worth asking again.
+func (g *gate) Shut() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.frozen != nil {
+		return g.frozen
+	}
+	return g.lease.Shut()
+}
+
+func (g *gate) freeze() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.frozen == nil {
+		g.frozen = make(chan struct{})
+	}
+}
+
+func (g *gate) thaw() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.frozen != nil {
+		close(g.frozen)
+		g.frozen = nil
+	}
+}
+
+func (g *gate) freezing() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.frozen != nil
+}
+
 // turning is the job's loop and what it has reported.
 type turning struct {
+	gate   gate
 	loop   *loop.Loop // nil before it was started
 	cancel context.CancelCauseFunc
 	room   goroutine.Group
@@ -78,7 +122,7 @@ func (s *Supervisor) turnLoop() {
 	t := &s.turning
 	ctx, cancel := context.WithCancelCause(context.Background())
 	t.cancel = cancel
-	t.loop = loop.New(loop.Options{Spec: s.spec, Runner: s.runner, Recorder: s, Gate: s.lease, Alarm: s.ticks, Grid: s.handedGrid()})
+	t.loop = loop.New(loop.Options{Spec: s.spec, Runner: s.runner, Recorder: s, Gate: &t.gate, Alarm: s.ticks, Grid: s.handedGrid()})
 	t.ended = make(chan struct{})
 	t.done = t.ended
 	t.room.Go(func() {
@@ -135,16 +179,18 @@ func (s *Supervisor) loopError() error {
 	return nil
 }
 
-// leaveLoop ends the loop for the next process, and returns false if that is not possible now.
-func (s *Supervisor) leaveLoop() bool {
+// leaveLoop ends the loop for the next process. An error says what is in the way; no run starts then until
+// the gate is thawed.
+func (s *Supervisor) leaveLoop() error {
 	t := &s.turning
 	fault.At("leave the loop")
-	if !t.loop.Leave(func() bool { return s.runner.leave(int(t.active.Load())) }) {
-		return false
+	t.gate.freeze()
+	if err := t.loop.Leave(func() error { return s.runner.leave(int(t.active.Load())) }); err != nil {
+		return err
 	}
 	_ = goroutine.Catch(t.room.Wait) // at once: a panic in it is in t.panicked
 	fault.At("loop left")
-	return true
+	return nil
 }
 
 // handedGrid returns where the old process's loop stood; nil if there is none to go on from.
@@ -215,7 +261,7 @@ func (s *Supervisor) turned(rep loop.Report) {
 	switch {
 	case rep.Slowed > 0:
 		s.publish(event.RunDelayed(name, rep.Run, rep.Slowed, s.spec.Retries, s.spec.Keep))
-	case rep.State == job.Held:
+	case rep.State == job.Held && !t.gate.freezing():
 		s.publish(event.TickHeld(name, rep.Next))
 	}
 }
