@@ -13,24 +13,27 @@ import (
 
 const module = "gophd/"
 
-// floors lists every package with its floor: a package imports only floors below its own, never
-// sideways and never up. A package that is missing here fails the test, so that it gets a place first.
-var floors = map[string]int{
-	"internal/fault": 0, "internal/job": 0, "internal/order": 0, "internal/self": 0, "internal/goroutine": 0,
-	"internal/lockfile": 0, "internal/procfs": 0, "internal/safefile": 0, "internal/world": 0,
+// layers are those of ARCHITECTURE.md, the lowest first: a package imports only layers below its own. A
+// package that is missing here fails the test, so that it gets a place first.
+var layers = [][]string{
+	{"internal/alarm", "internal/event", "internal/fault", "internal/goroutine", "internal/job", "internal/keep", "internal/lockfile",
+		"internal/order", "internal/procfs", "internal/safefile", "internal/self", "internal/world"},
+	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/logging", "internal/loop",
+		"internal/pidfile", "internal/process", "internal/restart", "internal/sdnotify", "internal/signals", "internal/status"},
+	{"internal/heartbeat/file", "internal/heartbeat/memcached", "internal/heartbeat/heartbeattest"},
+	{"internal/lease"},
+	{"internal/preflight", "internal/supervisor"},
+	{"internal/daemon"},
+	{"cmd/gophd"},
+}
 
-	"internal/alarm": 1, "internal/config": 1, "internal/daemonize": 1, "internal/event": 1, "internal/heartbeat": 1,
-	"internal/keep": 1, "internal/logging": 1, "internal/loop": 1, "internal/pidfile": 1, "internal/process": 1,
-	"internal/restart": 1, "internal/sdnotify": 1, "internal/signals": 1,
-
-	"internal/eventlog": 2, "internal/status": 2,
-	"internal/heartbeat/file": 2, "internal/heartbeat/memcached": 2, "internal/heartbeat/heartbeattest": 2,
-
-	"internal/lease":      3,
-	"internal/preflight":  4,
-	"internal/supervisor": 5,
-	"internal/daemon":     6,
-	"cmd/gophd":           7,
+// sideways lists imports within a layer, and why each is better than a copy or another layer.
+var sideways = map[[2]string]string{
+	{"internal/alarm", "internal/goroutine"}:      "no goroutine without a waiter",
+	{"internal/event", "internal/goroutine"}:      "an event may be about a panic",
+	{"internal/event", "internal/job"}:            "an event is about a run and its result",
+	{"internal/eventlog", "internal/logging"}:     "it is the log's reader of the event stream",
+	{"internal/supervisor", "internal/preflight"}: "a start opens what check and reload have looked at, by the same code",
 }
 
 // owners lists who alone may import a package, and why.
@@ -42,7 +45,7 @@ var owners = []struct {
 	{"github.com/spf13/viper", []string{"internal/config"}, "viper is a merge engine for one room; nobody else may see a key-value store"},
 	{"github.com/spf13/pflag", []string{"internal/config"}, "what a flag means is config's to say"},
 	{"github.com/go-viper/mapstructure/v2", []string{"internal/config"}, "strict decoding is config's"},
-	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "the words of the command line end at floor 7"},
+	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "the words of the command line end in cmd/gophd"},
 	{"github.com/rs/zerolog", []string{"internal/daemon", "internal/eventlog", "internal/logging", "internal/preflight"}, "log lines are events: only their reader writes them; preflight and daemon know the level"},
 	{"github.com/bradfitz/gomemcache/memcache", []string{"internal/heartbeat/memcached"}, "its traps are known in one place"},
 	{"os/signal", []string{"internal/signals", "internal/restart", "internal/daemonize", "internal/process"},
@@ -53,21 +56,31 @@ var owners = []struct {
 	{"html/template", nil, "it turns off the linker's pruning: 2.7 MB"},
 }
 
-func TestFloors(t *testing.T) {
-	seen := map[string]bool{}
+func TestLayers(t *testing.T) {
+	layer := map[string]int{}
+	for i, packages := range layers {
+		for _, pkg := range packages {
+			layer[pkg] = i
+		}
+	}
+	seen, used := map[string]bool{}, map[[2]string]bool{}
 	eachFile(t, func(pkg, name string, f *ast.File) {
-		floor, known := floors[pkg]
+		own, known := layer[pkg]
 		if !known {
-			t.Errorf("%s: package %s has no floor; give it one in floors_test.go, and a place in ARCHITECTURE.md", name, pkg)
+			t.Errorf("%s: package %s has no layer; give it one in layers_test.go, and a place in ARCHITECTURE.md", name, pkg)
 			return
 		}
 		seen[pkg] = true
 		for _, spec := range f.Imports {
 			path := strings.Trim(spec.Path.Value, `"`)
 			if other, ok := strings.CutPrefix(path, module); ok && other != pkg {
-				if below, known := floors[other]; !known || below >= floor {
-					t.Errorf("%s: %s (floor %d) imports %s (floor %d); a package imports only floors below its own",
-						name, pkg, floor, other, below)
+				below, known := layer[other]
+				switch beside := [2]string{pkg, other}; {
+				case known && below == own && sideways[beside] != "":
+					used[beside] = true
+				case !known || below >= own:
+					t.Errorf("%s: %s (layer %d) imports %s (layer %d); a package imports only layers below its own",
+						name, pkg, own, other, below)
 				}
 			}
 			for _, o := range owners {
@@ -77,9 +90,14 @@ func TestFloors(t *testing.T) {
 			}
 		}
 	})
-	for pkg := range floors {
+	for pkg := range layer {
 		if !seen[pkg] {
-			t.Errorf("package %s has a floor and no files", pkg)
+			t.Errorf("package %s has a layer and no files", pkg)
+		}
+	}
+	for beside := range sideways {
+		if !used[beside] {
+			t.Errorf("%s does not import %s any more: delete it from the list", beside[0], beside[1])
 		}
 	}
 }
@@ -92,7 +110,7 @@ func TestEveryPackageAnswersItsQuestion(t *testing.T) {
 			docs[pkg] = append(docs[pkg], f.Doc.Text())
 		}
 	})
-	for pkg := range floors {
+	for _, pkg := range slices.Concat(layers...) {
 		switch texts := docs[pkg]; {
 		case len(texts) != 1:
 			t.Errorf("package %s has %d doc comments, want one", pkg, len(texts))
