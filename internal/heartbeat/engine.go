@@ -169,7 +169,6 @@ func (h *Heartbeat) claim(ctx context.Context) error {
 // attempt goes once through the full procedure: check, claim, proof, fence, confirmation.
 func (h *Heartbeat) attempt(ctx context.Context) error {
 	w := &h.owner
-	began := h.o.Boot()
 	if err := h.seize(ctx); err != nil {
 		return err
 	}
@@ -185,7 +184,7 @@ func (h *Heartbeat) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if wait := h.proof(m, absent); wait > 0 {
+	if wait := h.proof(m); wait > 0 {
 		w.until = time.Now().Add(acked + wait - h.o.Boot())
 		h.transition(claimed)
 		if err := h.hold(ctx, acked+wait); err != nil {
@@ -197,9 +196,6 @@ func (h *Heartbeat) attempt(ctx context.Context) error {
 		return err
 	}
 
-	if h.o.mutant.trustAdd && len(w.chain) == 0 {
-		return h.win(began)
-	}
 	sent := h.o.Boot()
 	if entry, err = h.get(ctx, h.o.Key); err != nil {
 		return again(err)
@@ -249,9 +245,6 @@ func (h *Heartbeat) seize(ctx context.Context) error {
 			}
 			w.chain = nil
 			return again(h.add(ctx, Pending))
-		case h.own(r) && h.o.mutant.trustAdd:
-			w.chain = nil
-			return nil
 		case h.own(r), !r.Foreign && h.o.Dead(r):
 			if !h.own(r) {
 				w.gone = r.ID
@@ -287,7 +280,7 @@ func (h *Heartbeat) lose(r Record) error {
 
 // yield gives a holder whose server forgot the key the time to put it back before we take it.
 func (h *Heartbeat) yield(ctx context.Context) error {
-	if h.traits.Lock || h.o.mutant.noProof || h.o.mutant.halfWait {
+	if h.traits.Lock {
 		return nil
 	}
 	entry, err := h.get(ctx, h.stateKey())
@@ -344,17 +337,12 @@ func (h *Heartbeat) vouched(m memory) bool {
 
 // proof is how long the key must be held, from the answer to the claim, until nobody else can have a
 // lease: whoever had one cannot renew it meanwhile.
-func (h *Heartbeat) proof(m memory, absent bool) time.Duration {
-	mut := h.o.mutant
+func (h *Heartbeat) proof(m memory) time.Duration {
 	switch {
-	case h.traits.Lock, mut.noProof, mut.markerOnly && !absent:
-		return 0
-	case h.vouched(m):
+	case h.traits.Lock, h.vouched(m):
 		return 0
 	case m.Clean:
 		return cleanWait
-	case mut.halfWait:
-		return h.validity(max(h.o.TTL, h.owner.longest)) / 2
 	}
 	return h.validity(max(h.o.TTL, h.owner.longest)) + strictExtra
 }
@@ -468,9 +456,6 @@ func (h *Heartbeat) renew(ctx context.Context) error {
 		}
 		if h.expired() {
 			break
-		}
-		if h.o.mutant.lastOp {
-			sent = h.o.Boot()
 		}
 		if absent {
 			err = h.add(ctx, Active)
@@ -649,7 +634,7 @@ func (h *Heartbeat) nap(ctx context.Context, d time.Duration, poke <-chan struct
 }
 
 func (h *Heartbeat) settle(ctx context.Context) error {
-	if h.traits.Lock || h.o.mutant.lastOp {
+	if h.traits.Lock {
 		return nil
 	}
 	return h.rest(ctx, settle)

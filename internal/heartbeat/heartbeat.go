@@ -42,13 +42,6 @@ type Options struct {
 	Alarm  Alarm          // may be nil for a Lock store
 	Jitter func() float64 // in [-1,1); nil is none
 	Adopt  *Handover      // from the image before us; nil, or not for this process: claim anew
-
-	mutant mutant
-}
-
-// mutant breaks one rule each. Only the test that proves that the simulation would notice sets it.
-type mutant struct {
-	noProof, markerOnly, halfWait, trustAdd, lastOp bool
 }
 
 // Lease is what an instance has, at the moment of asking.
