@@ -19,7 +19,6 @@ const (
   0    done: stopped in order, or another's heartbeat was heard (--held-exit-code changes that)
   1    failed, or the command's folder, stdin, user or limits could not be had
   2    usage or config: nothing was done
-  3    not running (status, stop)
   5    the heartbeat was lost to another
   126  the command cannot be executed
   127  the command was not found
