@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// edit replaces the only occurrence of a text in engine.go.
+// edit replaces the only occurrence of a text in the package.
 type edit struct{ from, to string }
 
 var (
@@ -36,45 +36,76 @@ var mutants = map[string][]edit{
 
 // TestMutants builds this test of an engine in which a rule is broken, and runs TestSimulation in it: it would notice.
 func TestMutants(t *testing.T) {
-	engine, err := os.ReadFile("engine.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	path, err := filepath.Abs("engine.go")
+	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, edits := range mutants {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, text := t.TempDir(), string(engine)
-			for _, e := range edits {
-				if n := strings.Count(text, e.from); n != 1 {
-					t.Fatalf("the engine has %d times, not once:\n%s", n, e.from)
-				}
-				text = strings.Replace(text, e.from, e.to, 1)
+			out := t.TempDir()
+			replace := map[string]string{}
+			for file, text := range mutate(t, edits) {
+				replace[filepath.Join(dir, file)] = filepath.Join(out, file)
+				write(t, filepath.Join(out, file), []byte(text))
 			}
-			overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{path: filepath.Join(dir, "engine.go")}})
+			overlay, err := json.Marshal(map[string]any{"Replace": replace})
 			if err != nil {
 				t.Fatal(err)
 			}
-			for file, content := range map[string][]byte{"engine.go": []byte(text), "overlay.json": overlay} {
-				if err := os.WriteFile(filepath.Join(dir, file), content, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			program := filepath.Join(dir, "heartbeat.test")
-			build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", filepath.Join(dir, "overlay.json"), "-o", program, ".")
-			if out, err := build.CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
+			write(t, filepath.Join(out, "overlay.json"), overlay)
+			program := filepath.Join(out, "heartbeat.test")
+			build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", filepath.Join(out, "overlay.json"), "-o", program, ".")
+			if said, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, said)
 			}
 			run := exec.CommandContext(t.Context(), program, "-test.v", "-test.run", "^TestSimulation$", "-mutant", name,
 				fmt.Sprint("-seeds=", *flagSeeds), fmt.Sprint("-seed=", *flagSeed))
-			out, err := run.CombinedOutput()
-			if err != nil || !strings.Contains(string(out), "--- PASS: TestSimulation/") {
-				t.Errorf("%v\n%s", err, out)
+			said, err := run.CombinedOutput()
+			if err != nil || !strings.Contains(string(said), "--- PASS: TestSimulation/") {
+				t.Errorf("%v\n%s", err, said)
 			}
 		})
+	}
+}
+
+// mutate returns the files of the package that the edits change, changed.
+func mutate(t *testing.T, edits []edit) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts, changed := map[string]string{}, map[string]string{}
+	for _, file := range files {
+		if !strings.HasSuffix(file, "_test.go") {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[file] = string(b)
+		}
+	}
+	for _, e := range edits {
+		times := 0
+		for file, text := range texts {
+			if n := strings.Count(text, e.from); n > 0 {
+				times += n
+				texts[file] = strings.Replace(text, e.from, e.to, 1)
+				changed[file] = texts[file]
+			}
+		}
+		if times != 1 {
+			t.Fatalf("the package has %d times, not once:\n%s", times, e.from)
+		}
+	}
+	return changed
+}
+
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
