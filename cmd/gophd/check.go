@@ -70,7 +70,7 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 		line(l[0], l[1])
 	}
 	line("heartbeat", c.Shown("heartbeat.url")+held(heldLock))
-	line("output", spec.Output)
+	line("output", string(spec.Output))
 	line("log", or(c.Log.File, "stderr"))
 	line("PID file", or(c.PIDFile, "none")+held(heldFile))
 	if err := w.Flush(); err != nil {

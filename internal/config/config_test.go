@@ -31,11 +31,12 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &Config{
 		Jobs: []job.Spec{{
-			Name: got.Jobs[0].Name, Command: []string{"./job.sh"}, Dir: r.Dir,
-			Interval: 5 * time.Second, RunAtStart: true, Overrun: job.OverrunRun,
-			Grace: 10 * time.Second, Output: job.OutputInherit,
-			Stdin: job.StdinNull, MaxParallel: 1, StopSignals: []syscall.Signal{syscall.SIGTERM}, Strays: job.StraysReport, OnOrphan: job.OrphanWait,
-			SuccessCodes: []int{0}, RetryDelay: time.Second, StartLimitInterval: time.Minute,
+			Name:     got.Jobs[0].Name,
+			Exec:     job.Exec{Command: []string{"./job.sh"}, Dir: r.Dir, Stdin: job.StdinNull},
+			Schedule: job.Schedule{Interval: 5 * time.Second, RunAtStart: true, Overrun: job.OverrunRun, MaxParallel: 1},
+			Stop:     job.Stop{Grace: 10 * time.Second, StopSignals: []syscall.Signal{syscall.SIGTERM}, Strays: job.StraysReport, OnOrphan: job.OrphanWait},
+			Output:   job.OutputInherit,
+			Retry:    job.Retry{SuccessCodes: []int{0}, RetryDelay: time.Second, StartLimitInterval: time.Minute},
 		}},
 		AutoRestart: 24 * time.Hour,
 		RestartWhen: "daemon",

@@ -144,7 +144,7 @@ func (l *loader) complete(c *Config, s *settings, said func(string) given, user 
 	if c.Log.File == "" && c.Daemon && j.Name != "" {
 		c.Log.File = strings.ReplaceAll(filepath.Join(c.LogDir, j.Name+".log"), "%", "%%") // log.file is a strftime pattern
 	}
-	j.Output = l.output(j.Output, said("job.output"), c)
+	j.Output = job.Output(l.output(string(j.Output), said("job.output"), c))
 	j.Stdin = l.stdin(j.Stdin, said("job.stdin"), c.Daemon)
 	l.checkHeartbeat(c.Heartbeat, said)
 	j.EnvFile = l.envFiles(j.EnvFile)

@@ -175,7 +175,7 @@ func shown(c *Config, s *settings, cmd given, said func(string) given) []Value {
 		"job.chdir":       s.Job.Dir,
 		"job.env_file":    strings.Join(s.Job.EnvFile, ","),
 		"job.stdin":       s.Job.Stdin,
-		"job.output":      s.Job.Output,
+		"job.output":      string(s.Job.Output),
 		"log.file":        c.Log.File,
 	}
 	if said("job.interval").value != s.Job.Interval {

@@ -94,10 +94,12 @@ func TestFlags(t *testing.T) {
 		"./job.sh", "-d", "--", "--once"))
 	s := c.Jobs[0]
 	want := job.Spec{
-		Name: "nightly", Command: []string{"./job.sh", "-d", "--", "--once"}, Dir: r.Dir,
-		Interval: 200 * time.Millisecond, Overrun: job.OverrunRun, Grace: 10 * time.Second, Output: filepath.Join(r.Dir, "out/x"),
-		Stdin: job.StdinNull, MaxParallel: 1, StopSignals: []syscall.Signal{syscall.SIGTERM}, Strays: job.StraysReport, OnOrphan: job.OrphanWait,
-		SuccessCodes: []int{0}, RetryDelay: time.Second, StartLimitInterval: time.Minute,
+		Name:     "nightly",
+		Exec:     job.Exec{Command: []string{"./job.sh", "-d", "--", "--once"}, Dir: r.Dir, Stdin: job.StdinNull},
+		Schedule: job.Schedule{Interval: 200 * time.Millisecond, Overrun: job.OverrunRun, MaxParallel: 1},
+		Stop:     job.Stop{Grace: 10 * time.Second, StopSignals: []syscall.Signal{syscall.SIGTERM}, Strays: job.StraysReport, OnOrphan: job.OrphanWait},
+		Output:   job.Output(filepath.Join(r.Dir, "out/x")),
+		Retry:    job.Retry{SuccessCodes: []int{0}, RetryDelay: time.Second, StartLimitInterval: time.Minute},
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Error(diff)

@@ -19,15 +19,12 @@ import (
 func TestWords(t *testing.T) {
 	umask, nice := 0o27, -5
 	want := job.Spec{
-		Name: "x", Command: []string{"./job.sh"}, Dir: "/srv/app/", Env: []string{"TZ=UTC", "B=a,b\nc"}, Stdin: "/in/put",
-		User: "www-data:4294967294", Umask: &umask, Nice: &nice,
-		Rlimits:   []job.Rlimit{{Name: "nofile", Soft: 1024, Hard: 4096}, {Name: "core", Soft: math.MaxUint64, Hard: math.MaxUint64}},
-		MemoryMax: 512 << 20, CPUMax: 150, TasksMax: 100,
-		Interval: 5 * time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 4,
-		StopSignals: []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT}, Grace: 10 * time.Second,
-		Strays: job.StraysKill, OnOrphan: job.OrphanRefuse,
-		SuccessCodes: []int{0, 3}, FatalCodes: []int{70}, RetryCodes: []int{75, 111}, Retries: 3, RetryDelay: 500 * time.Millisecond,
-		StartLimit: 5, StartLimitInterval: 10 * time.Minute, Output: job.OutputOnFailure,
+		Name:     "x",
+		Exec:     job.Exec{Command: []string{"./job.sh"}, Dir: "/srv/app/", Env: []string{"TZ=UTC", "B=a,b\nc"}, Stdin: "/in/put", User: "www-data:4294967294", Umask: &umask, Nice: &nice, Rlimits: []job.Rlimit{{Name: "nofile", Soft: 1024, Hard: 4096}, {Name: "core", Soft: math.MaxUint64, Hard: math.MaxUint64}}, MemoryMax: 512 << 20, CPUMax: 150, TasksMax: 100},
+		Schedule: job.Schedule{Interval: 5 * time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 4},
+		Stop:     job.Stop{StopSignals: []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT}, Grace: 10 * time.Second, Strays: job.StraysKill, OnOrphan: job.OrphanRefuse},
+		Retry:    job.Retry{SuccessCodes: []int{0, 3}, FatalCodes: []int{70}, RetryCodes: []int{75, 111}, Retries: 3, RetryDelay: 500 * time.Millisecond, StartLimit: 5, StartLimitInterval: 10 * time.Minute},
+		Output:   job.OutputOnFailure,
 	}
 	r := request(t)
 	r.Env = []string{

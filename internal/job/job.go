@@ -9,11 +9,19 @@ import (
 	"time"
 )
 
-// Spec is a job as its owner described it: a name, a command, a schedule and its policies. A limit that is
-// 0 is none.
+// Spec is a job as its owner described it. A limit that is 0 is none.
 type Spec struct {
 	Name string // keys the heartbeat, the log and the state
 
+	Exec
+	Schedule
+	Stop
+	Retry
+	Output Output
+}
+
+// Exec is what is executed, and in what surroundings.
+type Exec struct {
 	Command  []string // executed argument by argument; never empty
 	Dir      string   // absolute working directory of the command
 	Env      []string // KEY=VALUE, each KEY once; they cover those of gophd's own environment
@@ -27,31 +35,41 @@ type Spec struct {
 	MemoryMax int64 // bytes that a run and all its descendants may use together
 	CPUMax    int   // what they may use of the processors, in percent of one
 	TasksMax  int   // how many processes and threads they may be
+}
 
+// Schedule is when runs start.
+type Schedule struct {
 	Interval    time.Duration // start to start on a fixed grid; 0 is back to back
 	Once        bool          // one run, then the end
 	Keep        bool          // a service: a run is expected to stay, and follows another at least Interval after its start; never with Once
 	RunAtStart  bool          // the first tick is at once, not one interval later
 	Overrun     Overrun       // what happens when a tick is due during a run
-	MaxParallel int           // how many runs may go on at a time: 1, and at least 2 with OverrunOverlap
+	MaxParallel int           // how many runs may be active at a time: 1, and at least 2 with OverrunOverlap
+}
 
+// Stop is how a run is stopped, and what happens to what outlives it.
+type Stop struct {
 	Timeout     time.Duration    // a run longer than this is stopped, unless it asks for more time
 	StopSignals []syscall.Signal // what a run gets that is stopped, one after the other; never empty, never KILL
 	Grace       time.Duration    // how long each of them is given, before the next and at last KILL
 	Strays      Strays           // what happens to processes that outlive their run outside of its group
 	OnOrphan    OnOrphan         // what happens to a run that outlived a gophd that was killed
+}
 
+// Retry is what an exit code means, and what follows a failure.
+type Retry struct {
 	SuccessCodes []int         // exit codes that are a success; the usual one is 0, see Judge
-	FatalCodes   []int         // exit codes after which gophd replaces itself, or leaves
+	FatalCodes   []int         // exit codes after which gophd replaces itself, or exits
 	RetryCodes   []int         // exit codes that are retried; empty is every failure
 	Retries      int           // how many more times a run that failed is tried within its tick
 	RetryDelay   time.Duration // before the first of them; doubles with each
 
 	StartLimit         int           // gophd gives up when so many runs failed, with all their retries, that were started within
 	StartLimitInterval time.Duration // this time
-
-	Output string // log, inherit, discard, on-failure, or the absolute path of a file; never empty
 }
+
+// Output is where the output of a run goes: one of the policies below, or the absolute path of a file.
+type Output string
 
 // Rlimit is a resource limit in the units of getrlimit(2): bytes, seconds or a count.
 type Rlimit struct {
@@ -91,11 +109,14 @@ const (
 	OrphanRefuse OnOrphan = "refuse" // gophd does not start
 )
 
-// Inputs and outputs that are policies and not files; see Spec.Stdin and Spec.Output.
+// Inputs that are policies and not files.
 const (
 	StdinNull    = "null"    // /dev/null
 	StdinInherit = "inherit" // gophd's own stdin
+)
 
+// Outputs that are policies and not files.
+const (
 	OutputLog       = "log"        // captured line by line into gophd's log
 	OutputInherit   = "inherit"    // gophd's own stdout and stderr, untouched
 	OutputDiscard   = "discard"    // /dev/null

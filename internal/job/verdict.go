@@ -8,13 +8,13 @@ import (
 // Verdict is what the job's owner makes of an ended run.
 type Verdict uint8
 
-// The verdicts. Retry and Fatal are failures too.
+// The verdicts. Retryable and Fatal are failures too.
 const (
 	Unjudged Verdict = iota // exit 0 is a success, but for a run that was cut short; all else is a failure
 	Success
-	Failure // and no more than that
-	Retry   // it is tried again within its tick, as often as Spec.Retries says
-	Fatal   // gophd replaces itself, or leaves
+	Failure   // and no more than that
+	Retryable // it is tried again within its tick, as often as Spec.Retries says
+	Fatal     // gophd replaces itself, or leaves
 )
 
 // Judge says what the job's exit codes make of a run, whether or not it was judged before. A job that names no
@@ -33,7 +33,7 @@ func (s *Spec) Judge(r Result) Verdict {
 	case coded && r.Cause == nil && slices.Contains(s.FatalCodes, r.Code):
 		return Fatal
 	case s.Retries > 0 && (len(s.RetryCodes) == 0 || coded && slices.Contains(s.RetryCodes, r.Code)):
-		return Retry
+		return Retryable
 	}
 	return Failure
 }

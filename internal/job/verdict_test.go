@@ -12,9 +12,9 @@ import (
 // TestJudge walks ways to end against the causes, for a job with codes of every kind, for one with none of
 // its own, and for one that retries by code.
 func TestJudge(t *testing.T) {
-	codes := job.Spec{SuccessCodes: []int{0, 3}, FatalCodes: []int{70}, Retries: 1}
+	codes := job.Spec{Retry: job.Retry{SuccessCodes: []int{0, 3}, FatalCodes: []int{70}, Retries: 1}}
 	plain := job.Spec{} // 0 is what it goes by
-	picky := job.Spec{SuccessCodes: []int{1}, Retries: 2, RetryCodes: []int{75}}
+	picky := job.Spec{Retry: job.Retry{SuccessCodes: []int{1}, Retries: 2, RetryCodes: []int{75}}}
 	exit := func(code int) job.Result { return job.Result{Outcome: job.Exited, Code: code} }
 	killed := job.Result{Outcome: job.Signaled, Signal: syscall.SIGTERM}
 	unstarted := job.Result{Outcome: job.Unstarted, Err: syscall.ENOENT}
@@ -25,20 +25,20 @@ func TestJudge(t *testing.T) {
 	}{
 		{exit(0), nil, job.Success, job.Success, job.Failure},
 		{exit(3), nil, job.Success, job.Failure, job.Failure},
-		{exit(1), nil, job.Retry, job.Failure, job.Success},
+		{exit(1), nil, job.Retryable, job.Failure, job.Success},
 		{exit(70), nil, job.Fatal, job.Failure, job.Failure},
-		{exit(75), nil, job.Retry, job.Failure, job.Retry},
-		{killed, nil, job.Retry, job.Failure, job.Failure},
-		{unstarted, nil, job.Retry, job.Failure, job.Failure},
+		{exit(75), nil, job.Retryable, job.Failure, job.Retryable},
+		{killed, nil, job.Retryable, job.Failure, job.Failure},
+		{unstarted, nil, job.Retryable, job.Failure, job.Failure},
 
-		{exit(0), job.ErrTimeout, job.Retry, job.Failure, job.Failure},
-		{exit(3), job.ErrTimeout, job.Retry, job.Failure, job.Failure},
-		{exit(1), job.ErrTimeout, job.Retry, job.Failure, job.Failure},
+		{exit(0), job.ErrTimeout, job.Retryable, job.Failure, job.Failure},
+		{exit(3), job.ErrTimeout, job.Retryable, job.Failure, job.Failure},
+		{exit(1), job.ErrTimeout, job.Retryable, job.Failure, job.Failure},
 		{exit(0), job.ErrOverrun, job.Failure, job.Failure, job.Failure},
 		{exit(1), job.ErrOverrun, job.Failure, job.Failure, job.Failure},
-		{exit(70), job.ErrTimeout, job.Retry, job.Failure, job.Failure},
-		{exit(75), fmt.Errorf("wrapped: %w", job.ErrTimeout), job.Retry, job.Failure, job.Retry},
-		{killed, job.ErrTimeout, job.Retry, job.Failure, job.Failure},
+		{exit(70), job.ErrTimeout, job.Retryable, job.Failure, job.Failure},
+		{exit(75), fmt.Errorf("wrapped: %w", job.ErrTimeout), job.Retryable, job.Failure, job.Retryable},
+		{killed, job.ErrTimeout, job.Retryable, job.Failure, job.Failure},
 		{killed, job.ErrOverrun, job.Failure, job.Failure, job.Failure},
 		{exit(75), job.ErrOverrun, job.Failure, job.Failure, job.Failure},
 		{exit(70), job.ErrInsisted, job.Failure, job.Failure, job.Failure},
@@ -67,7 +67,7 @@ func TestJudge(t *testing.T) {
 
 // TestExitCodeOfACutRun: 124 where the run's own code would say that all is well.
 func TestExitCodeOfACutRun(t *testing.T) {
-	plain, codes := job.Spec{}, job.Spec{SuccessCodes: []int{0, 3}}
+	plain, codes := job.Spec{}, job.Spec{Retry: job.Retry{SuccessCodes: []int{0, 3}}}
 	exit := func(code int) job.Result { return job.Result{Outcome: job.Exited, Code: code} }
 	for _, c := range []struct {
 		r            job.Result

@@ -102,7 +102,7 @@ func (t *turner) restart(now time.Time, lived time.Duration) {
 
 // nextTry is the other try of the run that ended in p, if there is to be one: as long as its tick lasts.
 func (t *turner) nextTry(p *place, v job.Verdict, now time.Time) (due, bool) {
-	if v != job.Retry || p.run.Try >= t.Spec.Retries || !t.due.at.IsZero() {
+	if v != job.Retryable || p.run.Try >= t.Spec.Retries || !t.due.at.IsZero() {
 		return due{}, false
 	}
 	delay := t.Spec.RetryDelay

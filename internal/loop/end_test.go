@@ -26,8 +26,8 @@ func codes(all ...int) func(job.Run) job.Result {
 // TestFatalEndsTheLoop, with every kind of job.
 func TestFatalEndsTheLoop(t *testing.T) {
 	for _, spec := range []job.Spec{
-		{Interval: s}, {}, {Once: true}, {Keep: true}, {Interval: s, Retries: 3}, overlapping(s, 2),
-		{Interval: s, StartLimit: 1, StartLimitInterval: time.Hour},
+		{Schedule: job.Schedule{Interval: s}}, {}, {Schedule: job.Schedule{Once: true}}, {Schedule: job.Schedule{Keep: true}}, {Schedule: job.Schedule{Interval: s}, Retry: job.Retry{Retries: 3}}, overlapping(s, 2),
+		{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{StartLimit: 1, StartLimitInterval: time.Hour}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			spec.RunAtStart, spec.FatalCodes = true, []int{70}
@@ -67,7 +67,7 @@ func TestFatalBesideOthersWaitsForThem(t *testing.T) {
 // TestAFatalRunOfALoopThatIsStoppedIsNone: it ends as it was asked to.
 func TestAFatalRunOfALoopThatIsStoppedIsNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: 10 * s, RunAtStart: true, FatalCodes: []int{70}, StartLimit: 1, StartLimitInterval: s})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}, Retry: job.Retry{FatalCodes: []int{70}, StartLimit: 1, StartLimitInterval: s}})
 		w.length = every(5 * s)
 		w.result = codes(70)
 		w.during(s)
@@ -85,20 +85,20 @@ func TestStartLimit(t *testing.T) {
 		codes []int
 		runs  int // until it gives up; 0 is never
 	}{
-		{"in a row", job.Spec{Interval: s, StartLimit: 3, StartLimitInterval: 10 * s}, []int{1, 1, 1}, 3},
-		{"as long as the time to the instant", job.Spec{Interval: 5 * s, StartLimit: 3, StartLimitInterval: 10 * s}, []int{1, 1, 1}, 3},
-		{"too slow", job.Spec{Interval: 5 * s, StartLimit: 3, StartLimitInterval: 9 * s}, []int{1, 1, 1, 1, 1, 1}, 0},
-		{"a success between", job.Spec{Interval: s, StartLimit: 3, StartLimitInterval: 10 * s}, []int{1, 1, 0, 1, 1, 0, 1, 1, 1}, 9},
-		{"the first", job.Spec{Interval: s, StartLimit: 1, StartLimitInterval: s}, []int{0, 0, 1}, 3},
-		{"none", job.Spec{Interval: s}, []int{1, 1, 1, 1, 1, 1}, 0},
-		{"tries are one", job.Spec{Interval: 20 * s, StartLimit: 2, StartLimitInterval: 20 * s, Retries: 3, RetryDelay: s}, []int{1, 1, 1, 1, 1, 1, 1, 1}, 8},
-		{"the last try", job.Spec{Interval: 20 * s, StartLimit: 1, StartLimitInterval: s, Retries: 3, RetryDelay: s}, []int{1, 1, 1, 1}, 4},
-		{"a try that succeeds", job.Spec{Interval: 10 * s, StartLimit: 2, StartLimitInterval: time.Minute, Retries: 1, RetryDelay: s}, []int{1, 1, 1, 0, 1, 1, 1, 1}, 8},
-		{"a try that comes too late", job.Spec{Interval: 2 * s, StartLimit: 2, StartLimitInterval: time.Minute, Retries: 9, RetryDelay: s}, []int{1, 1, 1, 1}, 4},
-		{"no tries of that code", job.Spec{Interval: s, StartLimit: 3, StartLimitInterval: time.Minute, Retries: 9, RetryCodes: []int{75}, RetryDelay: s}, []int{1, 1, 1}, 3},
-		{"back to back", job.Spec{StartLimit: 5, StartLimitInterval: 10 * s}, []int{1, 1, 1, 1, 1}, 5},
-		{"a service", job.Spec{Keep: true, StartLimit: 5, StartLimitInterval: 10 * s}, []int{1, 1, 1, 1, 1}, 5},
-		{"a service that succeeds", job.Spec{Keep: true, StartLimit: 5, StartLimitInterval: 10 * s}, nil, 0},
+		{"in a row", job.Spec{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{StartLimit: 3, StartLimitInterval: 10 * s}}, []int{1, 1, 1}, 3},
+		{"as long as the time to the instant", job.Spec{Schedule: job.Schedule{Interval: 5 * s}, Retry: job.Retry{StartLimit: 3, StartLimitInterval: 10 * s}}, []int{1, 1, 1}, 3},
+		{"too slow", job.Spec{Schedule: job.Schedule{Interval: 5 * s}, Retry: job.Retry{StartLimit: 3, StartLimitInterval: 9 * s}}, []int{1, 1, 1, 1, 1, 1}, 0},
+		{"a success between", job.Spec{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{StartLimit: 3, StartLimitInterval: 10 * s}}, []int{1, 1, 0, 1, 1, 0, 1, 1, 1}, 9},
+		{"the first", job.Spec{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{StartLimit: 1, StartLimitInterval: s}}, []int{0, 0, 1}, 3},
+		{"none", job.Spec{Schedule: job.Schedule{Interval: s}}, []int{1, 1, 1, 1, 1, 1}, 0},
+		{"tries are one", job.Spec{Schedule: job.Schedule{Interval: 20 * s}, Retry: job.Retry{StartLimit: 2, StartLimitInterval: 20 * s, Retries: 3, RetryDelay: s}}, []int{1, 1, 1, 1, 1, 1, 1, 1}, 8},
+		{"the last try", job.Spec{Schedule: job.Schedule{Interval: 20 * s}, Retry: job.Retry{StartLimit: 1, StartLimitInterval: s, Retries: 3, RetryDelay: s}}, []int{1, 1, 1, 1}, 4},
+		{"a try that succeeds", job.Spec{Schedule: job.Schedule{Interval: 10 * s}, Retry: job.Retry{StartLimit: 2, StartLimitInterval: time.Minute, Retries: 1, RetryDelay: s}}, []int{1, 1, 1, 0, 1, 1, 1, 1}, 8},
+		{"a try that comes too late", job.Spec{Schedule: job.Schedule{Interval: 2 * s}, Retry: job.Retry{StartLimit: 2, StartLimitInterval: time.Minute, Retries: 9, RetryDelay: s}}, []int{1, 1, 1, 1}, 4},
+		{"no tries of that code", job.Spec{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{StartLimit: 3, StartLimitInterval: time.Minute, Retries: 9, RetryCodes: []int{75}, RetryDelay: s}}, []int{1, 1, 1}, 3},
+		{"back to back", job.Spec{Retry: job.Retry{StartLimit: 5, StartLimitInterval: 10 * s}}, []int{1, 1, 1, 1, 1}, 5},
+		{"a service", job.Spec{Schedule: job.Schedule{Keep: true}, Retry: job.Retry{StartLimit: 5, StartLimitInterval: 10 * s}}, []int{1, 1, 1, 1, 1}, 5},
+		{"a service that succeeds", job.Spec{Schedule: job.Schedule{Keep: true}, Retry: job.Retry{StartLimit: 5, StartLimitInterval: 10 * s}}, nil, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -16,7 +16,7 @@ func TestT31JitterDrawnOnce(t *testing.T) {
 	drawn := map[time.Duration]bool{}
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, job.Spec{RunAtStart: true})
+			w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
 			w.result = func(job.Run) job.Result { return job.Result{Outcome: job.Exited, Code: 1} }
 			w.make()
 			wait := w.turn(context.Background())

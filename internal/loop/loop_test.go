@@ -158,7 +158,7 @@ const s = time.Second
 
 func TestGridIsStartToStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: 5 * s, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
 		w.length = every(2 * s)
 		w.during(16 * s)
 		w.wantStarts(0, 5*s, 10*s, 15*s)
@@ -175,7 +175,7 @@ func TestGridIsStartToStart(t *testing.T) {
 
 func TestT37FirstRunChoice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: 5 * s})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s}})
 		wait := w.start(context.Background())
 		time.Sleep(7 * s)
 		w.loop.Wake() // by hand: the schedule does not shift
@@ -189,7 +189,7 @@ func TestT37FirstRunChoice(t *testing.T) {
 func TestNoDriftOver10kTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const interval = 137 * time.Millisecond
-		w := newWorld(t, job.Spec{Interval: interval, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: interval, RunAtStart: true}})
 		w.length = func(r job.Run) time.Duration { return time.Duration(r.Number*7919%120) * time.Millisecond }
 		w.late = 300 * time.Microsecond // every ring is late, and none may add up
 		w.during(10_000*interval + interval/2)
@@ -222,7 +222,7 @@ func TestT33OverrunPolicy(t *testing.T) {
 	} {
 		t.Run(string(c.overrun), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, job.Spec{Interval: 10 * s, RunAtStart: true, Overrun: c.overrun})
+				w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true, Overrun: c.overrun}})
 				w.length = long
 				w.during(45 * s)
 				w.wantStarts(c.starts...)
@@ -242,7 +242,7 @@ func TestT33OverrunPolicy(t *testing.T) {
 
 func TestLateIsSaidWhileItLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: 10 * s, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}})
 		w.length = every(95 * s)
 		wait := w.start(context.Background())
 		time.Sleep(s)
@@ -261,7 +261,7 @@ func TestLateIsSaidWhileItLasts(t *testing.T) {
 
 func TestOverrunSkipsNotQueues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: s, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.length = func(r job.Run) time.Duration {
 			if r.Number == 1 {
 				return time.Hour
@@ -275,7 +275,7 @@ func TestOverrunSkipsNotQueues(t *testing.T) {
 
 func TestT36SuspendResume(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: s, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.late = time.Hour + s/2 // the first ring comes after an hour in which nothing ran
 		wait := w.start(context.Background())
 		time.Sleep(time.Hour + 4*s/5)
@@ -290,7 +290,7 @@ func TestT36SuspendResume(t *testing.T) {
 
 func TestBackToBackAtFullRateWhileItSucceeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
 		w.length = every(time.Millisecond)
 		w.during(s - time.Microsecond)
 		if len(w.runs) != 1000 {
@@ -301,7 +301,7 @@ func TestBackToBackAtFullRateWhileItSucceeds(t *testing.T) {
 
 func TestT30BackoffCapAndReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
 		w.result = func(r job.Run) job.Result {
 			if r.Number == 20 {
 				return job.Result{Outcome: job.Exited}
@@ -330,7 +330,7 @@ func TestT30BackoffCapAndReset(t *testing.T) {
 
 func TestT11StopDuringBackoffIsImmediate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
 		w.result = func(job.Run) job.Result { return job.Result{Outcome: job.Exited, Code: 1} }
 		wait := w.start(context.Background())
 		time.Sleep(2 * time.Minute)
@@ -345,7 +345,7 @@ func TestT11StopDuringBackoffIsImmediate(t *testing.T) {
 
 func TestT34NoHotLoopWhenSpawnFailsInTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: s, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.result = func(job.Run) job.Result {
 			return job.Result{Outcome: job.Unstarted, Err: errors.New("no room")}
 		}
@@ -356,7 +356,7 @@ func TestT34NoHotLoopWhenSpawnFailsInTimer(t *testing.T) {
 
 func TestShutGateHoldsTheTickAndRunsItWhenItOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: time.Hour, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
 		w.close()
 		wait := w.start(context.Background())
 		time.Sleep(7 * s)
@@ -372,7 +372,7 @@ func TestShutGateHoldsTheTickAndRunsItWhenItOpens(t *testing.T) {
 
 func TestGateThatOpensWithoutAWordIsFoundOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: time.Hour, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
 		w.close()
 		wait := w.start(context.Background())
 		time.Sleep(3500 * time.Millisecond)
@@ -386,7 +386,7 @@ func TestGateThatOpensWithoutAWordIsFoundOpen(t *testing.T) {
 
 func TestHeldTicksAreMissedAndNotAnOverrun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: s, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.close()
 		wait := w.start(context.Background())
 		time.Sleep(5500 * time.Millisecond)
@@ -409,7 +409,7 @@ func TestHeldTicksAreMissedAndNotAnOverrun(t *testing.T) {
 // TestVerdictIsTheJobs: what is reported is judged by the job's own codes, and the back-off goes by it.
 func TestVerdictIsTheJobs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{RunAtStart: true, SuccessCodes: []int{3}, FatalCodes: []int{70}})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}, Retry: job.Retry{SuccessCodes: []int{3}, FatalCodes: []int{70}}})
 		w.length = every(time.Millisecond)
 		w.result = func(r job.Run) job.Result {
 			return job.Result{Outcome: job.Exited, Code: []int{3, 3, 0, 3}[(r.Number-1)%4]}
@@ -428,7 +428,7 @@ func TestVerdictIsTheJobs(t *testing.T) {
 
 func TestOnceRunsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: s, Once: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, Once: true}})
 		w.length = every(time.Minute)
 		w.start(context.Background())()
 		w.wantStarts(0)
@@ -441,7 +441,7 @@ func TestOnceRunsOnce(t *testing.T) {
 func TestNoStartAfterStopRequested(t *testing.T) {
 	for range 50 { // which of two events the select sees first is left to chance
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, job.Spec{Interval: 5 * s, RunAtStart: true})
+			w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
 			w.make()
 			w.loop.Stop()
 			w.loop.Wake()
@@ -463,10 +463,10 @@ func TestGridGoesOnInTheNextImage(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				first := newWorld(t, job.Spec{Interval: 5 * s, RunAtStart: true})
+				first := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
 				grid := first.during(6 * s)
 				time.Sleep(2 * s) // the new image takes a while
-				second := newWorld(t, job.Spec{Interval: c.interval, RunAtStart: true})
+				second := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: c.interval, RunAtStart: true}})
 				second.began, second.grid = first.began, &grid
 				second.during(c.starts[len(c.starts)-1] - 8*s + s/2)
 				second.wantStarts(c.starts...)
@@ -480,7 +480,7 @@ func TestGridGoesOnInTheNextImage(t *testing.T) {
 
 func TestPanicOfTheRunnerClimbs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: s, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.result = func(job.Run) job.Result { panic("the runner fell") }
 		wait := w.start(context.Background())
 		p := goroutine.Catch(wait)
@@ -504,7 +504,7 @@ func (r *recorderThatFalls) Record(rep loop.Report) {
 
 func TestPanicOfTheLoopLeavesNoRunBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: s, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.length = every(time.Hour)
 		l := loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: &recorderThatFalls{w, 3}, Gate: w, Alarm: newAlarm(0)})
 		p := goroutine.Catch(func() { l.Run(context.Background()) })
@@ -534,7 +534,7 @@ func (w *world) leave(let bool) (loop.Grid, bool) {
 // does not serve its end, the next one does.
 func TestLeaveUnderARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: 10 * time.Second, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * time.Second, RunAtStart: true}})
 		w.length = func(job.Run) time.Duration { return 4 * time.Second }
 		wait := w.start(context.Background())
 		time.Sleep(time.Second)
@@ -582,7 +582,7 @@ func TestLeaveUnderARun(t *testing.T) {
 // TestLeaveAnOnceRun: the only run is not run twice.
 func TestLeaveAnOnceRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: time.Second, Once: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: time.Second, Once: true}})
 		w.length = func(job.Run) time.Duration { return 4 * time.Second }
 		wait := w.start(context.Background())
 		time.Sleep(time.Second)
@@ -601,7 +601,7 @@ func TestLeaveAnOnceRun(t *testing.T) {
 // TestLeaveKeepsAHeldTick: what is held at a gate is due in the next image at once.
 func TestLeaveKeepsAHeldTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: time.Hour, RunAtStart: true})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
 		w.close()
 		wait := w.start(context.Background())
 		time.Sleep(time.Minute)
@@ -631,7 +631,7 @@ func TestLeaveKeepsWhatIsHeldAndNoTick(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, job.Spec{Interval: 10 * s, RunAtStart: true})
+				w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}})
 				w.length = first(c.length)
 				wait := w.start(context.Background())
 				time.Sleep(5 * s)

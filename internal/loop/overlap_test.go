@@ -16,7 +16,7 @@ import (
 
 // overlapping is a job with n places.
 func overlapping(interval time.Duration, n int) job.Spec {
-	return job.Spec{Interval: interval, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: n}
+	return job.Spec{Schedule: job.Schedule{Interval: interval, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: n}}
 }
 
 // first makes the first run take d, and the others a second.
@@ -176,7 +176,7 @@ func TestOverlapHoldsATickBesideRuns(t *testing.T) {
 // TestLeaveSeveralRuns: let is asked once, and the next loop has all of them, each in its place, with fewer
 // places too; there nothing begins before there is room.
 func TestLeaveSeveralRuns(t *testing.T) {
-	for _, spec := range []job.Spec{overlapping(10*s, 3), overlapping(10*s, 2), {Interval: 10 * s, RunAtStart: true}} {
+	for _, spec := range []job.Spec{overlapping(10*s, 3), overlapping(10*s, 2), {Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}}} {
 		t.Run(fmt.Sprint(spec.MaxParallel), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				old := newWorld(t, overlapping(10*s, 3))

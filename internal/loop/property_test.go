@@ -41,8 +41,7 @@ func drawPlan(t *rapid.T) plan {
 		return time.Duration(rapid.IntRange(low, high).Draw(t, name)) * time.Millisecond
 	}
 	p := plan{spec: job.Spec{
-		RunAtStart: rapid.Bool().Draw(t, "run at start"),
-		Overrun:    rapid.SampledFrom([]job.Overrun{job.OverrunRun, job.OverrunSkip, job.OverrunKill, job.OverrunOverlap, job.OverrunOverlap}).Draw(t, "overrun"),
+		Schedule: job.Schedule{RunAtStart: rapid.Bool().Draw(t, "run at start"), Overrun: rapid.SampledFrom([]job.Overrun{job.OverrunRun, job.OverrunSkip, job.OverrunKill, job.OverrunOverlap, job.OverrunOverlap}).Draw(t, "overrun")},
 	}, late: ms("late", 0, 3)}
 	if rapid.IntRange(0, 4).Draw(t, "grid") > 0 {
 		p.spec.Interval = ms("interval", 10, 3000)

@@ -48,17 +48,17 @@ func TestRetryAsLongAsTheTickLasts(t *testing.T) {
 		tries   []string
 		verdict job.Verdict // of the second run
 	}{
-		{"until it succeeds", job.Spec{Interval: 10 * s, Retries: 5, RetryDelay: s}, func(r job.Run) bool { return r.Number < 2 }, 0,
+		{"until it succeeds", job.Spec{Schedule: job.Schedule{Interval: 10 * s}, Retry: job.Retry{Retries: 5, RetryDelay: s}}, func(r job.Run) bool { return r.Number < 2 }, 0,
 			[]string{"0s: 0s try 0", "1s: 0s try 1", "10s: 10s try 0"}, job.Success},
-		{"as often as it is to be", job.Spec{Interval: 10 * s, Retries: 2, RetryDelay: s}, always, 0,
-			[]string{"0s: 0s try 0", "1s: 0s try 1", "3s: 0s try 2", "10s: 10s try 0", "11s: 10s try 1"}, job.Retry},
-		{"cancelled by the next", job.Spec{Interval: 10 * s, Retries: 9, RetryDelay: 2 * s}, always, 0,
-			[]string{"0s: 0s try 0", "2s: 0s try 1", "6s: 0s try 2", "10s: 10s try 0"}, job.Retry},
-		{"at once", job.Spec{Interval: 10 * s, Retries: 2}, always, 3500 * time.Millisecond,
-			[]string{"0s: 0s try 0", "3.5s: 0s try 1", "7s: 0s try 2", "10.5s: 10s try 0"}, job.Retry},
-		{"not when a tick was dropped meanwhile", job.Spec{Interval: 4 * s, Retries: 2, Overrun: job.OverrunSkip}, always, 5 * s,
-			[]string{"0s: 0s try 0", "8s: 8s try 0"}, job.Retry},
-		{"not after an overrun that was its end", job.Spec{Interval: 4 * s, Retries: 2, Overrun: job.OverrunKill}, always, 5 * s,
+		{"as often as it is to be", job.Spec{Schedule: job.Schedule{Interval: 10 * s}, Retry: job.Retry{Retries: 2, RetryDelay: s}}, always, 0,
+			[]string{"0s: 0s try 0", "1s: 0s try 1", "3s: 0s try 2", "10s: 10s try 0", "11s: 10s try 1"}, job.Retryable},
+		{"cancelled by the next", job.Spec{Schedule: job.Schedule{Interval: 10 * s}, Retry: job.Retry{Retries: 9, RetryDelay: 2 * s}}, always, 0,
+			[]string{"0s: 0s try 0", "2s: 0s try 1", "6s: 0s try 2", "10s: 10s try 0"}, job.Retryable},
+		{"at once", job.Spec{Schedule: job.Schedule{Interval: 10 * s}, Retry: job.Retry{Retries: 2}}, always, 3500 * time.Millisecond,
+			[]string{"0s: 0s try 0", "3.5s: 0s try 1", "7s: 0s try 2", "10.5s: 10s try 0"}, job.Retryable},
+		{"not when a tick was dropped meanwhile", job.Spec{Schedule: job.Schedule{Interval: 4 * s, Overrun: job.OverrunSkip}, Retry: job.Retry{Retries: 2}}, always, 5 * s,
+			[]string{"0s: 0s try 0", "8s: 8s try 0"}, job.Retryable},
+		{"not after an overrun that was its end", job.Spec{Schedule: job.Schedule{Interval: 4 * s, Overrun: job.OverrunKill}, Retry: job.Retry{Retries: 2}}, always, 5 * s,
 			[]string{"0s: 0s try 0", "4.01s: 4s try 0", "8.01s: 8s try 0"}, job.Failure},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestRetryAsLongAsTheTickLasts(t *testing.T) {
 // TestRetryIsSaid: the wait for a try is reported with it.
 func TestRetryIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: 9 * s, RunAtStart: true, Retries: 2, RetryDelay: 3 * s})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 9 * s, RunAtStart: true}, Retry: job.Retry{Retries: 2, RetryDelay: 3 * s}})
 		w.result = fails(always)
 		w.during(5 * s)
 		var got []string
@@ -97,7 +97,7 @@ func TestRetryIsSaid(t *testing.T) {
 
 func TestOnceLeavesWithItsLastTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: s, Once: true, Retries: 20, RetryDelay: 10 * time.Minute})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, Once: true}, Retry: job.Retry{Retries: 20, RetryDelay: 10 * time.Minute}})
 		w.result = fails(func(r job.Run) bool { return r.Number < 6 })
 		w.start(context.Background())()
 		// Doubling ends at an hour.
@@ -112,7 +112,7 @@ func TestOnceLeavesWithItsLastTry(t *testing.T) {
 // TestRetryBackToBack: the tries first, and the back-off when none is left.
 func TestRetryBackToBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{RunAtStart: true, Retries: 2, RetryDelay: 10 * time.Millisecond})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}, Retry: job.Retry{Retries: 2, RetryDelay: 10 * time.Millisecond}})
 		w.result = fails(always)
 		w.during(10 * s)
 		var tries []int
@@ -134,7 +134,7 @@ func TestRetryBackToBack(t *testing.T) {
 
 func TestT11StopDuringRetryWaitIsImmediate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: time.Hour, RunAtStart: true, Retries: 3, RetryDelay: time.Minute})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}, Retry: job.Retry{Retries: 3, RetryDelay: time.Minute}})
 		w.result = fails(always)
 		w.during(10 * s)
 		if time.Since(w.began) != 10*s || len(w.runs) != 1 {
@@ -146,7 +146,7 @@ func TestT11StopDuringRetryWaitIsImmediate(t *testing.T) {
 // TestWakeCancelsATry: it has tries of its own.
 func TestWakeCancelsATry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Interval: 100 * s, RunAtStart: true, Retries: 2, RetryDelay: 10 * s})
+		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 100 * s, RunAtStart: true}, Retry: job.Retry{Retries: 2, RetryDelay: 10 * s}})
 		w.result = fails(always)
 		wait := w.start(context.Background())
 		time.Sleep(4 * s)
@@ -166,7 +166,7 @@ func TestHeldTry(t *testing.T) {
 	} {
 		t.Run(opens.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, job.Spec{Interval: 10 * s, RunAtStart: true, Retries: 1, RetryDelay: 2 * s})
+				w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}, Retry: job.Retry{Retries: 1, RetryDelay: 2 * s}})
 				w.result = fails(always)
 				wait := w.start(context.Background())
 				time.Sleep(s)
@@ -207,7 +207,7 @@ func TestRetryBesideOthers(t *testing.T) {
 
 // TestLeaveWhileATryIsWaitedFor: the next loop goes on waiting, if it is to be tried there.
 func TestLeaveWhileATryIsWaitedFor(t *testing.T) {
-	retrying := job.Spec{Interval: 10 * s, RunAtStart: true, Retries: 2, RetryDelay: 2 * s}
+	retrying := job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}, Retry: job.Retry{Retries: 2, RetryDelay: 2 * s}}
 	never, shorter, once := retrying, retrying, retrying
 	never.Retries, shorter.Interval, once.Once = 0, 3*s, true
 	beside := retrying

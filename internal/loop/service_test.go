@@ -12,7 +12,7 @@ import (
 )
 
 func service(interval time.Duration) job.Spec {
-	return job.Spec{Interval: interval, RunAtStart: true, Keep: true}
+	return job.Spec{Schedule: job.Schedule{Interval: interval, RunAtStart: true, Keep: true}}
 }
 
 // TestT29SuccessLoopHasFloor: a service that ends at once is slowed whatever its code, and never starts sooner

@@ -28,12 +28,12 @@ func (w still) Run(ctx context.Context, _ job.Run) job.Result {
 
 // Jobs of each kind. Every run exits with 0.
 var (
-	onGrid      = job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunRun}
-	retrying    = job.Spec{Interval: time.Second, RunAtStart: true, SuccessCodes: []int{1}, Retries: 1, RetryDelay: 100 * time.Millisecond}
-	service     = job.Spec{Interval: time.Second, RunAtStart: true, Keep: true}
-	limited     = job.Spec{Interval: time.Second, RunAtStart: true, SuccessCodes: []int{1}, StartLimit: 1, StartLimitInterval: time.Second}
-	fatal       = job.Spec{Interval: time.Second, RunAtStart: true, SuccessCodes: []int{1}, FatalCodes: []int{0}, Overrun: job.OverrunOverlap, MaxParallel: 2}
-	overlapping = job.Spec{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 2}
+	onGrid      = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunRun}}
+	retrying    = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true}, Retry: job.Retry{SuccessCodes: []int{1}, Retries: 1, RetryDelay: 100 * time.Millisecond}}
+	service     = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Keep: true}}
+	limited     = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true}, Retry: job.Retry{SuccessCodes: []int{1}, StartLimit: 1, StartLimitInterval: time.Second}}
+	fatal       = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 2}, Retry: job.Retry{SuccessCodes: []int{1}, FatalCodes: []int{0}}}
+	overlapping = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 2}}
 )
 
 // in makes a turner that is in the given state.

@@ -107,7 +107,7 @@ func TestT35WallClockBackAndForward(t *testing.T) {
 	deeds := func(t *testing.T, from job.State, fire func(*turner), after, step time.Duration) *heard {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		u := in(ctx, t, job.Spec{Interval: time.Hour, RunAtStart: true, Overrun: job.OverrunRun}, from, nil)
+		u := in(ctx, t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true, Overrun: job.OverrunRun}}, from, nil)
 		h := &heard{held: from == job.Running}
 		u.Recorder, u.Alarm = h, h
 		if n := eachMoment(reflect.ValueOf(u).Elem(), func(at time.Time) time.Time {
@@ -144,7 +144,7 @@ func TestT35WallClockBackAndForward(t *testing.T) {
 // to the next, held or not, and over a restart, which leaves no monotonic reading.
 func TestEachTryIsToldTheSameTick(t *testing.T) {
 	const form = time.RFC3339Nano
-	spec := job.Spec{Interval: time.Hour, RunAtStart: true, Overrun: job.OverrunRun, Retries: 3, RetryDelay: time.Millisecond}
+	spec := job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true, Overrun: job.OverrunRun}, Retry: job.Retry{Retries: 3, RetryDelay: time.Millisecond}}
 	for name, between := range map[string]func(*turner){
 		"at once": func(*turner) {},
 		"held": func(u *turner) {

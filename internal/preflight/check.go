@@ -66,7 +66,7 @@ func survey(c *config.Config) (wrong []error) {
 	w, err := World(c.Jobs[0])
 	add(err)
 	add(p.folder(c.Jobs[0].Dir))
-	add(p.output(c.Jobs[0].Output, w))
+	add(p.output(string(c.Jobs[0].Output), w))
 	add(p.input(c.Jobs[0].Stdin))
 	if err := p.pidFile(c.PIDFile); !errors.As(err, new(*pidfile.HeldError)) {
 		add(err)

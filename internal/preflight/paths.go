@@ -50,7 +50,7 @@ func Distinct(c *config.Config) error {
 		}
 	}
 	replaced := len(all)
-	all = append(all, named{"log.file", logging.FileAt(c.Log.File, time.Now())}, named{"job.output", c.Jobs[0].Output})
+	all = append(all, named{"log.file", logging.FileAt(c.Log.File, time.Now())}, named{"job.output", string(c.Jobs[0].Output)})
 	setting := map[string]string{} // by path
 	for i, n := range all {
 		if !filepath.IsAbs(n.path) { // none, or a word
@@ -189,7 +189,7 @@ func (p paths) try(c *config.Config, a Asker) error {
 		owner     *logging.Owner
 	}{
 		{"log.file", logging.FileAt(l.File, time.Now()), false, l.Owner},
-		{"job.output", c.Jobs[0].Output, false, nil},
+		{"job.output", string(c.Jobs[0].Output), false, nil},
 		{"config.pid_file", c.PIDFile, a.PIDFile != "" && lease.PathID(c.PIDFile) == a.PIDFile, nil},
 		{"the lock file", lease.LockPath(c), a.Lock != "" && lease.PathID(lease.LockPath(c)) == a.Lock, nil},
 	} {

@@ -342,5 +342,5 @@ func outputs(spec job.Spec, log capture, null *os.File) (stdout, stderr process.
 	case job.OutputDiscard, job.OutputOnFailure:
 		return process.Output{File: null}, process.Output{File: null}, ""
 	}
-	return process.Output{}, process.Output{}, spec.Output
+	return process.Output{}, process.Output{}, string(spec.Output)
 }

@@ -45,7 +45,7 @@ func TestRootWhatMayNotBeSignaledIsSaid(t *testing.T) {
 			err = unix.Capset(&header, &sets[0])
 		}
 		waits = message()
-		leftover = leftoverEvent(job.Spec{OnOrphan: job.OrphanKill}, []int{os.Getpid(), other}).Message()
+		leftover = leftoverEvent(job.Spec{Stop: job.Stop{OnOrphan: job.OrphanKill}}, []int{os.Getpid(), other}).Message()
 		done <- err
 	}()
 	if err := <-done; err != nil {
