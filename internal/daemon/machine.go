@@ -183,6 +183,7 @@ func (m *machine) checked(err error) {
 	switch {
 	case m.state != validating:
 	case err == nil:
+		m.publish(event.ReloadValidated())
 		m.sound = time.Now()
 		m.retried()
 	default:

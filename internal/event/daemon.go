@@ -17,6 +17,7 @@ const (
 	TypeProblem         Type = "process.problem"
 	TypeRequest         Type = "request.received"
 	TypeRequestRejected Type = "request.rejected"
+	TypeReloadValidated Type = "reload.validated"
 	TypeReloadDelayed   Type = "reload.delayed"
 	TypeReloadRejected  Type = "reload.rejected"
 	TypeReloadApplied   Type = "reload.applied"
@@ -81,6 +82,13 @@ func Request(request, state string) Event {
 func RequestRejected(request, state string) Event {
 	return Event{Type: TypeRequestRejected, Level: Info, Text: request, State: state, message: func(e Event) string {
 		return fmt.Sprintf("%s refused: gophd is %s", e.Text, e.State)
+	}}
+}
+
+// ReloadValidated says that the new program can start with the new config.
+func ReloadValidated() Event {
+	return Event{Type: TypeReloadValidated, Level: Debug, message: func(Event) string {
+		return "the new program and config are valid"
 	}}
 }
 

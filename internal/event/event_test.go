@@ -49,6 +49,7 @@ var samples = map[string][]Event{
 	"Caution":         {Caution("log.keep is 0: no archive is removed")},
 	"Request":         {Request("stop (signal TERM)", "serving")},
 	"RequestRejected": {RequestRejected("wake (signal CONT)", "stopping")},
+	"ReloadValidated": {ReloadValidated()},
 	"ReloadDelayed":   {ReloadDelayed(time.Minute, errors.New("the log writes to a disk that does not answer")), ReloadDelayed(0, errors.New("run 12 is being started"))},
 	"ReloadRejected":  {ReloadRejected(errors.New("x.yaml:3: job.intervall: unknown setting"))},
 	"ReloadApplied":   {ReloadApplied([]string{"job.interval", "log.level"}), ReloadApplied(nil)},
@@ -72,7 +73,7 @@ var samples = map[string][]Event{
 	"LeaseHeldElsewhere": {LeaseHeldElsewhere(errors.New("nightly runs as " + holder))},
 	"LeaseReleased":      {LeaseReleased("nightly")},
 
-	"JobState":   {JobState("nightly", job.Running, run, day, day.Add(time.Minute), 2)},
+	"JobState":   {JobState("nightly", job.Running, run, day, day.Add(time.Minute))},
 	"JobServing": {JobServing("nightly", "every 1m0s")},
 	"RunStarted": {RunStarted("nightly", run, 901, day)},
 	"RunAdopted": {RunAdopted("nightly", run, 901, day)},
@@ -104,6 +105,7 @@ var samples = map[string][]Event{
 	"RunNotStoppable":      {RunNotStoppable("nightly", run, 901)},
 	"RunWaitedFor":         {RunWaitedFor("nightly", "stopping", run, 901, time.Minute, "ask again to stop it now"), RunWaitedFor("nightly", "stopping", run, 0, 0, "")},
 	"TickHeld":             {TickHeld("nightly", day)},
+	"TicksSkipped":         {TicksSkipped("nightly", run, 1, "run 17 was active"), TicksSkipped("nightly", run, 3, "the lease did not allow a run")},
 	"MessageOfStranger":    {MessageOfStranger("nightly", 903, 1000)},
 	"MessageNotUnderstood": {MessageNotUnderstood("nightly", run, 903, errors.New("no = in it"))},
 	"ProcessEscaped":       {ProcessEscaped("nightly", run, 907, "sleep", true), ProcessEscaped("nightly", run, 907, "sleep", false)},
@@ -248,7 +250,7 @@ func TestEventsAreMadeWithoutAllocation(t *testing.T) {
 	s := NewStream(func(e Event) { seen += e.Tick.Number })
 	ended := tick(func(t *job.Tick) { t.Code = 3 })
 	n := testing.AllocsPerRun(1000, func() {
-		s.Publish(JobState("nightly", job.Running, run, day, day, 0))
+		s.Publish(JobState("nightly", job.Running, run, day, day))
 		s.Publish(RunStarted("nightly", run, 901, day))
 		s.Publish(RunEnded("nightly", ended))
 	})

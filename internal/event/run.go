@@ -28,6 +28,7 @@ const (
 	TypeRunNotStoppable  Type = "run.not_stoppable"
 	TypeRunWaitedFor     Type = "run.waited_for"
 	TypeTickHeld         Type = "tick.held"
+	TypeTicksSkipped     Type = "tick.skipped"
 	TypeMessageIgnored   Type = "run.message_ignored"
 	TypeProcessEscaped   Type = "process.escaped"
 	TypeProcessesEscaped Type = "process.escaped_more"
@@ -40,11 +41,10 @@ func TickOfRun(run job.Run, pid int) job.Tick {
 	return job.Tick{Result: job.Result{Run: run, PID: pid}}
 }
 
-// JobState says what the job's loop is doing from at on. missed ticks are not served. It is not
-// logged.
-func JobState(name string, state job.State, run job.Run, at, next time.Time, missed uint64) Event {
+// JobState says what the job's loop is doing from at on. It is not logged.
+func JobState(name string, state job.State, run job.Run, at, next time.Time) Event {
 	t := TickOfRun(run, 0)
-	t.Started, t.Missed = at, missed
+	t.Started = at
 	return Event{Type: TypeJobState, Job: name, JobState: state, Tick: t, Next: next}
 }
 
@@ -196,6 +196,19 @@ func RunDelayed(name string, run job.Run, delay time.Duration, retries int, serv
 func TickHeld(name string, due time.Time) Event {
 	return Event{Type: TypeTickHeld, Level: Warn, Job: name, Tick: job.Tick{Result: job.Result{Run: job.Run{Due: due}}}, message: func(e Event) string {
 		return fmt.Sprintf("the tick of %s waits: the lease does not allow a run now", e.Tick.Due.Format(time.TimeOnly))
+	}}
+}
+
+// TicksSkipped says that so many ticks were due before or during a run and are not served, and why.
+func TicksSkipped(name string, run job.Run, ticks uint64, why string) Event {
+	t := TickOfRun(run, 0)
+	t.Missed = ticks
+	return Event{Type: TypeTicksSkipped, Level: Debug, Job: name, Tick: t, Text: why, message: func(e Event) string {
+		what := "1 tick is not served"
+		if e.Tick.Missed != 1 {
+			what = fmt.Sprintf("%d ticks are not served", e.Tick.Missed)
+		}
+		return fmt.Sprintf("%s: %s", what, e.Text)
 	}}
 }
 

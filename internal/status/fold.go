@@ -13,9 +13,6 @@ func (b *Board) Read(e event.Event) {
 	case event.TypeJobState:
 		b.Job(e.Job, func(j *Job) {
 			j.State, j.Next = e.JobState, e.Next
-			if e.JobState == job.Running {
-				j.Counts.Missed += e.Tick.Missed
-			}
 		})
 		if e.JobState == job.Running && e.Tick.Number > 0 {
 			b.began(e.Job, Going{Run: e.Tick.Run, Since: e.Tick.Started})
@@ -24,6 +21,8 @@ func (b *Board) Read(e event.Event) {
 		b.began(e.Job, Going{Run: e.Tick.Run, PID: e.Tick.PID, Since: e.Tick.Started})
 	case event.TypeRunStatus:
 		b.told(e.Job, e.Tick.Number, e.Text)
+	case event.TypeTicksSkipped:
+		b.Job(e.Job, func(j *Job) { j.Counts.Missed += e.Tick.Missed })
 	case event.TypeRunEnded:
 		b.ended(e.Job, e.Tick)
 	}

@@ -145,7 +145,6 @@ func (b *Board) ended(name string, t job.Tick) {
 		j.Last = &r
 		j.Going = slices.DeleteFunc(j.Going, func(g Going) bool { return g.Run.Number == r.Run.Number })
 		j.Counts.Runs++
-		j.Counts.Missed += t.Missed
 		if r.Failed() {
 			j.Counts.Failures++
 		}

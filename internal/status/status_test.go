@@ -31,6 +31,7 @@ func TestCountsAndLengths(t *testing.T) {
 	for i := 1; i <= 100; i++ {
 		b.Read(event.RunEnded("nightly", tick(time.Duration(i)*time.Millisecond, i%10, 0)))
 	}
+	b.Read(event.TicksSkipped("nightly", job.Run{Number: 101}, 3, "run 101 was active"))
 	b.Read(event.RunEnded("nightly", tick(101*time.Millisecond, 0, 3)))
 	b.Read(event.RunEnded("unknown", tick(time.Hour, 1, 1)))
 	j := b.Snapshot().Jobs[0]
@@ -114,6 +115,7 @@ func TestVariables(t *testing.T) {
 		b.Update(func(s *status.Snapshot) {
 			s.Config, s.Log, s.Daemon, s.RestartIn, s.Restarts, s.Instance = "/etc/n.yaml", "/var/log/n.log", true, time.Hour, 1, "9f"
 		})
+		b.Read(event.TicksSkipped("nightly", job.Run{Number: 1}, 1, "run 1 was active"))
 		b.Read(event.RunEnded("nightly", tick(2*time.Second, 3, 1)))
 		time.Sleep(time.Minute)
 		b.Job("nightly", func(j *status.Job) {
@@ -202,7 +204,7 @@ func TestSeveralRunsAreShown(t *testing.T) {
 		return ""
 	}
 	for n := range uint64(2) {
-		b.Read(event.JobState("nightly", job.Running, job.Run{Number: n + 1}, time.Now(), time.Time{}, 0))
+		b.Read(event.JobState("nightly", job.Running, job.Run{Number: n + 1}, time.Now(), time.Time{}))
 		b.Read(event.RunStarted("nightly", job.Run{Number: n + 1}, int(40+n), time.Now()))
 	}
 	if got := shown(); !strings.HasPrefix(got, "number 1, pid 40, for ") || !strings.Contains(got, "; number 2, pid 41, for ") {
@@ -228,7 +230,7 @@ func TestStatusIsThatOfARunThatGoesOn(t *testing.T) {
 		return ""
 	}
 	begin := func(n uint64) {
-		b.Read(event.JobState("nightly", job.Running, job.Run{Number: n}, time.Time{}, time.Time{}, 0))
+		b.Read(event.JobState("nightly", job.Running, job.Run{Number: n}, time.Time{}, time.Time{}))
 	}
 	begin(1)
 	b.Read(event.RunStatus("nightly", job.Run{Number: 1}, "one"))

@@ -73,6 +73,7 @@ type turning struct {
 	lastTick job.Tick
 	last     *job.Result // of a once job
 	grid     loop.Grid
+	idle     string // why ticks that were due since the last report are not served
 
 	// Set by the loop's goroutine.
 	active   atomic.Int32 // runs that the loop has started and whose end it has not seen
@@ -236,6 +237,9 @@ func (s *Supervisor) Record(rep loop.Report) {
 			s.runner.tell()
 		}
 		t.lastTick = rep.Tick
+		if rep.Tick.Missed > 0 {
+			s.publish(event.TicksSkipped(name, rep.Run, rep.Tick.Missed, fmt.Sprintf("run %d was active", rep.Run.Number)))
+		}
 		s.publish(event.RunEnded(name, rep.Tick))
 		s.lease.Beat(rep.Run.Number, 0)
 		if s.spec.Once {
@@ -253,11 +257,18 @@ func (s *Supervisor) turned(rep loop.Report) {
 	switch rep.State {
 	case job.Running:
 		t.active.Add(1)
+		if rep.Missed > 0 {
+			s.publish(event.TicksSkipped(name, rep.Run, rep.Missed, t.idle))
+		}
 	case job.Draining:
 		t.draining.Store(true)
 		s.runner.tell()
 	}
-	s.publish(event.JobState(name, rep.State, rep.Run, rep.At, rep.Next, rep.Missed))
+	t.idle = "gophd did not run when they were due"
+	if rep.State == job.Held {
+		t.idle = "no run was allowed when they were due"
+	}
+	s.publish(event.JobState(name, rep.State, rep.Run, rep.At, rep.Next))
 	switch {
 	case rep.Slowed > 0:
 		s.publish(event.RunDelayed(name, rep.Run, rep.Slowed, s.spec.Retries, s.spec.Keep))
