@@ -236,6 +236,10 @@ func (m *machine) tryExec() {
 	case m.hangs.IsZero():
 		m.hangs = time.Now()
 	}
+	if m.waits != nil && m.busy != nil { // everything continues while a disk hangs
+		m.busy = nil
+		m.thaw()
+	}
 	switch {
 	case m.waits != nil && time.Since(m.hangs) >= hangsFor:
 		m.tellDelay(hangsFor, m.waits)

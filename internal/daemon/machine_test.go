@@ -301,6 +301,22 @@ func TestAnOldAnswerIsAskedForAnew(t *testing.T) {
 	})
 }
 
+// TestNoRunWaitsForADisk: while a disk hangs everything continues, although a freeze was tried before.
+func TestNoRunWaitsForADisk(t *testing.T) {
+	d := &deeds{stay: true}
+	m := newMachine(d, serving, true)
+	give(order.Restart)(m)
+	m.checked(nil)
+	if !d.shut {
+		t.Fatal("runs start while the jobs are being frozen")
+	}
+	m.quiet = hanging
+	m.retried()
+	if want := []string{"check", "freeze", "again", "thaw", "again"}; d.shut || !slices.Equal(d.done, want) || !strings.HasSuffix(m.String(), errHangs.Error()) {
+		t.Errorf("did %q, shut %t, shows %q", d.done, d.shut, m)
+	}
+}
+
 func TestStopDuringCheckWins(t *testing.T) {
 	d := &deeds{}
 	m := newMachine(d, serving, true)

@@ -64,9 +64,7 @@ func (p *Process) HandOver() Handed {
 	}
 	p.mu.Lock()
 	stop, hunt := p.stop, p.hunt
-	if h.Ended = p.result.Ended; !stop.Asked.IsZero() {
-		stop.Kill = earlier(stop.Kill, p.due)
-	}
+	h.Ended, h.Escaped = p.result.Ended, p.escaped
 	p.mu.Unlock()
 	if hunt != nil {
 		var kill time.Time

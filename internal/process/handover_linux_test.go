@@ -210,6 +210,47 @@ func TestLeaveIsRefused(t *testing.T) {
 	}
 }
 
+// A process that escaped and has had its TERM gets its KILL, although the next process has other rules, or knows its
+// mark no more: the config has changed, or nobody adopts the run. Until then it keeps its grace, which neither the
+// courtesy nor a stop that comes meanwhile makes shorter.
+func TestEscapedProcessGetsItsKill(t *testing.T) {
+	for name, rules := range map[string]*Strays{"no rules": nil, "another mark": {Mark: "RUN=7", Kill: true, Grace: time.Hour}, "report": {Mark: "RUN=6"}} {
+		t.Run(name, func(t *testing.T) {
+			s := newSpawner(t)
+			p, out, _ := marked(t, s, "RUN=6", true, time.Hour, escape+obdurate)
+			var wait goroutine.Group
+			wait.Go(func() { p.Wait() })
+			for {
+				p.mu.Lock()
+				now := p.now
+				p.mu.Unlock()
+				if now == sweeping {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			p.Stop(time.Hour)
+			if Leave(p) != nil {
+				t.Fatal("it was not left")
+			}
+			wait.Wait()
+			h := p.HandOver()
+			if h.Stop == nil || time.Until(h.Stop.Kill) < 50*time.Minute {
+				t.Fatalf("handed over: %+v", h.Stop)
+			}
+			h.Strays, h.Stop.Kill = rules, time.Now()
+			p, err := newSpawner(t).Adopt(h, func(HandedStream) io.WriteCloser { return nowhere{} })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := p.Wait(); !r.OK() && r.Signal != 0 {
+				t.Error(r)
+			}
+			gone(t, number(t, out.String()))
+		})
+	}
+}
+
 // Processes that escaped and are being stopped get one TERM and one report, however many processes of gophd
 // follow one another, and KILL when that is due.
 func TestEscapedProcessesAreHandedOver(t *testing.T) {

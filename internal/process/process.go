@@ -90,10 +90,13 @@ func (p *Process) Started() time.Time { return p.result.Started }
 // followed by CONT, so that a frozen one can act on it, and by its own grace; after the last grace comes
 // KILL. With a grace of zero or less it is KILL now. Asked again, the signals of the first time go on, and the
 // earlier KILL wins. It may be called by any goroutine at any time, does not wait for the end, and does
-// nothing after it.
+// nothing after it, or after Leave.
 func (p *Process) Stop(grace time.Duration, signals ...syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.now == handed {
+		return // the next process stops it
+	}
 	if len(signals) == 0 {
 		signals = []syscall.Signal{syscall.SIGTERM}
 	}
@@ -115,11 +118,11 @@ func (p *Process) Stop(grace time.Duration, signals ...syscall.Signal) {
 	p.arm()
 }
 
-// StopAsked returns when Stop was called first, by whichever process; zero if it was not.
-func (p *Process) StopAsked() time.Time {
+// StopPlan returns how far the stop has come, that of the process which handed p over included.
+func (p *Process) StopPlan() StopPlan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.stop.Asked
+	return p.stop
 }
 
 // OnDeath has Wait call f when the command has ended and nothing of its group is left. What it wrote may

@@ -181,8 +181,35 @@ func TestStopIsHandedOver(t *testing.T) {
 		said.want("QUIT")
 		p, _ = handOn(t, p)
 		pass(t, p, pace)
-		if r := p.Wait(); r.String() != "signal KILL" || !p.StopAsked().Equal(asked) {
-			t.Errorf("%v, asked at %v, want KILL after three graces from %v", r, p.StopAsked(), asked)
+		if r := p.Wait(); r.String() != "signal KILL" || !p.StopPlan().Asked.Equal(asked) {
+			t.Errorf("%v, asked at %v, want KILL after three graces from %v", r, p.StopPlan().Asked, asked)
+		}
+		said.want("")
+	})
+}
+
+// What is asked between Leave and HandOver is asked too late: nothing is sent, and nothing is said to be.
+func TestStopAfterLeaveIsTheNextProcesss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, said := converse(t, obstinate)
+		if Leave(p) != nil {
+			t.Fatal("it was not left")
+		}
+		p.Stop(pace)
+		p.Stop(0)
+		h := p.HandOver()
+		if h.Stop != nil {
+			t.Errorf("handed over: %+v", h.Stop)
+		}
+		next, err := p.spawner.Adopt(h, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.Stop(pace)
+		said.want("TERM")
+		pass(t, next, pace)
+		if r := next.Wait(); r.Signal != syscall.SIGKILL {
+			t.Error(r)
 		}
 		said.want("")
 	})

@@ -21,7 +21,7 @@ const doubtTime = time.Second
 
 // sweep deals with the strays of a run whose group has ended.
 func (p *Process) sweep() {
-	if p.leaf == nil && (p.strays == nil || !p.others) {
+	if p.leaf == nil && (p.strays == nil && len(p.escaped) == 0 || !p.others) {
 		return
 	}
 	h := p.newHunt()
@@ -64,7 +64,11 @@ type escapee struct {
 func (p *Process) newHunt() *hunt {
 	h := &hunt{Strays: p.strays, p: p, began: time.Now(), seen: map[int]time.Time{}}
 	if h.Strays == nil {
-		h.Strays = &Strays{}
+		h.Strays = &Strays{Grace: time.Until(p.StopPlan().Kill)}
+	}
+	if len(p.escaped) > 0 { // what has begun goes on, whatever the rule is now
+		goesOn := *h.Strays
+		goesOn.Kill, h.Strays = true, &goesOn
 	}
 	p.spawner.collecting.Lock()
 	defer p.spawner.collecting.Unlock()
@@ -113,6 +117,9 @@ func (h *hunt) round() (found []escapee, again bool) {
 	// Orphans are collected under this lock only, so a PID stays that of whom was found until the round is over.
 	s.collecting.Lock()
 	defer s.collecting.Unlock()
+	if h.p.given() {
+		return nil, true
+	}
 	for pid, by := range s.known {
 		if by == h {
 			s.collectStray(pid)
@@ -162,6 +169,9 @@ func (h *hunt) roundOfGroup() (found []escapee, again bool) {
 	s := h.p.spawner
 	s.collecting.Lock()
 	defer s.collecting.Unlock()
+	if h.p.given() {
+		return nil, true
+	}
 	now, due := time.Now(), h.due()
 	h.p.leaf.each(func(pid, pidfd int) {
 		st, err := procfs.ReadStat(pid)
@@ -207,6 +217,10 @@ func (h *hunt) look(now time.Time) (found []escapee, again bool) {
 	for _, pid := range children() {
 		st, err := procfs.ReadStat(pid)
 		if err != nil || st.Parent != self || st.Ended() || st.Group == h.p.pid {
+			continue
+		}
+		if h.p.spawner.known[pid] == h { // whatever its environment says
+			found = append(found, escapee{st, true})
 			continue
 		}
 		// It cannot be read when the stray has become another user, and this program is not root.

@@ -78,6 +78,9 @@ func (s *Spawner) serve(st *stream, reports chan<- report) {
 	stray := reports == nil
 	if errors.Is(err, os.ErrDeadlineExceeded) && !st.leaving.Load() {
 		_ = st.r.SetReadDeadline(time.Time{})
+		if st.leaving.Load() { // meanwhile
+			st.hurry()
+		}
 		stray = s.pass(st, out, false) == nil
 		if stray {
 			s.keep(st)

@@ -158,7 +158,7 @@ func (r *runner) leave(count int) error {
 			continue
 		case at.process == nil:
 			return fmt.Errorf("run %d is being started", at.run.Number)
-		case errors.As(context.Cause(at.ctx), new(*leaseError)): // nobody could send the KILL in time meanwhile
+		case at.forced.Load(): // nobody could send the KILL in time meanwhile
 			return fmt.Errorf("run %d is being stopped before the lease ends", at.run.Number)
 		}
 		left, all = append(left, at), append(all, at.process)

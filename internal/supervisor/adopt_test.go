@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -34,8 +35,11 @@ func TestWhatIsNotLeftIsNamed(t *testing.T) {
 		"run 3 is being stopped before the lease ends": {&process.Process{}, &leaseError{why: "lost"}},
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(c.cause)
-		r := &runner{places: []place{{}, {run: job.Run{Number: 3}, ctx: ctx, cancel: cancel, process: c.process}}}
+		cancel(nil)
+		r := &runner{places: []place{{}, {run: job.Run{Number: 3}, ctx: ctx, cancel: cancel, forced: new(atomic.Bool), process: c.process}}}
+		if c.cause != nil {
+			r.places[1].forced.Store(true)
+		}
 		if err := r.leave(1); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}

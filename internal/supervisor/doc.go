@@ -18,7 +18,6 @@
 //	lease lost    stop the runs, say    stop the runs, say    stop the runs, say    say             say → failing
 //	              → failing             → failing             → failing
 //	freeze        leave loop → frozen   leave loop → frozen   refused               refused         -
-//	thaw          open gate             open gate             -                     -               -
 //	loop ended    → draining            → draining            -                     -               -
 //	loop gave up  say → draining        say → draining        -                     -               -
 //	panic         stop the runs, say    stop the runs, say    stop the runs, say    stop the runs,  say → failing
@@ -27,7 +26,7 @@
 // In standby the loop runs only with the runs of the old process, until the lease is held again or the
 // one under which they were started ends. A freeze is refused while a run is being started, or its last
 // output written, or while it is stopped before the lease ends: no run starts then until a freeze
-// succeeds or it is ended by a thaw. A run that is being stopped is left like any other, with its stop plan.
+// succeeds or Thaw opens the gate again. A run that is being stopped is left like any other, with its stop plan.
 // After a force by a request nothing becomes an error any more.
 //
 // draining, failing and frozen end when the loop has ended; frozen ends at once, for the loop was left

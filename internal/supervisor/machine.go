@@ -33,7 +33,6 @@ type hands struct {
 	force     func(cause error) // stops the active runs and the loop
 	kill      func()            // sends KILL to the active runs
 	leaveLoop func() error      // ends the loop and leaves its runs to the next process; else no run starts
-	openGate  func()            // runs start again
 	changed   func()            // the report has changed
 	publish   func(event.Event)
 }
@@ -163,13 +162,6 @@ func (m *machine) freeze() error {
 	m.looping = false
 	m.transition(frozen)
 	return nil
-}
-
-// thaw ends a freeze that did not succeed.
-func (m *machine) thaw() {
-	if m.state <= active {
-		m.openGate()
-	}
 }
 
 // FatalError is a fault of gophd itself, or an exit code that counts as one: a re-exec may help.

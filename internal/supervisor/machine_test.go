@@ -34,7 +34,7 @@ func newMachine(d *deeds, in state, looping bool) *machine {
 	return &machine{state: in, looping: looping, hands: hands{
 		startLoop: d.note("start loop"), stopLoop: d.note("stop loop"), wakeLoop: d.note("wake loop"),
 		interrupt: d.cause("stop the runs"), force: d.cause("force"), kill: d.note("kill"),
-		leaveLoop: d.leaveLoop, openGate: d.note("open gate"), changed: func() {},
+		leaveLoop: d.leaveLoop, changed: func() {},
 		publish: func(e event.Event) { d.done = append(d.done, "say "+e.Err.Error()) },
 	}}
 }
@@ -59,7 +59,6 @@ var events = []struct {
 	{"lease ending", func(m *machine) { m.leaseEnding(errCause) }},
 	{"lease lost", func(m *machine) { m.fail(errLost, errCause) }},
 	{"freeze", func(m *machine) { _ = m.freeze() }},
-	{"thaw", (*machine).thaw},
 	{"loop ended", func(m *machine) { m.loopEnded(nil) }},
 	{"loop gave up", func(m *machine) { m.loopEnded(errLost) }},
 	{"panic", func(m *machine) { m.panicked(errPanic) }},
@@ -79,7 +78,6 @@ func TestTable(t *testing.T) {
 		"lease ending": {cell(standby, stop), cell(active, stop), cell(draining, stop), cell(failing, stop), cell(frozen)},
 		"lease lost":   {cell(failing, lost...), cell(failing, lost...), cell(failing, lost...), cell(failing, lost[0], lost[2]), cell(failing, lost[1:]...)},
 		"freeze":       {cell(frozen, "leave loop"), cell(frozen, "leave loop"), cell(draining), cell(failing), cell(frozen)},
-		"thaw":         {cell(standby, "open gate"), cell(active, "open gate"), cell(draining), cell(failing), cell(frozen)},
 		"loop ended":   {cell(draining), cell(draining), cell(draining), cell(failing), cell(frozen)},
 		"loop gave up": {cell(draining, "say lost"), cell(draining, "say lost"), cell(draining), cell(failing), cell(frozen)},
 		"panic": {cell(failing, "force: gophd had a fatal error", "say panic"), cell(failing, "force: gophd had a fatal error", "say panic"),

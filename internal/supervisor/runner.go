@@ -69,6 +69,7 @@ type place struct {
 	process *process.Process
 	ctx     context.Context // of the run
 	cancel  context.CancelCauseFunc
+	forced  *atomic.Bool // it is stopped for the lease, or a fault, whatever it was stopped for before
 	dead    bool         // the command and its group have ended; its output may still wait for the log
 	keeper  *keep.Keeper // of its output until it is known whether it failed; nil when that is not asked for
 	limit   *limit       // nil without a timeout
@@ -83,7 +84,7 @@ const (
 func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	at := place{run: run, ctx: ctx, cancel: cancel}
+	at := place{run: run, ctx: ctx, cancel: cancel, forced: new(atomic.Bool)}
 	if r.failed != nil {
 		at.keeper = keep.New(keptHead, keptTail)
 	}
@@ -119,11 +120,15 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	}
 	r.started(run, p, adopted)
 	fault.At("run")
-	release := context.AfterFunc(ctx, func() { p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...) })
+	release := context.AfterFunc(ctx, func() {
+		if p.StopPlan().Asked.IsZero() { // else the old process has begun to stop it
+			p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...)
+		}
+	})
 	waited = true
 	result := p.Wait()
 	if !release() {
-		result.Cause = causeOf(ctx, p.StopAsked(), result.Ended)
+		result.Cause = causeOf(ctx, p.StopPlan().Asked, result.Ended)
 	}
 	r.show(at, result)
 	return result
@@ -244,6 +249,9 @@ func (r *runner) Interrupt(cause error) {
 	for _, at := range r.places {
 		if at.cancel != nil {
 			at.cancel(cause)
+			if errors.As(cause, new(*leaseError)) {
+				at.forced.Store(true)
+			}
 		}
 		if at.process != nil {
 			at.process.Stop(r.grace(cause), r.spec.StopSignals...)

@@ -111,7 +111,6 @@ func New(o Options) (_ *Supervisor, err error) {
 		force:     s.forceLoop,
 		kill:      s.runner.Kill,
 		leaveLoop: s.leaveLoop,
-		openGate:  s.turning.gate.thaw,
 		changed:   s.tellChange,
 		publish:   o.Events.Publish,
 	}}
@@ -231,8 +230,8 @@ func (s *Supervisor) Freeze() error {
 	return err
 }
 
-// Thaw ends a Freeze that did not succeed. What came due meanwhile starts now.
-func (s *Supervisor) Thaw() { s.call(s.machine.thaw) }
+// Thaw ends a Freeze that did not succeed. What came due meanwhile starts now. It does not block.
+func (s *Supervisor) Thaw() { s.turning.gate.thaw() }
 
 // Done returns a channel that is closed when the job has ended.
 func (s *Supervisor) Done() <-chan struct{} { return s.done }
