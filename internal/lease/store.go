@@ -15,7 +15,8 @@ import (
 )
 
 // OpenStore returns the shared store that a URL means, and the key of a job in it, which is that of
-// PHP-Daemon, so that what polls that key keeps working. It is the one place that knows the schemes.
+// PHP-Daemon, so that what polls that key keeps working. A new scheme needs a case here, and in config the checks of
+// its URL and of the lease's times.
 func OpenStore(url, job string, timeout time.Duration) (heartbeat.Store, string, error) {
 	scheme, rest, _ := strings.Cut(url, ":")
 	switch scheme {

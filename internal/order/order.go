@@ -1,14 +1,14 @@
 // Package order answers: what may be asked of a running gophd, and who asked?
 //
 // It is the verbs of the program, one value for each, whatever road they came by: a signal, the
-// uptime limit, later a socket. It decides nothing: the supervisor's table says what an order
+// uptime limit, later a socket. It decides nothing: the daemon's table says what an order
 // means in which state.
 package order
 
 // Verb is what is asked.
 type Verb uint8
 
-// The verbs. Stop, asked again, insists: see the supervisor's table.
+// The verbs. Stop, asked again, insists: see the daemon's table.
 const (
 	Stop    Verb = iota + 1 // end in order
 	Restart                 // become a new image of the program, in place
