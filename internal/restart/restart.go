@@ -72,15 +72,21 @@ type Grid struct {
 // the start of the process.
 type Instant int64
 
-// At is the instant of t, which must have a monotonic reading or be of now's wall clock. At and Time
-// are true to the fraction of a microsecond between two readings of the clock.
+// At is the instant of t, which must have a monotonic reading or be of now's wall clock; 0 is that of the
+// zero time. At and Time are true to the fraction of a microsecond between two readings of the clock.
 func At(t time.Time) Instant {
+	if t.IsZero() {
+		return 0
+	}
 	i, now := clocks()
 	return i - Instant(now.Sub(t))
 }
 
-// Time is the moment in this image, with its monotonic reading.
+// Time is the moment in this process, with its monotonic reading; the zero time for 0.
 func (i Instant) Time() time.Time {
+	if i == 0 {
+		return time.Time{}
+	}
 	at, now := clocks()
 	return now.Add(time.Duration(i - at))
 }

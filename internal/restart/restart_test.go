@@ -560,6 +560,9 @@ func folder(t *testing.T) string {
 }
 
 func TestInstantKeepsTheMonotonicReading(t *testing.T) {
+	if i := restart.At(time.Time{}); i != 0 || !i.Time().IsZero() {
+		t.Errorf("no moment is handed over as %d, which is %s", i, i.Time())
+	}
 	begin := time.Now()
 	for _, d := range []time.Duration{0, time.Nanosecond, -time.Hour, 400 * 24 * time.Hour} {
 		moment := begin.Add(d)

@@ -67,7 +67,7 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 		}
 		run.Limit, run.Status = at.limit.handOver()
 		run.Stop, run.Escaped = handOffStop(handed.Stop, context.Cause(at.ctx)), handed.Escaped
-		run.Ended = instant(handed.Ended)
+		run.Ended = restart.At(handed.Ended)
 		if at.keeper != nil {
 			var kept bytes.Buffer
 			_ = at.keeper.Dump(&kept)
@@ -93,7 +93,7 @@ func (g JobState) resume(grid *loop.Grid) {
 
 // take returns the process of the run for process.Spawner.Adopt.
 func (g *ActiveRun) take(files map[string]*os.File) process.Handed {
-	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(), Ended: moment(g.Ended),
+	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(), Ended: g.Ended.Time(),
 		Streams: takePipes(files, g.Pipes), Stop: g.Stop.plan(), Escaped: g.Escaped}
 }
 
@@ -101,7 +101,7 @@ func handOffStop(p *process.StopPlan, cause error) *RunStop {
 	if p == nil {
 		return nil
 	}
-	s := &RunStop{Asked: instant(p.Asked), Signals: p.Signals, Sent: p.Sent, Grace: p.Grace, Next: instant(p.Next), Kill: restart.At(p.Kill)}
+	s := &RunStop{Asked: restart.At(p.Asked), Signals: p.Signals, Sent: p.Sent, Grace: p.Grace, Next: restart.At(p.Next), Kill: restart.At(p.Kill)}
 	for name, c := range stopCauses {
 		if errors.Is(cause, c) {
 			s.Cause = name
@@ -115,23 +115,7 @@ func (s *RunStop) plan() *process.StopPlan {
 	if s == nil {
 		return nil
 	}
-	return &process.StopPlan{Asked: moment(s.Asked), Signals: s.Signals, Sent: s.Sent, Grace: s.Grace, Next: moment(s.Next), Kill: s.Kill.Time()}
-}
-
-// instant is restart.At for a moment that may not be known.
-func instant(t time.Time) restart.Instant {
-	if t.IsZero() {
-		return 0
-	}
-	return restart.At(t)
-}
-
-// moment is the reverse of instant.
-func moment(i restart.Instant) time.Time {
-	if i == 0 {
-		return time.Time{}
-	}
-	return i.Time()
+	return &process.StopPlan{Asked: s.Asked.Time(), Signals: s.Signals, Sent: s.Sent, Grace: s.Grace, Next: s.Next.Time(), Kill: s.Kill.Time()}
 }
 
 func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.HandedStream) {
@@ -195,7 +179,7 @@ func (r *runner) begin(at *place) (left *ActiveRun) {
 	if r.spec.Timeout > 0 {
 		began, moved, told := time.Now(), time.Time{}, ""
 		if left != nil {
-			began, moved, told = left.Started.Time(), moment(left.Limit), left.Status
+			began, moved, told = left.Started.Time(), left.Limit.Time(), left.Status
 		}
 		at.limit = newLimit(began.Add(r.spec.Timeout), moved, cause != nil, at.cancel)
 		at.limit.say(told)
