@@ -105,7 +105,7 @@ var samples = map[string][]Event{
 	"RunNotStoppable":      {RunNotStoppable("nightly", run, 901)},
 	"RunWaitedFor":         {RunWaitedFor("nightly", "stopping", run, 901, time.Minute, "ask again to stop it now"), RunWaitedFor("nightly", "stopping", run, 0, 0, "")},
 	"TickHeld":             {TickHeld("nightly", day)},
-	"TicksSkipped":         {TicksSkipped("nightly", run, 1, "run 17 was active"), TicksSkipped("nightly", run, 3, "the lease did not allow a run")},
+	"TicksSkipped":         {TicksSkipped("nightly", run, 1, "run 17 was active"), TicksSkipped("nightly", run, 3, "no run was allowed when they were due")},
 	"MessageOfStranger":    {MessageOfStranger("nightly", 903, 1000)},
 	"MessageNotUnderstood": {MessageNotUnderstood("nightly", run, 903, errors.New("no = in it"))},
 	"ProcessEscaped":       {ProcessEscaped("nightly", run, 907, "sleep", true), ProcessEscaped("nightly", run, 907, "sleep", false)},

@@ -73,7 +73,7 @@ type turning struct {
 	lastTick job.Tick
 	last     *job.Result // of a once job
 	grid     loop.Grid
-	idle     string // why ticks that were due since the last report are not served
+	held     bool // a tick waits for the gate
 
 	// Set by the loop's goroutine.
 	active   atomic.Int32 // runs that the loop has started and whose end it has not seen
@@ -258,16 +258,17 @@ func (s *Supervisor) turned(rep loop.Report) {
 	case job.Running:
 		t.active.Add(1)
 		if rep.Missed > 0 {
-			s.publish(event.TicksSkipped(name, rep.Run, rep.Missed, t.idle))
+			why := "no run was started when they were due"
+			if t.held {
+				why = "no run was allowed when they were due"
+			}
+			s.publish(event.TicksSkipped(name, rep.Run, rep.Missed, why))
 		}
 	case job.Draining:
 		t.draining.Store(true)
 		s.runner.tell()
 	}
-	t.idle = "gophd did not run when they were due"
-	if rep.State == job.Held {
-		t.idle = "no run was allowed when they were due"
-	}
+	t.held = rep.State == job.Held
 	s.publish(event.JobState(name, rep.State, rep.Run, rep.At, rep.Next))
 	switch {
 	case rep.Slowed > 0:
