@@ -59,6 +59,11 @@ type Heartbeat struct {
 	HeldExitCode   int // 0 to 255
 }
 
+// Shared returns true if other hosts can see the lease in the store.
+func (h Heartbeat) Shared() bool {
+	return !strings.HasPrefix(h.URL, "file:") && !strings.HasPrefix(h.URL, "none:")
+}
+
 // Log is the section of that name.
 type Log struct {
 	File   string // absolute, may hold strftime patterns; or journald:[TAG] or syslog:[TAG]; "" is no file, which is never so with Daemon

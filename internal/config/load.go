@@ -111,7 +111,7 @@ func Load(req Request) (*Config, error) {
 	}
 	c.Jobs = []job.Spec{s.Job.Spec}
 	c.Warnings = l.warnings
-	if c.shared() && said("job.name").text == "" && cmd.source == commandLine && !l.explicit {
+	if c.Heartbeat.Shared() && said("job.name").text == "" && cmd.source == commandLine && !l.explicit {
 		c.Warnings = append(c.Warnings, fmt.Sprintf(
 			"%s is shared between hosts, and the name %s is made from the command; give --name, the same on every host",
 			redact(c.Heartbeat.URL), s.Job.Name))
@@ -201,9 +201,6 @@ func shown(c *Config, s *settings, cmd given, said func(string) given) []Value {
 	}
 	return values
 }
-
-// shared says that other hosts can see the heartbeat.
-func (c *Config) shared() bool { return strings.HasPrefix(c.Heartbeat.URL, memcached) }
 
 // merge lets viper decide what counts: a later layer covers an earlier one, in a mapping name by name. Viper sees gophd's own
 // keys only, since it turns all names to lower case, and values together with where they came from.

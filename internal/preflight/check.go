@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"syscall"
 	"time"
 
@@ -89,7 +88,7 @@ func checkCgroup(spec job.Spec, leaving ...int) error {
 // heartbeat can be kept there. A server that gives no answer is none: it may be there when gophd is
 // started. It blocks for some timeouts of the store.
 func CheckStore(ctx context.Context, c *config.Config) error {
-	if !strings.HasPrefix(c.Heartbeat.URL, "memcached:") {
+	if !c.Heartbeat.Shared() {
 		return nil
 	}
 	store, key, err := lease.OpenStore(c.Heartbeat.URL, c.Jobs[0].Name, c.Heartbeat.Timeout)
