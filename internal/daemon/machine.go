@@ -251,15 +251,17 @@ func (m *machine) tryExec() {
 		m.again(freezeAgain)
 	case time.Since(m.sound) > soundFor:
 		m.giveUpFreeze()
-	case m.alive:
-		if m.busy = m.freeze(); m.busy != nil {
+	default:
+		m.busy = nil
+		if m.alive {
+			m.busy = m.freeze()
+		}
+		if m.busy != nil {
 			m.resume()
 			m.again(freezeAgain)
 			return
 		}
 		m.alive = false
-		m.transition(reexecuting)
-	default:
 		m.transition(reexecuting)
 	}
 }

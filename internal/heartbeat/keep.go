@@ -98,7 +98,7 @@ func (h *Heartbeat) show(ctx context.Context) error {
 	}
 }
 
-// pass serves a request for a hand-over. true: Run must end, for the lease is another image's.
+// pass serves a request for a handoff. true: Run must end, for the lease is another process's.
 func (h *Heartbeat) pass(ctx context.Context) (bool, error) {
 	w := &h.owner
 	q := *w.request
@@ -110,7 +110,7 @@ func (h *Heartbeat) pass(ctx context.Context) (bool, error) {
 			q.reply <- handoverReply{err: fmt.Errorf("the heartbeat was not handed over: %w", err)}
 			return false, err
 		}
-		// Without an answer the next image goes on with what is left of the lease: one that gave it up, with a command
+		// Without an answer the next process continues with what is left of the lease: one that gave it up, with a command
 		// under way, would know no deadline.
 	}
 	q.reply <- handoverReply{handover: Handover{

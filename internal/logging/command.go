@@ -54,7 +54,7 @@ func (l *Log) takeCommand(forms []rendering, records uint64) {
 	l.wake()
 }
 
-// full says whether there is a sink to be waited for, and for how long at most; 0 is for ever.
+// full says whether there is a sink to be waited for, and for how long at most; 0 is without limit.
 func (l *Log) full() (left time.Duration, full bool) {
 	for _, k := range l.sinks {
 		if !k.full() {
@@ -70,7 +70,7 @@ func (l *Log) full() (left time.Duration, full bool) {
 	return left, full
 }
 
-// waitForRoom waits for a sink to take its buffer, for so long at most; 0 is for ever.
+// waitForRoom waits for a sink to take its buffer, for so long at most; 0 is without limit.
 func (l *Log) waitForRoom(most time.Duration) {
 	if most > 0 {
 		over := time.AfterFunc(most, func() {

@@ -158,7 +158,7 @@ func (t *turner) endRuns(cause error) {
 // drop forgets what is due.
 func (t *turner) drop() { t.due, t.opened = due{}, nil }
 
-// leave ends the loop for the sake of the next image's. A tick that is held stays due there.
+// leave ends the loop for the sake of the next process's. A tick that is held stays due there.
 func (t *turner) leave(l leaving) {
 	err := ErrEnds
 	defer func() { l.answer <- err }()

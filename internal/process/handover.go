@@ -15,7 +15,7 @@ type Handed struct {
 	Started time.Time
 	Ended   time.Time // of the command itself, while others of its group or escaped processes are still there; else zero
 	Streams []HandedStream
-	Cgroup  string    // the folder of the run's control group, if it has one
+	Cgroup  string    // the directory of the run's control group, if it has one
 	Stop    *StopPlan // nil if it is not being stopped
 	Escaped []int     // processes that escaped and are being stopped
 	Strays  *Strays   // for Adopt; HandOver does not fill it
@@ -77,8 +77,8 @@ func (p *Process) HandOver() Handed {
 	return h
 }
 
-// resume goes on with a stop that another process has begun.
-func (p *Process) resume(h Handed) {
+// resumeStop goes on with a stop that another process has begun.
+func (p *Process) resumeStop(h Handed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.result.Ended = h.Ended
@@ -128,7 +128,7 @@ func (s *Spawner) Adopt(h Handed, open Resume) (*Process, error) {
 	}
 	p := s.attach(h.PID, h.Started, streams)
 	p.strays, p.leaf, p.escaped = h.Strays, leafAt(h.Cgroup), h.Escaped
-	p.resume(h)
+	p.resumeStop(h)
 	return p, nil
 }
 

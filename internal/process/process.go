@@ -220,7 +220,7 @@ func (p *Process) step(e event) {
 
 // killBy brings the KILL forward to t, and never puts it off.
 func (p *Process) killBy(t time.Time) {
-	if first := earlier(p.due, t); first != p.due {
+	if p.due.IsZero() || t.Before(p.due) {
 		if p.fatal != nil {
 			p.fatal.Stop()
 		}

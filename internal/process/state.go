@@ -12,7 +12,7 @@ const (
 	draining       // the group is gone, its output is being delivered
 	sweeping       // the group is gone, processes that escaped from it are being stopped
 	ended          // collected
-	handed         // left to the next image, which goes on with it
+	handed         // left to the next process, which goes on with it
 )
 
 // event is what changes the state.
@@ -27,7 +27,7 @@ const (
 	escapeesFound // and they are to be stopped
 	swept         // no escaped process is left
 	delivered     // every stream has handed over what the group wrote
-	left          // to the next image
+	left          // to the next process
 )
 
 // action is what the owner of the state has to do at a change.

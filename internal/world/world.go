@@ -34,11 +34,3 @@ func ParseUmask(s string) (int, error) {
 	}
 	return int(n), nil
 }
-
-// CheckNice refuses what setpriority(2) would silently cut.
-func CheckNice(n int) error {
-	if n < -20 || n > 19 {
-		return fmt.Errorf("niceness %d is not from -20 to 19", n)
-	}
-	return nil
-}

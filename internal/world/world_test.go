@@ -28,14 +28,6 @@ func TestUmask(t *testing.T) {
 	}
 }
 
-func TestNice(t *testing.T) {
-	for n, ok := range map[int]bool{-21: false, -20: true, 0: true, 19: true, 20: false} {
-		if err := world.CheckNice(n); (err == nil) != ok {
-			t.Errorf("%d: %v", n, err)
-		}
-	}
-}
-
 func TestRlimits(t *testing.T) {
 	for s, want := range map[string]world.Rlimit{
 		"nofile=1024":      {Name: "nofile", Soft: 1024, Hard: 1024},
