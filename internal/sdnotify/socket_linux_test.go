@@ -166,12 +166,16 @@ func TestNothingIsLostBetweenTwoImages(t *testing.T) {
 	s, e := open(t)
 	s.Listen()
 	c := dial(t, s.Address())
-	const n = 9
-	for i := range n {
-		send(t, c, fmt.Sprintf("STATUS=%d", i))
+	var sent []string
+	tell := func(status string) {
+		send(t, c, "STATUS="+status)
+		sent = append(sent, status)
+	}
+	for i := range 9 {
+		tell(fmt.Sprint(i))
 		f := s.Leave()
 		if i%2 == 0 {
-			send(t, c, "STATUS=between")
+			tell("between")
 		}
 		address := s.Address()
 		var err error
@@ -182,16 +186,16 @@ func TestNothingIsLostBetweenTwoImages(t *testing.T) {
 			t.Errorf("the address is %q, and was %q", s.Address(), address)
 		}
 		s.Listen()
-	}
-	for i := range n {
-		if h := e.next(); h.err != nil || *h.Status != fmt.Sprint(i) {
-			t.Errorf("%d: %+v", i, h)
+		if i%3 < 2 {
+			continue
 		}
-		if i%2 == 0 {
-			if h := e.next(); h.err != nil || *h.Status != "between" {
-				t.Errorf("%d: %+v", i, h)
+		// A process that is left at once may have read nothing, and a queue of more than ten holds up the sender.
+		for _, want := range sent {
+			if h := e.next(); h.err != nil || *h.Status != want {
+				t.Errorf("%+v, want %s", h, want)
 			}
 		}
+		sent = nil
 	}
 	shut(t, s)
 }
