@@ -74,10 +74,15 @@ type Daemon struct {
 	machine *machine
 	probe   probe
 	timers  timers
-	started bool         // the job was
-	serves  bool         // Serving was called
-	locked  bool         // the local lock was held; before, a second start leaves hardly a trace
+	reached reached
 	hurried atomic.Int32 // how often a stop was requested
+}
+
+// reached is how far the start has come.
+type reached struct {
+	locked  bool // the local lock was held; before, a second start leaves hardly a trace
+	started bool // the job was
+	serves  bool // Serving was called
 }
 
 // life is what the daemon is over all its processes.
@@ -114,7 +119,7 @@ func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 	}
 	if p := goroutine.Catch(func() { d.serve(ctx) }); p != nil {
 		d.machine.panicked(p)
-		if !d.started {
+		if !d.reached.started {
 			d.start()
 		}
 		<-d.job.Done()
@@ -169,7 +174,7 @@ func (d *Daemon) serve(ctx context.Context) {
 }
 
 func (d *Daemon) start() {
-	d.started = true
+	d.reached.started = true
 	d.job.Start(&d.room)
 }
 
@@ -204,10 +209,10 @@ func (d *Daemon) jobChanged() {
 
 // serving says once to those who wait for it that gophd is well.
 func (d *Daemon) serving(text string) {
-	if d.serves {
+	if d.reached.serves {
 		return
 	}
-	d.serves = true
+	d.reached.serves = true
 	fault.At("ready")
 	d.notify(sdReady)
 	if d.o.Serving != nil {
@@ -220,7 +225,7 @@ func (d *Daemon) serving(text string) {
 
 // Locked is called by the supervisor: no other gophd can be in its way on this host.
 func (d *Daemon) Locked() {
-	d.locked = true
+	d.reached.locked = true
 	if d.o.Trouble != nil {
 		return // it continues as it was, which was said
 	}
@@ -331,7 +336,7 @@ func (d *Daemon) end() (Outcome, error) {
 	}
 	d.job.Release()
 	d.logTrouble() // the last word on what is lost
-	if d.locked {
+	if d.reached.locked {
 		d.events.Publish(event.Exiting(m.reason()))
 	}
 	d.hearStops(d.close)

@@ -46,7 +46,20 @@ func (e *strangeError) Error() string {
 
 // owner is what Run's goroutine knows. Nobody else touches it after New.
 type owner struct {
-	id       string
+	id string
+	standing
+	knowledge
+
+	err  error         // the store's, while it gives no answer
+	skew time.Duration // boot clock less monotonic clock at the last acknowledged renewal
+
+	stopped   bool
+	releasing bool
+	request   *handoverRequest
+}
+
+// standing is what the instance may do, and until when.
+type standing struct {
 	state    State
 	since    time.Time
 	until    time.Time
@@ -55,7 +68,10 @@ type owner struct {
 	unproven bool // Options.Continue stands in for the store
 	due      bool // renew at once
 	deadline time.Duration
+}
 
+// knowledge is what the instance knows of the store.
+type knowledge struct {
 	fence   uint64
 	known   uint64        // the highest fence that was read anywhere
 	seq     uint64        // of our writes
@@ -65,13 +81,6 @@ type owner struct {
 	gone    string        // id of an owner that is provably dead
 	longest time.Duration // the longest ttl seen with another
 	holder  Record
-
-	err  error         // the store's, while it gives no answer
-	skew time.Duration // boot clock less monotonic clock at the last acknowledged renewal
-
-	stopped   bool
-	releasing bool
-	request   *handoverRequest
 }
 
 // Run claims the key, renews it, and claims it again when it was out. It blocks until ctx is cancelled

@@ -35,15 +35,10 @@ type file struct {
 	pattern  pattern
 	archives *archives
 
-	path   string
-	from   time.Time // the name holds in [from, until) of the wall clock
-	until  time.Time
-	warned bool // that the next file cannot be opened; once is enough
+	present
+	window struct{ from, until time.Time } // of the wall clock, in which the name holds
+	warned bool                            // that the next file cannot be opened; once is enough
 	why    error
-	info   fs.FileInfo // which file it is; nil for what is no regular file, and stays where it is
-	size   int64
-	first  time.Time // of its first line; without one, zero
-	torn   bool      // its last byte is not a newline
 	now    time.Time // of the batch
 	looked time.Time // for the file under its name
 	retry  time.Time // when a rotation that failed is tried again
@@ -53,6 +48,15 @@ type file struct {
 	crash   atomic.Bool             // the runtime's fatal errors go here too
 
 	unsynced atomic.Bool // what is left to be synced is left to the next Log
+}
+
+// present is the file that is written now.
+type present struct {
+	path  string
+	info  fs.FileInfo // which file it is; nil for what is no regular file, and stays where it is
+	size  int64
+	first time.Time // of its first line; without one, zero
+	torn  bool      // its last byte is not a newline
 }
 
 // opened is a file that was opened; f is nil for a FIFO that has to wait for its reader.
@@ -70,7 +74,7 @@ func newFile(o Options, now time.Time) (*file, error) {
 		return nil, fmt.Errorf("log file %s: %w", o.File, err)
 	}
 	t := &file{options: o, pattern: p, archives: newArchives(o, p)}
-	t.from, t.until = p.window(now)
+	t.window.from, t.window.until = p.window(now)
 	first, err := t.open(p.name(now))
 	if err != nil {
 		return nil, err
@@ -100,10 +104,10 @@ func (t *file) ready(now time.Time, next *opened) turn {
 	if next != nil {
 		use(next)
 	}
-	if t.pattern.step > 0 && (now.Before(t.from) || !now.Before(t.until)) {
-		t.from, t.until = t.pattern.window(now)
+	if t.pattern.step > 0 && (now.Before(t.window.from) || !now.Before(t.window.until)) {
+		t.window.from, t.window.until = t.pattern.window(now)
 		if name := t.pattern.name(now); name != t.path && !replace(name) {
-			t.until = now.Add(lookTime).Round(0) // then it is tried again
+			t.window.until = now.Add(lookTime).Round(0) // then it is tried again
 		}
 	}
 	if t.current.Load() == nil {

@@ -108,15 +108,10 @@ type Log struct {
 	file     *file // nil without a file
 	sinks    []*sink
 
-	maxLine    int // bytes of a command's line that make one record
-	trouble    chan struct{}
-	hasted     chan struct{} // Hurry was called
-	stuckTime  time.Duration // tests set others, as they do with the next three
-	fileTime   time.Duration
-	readerTime time.Duration
-	abort      time.Duration // abortTime
-	returns    time.Duration // returnTime
-
+	maxLine int // bytes of a command's line that make one record
+	trouble chan struct{}
+	hasted  chan struct{} // Hurry was called
+	timeLimits
 	writers goroutine.Group
 
 	mu      sync.Mutex // guards the fields below and those that sink names
@@ -126,6 +121,16 @@ type Log struct {
 	hurry   int        // see Hurry
 	hurried time.Time  // when it began; the time without progress counts from then on
 	room    *sync.Cond // broadcast when a sink has taken its buffer, and at each change of state
+}
+
+// timeLimits are how long the Log waits for a sink, see stuckTime and the constants after it. Tests set
+// shorter times.
+type timeLimits struct {
+	stuckTime  time.Duration
+	fileTime   time.Duration
+	readerTime time.Duration
+	abort      time.Duration
+	returns    time.Duration
 }
 
 // The states of a Log; doc.go has the table.
@@ -149,9 +154,9 @@ func openLog(o Options, at sockets) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{echoName: cmp.Or(o.EchoName, "stderr"), level: o.Level, maxLine: maxLine, trouble: make(chan struct{}, 1), hasted: make(chan struct{}, 1),
-		stuckTime: stuckTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime, returns: returnTime}
+		timeLimits: timeLimits{stuckTime: stuckTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime, returns: returnTime}}
 	l.room = sync.NewCond(&l.mu)
-	main := &sink{level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync}
+	main := &sink{sinkOptions: sinkOptions{level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync}}
 	switch name, tag, err := service(o.File); {
 	case err != nil:
 		return nil, err
@@ -170,7 +175,7 @@ func openLog(o Options, at sockets) (*Log, error) {
 		l.add(main)
 	}
 	if o.Echo != nil {
-		k := &sink{target: echo{o.Echo}, format: f, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor}
+		k := &sink{target: echo{o.Echo}, sinkOptions: sinkOptions{format: f, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor}}
 		if o.EchoExact {
 			k.format.name, k.level, k.regular = exact, zerolog.Disabled, isRegular(o.Echo)
 		}

@@ -34,48 +34,67 @@ type turn struct {
 
 // sink is one target with its buffers and the goroutine that writes.
 type sink struct {
-	log     *Log
-	target  target
+	sinkOptions
+	log    *Log
+	target target
+	done   chan struct{} // closed when the goroutine has ended
+	err    error         // of closing the target; read it after done
+
+	// Guarded by log.mu.
+	wake *sync.Cond // signalled when there is something to do
+	pending
+	condition
+
+	// The goroutine's own.
+	unreported
+	torn     bool        // the last byte that was written is not a newline
+	unsynced *time.Timer // makes a sync due; nil when all is on the disk
+}
+
+// sinkOptions say what a sink takes and how it writes.
+type sinkOptions struct {
 	format  format
 	level   zerolog.Level
 	form    int  // which of the Log's forms the command's lines have here
 	command bool // takes the command's lines
 	color   bool
-	block   bool          // what cannot be written is tried again, and not dropped
-	policy  string        // of sync
-	done    chan struct{} // closed when the goroutine has ended
-	err     error         // of closing the target; read it after done
+	block   bool   // what cannot be written is tried again, and not dropped
+	policy  string // of sync
+}
 
-	// Guarded by log.mu.
-	wake    *sync.Cond // signalled when there is something to do
-	buf     []byte     // records that are pending
-	spare   []byte     // the buffer that is not in use, empty
-	records uint64     // in buf
-	over    uint64     // own lines that found no room since the last swap
-	next    *opened    // the file that Reopen wants to be used
+// pending is what the goroutine takes next.
+type pending struct {
+	buf     []byte  // records
+	spare   []byte  // the buffer that is not in use, empty
+	records uint64  // in buf
+	over    uint64  // own lines that found no room since the last swap
+	next    *opened // the file that Reopen wants to be used
+	due     bool    // it is time to sync
+	midway  bool    // buf continues the line that is torn where it broke off
+}
+
+// condition is how a sink does.
+type condition struct {
 	path    string
 	told    uint64    // of stats.Dropped, where the log itself tells it
-	since   time.Time // when the write that is under way began, or got on last
+	since   time.Time // when the write that is under way began, or last made progress
 	stats   Stats
+	writing uint64 // records that are being written
 	regular bool   // the target is a regular file
-	due     bool   // it is time to sync
 	dead    bool   // the goroutine has ended, or panicked
 	idle    bool   // the goroutine waits
 	drain   bool   // it ends when all that is pending is written
 	quit    bool   // what is pending is given up
-	writing uint64 // records that are being written
-	midway  bool   // buf goes on where the line that is torn broke off
 	left    bool   // Close has given up waiting for the goroutine, and counted what it has
+}
 
-	// The goroutine's own.
-	lost uint64 // lines lost by errors and not yet reported
-	why  error
-	torn bool // the last byte that was written is not a newline
-
-	warning  error // to be told, as are the next two
-	archives error
-	unsafe   error       // why the last sync failed
-	unsynced *time.Timer // makes a sync due; nil when all is on the disk
+// unreported is what the next write says first.
+type unreported struct {
+	lost     uint64 // lines lost by errors
+	why      error  // the last of them
+	warning  error  // see turn
+	archives error  // see turn
+	unsafe   error  // why the last sync failed
 }
 
 // batch is what the goroutine writes at once.

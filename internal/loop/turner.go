@@ -37,20 +37,25 @@ type turner struct {
 	fallen  chan struct{}   // a place's goroutine has panicked; has room for one
 	runners goroutine.Group
 
-	mu     sync.Mutex // never held during a run
-	state  job.State
-	grid   Grid
-	slow   *backoff.ExponentialBackOff
-	slowed time.Duration // the last wait of a service, since it was healthy
-	due    due
-	opened <-chan struct{} // what is due is held at the gate until then; nil when it is not
-	alarm  time.Time       // what the alarm is set to, unless it has rung
+	mu    sync.Mutex // never held during a run
+	state job.State
+	plan
 	places []place
 	going  int         // how many places have a run
 	failed []time.Time // when those runs were first tried that failed in a row, within Spec.StartLimitInterval
 	end    End
 	left   bool // the runs go on without us
 	woken  bool // a wake came that found no place
+}
+
+// plan is when the next run starts.
+type plan struct {
+	grid   Grid
+	slow   *backoff.ExponentialBackOff
+	slowed time.Duration // the last wait of a service, since it was healthy
+	due    due
+	opened <-chan struct{} // what is due is held at the gate until then; nil when it is not
+	alarm  time.Time       // what the alarm is set to, unless it has rung
 }
 
 // due is a start that is not the grid's, or not in its time: held at the gate, tried again, or slowed. While it
@@ -87,8 +92,8 @@ type work struct {
 func newTurner(ctx context.Context, l *Loop) *turner {
 	t := &turner{
 		Loop: l, ctx: ctx, most: 1,
-		slow: &backoff.ExponentialBackOff{InitialInterval: backoffMin, Multiplier: backoffGrow,
-			MaxInterval: backoffMax, RandomizationFactor: backoffVary},
+		plan: plan{slow: &backoff.ExponentialBackOff{InitialInterval: backoffMin, Multiplier: backoffGrow,
+			MaxInterval: backoffMax, RandomizationFactor: backoffVary}},
 		turned: make(chan struct{}, 1), fallen: make(chan struct{}, 1),
 	}
 	if l.Spec.Overrun == job.OverrunOverlap && t.interval() > 0 {

@@ -43,13 +43,18 @@ type Process struct {
 	others  bool          // somebody beside the group lived when the group was last looked at; Wait's
 	result  job.Result    // Wait's, but for Started
 
-	mu    sync.Mutex // held while a signal is sent and while the leader is collected, and never for long
-	now   state
-	stop  StopPlan    // what Stop was asked for
+	mu  sync.Mutex // held while a signal is sent and while the leader is collected, and never for long
+	now state
+	schedule
+	hunt *hunt // of escaped processes that are being stopped; nil before
+}
+
+// schedule is what Stop was asked for, and when its signals are due.
+type schedule struct {
+	stop  StopPlan
 	due   time.Time   // when KILL is due, by stop or at the end of the courtesy; zero is never
 	fatal *time.Timer // that moment, once there is someone to kill
 	after *time.Timer // when the next signal is due, if there is one
-	hunt  *hunt       // of escaped processes that are being stopped; nil before
 }
 
 // StopPlan is how far the stop of a command has come.

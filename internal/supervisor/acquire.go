@@ -216,7 +216,7 @@ func (s *Supervisor) releaseEarly() {
 // Release ends the job after Done: runs that were not adopted are stopped, and the lease is released. It
 // blocks for the grace of such runs, and for at most twice the store's timeout.
 func (s *Supervisor) Release() {
-	if runs := s.runner.going; len(runs) > 0 { // the job ended before the loop could adopt them
+	if runs := s.runner.handed.runs; len(runs) > 0 { // the job ended before the loop could adopt them
 		stopRuns(s.o.Events, s.spec.Name, runs, s.o.Spawner, s.o.Files, s.runner.resume)
 	}
 	if len(s.runner.left) > 0 { // a fault of gophd came after they were left

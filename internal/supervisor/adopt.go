@@ -166,9 +166,9 @@ func (r *runner) begin(at *place) (left *ActiveRun) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if i := slices.IndexFunc(r.going, func(g ActiveRun) bool { return g.Run.Number == at.run.Number }); i >= 0 {
-		left = &r.going[i]
-		r.going = slices.Concat(r.going[:i], r.going[i+1:])
+	if i := slices.IndexFunc(r.handed.runs, func(g ActiveRun) bool { return g.Run.Number == at.run.Number }); i >= 0 {
+		left = &r.handed.runs[i]
+		r.handed.runs = slices.Concat(r.handed.runs[:i], r.handed.runs[i+1:])
 	}
 	var cause error
 	if left != nil && left.Stop != nil {
@@ -195,7 +195,7 @@ func (r *runner) settled() bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.going) == 0
+	return len(r.handed.runs) == 0
 }
 
 // adopt is start for a run of the old process.
@@ -205,7 +205,7 @@ func (r *runner) adopt(at place, g *ActiveRun) (*process.Process, error) {
 		_, _ = before.Write(g.Kept)
 		_ = before.Close()
 	}
-	h := g.take(r.handed)
+	h := g.take(r.handed.files)
 	h.Strays = r.strays(at.run)
 	return r.spawner.Adopt(h, func(s process.HandedStream) io.WriteCloser {
 		if at.keeper != nil {
@@ -218,23 +218,23 @@ func (r *runner) adopt(at place, g *ActiveRun) (*process.Process, error) {
 // resume returns where the rest of a stream goes whose beginning the old process has read: where the
 // config sends the output now.
 func (r *runner) resume(s process.HandedStream) io.WriteCloser {
-	out := r.stdout
+	out := r.outputs.stdout
 	if s.Number == 2 {
-		out = r.stderr
+		out = r.outputs.stderr
 	}
 	switch f := out.File; {
 	case out.Open != nil:
 		return begun(out.Open(s.PID), s)
-	case r.file != "":
-		opened, err := openOutput(r.file, r.world)
+	case r.outputs.file != "":
+		opened, err := openOutput(r.outputs.file, r.world)
 		if errors.Is(err, syscall.ENXIO) { // the command must not end because nobody reads yet (fifo(7))
-			opened, err = safefile.Open(r.file, os.O_RDWR|os.O_APPEND|syscall.O_NONBLOCK, 0, r.world.UIDs()...)
+			opened, err = safefile.Open(r.outputs.file, os.O_RDWR|os.O_APPEND|syscall.O_NONBLOCK, 0, r.world.UIDs()...)
 		}
 		if err != nil {
-			r.trouble(err)
+			r.hooks.trouble(err)
 			return nowhere{}
 		}
-		return r.outlet(s, r.file, opened, opened)
+		return r.outlet(s, r.outputs.file, opened, opened)
 	default:
 		return r.outlet(s, f.Name(), f, nil)
 	}

@@ -51,13 +51,15 @@ func (s *Supervisor) openRunner() error {
 	if err := s.openNotify(); err != nil {
 		return err
 	}
-	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, world: surroundings, cgroup: s.cgroup, stray: s.escaped,
-		stdout: stdout, stderr: stderr, file: file, started: s.runStarted,
-		trouble: s.problem, env: env, fence: func() uint64 { return s.lease.Fence() }, going: s.o.Handed.Runs, handed: s.o.Files,
-		notices: s.notices, deaths: make(chan struct{}, 1), places: make([]place, s.slots())}
+	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, world: surroundings, cgroup: s.cgroup, env: env,
+		outputs: targets{stdout: stdout, stderr: stderr, file: file},
+		hooks: hooks{trouble: s.problem, fence: func() uint64 { return s.lease.Fence() },
+			started: s.runStarted, escaped: s.escaped},
+		notices: s.notices, handed: handedRuns{runs: s.o.Handed.Runs, files: s.o.Files},
+		deaths: make(chan struct{}, 1), places: make([]place, s.slots())}
 	s.mark("none")
 	if s.spec.Output == job.OutputOnFailure {
-		s.runner.failed = s.showFailed
+		s.runner.hooks.failed = s.showFailed
 	}
 	return nil
 }

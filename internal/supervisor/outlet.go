@@ -34,7 +34,7 @@ var _ process.Rester = (*outlet)(nil)
 func (r *runner) outlet(s process.HandedStream, name string, to, own *os.File) io.WriteCloser {
 	log, err := logging.Open(logging.Options{Format: "simple", Echo: to, EchoName: name, EchoCommand: true, EchoExact: true})
 	if err != nil {
-		r.trouble(err)
+		r.hooks.trouble(err)
 		return nowhere{}
 	}
 	o := &outlet{runner: r, log: log, stream: log.Stream("", s.PID, nil), name: name, file: own}
@@ -51,7 +51,7 @@ func (o *outlet) Close() error {
 	_ = o.log.Close()    // what it could not bring out is counted
 	o.close()
 	if err := o.lost(); err != nil {
-		o.runner.trouble(err)
+		o.runner.hooks.trouble(err)
 	}
 	o.runner.mu.Lock()
 	defer o.runner.mu.Unlock()

@@ -33,7 +33,7 @@ func (e *leaseError) Error() string { return e.why }
 var ErrFault error = &leaseError{why: "gophd had a fatal error"}
 
 // runner is the loop's Runner: it turns a run into a process in the job's world, and lets the
-// supervisor end the run that is going on.
+// supervisor end the runs that are active.
 type runner struct {
 	spec    job.Spec
 	spawner *process.Spawner
@@ -41,26 +41,39 @@ type runner struct {
 	cgroup  *process.Cgroup
 	env     []string               // of every run
 	mark    atomic.Pointer[string] // begins what marks the descendants of a run of this daemon, whichever process started it
-	stdout  process.Output
-	stderr  process.Output
-	file    string                             // for both, in their place
-	failed  func(pid int, output *keep.Keeper) // shows the output of a run that failed; nil when that is not asked for
-	trouble func(error)
-	fence   func() uint64
-	started func(run job.Run, p *process.Process, adopted bool)
-	stray   func(run job.Run, pid int, name string, killed bool)
-
+	outputs targets
+	hooks   hooks
 	notices *sdnotify.Socket // where runs ask for more time; nil where they have no limit
-
-	going  []ActiveRun // of the image before us, until they are adopted
-	handed map[string]*os.File
+	handed  handedRuns
 
 	deaths chan struct{} // one is sent when the command of a run is dead; capacity 1
 
 	mu      sync.Mutex // guards those below, which the supervisor's and the loop's goroutines share
 	places  []place    // one for each run that can go on at the same time
-	left    []place    // to the next image
+	left    []place    // to the next process
 	outlets []*outlet
+}
+
+// targets are where the output of a run goes.
+type targets struct {
+	stdout process.Output
+	stderr process.Output
+	file   string // for both, in their place
+}
+
+// hooks is what the runner asks and tells its supervisor, from the goroutine of a run.
+type hooks struct {
+	failed  func(pid int, output *keep.Keeper) // shows the output of a run that failed; nil when that is not asked for
+	trouble func(error)
+	fence   func() uint64
+	started func(run job.Run, p *process.Process, adopted bool)
+	escaped func(run job.Run, pid int, name string, killed bool)
+}
+
+// handedRuns are the runs of the old process that wait to be adopted.
+type handedRuns struct {
+	runs  []ActiveRun
+	files map[string]*os.File
 }
 
 // place is where one run goes on; without a cancel it is free, and without a process the run is being started.
@@ -85,7 +98,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	at := place{run: run, ctx: ctx, cancel: cancel, forced: new(atomic.Bool)}
-	if r.failed != nil {
+	if r.hooks.failed != nil {
 		at.keeper = keep.New(keptHead, keptTail)
 	}
 	began := time.Now()
@@ -118,7 +131,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	if r.settled() {
 		r.notices.Listen()
 	}
-	r.started(run, p, adopted)
+	r.hooks.started(run, p, adopted)
 	fault.At("run")
 	release := context.AfterFunc(ctx, func() {
 		if p.StopPlan().Asked.IsZero() { // else the old process has begun to stop it
@@ -186,14 +199,14 @@ func (r *runner) show(at place, result job.Result) {
 	if at.keeper == nil || result.PID == 0 || r.spec.Judge(result) == job.Success { // without a PID it was left to the next image
 		return
 	}
-	r.failed(result.PID, at.keeper)
+	r.hooks.failed(result.PID, at.keeper)
 }
 
 func (r *runner) start(ctx context.Context, at place) (*process.Process, error) {
 	fault.At("start")
 	run := at.run
 	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run), World: r.world, Cgroup: r.cgroup,
-		Stdout: r.stdout, Stderr: r.stderr, Strays: r.strays(run)}
+		Stdout: r.outputs.stdout, Stderr: r.outputs.stderr, Strays: r.strays(run)}
 	if at.keeper != nil {
 		kept := process.Output{Open: func(int) io.WriteCloser { return at.keeper.Writer() }}
 		c.Stdout, c.Stderr = kept, process.Output{Same: true}
@@ -213,8 +226,8 @@ func (r *runner) start(ctx context.Context, at place) (*process.Process, error) 
 		}
 		c.Stdin = f
 	}
-	if r.file != "" {
-		f, err := openOutput(r.file, r.world)
+	if r.outputs.file != "" {
+		f, err := openOutput(r.outputs.file, r.world)
 		if err != nil {
 			return nil, job.OfWorld(err)
 		}
@@ -282,7 +295,7 @@ func (r *runner) strays(run job.Run) *process.Strays {
 		return nil
 	}
 	return &process.Strays{Mark: runID + "=" + r.id(run), Kill: r.spec.Strays == job.StraysKill, Grace: r.spec.Grace,
-		Report: func(pid int, name string, killed bool) { r.stray(run, pid, name, killed) }}
+		Report: func(pid int, name string, killed bool) { r.hooks.escaped(run, pid, name, killed) }}
 }
 
 func (r *runner) id(run job.Run) string { return *r.mark.Load() + strconv.FormatUint(run.Number, 10) }
@@ -294,7 +307,7 @@ func (r *runner) environment(run job.Run) []string {
 		"GOPHD_RUN="+strconv.FormatUint(run.Number, 10),
 		runID+"="+r.id(run),
 		"GOPHD_DUE="+run.Due.Format(time.RFC3339Nano),
-		"GOPHD_FENCE="+strconv.FormatUint(r.fence(), 10))
+		"GOPHD_FENCE="+strconv.FormatUint(r.hooks.fence(), 10))
 	if r.notices != nil && !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, notifyVariable) }) {
 		env = append(env, notifyVariable+r.notices.Address()) // but where the job's own environment says another
 	}
@@ -339,7 +352,7 @@ type capture interface {
 	Capture(stream string) func(pid int) io.WriteCloser
 }
 
-// outputs are where the command's two streams go, but for a file of its own: that is opened for each run,
+// targets are where the command's two streams go, but for a file of its own: that is opened for each run,
 // so that it may be moved away between two of them.
 func outputs(spec job.Spec, log capture, null *os.File) (stdout, stderr process.Output, file string) {
 	switch spec.Output {

@@ -75,15 +75,20 @@ type Supervisor struct {
 	started bool        // see call
 	calls   chan func() // of the daemon
 	done    chan struct{}
-	changed chan struct{}
-	mu      sync.Mutex // guards report
+	reports reports
+}
+
+// reports passes the Report to the daemon.
+type reports struct {
+	changed chan struct{} // capacity 1
+	mu      sync.Mutex    // guards report
 	report  Report
 }
 
 // New opens what the job needs, and acquires nothing yet. An error leaves nothing open but what was
 // handed off.
 func New(o Options) (_ *Supervisor, err error) {
-	s := &Supervisor{o: o, spec: o.Config.Jobs[0], calls: make(chan func()), done: make(chan struct{}), changed: make(chan struct{}, 1)}
+	s := &Supervisor{o: o, spec: o.Config.Jobs[0], calls: make(chan func()), done: make(chan struct{}), reports: reports{changed: make(chan struct{}, 1)}}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -122,7 +127,7 @@ func New(o Options) (_ *Supervisor, err error) {
 func (s *Supervisor) Adopt() {
 	p := goroutine.Catch(func() {
 		s.o.Spawner.AdoptStrays(takePipes(s.o.Files, s.o.Handed.Escaped), s.runner.resume)
-		if len(s.runner.going) == 0 {
+		if len(s.runner.handed.runs) == 0 {
 			return
 		}
 		s.adoptRuns()
@@ -237,13 +242,13 @@ func (s *Supervisor) Thaw() { s.turning.gate.thaw() }
 func (s *Supervisor) Done() <-chan struct{} { return s.done }
 
 // Changed returns a channel that delivers when the Report may have changed.
-func (s *Supervisor) Changed() <-chan struct{} { return s.changed }
+func (s *Supervisor) Changed() <-chan struct{} { return s.reports.changed }
 
 // Report returns where the supervisor stands.
 func (s *Supervisor) Report() Report {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.report
+	s.reports.mu.Lock()
+	defer s.reports.mu.Unlock()
+	return s.reports.report
 }
 
 // tellChange is called after each change of the machine.
@@ -257,11 +262,11 @@ func (s *Supervisor) tellChange() {
 }
 
 func (s *Supervisor) tell(change func(*Report)) {
-	s.mu.Lock()
-	change(&s.report)
-	s.mu.Unlock()
+	s.reports.mu.Lock()
+	change(&s.reports.report)
+	s.reports.mu.Unlock()
 	select {
-	case s.changed <- struct{}{}:
+	case s.reports.changed <- struct{}{}:
 	default: // the last change was not read yet
 	}
 }
