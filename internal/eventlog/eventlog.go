@@ -34,7 +34,7 @@ func New(log, echo zerolog.Logger, fields bool) *Reader {
 func (r *Reader) Read(e event.Event) {
 	switch e.Type {
 	case event.TypeRunEnded:
-		r.listEscaped(e)
+		r.listEscaped(e, func(f fate) bool { return f.job == e.Job && f.run == e.Tick.Number })
 		written := r.write(e)
 		if e.Repeat == "failure" || e.Repeat == "overrun" {
 			r.afterFailure(e, written)
@@ -49,6 +49,7 @@ func (r *Reader) Read(e event.Event) {
 		r.dump(e)
 	case event.TypeExiting: // the counts would be lost otherwise
 		r.listFailed(e.Job)
+		r.listEscaped(e, func(fate) bool { return true })
 		if counts := r.limit.rest(); counts != "" {
 			r.write(event.LogSuppressed(counts))
 		}

@@ -91,6 +91,28 @@ func TestLimiterCountsWhatItSuppresses(t *testing.T) {
 	}
 }
 
+// A re-exec may come while they are being stopped, and the end of the run is then another process's event.
+func TestEscapedProcessesAreNamedBeforeAReexec(t *testing.T) {
+	var b bytes.Buffer
+	events := stream(&b)
+	for run := range uint64(2) {
+		for pid := range 20 {
+			events.Publish(event.ProcessEscaped("x", job.Run{Number: 7 + run}, 1000*int(1+run)+pid, "sleep", false))
+		}
+	}
+	events.Publish(event.Exiting("a new image goes on"))
+	for run := range 2 {
+		for pid := range 20 {
+			if n := strings.Count(b.String(), fmt.Sprintf("pid %d (sleep)", 1000*(1+run)+pid)); n != 1 {
+				t.Errorf("process %d is named %d times", 1000*(1+run)+pid, n)
+			}
+		}
+	}
+	if !regexp.MustCompile(`(?s)run 7 has left \d+ more .*run 8 has left 20 more .*a new image goes on`).MatchString(b.String()) {
+		t.Errorf("the log:\n%s", b.String())
+	}
+}
+
 func TestEachEscapedProcessIsNamedOnce(t *testing.T) {
 	var b bytes.Buffer
 	r := New(zerolog.New(&b), zerolog.Nop(), false)

@@ -1,7 +1,10 @@
 package eventlog
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -70,11 +73,23 @@ func (r *Reader) listFailed(name string) {
 
 // fate is what became of the escaped processes of one run.
 type fate struct {
+	job   string
 	run   uint64
 	alive bool
 }
 
-// escapedProcesses are those whose events were suppressed, until their run has ended.
+// compare orders them for the log: by job and run, first those that were stopped.
+func (f fate) compare(g fate) int {
+	if order := cmp.Or(cmp.Compare(f.job, g.job), cmp.Compare(f.run, g.run)); order != 0 || f.alive == g.alive {
+		return order
+	}
+	if g.alive {
+		return -1
+	}
+	return 1
+}
+
+// escapedProcesses are those whose events were suppressed, until they are listed.
 type escapedProcesses struct {
 	mu    sync.Mutex
 	names map[fate][]string
@@ -86,34 +101,38 @@ func (p *escapedProcesses) add(e event.Event) {
 	if p.names == nil {
 		p.names = map[fate][]string{}
 	}
-	f := fate{e.Tick.Number, e.Alive}
+	f := fate{e.Job, e.Tick.Number, e.Alive}
 	p.names[f] = append(p.names[f], fmt.Sprintf("pid %d (%s)", e.Process.PID, e.Process.Name))
 }
 
-func (p *escapedProcesses) take(f fate) []string {
+// take returns and forgets those that are wanted.
+func (p *escapedProcesses) take(wanted func(fate) bool) map[fate][]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	names := p.names[f]
-	delete(p.names, f)
-	return names
+	taken := map[fate][]string{}
+	for f, names := range p.names {
+		if wanted(f) {
+			taken[f] = names
+			delete(p.names, f)
+		}
+	}
+	return taken
 }
 
-// listEscaped lists in one line the escaped processes of a run that has ended. A run after run that
-// leaves some is suppressed in this too.
-func (r *Reader) listEscaped(ended event.Event) {
-	for _, alive := range []bool{false, true} {
-		names := r.escaped.take(fate{ended.Tick.Number, alive})
+// listEscaped lists escaped processes whose events were suppressed, after e: their run has ended, or this
+// process does. Each run has a line of its own. A run after run that leaves some is suppressed in this too.
+func (r *Reader) listEscaped(e event.Event, wanted func(fate) bool) {
+	taken := r.escaped.take(wanted)
+	for _, f := range slices.SortedFunc(maps.Keys(taken), fate.compare) {
+		names := taken[f]
 		n := len(names)
-		if n == 0 {
-			continue
-		}
 		text := strings.Join(names[:min(n, maxNames)], ", ")
 		if n > maxNames {
 			text += fmt.Sprintf(" and %d more", n-maxNames)
 		}
-		e := event.ProcessesEscaped(ended.Job, job.Run{Number: ended.Tick.Number}, n, text, alive)
-		e.Time = ended.Time
-		if r.write(e) {
+		list := event.ProcessesEscaped(f.job, job.Run{Number: f.run}, n, text, f.alive)
+		list.Time = e.Time
+		if r.write(list) {
 			r.limit.settle("stray", n)
 		}
 	}
