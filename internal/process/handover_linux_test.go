@@ -256,7 +256,8 @@ func TestEscapedProcessGetsItsKill(t *testing.T) {
 func TestEscapedProcessesAreHandedOver(t *testing.T) {
 	s, dir := newSpawner(t), t.TempDir()
 	p, out, reports := marked(t, s, "RUN=5", true, time.Hour,
-		`export DIR=`+dir+`; `+escape+`/bin/sh -c 'trap "echo TERM >>$DIR/heard" TERM; echo $$; while :; do sleep 0.01; done'`)
+		`export DIR=`+dir+`; mkfifo $DIR/fifo; `+escape+ // it forks nothing, which could escape when it is killed
+			`/bin/sh -c 'trap "echo TERM >>$DIR/heard" TERM; exec 3<>$DIR/fifo; echo $$; while :; do read x <&3; done'`)
 	sweeps := func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
