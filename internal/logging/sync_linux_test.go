@@ -64,6 +64,7 @@ func TestNoDescriptorIsKept(t *testing.T) {
 			time.Sleep(time.Second)
 			z.Info().Msg("hello")
 		}
+		synctest.Wait() // until the file is changed
 		if got := descriptors(t, dir); len(got) == 0 {
 			t.Error("the descriptor of the file in use was not found")
 		}
