@@ -95,7 +95,7 @@ func TestSignalInTheHandOver(t *testing.T) {
 			end = "exec sh -c 'until test -e x.code; do kill -TERM $(cat x.pid); sleep 0.2; done'"
 		}
 		for name, c := range map[string]struct{ signals, restarts, end string }{
-			"hup": {"13 14 29 45 1", restarts, "signal TERM x.pid"},
+			"hup": {"13 14 29 45 1", restarts, "exec sh settled.sh\nsignal TERM x.pid"},
 			"int": {"2", "1", end},
 		} {
 			name = "signalled-" + strings.ReplaceAll(point, " ", "-") + "-" + name
