@@ -133,8 +133,9 @@ func liveGenerations() error {
 	if err := json.NewEncoder(os.Stdout).Encode(now); err != nil {
 		return err
 	}
-	if h.Restarts == generations {
-		return nil
+	if h.Restarts == generations { // the lock stays until the test has looked
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
 	}
 	return h.Exec(s, silent)
 }
@@ -188,6 +189,10 @@ func TestT50T21T22T52TenImagesInPlaceAreOneDaemon(t *testing.T) {
 	c.Args = append([]string{"/bin/sh", "-c", `ulimit -Sn 123; exec "$0" "$@"`, c.Path}, args...)
 	c.Path = "/bin/sh"
 	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,6 +271,7 @@ func TestT50T21T22T52TenImagesInPlaceAreOneDaemon(t *testing.T) {
 			t.Errorf("image %d: the state has changed (-first +now):\n%s", i, d)
 		}
 	}
+	_ = hold.Close()
 	<-lines // closed
 	if err := c.Wait(); err != nil {
 		t.Error(err)
