@@ -1,5 +1,6 @@
-// Package bench measures gophd as a whole program against a plain loop of clock_nanosleep and posix_spawn,
-// and its log against other logs, in one run, so that what docs/PERFORMANCE.md states is a ratio. `make bench` runs it.
+// Package bench measures the gophd program against a plain loop of clock_nanosleep and posix_spawn,
+// and its log against other logs, in one run. So the figures in docs/PERFORMANCE.md are ratios.
+// `make bench` runs it.
 package bench_test
 
 import (
@@ -15,7 +16,7 @@ import (
 	"time"
 )
 
-// kit is the programs of a measurement, built in a folder of its own.
+// kit is the directory with the programs of a measurement.
 type kit struct{ dir string }
 
 func build(tb testing.TB) kit {
@@ -28,7 +29,8 @@ func build(tb testing.TB) kit {
 			tb.Fatalf("%s: %v\n%s", cmd, err, out)
 		}
 	}
-	run("make", "-s", "-C", "..", "build", "OUT="+k.path("gophd"), "VERSION=bench") // what is measured is what is shipped
+	// The measured program is built like a release.
+	run("make", "-s", "-C", "..", "build", "OUT="+k.path("gophd"), "VERSION=bench")
 	run("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", k.path("smallest"), "./programs/smallest")
 	run("cc", "-O2", "-o", k.path("plain"), "programs/plain.c")
 	run("cc", "-O2", "-static", "-o", k.path("stamp"), "programs/stamp.c")
@@ -37,7 +39,7 @@ func build(tb testing.TB) kit {
 
 func (k kit) path(name string) string { return filepath.Join(k.dir, name) }
 
-// gophd runs the program with folders of its own until it ends, or for d if that is not zero.
+// gophd runs the program with its own directories until it exits, or for d if that is not zero.
 func (k kit) gophd(tb testing.TB, d time.Duration, args ...string) {
 	tb.Helper()
 	k.during(tb, d, k.start(tb, append([]string{k.path("gophd"), "run", "--name", "bench"}, args...)...))
@@ -65,8 +67,8 @@ func (k kit) during(tb testing.TB, d time.Duration, cmd *exec.Cmd) {
 	}
 }
 
-// stamp is one line of the command: when it began, and when it was due.
-type stamp struct{ began, due time.Duration }
+// stamp is one line of the command: its start time and its due time.
+type stamp struct{ started, due time.Duration }
 
 func (k kit) stamps(tb testing.TB) (all []stamp) {
 	tb.Helper()
@@ -78,8 +80,8 @@ func (k kit) stamps(tb testing.TB) (all []stamp) {
 		tb.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		began, due, ok := strings.Cut(strings.TrimSpace(line), " ")
-		b, err := strconv.ParseInt(began, 10, 64)
+		started, due, ok := strings.Cut(strings.TrimSpace(line), " ")
+		s, err := strconv.ParseInt(started, 10, 64)
 		if !ok || err != nil {
 			tb.Fatalf("bad line %q", line)
 		}
@@ -90,25 +92,27 @@ func (k kit) stamps(tb testing.TB) (all []stamp) {
 		if err != nil {
 			tb.Fatalf("bad due time %q", due)
 		}
-		all = append(all, stamp{time.Duration(b), time.Duration(d)})
+		all = append(all, stamp{time.Duration(s), time.Duration(d)})
 	}
 	return all
 }
 
-// rank is the p-th percentile by the nearest rank.
-func rank(ds []time.Duration, p int) time.Duration {
+// percentile returns the p-th percentile by the nearest rank.
+func percentile(ds []time.Duration, p int) time.Duration {
 	return slices.Sorted(slices.Values(ds))[(len(ds)*p+99)/100-1]
 }
 
-// BenchmarkInterval measures how long after its due time the command is at work, and the drift.
+// BenchmarkInterval measures the delay from the due time to the start of the command, and the
+// drift.
 func BenchmarkInterval(b *testing.B) {
 	const interval, ticks, rounds = 20 * time.Millisecond, 250, 4
 	k := build(b)
 	late := map[string][]time.Duration{}
 	drift := map[string]time.Duration{}
 	for b.Loop() {
-		for range rounds { // in turn, so that both see the same machine
-			k.during(b, 0, k.start(b, k.path("plain"), fmt.Sprint(interval.Nanoseconds()), fmt.Sprint(ticks), k.path("stamp"), k.path("stamps")))
+		for range rounds { // in turn, so that both run under the same conditions
+			k.during(b, 0, k.start(b, k.path("plain"), fmt.Sprint(interval.Nanoseconds()), fmt.Sprint(ticks),
+				k.path("stamp"), k.path("stamps")))
 			collect(k.stamps(b), "plain", interval, late, drift)
 			k.gophd(b, ticks*interval, "--interval", interval.String(), "--", k.path("stamp"), k.path("stamps"))
 			collect(k.stamps(b), "gophd", interval, late, drift)
@@ -116,7 +120,7 @@ func BenchmarkInterval(b *testing.B) {
 	}
 	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 	for _, p := range []int{50, 99} {
-		plain, ours := rank(late["plain"], p), rank(late["gophd"], p)
+		plain, ours := percentile(late["plain"], p), percentile(late["gophd"], p)
 		b.ReportMetric(us(plain), fmt.Sprintf("plain-p%d-us", p))
 		b.ReportMetric(us(ours), fmt.Sprintf("gophd-p%d-us", p))
 		b.ReportMetric(float64(ours)/float64(plain), fmt.Sprintf("ratio-p%d", p))
@@ -126,13 +130,14 @@ func BenchmarkInterval(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-func collect(ss []stamp, who string, interval time.Duration, late map[string][]time.Duration, drift map[string]time.Duration) {
+func collect(ss []stamp, name string, interval time.Duration,
+	late map[string][]time.Duration, drift map[string]time.Duration) {
 	for _, s := range ss {
-		late[who] = append(late[who], s.began-s.due)
+		late[name] = append(late[name], s.started-s.due)
 	}
 	n := len(ss) - 1
-	if d := (ss[n].due - ss[0].due - time.Duration(n)*interval).Abs(); d > drift[who] {
-		drift[who] = d // of the grid itself, the worst round
+	if d := (ss[n].due - ss[0].due - time.Duration(n)*interval).Abs(); d > drift[name] {
+		drift[name] = d // of the grid itself, in the worst round
 	}
 }
 
@@ -156,33 +161,34 @@ func BenchmarkBackToBack(b *testing.B) {
 }
 
 func rate(ss []stamp) float64 {
-	return float64(len(ss)-1) / (ss[len(ss)-1].began - ss[0].began).Seconds()
+	return float64(len(ss)-1) / (ss[len(ss)-1].started - ss[0].started).Seconds()
 }
 
-// smallest is how long the smallest Go program takes from its start to its exit.
+// smallest returns how long the smallest Go program takes from its start to its exit.
 func (k kit) smallest(tb testing.TB) time.Duration {
 	tb.Helper()
-	began := time.Now()
+	started := time.Now()
 	if err := exec.Command(k.path("smallest")).Run(); err != nil {
 		tb.Fatal(err)
 	}
-	return time.Since(began)
+	return time.Since(started)
 }
 
-// firstRuns are the times from exec of gophd to the first act of its command, and those that the smallest Go program
-// takes, in turn, so that both see the same machine.
+// firstRuns returns the times from the exec of gophd to the first instruction of its command, and
+// the times of the smallest Go program, in turn, so that both run under the same conditions.
 func (k kit) firstRuns(tb testing.TB, starts int) (first, smallest []time.Duration) {
 	tb.Helper()
 	for range starts {
 		smallest = append(smallest, k.smallest(tb))
 		before := time.Duration(time.Now().UnixNano())
 		k.gophd(tb, 0, "--once", "--", k.path("stamp"), k.path("stamps"))
-		first = append(first, k.stamps(tb)[0].began-before)
+		first = append(first, k.stamps(tb)[0].started-before)
 	}
 	return first, smallest
 }
 
-// BenchmarkFirstRun measures the time from exec of gophd to the first act of its command.
+// BenchmarkFirstRun measures the time from the exec of gophd to the first instruction of its
+// command.
 func BenchmarkFirstRun(b *testing.B) {
 	k := build(b)
 	var first, smallest []time.Duration
@@ -194,15 +200,14 @@ func BenchmarkFirstRun(b *testing.B) {
 
 func reportAgainstSmallest(b *testing.B, took, smallest []time.Duration) {
 	ms := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
-	b.ReportMetric(ms(rank(took, 50)), "p50-ms")
-	b.ReportMetric(ms(rank(took, 100)), "max-ms")
-	b.ReportMetric(ms(rank(smallest, 50)), "smallest-p50-ms")
-	b.ReportMetric(float64(rank(took, 50))/float64(rank(smallest, 50)), "ratio-p50")
+	b.ReportMetric(ms(percentile(took, 50)), "p50-ms")
+	b.ReportMetric(ms(percentile(took, 100)), "max-ms")
+	b.ReportMetric(ms(percentile(smallest, 50)), "smallest-p50-ms")
+	b.ReportMetric(float64(percentile(took, 50))/float64(percentile(smallest, 50)), "ratio-p50")
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkRestartGap measures how long nobody reads what the command writes while one process of gophd is replaced
-// by the next.
+// BenchmarkRestartGap measures how long the output of the command is not read during a re-exec.
 func BenchmarkRestartGap(b *testing.B) {
 	k := build(b)
 	var gaps, smallest []time.Duration
@@ -212,8 +217,9 @@ func BenchmarkRestartGap(b *testing.B) {
 	reportAgainstSmallest(b, gaps, smallest)
 }
 
-// restartGaps restarts gophd under a command that writes all the time. A gap is the time from the last line that the old
-// process has read to the first that the new one has. between is called before each restart.
+// restartGaps restarts gophd while its command writes continuously. A gap is the time from the last
+// line that the old process has read to the first line that the new one has read. between is called
+// before each restart.
 func (k kit) restartGaps(tb testing.TB, restarts int, between func()) []time.Duration {
 	tb.Helper()
 	log := k.path("gap.log")
@@ -236,7 +242,7 @@ func (k kit) restartGaps(tb testing.TB, restarts int, between func()) []time.Dur
 		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			tb.Fatal(err)
 		}
-		await(" goes on, pid ", n+1)
+		await("adopted run ", n+1)
 	}
 	stop := func() {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -245,7 +251,7 @@ func (k kit) restartGaps(tb testing.TB, restarts int, between func()) []time.Dur
 	}
 	stop()
 	await("stopping: waiting for run 1", 1)
-	time.Sleep(200 * time.Millisecond) // a stop that comes sooner is the same one
+	time.Sleep(200 * time.Millisecond) // an earlier signal counts as the same request
 	stop()
 	if err := cmd.Wait(); err != nil {
 		tb.Fatal(err)
@@ -260,7 +266,8 @@ func (k kit) restartGaps(tb testing.TB, restarts int, between func()) []time.Dur
 	return gaps
 }
 
-// readingGaps are the times between the lines of the command on either side of each new process's first line.
+// readingGaps returns the times between the last line of the command before each new process and
+// the first line after it.
 func readingGaps(tb testing.TB, log string) (gaps []time.Duration) {
 	tb.Helper()
 	text, err := os.ReadFile(log)
@@ -276,7 +283,7 @@ func readingGaps(tb testing.TB, log string) (gaps []time.Duration) {
 			tb.Fatal(err)
 		}
 		switch {
-		case strings.Contains(line, " goes on as a new image"):
+		case strings.Contains(line, " resumed after re-exec"):
 			replaced = true
 		case strings.HasSuffix(line, "] out: line\n"):
 			if replaced {

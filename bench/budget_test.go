@@ -18,31 +18,35 @@ import (
 	"gophd/internal/heartbeat/heartbeattest"
 )
 
-// The limits of the budget. A limit in time is a ratio to the smallest Go program, measured in the same run: machines
-// differ by a factor of ten in how fast they start processes.
+// The limits of the budget. A time limit is a ratio to the smallest Go program, measured in the
+// same run, because the time to start a process differs by a factor of ten between machines. The
+// ratio differs too, with the cost of a page fault and of a wake-up: for one commit, the first run
+// was 3.5 on one virtual machine and 6.2 on another, the gap 4.1 and 9.6. The limits are half as much
+// again as the most that was seen.
 const (
 	maxRSS        = 8 << 10 // KiB
-	maxInit       = 1.6     // of the time that the smallest Go program takes from exec to exit
-	maxFirstRun   = 6.0     // exec of gophd to the first act of its command, likewise
-	maxRestartGap = 10.0    // how long nobody reads the command's output during a restart, likewise
+	maxInit       = 1.6     // of the time of the smallest Go program from exec to exit
+	maxFirstRun   = 9.0     // exec of gophd to the first instruction of its command, likewise
+	maxRestartGap = 14.0    // how long the command's output is not read during a restart, likewise
 
-	settle = 3 * time.Second // after the first run, until nothing of the start is left to do
+	settle = 3 * time.Second // after the first run, until the start is complete
 	watch  = 20 * time.Second
-	// maxWakes is over watch with a heartbeat that needs no renewal. Go's own runtime looks round once a
-	// minute (its forced GC period), whatever the program does.
+	// maxWakes is the limit during watch with a heartbeat that needs no renewal. Go's runtime wakes
+	// up once a minute (its forced GC period) in every program.
 	maxWakes = 2
-	// perRenewal is how often threads are put to sleep for one renewal with memcached: the alarm, gets, the
-	// moment between, cas, each served by the poller, the goroutine that waits and the one that works, and
-	// Go's scheduler looks for more work before each sleep. Measured: about 40.
+	// perRenewal is the limit of thread wake-ups for one renewal with memcached: the timer, gets,
+	// the time between, cas. Each needs the poller, a waiting and a working goroutine, and Go's
+	// scheduler looks for more work before each sleep. Measured: about 40.
 	perRenewal = 64
-	renew      = 2 * time.Second // heartbeat.renew, as is the default
+	renew      = 2 * time.Second // the default of heartbeat.renew
 )
 
 // idle starts gophd with a job that runs once an hour, and returns when it has run.
 func idle(t *testing.T, k kit, name string, args ...string) int {
 	t.Helper()
 	ran := k.path(name + ".ran")
-	cmd := k.start(t, append([]string{k.path("gophd"), "run", "-n", name, "-i", "1h"}, append(args, "--", "touch", ran)...)...)
+	argv := append([]string{k.path("gophd"), "run", "-n", name, "-i", "1h"}, append(args, "--", "touch", ran)...)
+	cmd := k.start(t, argv...)
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	for {
 		if _, err := os.Stat(ran); err == nil {
@@ -52,7 +56,8 @@ func idle(t *testing.T, k kit, name string, args ...string) int {
 	}
 }
 
-// wakes is how often threads of the process have been put to sleep by their own will, and so been woken.
+// wakes returns the number of voluntary context switches of all threads of the process, which is
+// the number of their wake-ups.
 func wakes(t *testing.T, pid int) (sum int) {
 	t.Helper()
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
@@ -65,8 +70,9 @@ func wakes(t *testing.T, pid int) (sum int) {
 	return sum
 }
 
-// idleBudget holds three idle daemons against the limits, by their medians: how much of a file's pages the
-// kernel maps at once differs by some dozens of kilobytes from start to start. perRenewal is what a renewal may cost.
+// idleBudget compares the medians of three idle daemons with the limits. Medians, because the
+// number of file pages that the kernel maps at once differs by some dozens of kilobytes from start
+// to start. perRenewal is the limit of wake-ups for a renewal.
 func idleBudget(t *testing.T, what string, perRenewal int, args ...string) {
 	t.Helper()
 	k := build(t)
@@ -76,7 +82,7 @@ func idleBudget(t *testing.T, what string, perRenewal int, args ...string) {
 	}
 	time.Sleep(settle)
 	before := make([]int, len(pids))
-	began := time.Now()
+	started := time.Now()
 	for i, pid := range pids {
 		before[i] = wakes(t, pid)
 	}
@@ -88,12 +94,12 @@ func idleBudget(t *testing.T, what string, perRenewal int, args ...string) {
 	}
 	slices.Sort(woken)
 	slices.Sort(rss)
-	passed := time.Since(began)
-	most := maxWakes + perRenewal*int(passed/renew+1)
+	passed := time.Since(started)
+	limit := maxWakes + perRenewal*int(passed/renew+1)
 	t.Logf("idle, %s: RSS %d KiB, median of %d (limit %d); %d wake-ups in %s, median of %d (limit %d)",
-		what, rss[1], rss, maxRSS, woken[1], passed.Round(time.Second), woken, most)
-	if rss[1] > maxRSS || woken[1] > most {
-		t.Error("past the limit")
+		what, rss[1], rss, maxRSS, woken[1], passed.Round(time.Second), woken, limit)
+	if rss[1] > maxRSS || woken[1] > limit {
+		t.Error("limit exceeded")
 	}
 }
 
@@ -106,23 +112,23 @@ func TestBudgetIdleMemcached(t *testing.T) {
 	idleBudget(t, "memcached heartbeat", perRenewal, "--heartbeat", "memcached://"+server.Addr())
 }
 
-// within holds a figure against the time that the smallest Go program took in the same run.
+// within compares a time with that of the smallest Go program in the same run.
 func within(t *testing.T, what string, took, smallest time.Duration, limit float64) {
 	t.Helper()
 	ratio := float64(took) / float64(smallest)
 	t.Logf("%s: %s, %.2f of the smallest Go program's %s (limit %.1f)", what, took.Round(time.Microsecond), ratio,
 		smallest.Round(time.Microsecond), limit)
 	if ratio > limit || took <= 0 {
-		t.Error("past the limit")
+		t.Error("limit exceeded")
 	}
 }
 
-// TestBudgetInit adds up what every package does before main, at its best of some starts: what else the
-// machine does at the time is not the program's.
+// TestBudgetInit adds up the init times of all packages, and takes the best of some starts, because
+// other programs on the machine disturb the measurement.
 func TestBudgetInit(t *testing.T) {
 	k := build(t)
 	best, smallest := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
-	for range 40 { // in turn, so that both see the same machine
+	for range 40 { // in turn, so that both run under the same conditions
 		smallest = min(smallest, k.smallest(t))
 		cmd := exec.Command(k.path("gophd"), "version")
 		cmd.Env = append(os.Environ(), "GODEBUG=inittrace=1")
@@ -145,12 +151,12 @@ func TestBudgetInit(t *testing.T) {
 func TestBudgetFirstRun(t *testing.T) {
 	k := build(t)
 	first, smallest := k.firstRuns(t, 40)
-	within(t, "exec to first run, median", rank(first, 50), rank(smallest, 50), maxFirstRun)
+	within(t, "exec to first run, median", percentile(first, 50), percentile(smallest, 50), maxFirstRun)
 }
 
 func TestBudgetRestartGap(t *testing.T) {
 	k := build(t)
 	var smallest []time.Duration
 	gaps := k.restartGaps(t, 20, func() { smallest = append(smallest, k.smallest(t)) })
-	within(t, "restart gap, median", rank(gaps, 50), rank(smallest, 50), maxRestartGap)
+	within(t, "restart gap, median", percentile(gaps, 50), percentile(smallest, 50), maxRestartGap)
 }

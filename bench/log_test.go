@@ -21,33 +21,35 @@ import (
 
 var (
 	logLines  = flag.Int("loglines", 1_600_000, "how many lines of 80 bytes go through each log")
-	logRounds = flag.Int("logrounds", 7, "how often each log has its turn")
-	logDir    = flag.String("logdir", "/dev/shm", "where the logs are written, below a folder of its own; a tmpfs leaves the disk out of it")
+	logRounds = flag.Int("logrounds", 7, "how often each log is measured")
+	logDir    = flag.String("logdir", "/dev/shm", "parent of the directory of the logs; a tmpfs excludes the disk")
 	yesFor    = flag.Duration("yes", 5*time.Second, "how long yes writes")
 )
 
-// line is the k-th line of programs/lines.c, from 1.
+// line returns the k-th line of programs/lines.c, from 1.
 func line(buf []byte, k int) []byte {
 	return fmt.Appendf(buf[:0], "%010d GET /a/path/of/some/length?with=a&query=string 200 51234 0.004512 ok\n", k)
 }
 
 const lineSize = 80
 
-// costs are what the turns of one contestant took, in seconds: from the producer's first act until the last byte
-// was in the file, and the CPU time of the log without the producer's.
+// costs are the measurements of one contestant, in seconds: the time from the first instruction of
+// the producer until the last byte was in the file, and the CPU time of the log without the
+// producer.
 type costs struct{ wall, cpu []float64 }
 
 // contestant is one way from the producer's stdout to a file.
 type contestant struct {
 	name string
-	// run starts the log, feeds it with the producer and waits until all is written. It returns when
-	// that was, and the CPU time of all processes that it started.
+	// run starts the log and the producer, and waits until everything is written. It returns the
+	// time of that, and the CPU time of all processes that it started.
 	run func(tb testing.TB, t turn) (end time.Time, cpu time.Duration)
-	// before and after are what stands at most around each line of the producer, in bytes; 0 and 0: nothing.
+	// before and after are the maximum bytes that the log adds before and after each line of the
+	// producer.
 	before, after int
 }
 
-// turn is one run of one contestant, in a folder of its own.
+// turn is one run of one contestant, in its own directory.
 type turn struct {
 	dir      string
 	producer []string
@@ -56,7 +58,8 @@ type turn struct {
 
 func (t turn) path(name string) string { return filepath.Join(t.dir, name) }
 
-// contestants are in the order of their turns. Rotation is off, or at its largest; buffers too.
+// contestants returns the contestants in the order of their runs. Rotation is off or at its largest
+// size, and so are buffers.
 func contestants(k kit) []contestant {
 	return []contestant{
 		{"cat", feed(false, "cat"), 0, 0},
@@ -71,12 +74,12 @@ func contestants(k kit) []contestant {
 	}
 }
 
-// feed is a pipe from the producer to a log that reads its stdin; without a log it is the file itself. A log
-// without a file of its own writes to stdout.
+// feed returns a run in which the producer writes to a pipe that the log reads as its stdin, or to
+// the file itself without a log. A log without ownFile writes to stdout.
 func feed(ownFile bool, argv ...string) func(testing.TB, turn) (time.Time, time.Duration) {
 	return func(tb testing.TB, t turn) (time.Time, time.Duration) {
 		tb.Helper()
-		// svlogd: no rotation; the others do not look.
+		// For svlogd: no rotation. The others do not read it.
 		if err := os.WriteFile(t.path("config"), []byte("s0\nn0\n"), 0o600); err != nil {
 			tb.Fatal(err)
 		}
@@ -126,7 +129,7 @@ func feed(ownFile bool, argv ...string) func(testing.TB, turn) (time.Time, time.
 	}
 }
 
-// used is the CPU time of an ended process and of all that it waited for.
+// used returns the CPU time of an exited process and of all children that it waited for.
 func used(cmd *exec.Cmd) time.Duration {
 	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }
@@ -134,7 +137,8 @@ func used(cmd *exec.Cmd) time.Duration {
 func gophd(k kit, args ...string) func(testing.TB, turn) (time.Time, time.Duration) {
 	return func(tb testing.TB, t turn) (time.Time, time.Duration) {
 		tb.Helper()
-		argv := append([]string{k.path("gophd"), "run", "--name", "bench", "--once", "--interval", "0", "--heartbeat", "none:"}, args...)
+		argv := append([]string{k.path("gophd"), "run", "--name", "bench", "--once", "--interval", "0",
+			"--heartbeat", "none:"}, args...)
 		argv[len(argv)-1] = t.path(argv[len(argv)-1])
 		cmd := k.start(tb, append(append(argv, "--"), t.producer...)...)
 		k.during(tb, 0, cmd)
@@ -142,8 +146,8 @@ func gophd(k kit, args ...string) func(testing.TB, turn) (time.Time, time.Durati
 	}
 }
 
-// supervisord starts the producer itself, and does not end with it: the file tells when all is there. Its CPU
-// time includes the start of its interpreter, about 0.2 s.
+// supervisord starts the producer itself and does not exit with it. So the size of the file shows
+// when everything is written. Its CPU time includes the start of its interpreter, about 0.2 s.
 func supervisord(tb testing.TB, t turn) (end time.Time, cpu time.Duration) {
 	tb.Helper()
 	config := fmt.Sprintf(`[supervisord]
@@ -180,40 +184,42 @@ startsecs=0
 	return time.Now(), 0
 }
 
-// measure gives a contestant one turn and checks that every line arrived whole and in order.
+// measure runs a contestant once and checks that every line is complete and in order.
 func (c contestant) measure(tb testing.TB, k kit, chunk int, into *costs) {
 	tb.Helper()
-	dir := logFolder(tb)
+	dir := logDirectory(tb)
 	defer os.RemoveAll(dir)
-	t := turn{dir, []string{k.path("lines"), strconv.Itoa(*logLines), strconv.Itoa(chunk), filepath.Join(dir, "report")}, int64(*logLines) * lineSize}
+	producer := []string{k.path("lines"), strconv.Itoa(*logLines), strconv.Itoa(chunk), filepath.Join(dir, "report")}
+	t := turn{dir, producer, int64(*logLines) * lineSize}
 	end, cpu := c.run(tb, t)
 	report, err := os.ReadFile(t.path("report"))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var began, producer int64
-	if _, err := fmt.Sscan(string(report), &began, &producer); err != nil {
+	var started, producerCPU int64
+	if _, err := fmt.Sscan(string(report), &started, &producerCPU); err != nil {
 		tb.Fatalf("bad report %q: %v", report, err)
 	}
 	if err := c.complete(dir, *logLines); err != nil {
 		tb.Fatalf("%s: %v", c.name, err)
 	}
-	into.wall = append(into.wall, end.Sub(time.Unix(0, began)).Seconds())
-	into.cpu = append(into.cpu, (cpu - time.Duration(producer)).Seconds())
+	into.wall = append(into.wall, end.Sub(time.Unix(0, started)).Seconds())
+	into.cpu = append(into.cpu, (cpu - time.Duration(producerCPU)).Seconds())
 }
 
-// logFolder is a new folder on the file system that the logs are to be measured on.
-func logFolder(tb testing.TB) string {
+// logDirectory creates a directory on the file system on which the logs are measured.
+func logDirectory(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp(*logDir, "gophd-bench")
 	if err != nil {
-		tb.Fatalf("%v: choose another place with -logdir", err)
+		tb.Fatalf("%v: choose another directory with -logdir", err)
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
 
-// complete reads the log, rotated files first, and says what is missing or doubled.
+// complete reads the log, rotated files first, and returns an error if a line is missing or
+// duplicated.
 func (c contestant) complete(dir string, lines int) error {
 	files, err := filepath.Glob(filepath.Join(dir, "@*"))
 	if err != nil {
@@ -242,19 +248,19 @@ func (c contestant) complete(dir string, lines int) error {
 			case at >= 0 && at <= c.before && after <= c.after:
 				next++
 			case others < 8 && c.before > 0:
-				others++ // gophd's own lines: it begins, it ends
+				others++ // gophd's own lines
 			default:
-				return fmt.Errorf("%q stands where line %d is expected", got, next)
+				return fmt.Errorf("%q in place of line %d", got, next)
 			}
 		}
 	}
 	if next-1 != lines {
-		return fmt.Errorf("%d lines of %d arrived", next-1, lines)
+		return fmt.Errorf("%d of %d lines in the log", next-1, lines)
 	}
 	return nil
 }
 
-func TestCompleteSeesWhatIsMissing(t *testing.T) {
+func TestCompleteFindsMissingLines(t *testing.T) {
 	one, two, three := string(line(nil, 1)), string(line(nil, 2)), string(line(nil, 3))
 	const stamp = "2026-11-22 06:51:02.130 [4720] out: "
 	plain, stamped := contestant{}, contestant{before: 48}
@@ -265,15 +271,16 @@ func TestCompleteSeesWhatIsMissing(t *testing.T) {
 	}{
 		"whole":                   {plain, "", one + two + three, true},
 		"rotated":                 {plain, one + two, three, true},
-		"stamped, with own lines": {stamped, "", "begins\n" + stamp + one + stamp + two + stamp + three + "ends\n", true},
+		"stamped, with own lines": {stamped, "", "start\n" + stamp + one + stamp + two + stamp + three + "exit\n", true},
 		"first lost":              {plain, "", two + three, false},
 		"one lost":                {stamped, "", stamp + one + stamp + three, false},
 		"last lost":               {stamped, "", stamp + one + stamp + two, false},
 		"last without its end":    {plain, "", one + two + three[:40], false},
-		"doubled":                 {plain, "", one + two + two + three, false},
+		"duplicated":              {plain, "", one + two + two + three, false},
 		"out of order":            {stamped, "", stamp + two + stamp + one + stamp + three, false},
-		"torn":                    {stamped, "", stamp + one[:40] + "\n" + stamp + one[40:] + stamp + two + stamp + three, false},
-		"two in one":              {stamped, "", stamp + one[:lineSize-1] + two + stamp + three, false},
+		"torn": {stamped, "",
+			stamp + one[:40] + "\n" + stamp + one[40:] + stamp + two + stamp + three, false},
+		"two in one": {stamped, "", stamp + one[:lineSize-1] + two + stamp + three, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -283,14 +290,14 @@ func TestCompleteSeesWhatIsMissing(t *testing.T) {
 				}
 			}
 			if err := c.complete(dir, 3); (err == nil) != c.whole {
-				t.Errorf("complete says %v", err)
+				t.Errorf("complete returns %v", err)
 			}
 		})
 	}
 }
 
-// BenchmarkLog measures how many bytes of the command's lines reach a file in a second, through gophd and
-// through others, in turn, so that all see the same machine.
+// BenchmarkLog measures how many bytes of the command's lines reach a file per second, through
+// gophd and through other logs, in turn, so that all run under the same conditions.
 func BenchmarkLog(b *testing.B) {
 	k := build(b)
 	k.compile(b, "lines")
@@ -313,21 +320,22 @@ func BenchmarkLog(b *testing.B) {
 					}
 				}
 			}
-			tell(b, all, took)
+			report(b, all, took)
 		})
 	}
 }
 
-// compile makes the static program NAME of programs/NAME.c.
+// compile builds the static program NAME from programs/NAME.c.
 func (k kit) compile(tb testing.TB, name string) {
 	tb.Helper()
-	if out, err := exec.Command("cc", "-O2", "-static", "-o", k.path(name), "programs/"+name+".c").CombinedOutput(); err != nil {
+	cc := exec.Command("cc", "-O2", "-static", "-o", k.path(name), "programs/"+name+".c")
+	if out, err := cc.CombinedOutput(); err != nil {
 		tb.Fatalf("cc %s: %v\n%s", name, err, out)
 	}
 }
 
-// tell prints the table of one case and reports the ratios that have a goal.
-func tell(b *testing.B, all []contestant, took map[string]*costs) {
+// report prints the table of one case and reports the ratios that have a goal.
+func report(b *testing.B, all []contestant, took map[string]*costs) {
 	b.Helper()
 	megabytes := float64(*logLines) * lineSize / 1e6
 	text := &strings.Builder{}
@@ -335,7 +343,8 @@ func tell(b *testing.B, all []contestant, took map[string]*costs) {
 	fmt.Fprintf(table, "\nmedian of %d\tMB/s\tslowest\tfastest\tof cat\tCPU ms per 100 MB\t\n", len(took["cat"].wall))
 	for _, c := range all {
 		t := took[c.name]
-		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t\n", c.name, megabytes/median(t.wall), megabytes/slices.Max(t.wall),
+		fmt.Fprintf(table, "%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t\n", c.name,
+			megabytes/median(t.wall), megabytes/slices.Max(t.wall),
 			megabytes/slices.Min(t.wall), ratio(took["cat"], t), median(t.cpu)*1e3/megabytes*100)
 	}
 	_ = table.Flush()
@@ -362,7 +371,7 @@ func tell(b *testing.B, all []contestant, took map[string]*costs) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// ratio is how many times as fast ours is, round by round, and of that the median.
+// ratio returns the median over the rounds of how many times as fast ours is.
 func ratio(theirs, ours *costs) float64 {
 	var all []float64
 	for i := range ours.wall {
@@ -375,35 +384,40 @@ func median(all []float64) float64 {
 	return slices.Sorted(slices.Values(all))[len(all)/2]
 }
 
-// BenchmarkLogMemory measures what gophd holds in memory at most when its command writes one line of 100 MB, and when it
-// writes short lines without end. It fails when that is much more than with a command that writes nothing.
+// BenchmarkLogMemory measures the peak memory of gophd when its command writes one line of 100 MB,
+// and when it writes short lines continuously. It fails if that is much more than with a command
+// that writes nothing.
 func BenchmarkLogMemory(b *testing.B) {
-	const most = 8 << 10 // KiB, whatever the length of the line or of time: buffers, and a heap of 4 MB that Go collects
+	// KiB, independent of the length of the line and of the run: buffers, and a heap of 4 MB that
+	// Go collects.
+	const limit = 8 << 10
 	k := build(b)
-	file := filepath.Join(logFolder(b), "current")
+	file := filepath.Join(logDirectory(b), "current")
 	for b.Loop() {
 		quiet := k.peak(b, file, "true")
 		for _, c := range []struct{ what, file, command string }{
 			{"line", file, `head -c 100000000 /dev/zero | tr '\0' x; echo`},
-			{"yes", os.DevNull, fmt.Sprintf("timeout %f yes", yesFor.Seconds())}, // in a minute it would fill the machine's memory
+			// yes writes enough in a minute to fill the memory of the machine.
+			{"yes", os.DevNull, fmt.Sprintf("timeout %f yes", yesFor.Seconds())},
 		} {
 			grown := k.peak(b, c.file, c.command) - quiet
 			b.ReportMetric(float64(grown), c.what+"-more-KiB")
-			if grown > most {
-				b.Errorf("%s: gophd grew by %d KiB (limit %d)", c.what, grown, most)
+			if grown > limit {
+				b.Errorf("%s: gophd grew by %d KiB (limit %d)", c.what, grown, limit)
 			}
 		}
 		b.ReportMetric(float64(quiet), "quiet-KiB")
 	}
 	if info, err := os.Stat(file); err != nil || info.Size() < 1e8 {
-		b.Errorf("the long line did not arrive: %v", err)
+		b.Errorf("the long line is not in the log: %v", err)
 	}
 	b.ReportMetric(0, "ns/op")
 }
 
-// peak is the most memory, in KiB, that gophd has had when its command ends, which asks that of its parent.
+// peak returns the peak memory of gophd in KiB. The command reads it from /proc before it exits.
 func (k kit) peak(tb testing.TB, file, command string) int {
 	tb.Helper()
-	k.gophd(tb, 0, "--once", "--interval", "0", "--heartbeat", "none:", "--log-file", file, "--shell", "--", command+"; cat /proc/$PPID/status > "+k.path("status"))
+	k.gophd(tb, 0, "--once", "--interval", "0", "--heartbeat", "none:", "--log-file", file, "--shell", "--",
+		command+"; cat /proc/$PPID/status > "+k.path("status"))
 	return field(tb, k.path("status"), "VmHWM")
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// field is a number from /proc/PID/status, of one thread or the whole process.
+// field returns a number from /proc/PID/status, of one thread or of the whole process.
 func field(tb testing.TB, path, name string) int {
 	tb.Helper()
 	text, err := os.ReadFile(path)

@@ -17,27 +17,29 @@ import (
 	"time"
 )
 
-var runs = flag.Int("runs", 100_000, "how many runs the soak takes, after it is warm")
+var runs = flag.Int("runs", 100_000, "number of runs, after the warm-up")
 
-// warm is how long runs go on before they count: gophd lets Go collect when a minute is over, and only then is
-// growth of the heap a leak.
+// warm is the duration of the warm-up: gophd triggers Go's garbage collection after a minute, and
+// only after that is heap growth a leak.
 const warm = 65 * time.Second
 
-// What the last mark may have more than the first.
+// The allowed increase from the first mark to the last.
 const (
-	moreRSS         = 1 << 10 // KiB; with 100,000 runs a leak of 12 bytes a run is past it, and so is a goroutine in 200 runs
+	// KiB. With 100,000 runs a leak of 12 bytes per run exceeds it, and so does a goroutine per 200
+	// runs.
+	moreRSS         = 1 << 10
 	moreDescriptors = 0
-	moreThreads     = 2 // Go starts one when all others are in system calls, and never ends it
+	moreThreads     = 2 // Go starts one when all others are in system calls, and never stops it
 )
 
-// mark is what a daemon holds after so many runs: RSS as the median of some samples, descriptors and goroutines as the
-// least, which is what it has between two runs.
+// mark is the resource usage of a daemon after a number of runs: the median RSS of some samples,
+// and the minimum of descriptors and goroutines, which is the usage between two runs.
 type mark struct{ runs, rss, descriptors, threads, goroutines int }
 
-// goroutines asks for dumps, and returns the least number that one of them tells.
+// goroutines requests dumps, and returns the smallest number of goroutines in them.
 func goroutines(t *testing.T, pid int, log string) int {
 	t.Helper()
-	told := func() []int {
+	dumped := func() []int {
 		text, err := os.ReadFile(log)
 		if err != nil {
 			t.Fatal(err)
@@ -50,22 +52,22 @@ func goroutines(t *testing.T, pid int, log string) int {
 		return numbers
 	}
 	const samples = 21
-	before := len(told())
+	before := len(dumped())
 	for i := range samples {
 		if err := syscall.Kill(pid, syscall.SIGUSR1); err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(10 * time.Second); len(told()) <= before+i; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(10 * time.Second); len(dumped()) <= before+i; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
-				t.Fatal("there was no dump for 10 s")
+				t.Fatal("no dump within 10 s")
 			}
 		}
 	}
-	return slices.Min(told()[before:])
+	return slices.Min(dumped()[before:])
 }
 
-// look takes some samples while runs go on.
-func look(t *testing.T, pid, at int, log string) mark {
+// sample measures the resource usage while the runs continue.
+func sample(t *testing.T, pid, at int, log string) mark {
 	t.Helper()
 	var rss, descriptors, threads []int
 	m := mark{runs: at}
@@ -90,7 +92,7 @@ func look(t *testing.T, pid, at int, log string) mark {
 	return m
 }
 
-// count is how often the command has run.
+// count returns how often the command has run.
 func count(t *testing.T, file string) int {
 	t.Helper()
 	info, err := os.Stat(file)
@@ -100,42 +102,43 @@ func count(t *testing.T, file string) int {
 	return int(info.Size())
 }
 
-// TestSoakFullRate runs a command back to back, with the log on, and looks at gophd after 1 %, 10 %
+// TestSoakFullRate runs a command back to back, with a log file, and measures gophd after 1 %, 10 %
 // and all of the runs.
 func TestSoakFullRate(t *testing.T) {
 	k := build(t)
 	k.compile(t, "count")
-	counted, log := k.path("counted"), filepath.Join(logFolder(t), "log")
-	cmd := k.start(t, k.path("gophd"), "run", "--name", "soak", "--interval", "0", "--log-file", log, "--", k.path("count"), counted)
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	counted, log := k.path("counted"), filepath.Join(logDirectory(t), "log")
+	cmd := k.start(t, k.path("gophd"), "run", "--name", "soak", "--interval", "0", "--log-file", log, "--",
+		k.path("count"), counted)
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	wait := func(until func() bool) {
 		t.Helper()
 		for !until() {
 			select {
-			case err := <-ended:
-				t.Fatalf("gophd ended by itself: %v", err)
+			case err := <-exited:
+				t.Fatalf("gophd exited unexpectedly: %v", err)
 			case <-time.After(10 * time.Millisecond):
 			}
 		}
 	}
-	began := time.Now()
-	wait(func() bool { return time.Since(began) > warm })
+	started := time.Now()
+	wait(func() bool { return time.Since(started) > warm })
 	before := count(t, counted)
-	t.Logf("%.0f runs/s", float64(before)/time.Since(began).Seconds())
+	t.Logf("%.0f runs/s", float64(before)/time.Since(started).Seconds())
 	var marks []mark
 	for _, at := range []int{*runs / 100, *runs / 10, *runs} {
 		wait(func() bool { return count(t, counted)-before >= at })
-		marks = append(marks, look(t, cmd.Process.Pid, at, log))
+		marks = append(marks, sample(t, cmd.Process.Pid, at, log))
 	}
 	_ = cmd.Process.Signal(syscall.SIGTERM)
-	if err := <-ended; err != nil {
+	if err := <-exited; err != nil {
 		t.Errorf("gophd: %v", err)
 	}
 	first, last := marks[0], marks[len(marks)-1]
-	if last.rss > first.rss+moreRSS || last.descriptors > first.descriptors+moreDescriptors || last.threads > first.threads+moreThreads ||
-		last.goroutines > first.goroutines {
+	if last.rss > first.rss+moreRSS || last.descriptors > first.descriptors+moreDescriptors ||
+		last.threads > first.threads+moreThreads || last.goroutines > first.goroutines {
 		t.Errorf("gophd grew from %+v to %+v", first, last)
 	}
 	text, err := os.ReadFile(log)
@@ -146,6 +149,6 @@ func TestSoakFullRate(t *testing.T) {
 		t.Errorf("the log has %d lines of %d runs", got, want)
 	}
 	if strings.Contains(string(text), " failed ") {
-		t.Error("a run failed; the log says so")
+		t.Error("the log reports a failed run")
 	}
 }

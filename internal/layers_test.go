@@ -13,13 +13,15 @@ import (
 
 const module = "gophd/"
 
-// layers are those of ARCHITECTURE.md, the lowest first: a package imports only layers below its own. A
-// package that is missing here fails the test, so that it gets a place first.
+// layers are those of ARCHITECTURE.md, the lowest first: a package imports only layers below its
+// own. A package without a layer fails the test.
 var layers = [][]string{
-	{"internal/alarm", "internal/event", "internal/fault", "internal/goroutine", "internal/job", "internal/keep", "internal/lockfile",
-		"internal/order", "internal/procfs", "internal/safefile", "internal/self", "internal/world"},
-	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/logging", "internal/loop",
-		"internal/pidfile", "internal/process", "internal/restart", "internal/sdnotify", "internal/signals", "internal/status"},
+	{"internal/timer", "internal/event", "internal/fault", "internal/goroutine", "internal/job", "internal/headtail",
+		"internal/lockfile", "internal/request", "internal/procfs", "internal/safefile", "internal/self",
+		"internal/credentials"},
+	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/logging",
+		"internal/loop", "internal/pidfile", "internal/process", "internal/restart", "internal/sdnotify",
+		"internal/signals", "internal/status"},
 	{"internal/heartbeat/file", "internal/heartbeat/memcached", "internal/heartbeat/heartbeattest"},
 	{"internal/lease"},
 	{"internal/preflight", "internal/supervisor"},
@@ -29,34 +31,39 @@ var layers = [][]string{
 
 // sideways lists imports within a layer, and why each is better than a copy or another layer.
 var sideways = map[[2]string]string{
-	{"internal/alarm", "internal/goroutine"}:      "no goroutine without a waiter",
+	{"internal/timer", "internal/goroutine"}:      "every goroutine has a waiter",
 	{"internal/event", "internal/goroutine"}:      "an event may be about a panic",
 	{"internal/event", "internal/job"}:            "an event is about a run and its result",
-	{"internal/eventlog", "internal/logging"}:     "it is the log's reader of the event stream",
-	{"internal/supervisor", "internal/preflight"}: "a start opens what check and reload have looked at, by the same code",
+	{"internal/eventlog", "internal/logging"}:     "it writes the event stream to the log",
+	{"internal/supervisor", "internal/preflight"}: "a start opens what check and reload have validated, with the same code",
 }
 
-// owners lists who alone may import a package, and why.
+// owners lists the only packages that may import a package, and why.
 var owners = []struct {
 	imported string
 	by       []string
 	why      string
 }{
-	{"github.com/spf13/viper", []string{"internal/config"}, "viper is a merge engine for one room; nobody else may see a key-value store"},
-	{"github.com/spf13/pflag", []string{"internal/config"}, "what a flag means is config's to say"},
-	{"github.com/go-viper/mapstructure/v2", []string{"internal/config"}, "strict decoding is config's"},
-	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "the words of the command line end in cmd/gophd"},
-	{"github.com/rs/zerolog", []string{"internal/daemon", "internal/eventlog", "internal/logging", "internal/preflight"}, "log lines are events: only their reader writes them; preflight and daemon know the level"},
-	{"github.com/bradfitz/gomemcache/memcache", []string{"internal/heartbeat/memcached"}, "its traps are known in one place"},
+	{"github.com/spf13/viper", []string{"internal/config"},
+		"viper merges the sources of the config; other packages get typed settings, not a key-value store"},
+	{"github.com/spf13/pflag", []string{"internal/config"}, "config defines what a flag means"},
+	{"github.com/go-viper/mapstructure/v2", []string{"internal/config"}, "config decodes strictly"},
+	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "only cmd/gophd parses the command line"},
+	{"github.com/rs/zerolog", []string{"internal/daemon", "internal/eventlog", "internal/logging", "internal/preflight"},
+		"log lines are events: only their reader writes them; preflight and daemon know the level"},
+	{"github.com/bradfitz/gomemcache/memcache", []string{"internal/heartbeat/memcached"},
+		"one package handles its pitfalls"},
 	{"os/signal", []string{"internal/signals", "internal/restart", "internal/daemonize", "internal/process"},
-		"one table from signal to order; restart and daemonize only see a signal through while one image becomes another, and process hears of ends as process 1"},
-	{"os/exec", []string{"internal/self", "internal/daemonize", "internal/heartbeat/heartbeattest"}, "commands are started by process, which owns their death too"},
-	{"net/http", nil, "0.6 MB of idle memory that nothing here needs yet"},
-	{"text/template", nil, "it turns off the linker's pruning: 2 MB"},
-	{"html/template", nil, "it turns off the linker's pruning: 2.7 MB"},
+		"one table maps signals to requests; restart and daemonize only handle signals during a re-exec or a start, " +
+			"and process waits for children as process 1"},
+	{"os/exec", []string{"internal/self", "internal/daemonize", "internal/heartbeat/heartbeattest"},
+		"package process starts commands, and stops them too"},
+	{"net/http", nil, "0.6 MB of idle memory, and nothing needs it yet"},
+	{"text/template", nil, "it disables the linker's dead code elimination: 2 MB"},
+	{"html/template", nil, "it disables the linker's dead code elimination: 2.7 MB"},
 }
 
-func TestLayers(t *testing.T) {
+func TestPackagesImportOnlyLayersBelow(t *testing.T) {
 	layer := map[string]int{}
 	for i, packages := range layers {
 		for _, pkg := range packages {
@@ -67,7 +74,7 @@ func TestLayers(t *testing.T) {
 	eachFile(t, func(pkg, name string, f *ast.File) {
 		own, known := layer[pkg]
 		if !known {
-			t.Errorf("%s: package %s has no layer; give it one in layers_test.go, and a place in ARCHITECTURE.md", name, pkg)
+			t.Errorf("%s: package %s has no layer; add it to layers_test.go and ARCHITECTURE.md", name, pkg)
 			return
 		}
 		seen[pkg] = true
@@ -75,9 +82,9 @@ func TestLayers(t *testing.T) {
 			path := strings.Trim(spec.Path.Value, `"`)
 			if other, ok := strings.CutPrefix(path, module); ok && other != pkg {
 				below, known := layer[other]
-				switch beside := [2]string{pkg, other}; {
-				case known && below == own && sideways[beside] != "":
-					used[beside] = true
+				switch pair := [2]string{pkg, other}; {
+				case known && below == own && sideways[pair] != "":
+					used[pair] = true
 				case !known || below >= own:
 					t.Errorf("%s: %s (layer %d) imports %s (layer %d); a package imports only layers below its own",
 						name, pkg, own, other, below)
@@ -85,7 +92,7 @@ func TestLayers(t *testing.T) {
 			}
 			for _, o := range owners {
 				if path == o.imported && !slices.Contains(o.by, pkg) {
-					t.Errorf("%s: %s imports %s, which is for %v alone: %s", name, pkg, path, o.by, o.why)
+					t.Errorf("%s: %s imports %s; only %v may: %s", name, pkg, path, o.by, o.why)
 				}
 			}
 		}
@@ -95,14 +102,14 @@ func TestLayers(t *testing.T) {
 			t.Errorf("package %s has a layer and no files", pkg)
 		}
 	}
-	for beside := range sideways {
-		if !used[beside] {
-			t.Errorf("%s does not import %s any more: delete it from the list", beside[0], beside[1])
+	for pair := range sideways {
+		if !used[pair] {
+			t.Errorf("%s does not import %s any more: delete it from the list", pair[0], pair[1])
 		}
 	}
 }
 
-// TestEveryPackageAnswersItsQuestion: one doc comment each, which begins with the question.
+// Each package has one doc comment, which starts with the question that the package answers.
 func TestEveryPackageAnswersItsQuestion(t *testing.T) {
 	docs := map[string][]string{}
 	eachFile(t, func(pkg, _ string, f *ast.File) {
@@ -115,21 +122,23 @@ func TestEveryPackageAnswersItsQuestion(t *testing.T) {
 		case len(texts) != 1:
 			t.Errorf("package %s has %d doc comments, want one", pkg, len(texts))
 		case !strings.Contains(texts[0], "answers: ") || !strings.Contains(texts[0], "?"):
-			t.Errorf("the doc comment of %s does not begin with the question that it answers:\n%s", pkg, texts[0])
+			t.Errorf("the doc comment of %s does not start with the question that it answers:\n%s", pkg, texts[0])
 		}
 	}
 }
 
-// eachFile parses the tree itself: `go list` would not be seen by the test cache, and a breach would
-// pass as "ok (cached)". Test files are left out: a test may reach sideways.
+// eachFile calls visit for each Go file, except test files: a test may import any package. It
+// parses the tree itself, because the test cache does not notice what `go list` reads: a violation
+// would pass as "ok (cached)".
 func eachFile(t *testing.T, visit func(pkg, name string, f *ast.File)) {
 	root := ".."
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		// What bench has is no part of gophd: it is measured beside it.
-		if d.IsDir() && (d.Name() == "testdata" || path == filepath.Join(root, "bench") || path != root && strings.HasPrefix(d.Name(), ".") && d.Name() != "..") {
+		// bench is not a part of gophd.
+		if d.IsDir() && (d.Name() == "testdata" || path == filepath.Join(root, "bench") ||
+			path != root && strings.HasPrefix(d.Name(), ".") && d.Name() != "..") {
 			return filepath.SkipDir
 		}
 		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

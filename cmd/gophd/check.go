@@ -18,13 +18,15 @@ import (
 func newCheck(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [-c FILE] [flags of run] [-- COMMAND [ARG...]]",
-		Short: "Read the config and say what would run and when; no side effects",
-		Long: `Read flags, environment and config file as run would, and say what would run, and when.
-Nothing is started or written. The server of a memcached heartbeat is asked once whether one can be kept there; that it
-gives no answer is no error. What is missing on this host is an error: the command, a directory for a
-file, the input. What only this user may not do, and limits that the control group of this shell does not allow, are warnings,
-for the daemon may have both. HUP asks the same of a running gophd's next image as the daemon itself, and whether
-another has its PID file or heartbeat, and goes on as it is if not all is well.
+		Short: "Validate the config and show what would run, and when; no side effects",
+		Long: `Read flags, environment and config file as run does, and show what would run, and when.
+Nothing is started or written. A memcached server is asked once whether a lease can be kept there; a
+server that does not answer is no error.
+
+Errors are what is missing on this host: the command, the directory of a file, the input. Warnings are
+what this user may not do, and limits that the control group of this shell does not allow: the daemon
+may have both. HUP does the same check for a reload, as the daemon's user, and also rejects a PID file
+or a lease that another process holds.
 
 ` + exitCodeHelp,
 		Example: `  gophd check -c job.yaml
@@ -47,7 +49,7 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	path, err := p.look(c)
+	path, err := p.lookPath(c)
 	if err != nil {
 		return err
 	}
@@ -69,7 +71,7 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	for _, l := range schedule(spec) {
 		line(l[0], l[1])
 	}
-	line("heartbeat", c.Shown("heartbeat.url")+held(heldLock))
+	line("lease", c.Shown("heartbeat.url")+held(heldLock))
 	line("output", string(spec.Output))
 	line("log", or(c.Log.File, "stderr"))
 	line("PID file", or(c.PIDFile, "none")+held(heldFile))
@@ -82,17 +84,17 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	return nil
 }
 
-// look finds the command.
-func (p *program) look(c *config.Config) (string, error) {
+// lookPath returns the path of the command, or an error if there is no such command.
+func (p *program) lookPath(c *config.Config) (string, error) {
 	spec := c.Jobs[0]
-	path, err := process.Look(spec.Command[0], spec.Dir, searched(p.self.Env, spec))
+	path, err := process.LookPath(spec.Command[0], spec.Dir, lookupEnv(p.self.Env, spec))
 	if err != nil {
 		return "", &startError{err}
 	}
 	return path, nil
 }
 
-// held says who has a thing.
+// held describes the holder of a lock or PID file.
 func held(by string) string {
 	if by == "" {
 		return ""
@@ -100,40 +102,40 @@ func held(by string) string {
 	return ", now held by " + by
 }
 
-// schedule says when the job would run if it were started now.
+// schedule describes when the job would run if it were started now.
 func schedule(spec job.Spec) [][2]string {
-	first := "at once"
+	first := "immediately"
 	if !spec.RunAtStart {
 		first = "after " + spec.Interval.String()
 	}
 	switch {
 	case spec.Once:
-		return [][2]string{{"when", "once, at once"}}
-	case spec.Keep:
-		return [][2]string{{"when", fmt.Sprintf("all the time; when it ends, again at least %s after its start", spec.Interval)}}
+		return [][2]string{{"when", "once, immediately"}}
+	case spec.Service:
+		return [][2]string{{"when",
+			fmt.Sprintf("as a service; restarted when it exits, at least %s after its start", spec.Interval)}}
 	case spec.Interval == 0:
-		return [][2]string{{"when", "back to back, the first at once"}}
+		return [][2]string{{"when", "back to back, the first immediately"}}
 	}
-	late := map[job.Overrun]string{
-		job.OverrunRun:  "the late tick runs as soon as the run ends",
-		job.OverrunSkip: "the late tick is dropped",
-		job.OverrunKill: "the run is stopped",
-
-		job.OverrunOverlap: fmt.Sprintf("another starts beside it, up to %d at a time", spec.MaxParallel),
-	}[spec.Overrun]
+	overlap := map[job.OverlapPolicy]string{
+		job.OverlapQueue:   "the tick is queued until the run ends",
+		job.OverlapSkip:    "the tick is skipped",
+		job.OverlapReplace: "the run is stopped and replaced",
+		job.OverlapAllow:   fmt.Sprintf("another run starts, up to %d at a time", spec.MaxParallel),
+	}[spec.Overlap]
 	return [][2]string{
 		{"when", fmt.Sprintf("every %s, the first %s", spec.Interval, first)},
-		{"a late run", late},
-		{"second tick", time.Now().Add(spec.Interval).Format(time.RFC3339) + " if started now"},
+		{"tick during a run", overlap},
+		{"next run", time.Now().Add(spec.Interval).Format(time.RFC3339) + " (if started now)"},
 	}
 }
 
-// searched is the environment in whose PATH the command is looked for.
-func searched(own []string, spec job.Spec) []string {
+// lookupEnv returns the environment whose PATH is searched for the command.
+func lookupEnv(own []string, spec job.Spec) []string {
 	if spec.ClearEnv {
 		return spec.Env
 	}
-	return append(slices.Clip(spec.Env), own...) // the first counts
+	return append(slices.Clip(spec.Env), own...) // the first value of a name counts
 }
 
 func or(s, otherwise string) string {

@@ -13,7 +13,7 @@ import (
 func newConfig(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Get a setting, write a starter file, show what is in force",
+		Short: "Get a setting, print a starter file, show the effective settings",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -24,9 +24,9 @@ func newConfig(p *program) *cobra.Command {
 func newConfigGet(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get [-c FILE] SECTION.KEY",
-		Short: "Print the value of one setting, of gophd's own or of yours",
-		Long: `Print the value of one setting. A command that gophd runs need not say which file:
-it is told by the environment (GOPHD_RUN_CONFIG).`,
+		Short: "Print the value of one setting, gophd's or your own",
+		Long: `Print the value of one setting. In a command that gophd runs, the config file is found by the
+environment variable GOPHD_RUN_CONFIG.`,
 		Example: `  host=$(gophd config get database.host)
   gophd config get -c job.yaml job.interval`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -55,7 +55,7 @@ func (p *program) configGet(cmd *cobra.Command, key string) error {
 	}
 	text, ok := c.Get(key)
 	if !ok {
-		return fmt.Errorf("no setting %s: gophd config show lists what there is", key)
+		return fmt.Errorf("no setting %s: gophd config show lists all", key)
 	}
 	_, err = fmt.Fprintln(p.stdout, text)
 	return err
@@ -84,7 +84,7 @@ func newConfigInit(p *program) *cobra.Command {
 func newConfigShow(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [-c FILE] [flags of run] [-- COMMAND [ARG...]]",
-		Short: "Show each setting in force and where it came from; secrets are hidden",
+		Short: "Show each effective setting and its source; secrets are hidden",
 		Example: `  gophd config show -c job.yaml
   GOPHD_JOB_INTERVAL=2 gophd config show -- ./job.sh`,
 		RunE: func(cmd *cobra.Command, args []string) error { return p.configShow(cmd, args) },

@@ -11,11 +11,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestConsolesOfTheDocs runs each line behind a "$ " in a block that is marked as a console, in one folder for each document, and
-// compares what it prints; "..." stands for any lines. A block of yaml that begins with the name of a file is that file.
-func TestConsolesOfTheDocs(t *testing.T) {
+// TestConsoleExamplesOfTheDocs runs each line after a "$ " in a console block, in one directory for
+// each document, and compares its output; "..." matches any lines. A yaml block that starts with
+// the name of a file is that file.
+func TestConsoleExamplesOfTheDocs(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"job.md", "logging.md"} {
+	for _, name := range []string{"../README.md", "job.md", "logging.md"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(filepath.Join("../../docs", name))
@@ -25,7 +26,8 @@ func TestConsolesOfTheDocs(t *testing.T) {
 			dir := t.TempDir()
 			t.Cleanup(func() { sweep("GOPHD_STATE_DIR=" + dir) })
 			ran := 0
-			for _, block := range regexp.MustCompile("(?ms)^```(console|yaml)\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+			blocks := regexp.MustCompile("(?ms)^```(console|yaml)\n(.*?)^```$")
+			for _, block := range blocks.FindAllStringSubmatch(string(text), -1) {
 				if block[1] == "yaml" {
 					file, _, _ := strings.Cut(strings.TrimPrefix(block[2], "# "), "\n")
 					if err := os.WriteFile(filepath.Join(dir, file), []byte(block[2]), 0o644); err != nil {
@@ -48,13 +50,13 @@ func TestConsolesOfTheDocs(t *testing.T) {
 				}
 			}
 			if ran == 0 {
-				t.Error("no console is found")
+				t.Error("no console block found")
 			}
 		})
 	}
 }
 
-// console is what a shell line prints on both streams.
+// console returns the output of a shell line on stdout and stderr.
 func console(t *testing.T, dir, line string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
@@ -64,31 +66,34 @@ func console(t *testing.T, dir, line string) string {
 	}
 	defer f.Close()
 	cmd := exec.Command("sh", "-c", line)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, f, f // a file, so that nobody is waited for who keeps it open
+	// Files, so that Run does not wait for a daemon that still has a pipe open.
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, f, f
 	cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "TZ=UTC", "GORACE=atexit_sleep_ms=0",
 		"GOPHD_STATE_DIR=" + dir, "GOPHD_RUNTIME_DIR=" + dir}
-	_ = cmd.Run() // the code is the last thing that an example prints, where it matters
+	_ = cmd.Run() // an example prints its exit code if it matters
 	text, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	return strings.ReplaceAll(string(text), dir, "/tmp/tour") // as README.md calls the directory of its tour
 }
 
-// fits says whether got is what a document shows.
+// fits reports whether got matches the text of a document.
 func fits(got, want string) bool {
 	pattern := regexp.QuoteMeta(plain(want))
 	pattern = strings.ReplaceAll(pattern, `\.\.\.`+"\n", `(.*\n)*`)
 	return regexp.MustCompile("^" + pattern + "$").MatchString(plain(got))
 }
 
-// plain is a text without what differs from one time to the next.
+// plain replaces the parts of a text that differ from run to run.
 func plain(text string) string {
 	for _, r := range [][2]string{
 		{`\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z?`, "TIME"},
 		{`\d{8}T\d{6}\.\d{6}Z`, "STAMP"},
 		{`\[\d+\]`, "[PID]"},
-		{`pid \d+`, "pid PID"},
+		{`(pid|PID|process) \d+`, "$1 PID"},
+		{`gophd \S+( started,|, pid)`, "gophd VERSION$1"},
+		{` on \S+ since`, " on HOST since"},
 		{`"pid":\d+`, `"pid":PID`},
 		{`\d+ bytes left out`, "N bytes left out"},
 		{`after [0-9.]+(µs|ms|s)`, "after LENGTH"},

@@ -35,7 +35,7 @@ func TestReadmeHasTheExitCodesOfTheHelp(t *testing.T) {
 		got = append(got, m[1:])
 	}
 	if len(want) == 0 {
-		t.Error("no code is found in the help")
+		t.Error("no exit code found in the help")
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("codes and meanings (-exit.go +README.md):\n%s", d)
@@ -49,14 +49,16 @@ func TestReadmeHasTheTwoCommands(t *testing.T) {
 		"make test",
 	} {
 		if !strings.Contains(readme, "\n"+line+"\n") {
-			t.Errorf("README.md does not print %q on a line of its own", line)
+			t.Errorf("README.md does not have %q on its own line", line)
 		}
 	}
 }
 
-// TestFlagsAndKeysOfTheDocsExist holds the words of the documents against the help and the generated reference.
+// TestFlagsAndKeysOfTheDocsExist compares the flags and keys of the documents with the help and the
+// generated reference.
 func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
-	others := []string{"help", "version", "format", "kill-whom", "signal", "password", "all", "nonblock", "shared"} // other commands' and programs'
+	// Flags of other commands and programs.
+	others := []string{"help", "version", "format", "kill-whom", "signal", "password", "all", "nonblock", "shared"}
 	flags := newRun(&program{}).Flags()
 	reference := read(t, top+"docs/config.md")
 	flag := regexp.MustCompile("(?m)(?:^|[ `(])--([a-z][a-z-]*)")
@@ -65,6 +67,12 @@ func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
 	found := 0
 	for _, file := range documents(t) {
 		text := read(t, file)
+		if filepath.Base(file) == "CHANGELOG.md" { // it lists the old names
+			for _, old := range []string{"--strays", "--on-orphan", "--overrun", "--keep", "--wait",
+				"job.strays", "job.on_orphan", "job.overrun", "job.keep", "heartbeat.wait"} {
+				text = strings.ReplaceAll(text, "`"+old+"`", "")
+			}
+		}
 		for _, m := range flag.FindAllStringSubmatch(text, -1) {
 			found++
 			if flags.Lookup(m[1]) == nil && !slices.Contains(others, m[1]) {
@@ -81,11 +89,11 @@ func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
 		}
 	}
 	if found == 0 {
-		t.Error("no flag or setting is found")
+		t.Error("no flag or setting found")
 	}
 }
 
-// documents are the files that people read.
+// documents returns the files of the documentation.
 func documents(t *testing.T) (files []string) {
 	t.Helper()
 	for _, pattern := range []string{"*.md", "docs/*.md"} {
@@ -110,15 +118,15 @@ func TestHelpShowsEachFlagOnceBelowAHeading(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^(.+):\n +(?:-., )?--").FindAllStringSubmatch(help, -1) {
 		got = append(got, m[1])
 	}
-	want := []string{"The daemon", "The command and its surroundings", "When it runs", "How a run ends", "Where its output goes",
-		"One in the cluster", "The log"}
+	want := []string{"The daemon", "The command and its exec environment", "When it runs",
+		"Timeouts, stops and retries", "Output", "Lease: one instance in the cluster", "The log"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("headings (-want +got):\n%s", d)
 	}
 }
 
-// TestLinksOfTheDocsLeadSomewhere follows the relative links, to the file and to the heading in it.
-func TestLinksOfTheDocsLeadSomewhere(t *testing.T) {
+// TestRelativeLinksOfTheDocsExist checks that the file and the heading of each relative link exist.
+func TestRelativeLinksOfTheDocsExist(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	links := 0
 	for _, file := range documents(t) {
@@ -140,12 +148,12 @@ func TestLinksOfTheDocsLeadSomewhere(t *testing.T) {
 		}
 	}
 	if links == 0 {
-		t.Error("no link is found")
+		t.Error("no link found")
 	}
 }
 
-// hasHeading knows the names that headings get where the docs are shown: lower case, - for a space, no
-// punctuation.
+// hasHeading reports whether the text has a heading with that anchor. Anchors are lower case, with
+// - for a space and without punctuation.
 func hasHeading(text, name string) bool {
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
 		slug := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(m[1]), "")

@@ -11,54 +11,54 @@ import (
 
 // The exit codes. README.md and the help of run show this table.
 const (
-	codeDone     = 0
+	codeSuccess  = 0
 	codeFailed   = 1
 	codeUsage    = 2
 	codeLost     = 5
 	exitCodeHelp = `Exit codes:
-  0    done: stopped in order, or another's heartbeat was heard (--held-exit-code changes that)
-  1    failed, or the command's folder, stdin, user or limits could not be had
-  2    usage or config: nothing was done
-  5    the heartbeat was lost to another
+  0    success, or another instance holds the lease (--held-exit-code changes that)
+  1    failed, or the command's directory, stdin, user or limits could not be set up
+  2    invalid usage or config; nothing was done
+  5    the lease was lost to another instance
   126  the command cannot be executed
   127  the command was not found
-  --once leaves with the command's own code, or 128 + the number of the signal that ended it.
-  A run that ended with 0 because its timeout had come leaves 124.
+  --once exits with the command's own code, or with 128 + the number of the signal that ended it.
+  A run that was stopped by its timeout and exited with 0 counts as 124.
 `
 )
 
-// usageError is what the user must mend in the words or the config.
+// usageError is an error in the command line or the config, which the user must fix.
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// startError is a command that cannot be started: found out before anything else was done.
+// startError is a command that cannot be started. It is found before anything else was done.
 type startError struct{ err error }
 
 func (e *startError) Error() string { return e.err.Error() }
 func (e *startError) Unwrap() error { return e.err }
 
-// saidError is what the log has said already on the stderr that is ours too.
-type saidError struct{ err error }
+// loggedError is an error that the log has already printed on stderr.
+type loggedError struct{ err error }
 
-func (e *saidError) Error() string { return e.err.Error() }
-func (e *saidError) Unwrap() error { return e.err }
+func (e *loggedError) Error() string { return e.err.Error() }
+func (e *loggedError) Unwrap() error { return e.err }
 
-// codeError leaves with a code and without a word, since the word was said where it belongs.
+// codeError is an exit code without a message, because the message was already printed or logged.
 type codeError int
 
 func (e codeError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// leave prints what err has to say and returns the code to leave with.
-func (p *program) leave(err error) int {
+// printError prints the message of err, if it has one, and returns the exit code.
+func (p *program) printError(err error) int {
 	text, code := p.explain(err)
 	if text == "" {
 		return code
 	}
 	to := p.stderr
-	if code == codeDone {
-		to = p.stdout // nothing is wrong: cron must not be made to send mail about it by 2>&1 alone
+	if code == codeSuccess {
+		to = p.stdout // nothing is wrong, and a cron job with >/dev/null must not send mail
 	}
 	for line := range strings.Lines(text) {
 		fmt.Fprintf(to, "gophd: %s\n", strings.TrimSuffix(line, "\n"))
@@ -66,11 +66,11 @@ func (p *program) leave(err error) int {
 	return code
 }
 
-// explain is the one place where an error becomes text and code.
+// explain returns the message and the exit code of an error. All errors are converted here.
 func (p *program) explain(err error) (text string, code int) {
 	var (
 		silent codeError
-		said   *saidError
+		logged *loggedError
 		usage  *usageError
 		start  *startError
 		held   *heartbeat.HeldError
@@ -78,18 +78,18 @@ func (p *program) explain(err error) (text string, code int) {
 	)
 	switch {
 	case err == nil:
-		return "", codeDone
+		return "", codeSuccess
 	case errors.As(err, &silent):
 		return "", int(silent)
-	case errors.As(err, &said):
-		_, code = p.explain(said.err)
+	case errors.As(err, &logged):
+		_, code = p.explain(logged.err)
 		return "", code
 	case errors.As(err, &usage):
 		return err.Error(), codeUsage
 	case errors.As(err, &start):
 		return err.Error(), job.StartCode(err)
 	case errors.As(err, &held):
-		return err.Error() + " to run both", p.held
+		return err.Error() + " to run both", p.heldCode
 	case errors.As(err, &lost):
 		return err.Error(), codeLost
 	}

@@ -11,12 +11,12 @@ import (
 	"gophd/internal/restart"
 )
 
-// newProbe is asked by a running gophd, before it execs this program in place of itself, whether that
-// would go well: see preflight.Command. It has no side effects.
+// newProbe is called by a running gophd before it re-execs this program: see preflight.Command. It
+// has no side effects.
 func newProbe(p *program) *cobra.Command {
 	return &cobra.Command{
 		Use:                preflight.Command + " VERSION ARG...",
-		Short:              "Say whether this program could go on from a running one",
+		Short:              "Check whether this program could take over from a running one",
 		Hidden:             true,
 		DisableFlagParsing: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -28,10 +28,10 @@ func newProbe(p *program) *cobra.Command {
 	}
 }
 
-func (p *program) probe(ctx context.Context, handover string, args []string) error {
-	if v, err := strconv.Atoi(handover); err != nil || v != restart.Version {
-		return &usageError{fmt.Errorf("handoff version %q cannot be read by gophd %s, which reads %d: stop the running gophd and start this one",
-			handover, version, restart.Version)}
+func (p *program) probe(ctx context.Context, handoffVersion string, args []string) error {
+	if v, err := strconv.Atoi(handoffVersion); err != nil || v != restart.Version {
+		return &usageError{fmt.Errorf("handoff version %q cannot be read by gophd %s, which reads %d: "+
+			"stop the running gophd and start this one", handoffVersion, version, restart.Version)}
 	}
 	root := newRoot(p)
 	addCommands(root, p)
@@ -40,7 +40,7 @@ func (p *program) probe(ctx context.Context, handover string, args []string) err
 		return &usageError{err}
 	}
 	if cmd.Name() != "run" {
-		return &usageError{fmt.Errorf("the command line %q is not one of run", args)}
+		return &usageError{fmt.Errorf("the command line %q is not a gophd run", args)}
 	}
 	if err := cmd.ParseFlags(rest); err != nil {
 		return &usageError{err}
@@ -49,12 +49,12 @@ func (p *program) probe(ctx context.Context, handover string, args []string) err
 	if err != nil {
 		return err
 	}
-	if _, err := p.look(c); err != nil {
+	if _, err := p.lookPath(c); err != nil {
 		return err
 	}
 	if err := preflight.CheckNext(ctx, c, p.self); err != nil {
 		return &usageError{err}
 	}
-	_, err = fmt.Fprint(p.stdout, preflight.Answer(handover, c.Encode()))
+	_, err = fmt.Fprint(p.stdout, preflight.Answer(handoffVersion, c.Encode()))
 	return err
 }

@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestPIDFileGoesBeforeTheLocalLock: whoever stands by on this host may want the same PID file, and takes it as
-// soon as the local lock is free. What is between the two is too short to be hit by chance; but inotify(7) tells
-// in which order they were done, and how.
-func TestPIDFileGoesBeforeTheLocalLock(t *testing.T) {
+// TestPIDFileIsRemovedBeforeTheLocalLockIsReleased checks the order with inotify(7). A standby on
+// this host may use the same PID file, and creates it as soon as the local lock is free. The time
+// between the two is too short for a test to hit it by chance.
+func TestPIDFileIsRemovedBeforeTheLocalLockIsReleased(t *testing.T) {
 	dir := t.TempDir()
 	state := filepath.Join(dir, "state")
 	pid := filepath.Join(dir, "x.pid")
@@ -49,7 +49,8 @@ func TestPIDFileGoesBeforeTheLocalLock(t *testing.T) {
 	}
 	defer unix.Close(watch)
 	for _, d := range []string{dir, state} {
-		if _, err := unix.InotifyAddWatch(watch, d, unix.IN_DELETE|unix.IN_MODIFY|unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE); err != nil {
+		events := uint32(unix.IN_DELETE | unix.IN_MODIFY | unix.IN_MOVED_TO | unix.IN_CLOSE_WRITE)
+		if _, err := unix.InotifyAddWatch(watch, d, events); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -74,10 +75,10 @@ func TestPIDFileGoesBeforeTheLocalLock(t *testing.T) {
 			unix.IN_CLOSE_WRITE: "closed"}[what]
 		seen = append(seen, string(name)+" "+kind)
 	}
-	gone := slices.Index(seen, "x.pid removed")
-	clean := slices.Index(seen, "x.heartbeat.state replaced") // by the word of a clean release
-	free := slices.Index(seen, "x.heartbeat closed")          // and with it the lock
-	if gone < 0 || clean < gone || free < gone {
+	removed := slices.Index(seen, "x.pid removed")
+	released := slices.Index(seen, "x.heartbeat.state replaced") // the record of a clean release
+	unlocked := slices.Index(seen, "x.heartbeat closed")         // releases the lock
+	if removed < 0 || released < removed || unlocked < removed {
 		t.Errorf("saw %q: want x.pid removed before x.heartbeat is released", seen)
 	}
 }

@@ -16,25 +16,25 @@ import (
 	"gophd/internal/signals"
 )
 
-// program is what every command needs of the world.
+// program is the state that the commands share.
 type program struct {
 	self           self.Self
 	stdout, stderr io.Writer
-	handoff        *restart.Handoff // from the image before us; nil at the first start
-	handoffErr     error            // why there is a hand-over that cannot be used
-	signals        *signals.Signals // nil until somebody listens
-	held           int              // exit code when another's heartbeat is heard
-	ready          *daemonize.Ready // the terminal that waits for us as a daemon; nil when none does
+	handoff        *restart.Handoff // from the old process; nil at the first start
+	handoffErr     error            // why the handoff cannot be used
+	signals        *signals.Signals // nil until signals are caught
+	heldCode       int              // exit code when another instance holds the lease
+	ready          *daemonize.Ready // pipe to the process that waits for this daemon; or nil
 }
 
 // execute runs the command line args.
 func (p *program) execute(ctx context.Context, args []string) error {
 	if len(args) == 1 && args[0] == process.ShimCommand {
-		return become()
+		return shim()
 	}
 	root := newRoot(p)
 	if len(args) > 0 && args[0] == "run" {
-		// A daemon that may stay for months does not keep in memory what it cannot become any more.
+		// A daemon that runs for months does not keep the other commands in memory.
 		root.CompletionOptions.DisableDefaultCmd = true
 		root.AddCommand(newRun(p))
 	} else {
@@ -47,10 +47,10 @@ func (p *program) execute(ctx context.Context, args []string) error {
 func newRoot(p *program) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "gophd",
-		Short: "Turn any command into a solid daemon",
-		Long: `gophd turns any command into a solid daemon: it runs the command on each tick of a loop, keeps exactly
-one of it alive in the whole cluster, never loses its output, and can replace itself in place.`,
-		Example: `  gophd run -v --interval 2 -- ./job.sh          every 2 seconds, in the foreground, saying what it does
+		Short: "Run any command as a solid daemon",
+		Long: `gophd runs any command as a solid daemon: on a schedule, on one host at a time in the whole cluster,
+with its output kept and nothing left behind. A reload or an upgrade does not touch the running command.`,
+		Example: `  gophd run -v --interval 2 -- ./job.sh          every 2 seconds, in the foreground, with the log
   gophd run -d -p /run/job.pid -- ./job.sh       as a daemon, every 5 seconds
   gophd check -c job.yaml                        what would run, and when
   gophd run --help                               all the flags, exit codes and signals`,
@@ -66,7 +66,7 @@ one of it alive in the whole cluster, never loses its output, and can replace it
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.PersistentFlags().BoolP("help", "H", false, "show this help (-h too)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{config.FlagError(err)} })
 	return root
 }
 
@@ -74,7 +74,8 @@ func addCommands(root *cobra.Command, p *program) {
 	root.AddCommand(newRun(p), newCheck(p), newConfig(p), newVersion(p), newProbe(p))
 }
 
-// noArgs refuses words where there is nothing to name: most likely the word is a command misspelt.
+// noArgs rejects arguments of a command that takes none. An argument is most likely a misspelled
+// command.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -86,11 +87,11 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return &usageError{fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), hint)}
 }
 
-// load reads the config for the flags and the words of a command line.
+// load loads the config for the flags and the command of a command line.
 func (p *program) load(cmd *cobra.Command, command []string, needCommand bool) (*config.Config, error) {
 	home, err := os.UserHomeDir()
 	if err != nil {
-		home = "" // a daemon of the system may have none; config then knows no user's folder
+		home = "" // a system daemon may have none; config then uses no directory of a user
 	}
 	c, err := config.Load(config.Request{Flags: cmd.Flags(), Command: command, Env: p.self.Env, Dir: p.self.Dir,
 		Home: home, UID: os.Getuid(), NeedCommand: needCommand})

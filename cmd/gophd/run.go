@@ -18,52 +18,51 @@ import (
 func newRun(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run -H | [-d] [-v] [-p PID_FILE] [flags] -- COMMAND [ARG...]",
-		Short: "Run a command on each tick of a loop",
-		Long: `Run COMMAND on each tick of a loop, one of it in the whole cluster.
+		Short: "Run a command on a schedule, once, or as a service",
+		Long: `Run COMMAND again and again, on one host at a time in the whole cluster.
 
-COMMAND is executed as given, argument by argument; --shell runs one word by /bin/sh -c. Without -d
-gophd stays in the foreground, passes the command's output on untouched, and speaks only to warn;
--v echoes all that is logged.
+COMMAND is executed as given, without a shell; --shell runs one line by /bin/sh -c. Without -d gophd
+stays in the foreground, does not touch the command's output, and prints warnings and errors only;
+-v also prints log lines to stderr.
 
 Signals:
-  INT, TERM  finish the run, then end; again: stop the run now; a third time: kill it.
-             A service (--keep) is stopped by the first
-  HUP        become a new image in place: same PID, new binary and config if they are sound;
-             a run that is under way goes on
-  USR1       dump what is going on
+  INT, TERM  graceful stop: wait for the run, then exit. Again: stop the run now. A third time: kill it.
+             A service (--service) is stopped by the first
+  HUP        reload: same PID, new binary and config if both are valid; the run is not touched
+  USR1       write a dump of the state to the log
   USR2       reopen the log files
   CONT       run now
-As process 1 of a container QUIT, PWR and RTMIN+3 are as TERM.
+As process 1 of a container, QUIT, PWR and RTMIN+3 are a graceful stop too.
 
-The command has in its environment:
-  GOPHD_NAME    the job's name           GOPHD_RUN     number of the run, 1 for the first
-  GOPHD_DUE     when it was due          GOPHD_RUN_ID  names this run on this host
-  GOPHD_FENCE   grows with each holder   GOPHD_PLACE   0, or its place among overlapping runs
-and each key of the config's own sections: host below database: is GOPHD_DATABASE_HOST.
+The environment of the command has:
+  GOPHD_NAME    name of the job          GOPHD_RUN     number of the run, from 1
+  GOPHD_DUE     when the run was due     GOPHD_RUN_ID  identifies the run on this host
+  GOPHD_FENCE   fencing token            GOPHD_SLOT    slot of the run if runs overlap, else 0
+and each key of your own sections in the config file: host below database: is GOPHD_DATABASE_HOST.
 
-Every flag has a config key and an environment variable of the same name: --interval is
-job.interval and GOPHD_JOB_INTERVAL. The flag wins over the environment, that over the file.
-Limits by cgroup, the rules of exit codes and the log's rotation have keys and no flags: docs/config.md,
-or gophd config show.
+Every flag has a config key and an environment variable: --interval is job.interval and
+GOPHD_JOB_INTERVAL. A flag takes precedence over the environment, the environment over the file.
+Cgroup limits, exit code rules and log rotation have config keys and no flags: see docs/config.md, or
+gophd config show.
 
 ` + exitCodeHelp,
 		Example: `  gophd run -i 0.2 -- ./poll.sh                      five times a second
   gophd run -d -p /run/x.pid -n x -- ./job.sh        as a daemon, with a PID file
   gophd run -d --heartbeat memcached://10.0.0.5 -n nightly -i 1h -- ./nightly.sh
-                                                     one in the cluster
-  gophd run --once -- ./backup.sh                    once, with its own exit code: a cron wrapper
-  gophd run --keep -n web -- ./server                a service: started again when it ends
-  gophd run --once --output on-failure -- ./sync.sh  its output only if it fails
+                                                     on one host at a time
+  gophd run --once -- ./backup.sh                    once, with its own exit code, as a cron wrapper
+  gophd run --service -n web -- ./server                a service: restarted when it exits
+  gophd run --once --output on-failure -- ./sync.sh  print its output only if it fails
   gophd run --user www-data --timeout 10m -- ./job.sh
-                                                     as another user, for ten minutes at most
+                                                     as another user, ten minutes at most
   gophd run --shell 'date >> /tmp/x; sleep 1'        one line for the shell
-  gophd run -c job.yaml                              all of it from a file`,
+  gophd run -c job.yaml                              everything from a file`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.runConfig(cmd, args)
 			if err != nil {
-				return p.tell(err)
+				return p.report(err)
 			}
-			return p.tell(p.run(cmd.Context(), c))
+			return p.report(p.run(cmd.Context(), c))
 		},
 	}
 	config.AddFlags(cmd.Flags())
@@ -71,8 +70,8 @@ or gophd config show.
 	return cmd
 }
 
-// runConfig loads the config. After a re-exec it is the one that was validated and handed off: a file
-// that has changed since cannot hurt.
+// runConfig loads the config. After a re-exec it returns the config that was validated and handed
+// off, so that a later change of the file has no effect.
 func (p *program) runConfig(cmd *cobra.Command, args []string) (*config.Config, error) {
 	if p.handoff != nil && p.handoff.Config != nil {
 		return config.Decode(p.handoff.Config)
@@ -80,16 +79,16 @@ func (p *program) runConfig(cmd *cobra.Command, args []string) (*config.Config, 
 	return p.load(cmd, args, true)
 }
 
-// run runs the daemon that c describes, here or detached, until it ends.
+// run runs the daemon of c, in this process or detached, until it exits.
 func (p *program) run(ctx context.Context, c *config.Config) error {
-	p.held = c.Heartbeat.HeldExitCode
+	p.heldCode = c.Heartbeat.HeldExitCode
 	if p.handoffErr != nil {
 		return p.handoffErr
 	}
 	handoff := p.handoff
 	if handoff == nil {
-		// Only the first start is refused here: after a restart there is no way back, and the probe has looked.
-		if _, err := p.look(c); err != nil {
+		// Only the first start fails here. A re-exec cannot be undone, and probe has checked it.
+		if _, err := p.lookPath(c); err != nil {
 			return err
 		}
 	}
@@ -102,13 +101,14 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 	}
 	p.ready = ready
 	if c.Daemon {
-		// Keeps no file system busy; self and config have made every path absolute.
+		// This keeps no file system busy. Packages self and config have made every path absolute.
 		if err := os.Chdir("/"); err != nil {
 			return err
 		}
 	}
-	p.handoff = nil // the daemon answers for it now
-	o := daemon.Options{Config: c, Self: p.self, Version: version, Handoff: handoff, Stderr: p.stderr, Serving: p.serving}
+	p.handoff = nil // the daemon takes it over
+	o := daemon.Options{Config: c, Self: p.self, Version: version, Handoff: handoff, Stderr: p.stderr,
+		Serving: p.serving}
 	if p.signals == nil {
 		p.signals = signals.Listen()
 	}
@@ -116,11 +116,12 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 		outcome, err := daemon.New(o).Run(ctx)
 		switch {
 		case err != nil && outcome.Said:
-			return &saidError{err}
+			return &loggedError{err}
 		case err != nil:
 			return err
 		case outcome.Restart != nil:
-			o.Trouble = outcome.Restart.Exec(p.self, o.Signals.Close) // returns only when it failed: then we go on ourselves
+			// Exec returns only if it failed. Then this process continues.
+			o.Trouble = outcome.Restart.Exec(p.self, o.Signals.Close)
 			outcome.Stay()
 			o.Handoff = outcome.Restart
 		case outcome.Last != nil:
@@ -131,19 +132,20 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 	}
 }
 
-// lastCode leaves with the code of a once job's only run. What the run did is the log's to tell, and
-// gophd's own word is needed only when there was no command to speak, and the log has not told that on the terminal.
-func lastCode(spec *job.Spec, r job.Result, said bool) error {
-	if r.Outcome == job.Unstarted && !said {
+// lastCode returns the exit code of a --once job as an error. The log reports the run. A message is
+// printed only if the command could not be started, and the log has not printed that on the
+// terminal.
+func lastCode(spec *job.Spec, r job.Result, logged bool) error {
+	if r.Outcome == job.Unstarted && !logged {
 		return &startError{r.Err}
 	}
-	if code := spec.ExitCode(r); code != codeDone {
+	if code := spec.ExitCode(r); code != codeSuccess {
 		return codeError(code)
 	}
 	return nil
 }
 
-// detach starts the same command line as a daemon and reports what became of it.
+// detach starts the same command line as a daemon, and prints whether that succeeded.
 func (p *program) detach() error {
 	report, err := daemonize.Start(p.self)
 	if err != nil {
@@ -159,31 +161,32 @@ func (p *program) detach() error {
 	return codeError(report.Code)
 }
 
-// serving tells a terminal that waits for us that all is well.
+// serving reports to the waiting process that the daemon has started.
 func (p *program) serving(text string) {
 	if p.ready == nil {
 		return
 	}
-	// A parent that is gone cannot be told, and there is nobody left to tell that.
+	// It fails only if the waiting process has exited. Then nobody needs the report.
 	_ = p.ready.Serving(fmt.Sprintf("gophd: %s; pid %d", text, os.Getpid()))
 	p.ready = nil
 }
 
-// tell passes an error on to the terminal that started us as a daemon, where we ourselves have none.
-func (p *program) tell(err error) error {
+// report passes an error to the process that started this daemon, because the daemon has no
+// terminal.
+func (p *program) report(err error) error {
 	if err == nil {
 		return nil
 	}
 	if p.ready == nil && p.self.Ready != "" {
-		p.ready, _ = daemonize.Inherit(p.self) // nil when the pipe is used up, or never was one
+		p.ready, _ = daemonize.Inherit(p.self) // nil if the pipe was used already, or is missing
 	}
 	if p.ready == nil {
 		return err
 	}
 	var b strings.Builder
-	code := (&program{stdout: &b, stderr: &b, held: p.held}).leave(err)
-	if code == codeDone {
-		_ = p.ready.Serving(b.String()) // another does, and that is all right
+	code := (&program{stdout: &b, stderr: &b, heldCode: p.heldCode}).printError(err)
+	if code == codeSuccess {
+		_ = p.ready.Serving(b.String()) // another instance runs the job, which is a success
 	} else {
 		_ = p.ready.Failed(code, b.String())
 	}

@@ -27,20 +27,23 @@ import (
 	"gophd/internal/heartbeat/heartbeattest"
 )
 
-// patience bounds every wait for the outside world. It says that something hangs; nothing is measured by it.
+// patience limits every wait for another process. After it something hangs; it measures nothing.
 const patience = 5 * time.Minute
 
-// bin is where the program under test was built: a real one, since it execs and detaches itself.
+// bin is the directory of the built program. The tests need the real program, because it re-execs
+// and detaches itself.
 var bin string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The scripts wait most of their time.
+	// The scripts are idle most of the time.
 	if err := flag.Set("test.parallel", "12"); err != nil {
 		panic(err)
 	}
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
-		if signal.Ignored(s) { // by a shell for its background commands, by nohup(1): what a script starts must not inherit it
+		// A shell ignores them for background commands, nohup(1) ignores HUP. The programs of a
+		// script must not inherit that.
+		if signal.Ignored(s) {
 			signal.Notify(make(chan os.Signal, 1), s)
 		}
 	}
@@ -63,7 +66,8 @@ func TestMain(m *testing.M) {
 			"tell":         {"../../testdata/tell"},
 		} {
 			build := []string{"build", "-o", filepath.Join(bin, name)}
-			if raceEnabled && name != "gophd-wall" && name != "tell" { // gophd-wall would take the standard library once more with the detector
+			// gophd-wall would compile the standard library once more with the race detector.
+			if raceEnabled && name != "gophd-wall" && name != "tell" {
 				build = append(build, "-race")
 			}
 			if out, err := exec.Command("go", append(build, args...)...).CombinedOutput(); err != nil {
@@ -75,8 +79,8 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// TestScript runs the promises of the command line: one file in testdata/script each, named by command
-// and case, to be read as a manual.
+// TestScript runs the scripts in testdata/script. Each tests one promise of the command line, is
+// named after the command and the case, and can be read as a manual.
 func TestScript(t *testing.T) {
 	t.Parallel()
 	runScripts(t, "../../testdata/script")
@@ -106,7 +110,8 @@ func runScripts(t *testing.T, dir string) {
 	})
 }
 
-// setup gives each script a world of its own: folders, no config of the host's, and nothing left behind.
+// setup gives each script its own directories, without the config of the host, and kills leftover
+// processes at the end.
 func setup(env *testscript.Env) error {
 	jobs, err := filepath.Abs("../../testdata/jobs")
 	if err != nil {
@@ -121,13 +126,13 @@ func setup(env *testscript.Env) error {
 	env.Setenv("GOPHD_STATE_DIR", state)
 	env.Setenv("GOPHD_RUNTIME_DIR", state)
 	env.Setenv("RESTARTS", cmp.Or(os.Getenv("GOPHD_TEST_RESTARTS"), "100"))
-	env.Setenv("GORACE", "atexit_sleep_ms=0") // else each end of a gophd takes a second
-	env.Values["world"] = &world{pids: map[string]int{}, held: map[int]holding{}}
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise each exit of gophd takes a second
+	env.Values[stateKey] = &scriptState{pids: map[string]int{}, used: map[int]usage{}}
 	env.Defer(func() { sweep("GOPHD_STATE_DIR=" + state) })
 	return nil
 }
 
-// sweep kills what a failed script has left: every process with that in its environment.
+// sweep kills the processes that a failed script left: every process with mark in its environment.
 func sweep(mark string) {
 	names, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, name := range names {
@@ -141,7 +146,7 @@ func sweep(mark string) {
 	}
 }
 
-// code runs a program that must leave with the code: "code 3 gophd run ...". Its output is kept in the
+// code runs a program that must exit with the code: "code 3 gophd run ...". Its output is in the
 // files out and err.
 func code(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
@@ -164,9 +169,9 @@ func code(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// start runs a program in the background: "start NAME program args...". Its output goes to NAME.out and
-// NAME.err, its PID to NAME.pid and at its end its exit code to NAME.code. A shell's & would not do: the
-// shell makes such a program ignore INT.
+// start runs a program in the background: "start NAME program args...". Its output goes to NAME.out
+// and NAME.err, its PID to NAME.pid and after its exit its exit code to NAME.code. The & of a shell
+// is no replacement, because the shell makes such a program ignore INT.
 func start(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: start name program [args...]")
@@ -219,7 +224,7 @@ func pidIn(ts *testscript.TestScript, file string) int {
 		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
 		return err == nil
 	})
-	ts.Value("world").(*world).pids[file] = pid
+	state(ts).pids[file] = pid
 	return pid
 }
 
@@ -257,16 +262,16 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		if exited && !found {
 			name := strings.TrimSuffix(file, filepath.Ext(file))
 			code, _ := os.ReadFile(name + ".code")
-			said, _ := os.ReadFile(name + ".err")
-			ts.Fatalf("the program that writes %s has exited with %s without %d times %q; it said:\n%s",
-				args[0], bytes.TrimSpace(code), times, args[1], said)
+			stderr, _ := os.ReadFile(name + ".err")
+			ts.Fatalf("the program that writes %s has exited with %s without %d times %q; its stderr:\n%s",
+				args[0], bytes.TrimSpace(code), times, args[1], stderr)
 		}
 		return found
 	})
 }
 
-// written returns what is in the file now; nothing if it cannot be read. A program that floods a file may
-// write faster than it is read, so what comes meanwhile is left for the next time.
+// written returns the current content of the file; nothing if it cannot be read. A program may
+// write faster than the file is read, so later output is left for the next call.
 func written(file string) []byte {
 	f, err := os.Open(file)
 	if err != nil {
@@ -281,7 +286,8 @@ func written(file string) []byte {
 	return text
 }
 
-// hasExited says whether a file is the output of a program that start has started, and that has exited.
+// hasExited reports whether a file is the output of a program that start has started, and that has
+// exited.
 func hasExited(file string) bool {
 	if ext := filepath.Ext(file); ext != ".out" && ext != ".err" {
 		return false
@@ -290,13 +296,14 @@ func hasExited(file string) bool {
 	return err == nil
 }
 
-// waitGone waits until the process is gone whose PID a file holds: "waitgone x.pid". Where the file is gone
-// already, it is that which the script has read there last: gophd removes its PID file before it lets go of the rest.
+// waitGone waits until the process of a PID file has exited: "waitgone x.pid". If the file was
+// removed already, it uses the PID that the script has read there last: gophd removes its PID file
+// before it releases its other resources.
 func waitGone(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: waitgone pidfile")
 	}
-	pid := ts.Value("world").(*world).pids[args[0]]
+	pid := state(ts).pids[args[0]]
 	text, err := os.ReadFile(ts.MkAbs(args[0]))
 	if !errors.Is(err, fs.ErrNotExist) {
 		ts.Check(err)
@@ -306,16 +313,16 @@ func waitGone(ts *testscript.TestScript, neg bool, args []string) {
 	if pid == 0 {
 		return
 	}
-	await(ts, fmt.Sprintf("the end of process %d", pid), func() bool { return !lives(pid) })
+	await(ts, fmt.Sprintf("the exit of process %d", pid), func() bool { return !isAlive(pid) })
 }
 
-// alive says whether the process of a PID file lives: "alive x.pid", "! alive x.pid".
+// alive checks whether the process of a PID file is alive: "alive x.pid", "! alive x.pid".
 func alive(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] alive pidfile")
 	}
-	if pid := pidIn(ts, args[0]); lives(pid) == neg {
-		ts.Fatalf("process %d of %s lives: %v", pid, args[0], !neg)
+	if pid := pidIn(ts, args[0]); isAlive(pid) == neg {
+		ts.Fatalf("process %d of %s is alive: %v, want %v", pid, args[0], neg, !neg)
 	}
 }
 
@@ -333,9 +340,9 @@ func waitStopped(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// lives says that the process is there and no zombie, which nobody may have collected yet. A zombie that
-// has threads left still holds its files and locks.
-func lives(pid int) bool {
+// isAlive reports whether the process exists and is not a zombie, which its parent has not waited
+// for yet. A zombie with other threads left still has its files and locks.
+func isAlive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
@@ -345,7 +352,8 @@ func lives(pid int) bool {
 	return !strings.HasPrefix(rest, "Z") || len(tasks) > 1
 }
 
-// lines checks how many lines of a file match: "lines log 'pattern' 2" or "lines log 'pattern' 2 4" for a range.
+// lines checks how many lines of a file match: "lines log 'pattern' 2" or "lines log 'pattern' 2 4"
+// for a range.
 func lines(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: lines file pattern min [max]")
@@ -363,8 +371,8 @@ func lines(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// again sends a signal so many times, each when the one before has been answered by that text in a file:
-// "again 10 HUP x.pid x.log 'goes on'". A program that follows is run before each.
+// again sends a signal several times, each after the text for the one before has appeared in a
+// file: "again 10 HUP x.pid x.log 'resumed'". An optional program is run before each signal.
 func again(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 5 {
 		ts.Fatalf("usage: again N NAME pidfile file text [program [args...]]")
@@ -372,7 +380,7 @@ func again(ts *testscript.TestScript, neg bool, args []string) {
 	times, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	answers := func() int {
-		text, _ := os.ReadFile(ts.MkAbs(args[3])) // which may not be there yet
+		text, _ := os.ReadFile(ts.MkAbs(args[3])) // the file may not exist yet
 		return bytes.Count(text, []byte(args[4]))
 	}
 	before := answers()
@@ -381,64 +389,68 @@ func again(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(ts.Exec(args[5], args[6:]...))
 		}
 		signalPID(ts, false, args[1:3])
-		await(ts, fmt.Sprintf("answer %d of %q in %s", i, args[4], args[3]), func() bool { return answers() >= before+i })
+		await(ts, fmt.Sprintf("answer %d of %q in %s", i, args[4], args[3]),
+			func() bool { return answers() >= before+i })
 	}
 }
 
-// holding is what a process has of what can add up.
-type holding struct{ descriptors, threads, children, rss int } // rss in KiB
+// usage is the resource usage of a process that a leak would increase.
+type usage struct{ descriptors, threads, children, rss int } // rss in KiB
 
-// spare is how many threads and descriptors more a process may have than it had: Go starts a thread when all others
-// are in system calls, and never ends it; and the first look may fall in the middle of a restart, before the log is
-// open again. What leaks one with each of the many tries between two looks has more.
+// spare is the allowed increase of threads and descriptors. Go starts a thread when all others are
+// in system calls, and never stops it. And the first measurement may be in the middle of a restart,
+// before the log is open again. A leak in each of the many restarts between two measurements
+// exceeds it.
 const spare = 4
 
-// flat notes what a process has, the first time; and then that it has no more, but for what is spare and so much
-// memory: "flat x.pid MIB". What it has for a moment only is waited for.
+// flat records the resource usage of a process at the first call. At later calls it checks that the
+// usage has not increased, except for spare and so much memory: "flat x.pid MIB". It waits until a
+// temporary increase is over.
 func flat(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: flat pidfile [MiB]")
 	}
 	pid := pidIn(ts, args[0])
-	held := ts.Value("world").(*world).held
-	was, noted := held[pid]
-	if !noted {
-		held[pid] = holds(ts, pid)
-		ts.Logf("%+v", held[pid])
+	used := state(ts).used
+	first, measured := used[pid]
+	if !measured {
+		used[pid] = measure(ts, pid)
+		ts.Logf("%+v", used[pid])
 		return
 	}
 	mib, err := strconv.Atoi(args[len(args)-1])
 	ts.Check(err)
-	var now holding
+	var now usage
 	defer func() { ts.Logf("%+v", now) }()
-	await(ts, fmt.Sprintf("process %d to have hardly more than %+v", pid, was), func() bool {
-		now = holds(ts, pid)
-		return now.descriptors <= was.descriptors+spare && now.threads <= was.threads+spare &&
-			now.children <= was.children && now.rss <= was.rss+mib<<10
+	await(ts, fmt.Sprintf("process %d to use hardly more than %+v", pid, first), func() bool {
+		now = measure(ts, pid)
+		return now.descriptors <= first.descriptors+spare && now.threads <= first.threads+spare &&
+			now.children <= first.children && now.rss <= first.rss+mib<<10
 	})
 }
 
-func holds(ts *testscript.TestScript, pid int) (h holding) {
+// measure returns the current resource usage of a process.
+func measure(ts *testscript.TestScript, pid int) (u usage) {
 	dir := fmt.Sprintf("/proc/%d/", pid)
 	descriptors, err := os.ReadDir(dir + "fd")
 	ts.Check(err)
 	threads, err := filepath.Glob(dir + "task/*/children")
 	ts.Check(err)
 	for _, name := range threads {
-		children, _ := os.ReadFile(name) // the thread may have ended
-		h.children += len(strings.Fields(string(children)))
+		children, _ := os.ReadFile(name) // the thread may have exited
+		u.children += len(strings.Fields(string(children)))
 	}
 	status, err := os.ReadFile(dir + "status")
 	ts.Check(err)
 	if m := regexp.MustCompile(`VmRSS:\s+(\d+)`).FindSubmatch(status); m != nil {
-		h.rss, _ = strconv.Atoi(string(m[1]))
+		u.rss, _ = strconv.Atoi(string(m[1]))
 	}
-	h.descriptors, h.threads = len(descriptors), len(threads)
-	return h
+	u.descriptors, u.threads = len(descriptors), len(threads)
+	return u
 }
 
-// notifySocket plays the service manager of sd_notify(3): "notifysocket FILE" sets $NOTIFY_SOCKET and
-// appends what is sent there to the file, a message per paragraph, in the order in which it came.
+// notifySocket acts as the service manager of sd_notify(3): "notifysocket FILE" sets $NOTIFY_SOCKET
+// and appends each message to the file, in order, with an empty line after it.
 func notifySocket(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: notifysocket file")
@@ -475,23 +487,27 @@ func await(ts *testscript.TestScript, what string, done func() bool) {
 	}
 }
 
-// world is what the commands of one script share.
-type world struct {
+// scriptState is the state that the commands of one script share.
+type scriptState struct {
 	server *heartbeattest.Server
 	pids   map[string]int // by PID file, as last read
-	held   map[int]holding
+	used   map[int]usage  // by PID, from the first call of flat
 }
 
-// memcached runs a real one for the script: "memcached start [OPTION...]" sets $MEMCACHED to its address; stop, pause,
-// resume and restart do what they say; "memcached released NAME" leaves there what a holder leaves that has released
-// the job's lease, so that the next one need not wait; "memcached say LINE..." speaks its text protocol, as any poller or
-// administrator would, and keeps the answer in the file answer; "memcached until 'pattern' LINE..." says it
-// until the answer matches.
+const stateKey = "state"
+
+func state(ts *testscript.TestScript) *scriptState { return ts.Value(stateKey).(*scriptState) }
+
+// memcached runs a real server for the script. "memcached start [OPTION...]" sets $MEMCACHED to its
+// address; stop, pause, resume and restart do that. "memcached released NAME" writes the state of a
+// holder that has released the job's lease, so that the next one need not wait. "memcached say
+// LINE..." sends lines of the text protocol and writes the answer to the file answer. "memcached
+// until 'pattern' LINE..." repeats that until the answer matches.
 func memcached(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: memcached start|stop|pause|resume|restart|released NAME|say LINE...|until pattern LINE...")
 	}
-	w := ts.Value("world").(*world)
+	w := state(ts)
 	var err error
 	switch args[0] {
 	case "start":
@@ -508,9 +524,10 @@ func memcached(ts *testscript.TestScript, neg bool, args []string) {
 	case "restart":
 		err = w.server.Restart()
 	case "released":
-		state := `{"v":1,"fence":1,"owner":"an earlier one","op":"1","clean":true,"ttl":10,"slots":1}`
+		record := `{"v":1,"fence":1,"owner":"an earlier one","op":"1","clean":true,"ttl":10}`
 		var answer string
-		answer, err = w.server.Command(fmt.Sprintf("set %s_process_heartbeat.state 0 0 %d", args[1], len(state)), state)
+		answer, err = w.server.Command(fmt.Sprintf("set %s_process_heartbeat.state 0 0 %d", args[1],
+			len(record)), record)
 		if err == nil && answer != "STORED\r\n" {
 			err = fmt.Errorf("memcached answers %q", answer)
 		}

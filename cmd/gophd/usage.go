@@ -7,25 +7,25 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// groupUsage gives a command with the flags of run a usage text with those flags below headings.
+// groupUsage gives a command with the flags of run a usage text with these flags below headings.
 func groupUsage(cmd *cobra.Command) {
 	cmd.SetUsageFunc(func(c *cobra.Command) error {
-		_, err := fmt.Fprintf(c.OutOrStderr(), "Usage:\n  %s\n\nExamples:\n%s\n%s\nHelp:\n%s", c.UseLine(), c.Example,
-			withHeadings(c.LocalFlags().FlagUsages()), c.InheritedFlags().FlagUsages())
+		_, err := fmt.Fprintf(c.OutOrStderr(), "Usage:\n  %s\n\nExamples:\n%s\n%s\nHelp:\n%s", c.UseLine(),
+			c.Example, withHeadings(c.LocalFlags().FlagUsages()), c.InheritedFlags().FlagUsages())
 		return err
 	})
 }
 
-// withHeadings puts headings between the lines of a list of flags. Each stands before the flag that is named here and
-// lasts until the next, in the order of the table of settings, so a new flag stands with its neighbours.
+// withHeadings inserts headings into a list of flags, each before the flag in the map. The flags
+// are in the order of the table of settings.
 func withHeadings(list string) string {
 	headings := map[string]string{
 		"config":    "The daemon",
-		"name":      "The command and its surroundings",
+		"name":      "The command and its exec environment",
 		"interval":  "When it runs",
-		"timeout":   "How a run ends",
-		"output":    "Where its output goes",
-		"heartbeat": "One in the cluster",
+		"timeout":   "Timeouts, stops and retries",
+		"output":    "Output",
+		"heartbeat": "Lease: one instance in the cluster",
 		"log-file":  "The log",
 	}
 	var b strings.Builder

@@ -13,12 +13,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// A machine's wall clock cannot be stepped for one process: time namespaces leave CLOCK_REALTIME alone, and
-// Go asks the vDSO. So gophd-wall is built with a package time of its own, whose Now adds to the wall part of
-// what it returns the number of seconds that the file $WALL_CLOCK holds. All else is the real program.
+// The wall clock cannot be stepped for one process: time namespaces do not change CLOCK_REALTIME,
+// and Go reads the clock from the vDSO. So gophd-wall is built with a modified package time. Its
+// Now adds the number of seconds in the file $WALL_CLOCK to the wall clock reading. The rest is the
+// real program.
 
-// steppedTime is added to package time. The file is mapped, since Now is also called where no goroutine is and
-// nothing may block.
+// steppedTime is added to package time. The file is mapped into memory, because Now is also called
+// where there is no goroutine and nothing may block.
 const steppedTime = `package time
 
 import (
@@ -51,7 +52,8 @@ func steppedBy() int64 {
 }
 `
 
-// stepWallClock writes an overlay for go build that has it into dir, and returns its name.
+// stepWallClock writes an overlay for go build with the modified package into dir, and returns its
+// name.
 func stepWallClock(dir string) (string, error) {
 	out, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
@@ -64,7 +66,7 @@ func stepWallClock(dir string) (string, error) {
 	}
 	const now = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 	if strings.Count(string(source), now) != 1 {
-		return "", fmt.Errorf("time.Now of this Go is not as it was: mend steppedTime in wall_test.go")
+		return "", fmt.Errorf("time.Now of this Go version has changed: update steppedTime in wall_test.go")
 	}
 	stepped := strings.Replace(string(source), now, now+"\tsec += steppedBy()\n", 1)
 	replace := map[string]string{}
@@ -83,8 +85,9 @@ func stepWallClock(dir string) (string, error) {
 	return file, os.WriteFile(file, text, 0o600)
 }
 
-// wallClock steps the wall clock of every gophd-wall of the script, those that run included: "wallclock -86400"
-// sets it so many seconds beside the machine's. It must stand before the first of them is started.
+// wallClock steps the wall clock of every gophd-wall of the script, also of running ones:
+// "wallclock -86400" sets the offset from the machine's clock in seconds. It must be called before
+// the first of them is started.
 func wallClock(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: wallclock seconds")

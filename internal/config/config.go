@@ -11,23 +11,25 @@ import (
 	"gophd/internal/job"
 )
 
-// Request is all that Load looks at, beside the config file itself.
+// Request is the input of Load, apart from the config file itself.
 type Request struct {
-	Flags   *pflag.FlagSet // parsed; those of AddFlags that it has are read; may be nil
-	Command []string       // the words of the command line that name the command; may be empty
-	Env     []string       // KEY=VALUE; of two with one key the last counts, as in os/exec
-	Dir     string         // absolute; relative paths and the command start here
-	Home    string         // the user's home folder; may be empty
-	UID     int            // 0 chooses the folders of the system
+	Flags   *pflag.FlagSet // parsed; only flags of AddFlags are read; may be nil
+	Command []string       // the command and its arguments from the command line; may be empty
+	Env     []string       // KEY=VALUE; the last value of a key counts, as in os/exec
+	Dir     string         // absolute; base of relative paths, and default directory of the command
+	Home    string         // the user's home directory; may be empty
+	UID     int            // 0 selects the system directories
 
-	SystemDir   string // folder of the system's config files; "" is /etc/gophd
-	NeedCommand bool   // a command is to be run: refuse when none is named anywhere, and read the files of job.env_file
+	SystemDir string // directory of the system's config files; "" is /etc/gophd
+
+	// NeedCommand rejects a config without a command, and reads the files of job.env_file.
+	NeedCommand bool
 }
 
-// Config is what gophd was told to do. Nobody changes it after Load.
+// Config is the validated configuration of one daemon. It does not change after Load.
 type Config struct {
 	File string     // absolute path of the config file; "" when there is none
-	Jobs []job.Spec // exactly one in this version; its Command is nil only without Request.NeedCommand
+	Jobs []job.Spec // exactly one; its Command is nil only without Request.NeedCommand
 
 	Daemon      bool
 	Verbose     bool          // never together with Daemon
@@ -37,13 +39,13 @@ type Config struct {
 	Heartbeat   Heartbeat
 	Log         Log
 
-	// Folders of gophd, absolute. Whoever writes there creates them.
+	// Directories of gophd, absolute. The package that writes there creates them.
 	RuntimeDir, StateDir, LogDir string
 
 	// Warnings are for the terminal or the log, one line each, without secrets.
 	Warnings []string
 
-	values []Value // with their secrets
+	values []Value // secrets included
 }
 
 // Heartbeat is the section of that name.
@@ -55,7 +57,7 @@ type Heartbeat struct {
 	Timeout        time.Duration // of one phase of a store operation: connecting, answering
 	AcquireTimeout time.Duration
 	OnUnreachable  string // "pause" or "continue"
-	Wait           bool
+	Standby        bool
 	HeldExitCode   int // 0 to 255
 }
 
@@ -66,17 +68,19 @@ func (h Heartbeat) Shared() bool {
 
 // Log is the section of that name.
 type Log struct {
-	File   string // absolute, may hold strftime patterns; or journald:[TAG] or syslog:[TAG]; "" is no file, which is never so with Daemon
+	// File is an absolute path, which may contain strftime patterns, or journald:[TAG] or
+	// syslog:[TAG]. "" is no file; with Daemon it is never empty.
+	File   string
 	Format string // "simple", "json" or "console"
 	Level  string // "debug", "info", "warn" or "error"
 
-	// For a file. A size and a number that is 0 is no limit.
+	// For a file. A size or number of 0 is no limit.
 	RotateSize int64         // bytes
 	RotateAge  time.Duration // of the first line; 0 is never
-	Keep       int           // older files
-	KeepSize   int64         // bytes of all older files
+	Keep       int           // number of rotated files
+	KeepSize   int64         // total bytes of the rotated files
 	Compress   bool
-	Mode       fs.FileMode // of a new file, whatever the umask; 0 is 0640 less the umask
+	Mode       fs.FileMode // of a new file, regardless of the umask; 0 is 0640 less the umask
 	Owner      string      // USER or USER:GROUP, names or numbers; "" is gophd's own
 	Sync       string      // "never", "second" or "always"
 	OnFull     string      // "drop" or "block"
@@ -84,16 +88,19 @@ type Log struct {
 
 // Value is one effective setting, to be shown.
 type Value struct {
-	Key    string // section.key
-	Text   string // as the user wrote it, paths made absolute, secrets hidden
-	Source string // "flag --interval", "environment GOPHD_JOB_INTERVAL", "FILE:LINE", "command line" or "default"
+	Key  string // section.key
+	Text string // as the user wrote it, paths made absolute, secrets hidden
+
+	// Source is "flag --interval", "environment GOPHD_JOB_INTERVAL", "FILE:LINE", "command line" or
+	// "default".
+	Source string
 }
 
-// Error is one thing that is wrong with a setting. It prints as one line that names where it was
-// said, the value and the fix.
+// Error is one problem with a setting. It prints as one line with the source of the setting, its
+// value and the fix.
 type Error struct {
 	Source  string // the flag, the variable, or file, line and key
-	Value   string // as it may be shown; "" when there is none to show
+	Value   string // with secrets hidden; "" when there is none to show
 	Problem string // what is wrong, and the fix
 }
 
@@ -104,8 +111,8 @@ func (e *Error) Error() string {
 	return e.Source + " " + e.Value + ": " + e.Problem
 }
 
-// Values returns every effective setting: gophd's own in the order of the reference, then the
-// user's in the order of the file.
+// Values returns every effective setting with secrets hidden: gophd's own in the order of the
+// reference, then the user's in the order of the file.
 func (c *Config) Values() []Value {
 	shown := slices.Clone(c.values)
 	for i, v := range shown {
@@ -117,7 +124,7 @@ func (c *Config) Values() []Value {
 	return shown
 }
 
-// Shown returns the text of one of gophd's own settings as it may be shown: with secrets hidden.
+// Shown returns the text of one of gophd's own settings, with secrets hidden.
 func (c *Config) Shown(key string) string {
 	i := slices.IndexFunc(c.values, func(v Value) bool { return v.Key == key })
 	if i < 0 {
@@ -126,8 +133,8 @@ func (c *Config) Shown(key string) string {
 	return redact(c.values[i].Text)
 }
 
-// Get returns the text of one setting, own or the user's, by its section.key. Secrets are not
-// hidden: who asks for one by name gets it.
+// Get returns the text of one setting, gophd's or the user's, by its section.key. Secrets are not
+// hidden, because the caller asks for one setting by name.
 func (c *Config) Get(key string) (string, bool) {
 	i := slices.IndexFunc(c.values, func(v Value) bool { return v.Key == key })
 	if i < 0 {
@@ -136,8 +143,8 @@ func (c *Config) Get(key string) (string, bool) {
 	return c.values[i].Text, true
 }
 
-// Private returns env without the variables that configure gophd. A command that is itself a gophd,
-// or starts one, must not inherit the settings of its parent.
+// Private returns env without the variables that configure gophd. A command that is a gophd, or
+// starts one, must not inherit the settings of its parent.
 func Private(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
@@ -145,7 +152,7 @@ func Private(env []string) []string {
 	})
 }
 
-// hasOwnPrefix says that a variable belongs to one of the sections.
+// hasOwnPrefix reports whether a variable belongs to one of the sections.
 func hasOwnPrefix(variableName string, sections []string) bool {
 	return slices.ContainsFunc(sections, func(s string) bool {
 		return strings.HasPrefix(variableName, variable(s)+"_")

@@ -16,7 +16,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/config.md")
 
-// request is one that sees nothing of this machine: no environment, no home, no system folder.
+// request returns a request that is independent of this machine: no environment, no home, no system
+// directory.
 func request(t testing.TB) Request {
 	dir := t.TempDir()
 	return Request{Dir: dir, SystemDir: filepath.Join(dir, "none"), UID: os.Getuid()}
@@ -31,12 +32,14 @@ func TestDefaults(t *testing.T) {
 	}
 	want := &Config{
 		Jobs: []job.Spec{{
-			Name:     got.Jobs[0].Name,
-			Exec:     job.Exec{Command: []string{"./job.sh"}, Dir: r.Dir, Stdin: job.StdinNull},
-			Schedule: job.Schedule{Interval: 5 * time.Second, RunAtStart: true, Overrun: job.OverrunRun, MaxParallel: 1},
-			Stop:     job.Stop{Grace: 10 * time.Second, StopSignals: []syscall.Signal{syscall.SIGTERM}, Strays: job.StraysReport, OnOrphan: job.OrphanWait},
-			Output:   job.OutputInherit,
-			Retry:    job.Retry{SuccessCodes: []int{0}, RetryDelay: time.Second, StartLimitInterval: time.Minute},
+			Name: got.Jobs[0].Name,
+			Exec: job.Exec{Command: []string{"./job.sh"}, Dir: r.Dir, Stdin: job.StdinNull},
+			Schedule: job.Schedule{Interval: 5 * time.Second, RunAtStart: true, Overlap: job.OverlapQueue,
+				MaxParallel: 1},
+			Stop: job.Stop{Grace: 10 * time.Second, StopSignals: []syscall.Signal{syscall.SIGTERM},
+				Escaped: job.EscapedReport, OnLeftover: job.LeftoverWait},
+			Output: job.OutputInherit,
+			Retry:  job.Retry{SuccessCodes: []int{0}, RetryDelay: time.Second, StartLimitInterval: time.Minute},
 		}},
 		AutoRestart: 24 * time.Hour,
 		RestartWhen: "daemon",

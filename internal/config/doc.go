@@ -1,13 +1,13 @@
-// Package config answers: what do the words in flags, environment and file mean?
+// Package config answers: what are the settings from flags, environment and config file?
 //
-// Load reads them once and returns one plain value that nobody changes afterwards. One table
-// (keys) defines every setting of gophd: its key, flag, environment variable, type, default and
-// help; flags, checks, the starter file and docs/config.md are all made from it, so they cannot
-// disagree. Sections of a config file that are not gophd's own are the user's: they reach the
-// command as environment, in the very text that the file holds.
+// Load reads them once and returns one plain value that does not change afterwards. One table
+// (keys) defines every setting: its key, flag, environment variable, type, default and help. The
+// flags, the checks, the starter file and docs/config.md are all generated from it, so they cannot
+// disagree. Sections of a config file that are not gophd's own belong to the user. They reach the
+// command as environment variables, with exactly the text of the file.
 //
-// Limits, signals and files of variables mean what package world says; the refusals are worded here.
+// Package credentials parses limits, signals and environment files. This package words the errors.
 //
 // It creates, writes and starts nothing, opens no network connection and looks up no host, user or
-// command: whether a folder, a store or a program is there is found out by the room that uses it.
+// command. The package that uses a directory, a store or a program checks that it exists.
 package config

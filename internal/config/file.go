@@ -14,17 +14,17 @@ import (
 	"unicode"
 )
 
-// formats are the extensions of a config file, in the order in which they are named in messages.
+// formats are the extensions of a config file, in the order in which messages list them.
 var formats = []string{"yaml", "yml", "toml", "json", "ini"}
 
 const systemDir = "/etc/gophd"
 
-// maxFile is far beyond any real config file, and small enough to be read whole.
+// maxFile is far larger than any real config file, and small enough to read at once.
 const maxFile = 1 << 20
 
-// locate returns the absolute path of the config file, "" when there is none. A named one must be
-// there. The working directory counts only when no command was given, so that a stray file in it
-// cannot change a job.
+// locate returns the absolute path of the config file, or "" if there is none. A file that was
+// named must exist. The working directory is searched only when no command was given, so that a
+// file that happens to be there cannot change a job.
 func (l *loader) locate() string {
 	named, ok := l.flag(configFlag)
 	subject := "--" + configFlag
@@ -35,11 +35,12 @@ func (l *loader) locate() string {
 	if ok {
 		l.explicit = true
 		if err := checkPath(named); err != nil {
-			l.refuse(subject, visible(named), err.Error())
+			l.reject(subject, visible(named), err.Error())
 			return ""
 		}
 		if !slices.Contains(formats, extension(named)) {
-			l.refuse(subject, visible(named), "its name does not say its format; end it in .yaml, .yml, .toml, .json or .ini")
+			l.reject(subject, visible(named),
+				"the extension is not a known format; use .yaml, .yml, .toml, .json or .ini")
 			return ""
 		}
 		return l.absolute(named)
@@ -54,7 +55,7 @@ func (l *loader) locate() string {
 
 func extension(path string) string { return strings.TrimPrefix(filepath.Ext(path), ".") }
 
-// searched are the folders where a config file is looked for, the first first.
+// searched returns the directories that are searched for a config file, in order.
 func (l *loader) searched() []string {
 	var dirs []string
 	if len(l.Command) == 0 {
@@ -69,7 +70,8 @@ func (l *loader) searched() []string {
 	return append(dirs, systemDir)
 }
 
-// found returns the one config file of a folder. A link that leads nowhere counts: it was meant.
+// found returns the only config file of a directory, or "". A dangling symbolic link counts as a
+// file, so that Load reports it.
 func (l *loader) found(dir string) string {
 	var names []string
 	for _, format := range formats {
@@ -82,13 +84,14 @@ func (l *loader) found(dir string) string {
 		return ""
 	}
 	if len(names) > 1 {
-		l.refuse(strings.Join(names, " and "), "", "two config files in one folder; remove one, or choose with --config")
+		l.reject(strings.Join(names, " and "), "",
+			"two config files in one directory; remove one, or choose with --config")
 	}
 	return names[0]
 }
 
-// xdg is a folder of the XDG Base Directory Specification, "" without a home. It says that a
-// relative path in the variable is to be ignored.
+// xdg returns a directory of the XDG Base Directory Specification, or "" without a home. The
+// specification says to ignore a relative path in the variable.
 func (l *loader) xdg(name, fallback string) string {
 	if dir := l.env[name]; filepath.IsAbs(dir) {
 		return dir
@@ -99,8 +102,9 @@ func (l *loader) xdg(name, fallback string) string {
 	return filepath.Join(l.Home, fallback)
 }
 
-// folders returns the folders for what lives as long as the system is up, for what stays, and for logs.
-func (l *loader) folders() (runtime, state, log string) {
+// directories returns the directories for files that last until the next boot, for files that
+// survive it, and for logs.
+func (l *loader) directories() (runtime, state, log string) {
 	if l.UID == 0 {
 		runtime, state, log = "/run/gophd", "/var/lib/gophd", "/var/log/gophd"
 	} else {
@@ -112,7 +116,7 @@ func (l *loader) folders() (runtime, state, log string) {
 		if dir := l.env["XDG_RUNTIME_DIR"]; filepath.IsAbs(dir) {
 			runtime = filepath.Join(dir, "gophd")
 		}
-		state = runtime // the last resort of a user without a home
+		state = runtime // for a user without a home
 		if home := l.xdg("XDG_STATE_HOME", ".local/state"); home != "" {
 			state = filepath.Join(home, "gophd")
 		}
@@ -128,15 +132,18 @@ func (l *loader) folders() (runtime, state, log string) {
 	return runtime, state, log
 }
 
-// readFile returns the own settings of the file and the user's keys, and refuses what is wrong.
+// readFile returns gophd's settings in the file and the user's keys, and rejects invalid ones.
 func (l *loader) readFile(path string) (map[string]given, []Value) {
 	data, err := l.bytes(path, "config file")
 	if err != nil {
-		l.refuse(path, "", err.Error())
+		l.reject(path, "", err.Error())
 		return nil, nil
 	}
 	entries, bad := parse(extension(path), data)
-	s := sorter{loader: l, path: path, own: map[string]given{}, seen: map[string]entry{}, said: map[string]bool{}}
+	s := sorter{
+		loader: l, path: path,
+		own: map[string]given{}, seen: map[string]entry{}, sectionSeen: map[string]bool{},
+	}
 	before := len(l.problems)
 	for _, e := range entries {
 		s.add(e)
@@ -145,52 +152,55 @@ func (l *loader) readFile(path string) (map[string]given, []Value) {
 		}
 	}
 	if bad != nil {
-		if len(l.problems) == before { // else it repeats what was said better
-			l.refuse(place(path, bad.line), "", bad.problem)
+		if len(l.problems) == before { // otherwise it repeats a better error
+			l.reject(position(path, bad.line), "", bad.problem)
 		}
 		return s.own, s.user
 	}
 	if _, ok := s.seen[restartKey]; !ok {
-		l.refuse(path, "", missing(extension(path), s.said["config"]))
+		l.reject(path, "", missing(extension(path), s.sectionSeen["config"]))
 	}
 	return s.own, s.user
 }
 
-// bytes reads a file of that kind, which must be one that can be read again at the next restart.
+// bytes reads a file of that kind. It must be a regular file, so that the next restart can read it
+// again.
 func (l *loader) bytes(path, kind string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not block
 	if err != nil {
-		return nil, plainly(err)
+		return nil, withoutPath(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, plainly(err)
+		return nil, withoutPath(err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("not a regular file; name a " + kind)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return nil, plainly(err)
+		return nil, withoutPath(err)
 	}
 	if len(data) > maxFile {
-		return nil, errors.New("larger than 1 MiB; this is no " + kind)
+		return nil, errors.New("larger than 1 MiB; not a " + kind)
 	}
 	if info.Mode().Perm()&0o002 != 0 {
-		l.warnings = append(l.warnings, path+": anybody may change this file, and so what is run; chmod o-w it")
+		l.warnings = append(l.warnings, path+": writable by every user, who could change what runs; fix it with chmod o-w")
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && foreign(int(st.Uid), l.UID) {
-		l.warnings = append(l.warnings, fmt.Sprintf("%s: belongs to user %d, who may change what is run; chown it", path, st.Uid))
+		l.warnings = append(l.warnings,
+			fmt.Sprintf("%s: owned by user %d, who could change what runs; fix it with chown", path, st.Uid))
 	}
 	return data, nil
 }
 
-// foreign says whether a user with that UID cannot trust what the owner may change. Root is trusted.
+// foreign reports whether a user with that UID cannot trust a file of the owner. Root is trusted.
 func foreign(owner, uid int) bool { return owner != 0 && owner != uid }
 
-// plainly drops operation and path from a file error; the path stands before it already.
-func plainly(err error) error {
+// withoutPath drops operation and path from a file error, because the message names the path
+// already.
+func withoutPath(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
 		return pe.Err
@@ -198,9 +208,9 @@ func plainly(err error) error {
 	return err
 }
 
-func place(path string, line int) string { return path + ":" + strconv.Itoa(line) }
+func position(path string, line int) string { return path + ":" + strconv.Itoa(line) }
 
-// missing is the refusal of a file without the key that the seed demands, with the line to add.
+// missing returns the error for a file without the mandatory key, with the line to add.
 func missing(format string, section bool) string {
 	var add string
 	switch {
@@ -224,77 +234,77 @@ func missing(format string, section bool) string {
 	return restartKey + " is missing; add " + add
 }
 
-// sorter tells own settings from the user's.
+// sorter separates gophd's settings from the user's.
 type sorter struct {
 	*loader
-	path string
-	own  map[string]given
-	user []Value
-	seen map[string]entry // by key, and the user's by variable
-	said map[string]bool  // sections that were met
+	path        string
+	own         map[string]given
+	user        []Value
+	seen        map[string]entry // by key; the user's by environment variable
+	sectionSeen map[string]bool  // sections read so far
 }
 
 func (s *sorter) add(e entry) {
-	subject := place(s.path, e.line) + ": "
+	subject := position(s.path, e.line) + ": "
 	if len(e.key) > maxKey {
-		s.refuse(subject+visible(shownKey(e.key)), "", fmt.Sprintf("a name of more than %d bytes", maxKey))
+		s.reject(subject+visible(shownKey(e.key)), "", fmt.Sprintf("a name of more than %d bytes", maxKey))
 		return
 	}
 	section, rest, below := strings.Cut(e.key, ".")
-	first := !s.said[section]
-	s.said[section] = true
+	first := !s.sectionSeen[section]
+	s.sectionSeen[section] = true
 	switch near := nearest(section, s.sections); {
 	case strings.ContainsFunc(e.key, unicode.IsControl):
-		s.refuse(subject+visible(shownKey(e.key)), "", "a control character in a name")
+		s.reject(subject+visible(shownKey(e.key)), "", "a control character in a name")
 	case section == "" || below && slices.Contains(strings.Split(rest, "."), ""):
-		s.refuse(subject+visible(shownKey(e.key)), "", "an empty name; write section and key")
+		s.reject(subject+visible(shownKey(e.key)), "", "an empty name; write section and key")
 	case slices.Contains(laterSections, section):
 		if first {
-			s.refuse(subject+section, "", "this section is not in this version; remove it")
+			s.reject(subject+section, "", "this section is not in this version; remove it")
 		}
 	case !below:
-		s.top(e, subject+visible(shownKey(e.key)))
+		s.topLevel(e, subject+visible(shownKey(e.key)))
 	case slices.Contains(s.sections, section):
 		s.setting(e, subject+visible(shownKey(e.key)))
 	case near != "":
 		if first {
-			s.refuse(subject+visible(section), "", "no section of gophd; did you mean "+near+"? else rename your own")
+			s.reject(subject+visible(section), "", "no section of gophd; did you mean "+near+"? otherwise rename your own")
 		}
 	default:
-		s.users(e, subject+visible(shownKey(e.key)))
+		s.userKey(e, subject+visible(shownKey(e.key)))
 	}
 }
 
-// top handles what stands outside every section.
-func (s *sorter) top(e entry, subject string) {
+// topLevel handles a key outside every section.
+func (s *sorter) topLevel(e entry, subject string) {
 	switch {
-	case e.form == null, e.form == empty: // a section, perhaps with nothing in it yet
-	case e.form == odd:
-		s.refuse(subject, "", e.wrong+"; write a section with keys below it")
+	case e.form == null, e.form == empty: // an empty section
+	case e.form == unsupported:
+		s.reject(subject, "", e.wrong+"; write a section with keys below it")
 	case slices.Contains(s.sections, e.key):
-		s.refuse(subject, "", "a section, not a setting; write its keys below it")
+		s.reject(subject, "", "a section, not a setting; write its keys below it")
 	default:
 		for _, k := range keys() {
 			if strings.HasSuffix(k.name, "."+e.key) {
-				s.refuse(subject, "", "stands outside every section; did you mean "+k.name+"?")
+				s.reject(subject, "", "stands outside every section; did you mean "+k.name+"?")
 				return
 			}
 		}
-		s.refuse(subject, "", "stands outside every section; put it below one, gophd's or yours")
+		s.reject(subject, "", "stands outside every section; put it below one, gophd's or yours")
 	}
 }
 
-// twice refuses a name that was used before.
-func (s *sorter) twice(name string, e entry, subject string) bool {
+// isDuplicate rejects a name that was used before.
+func (s *sorter) isDuplicate(name string, e entry, subject string) bool {
 	before, found := s.seen[name]
 	if !found {
 		s.seen[name] = e
 		return false
 	}
 	if before.key == e.key {
-		s.refuse(subject, "", fmt.Sprintf("set before, in line %d; remove one", before.line))
+		s.reject(subject, "", fmt.Sprintf("set before, in line %d; remove one", before.line))
 	} else {
-		s.refuse(subject, "", fmt.Sprintf(
+		s.reject(subject, "", fmt.Sprintf(
 			"becomes %s, as %s in line %d does; rename one", name, visible(shownKey(before.key)), before.line))
 	}
 	return true
@@ -307,31 +317,31 @@ func (s *sorter) setting(e entry, subject string) {
 		k, item, below = mapped(e.key)
 	}
 	if !ok && !below {
-		s.refuse(subject, "", unknown(e.key))
+		s.reject(subject, "", unknown(e.key))
 		return
 	}
-	if s.twice(e.key, e, subject) {
+	if s.isDuplicate(e.key, e, subject) {
 		return
 	}
-	g := given{text: e.text, source: place(s.path, e.line), subject: subject, pairs: s.own[k.name].pairs}
+	g := given{text: e.text, source: position(s.path, e.line), subject: subject, pairs: s.own[k.name].pairs}
 	switch {
 	case e.form == null:
-		s.refuse(subject, "", "has no value; write one, or remove the line")
+		s.reject(subject, "", "has no value; write one, or remove the line")
 	case e.form == empty && k.kind == mapping && !below:
 	case e.form == empty:
-		s.refuse(subject, "", "an empty mapping; write a value, or remove the line")
-	case e.form == odd:
-		s.refuse(subject, "", e.wrong+"; write one value")
+		s.reject(subject, "", "an empty mapping; write a value, or remove the line")
+	case e.form == unsupported:
+		s.reject(subject, "", e.wrong+"; write one value")
 	case e.form == list && (below || k.kind != command && !k.kind.repeated()):
-		s.refuse(subject, "", "a list; write one value")
+		s.reject(subject, "", "a list; write one value")
 	case e.form == list && len(e.list) == 0 && k.kind == command:
-		s.refuse(subject, "", "an empty list; write the command")
+		s.reject(subject, "", "an empty list; write the command")
 	case e.form == list && len(e.list) == 0:
-		s.refuse(subject, "", "an empty list; write a value, or remove the line")
+		s.reject(subject, "", "an empty list; write a value, or remove the line")
 	case strings.Contains(e.text+strings.Join(e.list, ""), "\x00"):
-		s.refuse(subject, "", "holds a NUL byte")
+		s.reject(subject, "", "contains a NUL byte; remove it")
 	case k.kind == command && e.form == scalar && strings.TrimSpace(e.text) == "":
-		s.refuse(subject, visible(e.text), "an empty line for the shell; write the command")
+		s.reject(subject, visible(e.text), "an empty line for the shell; write the command")
 	case below:
 		s.own[k.name] = s.pair(k, g, item+"="+e.text)
 	case k.kind == mapping && e.form == list:
@@ -348,7 +358,7 @@ func (s *sorter) setting(e entry, subject string) {
 	}
 }
 
-// mapped finds the mapping that a name is below, and its name there.
+// mapped returns the mapping that contains a name, and the name within it.
 func mapped(name string) (k key, item string, ok bool) {
 	for _, k := range keys() {
 		if item, ok := strings.CutPrefix(name, k.name+"."); ok && k.kind == mapping {
@@ -358,8 +368,12 @@ func mapped(name string) (k key, item string, ok bool) {
 	return key{}, "", false
 }
 
-// unknown finds the name that was meant: one that looks alike, else one of another section.
+// unknown returns the error for an unknown setting. It suggests a name that looks alike, or the
+// same name in another section.
 func unknown(name string) string {
+	if now, ok := renamed[name]; ok {
+		return "renamed; write " + now
+	}
 	var all, alike []string
 	section, last := name[:strings.LastIndexByte(name, '.')], name[strings.LastIndexByte(name, '.')+1:]
 	for _, k := range keys() {
@@ -386,8 +400,8 @@ func unknown(name string) string {
 	return "no such setting; " + section + " has " + strings.Join(alike, ", ")
 }
 
-// users handles a key that is handed to the command.
-func (s *sorter) users(e entry, subject string) {
+// userKey handles a key that is passed to the command.
+func (s *sorter) userKey(e entry, subject string) {
 	if e.form == empty {
 		return
 	}
@@ -399,17 +413,17 @@ func (s *sorter) users(e entry, subject string) {
 	}
 	switch {
 	case reserved:
-		s.refuse(subject, "", "becomes "+name+", which is gophd's own; rename it")
-	case s.twice(name, e, subject):
-	case e.form == odd:
-		s.refuse(subject, "", e.wrong+" cannot reach the command; write a text")
+		s.reject(subject, "", "becomes "+name+", which is gophd's own; rename it")
+	case s.isDuplicate(name, e, subject):
+	case e.form == unsupported:
+		s.reject(subject, "", e.wrong+" cannot reach the command; write a text")
 	case e.form == list && slices.ContainsFunc(e.list, ambiguous):
-		s.refuse(subject, "",
+		s.reject(subject, "",
 			"a list reaches the command joined by spaces, and one of its values is empty or holds a space; write one text")
 	case strings.Contains(text, "\x00"):
-		s.refuse(subject, "", "holds a NUL byte, which no environment variable can")
+		s.reject(subject, "", "contains a NUL byte; remove it")
 	default:
-		source := place(s.path, e.line)
+		source := position(s.path, e.line)
 		if set := s.env[name]; set != "" {
 			text, source = set, "environment "+name
 		}
@@ -417,5 +431,6 @@ func (s *sorter) users(e entry, subject string) {
 	}
 }
 
-// ambiguous says that a value could not be told from its neighbours in a list joined by spaces.
+// ambiguous reports whether a value cannot be distinguished from its neighbors in a list that is
+// joined by spaces.
 func ambiguous(text string) bool { return text == "" || strings.ContainsFunc(text, unicode.IsSpace) }

@@ -1,12 +1,16 @@
 package config
 
 import (
+	"errors"
+	"fmt"
+	"strings"
+
 	"github.com/spf13/pflag"
 )
 
-// AddFlags gives fs the flags of `gophd run`, from the table of keys, and --config. They take any
-// text: Load says what is wrong with it, in the same words for flag, environment and file.
-// Flags end at the first word that is none, so `run ./job.sh -d` leaves -d to the job.
+// AddFlags adds the flags of `gophd run` to fs, from the table of keys, and --config. They accept
+// any text: Load checks it and returns the same errors for flag, environment and file. Parsing
+// stops at the first argument that is not a flag, so `run ./job.sh -d` passes -d to the job.
 func AddFlags(fs *pflag.FlagSet) {
 	fs.SetInterspersed(false)
 	fs.SortFlags = false
@@ -31,12 +35,33 @@ func AddFlags(fs *pflag.FlagSet) {
 	}
 }
 
-// AddFileFlag gives fs the flag --config alone, for a command that runs nothing.
+// AddFileFlag adds only the flag --config to fs, for a command that runs nothing.
 func AddFileFlag(fs *pflag.FlagSet) {
 	fs.VarP(&flagValue{arg: "FILE"}, configFlag, "c", "read this config file: yaml, toml, json or ini")
 }
 
-// flagValue keeps what was typed, each time that it was. It implements pflag.Value.
+// FlagError returns err, or an error with the new name if err is about a flag that was renamed.
+func FlagError(err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	for before, now := range renamed {
+		if flagName(before) == unknown.GetSpecifiedName() {
+			return fmt.Errorf("--%s: renamed; write --%s", flagName(before), flagName(now))
+		}
+	}
+	return err
+}
+
+// flagName returns the flag that is named after a key.
+func flagName(key string) string {
+	_, last, _ := strings.Cut(key, ".")
+	return strings.ReplaceAll(last, "_", "-")
+}
+
+// flagValue holds the text of a flag, and all texts if it was given several times. It implements
+// pflag.Value.
 type flagValue struct {
 	text, arg string
 	all       []string

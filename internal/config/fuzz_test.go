@@ -10,8 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzLoad: no file makes Load panic; each error is short lines; and what is accepted means the
-// same when it is written down again from what Get and Values say.
+// FuzzLoad checks that no file makes Load panic, that errors are short lines, and that an accepted
+// config is the same when it is written again from Get and Values.
 func FuzzLoad(f *testing.F) {
 	files, err := filepath.Glob("../../testdata/config/*")
 	if err != nil {
@@ -54,7 +54,7 @@ func FuzzLoad(f *testing.F) {
 		r.Env = []string{configVariable + "=" + again}
 		second, err := Load(r)
 		if err != nil {
-			t.Fatalf("written down again: %v", err)
+			t.Fatalf("written again: %v", err)
 		}
 		second.File, c.File = "", ""
 		for i := range c.values {
@@ -66,13 +66,13 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// rewritten is a JSON file with all that was not a default, in the order of Values.
+// rewritten returns a JSON file with all settings that are not defaults, in the order of Values.
 func rewritten(t *testing.T, c *Config) string {
 	var pairs []string
 	for _, v := range c.Values() {
 		text, ok := c.Get(v.Key)
 		if !ok {
-			t.Errorf("Get does not know %s", v.Key)
+			t.Errorf("Get does not return %s", v.Key)
 		}
 		if v.Source == "default" {
 			continue

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestGolden reads every file of testdata/config. FILE.want holds what it must give: the settings
+// TestGolden loads every file of testdata/config. FILE.want has the expected result: the settings
 // that differ from the defaults, or the exact error.
 func TestGolden(t *testing.T) {
 	dir, err := filepath.Abs("../../testdata/config")
@@ -57,7 +57,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// render tells what Load returned, a line for each value or error.
+// render returns the result of Load, a line for each value or error.
 func render(c *Config, err error) string {
 	if err != nil {
 		return err.Error() + "\n"

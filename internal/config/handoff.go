@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// wire is a Config as it is handed off to another process of this user, with its secrets.
+// wire is the encoded form of a Config for another process of this user. It includes the secrets.
 type wire struct {
 	Config *plain
 	Values []Value
@@ -17,12 +17,12 @@ type wire struct {
 // plain is a Config without its methods.
 type plain Config
 
-// maxEncoded bounds what Encode returns: a handoff has two of them.
+// maxEncoded limits the size of the result of Encode. A handoff contains two of them.
 const maxEncoded = 1 << 20
 
-// Encode returns c for Decode in the process after a re-exec. It returns nil if c does not survive that
-// exactly, because it has bytes that are no UTF-8, or is larger than 1 MiB: then that process must load
-// the config itself.
+// Encode returns c for Decode in the new process after a re-exec. It returns nil if Decode would
+// not return exactly c, because c has bytes that are not UTF-8, or if it is larger than 1 MiB. Then
+// the new process must load the config itself.
 func (c *Config) Encode() json.RawMessage {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -53,11 +53,12 @@ func Decode(text json.RawMessage) (*Config, error) {
 	return c, nil
 }
 
-// Changed returns the names of the settings that differ between two encoded configs, in the order of
-// the later one. The earlier one may be of another version of gophd.
+// Changed returns the names of the settings that differ between two encoded configs, in the order
+// of the later one. The earlier one may be of another version of gophd.
 func Changed(before, after json.RawMessage) []string {
 	was, is := partsOf(before), partsOf(after)
-	text := func(values []Value, key string) string { // "" is as good as none: so an empty mapping is written
+	// "" equals no value, because an empty mapping has that text.
+	text := func(values []Value, key string) string {
 		i := slices.IndexFunc(values, func(v Value) bool { return v.Key == key })
 		if i < 0 {
 			return ""
@@ -71,18 +72,18 @@ func Changed(before, after json.RawMessage) []string {
 		}
 	}
 	if len(changed) == 0 && !bytes.Equal(was.Config, is.Config) {
-		changed = append(changed, "job.env_file") // its content is no setting
+		changed = append(changed, "job.env_file") // its content is not a setting
 	}
 	return changed
 }
 
-// parts are those of an encoded config of any version.
+// parts is an encoded config of any version, partly decoded.
 type parts struct {
 	Config json.RawMessage
 	Values []Value
 }
 
 func partsOf(text json.RawMessage) (p parts) {
-	_ = json.Unmarshal(text, &p) // of another version: then all settings count as new
+	_ = json.Unmarshal(text, &p) // fails for another version: then all settings count as new
 	return p
 }

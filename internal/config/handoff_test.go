@@ -44,7 +44,7 @@ log: {file: "/var/log/%Y.log", rotate_size: 3M, mode: "0600", level: debug}
 database: {host: db1, password: s3cret}
 `
 
-// What the new process decodes is what was validated, field by field.
+// The new process decodes exactly the config that was validated.
 func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
 	for _, text := range []string{"config: {auto_restart_interval: 1h}", everyKind} {
 		c := loaded(t, text)
@@ -77,17 +77,20 @@ func TestEncodeIsExactOrNothing(t *testing.T) {
 	}
 }
 
-func TestDecodeRefuses(t *testing.T) {
-	for _, text := range []string{"", "null", "{}", `{"Config":{}}`, `{"Config":{"Jobs":[{"Name":"x"}],"New":1}}`, `{"Config":{"Jobs":"x"}}`} {
+func TestDecodeRejectsInvalidText(t *testing.T) {
+	for _, text := range []string{"", "null", "{}", `{"Config":{}}`,
+		`{"Config":{"Jobs":[{"Name":"x"}],"New":1}}`, `{"Config":{"Jobs":"x"}}`} {
 		if c, err := Decode([]byte(text)); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, %v", text, c, err)
 		}
 	}
 }
 
-func TestChanged(t *testing.T) {
+func TestChangedNamesTheSettings(t *testing.T) {
 	before := loaded(t, everyKind)
-	after := loaded(t, strings.NewReplacer("interval: 5s", "interval: 2s", `{A: "b c", B: "f"}`, "{A: d, C: e}", "password: s3cret", "password: other").Replace(everyKind))
+	edit := strings.NewReplacer("interval: 5s", "interval: 2s", `{A: "b c", B: "f"}`, "{A: d, C: e}",
+		"password: s3cret", "password: other")
+	after := loaded(t, edit.Replace(everyKind))
 	want := []string{"job.interval", "job.env.A", "job.env.C", "database.password", "job.env.B"}
 	got := Changed(before.Encode(), after.Encode())
 	got = slices.DeleteFunc(got, func(key string) bool { return key == "config.file" })
@@ -100,13 +103,15 @@ func TestChanged(t *testing.T) {
 	content.Jobs = slices.Clone(after.Jobs)
 	content.Jobs[0].Env = append(slices.Clone(after.Jobs[0].Env), "FROM_A_FILE=1")
 	if got := Changed(after.Encode(), content.Encode()); !slices.Equal(got, []string{"job.env_file"}) {
-		t.Errorf("another content of an environment file: %q", got)
+		t.Errorf("changed content of an environment file: %q", got)
 	}
 	if same := Changed(after.Encode(), after.Encode()); len(same) > 0 {
 		t.Errorf("%q differ from themselves", same)
 	}
-	if got := Changed(loaded(t, "config: {auto_restart_interval: 1h}").Encode(), loaded(t, "job: {env: {A: b}}\nconfig: {auto_restart_interval: 1h}").Encode()); !slices.Contains(got, "job.env.A") || slices.Contains(got, "job.env") {
-		t.Errorf("a first variable: %q", got)
+	without := loaded(t, "config: {auto_restart_interval: 1h}").Encode()
+	with := loaded(t, "job: {env: {A: b}}\nconfig: {auto_restart_interval: 1h}").Encode()
+	if got := Changed(without, with); !slices.Contains(got, "job.env.A") || slices.Contains(got, "job.env") {
+		t.Errorf("first variable added: %q", got)
 	}
 	if strings.Contains(strings.Join(got, " "), "other") {
 		t.Error("a secret is named")

@@ -14,33 +14,34 @@ import (
 type kind uint8
 
 const (
-	word     kind = iota // any text that the key's check accepts
-	path                 // a file; made absolute
-	folder               // the same of a folder
-	duration             // see parseDuration
-	boolean              // see parseBool
-	number               // a whole number within the key's bounds
-	size                 // bytes, see parseSize
-	percent              // a whole number within the key's bounds, and a percent sign; or 0
-	octal                // the bits of a umask or a file mode
-	choice               // one of the key's choices
-	command              // a list is executed, a text is a line for the shell
-	codes                // a list of exit codes
-	signals              // a list of signals
-	files                // a list of files, each made absolute behind an optional dash
-	mapping              // names and their values; merged name by name
+	word      kind = iota // any text that the check of the key accepts
+	path                  // a file; made absolute
+	directory             // the same of a directory
+	duration              // see parseDuration
+	boolean               // see parseBool
+	number                // an integer within the bounds of the key
+	size                  // bytes, see parseSize
+	percent               // an integer within the bounds of the key and a percent sign, or 0
+	octal                 // the bits of a umask or a file mode
+	choice                // one of the choices of the key
+	command               // a list is executed, a text is a line for the shell
+	codes                 // a list of exit codes
+	signals               // a list of signals
+	files                 // a list of files, each made absolute after an optional dash
+	mapping               // names and their values; merged name by name
 )
 
 // String is the name of the kind in help and reference.
 func (k kind) String() string {
-	return [...]string{"text", "file", "folder", "time", "yes/no", "number", "size", "percentage", "octal number 0 to 0777", "choice", "command",
-		"list of exit codes", "list of signals", "list of files", "mapping"}[k]
+	return [...]string{"text", "file", "directory", "time", "yes/no", "number", "size", "percentage",
+		"octal number 0 to 0777", "choice", "command", "list of exit codes", "list of signals",
+		"list of files", "mapping"}[k]
 }
 
-// list says that the kind has several values, which stand between commas in one text.
+// list reports whether the kind has several values, separated by commas in one text.
 func (k kind) list() bool { return k == codes || k == signals || k == files }
 
-// repeated says that the flag of such a key may be given several times.
+// repeated reports whether the flag of such a key may be given several times.
 func (k kind) repeated() bool { return k.list() || k == mapping }
 
 // key is one setting of gophd.
@@ -48,24 +49,24 @@ type key struct {
 	name     string // section.key, as in a file
 	flag     string // long flag, without dashes; none when empty
 	short    string // its single letter
-	negated  bool   // the flag says the opposite of the key
+	negated  bool   // the flag means the opposite of the key
 	kind     kind
-	arg      string   // stands for the value in help
+	arg      string   // placeholder of the value in help
 	def      string   // the default, as a user would write it
-	choices  []string // the words of a choice, or those that a path may be instead of a file
+	choices  []string // the values of a choice, or those of a path that are not files
 	min      time.Duration
-	lo, hi   int64 // bounds of a number, a percentage or a size; a size has no upper one
-	zero     bool  // 0 is taken although it is below min or lo
+	lo, hi   int64 // bounds of a number, a percentage or a size; a size has no upper bound
+	zero     bool  // 0 is accepted although it is below min or lo
 	check    func(string) error
 	help     string // one sentence
 	example  string // a valid value that differs from the default
-	advanced bool   // left out of the starter file
+	advanced bool   // not in the starter file
 }
 
-// env is the environment variable of the key.
+// env returns the environment variable of the key.
 func (k key) env() string { return variable(k.name) }
 
-// variable is the environment variable that carries a dotted key, own or the user's.
+// variable returns the environment variable of a dotted key, gophd's or the user's.
 func variable(name string) string {
 	return "GOPHD_" + strings.Map(func(r rune) rune {
 		switch {
@@ -81,31 +82,55 @@ func variable(name string) string {
 const (
 	configFlag     = "config"
 	configVariable = "GOPHD_CONFIG"
-	restartKey     = "config.auto_restart_interval" // the one key that the seed demands of a file
+	restartKey     = "config.auto_restart_interval" // the only key that every file must have
 )
 
-// RunVariable is the environment variable that tells a command the config file of the gophd that runs
-// it, for `gophd config get`. It configures nothing: a gophd that is started by the command ignores it.
+// RunVariable is the environment variable with the config file of the gophd that runs a command,
+// for `gophd config get`. It configures nothing: a gophd that the command starts ignores it.
 const RunVariable = "GOPHD_RUN_CONFIG"
 
-// Sections of versions to come. They are refused now, so that no one's file means something else
-// after an upgrade.
+// laterSections are sections of later versions. They are rejected now, so that no file changes its
+// meaning with an upgrade.
 var laterSections = []string{"jobs", "http", "notify", "history"}
 
-// ownVariables are set by gophd for the command or for itself; a user's section must not shadow one.
-var ownVariables = []string{
-	"GOPHD_NAME", "GOPHD_RUN", "GOPHD_RUN_ID", "GOPHD_PLACE", RunVariable, "GOPHD_DUE", "GOPHD_FENCE", "GOPHD_SLOT", configVariable,
-	"GOPHD_READY", "GOPHD_HANDOFF", "GOPHD_RUNTIME_DIR", "GOPHD_STATE_DIR",
+// renamed maps the names of settings before the first release to their names now.
+var renamed = map[string]string{
+	"job.strays":     "job.escaped",
+	"job.on_orphan":  "job.on_leftover",
+	"job.overrun":    "job.overlap",
+	"job.keep":       "job.service",
+	"heartbeat.wait": "heartbeat.standby",
 }
 
-// keys is the table of every setting, in the order in which it is shown.
-// It is made once, on the first call, since every start would pay for it otherwise.
+// renamedChoices does the same for choices, by setting.
+var renamedChoices = map[string]map[string]string{
+	"job.overlap": {"run": "queue", "kill": "replace", "overlap": "allow"},
+}
+
+// renamedVariable returns today's name of an environment variable, or "" if it was not renamed.
+func renamedVariable(name string) string {
+	for before, now := range renamed {
+		if variable(before) == name {
+			return variable(now)
+		}
+	}
+	return ""
+}
+
+// ownVariables are set by gophd for the command or for itself. A user's section must not set one.
+var ownVariables = []string{
+	"GOPHD_NAME", "GOPHD_RUN", "GOPHD_RUN_ID", "GOPHD_SLOT", RunVariable, "GOPHD_DUE", "GOPHD_FENCE",
+	configVariable, "GOPHD_READY", "GOPHD_HANDOFF", "GOPHD_RUNTIME_DIR", "GOPHD_STATE_DIR",
+}
+
+// keys is the table of all settings, in the order in which they are shown. It is built on the first
+// call, so that a start that does not need it does not pay for it.
 var keys = sync.OnceValue(func() []key {
 	return []key{
 		{
 			name: restartKey, flag: "auto-restart-interval", kind: duration, arg: "TIME",
 			def: "24h", min: 10 * time.Second, zero: true, example: "12h",
-			help: "replace gophd by a fresh image of itself after this long; 0 is never",
+			help: "re-exec gophd after this time, without touching the run; 0 is never",
 		},
 		{
 			name: "config.daemon", flag: "daemon", short: "d", kind: boolean, def: "false", example: "true",
@@ -113,80 +138,85 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: "config.verbose", flag: "verbose", short: "v", kind: boolean, def: "false", example: "true",
-			help: "echo all that is logged; ignored with --daemon",
+			help: "also print log lines to stderr; ignored with --daemon",
 		},
 		{
 			name: "config.pid_file", flag: "pid-file", short: "p", kind: path, arg: "FILE",
 			check: checkPath, example: "/run/nightly.pid",
-			help: "write the process id to this file",
+			help: "write the process ID to this file",
 		},
 		{
 			name: "job.name", flag: "name", short: "n", kind: word, arg: "NAME",
 			check: checkName, example: "nightly",
-			help: "what the job is called; keys its heartbeat, log and state",
+			help: "name of the job; identifies its lease, log and state files",
 		},
 		{
 			name: "job.command", kind: command, example: "./job.sh --all",
-			help: "what to run: a list is executed word by word, a text is a line for /bin/sh -c",
+			help: "the command: a list is executed as it is, a string is a line for /bin/sh -c",
 		},
 		{
 			name: "job.shell", flag: "shell", kind: boolean, def: "false", example: "true",
-			help: "the one word of the command is a line for /bin/sh -c",
+			help: "the command is one argument, a line for /bin/sh -c",
 		},
 		{
-			name: "job.chdir", flag: "chdir", kind: folder, arg: "DIR", check: checkFolder, example: "/srv/app",
-			help: "working folder of the command; without it the one in which gophd was started",
+			name: "job.chdir", flag: "chdir", kind: directory, arg: "DIR", check: checkDirectory, example: "/srv/app",
+			help: "working directory of the command; default: that of gophd",
 		},
 		{
 			name: "job.env", flag: "env", kind: mapping, arg: "KEY=VALUE", check: checkVariable, example: "TZ=UTC",
-			help: "a variable for the command (repeatable)",
+			help: "environment variable of the command (repeatable)",
 		},
 		{
-			name: "job.env_file", flag: "env-file", kind: files, arg: "FILE", check: checkEnvFile, example: "-/etc/default/nightly",
-			help:     "lines KEY=VALUE with variables for the command; with a - before the name it may be missing (repeatable)",
+			name: "job.env_file", flag: "env-file", kind: files, arg: "FILE",
+			check: checkEnvFile, example: "-/etc/default/nightly",
+			help: "file of KEY=VALUE lines with environment variables of the command; after a - it may be " +
+				"missing (repeatable)",
 			advanced: true,
 		},
 		{
 			name: "job.clear_env", flag: "clear-env", kind: boolean, def: "false", example: "true", advanced: true,
-			help: "pass nothing of gophd's own environment on; a command that is given no PATH gets the usual one",
+			help: "do not pass gophd's own environment to the command; PATH is set if nothing else sets it",
 		},
 		{
 			name: "job.stdin", flag: "stdin", kind: path, arg: "WHERE", def: job.StdinNull,
 			choices: inputs, check: checkInput, example: "/srv/app/batch.txt", advanced: true,
-			help: "what each run reads",
+			help: "standard input of each run",
 		},
 		{
 			name: "job.user", flag: "user", kind: word, arg: "USER[:GROUP]", check: checkUser, example: "www-data",
-			help: "run the command as this user, by name or number, with all its groups or with GROUP alone; as root only",
+			help: "run the command as this user, with all its groups or with GROUP alone; requires root",
 		},
 		{
-			name: "job.group", flag: "group", kind: word, arg: "GROUP", check: checkGroup, example: "www-data", advanced: true,
-			help: "run the command with this group alone; wants --user",
+			name: "job.group", flag: "group", kind: word, arg: "GROUP",
+			check: checkGroup, example: "www-data", advanced: true,
+			help: "run the command with this group alone; requires --user",
 		},
 		{
 			name: "job.umask", flag: "umask", kind: octal, arg: "MASK", example: "027", advanced: true,
-			help: "umask of the command; without it gophd's own",
+			help: "umask of the command; default: gophd's own",
 		},
 		{
 			name: "job.nice", flag: "nice", kind: number, arg: "N", lo: -20, hi: 19, example: "10", advanced: true,
-			help: "niceness of the command; without it gophd's own",
+			help: "niceness of the command; default: gophd's own",
 		},
 		{
-			name: "job.rlimit", flag: "rlimit", kind: mapping, arg: "NAME=SOFT[:HARD]", check: checkLimit, example: "nofile=1024:4096",
-			help:     "a resource limit of the command, named as in setrlimit(2): a number or unlimited (repeatable)",
+			name: "job.rlimit", flag: "rlimit", kind: mapping, arg: "NAME=SOFT[:HARD]",
+			check: checkLimit, example: "nofile=1024:4096",
+			help:     "resource limit of the command, named as in setrlimit(2): a number or unlimited (repeatable)",
 			advanced: true,
 		},
 		{
 			name: "job.memory_max", kind: size, def: "0", lo: 1 << 20, zero: true, example: "512M", advanced: true,
-			help: "memory that a run and its descendants may use together, by cgroup v2; 0 is no limit",
+			help: "memory limit of a run with its descendants (cgroup v2); 0 is no limit",
 		},
 		{
-			name: "job.cpu_max", kind: percent, def: "0", lo: 1, hi: 100_000, zero: true, example: "150%", advanced: true,
-			help: "share of one processor that a run and its descendants may use together, by cgroup v2; 0 is no limit",
+			name: "job.cpu_max", kind: percent,
+			def: "0", lo: 1, hi: 100_000, zero: true, example: "150%", advanced: true,
+			help: "CPU limit of a run with its descendants, in percent of one CPU (cgroup v2); 0 is no limit",
 		},
 		{
 			name: "job.tasks_max", kind: number, def: "0", hi: 1 << 22, example: "100", advanced: true,
-			help: "how many processes and threads a run and its descendants may be, by cgroup v2; 0 is no limit",
+			help: "limit of processes and threads of a run with its descendants (cgroup v2); 0 is no limit",
 		},
 		{
 			name: "job.interval", flag: "interval", short: "i", kind: duration, arg: "TIME",
@@ -195,180 +225,196 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: "job.once", flag: "once", kind: boolean, def: "false", example: "true",
-			help: "run one time, then leave with the command's exit code",
+			help: "run once, then exit with the exit code of the command",
 		},
 		{
-			name: "job.keep", flag: "keep", kind: boolean, def: "false", example: "true",
-			help: "keep a service running: when it ends start it again, at the earliest --interval (here 1s) after its start",
+			name: "job.service", flag: "service", kind: boolean, def: "false", example: "true",
+			help: "a service: restart it when it exits, at the earliest --interval (here 1s) after its start",
 		},
 		{
-			name: "job.run_at_start", flag: "no-run-at-start", negated: true, kind: boolean, def: "true", example: "false",
-			help: "run at once when gophd starts",
+			name: "job.run_at_start", flag: "no-run-at-start", negated: true, kind: boolean,
+			def: "true", example: "false",
+			help: "run immediately when gophd starts",
 		},
 		{
-			name: "job.overrun", flag: "overrun", kind: choice, arg: "RULE",
-			def: "run", choices: []string{"run", "skip", "kill", "overlap"}, example: "skip",
-			help: "when a run is late: run the next at once, skip to the next tick, kill the late one, or overlap, the next beside it",
+			name: "job.overlap", flag: "overlap", kind: choice, arg: "POLICY",
+			def: "queue", choices: []string{"queue", "skip", "replace", "allow"}, example: "skip",
+			help: "when a tick is due during a run: queue it until the run ends, skip it, replace the run, " +
+				"or allow both at a time",
 		},
 		{
-			name: "job.max_parallel", flag: "max-parallel", kind: number, arg: "N", def: "2", lo: 2, hi: 1000, example: "4", advanced: true,
-			help: "how many runs may overlap; with as many a tick is skipped; wants --overrun overlap",
+			name: "job.max_parallel", flag: "max-parallel", kind: number, arg: "N",
+			def: "2", lo: 2, hi: 1000, example: "4", advanced: true,
+			help: "how many runs may be active at a time; with as many a tick is skipped; requires --overlap allow",
 		},
 		{
 			name: "job.timeout", flag: "timeout", kind: duration, arg: "TIME",
 			def: "0", min: time.Millisecond, zero: true, example: "10m",
-			help: "stop a run that takes longer, unless it asks for more time; 0 is no limit",
+			help: "stop a run after this time, unless it asks for more (sd_notify); 0 is no limit",
 		},
 		{
 			name: "job.grace", flag: "grace", kind: duration, arg: "TIME",
 			def: "10s", min: time.Millisecond, zero: true, example: "30s",
-			help: "time from TERM to KILL when a run is stopped",
+			help: "time from a stop signal to the next, and from the last one to KILL",
 		},
 		{
-			name: "job.stop_signals", flag: "stop-signals", kind: signals, arg: "LIST", def: "TERM", example: "INT,TERM", advanced: true,
-			help: "what a run gets that is stopped: one signal after the other, --grace after each, then KILL",
+			name: "job.stop_signals", flag: "stop-signals", kind: signals, arg: "LIST",
+			def: "TERM", example: "INT,TERM", advanced: true,
+			help: "signals that stop a run, one after the other, with --grace after each, then KILL",
 		},
 		{
-			name: "job.strays", flag: "strays", kind: choice, arg: "RULE",
+			name: "job.escaped", flag: "escaped", kind: choice, arg: "POLICY",
 			def: "report", choices: []string{"report", "kill", "ignore"}, example: "kill", advanced: true,
-			help: "when processes leave their run's group and outlive it: report them, kill them too, or ignore them",
+			help: "when processes left the process group of their run and outlive it: report them, kill " +
+				"them, or ignore them",
 		},
 		{
-			name: "job.on_orphan", flag: "on-orphan", kind: choice, arg: "RULE",
+			name: "job.on_leftover", flag: "on-leftover", kind: choice, arg: "POLICY",
 			def: "wait", choices: []string{"wait", "kill", "refuse"}, example: "refuse", advanced: true,
-			help: "when a run goes on whose gophd was killed: wait for its end, kill it, or refuse to start",
+			help: "when a run of a gophd that was killed is still active: wait until it ends, kill it, or " +
+				"refuse to start",
 		},
 		{
 			name: "job.retries", flag: "retries", kind: number, arg: "N", def: "0", hi: 1000, example: "3",
-			help: "how often a run that failed is tried again before the next tick",
+			help: "how many times a failed run is retried before the next tick",
 		},
 		{
-			name: "job.retry_delay", kind: duration, def: "1s", min: time.Millisecond, zero: true, example: "10s", advanced: true,
-			help: "time before the first retry; doubles with each",
+			name: "job.retry_delay", kind: duration,
+			def: "1s", min: time.Millisecond, zero: true, example: "10s", advanced: true,
+			help: "delay before the first retry; doubles with each",
 		},
 		{
 			name: "job.retry_exit_codes", kind: codes, example: "75", advanced: true,
-			help: "exit codes that are retried; without it every failure is",
+			help: "exit codes that are retried; default: every failure",
 		},
 		{
 			name: "job.success_exit_codes", kind: codes, def: "0", example: "0,3", advanced: true,
-			help: "exit codes that are a success",
+			help: "exit codes that count as success",
 		},
 		{
 			name: "job.fatal_exit_codes", kind: codes, example: "70", advanced: true,
-			help: "exit codes that replace gophd by a fresh image, or end it with 1 in the first 10 s after its start",
+			help: "exit codes after which gophd re-execs, or exits with 1 in the first 10 s after its start",
 		},
 		{
 			name: "job.start_limit", kind: number, def: "0", hi: 1000, example: "5", advanced: true,
-			help: "leave with 1 when so many runs in a row failed, each with its retries, that were started within job.start_limit_interval; 0 is never",
+			help: "exit with 1 when this many runs in a row failed with all retries within " +
+				"job.start_limit_interval; 0 is never",
 		},
 		{
-			name: "job.start_limit_interval", kind: duration, def: "1m", min: time.Millisecond, example: "10m", advanced: true,
-			help: "time in which the starts for job.start_limit are counted",
+			name: "job.start_limit_interval", kind: duration,
+			def: "1m", min: time.Millisecond, example: "10m", advanced: true,
+			help: "time window of job.start_limit",
 		},
 		{
 			name: "job.output", flag: "output", kind: path, arg: "WHERE",
 			choices: outputs, check: checkOutput, example: "discard",
-			help: "where the command's output goes, on-failure when a run failed; without it to the log when there is one, else where gophd's own goes",
+			help: "where the command's output goes; on-failure: to the log if the run failed; default: log " +
+				"if there is one, else inherit",
 		},
 		{
 			name: "heartbeat.url", flag: "heartbeat", kind: word, arg: "URL",
 			def: "file:", check: checkURL, example: "memcached://10.0.0.5:11211",
-			help: "store that says who runs the job: file:, memcached://HOST[:PORT] or none:",
+			help: "store of the lease: file:, memcached://HOST[:PORT] or none:",
 		},
 		{
 			name: "heartbeat.ttl", kind: duration, def: "10s", min: 5 * time.Second, example: "30s",
-			help: "how long a heartbeat counts when it is not renewed",
+			help: "how long the lease is valid without renewal",
 		},
 		{
 			name: "heartbeat.renew", kind: duration, def: "2s", min: time.Second, example: "5s",
-			help: "time between two renewals",
+			help: "time between two renewals of the lease",
 		},
 		{
 			name: "heartbeat.stop_grace", kind: duration, def: "2s", min: time.Millisecond, zero: true, example: "5s",
-			help: "time that a run gets to stop before the heartbeat could belong to another",
+			help: "time a run has to stop before another host may take the lease",
 		},
 		{
 			name: "heartbeat.timeout", kind: duration, def: "500ms", min: time.Millisecond, example: "1s",
-			help: "how long the store may take to connect, and again to answer",
+			help: "timeout of the store, for connecting and again for an answer",
 		},
 		{
-			name: "heartbeat.acquire_timeout", kind: duration, def: "30s", min: time.Millisecond, zero: true, example: "5m",
-			help: "how long a store that cannot be reached is tried at start",
+			name: "heartbeat.acquire_timeout", kind: duration,
+			def: "30s", min: time.Millisecond, zero: true, example: "5m",
+			help: "how long an unreachable store is retried at the start",
 		},
 		{
 			name: "heartbeat.on_unreachable", kind: choice, def: "pause",
 			choices: []string{"pause", "continue"}, example: "continue",
-			help: "when the store cannot be reached: pause the job, or continue although another may run it too",
+			help: "when the store is unreachable: pause the job, or continue although another host may run it too",
 		},
 		{
-			name: "heartbeat.wait", flag: "wait", kind: boolean, def: "false", example: "true",
-			help: "stand by while another holds the heartbeat, instead of leaving",
+			name: "heartbeat.standby", flag: "standby", kind: boolean, def: "false", example: "true",
+			help: "stand by while another instance holds the lease, instead of exiting",
 		},
 		{
-			name: "heartbeat.held_exit_code", flag: "held-exit-code", kind: number, arg: "CODE", def: "0", hi: 255, example: "75",
-			help: "exit code when another holds the heartbeat at start",
+			name: "heartbeat.held_exit_code", flag: "held-exit-code", kind: number, arg: "CODE",
+			def: "0", hi: 255, example: "75",
+			help: "exit code when another instance holds the lease at the start",
 		},
 		{
 			name: "log.file", flag: "log-file", kind: path, arg: "FILE", choices: services,
 			check: checkLogFile, example: "/var/log/nightly.log",
-			help: "log to this file; its name may hold strftime patterns; with --daemon the default is NAME.log in the log folder",
+			help: "log to this file, whose name may contain strftime patterns; default with --daemon: " +
+				"NAME.log in the log directory",
 		},
 		{
 			name: "log.format", flag: "log-format", kind: choice, arg: "FORMAT", def: "simple",
 			choices: []string{"simple", "json", "console"}, example: "json",
-			help: "form of a log line",
+			help: "format of log lines",
 		},
 		{
 			name: "log.level", flag: "log-level", kind: choice, arg: "LEVEL", def: "info",
 			choices: []string{"debug", "info", "warn", "error"}, example: "debug",
-			help: "least weight of gophd's own lines that is logged",
+			help: "minimum level of gophd's own log lines",
 		},
 		{
 			name: "log.rotate_size", kind: size, def: "0", lo: 4 << 10, zero: true, example: "100M",
-			help: "begin a new file before the log grows beyond this; 0 is never",
+			help: "rotate the log before it grows beyond this size; 0 is never",
 		},
 		{
-			name: "log.rotate_age", kind: duration, def: "0", min: time.Second, zero: true, example: "24h", advanced: true,
-			help: "begin a new file when the log's first line is this old; 0 is never",
+			name: "log.rotate_age", kind: duration,
+			def: "0", min: time.Second, zero: true, example: "24h", advanced: true,
+			help: "rotate the log when its first line is this old; 0 is never",
 		},
 		{
 			name: "log.keep", kind: number, def: "0", hi: 1_000_000, example: "10",
-			help: "how many older files of the log are kept; 0 is all",
+			help: "number of rotated files that are kept; 0 is all",
 		},
 		{
 			name: "log.keep_size", kind: size, def: "0", lo: 4 << 10, zero: true, example: "10G", advanced: true,
-			help: "how many bytes the older files of the log may have together; 0 is no limit",
+			help: "total size of the rotated files; 0 is no limit",
 		},
 		{
 			name: "log.compress", kind: boolean, def: "false", example: "true", advanced: true,
-			help: "compress older files of the log with gzip",
+			help: "compress rotated files with gzip",
 		},
 		{
 			name: "log.mode", kind: octal, check: checkMode, example: "0600", advanced: true,
-			help: "access rights of a new log file, whatever the umask; without it 0640 less the umask",
+			help: "mode of a new log file, regardless of the umask; default: 0640 less the umask",
 		},
 		{
 			name: "log.owner", kind: word, check: checkUser, example: "root:adm", advanced: true,
-			help: "owner of a new log file: USER or USER:GROUP, by name or number; as root only",
+			help: "owner of a new log file: USER or USER:GROUP; requires root",
 		},
 		{
-			name: "log.sync", kind: choice, def: "never", choices: []string{"never", "second", "always"}, example: "second", advanced: true,
-			help: "when lines are forced to the disk: never, within a second and at the end of each file, or before the next lines",
+			name: "log.sync", kind: choice,
+			def: "never", choices: []string{"never", "second", "always"}, example: "second", advanced: true,
+			help: "when log lines are synced to disk: never, within a second, or always before the next lines",
 		},
 		{
-			name: "log.on_full", kind: choice, def: "drop", choices: []string{"drop", "block"}, example: "block", advanced: true,
-			help: "when the log cannot be written: drop lines and count them, or block the command until it can",
+			name: "log.on_full", kind: choice,
+			def: "drop", choices: []string{"drop", "block"}, example: "block", advanced: true,
+			help: "when the log cannot be written: drop and count lines, or block the command",
 		},
 		{
 			name: "restart.when", kind: choice, def: "daemon",
 			choices: []string{"daemon", "always", "never"}, example: "always",
-			help: "when config.auto_restart_interval counts: in daemon mode only, always or never",
+			help: "when config.auto_restart_interval applies: with --daemon only, always or never",
 		},
 	}
 })
 
-// sections are gophd's own, in table order.
+// sections are gophd's own sections, in table order.
 var sections = sync.OnceValue(func() []string {
 	var names []string
 	for _, k := range keys() {
@@ -380,7 +426,7 @@ var sections = sync.OnceValue(func() []string {
 	return names
 })
 
-// values describes what may stand as the value of the key.
+// values describes the valid values of the key.
 func (k key) values() string {
 	switch {
 	case k.kind == path && k.choices != nil:
@@ -388,7 +434,7 @@ func (k key) values() string {
 	case k.kind == choice:
 		return strings.Join(k.choices, ", ")
 	case k.kind == duration, k.kind == size:
-		return k.kind.String() + ", at least " + k.least()
+		return k.kind.String() + ", at least " + k.minimum()
 	case k.kind == number, k.kind == percent:
 		return k.kind.String() + " " + k.bounds()
 	case k.kind == mapping:
@@ -397,8 +443,8 @@ func (k key) values() string {
 	return k.kind.String()
 }
 
-// least tells the smallest duration or size of the key.
-func (k key) least() string {
+// minimum describes the smallest duration or size of the key.
+func (k key) minimum() string {
 	least := k.min.String()
 	if k.kind == size {
 		least = showSize(k.lo)
@@ -409,7 +455,7 @@ func (k key) least() string {
 	return least
 }
 
-// bounds tells the range of a number or a percentage.
+// bounds describes the range of a number or a percentage.
 func (k key) bounds() string {
 	sign := ""
 	if k.kind == percent {

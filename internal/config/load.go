@@ -16,23 +16,23 @@ import (
 	"gophd/internal/job"
 )
 
-// given is a setting as somebody said it.
+// given is a setting as it was written, and its source.
 type given struct {
 	text    string
 	words   []string // of a command that is a list; nil when it is a text
 	pairs   []pair   // of a mapping, each name once
-	value   any      // what the text means, see key.parse; nil when there is no text
+	value   any      // the parsed text, see key.parse; nil when there is no text
 	source  string   // see Value.Source
-	subject string   // how an error names it; see Error.Source
+	subject string   // its name in an error, see Error.Source
 }
 
 // pair is one value of a mapping.
 type pair struct{ name, text, source string }
 
-// maxPairs keeps a hostile mapping from costing time that grows with the square of its size.
+// maxPairs limits a hostile mapping, which costs time that grows with the square of its size.
 const maxPairs = 1000
 
-// with returns the pairs and p, which takes the place of one that has its name.
+// with returns the pairs and p, which replaces a pair of the same name.
 func with(pairs []pair, p pair) []pair {
 	pairs = slices.Clone(pairs)
 	if i := slices.IndexFunc(pairs, func(q pair) bool { return q.name == p.name }); i >= 0 {
@@ -42,7 +42,7 @@ func with(pairs []pair, p pair) []pair {
 	return append(pairs, p)
 }
 
-// show is the text of a setting on one line.
+// show returns the text of a setting on one line.
 func (g given) show() string {
 	if g.words != nil {
 		return jsonText(g.words)
@@ -50,8 +50,8 @@ func (g given) show() string {
 	return g.text
 }
 
-// settings is the shape into which the merged settings are decoded, a field for each key. A new
-// setting of a job is a row in keys and a field of job.Spec.
+// settings is the target into which the merged settings are decoded, with a field for each key. A
+// new setting of a job is a row in keys and a field of job.Spec.
 type settings struct {
 	Config struct {
 		AutoRestartInterval time.Duration
@@ -70,8 +70,8 @@ type settings struct {
 }
 
 // Load reads flags, environment and file, in this order of precedence, then the defaults. It has no
-// side effect and blocks only on reading the config file and those of job.env_file. Its error is one
-// line for each setting that is wrong, each an *Error.
+// side effect, and blocks only while it reads the config file and those of job.env_file. Its error
+// is one line for each invalid setting, each an *Error.
 func Load(req Request) (*Config, error) {
 	l := newLoader(req)
 	path := l.locate()
@@ -91,8 +91,8 @@ func Load(req Request) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	said := func(name string) given { return v.Get(name).(given) }
-	l.rules(s, said)
+	get := func(name string) given { return v.Get(name).(given) }
+	l.checkConflicts(s, get)
 
 	c := &Config{
 		File:        path,
@@ -104,27 +104,28 @@ func Load(req Request) (*Config, error) {
 		Heartbeat:   s.Heartbeat,
 		Log:         s.Log,
 	}
-	c.RuntimeDir, c.StateDir, c.LogDir = l.folders()
-	cmd := l.complete(c, s, said, user)
+	c.RuntimeDir, c.StateDir, c.LogDir = l.directories()
+	cmd := l.complete(c, s, get, user)
 	if err := l.err(); err != nil {
 		return nil, err
 	}
 	c.Jobs = []job.Spec{s.Job.Spec}
 	c.Warnings = l.warnings
-	if c.Heartbeat.Shared() && said("job.name").text == "" && cmd.source == commandLine && !l.explicit {
+	if c.Heartbeat.Shared() && get("job.name").text == "" && cmd.source == commandLine && !l.explicit {
 		c.Warnings = append(c.Warnings, fmt.Sprintf(
 			"%s is shared between hosts, and the name %s is made from the command; give --name, the same on every host",
 			redact(c.Heartbeat.URL), s.Job.Name))
 	}
-	c.values = append(shown(c, s, cmd, said), user...)
+	c.values = append(shown(c, s, cmd, get), user...)
 	return c, nil
 }
 
-// decode sets the field of each key. A key without a field or a field without a key is an error in
-// the table or the struct, which every test of Load finds.
+// decode sets the field of each key. A key without a field, or a field without a key, is an error
+// in the table or the struct. Every test of Load finds it.
 func decode(v *viper.Viper) (*settings, error) {
 	s := &settings{}
-	err := v.Unmarshal(s, viper.DecodeHook(mapstructure.DecodeHookFuncValue(convert)), func(dc *mapstructure.DecoderConfig) {
+	hook := viper.DecodeHook(mapstructure.DecodeHookFuncValue(convert))
+	err := v.Unmarshal(s, hook, func(dc *mapstructure.DecoderConfig) {
 		dc.ErrorUnused, dc.ErrorUnset, dc.WeaklyTypedInput, dc.Squash = true, true, false, true
 		dc.MatchName = named
 	})
@@ -134,8 +135,8 @@ func decode(v *viper.Viper) (*settings, error) {
 	return s, nil
 }
 
-// named reports whether the field belongs to the key. It has the name of the key without underscores;
-// some fields of job.Spec are exceptions.
+// named reports whether the field belongs to the key. A field has the name of its key without
+// underscores; some fields of job.Spec are exceptions.
 func named(key, field string) bool {
 	switch field {
 	case "Dir":
@@ -148,8 +149,8 @@ func named(key, field string) bool {
 	return strings.EqualFold(strings.ReplaceAll(key, "_", ""), field)
 }
 
-// convert returns the value of a setting. Every text was parsed before, where the error can name its
-// source. A mapping is converted here because it is complete only after the merge.
+// convert returns the value of a setting. Every text was parsed earlier, where the error can name
+// its source. A mapping is converted here because it is complete only after the merge.
 func convert(from, to reflect.Value) (any, error) {
 	g, ok := from.Interface().(given)
 	switch {
@@ -167,8 +168,8 @@ func convert(from, to reflect.Value) (any, error) {
 	return g.value, nil
 }
 
-// shown returns every setting with the value that is in effect, not the text that was typed.
-func shown(c *Config, s *settings, cmd given, said func(string) given) []Value {
+// shown returns every setting with its effective value, which may differ from the given text.
+func shown(c *Config, s *settings, cmd given, get func(string) given) []Value {
 	derived := map[string]string{
 		"config.pid_file": c.PIDFile,
 		"job.name":        s.Job.Name,
@@ -178,12 +179,12 @@ func shown(c *Config, s *settings, cmd given, said func(string) given) []Value {
 		"job.output":      string(s.Job.Output),
 		"log.file":        c.Log.File,
 	}
-	if said("job.interval").value != s.Job.Interval {
+	if get("job.interval").value != s.Job.Interval {
 		derived["job.interval"] = s.Job.Interval.String()
 	}
 	var values []Value
 	for _, k := range keys() {
-		g := said(k.name)
+		g := get(k.name)
 		if k.kind == command {
 			g = cmd
 		}
@@ -202,8 +203,9 @@ func shown(c *Config, s *settings, cmd given, said func(string) given) []Value {
 	return values
 }
 
-// merge lets viper decide what counts: a later layer covers an earlier one, in a mapping name by name. Viper sees gophd's own
-// keys only, since it turns all names to lower case, and values together with where they came from.
+// merge merges the layers with viper: a later layer overrides an earlier one, a mapping name by
+// name. Viper gets gophd's own keys only, because it turns all names to lower case. Each value
+// keeps its source.
 func merge(layers ...map[string]given) (*viper.Viper, error) {
 	v := viper.New()
 	for _, layer := range layers {
@@ -213,11 +215,11 @@ func merge(layers ...map[string]given) (*viper.Viper, error) {
 			if nested[section] == nil {
 				nested[section] = map[string]any{}
 			}
-			if covered, ok := v.Get(name).(given); ok {
+			if earlier, ok := v.Get(name).(given); ok {
 				for _, p := range g.pairs {
-					covered.pairs = with(covered.pairs, p)
+					earlier.pairs = with(earlier.pairs, p)
 				}
-				g.pairs = covered.pairs
+				g.pairs = earlier.pairs
 			}
 			nested[section].(map[string]any)[key] = g
 		}
@@ -228,7 +230,7 @@ func merge(layers ...map[string]given) (*viper.Viper, error) {
 	return v, nil
 }
 
-// loader is one Load under way: what it was asked, and what it found to complain about.
+// loader is the state of one Load: its request, and the problems found so far.
 type loader struct {
 	Request
 	env      map[string]string
@@ -252,14 +254,14 @@ func newLoader(req Request) *loader {
 	return l
 }
 
-// maxProblems keeps garbage from printing a screen of errors.
+// maxProblems limits the errors that an invalid file can print.
 const maxProblems = 10
 
-func (l *loader) refuse(source, value, problem string) {
+func (l *loader) reject(source, value, problem string) {
 	l.problems = append(l.problems, &Error{source, value, problem})
 }
 
-// err is all that was refused so far.
+// err returns all problems found so far.
 func (l *loader) err() error {
 	if len(l.problems) > maxProblems {
 		last := &Error{"and more", "", "fix these first"}
@@ -268,15 +270,15 @@ func (l *loader) err() error {
 	return errors.Join(l.problems...)
 }
 
-// read finds out what the text means, or refuses it: here its source is known. The errors of a list and
-// of a mapping name the one item that is wrong.
+// read parses the text, or rejects it, because its source is known here. The errors of a list and
+// of a mapping name the one item that is invalid.
 func (l *loader) read(k key, g given) given {
 	if g.words != nil {
 		g.value = g.words
 		return g
 	}
 	if k.kind == mapping {
-		// In one text, each pair stands in a line of its own.
+		// In one text, each pair is on its own line.
 		for text := range strings.SplitSeq(strings.TrimRight(g.text, "\n"), "\n") {
 			g = l.pair(k, g, text)
 		}
@@ -285,9 +287,9 @@ func (l *loader) read(k key, g given) given {
 	value, err := k.parse(g.text)
 	switch {
 	case err != nil && k.kind.list():
-		l.refuse(g.subject, "", err.Error())
+		l.reject(g.subject, "", err.Error())
 	case err != nil:
-		l.refuse(g.subject, visible(g.text), err.Error())
+		l.reject(g.subject, visible(g.text), err.Error())
 	}
 	g.value = value
 	return g
@@ -296,11 +298,12 @@ func (l *loader) read(k key, g given) given {
 // pair adds one NAME=VALUE to a mapping.
 func (l *loader) pair(k key, g given, text string) given {
 	if err := k.check(text); err != nil {
-		l.refuse(g.subject, "", err.Error())
+		l.reject(g.subject, "", err.Error())
 		return g
 	}
 	if len(g.pairs) == maxPairs {
-		l.refuse(g.subject, "", fmt.Sprintf("more than %d names; put variables into a file of job.env_file", maxPairs))
+		l.reject(g.subject, "",
+			fmt.Sprintf("more than %d names; put variables into a file of job.env_file", maxPairs))
 		return g
 	}
 	name, value, _ := strings.Cut(text, "=")
@@ -308,7 +311,7 @@ func (l *loader) pair(k key, g given, text string) given {
 	return g
 }
 
-// defaults is the lowest layer. It holds every key, so the struct has no field without one.
+// defaults returns the lowest layer. It has every key, so no field is left unset.
 func (l *loader) defaults() map[string]given {
 	layer := map[string]given{}
 	for name, k := range l.table {
@@ -321,8 +324,8 @@ func (l *loader) defaults() map[string]given {
 	return layer
 }
 
-// environment reads the own variables. An empty one counts as not set: that is what `VAR=` in a
-// unit or a compose file means, and what an unset variable of a template leaves.
+// environment reads gophd's own variables. An empty variable counts as not set: that is what `VAR=`
+// in a unit or a compose file means, and the result of an unset variable in a template.
 func (l *loader) environment() map[string]given {
 	layer := map[string]given{}
 	var names []string
@@ -335,6 +338,10 @@ func (l *loader) environment() map[string]given {
 	for _, kv := range l.Env {
 		name, text, _ := strings.Cut(kv, "=")
 		if text == "" || !hasOwnPrefix(name, l.sections) || slices.Contains(names, name) {
+			continue
+		}
+		if now := renamedVariable(name); now != "" {
+			l.reject(name, "", "renamed; set "+now)
 			continue
 		}
 		warning := "environment " + visible(name) + ": gophd has no such setting"
@@ -394,7 +401,7 @@ func (l *loader) flag(name string) (string, bool) {
 	return f.Value.String(), true
 }
 
-// absolute makes a path absolute without looking at the disk.
+// absolute makes a path absolute, without access to the disk.
 func (l *loader) absolute(p string) string {
 	if p == "" || filepath.IsAbs(p) {
 		return p

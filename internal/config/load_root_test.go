@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// TestRootForeignFile: a file of another user is read, with a warning.
-func TestRootForeignFile(t *testing.T) {
+// TestRootFileOfAnotherUserGivesAWarning checks that a file of another user is read, with a
+// warning.
+func TestRootFileOfAnotherUserGivesAWarning(t *testing.T) {
 	r := request(t)
 	r.Command = []string{"x"}
 	file := write(t, filepath.Join(r.Dir, "x.yaml"), minimal)
@@ -20,7 +21,7 @@ func TestRootForeignFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, r.UID = range []int{0, owner + 1} {
-		want := fmt.Sprintf("%s: belongs to user %d, who may change what is run; chown it", file, owner)
+		want := fmt.Sprintf("%s: owned by user %d, who could change what runs; fix it with chown", file, owner)
 		if got := load(t, r).Warnings; len(got) != 1 || got[0] != want {
 			t.Errorf("user %d: got %q, want %q", r.UID, got, want)
 		}

@@ -17,7 +17,7 @@ import (
 	"gophd/internal/job"
 )
 
-// parsed adds the flags and words of a command line to a request.
+// parsed adds the flags and the command of a command line to a request.
 func parsed(t testing.TB, r Request, args ...string) Request {
 	t.Helper()
 	r.Flags = pflag.NewFlagSet("run", pflag.ContinueOnError)
@@ -74,7 +74,7 @@ func TestPrecedence(t *testing.T) {
 		"job.interval": "flag --interval",
 		"job.timeout":  "environment GOPHD_JOB_TIMEOUT",
 		"job.grace":    file + ":2",
-		"job.overrun":  "default",
+		"job.overlap":  "default",
 		"job.command":  "command line",
 		"log.level":    "flag --log-level",
 	} {
@@ -89,30 +89,32 @@ func TestPrecedence(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	r := request(t)
-	c := load(t, parsed(t, r, "-dvp", "x.pid", "-n", "nightly", "-i", "0.2", "--no-run-at-start", "--wait",
-		"--held-exit-code", "75", "--heartbeat", "memcached://db1:11211", "--output", "out/x", "--auto-restart-interval=0",
+	c := load(t, parsed(t, r, "-dvp", "x.pid", "-n", "nightly", "-i", "0.2", "--no-run-at-start", "--standby",
+		"--held-exit-code", "75", "--heartbeat", "memcached://db1:11211", "--output", "out/x",
+		"--auto-restart-interval=0",
 		"./job.sh", "-d", "--", "--once"))
 	s := c.Jobs[0]
 	want := job.Spec{
 		Name:     "nightly",
 		Exec:     job.Exec{Command: []string{"./job.sh", "-d", "--", "--once"}, Dir: r.Dir, Stdin: job.StdinNull},
-		Schedule: job.Schedule{Interval: 200 * time.Millisecond, Overrun: job.OverrunRun, MaxParallel: 1},
-		Stop:     job.Stop{Grace: 10 * time.Second, StopSignals: []syscall.Signal{syscall.SIGTERM}, Strays: job.StraysReport, OnOrphan: job.OrphanWait},
-		Output:   job.Output(filepath.Join(r.Dir, "out/x")),
-		Retry:    job.Retry{SuccessCodes: []int{0}, RetryDelay: time.Second, StartLimitInterval: time.Minute},
+		Schedule: job.Schedule{Interval: 200 * time.Millisecond, Overlap: job.OverlapQueue, MaxParallel: 1},
+		Stop: job.Stop{Grace: 10 * time.Second, StopSignals: []syscall.Signal{syscall.SIGTERM},
+			Escaped: job.EscapedReport, OnLeftover: job.LeftoverWait},
+		Output: job.Output(filepath.Join(r.Dir, "out/x")),
+		Retry:  job.Retry{SuccessCodes: []int{0}, RetryDelay: time.Second, StartLimitInterval: time.Minute},
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Error(diff)
 	}
 	if !c.Daemon || c.Verbose || c.PIDFile != filepath.Join(r.Dir, "x.pid") || c.AutoRestart != 0 ||
-		!c.Heartbeat.Wait || c.Heartbeat.HeldExitCode != 75 || c.Log.File != filepath.Join(c.LogDir, "nightly.log") {
+		!c.Heartbeat.Standby || c.Heartbeat.HeldExitCode != 75 || c.Log.File != filepath.Join(c.LogDir, "nightly.log") {
 		t.Errorf("%+v", c)
 	}
 	if got, _ := c.Get("log.file"); got != c.Log.File || source(c, "log.file") != "default" {
 		t.Errorf("log.file is shown as %q from %s", got, source(c, "log.file"))
 	}
 	if c := load(t, parsed(t, r, "-d", "-n", "50%d", "./x")); filepath.Base(c.Log.File) != "50%%d.log" {
-		t.Errorf("%s holds a pattern that nobody wrote", c.Log.File)
+		t.Errorf("%s contains a pattern that is not in the job name", c.Log.File)
 	}
 	if text, _ := c.Get("job.run_at_start"); text != "false" {
 		t.Errorf("job.run_at_start is shown as %q", text)
@@ -122,8 +124,8 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestRefusals pins what a user reads when flag, environment or command line is wrong.
-func TestRefusals(t *testing.T) {
+// TestInvalidSettingErrors checks the exact errors of an invalid flag, environment or command line.
+func TestInvalidSettingErrors(t *testing.T) {
 	const fix = "write seconds (5, 0.2) or a Go duration (200ms, 1h)"
 	tests := []struct {
 		args []string
@@ -133,75 +135,114 @@ func TestRefusals(t *testing.T) {
 		{[]string{"--interval", "5x", "x"}, "", "--interval 5x: not a duration; " + fix},
 		{[]string{"--interval", "", "x"}, "", `--interval "": not a duration; ` + fix},
 		{[]string{"--interval=-5", "x"}, "", "--interval -5: negative; " + fix},
-		{[]string{"--interval", "500us", "x"}, "", "--interval 500us: too short; the least is 1ms, or 0"},
+		{[]string{"--interval", "500us", "x"}, "", "--interval 500us: too short; the minimum is 1ms, or 0"},
 		{[]string{"x"}, "GOPHD_JOB_INTERVAL=NaN", "GOPHD_JOB_INTERVAL NaN: not a duration; " + fix},
 		{[]string{"-i", "5", "x"}, "GOPHD_JOB_INTERVAL=+Inf", "GOPHD_JOB_INTERVAL +Inf: not a duration; " + fix},
-		{[]string{"--auto-restart-interval", "9.9", "x"}, "", "--auto-restart-interval 9.9: too short; the least is 10s, or 0"},
+		{[]string{"--auto-restart-interval", "9.9", "x"}, "",
+			"--auto-restart-interval 9.9: too short; the minimum is 10s, or 0"},
 		{[]string{"--once=perhaps", "x"}, "", "--once perhaps: neither yes nor no; write true or false"},
 		{[]string{"--no-run-at-start=x", "x"}, "", "--no-run-at-start x: neither yes nor no; write true or false"},
-		{[]string{"--overrun", "lap", "x"}, "", "--overrun lap: no such choice; write run, skip, kill or overlap"},
+		{[]string{"--overlap", "lap", "x"}, "", "--overlap lap: no such choice; write queue, skip, replace or allow"},
+		{[]string{"--overlap", "run", "x"}, "", "--overlap run: renamed; write queue"},
+		{[]string{"--overlap", "kill", "x"}, "", "--overlap kill: renamed; write replace"},
+		{[]string{"--overlap", "overlap", "x"}, "", "--overlap overlap: renamed; write allow"},
+		{[]string{"x"}, "GOPHD_JOB_STRAYS=kill", "GOPHD_JOB_STRAYS: renamed; set GOPHD_JOB_ESCAPED"},
+		{[]string{"x"}, "GOPHD_JOB_ON_ORPHAN=kill", "GOPHD_JOB_ON_ORPHAN: renamed; set GOPHD_JOB_ON_LEFTOVER"},
+		{[]string{"x"}, "GOPHD_JOB_OVERRUN=skip", "GOPHD_JOB_OVERRUN: renamed; set GOPHD_JOB_OVERLAP"},
+		{[]string{"x"}, "GOPHD_JOB_KEEP=yes", "GOPHD_JOB_KEEP: renamed; set GOPHD_JOB_SERVICE"},
+		{[]string{"x"}, "GOPHD_HEARTBEAT_WAIT=yes", "GOPHD_HEARTBEAT_WAIT: renamed; set GOPHD_HEARTBEAT_STANDBY"},
 		{[]string{"--log-format", "xml", "x"}, "", "--log-format xml: no such choice; write simple, json or console"},
-		{[]string{"--output", "on_failure", "x"}, "", "--output on_failure: did you mean on-failure? for a file of that name write ./on_failure"},
-		{[]string{"--output", "Inherit", "x"}, "", "--output Inherit: did you mean inherit? for a file of that name write ./Inherit"},
-		{[]string{"--output", "log", "x"}, "", "--output log: there is no log file; add --log-file FILE, or use inherit"},
-		{[]string{"-d", "--output", "inherit", "x"}, "", "--output inherit: a daemon has no terminal, the output would be lost; use log, on-failure, discard or a file"},
+		{[]string{"--output", "on_failure", "x"}, "",
+			"--output on_failure: did you mean on-failure? for a file of that name write ./on_failure"},
+		{[]string{"--output", "Inherit", "x"}, "",
+			"--output Inherit: did you mean inherit? for a file of that name write ./Inherit"},
+		{[]string{"--output", "log", "x"}, "",
+			"--output log: there is no log file; add --log-file FILE, or use inherit"},
+		{[]string{"-d", "--output", "inherit", "x"}, "",
+			"--output inherit: a daemon has no terminal, the output would be lost; use log, on-failure, discard or a file"},
 		{[]string{"--output", "/a/b", "--log-file", "/a/b", "x"}, "", "--output /a/b: the log file itself; use log"},
 		{[]string{"-p", "", "x"}, "", `--pid-file "": empty; name a file, or leave it out`},
-		{[]string{"-p", "~/x", "x"}, "", "--pid-file ~/x: only a shell knows ~; write the folder in full"},
-		{[]string{"--log-file", "/var/log/", "x"}, "", "--log-file /var/log/: a folder; name a file in it"},
-		{[]string{"--log-file", "a\nb", "x"}, "", `--log-file "a\nb": holds a control character`},
+		{[]string{"-p", "~/x", "x"}, "", "--pid-file ~/x: ~ is expanded by shells only; write the full path"},
+		{[]string{"--log-file", "/var/log/", "x"}, "", "--log-file /var/log/: a directory; name a file in it"},
+		{[]string{"--log-file", "a\nb", "x"}, "", `--log-file "a\nb": contains a control character`},
 		{[]string{"--held-exit-code", "256", "x"}, "", "--held-exit-code 256: not a whole number from 0 to 255"},
-		{[]string{"--shell", "--", "a", "|", "b"}, "", "--shell: takes a command of one word, this one has 3; quote the line, as in gophd run --shell -- 'a | b'"},
+		{[]string{"--shell", "--", "a", "|", "b"}, "",
+			"--shell: takes a command of one word, this one has 3; quote the line, as in gophd run --shell -- 'a | b'"},
 		{[]string{"--shell", " "}, "", `command line " ": an empty line for the shell; write the command`},
 		{[]string{""}, "", `command line "": an empty word instead of a command; write the command first`},
 		{nil, "", "no command: write it after --, as in gophd run -- ./job.sh, or set job.command in a config file"},
 		{nil, "GOPHD_JOB_COMMAND=  ", `GOPHD_JOB_COMMAND "  ": an empty line for the shell; write the command`},
 		{[]string{"-c", "", "x"}, "", `--config "": empty; name a file, or leave it out`},
-		{[]string{"-c", "x.conf", "x"}, "", "--config x.conf: its name does not say its format; end it in .yaml, .yml, .toml, .json or .ini"},
+		{[]string{"-c", "x.conf", "x"}, "",
+			"--config x.conf: the extension is not a known format; use .yaml, .yml, .toml, .json or .ini"},
 		{[]string{"-c", "/none/x.yaml", "x"}, "", "/none/x.yaml: no such file or directory"},
 		{[]string{"x"}, "GOPHD_CONFIG=/none/x.yaml", "/none/x.yaml: no such file or directory"},
 		{[]string{"-c", "/dev/null/x.ini", "x"}, "", "/dev/null/x.ini: not a directory"},
-		{[]string{"--env", "=x", "x"}, "", `--env: "" is not the KEY of a KEY=VALUE; write letters, digits and _, no digit first`},
+		{[]string{"--env", "=x", "x"}, "",
+			`--env: "" is not the KEY of a KEY=VALUE; write letters, digits and _, no digit first`},
 		{[]string{"--env", "PASSWORD", "x"}, "", "--env: no = sign; write KEY=VALUE"},
-		{[]string{"--env", "A=1", "--env", "é=secret", "x"}, "", "--env: é is not the KEY of a KEY=VALUE; write letters, digits and _, no digit first"},
+		{[]string{"--env", "A=1", "--env", "é=secret", "x"}, "",
+			"--env: é is not the KEY of a KEY=VALUE; write letters, digits and _, no digit first"},
 		{[]string{"--env", "GOPHD_FENCE=7", "x"}, "", "--env: GOPHD_FENCE is gophd's own; rename it"},
 		{[]string{"x"}, "GOPHD_JOB_ENV=A=1\n\nB=2", "GOPHD_JOB_ENV: no = sign; write KEY=VALUE"},
 		{[]string{"--env-file", "/none/a.env", "x"}, "", "--env-file /none/a.env: no such file or directory"},
 		{[]string{"--env-file", "-", "x"}, "", "--env-file: -: empty; name a file, or leave it out"},
-		{[]string{"--env-file", "-/dev/null", "x"}, "", "--env-file /dev/null: not a regular file; name a file of KEY=VALUE lines"},
-		{[]string{"--chdir", "", "x"}, "", `--chdir "": empty; name a folder, or leave it out`},
-		{[]string{"--chdir", "~", "x"}, "", "--chdir ~: only a shell knows ~; write the folder in full"},
+		{[]string{"--env-file", "-/dev/null", "x"}, "",
+			"--env-file /dev/null: not a regular file; name a file of KEY=VALUE lines"},
+		{[]string{"--chdir", "", "x"}, "", `--chdir "": empty; name a directory, or leave it out`},
+		{[]string{"--chdir", "~", "x"}, "", "--chdir ~: ~ is expanded by shells only; write the full path"},
 		{[]string{"--stdin", "nul", "x"}, "", "--stdin nul: did you mean null? for a file of that name write ./nul"},
-		{[]string{"-d", "--stdin", "inherit", "x"}, "", "--stdin inherit: a daemon has no terminal; use null or a file"},
-		{[]string{"--user", "", "x"}, "", `--user "": not a user; write USER or USER:GROUP, names or numbers up to 4294967294`},
-		{[]string{"--user", "4294967295", "x"}, "", "--user 4294967295: not a user; write USER or USER:GROUP, names or numbers up to 4294967294"},
-		{[]string{"--user", "a", "--group", "b:c", "x"}, "", "--group b:c: not a group; write a name, or a number up to 4294967294"},
-		{[]string{"--user", "a:b", "--group", "c", "x"}, "", "--group c: job.user names a group too; leave one of them out"},
+		{[]string{"-d", "--stdin", "inherit", "x"}, "",
+			"--stdin inherit: a daemon has no terminal; use null or a file"},
+		{[]string{"--user", "", "x"}, "",
+			`--user "": not a user; write USER or USER:GROUP, names or numbers up to 4294967294`},
+		{[]string{"--user", "4294967295", "x"}, "",
+			"--user 4294967295: not a user; write USER or USER:GROUP, names or numbers up to 4294967294"},
+		{[]string{"--user", "a", "--group", "b:c", "x"}, "",
+			"--group b:c: not a group; write a name, or a number up to 4294967294"},
+		{[]string{"--user", "a:b", "--group", "c", "x"}, "",
+			"--group c: job.user names a group too; leave one of them out"},
 		{[]string{"--group", "c", "x"}, "", "--group c: there is no user; add --user, or leave it out"},
 		{[]string{"--umask", "0888", "x"}, "", "--umask 0888: not an octal number from 0 to 0777; write one like 027"},
 		{[]string{"--nice", "-21", "x"}, "", "--nice -21: not a whole number from -20 to 19"},
 		{[]string{"--nice", "+5", "x"}, "", "--nice +5: not a whole number from -20 to 19"},
-		{[]string{"--stop-signals", "TERM,,INT", "x"}, "", "--stop-signals: an empty value; write one, or several with commas between them"},
-		{[]string{"--stop-signals", "TERM", "--stop-signals", "KILL", "x"}, "", "--stop-signals: KILL follows by itself after the last one; leave it out"},
-		{[]string{"x"}, "GOPHD_JOB_SUCCESS_EXIT_CODES=0 3", `GOPHD_JOB_SUCCESS_EXIT_CODES: "0 3" is no exit code; write numbers from 0 to 255 with commas between them`},
-		{[]string{"x"}, "GOPHD_JOB_MEMORY_MAX=1000K", "GOPHD_JOB_MEMORY_MAX 1000K: too small; the least is 1M, or 0"},
-		{[]string{"x"}, "GOPHD_JOB_CPU_MAX=150", "GOPHD_JOB_CPU_MAX 150: not a percentage; write one from 1% to 100000%, or 0"},
-		{[]string{"--log-file", "journal:", "x"}, "", "--log-file journal:: did you mean journald:? for a file of that name write ./journal:"},
-		{[]string{"--log-file", "syslog:a b", "x"}, "", `--log-file "syslog:a b": not a tag behind syslog:; write at most 32 letters, digits and . _ -`},
+		{[]string{"--stop-signals", "TERM,,INT", "x"}, "",
+			"--stop-signals: an empty value; write one, or several with commas between them"},
+		{[]string{"--stop-signals", "TERM", "--stop-signals", "KILL", "x"}, "",
+			"--stop-signals: KILL is always sent after the last signal; leave it out"},
+		{[]string{"x"}, "GOPHD_JOB_SUCCESS_EXIT_CODES=0 3",
+			`GOPHD_JOB_SUCCESS_EXIT_CODES: "0 3" is not an exit code; write numbers from 0 to 255 with commas between them`},
+		{[]string{"x"}, "GOPHD_JOB_MEMORY_MAX=1000K", "GOPHD_JOB_MEMORY_MAX 1000K: too small; the minimum is 1M, or 0"},
+		{[]string{"x"}, "GOPHD_JOB_CPU_MAX=150",
+			"GOPHD_JOB_CPU_MAX 150: not a percentage; write one from 1% to 100000%, or 0"},
+		{[]string{"--log-file", "journal:", "x"}, "",
+			"--log-file journal:: did you mean journald:? for a file of that name write ./journal:"},
+		{[]string{"--log-file", "syslog:a b", "x"}, "",
+			`--log-file "syslog:a b": not a valid tag after syslog:; write at most 32 letters, digits and . _ -`},
 
 		{[]string{"x"}, "GOPHD_LOG_MODE=440", "GOPHD_LOG_MODE 440: its owner could not write it; write one like 0640"},
 		{[]string{"x"}, "GOPHD_LOG_MODE=0", "GOPHD_LOG_MODE 0: its owner could not write it; write one like 0640"},
 
-		{[]string{"--keep", "--once", "x"}, "", "--keep true: a service is kept running, and --once ends after one run; leave one of them out"},
-		{[]string{"--keep", "--overrun", "overlap", "x"}, "", "--overrun overlap: a service that is kept running has no tick that it could overrun; leave it out, or job.keep"},
-		{[]string{"--keep", "--retries", "3", "x"}, "", "--retries 3: a service that is kept running is always started again; leave it out, or job.keep"},
-		{[]string{"--overrun", "overlap", "-i", "0", "x"}, "", "--overrun overlap: back to back there is no tick during a run; set an interval"},
-		{[]string{"--overrun", "overlap", "--stdin", "inherit", "x"}, "", "--stdin inherit: overlapping runs would take each other's input; use null or a file"},
-		{[]string{"--max-parallel", "2", "x"}, "", "--max-parallel 2: runs do not overlap; set job.overrun to overlap, or leave it out"},
-		{[]string{"--overrun", "overlap", "--max-parallel", "1", "x"}, "", "--max-parallel 1: not a whole number from 2 to 1000"},
-		{[]string{"x"}, "GOPHD_JOB_RETRY_DELAY=1", "GOPHD_JOB_RETRY_DELAY 1: nothing is retried; set job.retries, or leave it out"},
-		{[]string{"x"}, "GOPHD_JOB_FATAL_EXIT_CODES=1,0", "GOPHD_JOB_FATAL_EXIT_CODES 1,0: 0 is in job.success_exit_codes too; leave it out of one"},
-		{[]string{"--log-file", "journald:", "x"}, "GOPHD_LOG_KEEP=3", "GOPHD_LOG_KEEP 3: for a file, and the log goes to journald: instead; leave it out"},
+		{[]string{"--service", "--once", "x"}, "",
+			"--service true: a service is restarted when it exits, and --once is one run; leave one of them out"},
+		{[]string{"--service", "--overlap", "allow", "x"}, "",
+			"--overlap allow: a service has no ticks; leave it out, or job.service"},
+		{[]string{"--service", "--retries", "3", "x"}, "",
+			"--retries 3: a service is always restarted; leave it out, or job.service"},
+		{[]string{"--overlap", "allow", "-i", "0", "x"}, "",
+			"--overlap allow: back to back there is no tick during a run; set an interval"},
+		{[]string{"--overlap", "allow", "--stdin", "inherit", "x"}, "",
+			"--stdin inherit: overlapping runs would take each other's input; use null or a file"},
+		{[]string{"--max-parallel", "2", "x"}, "",
+			"--max-parallel 2: runs do not overlap; set job.overlap to allow, or leave it out"},
+		{[]string{"--overlap", "allow", "--max-parallel", "1", "x"}, "",
+			"--max-parallel 1: not a whole number from 2 to 1000"},
+		{[]string{"x"}, "GOPHD_JOB_RETRY_DELAY=1",
+			"GOPHD_JOB_RETRY_DELAY 1: nothing is retried; set job.retries, or leave it out"},
+		{[]string{"x"}, "GOPHD_JOB_FATAL_EXIT_CODES=1,0",
+			"GOPHD_JOB_FATAL_EXIT_CODES 1,0: 0 is in job.success_exit_codes too; leave it out of one"},
+		{[]string{"--log-file", "journald:", "x"}, "GOPHD_LOG_KEEP=3",
+			"GOPHD_LOG_KEEP 3: applies to log files only, and the log goes to journald:; leave it out"},
 		{
 			[]string{"-i", "x", "--timeout", "y", "x"}, "",
 			"--interval x: not a duration; " + fix + "\n--timeout y: not a duration; " + fix,
@@ -228,13 +269,14 @@ func TestRefusals(t *testing.T) {
 func TestHeartbeatURL(t *testing.T) {
 	for url, want := range map[string]string{
 		"file:": "", "none:": "",
-		"memcached://db1": "", "memcached://10.0.0.5:11211": "", "memcached://[::1]": "", "memcached://[::1]:1": "", "memcached://db1:65535": "",
+		"memcached://db1": "", "memcached://10.0.0.5:11211": "", "memcached://[::1]": "",
+		"memcached://[::1]:1": "", "memcached://db1:65535": "",
 		"":                        "empty",
-		"file":                    "no heartbeat store",
+		"file":                    "not a heartbeat store",
 		"file:/tmp/x":             "nothing may follow file:",
 		"none://":                 "nothing may follow none:",
-		"memcache://db1":          "no heartbeat store",
-		"memcached:db1":           "no heartbeat store",
+		"memcache://db1":          "not a heartbeat store",
+		"memcached:db1":           "not a heartbeat store",
 		"redis://db1":             "redis is not in this version",
 		"etcd://db1":              "etcd is not in this version",
 		"memcached://":            "not an address",
@@ -254,8 +296,8 @@ func TestHeartbeatURL(t *testing.T) {
 		"memcached://[::1":        "not an address",
 		"memcached://%zz":         "not an address",
 		"memcached://db1\x00:1":   "not an address",
-		"MEMCACHED://db1":         "no heartbeat store",
-		" memcached://db1":        "no heartbeat store",
+		"MEMCACHED://db1":         "not a heartbeat store",
+		" memcached://db1":        "not a heartbeat store",
 		"memcached://db1:11211\n": "not an address",
 	} {
 		err := checkURL(url)
@@ -268,8 +310,8 @@ func TestHeartbeatURL(t *testing.T) {
 	}
 }
 
-// TestHeartbeatRule pins the least ttl that is accepted for some settings.
-func TestHeartbeatRule(t *testing.T) {
+// TestHeartbeatMinimumTTL checks the minimum ttl for some settings.
+func TestHeartbeatMinimumTTL(t *testing.T) {
 	for _, tt := range []struct {
 		renew, grace, timeout string
 		least                 time.Duration
@@ -283,14 +325,16 @@ func TestHeartbeatRule(t *testing.T) {
 			r := request(t)
 			r.Command = []string{"x"}
 			r.Env = []string{
-				"GOPHD_HEARTBEAT_URL=memcached://db1", "GOPHD_HEARTBEAT_TTL=" + ttl.String(), "GOPHD_HEARTBEAT_RENEW=" + tt.renew,
+				"GOPHD_HEARTBEAT_URL=memcached://db1", "GOPHD_HEARTBEAT_TTL=" + ttl.String(),
+				"GOPHD_HEARTBEAT_RENEW=" + tt.renew,
 				"GOPHD_HEARTBEAT_STOP_GRACE=" + tt.grace, "GOPHD_HEARTBEAT_TIMEOUT=" + tt.timeout,
 			}
 			_, err := Load(r)
 			return err == nil
 		}
 		if !ok(tt.least) || ok(tt.least-time.Second) {
-			t.Errorf("renew %s, stop_grace %s, timeout %s: least ttl is not %v", tt.renew, tt.grace, tt.timeout, tt.least)
+			t.Errorf("renew %s, stop_grace %s, timeout %s: minimum ttl is not %v", tt.renew, tt.grace,
+				tt.timeout, tt.least)
 		}
 	}
 }
@@ -300,7 +344,8 @@ func TestEmptyEnvValue(t *testing.T) {
 	for _, k := range keys() {
 		r.Env = append(r.Env, k.env()+"=")
 	}
-	r.Env = append(r.Env, "GOPHD_CONFIG=", "GOPHD_RUNTIME_DIR=", "GOPHD_STATE_DIR=", "GOPHD_JOB_INTERVALL=", "=", "", "x")
+	r.Env = append(r.Env, "GOPHD_CONFIG=", "GOPHD_RUNTIME_DIR=", "GOPHD_STATE_DIR=", "GOPHD_JOB_INTERVALL=",
+		"=", "", "x")
 	r.Command = []string{"x"}
 	c := load(t, r)
 	for _, v := range c.Values() {
@@ -315,10 +360,12 @@ func TestEmptyEnvValue(t *testing.T) {
 
 func TestUserSections(t *testing.T) {
 	r := request(t)
-	write(t, filepath.Join(r.Dir, "x.ini"), "config.auto_restart_interval=0\n[db]\nhost=db1\nport=1\nApi_Key=hunter2\nurl=redis://u:hunter2@h/?auth=hunter2\n")
+	write(t, filepath.Join(r.Dir, "x.ini"),
+		"config.auto_restart_interval=0\n[db]\nhost=db1\nport=1\nApi_Key=hunter2\nurl=redis://u:hunter2@h/?auth=hunter2\n")
 	r.Env = []string{"GOPHD_DB_HOST=old", "GOPHD_DB_HOST=db2", "GOPHD_DB_PORT=", "GOPHD_DB_OTHER=x"}
 	c := load(t, parsed(t, r, "-c", "x.ini", "x"))
-	want := []string{"GOPHD_DB_HOST=db2", "GOPHD_DB_PORT=1", "GOPHD_DB_API_KEY=hunter2", "GOPHD_DB_URL=redis://u:hunter2@h/?auth=hunter2"}
+	want := []string{"GOPHD_DB_HOST=db2", "GOPHD_DB_PORT=1", "GOPHD_DB_API_KEY=hunter2",
+		"GOPHD_DB_URL=redis://u:hunter2@h/?auth=hunter2"}
 	if diff := cmp.Diff(want, c.Jobs[0].Env); diff != "" {
 		t.Error(diff)
 	}
@@ -339,7 +386,8 @@ func TestUserSections(t *testing.T) {
 }
 
 func TestPrivate(t *testing.T) {
-	env := []string{"PATH=/bin", "GOPHD_CONFIG=x", "GOPHD_JOB_INTERVAL=1", "GOPHD_JOB_=", "GOPHD_LOG_FILE=x", "GOPHD_CONFIG_DAEMON=1",
+	env := []string{"PATH=/bin", "GOPHD_CONFIG=x", "GOPHD_JOB_INTERVAL=1", "GOPHD_JOB_=", "GOPHD_LOG_FILE=x",
+		"GOPHD_CONFIG_DAEMON=1",
 		"GOPHD_HEARTBEAT_URL=x", "GOPHD_RESTART_WHEN=x", "GOPHD_JOBS=1", "GOPHD_DB_HOST=x", "GOPHD_RUN=7", "GOPHD_STATE_DIR=/x", "odd"}
 	before := slices.Clone(env)
 	want := []string{"PATH=/bin", "GOPHD_JOBS=1", "GOPHD_DB_HOST=x", "GOPHD_RUN=7", "GOPHD_STATE_DIR=/x", "odd"}
@@ -347,7 +395,7 @@ func TestPrivate(t *testing.T) {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(before, env); diff != "" {
-		t.Errorf("the caller's own changed: %s", diff)
+		t.Errorf("the argument was changed: %s", diff)
 	}
 }
 
@@ -364,7 +412,8 @@ func TestName(t *testing.T) {
 	if again := name("/tmp", "python3", "x.py"); again != base {
 		t.Errorf("the same line is %s and %s", base, again)
 	}
-	for _, other := range [][]string{{"python3", "y.py"}, {"python3", "x.py", ""}, {"python3x.py"}, {"python3", "x", ".py"}, {"./python3", "x.py"}} {
+	for _, other := range [][]string{{"python3", "y.py"}, {"python3", "x.py", ""}, {"python3x.py"},
+		{"python3", "x", ".py"}, {"./python3", "x.py"}} {
 		if name("/srv", other...) == base {
 			t.Errorf("%q has the name of another line", other)
 		}
@@ -387,7 +436,8 @@ func TestName(t *testing.T) {
 	if a := name("/srv", "-n", "x", "y"); a != "x" {
 		t.Errorf("given name is %s", a)
 	}
-	for _, bad := range []string{"", "a/b", ".", "..", "a b", "a\tb", "a\nb", "-x", "a\x7f", "a\u2028b", "a\xff", strings.Repeat("x", 101)} {
+	for _, bad := range []string{"", "a/b", ".", "..", "a b", "a\tb", "a\nb", "-x", "a\x7f", "a\u2028b",
+		"a\xff", strings.Repeat("x", 101)} {
 		if checkName(bad) == nil {
 			t.Errorf("name %q is accepted", bad)
 		}
@@ -399,18 +449,20 @@ func TestName(t *testing.T) {
 	}
 }
 
-func TestFolders(t *testing.T) {
+func TestDirectories(t *testing.T) {
 	for _, tt := range []struct {
 		uid                 int
 		home                string
 		env                 []string
 		runtime, state, log string
 	}{
-		{0, "/root", []string{"XDG_RUNTIME_DIR=/x", "XDG_STATE_HOME=/y"}, "/run/gophd", "/var/lib/gophd", "/var/log/gophd"},
+		{0, "/root", []string{"XDG_RUNTIME_DIR=/x", "XDG_STATE_HOME=/y"}, "/run/gophd", "/var/lib/gophd",
+			"/var/log/gophd"},
 		{7, "/h", nil, "/tmp/gophd-7", "/h/.local/state/gophd", "/h/.local/state/gophd"},
 		{7, "/h", []string{"TMPDIR=/t"}, "/t/gophd-7", "/h/.local/state/gophd", "/h/.local/state/gophd"},
 		{7, "/h", []string{"XDG_RUNTIME_DIR=/x", "XDG_STATE_HOME=/y"}, "/x/gophd", "/y/gophd", "/y/gophd"},
-		{7, "/h", []string{"XDG_RUNTIME_DIR=x", "XDG_STATE_HOME=y", "TMPDIR=t"}, "/tmp/gophd-7", "/h/.local/state/gophd", "/h/.local/state/gophd"},
+		{7, "/h", []string{"XDG_RUNTIME_DIR=x", "XDG_STATE_HOME=y", "TMPDIR=t"}, "/tmp/gophd-7",
+			"/h/.local/state/gophd", "/h/.local/state/gophd"},
 		{7, "", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7"},
 		{7, "/h", []string{"GOPHD_RUNTIME_DIR=r", "GOPHD_STATE_DIR=/s"}, "/d/r", "/s", "/s"},
 		{0, "/h", []string{"GOPHD_STATE_DIR=s"}, "/run/gophd", "/d/s", "/d/s"},
@@ -422,7 +474,7 @@ func TestFolders(t *testing.T) {
 	}
 }
 
-func TestWhichFile(t *testing.T) {
+func TestConfigFileSearchOrder(t *testing.T) {
 	r := request(t)
 	r.Home, r.SystemDir = filepath.Join(r.Dir, "home"), filepath.Join(r.Dir, "etc")
 	r.Dir = filepath.Join(r.Dir, "work")
@@ -442,14 +494,14 @@ func TestWhichFile(t *testing.T) {
 	}
 	here := write(t, filepath.Join(r.Dir, "gophd.yaml"), minimal+"job: {command: x, interval: 7}")
 	if got := file(with("x")); got != home {
-		t.Errorf("a stray %q was read", got)
+		t.Errorf("%q in the working directory was read", got)
 	}
 	c := load(t, with())
 	if c.File != here || c.Jobs[0].Name != "gophd" || c.Jobs[0].Interval != 7*time.Second {
 		t.Errorf("without a command: %q, %+v", c.File, c.Jobs)
 	}
 	if c := load(t, with("x")); !strings.HasPrefix(c.Jobs[0].Name, "x-") {
-		t.Errorf("a file that was only found gives the name %s", c.Jobs[0].Name)
+		t.Errorf("a file that was found by the search gives the name %s", c.Jobs[0].Name)
 	}
 	xdg := with("x")
 	xdg.Env = []string{"XDG_CONFIG_HOME=" + r.SystemDir}
@@ -465,7 +517,8 @@ func TestWhichFile(t *testing.T) {
 
 	second := write(t, filepath.Join(r.Dir, "gophd.toml"), "config.auto_restart_interval=0\n")
 	_, err := Load(with())
-	if want := here + " and " + second + ": two config files in one folder; remove one, or choose with --config"; err == nil || err.Error() != want {
+	want := here + " and " + second + ": two config files in one directory; remove one, or choose with --config"
+	if err == nil || err.Error() != want {
 		t.Errorf("two files: %v, want %s", err, want)
 	}
 	if err := os.Remove(home); err != nil {
@@ -475,15 +528,15 @@ func TestWhichFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Load(with("x")); err == nil || err.Error() != home+": no such file or directory" {
-		t.Errorf("a link that leads nowhere: %v", err)
+		t.Errorf("a dangling link: %v", err)
 	}
 }
 
-func TestOddFiles(t *testing.T) {
+func TestUnusableFilesAreRejected(t *testing.T) {
 	r := request(t)
 	r.UID = os.Getuid()
 	r.Command = []string{"x"}
-	refused := func(path string) string {
+	loadError := func(path string) string {
 		r := r
 		r.Env = []string{"GOPHD_CONFIG=" + path}
 		_, err := Load(r)
@@ -502,14 +555,16 @@ func TestOddFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{fifo, dir} {
-		if got := refused(path); got != "not a regular file; name a config file" {
+		if got := loadError(path); got != "not a regular file; name a config file" {
 			t.Errorf("%s: %s", path, got)
 		}
 	}
-	if got := refused(write(t, filepath.Join(r.Dir, "big.yaml"), strings.Repeat("#", maxFile+1))); got != "larger than 1 MiB; this is no config file" {
+	big := write(t, filepath.Join(r.Dir, "big.yaml"), strings.Repeat("#", maxFile+1))
+	if got := loadError(big); got != "larger than 1 MiB; not a config file" {
 		t.Error(got)
 	}
-	if got := refused(write(t, filepath.Join(r.Dir, "bad.ini"), strings.Repeat("[job]\nx=1\n", 100))); strings.Count(got, "\n") != maxProblems ||
+	bad := write(t, filepath.Join(r.Dir, "bad.ini"), strings.Repeat("[job]\nx=1\n", 100))
+	if got := loadError(bad); strings.Count(got, "\n") != maxProblems ||
 		!strings.HasSuffix(got, "and more: fix these first") {
 		t.Errorf("garbage gives %d lines: %s", strings.Count(got, "\n"), got)
 	}
@@ -518,9 +573,10 @@ func TestOddFiles(t *testing.T) {
 	if err := os.Chmod(open, 0o666); err != nil {
 		t.Fatal(err)
 	}
-	r.Env, r.UID = []string{"GOPHD_CONFIG=" + open, "GOPHD_JOB_INTERVALL=7", "GOPHD_LOG_x=7", "GOPHD_DB_X=1"}, os.Getuid()
+	r.Env, r.UID = []string{"GOPHD_CONFIG=" + open, "GOPHD_JOB_INTERVALL=7", "GOPHD_LOG_x=7", "GOPHD_DB_X=1"},
+		os.Getuid()
 	want := []string{
-		open + ": anybody may change this file, and so what is run; chmod o-w it",
+		open + ": writable by every user, who could change what runs; fix it with chmod o-w",
 		"environment GOPHD_JOB_INTERVALL: gophd has no such setting; did you mean GOPHD_JOB_INTERVAL?",
 		"environment GOPHD_LOG_x: gophd has no such setting",
 	}
@@ -529,7 +585,7 @@ func TestOddFiles(t *testing.T) {
 	}
 }
 
-func TestSharedHeartbeatWantsName(t *testing.T) {
+func TestSharedHeartbeatWithoutNameGivesAWarning(t *testing.T) {
 	r := request(t)
 	for _, tt := range []struct {
 		args []string
@@ -545,8 +601,8 @@ func TestSharedHeartbeatWantsName(t *testing.T) {
 	}
 }
 
-// TestForeignFile: only one's own files and those of root are read without a warning.
-func TestForeignFile(t *testing.T) {
+// TestFileOfAnotherUser checks that only one's own files and those of root give no warning.
+func TestFileOfAnotherUser(t *testing.T) {
 	for _, c := range []struct {
 		owner, uid int
 		want       bool
@@ -563,7 +619,7 @@ func TestForeignFile(t *testing.T) {
 	}
 }
 
-// TestHugeConfigLine and TestCRLFConfig are traps that other schedulers fell into.
+// TestHugeConfigLine and TestCRLFConfig cover known bugs of other schedulers.
 func TestHugeConfigLine(t *testing.T) {
 	huge := strings.Repeat("x", maxFile-200)
 	for name, text := range map[string]string{
@@ -577,8 +633,9 @@ func TestHugeConfigLine(t *testing.T) {
 		if got := load(t, r).Jobs[0].Env; len(got) != 1 || got[0] != "GOPHD_MY_TEXT="+huge {
 			t.Errorf("%s: %d variables", name, len(got))
 		}
-		// The same as a value that is refused must not fill the screen.
-		r.Env = []string{"GOPHD_CONFIG=" + write(t, filepath.Join(r.Dir, name), strings.ReplaceAll(text, "my", "log.level #"))}
+		// A rejected value of that length must not fill the screen.
+		r.Env = []string{"GOPHD_CONFIG=" + write(t, filepath.Join(r.Dir, name),
+			strings.ReplaceAll(text, "my", "log.level #"))}
 		if _, err := Load(r); err == nil || len(err.Error()) > 2000 {
 			t.Errorf("%s: error of %d bytes", name, len(err.Error()))
 		}
@@ -606,28 +663,31 @@ func TestCRLFConfig(t *testing.T) {
 	}
 }
 
-// TestHostileFiles: what is nested or long beyond reason is refused in a short line.
-func TestHostileFiles(t *testing.T) {
+// TestHostileFilesGiveShortErrors checks that excessive nesting or length is rejected in short
+// lines.
+func TestHostileFilesGiveShortErrors(t *testing.T) {
 	n := 20000
 	const must = "config.auto_restart_interval"
 	for name, text := range map[string]string{
-		"flow.yaml":    must + ": 0\nmy: " + strings.Repeat("{a: ", n) + "1" + strings.Repeat("}", n),
-		"some.yaml":    must + ": 0\nmy: " + strings.Repeat("{a: ", 40) + "1" + strings.Repeat("}", 40),
-		"list.yaml":    must + ": 0\nmy: " + strings.Repeat("[", n) + strings.Repeat("]", n),
-		"long.yaml":    must + ": 0\n" + strings.Repeat("x", maxFile/2) + ":\n" + strings.Repeat(" a: 1\n", n),
-		"table.toml":   must + " = 0\nmy = " + strings.Repeat("{a = ", n) + "1" + strings.Repeat("}", n),
-		"list.toml":    must + " = 0\nmy.a = " + strings.Repeat("[", n) + strings.Repeat("]", n),
-		"dotted.toml":  must + " = 0\nmy" + strings.Repeat(".a", 20*n) + " = 1",
-		"header.toml":  must + " = 0\n[my" + strings.Repeat(".a", 20*n) + "]\na = 1",
-		"long.toml":    must + " = 0\n[" + strings.Repeat("x", maxFile/2) + "]\n" + strings.Repeat("a.b=1\n", n),
-		"table.json":   `{"` + must + `": 0, "my": ` + strings.Repeat(`{"a": `, n) + "1" + strings.Repeat("}", n) + "}",
-		"some.json":    `{"` + must + `": 0, "my": ` + strings.Repeat(`{"a": `, 40) + "1" + strings.Repeat("}", 40) + "}",
-		"list.json":    `{"` + must + `": 0, "my.a": ` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}",
-		"long.ini":     must + " = 0\n[" + strings.Repeat("x", maxFile/2) + "]\n" + strings.Repeat("a=1\n", n),
-		"many.ini":     must + " = 0\n" + strings.Repeat("job.x=\n", 20000),
-		"pairs.ini":    must + " = 0\n[job.env]\n" + numbered("V%d=\n", n),
-		"pairs.json":   `{"` + must + `": 0, "job.env": [` + numbered(`"V%d=",`, n) + `"A="]}`,
-		"limits.yaml":  must + ": 0\njob.rlimit: [" + strings.Repeat("nofile="+strings.Repeat("9", 300)+", ", 1000) + "]",
+		"flow.yaml":   must + ": 0\nmy: " + strings.Repeat("{a: ", n) + "1" + strings.Repeat("}", n),
+		"some.yaml":   must + ": 0\nmy: " + strings.Repeat("{a: ", 40) + "1" + strings.Repeat("}", 40),
+		"list.yaml":   must + ": 0\nmy: " + strings.Repeat("[", n) + strings.Repeat("]", n),
+		"long.yaml":   must + ": 0\n" + strings.Repeat("x", maxFile/2) + ":\n" + strings.Repeat(" a: 1\n", n),
+		"table.toml":  must + " = 0\nmy = " + strings.Repeat("{a = ", n) + "1" + strings.Repeat("}", n),
+		"list.toml":   must + " = 0\nmy.a = " + strings.Repeat("[", n) + strings.Repeat("]", n),
+		"dotted.toml": must + " = 0\nmy" + strings.Repeat(".a", 20*n) + " = 1",
+		"header.toml": must + " = 0\n[my" + strings.Repeat(".a", 20*n) + "]\na = 1",
+		"long.toml":   must + " = 0\n[" + strings.Repeat("x", maxFile/2) + "]\n" + strings.Repeat("a.b=1\n", n),
+		"table.json":  `{"` + must + `": 0, "my": ` + strings.Repeat(`{"a": `, n) + "1" + strings.Repeat("}", n) + "}",
+		"some.json": `{"` + must + `": 0, "my": ` + strings.Repeat(`{"a": `,
+			40) + "1" + strings.Repeat("}", 40) + "}",
+		"list.json":  `{"` + must + `": 0, "my.a": ` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + "}",
+		"long.ini":   must + " = 0\n[" + strings.Repeat("x", maxFile/2) + "]\n" + strings.Repeat("a=1\n", n),
+		"many.ini":   must + " = 0\n" + strings.Repeat("job.x=\n", 20000),
+		"pairs.ini":  must + " = 0\n[job.env]\n" + numbered("V%d=\n", n),
+		"pairs.json": `{"` + must + `": 0, "job.env": [` + numbered(`"V%d=",`, n) + `"A="]}`,
+		"limits.yaml": must + ": 0\njob.rlimit: [" + strings.Repeat("nofile="+strings.Repeat("9", 300)+", ",
+			1000) + "]",
 		"codes.yaml":   must + ": 0\njob.fatal_exit_codes: [" + strings.Repeat("7,", n) + "x]",
 		"carriage.ini": must + " = 0\n[my]\na\rb = 1",
 	} {
@@ -642,7 +702,7 @@ func TestHostileFiles(t *testing.T) {
 	}
 }
 
-// numbered is the format n times, each with its number.
+// numbered repeats the format n times, each with its number.
 func numbered(format string, n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -651,8 +711,8 @@ func numbered(format string, n int) string {
 	return b.String()
 }
 
-// TestNoSideEffects: Load creates nothing, whatever the folders are.
-func TestNoSideEffects(t *testing.T) {
+// TestLoadHasNoSideEffects checks that Load creates nothing, whatever the directories are.
+func TestLoadHasNoSideEffects(t *testing.T) {
 	r := request(t)
 	r.Home, r.UID = r.Dir, 7
 	r.Env = []string{"XDG_RUNTIME_DIR=" + r.Dir, "TMPDIR=" + r.Dir}

@@ -14,51 +14,52 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// entry is one key of a file and its value, in the text that the file holds. The parsers give the
-// names of nested tables and a dotted name the same key, since a user means the same by both.
+// entry is one key of a file and its value, with the text of the file. The parsers return the same
+// key for nested tables and for a dotted name, because they mean the same.
 type entry struct {
 	key   string // dotted
 	line  int
 	form  form
 	text  string
 	list  []string
-	wrong string // what the value is, when its form is odd
+	wrong string // what the value is, if its form is unsupported
 }
 
 type form uint8
 
 const (
-	scalar form = iota
-	list        // of plain values
-	null        // no value: an empty YAML section, a JSON null
-	empty       // a mapping without keys; those of another are entries of their own
-	odd         // what no setting can be
+	scalar      form = iota
+	list             // of plain values
+	null             // no value: an empty YAML section, a JSON null
+	empty            // a mapping without keys; the keys of other mappings are entries
+	unsupported      // not valid for any setting
 )
 
-// flaw is a place in a file that its format does not allow.
-type flaw struct {
+// parseError is a syntax error in a file.
+type parseError struct {
 	line    int
 	problem string
 }
 
-// Both are far beyond any real file. They keep a hostile one from costing time and memory that grow
-// with the square of its size.
+// Both are far larger than in any real file. They limit a hostile file, which costs time and memory
+// that grow with the square of its size.
 const (
 	maxDepth = 32
 	maxKey   = 1000 // bytes
 )
 
-const deep = "nested too deep"
+const tooDeep = "nested too deep"
 
-// parse reads the entries of a file in their order. Along with a flaw come the entries read so far.
-func parse(format string, data []byte) ([]entry, *flaw) {
+// parse reads the entries of a file in their order. With a parseError it returns the entries read
+// so far.
+func parse(format string, data []byte) ([]entry, *parseError) {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	for i, line := range bytes.Split(data, []byte("\n")) {
 		if !utf8.Valid(line) {
-			return nil, &flaw{i + 1, "not UTF-8 text; save the file as UTF-8"}
+			return nil, &parseError{i + 1, "not UTF-8 text; save the file as UTF-8"}
 		}
 		if bytes.IndexByte(line, 0) >= 0 {
-			return nil, &flaw{i + 1, "a NUL byte; this is not a text file"}
+			return nil, &parseError{i + 1, "a NUL byte; this is not a text file"}
 		}
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
@@ -75,8 +76,8 @@ func parse(format string, data []byte) ([]entry, *flaw) {
 	return parseINI(data)
 }
 
-// under is the dotted key of name in the table prefix. It no longer grows once it is too long to be
-// accepted.
+// under returns the dotted key of name in the table prefix. The key stops growing once it is too
+// long to be accepted.
 func under(prefix, name string) string {
 	switch {
 	case prefix == "":
@@ -87,13 +88,13 @@ func under(prefix, name string) string {
 	return prefix + "." + name
 }
 
-// yamlLine finds the line in an error of the YAML library, which tells it in words only.
+// yamlLine finds the line in an error of the YAML library, which has it only as text.
 var (
-	yamlLine      = lazily(`^yaml: (?:line (\d+): )?`)
-	unknownAnchor = lazily(`unknown anchor '(.*)' referenced`)
+	yamlLine      = lazyRegexp(`^yaml: (?:line (\d+): )?`)
+	unknownAnchor = lazyRegexp(`unknown anchor '(.*)' referenced`)
 )
 
-func parseYAML(data []byte) ([]entry, *flaw) {
+func parseYAML(data []byte) ([]entry, *parseError) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, second yaml.Node
 	err := dec.Decode(&doc)
@@ -102,7 +103,7 @@ func parseYAML(data []byte) ([]entry, *flaw) {
 	}
 	if err == nil {
 		if err = dec.Decode(&second); err == nil {
-			return nil, &flaw{second.Line, "a second YAML document; a config file holds one"}
+			return nil, &parseError{second.Line, "a second YAML document; a config file holds one"}
 		}
 	}
 	if !errors.Is(err, io.EOF) {
@@ -115,45 +116,47 @@ func parseYAML(data []byte) ([]entry, *flaw) {
 				line = n
 			}
 		}
-		if m := unknownAnchor().FindStringSubmatch(problem); m != nil { // the library tells the name and not the line
+		if m := unknownAnchor().FindStringSubmatch(problem); m != nil {
+			// The library does not report the line.
 			before, _, _ := strings.Cut(string(data), "*"+m[1])
-			return nil, &flaw{strings.Count(before, "\n") + 1, "a YAML alias of nothing; a value that begins with * needs quotes"}
+			return nil, &parseError{strings.Count(before, "\n") + 1,
+				"a YAML alias without an anchor; a value that starts with * needs quotes"}
 		}
-		return nil, &flaw{line, "not YAML: " + libraryWords(problem)}
+		return nil, &parseError{line, "not YAML: " + libraryMessage(problem)}
 	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		return nil, nil
 	}
 	if root.Kind != yaml.MappingNode {
-		return nil, &flaw{root.Line, "no sections; write settings below a section, as in config:"}
+		return nil, &parseError{root.Line, "no sections; write settings below a section, as in config:"}
 	}
 	return yamlTable(nil, "", root, 0)
 }
 
-func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]entry, *flaw) {
+func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]entry, *parseError) {
 	for i := 0; i+1 < len(table.Content); i += 2 {
 		name, value := table.Content[i], table.Content[i+1]
 		if name.Kind != yaml.ScalarNode {
-			return entries, &flaw{name.Line, "a key that is not a word"}
+			return entries, &parseError{name.Line, "a key that is not a word"}
 		}
 		e := entry{key: under(prefix, name.Value), line: name.Line}
 		if mark := yamlMark(value); mark != "" {
-			e.form, e.wrong = odd, mark
+			e.form, e.wrong = unsupported, mark
 			entries = append(entries, e)
 			continue
 		}
 		switch value.Kind {
 		case yaml.MappingNode:
 			if depth == maxDepth {
-				return entries, &flaw{name.Line, deep}
+				return entries, &parseError{name.Line, tooDeep}
 			}
 			if len(value.Content) == 0 {
 				e.form = empty
 				entries = append(entries, e)
 				continue
 			}
-			var err *flaw
+			var err *parseError
 			if entries, err = yamlTable(entries, e.key, value, depth+1); err != nil {
 				return entries, err
 			}
@@ -162,11 +165,11 @@ func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]e
 			e.form = list
 			for _, item := range value.Content {
 				if item.Kind != yaml.ScalarNode {
-					e.form, e.wrong = odd, "a list of lists or tables"
+					e.form, e.wrong = unsupported, "a list of lists or tables"
 					break
 				}
 				if mark := yamlMark(item); mark != "" {
-					e.form, e.wrong = odd, mark
+					e.form, e.wrong = unsupported, mark
 					break
 				}
 				e.list = append(e.list, item.Value)
@@ -182,10 +185,10 @@ func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]e
 	return entries, nil
 }
 
-// yamlMark names the feature of YAML that a value uses perhaps without meaning it, as in "password: *secret". Its text
-// would be lost.
+// yamlMark returns the YAML feature that a value uses, perhaps unintentionally, as in
+// "password: *secret". The text of such a value would be lost.
 func yamlMark(value *yaml.Node) string {
-	const form = "a YAML %s (a value that begins with %s needs quotes)"
+	const form = "a YAML %s (a value that starts with %s needs quotes)"
 	switch {
 	case value.Kind == yaml.AliasNode:
 		return fmt.Sprintf(form, "alias", "*")
@@ -197,7 +200,7 @@ func yamlMark(value *yaml.Node) string {
 	return ""
 }
 
-// lines turns an offset into a line number.
+// lines maps an offset to a line number.
 type lines []int
 
 func newLines(data []byte) lines {
@@ -212,7 +215,7 @@ func newLines(data []byte) lines {
 
 func (l lines) at(offset int) int { return sort.SearchInts(l, offset) + 1 }
 
-func parseJSON(data []byte) ([]entry, *flaw) {
+func parseJSON(data []byte) ([]entry, *parseError) {
 	at := newLines(data)
 	var whole json.RawMessage
 	if err := json.Unmarshal(data, &whole); err != nil {
@@ -221,30 +224,30 @@ func parseJSON(data []byte) ([]entry, *flaw) {
 		if errors.As(err, &se) {
 			line = at.at(int(se.Offset) - 1)
 		}
-		return nil, &flaw{line, "not JSON: " + libraryWords(err.Error())}
+		return nil, &parseError{line, "not JSON: " + libraryMessage(err.Error())}
 	}
 	w := jsonWalk{dec: json.NewDecoder(bytes.NewReader(data)), lines: at}
 	w.dec.UseNumber()
 	if w.token() != json.Delim('{') {
-		return nil, &flaw{1, `no sections; write settings below a section, as in {"config": {...}}`}
+		return nil, &parseError{1, `no sections; write settings below a section, as in {"config": {...}}`}
 	}
 	w.table("", 0)
 	return w.entries, w.err
 }
 
-// jsonWalk reads the tokens of valid JSON: the decoder of whole values would forget places, double
+// jsonWalk reads the tokens of valid JSON, because decoding whole values loses positions, duplicate
 // keys and the text of numbers.
 type jsonWalk struct {
 	dec     *json.Decoder
 	lines   lines
 	entries []entry
-	err     *flaw
+	err     *parseError
 }
 
 func (w *jsonWalk) token() json.Token {
 	t, err := w.dec.Token()
 	if err != nil && w.err == nil {
-		w.err = &flaw{w.lines.at(int(w.dec.InputOffset())), "not JSON: " + libraryWords(err.Error())}
+		w.err = &parseError{w.lines.at(int(w.dec.InputOffset())), "not JSON: " + libraryMessage(err.Error())}
 	}
 	return t
 }
@@ -256,7 +259,7 @@ func (w *jsonWalk) table(prefix string, depth int) {
 		switch value := w.token(); value {
 		case json.Delim('{'):
 			if depth == maxDepth {
-				w.err = &flaw{e.line, deep}
+				w.err = &parseError{e.line, tooDeep}
 				return
 			}
 			if w.dec.More() {
@@ -283,7 +286,7 @@ func (w *jsonWalk) list(e *entry) {
 		switch t := w.token(); t {
 		case json.Delim('['), json.Delim('{'):
 			open++
-			e.form, e.wrong = odd, "a list of lists or tables"
+			e.form, e.wrong = unsupported, "a list of lists or tables"
 		case json.Delim(']'), json.Delim('}'):
 			open--
 		case nil:
@@ -294,10 +297,10 @@ func (w *jsonWalk) list(e *entry) {
 	}
 }
 
-// parseINI reads name = value and drops one pair of quotes around a value. There are no escapes,
-// continuation lines or comments behind a value, so the text of a value is never lost. What has a
-// meaning of its own in other readers, the name - and the quotes ` and """, is rejected.
-func parseINI(data []byte) ([]entry, *flaw) {
+// parseINI reads name = value and drops one pair of quotes around a value. It knows no escapes,
+// continuation lines or comments after a value, so the text of a value is never lost. The name -
+// and the quotes ` and """ are rejected, because they have a special meaning in other parsers.
+func parseINI(data []byte) ([]entry, *parseError) {
 	var entries []entry
 	section := ""
 	for i, line := range strings.Split(string(data), "\n") {
@@ -309,7 +312,7 @@ func parseINI(data []byte) ([]entry, *flaw) {
 			name, rest, closed := strings.Cut(line[1:], "]")
 			rest = strings.TrimSpace(rest)
 			if !closed || rest != "" && rest[0] != '#' && rest[0] != ';' {
-				return entries, &flaw{i + 1, "not a section; write [name]"}
+				return entries, &parseError{i + 1, "not a section; write [name]"}
 			}
 			section = strings.TrimSpace(name)
 			continue
@@ -318,18 +321,18 @@ func parseINI(data []byte) ([]entry, *flaw) {
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		switch {
 		case !found:
-			return entries, &flaw{i + 1, "neither [section] nor name = value; a comment begins with # or ;"}
+			return entries, &parseError{i + 1, "neither [section] nor name = value; a comment starts with # or ;"}
 		case name == "" || name == "-" || strings.ContainsAny(name[:1], "\"`"):
-			return entries, &flaw{i + 1, "not a name before the = sign"}
+			return entries, &parseError{i + 1, "not a name before the = sign"}
 		case strings.HasPrefix(value, "`") || strings.HasPrefix(value, `"""`):
-			return entries, &flaw{i + 1, "a value that begins with ` or \"\"\"; put it in single quotes"}
+			return entries, &parseError{i + 1, "a value that starts with ` or \"\"\"; put it in single quotes"}
 		}
 		entries = append(entries, entry{key: under(section, name), line: i + 1, text: unquoted(value)})
 	}
 	return entries, nil
 }
 
-// unquoted drops the quotes around a value that holds no other quote of that kind.
+// unquoted removes the quotes around a value that contains no other quote of that kind.
 func unquoted(value string) string {
 	for _, quote := range []string{`"`, "'"} {
 		if strings.HasPrefix(value, quote) && strings.HasSuffix(value, quote) && strings.Count(value, quote) == 2 {
@@ -339,9 +342,9 @@ func unquoted(value string) string {
 	return value
 }
 
-// libraryWords makes the message of a library fit into one line of an error. What it quotes of the file may be a secret;
-// only one or two characters are let through.
-func libraryWords(s string) string {
+// libraryMessage puts the message of a library on one line. The text that it quotes from the file may
+// be a secret, so only quotes of one or two characters stay.
+func libraryMessage(s string) string {
 	s = definedKey().ReplaceAllString(strings.Join(strings.Fields(s), " "), "key "+hidden+" ")
 	return quoted().ReplaceAllStringFunc(s, func(q string) string {
 		if utf8.RuneCountInString(q) <= 4 {
@@ -351,6 +354,6 @@ func libraryWords(s string) string {
 	})
 }
 
-var definedKey = lazily(`\bkey \S+ `) // of go-toml
+var definedKey = lazyRegexp(`\bkey \S+ `) // of go-toml
 
-var quoted = lazily("'[^']*'|\"[^\"]*\"|`[^`]*`")
+var quoted = lazyRegexp("'[^']*'|\"[^\"]*\"|`[^`]*`")

@@ -25,7 +25,8 @@ func TestReference(t *testing.T) {
 		s := section{Name: name}
 		for _, k := range keys() {
 			if strings.HasPrefix(k.name, name+".") {
-				s.Settings = append(s.Settings, setting{k.name, shownFlags(k), k.env(), k.values(), code(k.def), k.help, k.example})
+				s.Settings = append(s.Settings,
+					setting{k.name, shownFlags(k), k.env(), k.values(), code(k.def), k.help, k.example})
 			}
 		}
 		all = append(all, s)

@@ -6,19 +6,20 @@ import (
 )
 
 // Starter returns the file that `gophd config init` writes, in the format yaml, toml, ini or json.
-// The settings that most files need stand in it with their default or an example, behind a comment sign; only
-// config.auto_restart_interval, which a file must have, is set. JSON has no comments, so that one
-// is all there is.
+// It has the settings that most files need, with their default or an example, as comments. Only
+// config.auto_restart_interval, which every file must have, is set. JSON has no comments, so its
+// starter file has only that setting.
 func Starter(format string) ([]byte, error) {
 	style, ok := styles[format]
 	if !ok {
-		return nil, &Error{"format", visible(format), "no format of a config file; choose yaml, toml, ini or json"}
+		return nil, &Error{"format", visible(format), "not a config file format; choose yaml, toml, ini or json"}
 	}
 	if format == "json" {
 		return []byte("{\n  \"config\": {\n    \"auto_restart_interval\": \"24h\"\n  }\n}\n"), nil
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s gophd config file: gophd run -c FILE. docs/config.md has all settings, gophd config show those in force\n", style.comment)
+	fmt.Fprintf(&b, "%s gophd config file: gophd run -c FILE. docs/config.md has all settings, "+
+		"gophd config show those in effect\n", style.comment)
 	for _, section := range sections() {
 		fmt.Fprintf(&b, "\n"+style.section+"\n", section)
 		for _, k := range keys() {
@@ -33,7 +34,8 @@ func Starter(format string) ([]byte, error) {
 			if k.name == restartKey {
 				sign = ""
 			}
-			if style.quoted && k.kind != boolean && k.kind != number || strings.HasSuffix(text, ":") { // YAML takes file: for a table
+			quoted := style.quoted && k.kind != boolean && k.kind != number
+			if quoted || strings.HasSuffix(text, ":") { // in YAML, file: is a table
 				text = fmt.Sprintf("%q", text)
 			}
 			fmt.Fprintf(&b, "%s%s %s (%s)\n", style.indent, style.comment, k.help, k.values())
@@ -49,7 +51,7 @@ func Starter(format string) ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// styles are the ways in which the formats write a section and a value.
+// styles is the syntax of sections and values in each format.
 var styles = map[string]struct {
 	comment, section, indent, equals string
 	quoted                           bool

@@ -10,20 +10,20 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"gophd/internal/credentials"
 	"gophd/internal/job"
-	"gophd/internal/world"
 )
 
-// parse reads the text of a setting as its kind: time.Duration, bool, int64 for a size, int for
-// other numbers, a slice of int, syscall.Signal or string for a list or a command, else string. It is
-// the only such reading, for flags, environment and every file format alike; only a mapping is read by
+// parse parses the text of a setting. It returns a time.Duration, a bool, an int64 for a size, an
+// int for other numbers, a slice of int, syscall.Signal or string for a list or a command,
+// otherwise a string. Flags, environment and every file format use it; only a mapping is parsed by
 // its check, pair by pair.
 func (k key) parse(text string) (any, error) {
 	switch k.kind {
 	case duration:
 		d, err := parseDuration(text)
 		if err == nil && d < k.min && (d != 0 || !k.zero) {
-			err = fmt.Errorf("too short; the least is %s", k.least())
+			err = fmt.Errorf("too short; the minimum is %s", k.minimum())
 		}
 		return d, err
 	case boolean:
@@ -44,11 +44,11 @@ func (k key) parse(text string) (any, error) {
 	case size:
 		n, err := parseSize(text)
 		if err == nil && n < k.lo && (n != 0 || !k.zero) {
-			err = fmt.Errorf("too small; the least is %s", k.least())
+			err = fmt.Errorf("too small; the minimum is %s", k.minimum())
 		}
 		return n, err
 	case octal:
-		n, err := world.ParseUmask(text)
+		n, err := credentials.ParseUmask(text)
 		if err != nil {
 			return 0, errors.New("not an octal number from 0 to 0777; write one like " + k.example)
 		}
@@ -66,7 +66,7 @@ func (k key) parse(text string) (any, error) {
 		return parseList(text, func(item string) (string, error) { return item, k.check(item) })
 	case choice:
 		if !slices.Contains(k.choices, text) {
-			return "", k.noChoice()
+			return "", k.noChoice(text)
 		}
 		return text, nil
 	}
@@ -76,7 +76,10 @@ func (k key) parse(text string) (any, error) {
 	return text, k.check(text)
 }
 
-func (k key) noChoice() error {
+func (k key) noChoice(text string) error {
+	if now, ok := renamedChoices[k.name][text]; ok {
+		return errors.New("renamed; write " + now)
+	}
 	last := len(k.choices) - 1
 	return fmt.Errorf("no such choice; write %s or %s", strings.Join(k.choices[:last], ", "), k.choices[last])
 }
@@ -96,7 +99,7 @@ func parseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(unit)
 	if err != nil || strings.HasPrefix(text, "+") {
 		if _, e := strconv.ParseFloat(text, 64); plain && (e == nil || errors.Is(e, strconv.ErrRange)) {
-			return 0, errors.New("too long; the most is 292 years")
+			return 0, errors.New("too long; the maximum is 292 years")
 		}
 		return 0, errors.New("not a duration; " + durationFix)
 	}
@@ -106,7 +109,8 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// parseBool reads the words that the file formats and shells use for yes and no, in any case.
+// parseBool parses the words that file formats and shells use for yes and no, in upper or lower
+// case.
 func parseBool(text string) (bool, error) {
 	switch strings.ToLower(text) {
 	case "true", "yes", "on", "1":
@@ -117,44 +121,47 @@ func parseBool(text string) (bool, error) {
 	return false, errors.New("neither yes nor no; write true or false")
 }
 
-// checkName refuses what cannot be part of a file name, a memcached key (at most 250 bytes, no
-// spaces or control characters: memcached's doc/protocol.txt) or a word of a command line.
+// checkName rejects names that cannot be part of a file name, of a memcached key (at most 250
+// bytes, no spaces or control characters: memcached's doc/protocol.txt) or of a command line.
 func checkName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("empty; write a name such as nightly")
 	case name == "." || name == "..":
-		return errors.New("the name of a folder; write a name such as nightly")
+		return errors.New("the name of a directory; write a name such as nightly")
 	case strings.HasPrefix(name, "-"):
-		return errors.New("begins with a dash; write a name such as nightly")
+		return errors.New("starts with a dash; write a name such as nightly")
 	case len(name) > maxName:
 		return fmt.Errorf("longer than %d bytes; write a shorter name", maxName)
 	case !utf8.ValidString(name):
 		return errors.New("not UTF-8; write a name such as nightly")
-	case strings.ContainsFunc(name, func(r rune) bool { return r == '/' || unicode.IsSpace(r) || unicode.IsControl(r) }):
-		return errors.New("holds a slash, a space or a control character; write a name such as nightly")
+	case strings.ContainsFunc(name, func(r rune) bool {
+		return r == '/' || unicode.IsSpace(r) || unicode.IsControl(r)
+	}):
+		return errors.New("contains a slash, a space or a control character; write a name such as nightly")
 	}
 	return nil
 }
 
 const maxName = 100
 
-// checkPath refuses the path that an unset shell variable leaves, and the tilde that no shell replaced.
+// checkPath rejects an empty path, which an unset shell variable leaves, and a tilde that no shell
+// has expanded.
 func checkPath(p string) error {
 	switch {
 	case p == "":
 		return errors.New("empty; name a file, or leave it out")
 	case p == "~" || strings.HasPrefix(p, "~/"):
-		return errors.New("only a shell knows ~; write the folder in full")
+		return errors.New("~ is expanded by shells only; write the full path")
 	case strings.ContainsFunc(p, unicode.IsControl):
-		return errors.New("holds a control character")
+		return errors.New("contains a control character")
 	case strings.HasSuffix(p, "/"):
-		return errors.New("a folder; name a file in it")
+		return errors.New("a directory; name a file in it")
 	}
 	return nil
 }
 
-// The words that job.output, job.stdin and log.file know beside files.
+// The values of job.output, job.stdin and log.file that are not files.
 var (
 	outputs  = []string{job.OutputLog, job.OutputInherit, job.OutputDiscard, job.OutputOnFailure}
 	inputs   = []string{job.StdinNull, job.StdinInherit}
@@ -169,7 +176,8 @@ const (
 func checkOutput(out string) error { return checkWordOrPath(out, outputs) }
 func checkInput(in string) error   { return checkWordOrPath(in, inputs) }
 
-// checkWordOrPath refuses a misspelt word: it would silently become a file in the working directory.
+// checkWordOrPath rejects a misspelled word, which would silently become a file in the working
+// directory.
 func checkWordOrPath(text string, words []string) error {
 	if slices.Contains(words, text) {
 		return nil
@@ -180,26 +188,26 @@ func checkWordOrPath(text string, words []string) error {
 	return checkPath(text)
 }
 
-// checkLogFile takes a file or a log service. A tag of syslog is letters and digits in RFC 3164, section 4.1.3, and has at most
-// 32 of them; the signs that names of programs hold are taken by every syslog that we know.
+// checkLogFile accepts a file or a log service. RFC 3164, section 4.1.3, allows at most 32 letters
+// and digits in a syslog tag. All common syslog servers also accept the characters . _ and -.
 func checkLogFile(text string) error {
 	if !service(text) {
 		return checkWordOrPath(text, []string{journald, syslog})
 	}
 	name, tag, _ := strings.Cut(text, ":")
 	if len(tag) > 32 || clean("x"+tag) != "x"+tag {
-		return fmt.Errorf("not a tag behind %s:; write at most 32 letters, digits and . _ -", name)
+		return fmt.Errorf("not a valid tag after %s:; write at most 32 letters, digits and . _ -", name)
 	}
 	return nil
 }
 
-// service says that log.file names a log service, not a file.
+// service reports whether log.file names a log service, not a file.
 func service(logFile string) bool {
 	return strings.HasPrefix(logFile, journald) || strings.HasPrefix(logFile, syslog)
 }
 
-// nearest returns the candidate that text is most likely a misspelling of, or "". The shorter the
-// candidate, the less it may differ: a user's own [db] is not a misspelt [job].
+// nearest returns the candidate of which text is most likely a misspelling, or "". A short
+// candidate may differ less: a user's own [db] is not a misspelled [job].
 func nearest(text string, candidates []string) string {
 	best, least := "", 3
 	for _, c := range candidates {
@@ -217,8 +225,8 @@ func nearest(text string, candidates []string) string {
 	return best
 }
 
-// distance counts the letters to add, drop, replace or swap with their neighbour to turn a into b
-// (optimal string alignment). Lengths that are far apart are answered without counting.
+// distance counts the letters to insert, delete, replace or swap with their neighbor to turn a into
+// b (optimal string alignment). It returns 3 at once if the lengths differ by more than 2.
 func distance(a, b string) int {
 	if n := len(a) - len(b); n > 2 || n < -2 {
 		return 3

@@ -12,12 +12,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// TestTable holds every key to what the rest of the package takes for granted.
-func TestTable(t *testing.T) {
+// TestTableOfKeysIsConsistent checks the assumptions of the package about every key.
+func TestTableOfKeysIsConsistent(t *testing.T) {
 	var flags, names []string
 	for _, k := range keys() {
 		t.Run(k.name, func(t *testing.T) {
-			if slices.Contains(names, k.name) || k.flag != "" && slices.Contains(flags, k.flag) || k.short != "" && slices.Contains(flags, k.short) {
+			if slices.Contains(names, k.name) || k.flag != "" && slices.Contains(flags, k.flag) ||
+				k.short != "" && slices.Contains(flags, k.short) {
 				t.Error("name or flag is there twice")
 			}
 			names, flags = append(names, k.name), append(flags, k.flag, k.short)
@@ -25,7 +26,7 @@ func TestTable(t *testing.T) {
 				t.Errorf("help %q, example %q", k.help, k.example)
 			}
 			if k.flag != "" && k.kind != boolean && k.arg == "" {
-				t.Error("its flag has no word for the value")
+				t.Error("its flag has no placeholder for the value")
 			}
 			for _, text := range []string{k.example, k.def} {
 				l := newLoader(request(t))
@@ -33,11 +34,12 @@ func TestTable(t *testing.T) {
 					t.Error(l.problems[0])
 				}
 			}
-			if (k.kind == number || k.kind == percent) && k.lo >= k.hi || k.kind == mapping && (k.check == nil || k.arg == "") {
+			if (k.kind == number || k.kind == percent) && k.lo >= k.hi ||
+				k.kind == mapping && (k.check == nil || k.arg == "") {
 				t.Errorf("bounds %d and %d, check %v, word %q", k.lo, k.hi, k.check != nil, k.arg)
 			}
-			switch k.kind { // of the others there is nothing that "not set" could be
-			case word, path, folder, command, mapping, codes, files, octal, number:
+			switch k.kind { // the other kinds have no value for "not set"
+			case word, path, directory, command, mapping, codes, files, octal, number:
 			default:
 				if k.def == "" {
 					t.Error("no default")
@@ -52,8 +54,9 @@ func TestAddFlags(t *testing.T) {
 	AddFlags(fs)
 	usage := fs.FlagUsages()
 	for _, want := range []string{
-		"-c, --config FILE ", "-i, --interval TIME ", "(default 5s)", "-d, --daemon   ", "-v, --verbose   ", "-p, --pid-file FILE ",
-		"--no-run-at-start ", "do not run at once", "--held-exit-code CODE ", "-n, --name NAME ", "--shell   ",
+		"-c, --config FILE ", "-i, --interval TIME ", "(default 5s)", "-d, --daemon   ", "-v, --verbose   ",
+		"-p, --pid-file FILE ",
+		"--no-run-at-start ", "do not run immediately", "--held-exit-code CODE ", "-n, --name NAME ", "--shell   ",
 	} {
 		if !strings.Contains(usage, want) {
 			t.Errorf("%q is not in\n%s", want, usage)
@@ -68,20 +71,27 @@ func TestAddFlags(t *testing.T) {
 
 func TestParseDuration(t *testing.T) {
 	for text, want := range map[string]time.Duration{
-		"0": 0, "5": 5 * time.Second, "0.2": 200 * time.Millisecond, ".5": 500 * time.Millisecond, "5.": 5 * time.Second,
+		"0": 0, "5": 5 * time.Second, "0.2": 200 * time.Millisecond, ".5": 500 * time.Millisecond,
+		"5.":    5 * time.Second,
 		"200ms": 200 * time.Millisecond, "1h": time.Hour, "1h30m": 90 * time.Minute, "600": 10 * time.Minute, "0s": 0,
-		"0.000000001": 1, "9223372036": 9223372036 * time.Second, "007": 7 * time.Second, "0.1": 100 * time.Millisecond, "0.3": 300 * time.Millisecond,
+		"0.000000001": 1, "9223372036": 9223372036 * time.Second, "007": 7 * time.Second,
+		"0.1": 100 * time.Millisecond, "0.3": 300 * time.Millisecond,
 	} {
 		if got, err := parseDuration(text); err != nil || got != want {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
 	for text, want := range map[string]string{
-		"": "not a duration", "5x": "not a duration", "NaN": "not a duration", "Inf": "not a duration", "+Inf": "not a duration", "-Inf": "negative",
-		"-5": "negative", "-1s": "negative", "-0": "negative", "+5": "not a duration", "+5s": "not a duration", "1e3": "not a duration",
-		"0x10": "not a duration", "0x1p-2": "not a duration", "1_000": "not a duration", " 5": "not a duration", "5 ": "not a duration",
-		"5,5": "not a duration", "1.2.3": "not a duration", ".": "not a duration", "s": "not a duration", "5 s": "not a duration", "٥": "not a duration",
-		"9223372037": "too long", "1" + strings.Repeat("0", 400): "too long", "9999999h": "not a duration", "0.0000000001": "shorter", "0.1ns": "shorter",
+		"": "not a duration", "5x": "not a duration", "NaN": "not a duration", "Inf": "not a duration",
+		"+Inf": "not a duration", "-Inf": "negative",
+		"-5": "negative", "-1s": "negative", "-0": "negative", "+5": "not a duration",
+		"+5s": "not a duration", "1e3": "not a duration",
+		"0x10": "not a duration", "0x1p-2": "not a duration", "1_000": "not a duration",
+		" 5": "not a duration", "5 ": "not a duration",
+		"5,5": "not a duration", "1.2.3": "not a duration", ".": "not a duration", "s": "not a duration",
+		"5 s": "not a duration", "٥": "not a duration",
+		"9223372037": "too long", "1" + strings.Repeat("0", 400): "too long", "9999999h": "not a duration",
+		"0.0000000001": "shorter", "0.1ns": "shorter",
 		"5\n": "not a duration", "5\x00": "not a duration",
 	} {
 		if got, err := parseDuration(text); err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -90,8 +100,8 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
-// FuzzDuration: what is accepted is never negative, and plain numbers are seconds, as exactly as a
-// duration can be.
+// FuzzDuration checks that an accepted duration is never negative, and that plain numbers are
+// seconds, as exactly as a duration can be.
 func FuzzDuration(f *testing.F) {
 	for _, seed := range []string{"5", "0.2", "1h", "-1", "NaN", "1e9", ".", "9223372036.854775807", "0x1", "1h1h"} {
 		f.Add(seed)
@@ -136,9 +146,12 @@ func TestParseBool(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	for text, want := range map[string]string{
-		"heartbaet": "heartbeat", "heatbeat": "heartbeat", "hartbeats": "heartbeat", "confg": "config", "Config": "config", "conf": "config",
-		"jobb": "job", "jo": "job", "JOB": "job", "logs": "log", "lgo": "log", "restarts": "restart", "restrat": "restart",
-		"db": "", "web": "", "smtp": "", "blog": "", "bob": "", "database": "", "app": "", "lock": "", "cfg": "", "": "", "é": "", "heart": "",
+		"heartbaet": "heartbeat", "heatbeat": "heartbeat", "hartbeats": "heartbeat", "confg": "config",
+		"Config": "config", "conf": "config",
+		"jobb": "job", "jo": "job", "JOB": "job", "logs": "log", "lgo": "log", "restarts": "restart",
+		"restrat": "restart",
+		"db":      "", "web": "", "smtp": "", "blog": "", "bob": "", "database": "", "app": "", "lock": "",
+		"cfg": "", "": "", "é": "", "heart": "",
 	} {
 		if got := nearest(text, sections()); got != want {
 			t.Errorf("%q is near %q, want %q", text, got, want)
@@ -146,8 +159,8 @@ func TestNearest(t *testing.T) {
 	}
 }
 
-// TestRedact: no password is shown, and what is none stays.
-func TestRedact(t *testing.T) {
+// TestRedactHidesOnlyPasswords checks that no password is shown, and that other text stays.
+func TestRedactHidesOnlyPasswords(t *testing.T) {
 	for text, want := range map[string]string{
 		"redis://u:pw@h:1/0":           "redis://(hidden)@h:1/0",
 		"https://token@h/":             "https://(hidden)@h/",
@@ -156,7 +169,7 @@ func TestRedact(t *testing.T) {
 		"http://h/?api_key=pw&x=1":     "http://h/?api_key=(hidden)&x=1",
 		"curl --token=pw http://h":     "curl --token=(hidden) http://h",
 		"host=h PASSWORD='p w' x=1":    "host=h PASSWORD=(hidden) x=1",
-		"https://h:80/@user":           "https://(hidden)@user", // rather too much
+		"https://h:80/@user":           "https://(hidden)@user", // too much rather than too little
 		"https://h/@user":              "https://h/@user",
 
 		`["curl","-u","u:pw","https://h"]`:                   `["curl","-u","(hidden)","https://h"]`,
@@ -196,7 +209,8 @@ func TestRedact(t *testing.T) {
 		}
 	}
 	for _, key := range []string{"db.password", "db.Passwd", "a.api_key", "a.apiKey", "a.token", "a.tokens", "a.auth", "sentry.dsn", "a.db_dsn", "a.secret_base",
-		"secrets.x", "credentials.user", "a.key2", "a.pass", "a.pwd", "a.passphrase", "a.COOKIE", "a.session_cookie", "a.JWT", "a.jwt_hs256", "a.PRIVATE",
+		"secrets.x", "credentials.user", "a.key2", "a.pass", "a.pwd", "a.passphrase", "a.COOKIE",
+		"a.session_cookie", "a.JWT", "a.jwt_hs256", "a.PRIVATE",
 		"a.private_pem", "a.authorization", "a.bearer", "a.github_pat", "a.ssl_key_pem", "a.webhook_signature"} {
 		if !looksSecret(key) {
 			t.Errorf("%s does not look secret", key)
@@ -212,8 +226,9 @@ func TestRedact(t *testing.T) {
 	}
 }
 
-// TestStarter: the starter file is accepted as it is, and with every setting brought to life.
-func TestStarter(t *testing.T) {
+// TestStarterIsValid checks that the starter file is accepted as it is, and with every setting
+// uncommented.
+func TestStarterIsValid(t *testing.T) {
 	for _, format := range []string{"yaml", "toml", "ini", "json"} {
 		data, err := Starter(format)
 		if err != nil {
@@ -233,34 +248,37 @@ func TestStarter(t *testing.T) {
 			continue
 		}
 		comment := styles[format].comment
-		var live []string
+		var uncommented []string
 		for line := range strings.Lines(string(data)) {
 			indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
 			text, commented := strings.CutPrefix(line[len(indent):], comment+" ")
 			name, _, _ := strings.Cut(strings.TrimSpace(text), strings.TrimRight(styles[format].equals, " "))
-			setting := slices.ContainsFunc(keys(), func(k key) bool { return strings.HasSuffix(k.name, "."+strings.TrimSpace(name)) })
-			if commented && (setting || strings.Contains(text, "database") || strings.Contains(text, "db1")) && !strings.Contains(text, "GOPHD_") {
+			setting := slices.ContainsFunc(keys(),
+				func(k key) bool { return strings.HasSuffix(k.name, "."+strings.TrimSpace(name)) })
+			example := setting || strings.Contains(text, "database") || strings.Contains(text, "db1")
+			if commented && example && !strings.Contains(text, "GOPHD_") {
 				line = indent + text
 			}
-			live = append(live, line)
+			uncommented = append(uncommented, line)
 		}
 		r.Command = nil
-		r.Env = []string{"GOPHD_CONFIG=" + write(t, r.Dir+"/b."+format, strings.Join(live, ""))}
+		r.Env = []string{"GOPHD_CONFIG=" + write(t, r.Dir+"/b."+format, strings.Join(uncommented, ""))}
 		c := load(t, r)
 		table := newLoader(r).table
 		for _, v := range c.Values() {
 			if !strings.Contains(v.Source, "/b."+format+":") && !table[v.Key].advanced {
-				t.Errorf("%s: not alive: %+v", format, v)
+				t.Errorf("%s: not read from the file: %+v", format, v)
 			}
 		}
 		if lines := strings.Count(string(data), "\n"); lines > 110 {
-			t.Errorf("%s: %d lines are no starter any more", format, lines)
+			t.Errorf("%s: %d lines are too many for a starter file", format, lines)
 		}
 		if !slices.Equal(c.Jobs[0].Env, []string{"GOPHD_DATABASE_HOST=db1", "TZ=UTC"}) {
 			t.Errorf("%s: environment %q", format, c.Jobs[0].Env)
 		}
 	}
-	if _, err := Starter("xml"); err == nil || fmt.Sprint(err) != "format xml: no format of a config file; choose yaml, toml, ini or json" {
+	const want = "format xml: not a config file format; choose yaml, toml, ini or json"
+	if _, err := Starter("xml"); err == nil || fmt.Sprint(err) != want {
 		t.Error(err)
 	}
 }

@@ -8,12 +8,13 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// parseTOML walks the syntax tree, then lets the decoder of go-toml find what is wrong beyond syntax,
-// such as a table that is defined twice.
+// parseTOML walks the syntax tree. Then the decoder of go-toml finds errors beyond syntax, such as
+// a table that is defined twice.
 //
-// The tree is go-toml's unstable API, and this file is its only user. The stable API does not give
-// the line of a key, the text of a number such as 0x10 or 1e3, or the order of the keys of a table.
-func parseTOML(data []byte) ([]entry, *flaw) {
+// The tree is the unstable API of go-toml, and this file is its only user. The stable API does not
+// have the line of a key, the text of a number such as 0x10 or 1e3, or the order of keys in a
+// table.
+func parseTOML(data []byte) ([]entry, *parseError) {
 	w := tomlWalk{lines: newLines(data)}
 	var p unstable.Parser
 	p.Reset(data)
@@ -26,7 +27,7 @@ func parseTOML(data []byte) ([]entry, *flaw) {
 			prefix, line = w.name("", e.Key())
 			skip = e.Kind == unstable.ArrayTable
 			if skip {
-				w.entries = append(w.entries, entry{key: prefix, line: line, form: odd, wrong: "a list of tables"})
+				w.entries = append(w.entries, entry{key: prefix, line: line, form: unsupported, wrong: "a list of tables"})
 			}
 		case unstable.KeyValue:
 			if !skip {
@@ -47,13 +48,13 @@ func parseTOML(data []byte) ([]entry, *flaw) {
 	if errors.As(err, &de) {
 		line, _ = de.Position()
 	}
-	return w.entries, &flaw{line, "not TOML: " + libraryWords(strings.TrimPrefix(err.Error(), "toml: "))}
+	return w.entries, &parseError{line, "not TOML: " + libraryMessage(strings.TrimPrefix(err.Error(), "toml: "))}
 }
 
 type tomlWalk struct {
 	lines   lines
 	entries []entry
-	err     *flaw
+	err     *parseError
 }
 
 func (w *tomlWalk) name(prefix string, parts unstable.Iterator) (string, int) {
@@ -63,7 +64,7 @@ func (w *tomlWalk) name(prefix string, parts unstable.Iterator) (string, int) {
 			line = w.lines.at(int(parts.Node().Raw.Offset))
 		}
 		if depth == maxDepth {
-			w.err = &flaw{line, deep}
+			w.err = &parseError{line, tooDeep}
 			return prefix, line
 		}
 		prefix = under(prefix, string(parts.Node().Data))
@@ -77,7 +78,7 @@ func (w *tomlWalk) pair(prefix string, pair *unstable.Node, depth int) {
 	switch value := pair.Value(); value.Kind {
 	case unstable.InlineTable:
 		if depth == maxDepth {
-			w.err = &flaw{e.line, deep}
+			w.err = &parseError{e.line, tooDeep}
 			return
 		}
 		pairs := value.Children()
@@ -94,7 +95,7 @@ func (w *tomlWalk) pair(prefix string, pair *unstable.Node, depth int) {
 		for items := value.Children(); items.Next(); {
 			item := items.Node()
 			if item.Kind == unstable.Array || item.Kind == unstable.InlineTable {
-				e.form, e.wrong = odd, "a list of lists or tables"
+				e.form, e.wrong = unsupported, "a list of lists or tables"
 				break
 			}
 			e.list = append(e.list, string(item.Data))

@@ -10,11 +10,11 @@ import (
 	"syscall"
 	"unicode"
 
+	"gophd/internal/credentials"
 	"gophd/internal/job"
-	"gophd/internal/world"
 )
 
-// decimal reads a whole number without a plus sign.
+// decimal parses an integer without a plus sign.
 func decimal(text string) (int64, bool) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	return n, err == nil && text[0] != '+'
@@ -22,8 +22,8 @@ func decimal(text string) (int64, bool) {
 
 const units = "KMGT"
 
-// parseSize reads bytes, or a number and one of the units K, M, G and T, which are powers of 1024, as in
-// systemd.syntax(7).
+// parseSize parses bytes, or a number and one of the units K, M, G and T, which are powers of 1024,
+// as in systemd.syntax(7).
 func parseSize(text string) (int64, error) {
 	digits, factor := text, int64(1)
 	if text != "" {
@@ -34,14 +34,14 @@ func parseSize(text string) (int64, error) {
 	n, ok := decimal(digits)
 	switch {
 	case !ok && strings.Trim(digits, "0123456789") == "" && digits != "", ok && n > math.MaxInt64/factor:
-		return 0, errors.New("too large; the most is 8388607T")
+		return 0, errors.New("too large; the maximum is 8388607T")
 	case !ok || digits[0] == '-':
 		return 0, errors.New("not a size; write bytes, or a number with K, M, G or T")
 	}
 	return n * factor, nil
 }
 
-// showSize is the shortest text that parseSize reads as n.
+// showSize returns the shortest text that parseSize parses as n.
 func showSize(n int64) string {
 	unit := ""
 	for i := 0; i < len(units) && n != 0 && n%1024 == 0; i++ {
@@ -50,10 +50,10 @@ func showSize(n int64) string {
 	return strconv.FormatInt(n, 10) + unit
 }
 
-// maxItem is longer than any path that a system takes. It keeps hostile values out of errors.
+// maxItem is longer than any path that a system accepts. It keeps hostile values out of errors.
 const maxItem = 4096
 
-// parseList reads values with commas between them.
+// parseList parses values that are separated by commas.
 func parseList[T any](text string, parse func(string) (T, error)) ([]T, error) {
 	var values []T
 	for item := range strings.SplitSeq(text, ",") {
@@ -76,29 +76,29 @@ func parseList[T any](text string, parse func(string) (T, error)) ([]T, error) {
 func parseCode(text string) (int, error) {
 	n, ok := decimal(text)
 	if !ok || n < 0 || n > 255 {
-		return 0, fmt.Errorf("%s is no exit code; write numbers from 0 to 255 with commas between them", visible(text))
+		return 0, fmt.Errorf("%s is not an exit code; write numbers from 0 to 255 with commas between them", visible(text))
 	}
 	return int(n), nil
 }
 
-// parseSignal reads a signal that asks a command to end; KILL asks nothing, and follows by itself.
+// parseSignal parses a stop signal. KILL is rejected, because gophd always sends it last.
 func parseSignal(text string) (syscall.Signal, error) {
-	s, err := world.ParseSignal(text[:min(len(text), 80)])
+	s, err := credentials.ParseSignal(text[:min(len(text), 80)])
 	if err == nil && s == syscall.SIGKILL {
-		err = errors.New("KILL follows by itself after the last one; leave it out")
+		err = errors.New("KILL is always sent after the last signal; leave it out")
 	}
 	return s, err
 }
 
-// checkFolder takes what names a folder.
-func checkFolder(p string) error {
+// checkDirectory accepts the path of a directory, with or without a slash at the end.
+func checkDirectory(p string) error {
 	if p == "" {
-		return errors.New("empty; name a folder, or leave it out")
+		return errors.New("empty; name a directory, or leave it out")
 	}
 	return checkPath(strings.TrimRight(p, "/") + "/.")
 }
 
-// checkEnvFile takes a path, and a dash before it.
+// checkEnvFile accepts a path, with an optional dash before it.
 func checkEnvFile(text string) error {
 	if err := checkPath(strings.TrimPrefix(text, "-")); err != nil {
 		return fmt.Errorf("%s: %w", visible(text), err)
@@ -106,55 +106,55 @@ func checkEnvFile(text string) error {
 	return nil
 }
 
-// checkVariable takes KEY=VALUE, where KEY is a name of POSIX (Base Definitions, 8.1). The value is
-// never shown: it may be a secret.
+// checkVariable accepts KEY=VALUE, where KEY is a POSIX name (Base Definitions, 8.1). The value is
+// never shown, because it may be a secret.
 func checkVariable(text string) error {
 	name, value, found := strings.Cut(text, "=")
 	switch {
 	case !found:
 		return errors.New("no = sign; write KEY=VALUE")
-	case name == "" || name[0] >= '0' && name[0] <= '9' || strings.ContainsFunc(name, noNameRune):
+	case name == "" || name[0] >= '0' && name[0] <= '9' || strings.ContainsFunc(name, isNotNameRune):
 		return fmt.Errorf("%s is not the KEY of a KEY=VALUE; write letters, digits and _, no digit first", visible(name))
 	case strings.Contains(value, "\x00"):
-		return fmt.Errorf("the value of %s holds a NUL byte", visible(name))
+		return fmt.Errorf("the value of %s contains a NUL byte; remove it", visible(name))
 	case slices.Contains(ownVariables, name):
 		return fmt.Errorf("%s is gophd's own; rename it", name)
 	}
 	return nil
 }
 
-func noNameRune(r rune) bool {
+func isNotNameRune(r rune) bool {
 	return r != '_' && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
 }
 
-// checkLimit takes NAME=SOFT[:HARD].
+// checkLimit accepts NAME=SOFT[:HARD].
 func checkLimit(text string) error {
-	_, err := world.ParseRlimit(text[:min(len(text), 80)])
+	_, err := credentials.ParseRlimit(text[:min(len(text), 80)])
 	return err
 }
 
-// limits are those of a mapping that checkLimit took.
+// limits returns the limits of a mapping that checkLimit accepted.
 func limits(pairs []pair) []job.Rlimit {
 	var all []job.Rlimit
 	for _, p := range pairs {
-		if r, err := world.ParseRlimit(p.name + "=" + p.text); err == nil {
+		if r, err := credentials.ParseRlimit(p.name + "=" + p.text); err == nil {
 			all = append(all, job.Rlimit(r))
 		}
 	}
 	return all
 }
 
-// checkUser takes USER or USER:GROUP. Whether there is such a user is found out by who starts the command.
+// checkUser accepts USER or USER:GROUP. Whether the user exists is checked when the command starts.
 func checkUser(text string) error {
-	if _, _, err := world.ParseUser(text); err != nil || len(text) > maxName {
+	if _, _, err := credentials.ParseUser(text); err != nil || len(text) > maxName {
 		return errors.New("not a user; write USER or USER:GROUP, names or numbers up to 4294967294")
 	}
 	return nil
 }
 
-// checkMode refuses a log file that gophd could not open again.
+// checkMode rejects a mode with which gophd could not open its log file again.
 func checkMode(text string) error {
-	if mode, err := world.ParseUmask(text); err != nil || mode&0o200 == 0 {
+	if mode, err := credentials.ParseUmask(text); err != nil || mode&0o200 == 0 {
 		return errors.New("its owner could not write it; write one like 0640")
 	}
 	return nil

@@ -15,9 +15,9 @@ import (
 	"gophd/internal/supervisor"
 )
 
-// Abandon is for a process that cannot continue with what was handed off to it, for the reason why: it
-// stops the runs, and logs that to the log of the old process or to stderr. It blocks until they have
-// ended, for their grace at most. nil is a first start: nothing was handed off.
+// Abandon stops the runs of a process that cannot continue with its handoff. It logs why to the log
+// of the old process or to stderr. It blocks until the runs have ended, for their grace at most.
+// nil is a first start: nothing was handed off.
 func Abandon(h *restart.Handoff, why error) {
 	if h == nil {
 		return
@@ -30,8 +30,8 @@ func Abandon(h *restart.Handoff, why error) {
 	abandon(s, h.Files, why)
 }
 
-// AbandonUnknown is Abandon for a handoff that cannot be read: it stops all children that are commands,
-// as far as that can be told.
+// AbandonUnknown is Abandon for a handoff that cannot be read: it stops all children that seem to
+// be commands.
 func AbandonUnknown(why error) {
 	var s handedState
 	s.Job.Runs = supervisor.UnknownRuns()
@@ -39,12 +39,13 @@ func AbandonUnknown(why error) {
 }
 
 func abandon(s handedState, files map[string]*os.File, why error) {
-	options := logging.Options{File: s.Log.File, Format: cmp.Or(s.Log.Format, "simple"), Level: zerolog.InfoLevel, Job: s.Job.Name, PID: os.Getpid()}
+	options := logging.Options{File: s.Log.File, Format: cmp.Or(s.Log.Format, "simple"), Level: zerolog.InfoLevel,
+		Job: s.Job.Name, PID: os.Getpid()}
 	log, err := logging.Open(options)
 	if err != nil || s.Log.File == "" {
 		options.File, options.Echo, options.EchoLevel, options.EchoCommand = "", os.Stderr, zerolog.InfoLevel, true
 		if log, err = logging.Open(options); err != nil {
-			return // a config in which the formats have other names has none of our runs
+			return // a handoff with an unknown format has none of our runs
 		}
 	}
 	events := event.NewStream(eventlog.New(log.Logger(), log.EchoLogger(), options.Format == "json").Read)
@@ -53,13 +54,13 @@ func abandon(s handedState, files map[string]*os.File, why error) {
 		events.Publish(event.Problem(err))
 	} else {
 		supervisor.StopHanded(s.Job, files, spawner, log, events)
-		_ = spawner.Close() // what escaped has said its last word
+		_ = spawner.Close() // escaped processes have written their last output
 		supervisor.SweepCgroups(s.Job.Name, func(pid int) bool { return pid == os.Getpid() })
 	}
 	if f := files[pidFileName]; f != nil {
 		if f, err := pidfile.Adopt(s.PIDFile, f); err == nil {
-			_ = f.Remove() // else it is stale, which its lock says too
+			_ = f.Remove() // otherwise it is stale, as its lock shows
 		}
 	}
-	_ = log.Close() // there is nobody left to tell
+	_ = log.Close() // there is nowhere left to report an error
 }

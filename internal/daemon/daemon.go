@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gophd/internal/alarm"
 	"gophd/internal/config"
 	"gophd/internal/event"
 	"gophd/internal/fault"
@@ -17,101 +16,102 @@ import (
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/logging"
-	"gophd/internal/order"
 	"gophd/internal/process"
+	"gophd/internal/request"
 	"gophd/internal/restart"
 	"gophd/internal/self"
 	"gophd/internal/signals"
 	"gophd/internal/status"
 	"gophd/internal/supervisor"
+	"gophd/internal/timer"
 )
 
-// Options is what a Daemon is made of.
+// Options configure a Daemon.
 type Options struct {
 	Config  *config.Config
 	Self    self.Self
-	Signals *signals.Signals // listening, and so it is left
+	Signals *signals.Signals // listening; the Daemon does not stop that
 	Version string           // of this program, for the log
 	Handoff *restart.Handoff // from the old process; nil at the first start
-	Trouble error            // why that could not be replaced, if Handoff is of this process
+	Trouble error            // why a re-exec failed, if Handoff was made by this process
 	Stderr  io.Writer
-	// Serving is called once, when a job is served, or when gophd stands by: text says which, and where
-	// the log is.
+	// Serving is called once, when a job is served or when gophd stands by. text says which, and
+	// where the log is.
 	Serving func(text string)
 }
 
-// Outcome is how a Daemon ends without an error.
+// Outcome is how a Daemon ended without an error.
 type Outcome struct {
-	// Restart asks for a re-exec, to which this is to be handed off; nil is the end.
+	// Restart is what to hand off in a re-exec; nil means exit.
 	Restart *restart.Handoff
 	// Last is the result of the only run of a once job; nil otherwise.
 	Last *job.Result
-	// Said is that the log has said on Stderr why it ends, or that the only run was not started: it needs
-	// no other word.
+	// Said is true if the log has shown on Stderr why gophd exits, or that the only run was not
+	// started. Then no other message is needed.
 	Said bool
 
-	left []*process.Process // to the next process
+	left []*process.Process // handed off to the next process
 }
 
-// Stay is for a process that could not re-exec, before it continues with what it had handed off. It
-// gives back what still waits for the runs, and blocks for a tenth of a second at most.
+// Stay is for a process that could not re-exec. Call it before the process continues with its own
+// handoff. It releases what still waits for the runs, and blocks for a tenth of a second at most.
 func (o Outcome) Stay() { process.Forget(o.left...) }
 
 // Daemon is one gophd process. Its fields belong to the goroutine of Run.
 type Daemon struct {
-	o       Options
-	handed  handedState // by the old process
-	life    life
-	log     *logging.Log
-	logs    logWatch
-	events  *event.Stream
-	board   *status.Board
-	spawner *process.Spawner
-	pidFile *pidFile
-	job     *supervisor.Supervisor
-	room    goroutine.Group // of the supervisor
+	o          Options
+	handed     handedState // from the old process
+	life       life
+	log        *logging.Log
+	logs       logWatch
+	events     *event.Stream
+	board      *status.Board
+	spawner    *process.Spawner
+	pidFile    *pidFile
+	job        *supervisor.Supervisor
+	goroutines goroutine.Group // the supervisor's
 
-	machine *machine
-	probe   probe
-	timers  timers
-	reached reached
-	hurried atomic.Int32 // how often a stop was requested
+	machine  *machine
+	probe    probe
+	timers   timers
+	progress progress
+	stops    atomic.Int32 // how often a stop was requested
 }
 
-// reached is how far the start has come.
-type reached struct {
-	locked  bool // the local lock was held; before, a second start leaves hardly a trace
-	started bool // the job was
-	serves  bool // Serving was called
+// progress is the progress of the start.
+type progress struct {
+	locked   bool // the local lock was held; until then a second instance leaves almost no trace
+	started  bool // the job was started
+	reported bool // Serving was called
 }
 
-// life is what the daemon is over all its processes.
+// life is what is known of the daemon over all its processes.
 type life struct {
-	now   time.Duration // start of this process on the boot clock
-	began time.Duration // first start on the boot clock
-	born  time.Time     // the same by the wall clock
-	guard restart.Guard
-	execs int // before this process
+	processStart time.Duration // start of this process on the boot clock
+	daemonStart  time.Duration // first start on the boot clock
+	born         time.Time     // the first start by the wall clock
+	guard        restart.Guard
+	execs        int // before this process
 }
 
-// timers are those of the daemon itself.
+// timers are the timers of the daemon itself.
 type timers struct {
-	uptime *time.Timer // config.auto_restart_interval
-	remind *time.Timer // while runs are waited for
-	retry  *time.Timer // of a job that could not be frozen
-	trim   *time.Timer
-	old    bool // the start is over
+	uptime  *time.Timer // config.auto_restart_interval
+	remind  *time.Timer // while runs are waited for
+	retry   *time.Timer // for a job that could not be frozen
+	trim    *time.Timer
+	started bool // the start is over
 }
 
 const remindAfter = 15 * time.Second // between two events about runs that are waited for
 
-// New returns a Daemon. Run does everything.
+// New returns a Daemon. It opens nothing; Run does.
 func New(o Options) *Daemon { return &Daemon{o: o} }
 
-// Run blocks until the daemon has ended and nothing of it is left, or until it must re-exec, and then
-// only what the handoff names is left. An error says why it ended if that was not requested:
-// *heartbeat.HeldError, *heartbeat.LostError, *heartbeat.UnreachableError, or what could not be set up.
-// ctx ends it as a stop request does.
+// Run blocks until the daemon has ended and nothing of it is left, or until it must re-exec and
+// only the contents of the handoff are left. An error says why it ended if that was not requested:
+// *heartbeat.HeldError, *heartbeat.LostError, *heartbeat.UnreachableError, or what could not be set
+// up. The end of ctx acts like a stop request.
 func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 	if err := d.open(); err != nil {
 		Abandon(d.o.Handoff, err)
@@ -119,21 +119,21 @@ func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 	}
 	if p := goroutine.Catch(func() { d.serve(ctx) }); p != nil {
 		d.machine.panicked(p)
-		if !d.reached.started {
+		if !d.progress.started {
 			d.start()
 		}
 		<-d.job.Done()
 		d.machine.alive = false
 	}
-	return d.end()
+	return d.finish()
 }
 
-// serve is the select of the daemon. It returns when the machine is over.
+// serve is the event loop of the daemon. It returns when the machine is over.
 func (d *Daemon) serve(ctx context.Context) {
 	d.machine.alive = true
 	d.job.Adopt()
 	if d.o.Handoff != nil {
-		for _, o := range d.o.Handoff.Orders {
+		for _, o := range d.o.Handoff.Requests {
 			d.request(o)
 		}
 	}
@@ -145,11 +145,11 @@ func (d *Daemon) serve(ctx context.Context) {
 		case o := <-d.o.Signals.C():
 			d.request(o)
 		case <-d.timers.uptime.C:
-			d.request(order.Order{Verb: order.Restart, From: "after " + d.o.Config.AutoRestart.String()})
+			d.request(request.Request{Verb: request.Reload, From: "after " + d.o.Config.AutoRestart.String()})
 			d.timers.uptime.Reset(d.o.Config.AutoRestart)
 		case <-ctx.Done():
 			ctx = context.WithoutCancel(ctx)
-			d.request(order.Order{Verb: order.Stop, From: "the caller"})
+			d.request(request.Request{Verb: request.Stop, From: "the caller"})
 		case <-d.job.Changed():
 			d.jobChanged()
 		case <-d.jobDone():
@@ -158,24 +158,24 @@ func (d *Daemon) serve(ctx context.Context) {
 		case a := <-d.probe.answer:
 			d.checked(a)
 		case <-d.timers.retry.C:
-			d.machine.retried()
+			d.machine.retry()
 		case err := <-d.logs.reopening:
 			d.reopened(err)
 		case <-d.logs.trouble:
 			d.logTrouble()
-		case <-d.logs.again.C:
+		case <-d.logs.repeat.C:
 			d.logTrouble()
 		case <-d.timers.remind.C:
 			d.reminder()
 		case <-d.timers.trim.C:
-			d.tidy()
+			d.trimMemory()
 		}
 	}
 }
 
 func (d *Daemon) start() {
-	d.reached.started = true
-	d.job.Start(&d.room)
+	d.progress.started = true
+	d.job.Start(&d.goroutines)
 }
 
 // jobDone returns the channel of a job that has not ended yet.
@@ -187,12 +187,12 @@ func (d *Daemon) jobDone() <-chan struct{} {
 }
 
 // request serves a request in the state that the job has now.
-func (d *Daemon) request(o order.Order) {
+func (d *Daemon) request(o request.Request) {
 	d.jobChanged()
 	d.machine.request(o)
 }
 
-// jobChanged acts on what is new in the job's report, in the order in which it came.
+// jobChanged acts on what is new in the job's Report, in the sequence in which it happened.
 func (d *Daemon) jobChanged() {
 	r := d.job.Report()
 	if r.Active {
@@ -202,17 +202,17 @@ func (d *Daemon) jobChanged() {
 		d.serving(r.Serving)
 	}
 	if r.Err != nil {
-		d.hurry(1)
+		d.escalate(1)
 		d.machine.failing(r.Err)
 	}
 }
 
-// serving says once to those who wait for it that gophd is well.
+// serving reports once, to the processes that wait for it, that gophd serves.
 func (d *Daemon) serving(text string) {
-	if d.reached.serves {
+	if d.progress.reported {
 		return
 	}
-	d.reached.serves = true
+	d.progress.reported = true
 	fault.At("ready")
 	d.notify(sdReady)
 	if d.o.Serving != nil {
@@ -223,11 +223,11 @@ func (d *Daemon) serving(text string) {
 	}
 }
 
-// Locked is called by the supervisor: no other gophd can be in its way on this host.
+// Locked is called by the supervisor when no other gophd can run the job on this host.
 func (d *Daemon) Locked() {
-	d.reached.locked = true
+	d.progress.locked = true
 	if d.o.Trouble != nil {
-		return // it continues as it was, which was said
+		return // it continues as before, which was logged
 	}
 	h := d.o.Handoff
 	if h == nil {
@@ -246,8 +246,8 @@ func (d *Daemon) TakePIDFile() error { return d.pidFile.take() }
 // RemovePIDFile is called by the supervisor.
 func (d *Daemon) RemovePIDFile() { d.pidFile.remove() }
 
-// turned acts on a new state of the machine.
-func (d *Daemon) turned(to state) {
+// stateChanged acts on a new state of the machine.
+func (d *Daemon) stateChanged(to state) {
 	switch to {
 	case reexecuting:
 		d.notifyReloading()
@@ -258,33 +258,34 @@ func (d *Daemon) turned(to state) {
 	}
 }
 
-// reminder says which runs are waited for, asks the service manager for as long as it may take, and
-// comes again while that lasts.
+// reminder publishes which runs are waited for, requests enough time from the service manager, and
+// repeats that while runs are active.
 func (d *Daemon) reminder() {
 	if d.machine.state < reexecuting || !d.machine.alive {
 		return
 	}
 	snap, spec := d.board.Snapshot(), d.o.Config.Jobs[0]
-	for _, g := range snap.Jobs[0].Going {
-		d.events.Publish(supervisor.WaitEvent(spec, d.machine.state.String(), d.machine.state == killing, g, snap.Taken))
+	for _, g := range snap.Jobs[0].Active {
+		d.events.Publish(supervisor.WaitEvent(spec, d.machine.state.String(), d.machine.state == killing, g,
+			snap.Taken))
 	}
 	d.notify(sdExtend)
 	d.timers.remind.Reset(remindAfter)
 }
 
-// What a start needs is needed no more when it has settled. A collection of the heap before its end,
-// while it still grows, would leave it larger for good: measured, 0.4 MB.
+// Memory that only the start needs is free after firstTrim. A garbage collection earlier, while the
+// heap still grows, would leave it larger for good: measured, 0.4 MB.
 const (
-	settled   = 2 * time.Second
-	trimAfter = time.Minute
+	firstTrim  = 2 * time.Second
+	secondTrim = time.Minute
 )
 
-// tidy gives back what the start has left, and from trimAfter on keeps the heap small: measured, a
-// third less memory after thousands of runs, for 10 % more of gophd's own CPU time.
-func (d *Daemon) tidy() {
-	if !d.timers.old {
-		d.timers.old = true
-		d.timers.trim.Reset(trimAfter - settled)
+// trimMemory releases the memory of the start, and keeps the heap small from secondTrim on:
+// measured, a third less memory after thousands of runs, for 10 % more of gophd's own CPU time.
+func (d *Daemon) trimMemory() {
+	if !d.timers.started {
+		d.timers.started = true
+		d.timers.trim.Reset(secondTrim - firstTrim)
 		unmapProgram()
 		return
 	}
@@ -295,15 +296,15 @@ func (d *Daemon) tidy() {
 	unmapProgram()
 }
 
-// hurry tells the log, and every other place of the output, how often a stop was requested: the more
-// often, the less one that takes nothing is waited for.
-func (d *Daemon) hurry(times int) {
+// escalate reports to the log, and to every other output, how often a stop was requested: the more
+// often, the shorter is the wait for an output that is stuck.
+func (d *Daemon) escalate(times int) {
 	for {
-		before := d.hurried.Load()
+		before := d.stops.Load()
 		if int(before) >= times {
 			return
 		}
-		if d.hurried.CompareAndSwap(before, int32(times)) {
+		if d.stops.CompareAndSwap(before, int32(times)) {
 			break
 		}
 	}
@@ -311,86 +312,85 @@ func (d *Daemon) hurry(times int) {
 		d.log.Hurry(times)
 	}
 	if d.job != nil {
-		d.job.Hurry(times)
+		d.job.Escalate(times)
 	}
 }
 
-// end carries out what the machine decided, once the job has ended: lease, PID file and local lock are
-// released or handed off, then all that open opened is closed.
-func (d *Daemon) end() (Outcome, error) {
-	_ = goroutine.Catch(d.room.Wait) // a supervisor catches its own
+// finish carries out the machine's decision after the job has ended: it releases or hands off the
+// lease, the PID file and the local lock, and then closes everything that open opened.
+func (d *Daemon) finish() (Outcome, error) {
+	_ = goroutine.Catch(d.goroutines.Wait) // a supervisor catches its own panics
 	m := d.machine
-	again := m.state == reexecuting
+	reexec := m.state == reexecuting
 	if errors.As(m.err, new(*supervisor.FatalError)) && !d.job.Released() {
-		if err := d.life.guard.Recover(d.life.now, boot()); err != nil {
+		if err := d.life.guard.Recover(d.life.processStart, boot()); err != nil {
 			d.problem(err)
 		} else {
-			again = true
+			reexec = true
 		}
 	}
 	d.probe.end()
-	if again {
+	if reexec {
 		o := Outcome{Restart: d.handOff()}
 		o.left = d.job.Left()
 		return o, nil
 	}
 	d.job.Release()
-	d.logTrouble() // the last word on what is lost
-	if d.reached.locked {
+	d.logTrouble() // the last chance to report lost lines
+	if d.progress.locked {
 		d.events.Publish(event.Exiting(m.reason()))
 	}
-	d.hearStops(d.close)
+	d.watchStops(d.close)
 	return Outcome{Last: d.job.Last(), Said: d.echoed()}, m.err
 }
 
-// reason is why it ends, in words.
-func (m *machine) reason() string {
-	switch {
-	case m.err != nil:
-		return m.err.Error()
-	case m.state == killing:
-		return job.ErrInsisted.Error()
+// reason returns why gophd exits; nil after a graceful stop.
+func (m *machine) reason() error {
+	if m.err == nil && m.state == killing {
+		return job.ErrInsisted
 	}
-	return "all is done"
+	return m.err
 }
 
-// echoed returns true if the log has shown on Stderr why gophd exits, or why the only run did not start.
+// echoed returns true if the log has shown on Stderr why gophd exits, or why the only run did not
+// start.
 func (d *Daemon) echoed() bool {
 	var held *heartbeat.HeldError
 	switch {
 	case d.o.Config.Daemon:
 		return false
-	case d.machine.err != nil: // an error, but that another runs is none
+	case d.machine.err != nil: // an error, unless another instance holds the lease
 		return !errors.As(d.machine.err, &held)
 	}
 	last := d.job.Last()
-	return last != nil && last.Outcome == job.Unstarted && d.o.Config.Log.Level != "error" // it is a warning
+	return last != nil && last.Outcome == job.Unstarted && d.o.Config.Log.Level != "error" // the event is a warning
 }
 
-// hearStops runs f, which shuts down the log, and passes on each further stop signal until f returns.
-func (d *Daemon) hearStops(f func()) {
-	var room goroutine.Group
+// watchStops runs f, which shuts down the log, and passes on each further stop signal until f
+// returns.
+func (d *Daemon) watchStops(f func()) {
+	var goroutines goroutine.Group
 	done := make(chan struct{})
-	room.Go(func() {
+	goroutines.Go(func() {
 		last := d.machine.entered
 		for {
 			select {
 			case <-done:
 				return
 			case o := <-d.o.Signals.C():
-				if o.Verb == order.Stop && time.Since(last) >= stopAgain {
+				if o.Verb == request.Stop && time.Since(last) >= stopRepeat {
 					last = time.Now()
-					d.hurry(int(d.hurried.Load()) + 1)
+					d.escalate(int(d.stops.Load()) + 1)
 				}
 			}
 		}
 	})
-	defer room.Wait()
+	defer goroutines.Wait()
 	defer close(done)
 	f()
 }
 
-func (d *Daemon) problem(err error)   { d.events.Publish(event.Problem(err)) }
-func (d *Daemon) caution(text string) { d.events.Publish(event.Caution(text)) }
+func (d *Daemon) problem(err error) { d.events.Publish(event.Problem(err)) }
+func (d *Daemon) warn(text string)  { d.events.Publish(event.Warning(text)) }
 
-func boot() time.Duration { return alarm.Now(alarm.Boot) }
+func boot() time.Duration { return timer.Now(timer.Boot) }

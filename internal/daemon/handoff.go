@@ -11,27 +11,27 @@ import (
 	"gophd/internal/supervisor"
 )
 
-// handedState is what the old process hands off to the new one, beside what package restart says of the
-// process itself. Descriptors are in the Handoff's Files.
+// handedState is what the old process hands off to the new one, in addition to what package restart
+// hands off about the process itself. Descriptors are in the Handoff's Files.
 type handedState struct {
-	PIDFile string `json:",omitempty"` // path of the one whose descriptor is handed off
+	PIDFile string `json:",omitempty"` // path of the file whose descriptor is handed off
 	Log     logState
-	Errors  []string `json:",omitempty"` // which the old process could not log any more
-	Board   status.Memoir
+	Errors  []string `json:",omitempty"` // that the old process could not log any more
+	Board   status.Saved
 	Job     supervisor.JobState
 }
 
-// logState is about the log of the old process.
+// logState is the state of the old process's log.
 type logState struct {
 	File, Format string
 	Losses       logging.Losses
-	Left         []logging.Left
+	Left         []logging.Unwritten
 }
 
 // pidFileName is the name of the PID file's descriptor.
 const pidFileName = "pid-file"
 
-// decodeState reads all of what was handed off, once. Without a handoff there is nothing.
+// decodeState decodes the whole handoff, once. Without a handoff the state is empty.
 func decodeState(h *restart.Handoff) (handedState, error) {
 	var s handedState
 	if h == nil {
@@ -43,11 +43,12 @@ func decodeState(h *restart.Handoff) (handedState, error) {
 		return handedState{}, fmt.Errorf("the handoff of the old process cannot be read: %w", err)
 	}
 	if g := s.Job.Grid; g != nil && g.Interval < 0 {
-		return handedState{}, fmt.Errorf("the handoff of the old process has an interval of %v", g.Interval)
+		return handedState{}, fmt.Errorf("the handoff of the old process is invalid: its interval is %v", g.Interval)
 	}
 	for _, run := range s.Job.Runs {
 		if stop := run.Stop; stop != nil && (stop.Sent < 0 || stop.Sent >= max(len(stop.Signals), 1)) {
-			return handedState{}, fmt.Errorf("the handoff of the old process has stopped run %d with signal %d of %d", run.Run.Number, stop.Sent+1, len(stop.Signals))
+			return handedState{}, fmt.Errorf("the handoff of the old process is invalid: run %d is at stop signal %d of %d",
+				run.Run.Number, stop.Sent+1, len(stop.Signals))
 		}
 	}
 	return s, nil

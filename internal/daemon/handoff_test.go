@@ -9,22 +9,24 @@ import (
 	"gophd/internal/restart"
 )
 
-// TestHandoffShapeIsThatOfItsVersion: decodeState refuses what it does not know, and runs are stopped then. A change
-// of a field needs another restart.Version, so that the check before a re-exec rejects the other program.
-func TestHandoffShapeIsThatOfItsVersion(t *testing.T) {
+// decodeState rejects an unknown shape, and then the runs are stopped. So a change of a field needs
+// another restart.Version, with which the check before a re-exec rejects the other program.
+func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
 		version = 3
-		run     = "Run {Number uint64; Due Time; Place int; Try int}; "
+		run     = "Run {Number uint64; Due Time; Slot int; Attempt int}; "
 		pipes   = "{PID int; Number int; Rest uint8; File string}"
-		lease   = "{ID string; Key string; PID int; Boot string; Held bool; Unproven bool; Fence uint64; Slot int; " +
+		lease   = "{ID string; Key string; PID int; Boot string; Held bool; Unproven bool; Fence uint64; " +
 			"Deadline int64; Started Time; Seq uint64; Op string}"
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +
 			"Left {Echo bool; Service bool; Records uint8; Lines uint64; Midway bool}}; Errors string; " +
-			"Board {Counts {Runs uint64; Failures uint64; Overruns uint64; Missed uint64}; Lengths int64}; " +
+			"Board {Counts {Runs uint64; Failures uint64; Late uint64; Missed uint64}; Lengths int64}; " +
 			"Job {Name string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
-			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; Pipes " + pipes + "; " +
+			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
+			"Pipes " + pipes + "; " +
 			"Kept uint8; Limit int64; Status string; Grace int64; Signals int; " +
-			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; Escaped int}; " +
+			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
+			"Escaped int}; " +
 			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Escaped " + pipes + "; " +
 			"Leftover bool; Local " + lease + "; Shared " + lease + "}}"
 	)
@@ -33,7 +35,8 @@ func TestHandoffShapeIsThatOfItsVersion(t *testing.T) {
 	}
 }
 
-// shape names the fields that are handed off, and their types, without the packages of time and reflect.
+// shape lists the fields that are handed off, and their types, without those of packages time and
+// reflect.
 func shape(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Map:

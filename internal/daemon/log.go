@@ -14,20 +14,20 @@ import (
 
 // logWatch is what the daemon knows of its log.
 type logWatch struct {
-	lost      uint64          // lines of which it was said that they are lost
-	misplaced string          // what was said last about where the log is
-	trouble   <-chan struct{} // of the log; nil while again runs
-	again     *time.Timer     // after an event about lost lines, until the next
+	reportedLost      uint64          // lost lines in the last event about them
+	reportedMisplaced string          // the problem with the log's path in the last event about it
+	trouble           <-chan struct{} // from the log; nil while repeat runs
+	repeat            *time.Timer     // after an event about lost lines, until the next
 
-	reopening   <-chan error // the result of the reopening that is under way; nil without one
-	reopenAgain bool         // another was requested meanwhile
+	reopening   <-chan error // receives the result of a reopening; nil without one
+	reopenAgain bool         // another reopening was requested meanwhile
 }
 
-// lossesAgain lies between two events about lines that are lost.
+// lossesAgain is the time between two events about lines that are lost.
 const lossesAgain = 10 * time.Second
 
-// logTrouble says what the log itself cannot tell: that lines are lost, or go to a file that nobody
-// will find. It is called when that is new, and a while after it was said.
+// logTrouble reports what the log itself cannot: that lines are lost, or go to a file at another
+// path than expected. It is called when that is new, and some time after it was reported.
 func (d *Daemon) logTrouble() {
 	s := d.log.Stats()
 	d.logs.trouble = d.log.Trouble()
@@ -36,22 +36,22 @@ func (d *Daemon) logTrouble() {
 	}
 	switch {
 	case s.Stray == nil:
-		d.logs.misplaced = "" // the next time is news again
-	case s.Stray.Error() != d.logs.misplaced:
-		d.logs.misplaced = s.Stray.Error()
+		d.logs.reportedMisplaced = "" // report it again when it comes back
+	case s.Stray.Error() != d.logs.reportedMisplaced:
+		d.logs.reportedMisplaced = s.Stray.Error()
 		d.events.Publish(event.LogMisplaced(s.Stray))
 	}
-	if s.Dropped > d.logs.lost {
-		d.logs.lost = s.Dropped
+	if s.Dropped > d.logs.reportedLost {
+		d.logs.reportedLost = s.Dropped
 		d.events.Publish(event.LogLost(s.Dropped, s.Lost))
 		d.logs.trouble = nil
-		d.logs.again.Reset(lossesAgain)
+		d.logs.repeat.Reset(lossesAgain)
 	}
 }
 
-// reopen opens the log files again, in a goroutine of its own: to create a file on a disk that hangs may
-// take as long as the disk hangs. A second request meanwhile is served after the first. The goroutine
-// is waited for as long as the process lives, and no longer: an open(2) cannot be called back.
+// reopen reopens the log files in a goroutine of its own: to create a file on a disk that hangs may
+// take as long as the disk hangs. A second request meanwhile is served after the first. The
+// goroutine is not waited for when the process exits: an open(2) cannot be canceled.
 func (d *Daemon) reopen() {
 	if d.logs.reopening != nil {
 		d.logs.reopenAgain = true
@@ -68,7 +68,7 @@ func (d *Daemon) reopen() {
 	}()
 }
 
-// reopened ends what reopen has begun.
+// reopened handles the result of reopen.
 func (d *Daemon) reopened(err error) {
 	d.logs.reopening = nil
 	if p := (*goroutine.Panic)(nil); errors.As(err, &p) {
@@ -82,7 +82,7 @@ func (d *Daemon) reopened(err error) {
 	}
 }
 
-// awaitReopening gives a reopening a second to end.
+// awaitReopening waits at most a second for a reopening.
 func (d *Daemon) awaitReopening() {
 	if d.logs.reopening == nil {
 		return
@@ -107,7 +107,7 @@ func (d *Daemon) dump() {
 	d.board.Update(func(s *status.Snapshot) {
 		log := d.log.Stats()
 		s.User, s.Log, s.State = name, d.log.Path(), d.machine.String()
-		s.Dropped, s.DroppedFor, s.LogStalled, s.LogAstray = log.Dropped, log.Lost, log.Stalled, log.Stray
+		s.Dropped, s.DroppedFor, s.LogStalled, s.LogMisplaced = log.Dropped, log.Lost, log.Stalled, log.Stray
 		if known {
 			s.Instance = instance
 		}

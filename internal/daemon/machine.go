@@ -6,18 +6,18 @@ import (
 
 	"gophd/internal/event"
 	"gophd/internal/job"
-	"gophd/internal/order"
+	"gophd/internal/request"
 	"gophd/internal/supervisor"
 )
 
-// state is what the daemon is doing. It is changed in machine.transition only.
+// state is what the daemon is doing. Only machine.transition changes it.
 type state uint8
 
 const (
 	starting    state = iota + 1 // no job is served yet
 	serving                      // a job is served
-	validating                   // as starting or serving, while the next program is being tried
-	reexecuting                  // the jobs are frozen, and the next process begins
+	validating                   // as starting or serving, while the next program is checked
+	reexecuting                  // the jobs are frozen, and the next process starts
 	stopping                     // active runs may finish, then gophd exits
 	killing                      // active runs are stopped, then gophd exits
 )
@@ -25,49 +25,57 @@ const (
 var states = [...]state{starting, serving, validating, reexecuting, stopping, killing}
 
 func (s state) String() string {
-	return [...]string{"none", "claiming", "serving", "checking the next image", "restarting", "stopping", "killing"}[s]
+	return [...]string{"none", "starting", "serving", "validating", "re-executing", "stopping", "killing"}[s]
 }
 
-// A stop counts as the next step only so long after the one before it. Who stops by signal often
-// sends more than one and means one: timeout(1) sends TERM to gophd and once more to its process group.
-// And a burst, of whatever length, is two steps at most before the command has had its chance: it is
-// not killed.
+// A stop counts as the next step only after some time. A process that sends stop signals often
+// sends more than one and means one: timeout(1) sends TERM to gophd and then to its process group.
+// So a burst of any length is at most two steps before the command has had its chance: the burst
+// does not kill it.
 const (
-	stopAgain  = 100 * time.Millisecond // from the first stop to the one that stops the runs
-	forceAgain = 500 * time.Millisecond // from that to the one that kills them
+	stopRepeat  = 100 * time.Millisecond // from the first stop to the one that stops the runs
+	forceRepeat = 500 * time.Millisecond // from that to the one that kills them
 )
 
-// hands is what the machine does to the world. None of it blocks.
-type hands struct {
-	stop    func()            // lets active runs finish
-	force   func(cause error) // stops them
-	kill    func()            // sends KILL to them
-	runNow  func() bool
-	freeze  func() error        // leaves active runs to the next process; an error says what is in the way, and no run starts then
-	thaw    func()              // ends a freeze that did not succeed
-	check   func()              // tries the next program; the answer comes as the event checked
-	again   func(time.Duration) // brings the event again after that time
-	quiet   func() error        // pauses writes to files; an error says what an exec would wait for
-	resume  func()              // ends that
-	dump    func()
-	reopen  func()
-	turned  func(to state) // after each change of the state
-	publish func(event.Event)
+// actions are the effects of the machine. None of them blocks.
+type actions struct {
+	stop   func()            // lets active runs finish
+	force  func(cause error) // stops them
+	kill   func()            // sends KILL to them
+	runNow func() bool
+	// freeze leaves the active runs to the next process. An error says what prevents that now; then
+	// no run starts.
+	freeze       func() error
+	thaw         func()              // ends a freeze that failed
+	check        func()              // checks the next program; checked receives the answer
+	retryAfter   func(time.Duration) // calls retry after that time
+	pauseWrites  func() error        // pauses writes to files; an error says what execve would wait for
+	resume       func()              // resumes them
+	dump         func()
+	reopen       func()
+	stateChanged func(to state) // after each change of the state
+	publish      func(event.Event)
 }
 
-// machine decides. It is owned by the goroutine of Daemon.Run; the table stands in doc.go.
+// machine decides what to do. The goroutine of Daemon.Run owns it. The table is in doc.go.
 type machine struct {
-	hands
-	state   state
-	alive   bool      // a job has not ended
-	active  bool      // its runs may start, or could
-	sound   time.Time // while validating: when the next program was found to be, and only the jobs could not be frozen yet; else zero
-	busy    error     // while validating: why they could not
-	thawed  bool      // while validating: runs start, until the check is repeated
-	hangs   time.Time // while validating: since when something continues that an exec would wait for; else zero
-	waits   error     // what that is
-	told    bool      // there was an event about it, or about busy
-	entered time.Time // when the state was
+	actions
+	state  state
+	alive  bool // a job has not ended
+	active bool // its runs may start, or could earlier
+	// Used in validating. validated is when the next program was found to be valid while the jobs
+	// could not be frozen yet; otherwise zero. busy is why they could not. If thawed is set, runs
+	// start until the check is repeated. blockedSince is when a re-exec was first blocked by
+	// blockedBy; zero if it is not. delayReported says that there was an event about busy or
+	// blockedBy.
+	validated     time.Time
+	busy          error
+	thawed        bool
+	blockedSince  time.Time
+	blockedBy     error
+	delayReported bool
+
+	entered time.Time // when the state was entered
 	err     error     // why gophd exits, if that was not requested
 }
 
@@ -80,44 +88,45 @@ func (m *machine) transition(to state) {
 			m.thaw()
 		}
 	}
-	m.state, m.entered, m.hangs, m.waits, m.busy, m.thawed, m.told = to, time.Now(), time.Time{}, nil, nil, false, false
+	m.state, m.entered, m.blockedSince, m.blockedBy = to, time.Now(), time.Time{}, nil
+	m.busy, m.thawed, m.delayReported = nil, false, false
 	m.publish(event.State(from.String(), to.String()))
-	m.turned(to)
+	m.stateChanged(to)
 }
 
-// String is the state, and what a re-exec waits for.
+// String returns the state, and what a re-exec waits for.
 func (m *machine) String() string {
 	switch {
-	case m.waits != nil:
-		return fmt.Sprintf("%s, for %s: %v", m.state, time.Since(m.hangs).Round(time.Second), m.waits)
+	case m.blockedBy != nil:
+		return fmt.Sprintf("%s, for %s: %v", m.state, time.Since(m.blockedSince).Round(time.Second), m.blockedBy)
 	case m.busy != nil:
 		return fmt.Sprintf("%s, for %s: %v", m.state, time.Since(m.entered).Round(time.Second), m.busy)
 	}
 	return m.state.String()
 }
 
-// over returns true if there is nothing to wait for.
+// over returns true if there is nothing left to wait for.
 func (m *machine) over() bool { return m.state >= reexecuting && !m.alive }
 
 // request serves a request.
-func (m *machine) request(o order.Order) {
-	m.publish(event.Request(o.String(), m.state.String()))
+func (m *machine) request(o request.Request) {
+	m.publish(event.Request(o.Verb.String(), o.From, m.state.String()))
 	switch o.Verb {
-	case order.Stop:
+	case request.Stop:
 		m.stopRequested()
-	case order.Restart:
+	case request.Reload:
 		if m.state == starting || m.state == serving {
-			m.sound = time.Time{}
+			m.validated = time.Time{}
 			m.transition(validating)
 			m.check()
 		}
-	case order.Wake:
+	case request.RunNow:
 		if m.state != serving && m.state != validating || !m.runNow() {
-			m.publish(event.RequestRejected(o.String(), m.state.String()))
+			m.publish(event.RequestRejected(o.Verb.String(), o.From, m.state.String()))
 		}
-	case order.Dump:
+	case request.Dump:
 		m.dump()
-	case order.Reopen:
+	case request.Reopen:
 		m.reopen()
 	}
 }
@@ -128,18 +137,18 @@ func (m *machine) stopRequested() {
 		m.stop()
 		m.transition(stopping)
 	case stopping:
-		if time.Since(m.entered) >= stopAgain {
+		if time.Since(m.entered) >= stopRepeat {
 			m.force(job.ErrInsisted)
 			m.transition(killing)
 		}
 	case killing:
-		if time.Since(m.entered) >= forceAgain {
+		if time.Since(m.entered) >= forceRepeat {
 			m.kill()
 		}
 	}
 }
 
-// served says that a job is served.
+// served is called when a job is served.
 func (m *machine) served() {
 	m.active = true
 	if m.state == starting {
@@ -147,7 +156,7 @@ func (m *machine) served() {
 	}
 }
 
-// failing says that a job stops its runs, because it must not run any more.
+// failing is called when a job stops its runs because it must not run any more.
 func (m *machine) failing(err error) {
 	if m.state != killing {
 		m.err = err
@@ -155,7 +164,7 @@ func (m *machine) failing(err error) {
 	}
 }
 
-// ended says that no job is left. err is why, if a job had a reason of its own.
+// ended is called when no job is left. err is the reason, if a job had one of its own.
 func (m *machine) ended(err error) {
 	if !m.alive {
 		return
@@ -168,7 +177,7 @@ func (m *machine) ended(err error) {
 	m.transition(stopping)
 }
 
-// panicked says that a goroutine of the daemon failed.
+// panicked is called when a goroutine of the daemon failed.
 func (m *machine) panicked(err error) {
 	m.force(supervisor.ErrFault)
 	m.publish(event.Fatal(err))
@@ -178,14 +187,14 @@ func (m *machine) panicked(err error) {
 	}
 }
 
-// checked is the answer of check: nil says that the next program is sound.
+// checked receives the answer of check: nil says that the next program is valid.
 func (m *machine) checked(err error) {
 	switch {
 	case m.state != validating:
 	case err == nil:
 		m.publish(event.ReloadValidated())
-		m.sound = time.Now()
-		m.retried()
+		m.validated = time.Now()
+		m.retry()
 	default:
 		m.publish(event.ReloadRejected(err))
 		if m.active {
@@ -196,60 +205,62 @@ func (m *machine) checked(err error) {
 	}
 }
 
-// soundFor is how long the next program counts as sound: what it was asked about may change, and once
-// it begins there is no way back. It is also how long no run starts while the jobs are being frozen.
-const soundFor = 2 * time.Second
+// validFor is how long the answer for the next program counts: what was checked may change, and
+// after execve there is no way back. It is also how long no run starts while the jobs are being
+// frozen.
+const validFor = 2 * time.Second
 
-// How long after a freeze that did not succeed the next one comes: while no run starts, and after a thaw.
+// The time from a freeze that failed to the next one: while no run starts, and after a thaw.
 const (
-	freezeAgain = 20 * time.Millisecond
+	freezeRetry = 20 * time.Millisecond
 	thawedFor   = 5 * time.Second
 )
 
-// How long a re-exec waits for what an exec would wait for, and when there is an event.
+// How long a re-exec may be blocked, and after what time there is an event.
 const (
-	hangsFor  = time.Minute
-	hangsTold = time.Second
+	blockedLimit  = time.Minute
+	blockedNotice = time.Second
 )
 
-// retried is the event that again brings. A run that is just being started, or whose last output is being
-// written, cannot be frozen, and can in a moment: no run starts until then. If it takes longer than soundFor,
-// there is an event, runs start again for thawedFor, and then the re-exec is tried anew from its check on. While
-// a write to a disk hangs everything continues, and in the end the re-exec is rejected.
-func (m *machine) retried() {
+// retry is called by retryAfter. A run that is being started, or whose last output is being
+// written, cannot be frozen now, but soon: no run starts until then. If that takes longer than
+// validFor, there is an event, runs start again for thawedFor, and then the re-exec is attempted
+// again from its check on. While a write to a disk hangs everything continues. If it hangs too
+// long, the re-exec is rejected.
+func (m *machine) retry() {
 	switch {
 	case m.state != validating:
 	case m.thawed:
 		m.thawed = false
 		m.check()
-	case !m.sound.IsZero():
-		m.tryExec()
+	case !m.validated.IsZero():
+		m.attemptReexec()
 	}
 }
 
-// tryExec is retried while the next program counts as sound.
-func (m *machine) tryExec() {
-	m.waits = m.quiet()
+// attemptReexec is repeated while the next program counts as valid.
+func (m *machine) attemptReexec() {
+	m.blockedBy = m.pauseWrites()
 	switch {
-	case m.waits == nil:
-		m.hangs = time.Time{}
-	case m.hangs.IsZero():
-		m.hangs = time.Now()
+	case m.blockedBy == nil:
+		m.blockedSince = time.Time{}
+	case m.blockedSince.IsZero():
+		m.blockedSince = time.Now()
 	}
-	if m.waits != nil && m.busy != nil { // everything continues while a disk hangs
+	if m.blockedBy != nil && m.busy != nil { // everything continues while a disk hangs
 		m.busy = nil
 		m.thaw()
 	}
 	switch {
-	case m.waits != nil && time.Since(m.hangs) >= hangsFor:
-		m.tellDelay(hangsFor, m.waits)
-		m.checked(fmt.Errorf("%w, for %s", m.waits, hangsFor))
-	case m.waits != nil:
-		if time.Since(m.hangs) >= hangsTold {
-			m.tellDelay(hangsFor, m.waits)
+	case m.blockedBy != nil && time.Since(m.blockedSince) >= blockedLimit:
+		m.reportDelay(blockedLimit, m.blockedBy)
+		m.checked(fmt.Errorf("%w, for %s", m.blockedBy, blockedLimit))
+	case m.blockedBy != nil:
+		if time.Since(m.blockedSince) >= blockedNotice {
+			m.reportDelay(blockedLimit, m.blockedBy)
 		}
-		m.again(freezeAgain)
-	case time.Since(m.sound) > soundFor:
+		m.retryAfter(freezeRetry)
+	case time.Since(m.validated) > validFor:
 		m.giveUpFreeze()
 	default:
 		m.busy = nil
@@ -258,7 +269,7 @@ func (m *machine) tryExec() {
 		}
 		if m.busy != nil {
 			m.resume()
-			m.again(freezeAgain)
+			m.retryAfter(freezeRetry)
 			return
 		}
 		m.alive = false
@@ -266,24 +277,25 @@ func (m *machine) tryExec() {
 	}
 }
 
-// giveUpFreeze has the next program checked again, at once if the jobs were not what the re-exec has waited for.
+// giveUpFreeze repeats the check of the next program: at once, unless the re-exec has waited for
+// the jobs.
 func (m *machine) giveUpFreeze() {
-	m.sound = time.Time{}
+	m.validated = time.Time{}
 	m.resume()
 	if m.busy == nil {
 		m.check()
 		return
 	}
-	m.tellDelay(0, m.busy)
+	m.reportDelay(0, m.busy)
 	m.thaw()
 	m.thawed = true
-	m.again(thawedFor)
+	m.retryAfter(thawedFor)
 }
 
-// tellDelay says once what a re-exec waits for.
-func (m *machine) tellDelay(most time.Duration, why error) {
-	if !m.told {
-		m.told = true
+// reportDelay publishes once what a re-exec waits for.
+func (m *machine) reportDelay(most time.Duration, why error) {
+	if !m.delayReported {
+		m.delayReported = true
 		m.publish(event.ReloadDelayed(most, why))
 	}
 }

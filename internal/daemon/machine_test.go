@@ -12,107 +12,109 @@ import (
 
 	"gophd/internal/event"
 	"gophd/internal/job"
-	"gophd/internal/order"
+	"gophd/internal/request"
 )
 
-// deeds notes what the machine does to the world, in order.
-type deeds struct {
-	done []string
-	stay bool // the job cannot be frozen
-	shut bool // no run starts
+// actionLog records the actions of the machine, in sequence.
+type actionLog struct {
+	done         []string
+	cannotFreeze bool // the job cannot be frozen
+	frozen       bool // no run starts
 }
 
-func (d *deeds) note(what string) func() { return func() { d.done = append(d.done, what) } }
-func (d *deeds) cause(what string) func(error) {
+func (d *actionLog) add(what string) func() { return func() { d.done = append(d.done, what) } }
+func (d *actionLog) addCause(what string) func(error) {
 	return func(err error) { d.done = append(d.done, fmt.Sprintf("%s: %v", what, err)) }
 }
 
-func (d *deeds) publish(e event.Event) {
+func (d *actionLog) publish(e event.Event) {
 	switch e.Type {
 	case event.TypeRequestRejected:
-		verb, _, _ := strings.Cut(e.Text, " ")
-		d.done = append(d.done, "refuse "+verb)
+		verb, _, _ := strings.Cut(e.Text, " (")
+		d.done = append(d.done, "reject "+verb)
 	case event.TypeReloadDelayed:
-		d.done = append(d.done, "say it waits")
+		d.done = append(d.done, "log the delay")
 	case event.TypeReloadRejected, event.TypeProblem, event.TypeFatal:
-		d.done = append(d.done, "say "+e.Err.Error())
+		d.done = append(d.done, "log "+e.Err.Error())
 	}
 }
 
-func (d *deeds) freeze() error {
-	d.note("freeze")()
-	if d.stay {
-		d.shut = true
+func (d *actionLog) freeze() error {
+	d.add("freeze")()
+	if d.cannotFreeze {
+		d.frozen = true
 		return errBusy
 	}
 	return nil
 }
 
-func (d *deeds) thaw() {
-	d.note("thaw")()
-	d.shut = false
+func (d *actionLog) thaw() {
+	d.add("thaw")()
+	d.frozen = false
 }
 
-func hanging() error { return errHangs }
+func blocked() error { return errBlocked }
 
-func newMachine(d *deeds, in state, alive bool) *machine {
-	return &machine{state: in, alive: alive, active: in != starting, hands: hands{
-		stop: d.note("stop"), force: d.cause("force"), kill: d.note("kill"),
-		runNow: func() bool { d.note("run now")(); return true },
-		freeze: d.freeze, thaw: d.thaw, again: func(time.Duration) { d.note("again")() },
-		quiet: func() error { return nil }, resume: func() {},
-		check: d.note("check"), dump: d.note("dump"), reopen: d.note("reopen"), turned: func(state) {}, publish: d.publish}}
+func newMachine(d *actionLog, in state, alive bool) *machine {
+	return &machine{state: in, alive: alive, active: in != starting, actions: actions{
+		stop: d.add("stop"), force: d.addCause("force"), kill: d.add("kill"),
+		runNow: func() bool { d.add("run now")(); return true },
+		freeze: d.freeze, thaw: d.thaw, retryAfter: func(time.Duration) { d.add("retry")() },
+		pauseWrites: func() error { return nil }, resume: func() {},
+		check: d.add("check"), dump: d.add("dump"), reopen: d.add("reopen"),
+		stateChanged: func(state) {}, publish: d.publish}}
 }
 
 var (
-	errLost  = errors.New("lost")
-	errFell  = errors.New("fell")
-	errBad   = errors.New("bad config")
-	errHangs = errors.New("a disk does not answer")
-	errBusy  = errors.New("a run is being started")
+	errLost    = errors.New("lost")
+	errPanic   = errors.New("panic")
+	errBad     = errors.New("bad config")
+	errBlocked = errors.New("a disk does not answer")
+	errBusy    = errors.New("a run is being started")
 )
 
-// events are the rows of the table in doc.go, with how each is brought about.
+// events are the rows of the table in doc.go, and how to cause each.
 var events = []struct {
 	name string
 	fire func(*machine)
 }{
-	{"stop", func(m *machine) { m.entered = time.Now().Add(-time.Minute); give(order.Stop)(m) }},
-	{"stop at once", func(m *machine) { m.entered = time.Now(); give(order.Stop)(m) }},
-	{"restart", give(order.Restart)},
-	{"wake", give(order.Wake)},
-	{"dump", give(order.Dump)},
-	{"reopen", give(order.Reopen)},
+	{"stop", func(m *machine) { m.entered = time.Now().Add(-time.Minute); requesting(request.Stop)(m) }},
+	{"stop at once", func(m *machine) { m.entered = time.Now(); requesting(request.Stop)(m) }},
+	{"reload", requesting(request.Reload)},
+	{"run now", requesting(request.RunNow)},
+	{"dump", requesting(request.Dump)},
+	{"reopen", requesting(request.Reopen)},
 	{"served", (*machine).served},
 	{"job fails", func(m *machine) { m.failing(errLost) }},
 	{"checked: ok", func(m *machine) { m.checked(nil) }},
-	{"again", func(m *machine) { m.sound = time.Now(); m.retried() }},
-	{"again, late", func(m *machine) { m.sound = time.Now().Add(-2 * soundFor); m.retried() }},
-	{"again, busy", func(m *machine) {
-		m.sound, m.busy = time.Now().Add(-2*soundFor), errBusy
-		m.retried()
+	{"retry", func(m *machine) { m.validated = time.Now(); m.retry() }},
+	{"retry, late", func(m *machine) { m.validated = time.Now().Add(-2 * validFor); m.retry() }},
+	{"retry, busy", func(m *machine) {
+		m.validated, m.busy = time.Now().Add(-2*validFor), errBusy
+		m.retry()
 	}},
-	{"again, thawed", func(m *machine) { m.thawed = true; m.retried() }},
-	{"again, hangs", func(m *machine) { m.quiet = hanging; m.sound = time.Now(); m.retried() }},
-	{"hangs too long", func(m *machine) {
-		m.quiet, m.sound, m.hangs = hanging, time.Now(), time.Now().Add(-hangsFor)
-		m.retried()
+	{"retry, thawed", func(m *machine) { m.thawed = true; m.retry() }},
+	{"retry, blocked", func(m *machine) { m.pauseWrites = blocked; m.validated = time.Now(); m.retry() }},
+	{"blocked too long", func(m *machine) {
+		m.pauseWrites, m.validated, m.blockedSince = blocked, time.Now(), time.Now().Add(-blockedLimit)
+		m.retry()
 	}},
 	{"checked: no", func(m *machine) { m.checked(errBad) }},
 	{"job ended", func(m *machine) { m.ended(nil) }},
 	{"job gave up", func(m *machine) { m.ended(errLost) }},
-	{"panic", func(m *machine) { m.panicked(errFell) }},
+	{"panic", func(m *machine) { m.panicked(errPanic) }},
 }
 
-func give(v order.Verb) func(*machine) {
-	return func(m *machine) { m.request(order.Order{Verb: v, From: "test"}) }
+func requesting(v request.Verb) func(*machine) {
+	return func(m *machine) { m.request(request.Request{Verb: v, From: "test"}) }
 }
 
-// TestTable walks every cell of the table in doc.go, those that do nothing included. A cell is the state after
-// the event and what was done, in order. A job is alive, and was served in every state but starting.
-func TestTable(t *testing.T) {
+// TestEachCellOfTheTable covers every cell of the table in doc.go, including those that do nothing.
+// A cell is the state after the event and the actions, in sequence. A job is alive, and was served
+// in every state except starting.
+func TestEachCellOfTheTable(t *testing.T) {
 	force := "force: " + job.ErrInsisted.Error()
-	panicked := []string{"force: gophd had a fatal error", "say fell"}
+	panicked := []string{"force: gophd failed", "log panic"}
 	cell := func(to state, done ...string) string { return to.String() + " " + strings.Join(done, ", ") }
 	all := func(done ...string) (row []string) {
 		for _, s := range states {
@@ -125,26 +127,36 @@ func TestTable(t *testing.T) {
 			cell(reexecuting), cell(killing, force), cell(killing, "kill")},
 		"stop at once": {cell(stopping, "stop"), cell(stopping, "stop"), cell(stopping, "stop"),
 			cell(reexecuting), cell(stopping), cell(killing)},
-		"restart": {cell(validating, "check"), cell(validating, "check"), cell(validating),
+		"reload": {cell(validating, "check"), cell(validating, "check"), cell(validating),
 			cell(reexecuting), cell(stopping), cell(killing)},
-		"wake": {cell(starting, "refuse wake"), cell(serving, "run now"), cell(validating, "run now"),
-			cell(reexecuting, "refuse wake"), cell(stopping, "refuse wake"), cell(killing, "refuse wake")},
-		"dump":        all("dump"),
-		"reopen":      all("reopen"),
-		"served":      {cell(serving), cell(serving), cell(validating), cell(reexecuting), cell(stopping), cell(killing)},
-		"job fails":   {cell(killing), cell(killing), cell(killing), cell(killing), cell(killing), cell(killing)},
-		"checked: ok": {cell(starting), cell(serving), cell(reexecuting, "freeze"), cell(reexecuting), cell(stopping), cell(killing)},
-		"again":       {cell(starting), cell(serving), cell(reexecuting, "freeze"), cell(reexecuting), cell(stopping), cell(killing)},
-		"again, late": {cell(starting), cell(serving), cell(validating, "check"), cell(reexecuting), cell(stopping), cell(killing)},
-		"again, busy": {cell(starting), cell(serving), cell(validating, "say it waits", "thaw", "again"),
+		"run now": {cell(starting, "reject run now"), cell(serving, "run now"), cell(validating, "run now"),
+			cell(reexecuting, "reject run now"), cell(stopping, "reject run now"), cell(killing, "reject run now")},
+		"dump":   all("dump"),
+		"reopen": all("reopen"),
+		"served": {cell(serving), cell(serving), cell(validating),
 			cell(reexecuting), cell(stopping), cell(killing)},
-		"again, thawed": {cell(starting), cell(serving), cell(validating, "check"), cell(reexecuting), cell(stopping), cell(killing)},
-		"again, hangs":  {cell(starting), cell(serving), cell(validating, "again"), cell(reexecuting), cell(stopping), cell(killing)},
-		"hangs too long": {cell(starting), cell(serving), cell(serving, "say it waits", "say a disk does not answer, for 1m0s"),
+		"job fails": {cell(killing), cell(killing), cell(killing), cell(killing), cell(killing), cell(killing)},
+		"checked: ok": {cell(starting), cell(serving), cell(reexecuting, "freeze"),
 			cell(reexecuting), cell(stopping), cell(killing)},
-		"checked: no": {cell(starting), cell(serving), cell(serving, "say bad config"), cell(reexecuting), cell(stopping), cell(killing)},
-		"job gave up": {cell(stopping), cell(stopping), cell(stopping), cell(reexecuting), cell(stopping), cell(killing)},
-		"job ended":   {cell(stopping), cell(stopping), cell(stopping), cell(reexecuting), cell(stopping), cell(killing)},
+		"retry": {cell(starting), cell(serving), cell(reexecuting, "freeze"),
+			cell(reexecuting), cell(stopping), cell(killing)},
+		"retry, late": {cell(starting), cell(serving), cell(validating, "check"),
+			cell(reexecuting), cell(stopping), cell(killing)},
+		"retry, busy": {cell(starting), cell(serving), cell(validating, "log the delay", "thaw", "retry"),
+			cell(reexecuting), cell(stopping), cell(killing)},
+		"retry, thawed": {cell(starting), cell(serving), cell(validating, "check"),
+			cell(reexecuting), cell(stopping), cell(killing)},
+		"retry, blocked": {cell(starting), cell(serving), cell(validating, "retry"),
+			cell(reexecuting), cell(stopping), cell(killing)},
+		"blocked too long": {cell(starting), cell(serving),
+			cell(serving, "log the delay", "log a disk does not answer, for 1m0s"),
+			cell(reexecuting), cell(stopping), cell(killing)},
+		"checked: no": {cell(starting), cell(serving), cell(serving, "log bad config"),
+			cell(reexecuting), cell(stopping), cell(killing)},
+		"job gave up": {cell(stopping), cell(stopping), cell(stopping),
+			cell(reexecuting), cell(stopping), cell(killing)},
+		"job ended": {cell(stopping), cell(stopping), cell(stopping),
+			cell(reexecuting), cell(stopping), cell(killing)},
 		"panic": {cell(killing, panicked...), cell(killing, panicked...), cell(killing, panicked...),
 			cell(killing, panicked...), cell(killing, panicked...), cell(killing, panicked...)},
 	}
@@ -159,7 +171,7 @@ func TestTable(t *testing.T) {
 		for i, from := range states {
 			t.Run(e.name+" while "+from.String(), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					d := &deeds{}
+					d := &actionLog{}
 					m := newMachine(d, from, true)
 					e.fire(m)
 					if got := cell(m.state, d.done...); got != want[e.name][i] {
@@ -171,9 +183,9 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestSecondSigintForces: the first lets the run finish, the second stops it, the third kills it. What
-// comes too soon after the one before is the same stop, so a burst of ten is one step, and two at most when it lasts.
-func TestSecondSigintForces(t *testing.T) {
+// The first stop lets the run finish, the second stops it, the third kills it. A stop that comes
+// too soon counts as the one before, so a burst of ten is one step, and two at most if it lasts.
+func TestSecondStopForces(t *testing.T) {
 	force := "force: " + job.ErrInsisted.Error()
 	const ms = time.Millisecond
 	for _, c := range []struct {
@@ -183,7 +195,8 @@ func TestSecondSigintForces(t *testing.T) {
 	}{
 		{"timeout(1) sends two", []time.Duration{0, 0}, []string{"stop"}},
 		{"a burst of ten", []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []string{"stop"}},
-		{"a burst that lasts", []time.Duration{0, 50 * ms, 100 * ms, 150 * ms, 200 * ms, 300 * ms, 400 * ms, 500 * ms, 599 * ms},
+		{"a burst that lasts",
+			[]time.Duration{0, 50 * ms, 100 * ms, 150 * ms, 200 * ms, 300 * ms, 400 * ms, 500 * ms, 599 * ms},
 			[]string{"stop", force}},
 		{"a burst counts from its first", []time.Duration{0, 60 * ms, 120 * ms}, []string{"stop", force}},
 		{"by hand", []time.Duration{0, 150 * ms}, []string{"stop", force}},
@@ -191,12 +204,12 @@ func TestSecondSigintForces(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := &deeds{}
+				d := &actionLog{}
 				m := newMachine(d, serving, true)
-				began := time.Now()
+				started := time.Now()
 				for _, at := range c.at {
-					time.Sleep(time.Until(began.Add(at)))
-					give(order.Stop)(m)
+					time.Sleep(time.Until(started.Add(at)))
+					requesting(request.Stop)(m)
 				}
 				if !slices.Equal(d.done, c.want) {
 					t.Errorf("stops at %v did %q, want %q", c.at, d.done, c.want)
@@ -206,12 +219,12 @@ func TestSecondSigintForces(t *testing.T) {
 	}
 }
 
-// TestHupDuringShutdownIgnored and its like are cells of the table; this is the road through them.
-func TestHupDuringShutdownIgnored(t *testing.T) {
-	d := &deeds{}
+// The table covers each cell; this test is a path through them.
+func TestReloadDuringShutdownIsIgnored(t *testing.T) {
+	d := &actionLog{}
 	m := newMachine(d, serving, true)
-	give(order.Stop)(m)
-	give(order.Restart)(m)
+	requesting(request.Stop)(m)
+	requesting(request.Reload)(m)
 	m.checked(nil)
 	m.ended(nil)
 	if m.state != stopping || !m.over() {
@@ -219,80 +232,84 @@ func TestHupDuringShutdownIgnored(t *testing.T) {
 	}
 }
 
-func TestHupTwiceQuickly(t *testing.T) {
-	d := &deeds{}
+func TestSecondReloadDuringAReloadIsIgnored(t *testing.T) {
+	d := &actionLog{}
 	m := newMachine(d, serving, true)
-	give(order.Restart)(m)
-	give(order.Restart)(m)
+	requesting(request.Reload)(m)
+	requesting(request.Reload)(m)
 	m.checked(nil)
-	give(order.Restart)(m)
+	requesting(request.Reload)(m)
 	m.ended(nil)
 	if want := []string{"check", "freeze"}; !slices.Equal(d.done, want) || m.state != reexecuting {
-		t.Errorf("did %q in %v, want one restart: %q", d.done, m.state, want)
+		t.Errorf("did %q in %v, want one re-exec: %q", d.done, m.state, want)
 	}
 }
 
-// TestFreezeIsTriedAgain: a run that is being started is waited for.
-func TestFreezeIsTriedAgain(t *testing.T) {
-	d := &deeds{stay: true}
+// The re-exec waits for a run that is being started.
+func TestFreezeIsRetried(t *testing.T) {
+	d := &actionLog{cannotFreeze: true}
 	m := newMachine(d, serving, true)
-	m.retried() // comes late, from an earlier restart
-	give(order.Restart)(m)
-	m.retried()
+	m.retry() // comes late, from an earlier reload
+	requesting(request.Reload)(m)
+	m.retry()
 	m.checked(nil)
-	if want := []string{"check", "freeze", "again"}; !slices.Equal(d.done, want) || m.state != validating || m.over() || !d.shut {
+	want := []string{"check", "freeze", "retry"}
+	if !slices.Equal(d.done, want) || m.state != validating || m.over() || !d.frozen {
 		t.Errorf("did %q in %v, want %q", d.done, m.state, want)
 	}
 	if !strings.HasSuffix(m.String(), errBusy.Error()) {
 		t.Errorf("the dump shows %q", m)
 	}
-	d.stay = false
-	m.retried()
+	d.cannotFreeze = false
+	m.retry()
 	if m.state != reexecuting || !m.over() {
 		t.Errorf("%v, want reexecuting", m.state)
 	}
-	m.retried()
-	d = &deeds{stay: true}
+	m.retry()
+	d = &actionLog{cannotFreeze: true}
 	m = newMachine(d, serving, true)
-	give(order.Restart)(m)
+	requesting(request.Reload)(m)
 	m.checked(nil)
-	give(order.Stop)(m)
-	m.retried()
-	if want := []string{"check", "freeze", "again", "stop", "thaw"}; !slices.Equal(d.done, want) || m.state != stopping || d.shut {
-		t.Errorf("did %q in %v, want the stop to win: %q", d.done, m.state, want)
+	requesting(request.Stop)(m)
+	m.retry()
+	want = []string{"check", "freeze", "retry", "stop", "thaw"}
+	if !slices.Equal(d.done, want) || m.state != stopping || d.frozen {
+		t.Errorf("did %q in %v, want the stop to take precedence: %q", d.done, m.state, want)
 	}
 }
 
-// TestAnOldAnswerIsAskedForAnew: what cannot be frozen may take long, the config may change meanwhile, and runs
-// must start again. It is named once.
-func TestAnOldAnswerIsAskedForAnew(t *testing.T) {
+// A freeze may take long, the config may change meanwhile, and runs must start again. The delay is
+// reported once.
+func TestAnOldCheckIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &deeds{stay: true}
+		d := &actionLog{cannotFreeze: true}
 		m := newMachine(d, serving, true)
-		give(order.Restart)(m)
+		requesting(request.Reload)(m)
 		m.checked(nil)
-		time.Sleep(soundFor)
-		m.retried()
-		if !d.shut {
+		time.Sleep(validFor)
+		m.retry()
+		if !d.frozen {
 			t.Error("runs start while the jobs are being frozen")
 		}
 		time.Sleep(time.Nanosecond)
-		m.retried()
-		if d.shut {
+		m.retry()
+		if d.frozen {
 			t.Error("no run starts after the freeze was given up")
 		}
 		time.Sleep(thawedFor)
-		m.retried()
-		m.retried() // not before the answer
-		if want := []string{"check", "freeze", "again", "freeze", "again", "say it waits", "thaw", "again", "check"}; !slices.Equal(d.done, want) || m.state != validating {
+		m.retry()
+		m.retry() // not before the answer of the check
+		want := []string{"check", "freeze", "retry", "freeze", "retry", "log the delay", "thaw", "retry", "check"}
+		if !slices.Equal(d.done, want) || m.state != validating {
 			t.Errorf("did %q in %v, want %q", d.done, m.state, want)
 		}
 		m.checked(nil)
-		time.Sleep(2 * soundFor)
-		m.retried()
-		m.retried()
-		if want := []string{"freeze", "again", "thaw", "again", "check"}; !slices.Equal(d.done[9:], want) || d.shut {
-			t.Errorf("did %q in %v, want %q: the delay is told once", d.done[9:], m.state, want)
+		time.Sleep(2 * validFor)
+		m.retry()
+		m.retry()
+		want = []string{"freeze", "retry", "thaw", "retry", "check"}
+		if !slices.Equal(d.done[9:], want) || d.frozen {
+			t.Errorf("did %q in %v, want %q: the delay is reported once", d.done[9:], m.state, want)
 		}
 		m.checked(errBad)
 		if m.state != serving {
@@ -301,39 +318,40 @@ func TestAnOldAnswerIsAskedForAnew(t *testing.T) {
 	})
 }
 
-// TestNoRunWaitsForADisk: while a disk hangs everything continues, although a freeze was tried before.
-func TestNoRunWaitsForADisk(t *testing.T) {
-	d := &deeds{stay: true}
+// While a disk hangs everything continues, although a freeze was attempted before.
+func TestRunsStartWhileADiskHangs(t *testing.T) {
+	d := &actionLog{cannotFreeze: true}
 	m := newMachine(d, serving, true)
-	give(order.Restart)(m)
+	requesting(request.Reload)(m)
 	m.checked(nil)
-	if !d.shut {
+	if !d.frozen {
 		t.Fatal("runs start while the jobs are being frozen")
 	}
-	m.quiet = hanging
-	m.retried()
-	if want := []string{"check", "freeze", "again", "thaw", "again"}; d.shut || !slices.Equal(d.done, want) || !strings.HasSuffix(m.String(), errHangs.Error()) {
-		t.Errorf("did %q, shut %t, shows %q", d.done, d.shut, m)
+	m.pauseWrites = blocked
+	m.retry()
+	want := []string{"check", "freeze", "retry", "thaw", "retry"}
+	if d.frozen || !slices.Equal(d.done, want) || !strings.HasSuffix(m.String(), errBlocked.Error()) {
+		t.Errorf("did %q, frozen %t, shows %q", d.done, d.frozen, m)
 	}
 }
 
 func TestStopDuringCheckWins(t *testing.T) {
-	d := &deeds{}
+	d := &actionLog{}
 	m := newMachine(d, serving, true)
-	give(order.Restart)(m)
-	give(order.Stop)(m)
+	requesting(request.Reload)(m)
+	requesting(request.Stop)(m)
 	m.checked(nil)
 	m.ended(nil)
 	if m.state != stopping {
-		t.Errorf("%v, want stopping: a restart must not resurrect", m.state)
+		t.Errorf("%v, want stopping: a reload must not cancel the stop", m.state)
 	}
 }
 
-func TestFirstErrorIsTheOneToEndWith(t *testing.T) {
-	d := &deeds{}
+func TestFirstErrorIsReported(t *testing.T) {
+	d := &actionLog{}
 	m := newMachine(d, serving, true)
 	m.failing(errLost)
-	m.panicked(errFell)
+	m.panicked(errPanic)
 	if !errors.Is(m.err, errLost) {
 		t.Errorf("ends with %v, want %v", m.err, errLost)
 	}

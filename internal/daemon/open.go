@@ -19,7 +19,7 @@ import (
 	"gophd/internal/supervisor"
 )
 
-// open opens what needs nobody's permission. If something cannot be opened, the rest is closed again.
+// open opens what needs no lock. If something cannot be opened, it closes the rest again.
 func (d *Daemon) open() (err error) {
 	o := d.o
 	if d.handed, err = decodeState(o.Handoff); err != nil {
@@ -52,42 +52,44 @@ func (d *Daemon) open() (err error) {
 		}
 		d.spawner.Inherit(runs...)
 	}
-	d.pidFile = &pidFile{path: o.Config.PIDFile, handed: files[pidFileName], handedPath: d.handed.PIDFile, events: d.events}
+	d.pidFile = &pidFile{path: o.Config.PIDFile, handed: files[pidFileName], handedPath: d.handed.PIDFile,
+		events: d.events}
 	d.job, err = supervisor.New(supervisor.Options{
-		Config: o.Config, Env: o.Self.Env, Log: d.log, Events: d.events, Spawner: d.spawner, Started: d.life.born, Host: d,
+		Config: o.Config, Env: o.Self.Env, Log: d.log, Events: d.events, Spawner: d.spawner,
+		Started: d.life.born, Host: d,
 		Resumed: o.Handoff != nil, Handed: d.handed.Job, Files: files,
 	})
 	if err != nil {
 		return err
 	}
-	d.machine = &machine{state: starting, hands: hands{
+	d.machine = &machine{state: starting, actions: actions{
 		stop: func() {
-			d.hurry(1)
+			d.escalate(1)
 			d.job.Stop()
 		},
 		force: d.force,
 		kill: func() {
-			d.hurry(3)
+			d.escalate(3)
 			d.job.Kill()
 		},
-		runNow:  d.job.RunNow,
-		freeze:  d.freeze,
-		thaw:    d.job.Thaw,
-		check:   d.check,
-		again:   func(after time.Duration) { d.timers.retry.Reset(after) },
-		quiet:   d.quiet,
-		resume:  func() { d.eachLog((*logging.Log).Resume) },
-		dump:    d.dump,
-		reopen:  d.reopen,
-		turned:  d.turned,
-		publish: d.events.Publish,
+		runNow:       d.job.RunNow,
+		freeze:       d.freeze,
+		thaw:         d.job.Thaw,
+		check:        d.check,
+		retryAfter:   func(after time.Duration) { d.timers.retry.Reset(after) },
+		pauseWrites:  d.pauseWrites,
+		resume:       func() { d.eachLog((*logging.Log).Resume) },
+		dump:         d.dump,
+		reopen:       d.reopen,
+		stateChanged: d.stateChanged,
+		publish:      d.events.Publish,
 	}}
 	d.probe.answer = make(chan answer, 1)
-	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(), trim: time.NewTimer(settled)}
+	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(), trim: time.NewTimer(firstTrim)}
 	if d.restartsByItself() {
 		d.timers.uptime.Reset(o.Config.AutoRestart)
 	}
-	d.sayWhatWasLeft()
+	d.logPreviousErrors()
 	return nil
 }
 
@@ -97,8 +99,8 @@ func stopped() *time.Timer {
 	return t
 }
 
-// sayWhatWasLeft publishes what is known before the start.
-func (d *Daemon) sayWhatWasLeft() {
+// logPreviousErrors publishes the problems that are known before the start.
+func (d *Daemon) logPreviousErrors() {
 	for _, text := range d.handed.Errors {
 		d.problem(errors.New(text))
 	}
@@ -106,13 +108,13 @@ func (d *Daemon) sayWhatWasLeft() {
 		d.events.Publish(event.ReloadRejected(d.o.Trouble))
 	}
 	for _, w := range d.o.Config.Warnings {
-		d.caution(w)
+		d.warn(w)
 	}
 }
 
-// inherit returns the life of the daemon so far.
+// inherit returns the life of the daemon until now.
 func (d *Daemon) inherit() life {
-	l := life{now: boot(), began: boot(), born: time.Now()}
+	l := life{processStart: boot(), daemonStart: boot(), born: time.Now()}
 	h := d.o.Handoff
 	if h == nil {
 		return l
@@ -122,16 +124,18 @@ func (d *Daemon) inherit() life {
 		l.execs-- // it was no re-exec
 	}
 	if h.Began > 0 {
-		l.began = h.Began
+		l.daemonStart = h.Began
 	}
 	return l
 }
 
-// createDirectories creates gophd's own defaults. A directory that the user has named must exist.
+// createDirectories creates gophd's own default directories. A directory that the user has
+// configured must exist.
 func createDirectories(dirs []string) error {
 	for _, dir := range dirs {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("cannot make the folder %s: %w: make it, or set GOPHD_STATE_DIR to one that can be written", dir, err)
+			return fmt.Errorf("cannot create the directory %s: %w: create it, "+
+				"or set GOPHD_STATE_DIR to one that can be written", dir, err)
 		}
 		if err := safefile.Check(dir); err != nil {
 			return fmt.Errorf("directory %w", err)
@@ -150,22 +154,23 @@ func (d *Daemon) openLog() (err error) {
 	if d.log, err = logging.Open(options); err != nil {
 		return err
 	}
-	d.logs = logWatch{lost: options.Losses.Lines, trouble: d.log.Trouble(), again: stopped()}
+	d.logs = logWatch{reportedLost: options.Losses.Lines, trouble: d.log.Trouble(), repeat: stopped()}
 	d.board = status.New(d.firstSnapshot())
 	for _, run := range d.handed.Job.Runs {
 		d.board.Read(event.RunStatus(c.Jobs[0].Name, run.Run, run.Status))
 	}
 	if d.o.Handoff != nil {
-		d.board.Recall(d.handed.Board)
+		d.board.Restore(d.handed.Board)
 	}
-	d.events = event.NewStream(d.board.Read, eventlog.New(d.log.Logger(), d.log.EchoLogger(), c.Log.Format == "json").Read)
+	readLog := eventlog.New(d.log.Logger(), d.log.EchoLogger(), c.Log.Format == "json").Read
+	d.events = event.NewStream(d.board.Read, readLog)
 	if err := d.log.CrashOutput(); err != nil {
 		d.problem(err)
 	}
 	return nil
 }
 
-// logOptions are those of the config, with what belongs to this process.
+// logOptions returns the options of the config, completed for this process.
 func (d *Daemon) logOptions() (logging.Options, error) {
 	o := d.o
 	l, err := preflight.LogOptions(o.Config)
@@ -178,17 +183,18 @@ func (d *Daemon) logOptions() (logging.Options, error) {
 			l.EchoLevel, l.EchoCommand = zerolog.TraceLevel, true
 		}
 	}
-	l.Losses, l.Left = d.handed.Log.Losses, d.handed.Log.Left
+	l.Losses, l.Unwritten = d.handed.Log.Losses, d.handed.Log.Left
 	return l, nil
 }
 
-// firstSnapshot is what the board shows at first.
+// firstSnapshot returns the first Snapshot of the board.
 func (d *Daemon) firstSnapshot() status.Snapshot {
 	c := d.o.Config
-	s := status.Snapshot{State: starting.String(), PID: os.Getpid(), Born: d.life.born, Image: time.Now(), Restarts: d.life.execs,
-		Config: c.File, Daemon: c.Daemon, Verbose: c.Verbose}
+	s := status.Snapshot{State: starting.String(), PID: os.Getpid(), Born: d.life.born, ProcessStart: time.Now(),
+		Restarts: d.life.execs,
+		Config:   c.File, Daemon: c.Daemon, Verbose: c.Verbose}
 	if h := d.o.Handoff; h != nil && h.Began > 0 {
-		s.Born = time.Now().Add(h.Began - boot()) // which no step of the wall clock moves away from now
+		s.Born = time.Now().Add(h.Began - boot()) // so that no step of the wall clock changes the age
 	}
 	if d.restartsByItself() {
 		s.RestartIn = c.AutoRestart
@@ -203,9 +209,9 @@ func (d *Daemon) restartsByItself() bool {
 	return c.AutoRestart > 0 && (c.RestartWhen == "always" || c.RestartWhen == "daemon" && c.Daemon)
 }
 
-// close closes what open opened, in the reverse order. What cannot be closed is said, a panic included,
-// and keeps nothing else open. The signals stay caught: a stop that comes at the very end must not turn
-// the exit code into a death by that signal.
+// close closes what open opened, in the reverse sequence. It reports each error and panic, and then
+// closes the rest. The signals stay caught: a stop that comes at the very end must not turn the
+// exit code into a death by that signal.
 func (d *Daemon) close() {
 	var trouble []error
 	attempt := func(f func() error) {
@@ -221,7 +227,7 @@ func (d *Daemon) close() {
 		attempt(d.job.Close)
 	}
 	if d.spawner != nil {
-		d.hurry(1)
+		d.escalate(1)
 		attempt(d.spawner.Close)
 	}
 	if d.log == nil {
@@ -231,7 +237,7 @@ func (d *Daemon) close() {
 		d.problem(err)
 	}
 	d.awaitReopening()
-	_ = d.log.CloseFile() // what it could not write is said on stderr, with its number
+	_ = d.log.CloseFile() // it reports on stderr how many lines it could not write
 	d.logTrouble()
-	attempt(d.log.Close) // its own error has nowhere to go: stderr may be what is stuck
+	attempt(d.log.Close) // its own error has nowhere to go: stderr itself may be stuck
 }

@@ -8,19 +8,19 @@ import (
 	"gophd/internal/pidfile"
 )
 
-// pidFile is the daemon's PID file, from the handoff to its end. Any goroutine may use it.
+// pidFile is the daemon's PID file, from the handoff until it is removed. Any goroutine may use it.
 type pidFile struct {
 	path       string   // "" for none
-	handed     *os.File // by the old process; nil if there is none
+	handed     *os.File // from the old process; nil if there is none
 	handedPath string
 	events     *event.Stream
 
-	mu   sync.Mutex
-	file *pidfile.File // nil while it is not held
-	over bool          // it was removed
+	mu      sync.Mutex
+	file    *pidfile.File // nil while it is not held
+	removed bool          // remove was called
 }
 
-// take takes the PID file, or continues with that of the old process.
+// take creates the PID file, or continues with that of the old process.
 func (p *pidFile) take() (err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -39,24 +39,25 @@ func (p *pidFile) adopt() {
 	p.handed = nil
 	switch {
 	case err != nil:
-		p.events.Publish(event.Caution(err.Error()))
+		p.events.Publish(event.Warning(err.Error()))
 	case p.handedPath == p.path:
 		p.file = f
-	default: // the new config has another, or none
+	default: // the new config has another one, or none
 		if err := f.Remove(); err != nil {
-			p.events.Publish(event.Caution(err.Error()))
+			p.events.Publish(event.Warning(err.Error()))
 		}
 	}
 }
 
-// remove removes it, also one that was handed off to a process that is stopped too early to use it.
+// remove removes the file, including one that was handed off to a process that stops before it uses
+// it.
 func (p *pidFile) remove() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over {
+	if p.removed {
 		return
 	}
-	p.over = true
+	p.removed = true
 	p.adopt()
 	if p.file == nil {
 		return
@@ -77,11 +78,12 @@ func (p *pidFile) descriptor() (*os.File, error) {
 	return p.file.Descriptor()
 }
 
-// leave ends its use in this process: the lock is held by the descriptor that is handed off.
-func (p *pidFile) leave() {
+// detach ends the use of the file in this process: the descriptor that is handed off holds the
+// lock.
+func (p *pidFile) detach() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.file != nil {
-		_ = p.file.Leave() // or it would be one more with each exec that fails
+		_ = p.file.Leave() // otherwise each exec that fails would leave one more descriptor open
 	}
 }

@@ -7,28 +7,29 @@ import (
 	"gophd/internal/goroutine"
 )
 
-// spare is how many threads a daemon needs at the same time, at most, beside those that its start has made: measured,
-// with a run, a log and a restart that is being tried, and one more.
-const spare = 4
+// spareCount is how many threads a daemon needs at the same time, at most, in addition to those
+// that its start has created. It was measured with a run, a log and a reload that is being checked,
+// plus one more.
+const spareCount = 4
 
-// spareThreads has those threads made now. Go's runtime ends the program when it cannot have a thread that it needs,
-// and it needs another one now and then: where the limit of processes was used up, by the job itself perhaps, a HUP
-// killed gophd and left the run behind. Threads are never given back, so from here on the limit is met by forks,
-// which fail in order. It costs 0.1 MB.
+// spareThreads creates those threads now. Go's runtime aborts the program when it needs a thread
+// and cannot create one. When the job itself had used up the limit of processes, a HUP killed gophd
+// and left the run active. Threads are never given back, so from here on only forks run into the
+// limit, and they fail with an error. It costs 0.1 MB.
 func spareThreads() {
 	var all goroutine.Group
-	var here sync.WaitGroup
-	here.Add(spare)
-	leave := make(chan struct{})
-	for range spare {
+	var started sync.WaitGroup
+	started.Add(spareCount)
+	release := make(chan struct{})
+	for range spareCount {
 		all.Go(func() {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
-			here.Done()
-			<-leave
+			started.Done()
+			<-release
 		})
 	}
-	here.Wait()
-	close(leave)
+	started.Wait()
+	close(release)
 	all.Wait()
 }

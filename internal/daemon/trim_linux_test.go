@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestUnmapProgram: less of the program is in memory afterwards, and it goes on.
-func TestUnmapProgram(t *testing.T) {
+// Less of the program is in memory afterwards, and it continues to run.
+func TestUnmapProgramReducesResidentMemory(t *testing.T) {
 	resident := func() int {
 		b, err := os.ReadFile("/proc/self/status")
 		if err != nil {

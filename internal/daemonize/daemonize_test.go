@@ -23,8 +23,8 @@ import (
 	"gophd/internal/self"
 )
 
-// role makes the test binary play `gophd run -d`; its value is what the daemon does. address is the
-// socket at which the test learns how the daemon lives.
+// role makes the test binary act as `gophd run -d`; its value is what the daemon does. address is
+// the socket on which the daemon reports its properties to the test.
 const (
 	role    = "DAEMONIZE_TEST_ROLE"
 	address = "DAEMONIZE_TEST_SOCKET"
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	if err == nil && s.Ready == "" {
 		err = startDaemon(s)
 	} else if err == nil {
-		err = beDaemon(s, as)
+		err = runDaemon(s, as)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -48,11 +48,11 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// outcome is what Start gave the terminal.
+// outcome is what Start returned to the parent at the terminal.
 type outcome struct {
 	Report   daemonize.Report
 	Err      string
-	Children bool // the parent has a child that is a zombie or lives
+	Children bool // the parent still has a child, running or zombie
 }
 
 func startDaemon(s self.Self) error {
@@ -66,19 +66,19 @@ func startDaemon(s self.Self) error {
 	return json.NewEncoder(os.Stdout).Encode(o)
 }
 
-// life is what a daemon says of itself to the test.
-type life struct {
+// properties is what a daemon reports about itself to the test.
+type properties struct {
 	PID, Session int
 	Dir          string
 	Args         []string
 	Descriptors  []string // targets, by number
 	Blocked      string
 	Private      bool
-	Leaked       bool // a descriptor of who started the parent
+	Leaked       bool // a descriptor of the process that started the parent
 }
 
-func beDaemon(s self.Self, as string) error {
-	// The mask as inherited, before os/signal begins to have its own.
+func runDaemon(s self.Self, as string) error {
+	// The mask as inherited, before os/signal changes it.
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return err
@@ -95,15 +95,15 @@ func beDaemon(s self.Self, as string) error {
 		fmt.Fprintln(os.Stderr, "a warning")
 		return ready.Failed(2, "bad config\nline 2: no such key \"x\"\n\x00\xff")
 	case "fail-and-stay":
-		if err := ready.Failed(0, "half dead"); err != nil {
+		if err := ready.Failed(0, "failed, but still running"); err != nil {
 			return err
 		}
 		select {}
-	case "die":
-		fmt.Fprintln(os.Stderr, strings.Repeat("blah ", 100000), "the\nlast words")
+	case "exit":
+		fmt.Fprintln(os.Stderr, strings.Repeat("text ", 100000), "the\nlast lines")
 		os.Exit(3)
 	case "panic":
-		panic("no luck")
+		panic("a fault")
 	case "kill":
 		return unix.Kill(os.Getpid(), unix.SIGKILL)
 	case "garbage":
@@ -115,8 +115,8 @@ func beDaemon(s self.Self, as string) error {
 			return fmt.Errorf("the parent has read all of it: %v", err)
 		}
 		return nil
-	case "stray":
-		// A descendant keeps the parent's end of stderr open until the test kills it.
+	case "escaped":
+		// A descendant keeps stderr's pipe open until the test kills it.
 		c := exec.Command("/bin/sleep", "3600")
 		c.Stderr = os.Stderr
 		if err := c.Start(); err != nil {
@@ -126,14 +126,14 @@ func beDaemon(s self.Self, as string) error {
 		os.Exit(4)
 	case "slow":
 		signal.Notify(terms, unix.SIGTERM)
-		if err := tell(io.Discard, s, blocked); err != nil {
+		if err := reportProperties(io.Discard, s, blocked); err != nil {
 			return err
 		}
 		<-terms
 		return ready.Failed(1, "stopped while it started")
-	case "deaf":
+	case "ignores-term":
 		signal.Ignore(unix.SIGTERM)
-		if err := tell(io.Discard, s, blocked); err != nil {
+		if err := reportProperties(io.Discard, s, blocked); err != nil {
 			return err
 		}
 		select {}
@@ -144,28 +144,29 @@ func beDaemon(s self.Self, as string) error {
 			return err
 		}
 		if ready.Serving("again") == nil || ready.Failed(1, "again") == nil {
-			return errors.New("a second report was taken")
+			return errors.New("a second report was accepted")
 		}
 		conn, err := net.Dial("unix", os.Getenv(address))
 		if err != nil {
 			return err
 		}
-		// Fails if stderr still were the pipe of a parent that is gone.
-		if _, err := fmt.Fprintln(os.Stderr, "anyone?"); err != nil {
+		// Fails if stderr is still the pipe of a parent that has exited.
+		if _, err := fmt.Fprintln(os.Stderr, "to /dev/null"); err != nil {
 			return err
 		}
-		if err := tell(conn, s, blocked); err != nil {
+		if err := reportProperties(conn, s, blocked); err != nil {
 			return err
 		}
 		<-terms
-		_, err = fmt.Fprintln(conn, "end, child of", os.Getppid())
+		_, err = fmt.Fprintln(conn, "stopped, child of", os.Getppid())
 		return err
 	}
 	return fmt.Errorf("no such role: %s", as)
 }
 
-// tell tells the test of the daemon's life; without a conn a new one is made, that it ends with us.
-func tell(w io.Writer, s self.Self, blocked string) error {
+// reportProperties sends the daemon's properties to the test. With io.Discard it makes a new
+// connection, which stays open until the daemon exits.
+func reportProperties(w io.Writer, s self.Self, blocked string) error {
 	if w == io.Discard {
 		conn, err := net.Dial("unix", os.Getenv(address))
 		if err != nil {
@@ -173,14 +174,15 @@ func tell(w io.Writer, s self.Self, blocked string) error {
 		}
 		w = conn
 	}
-	l := life{PID: os.Getpid(), Dir: s.Dir, Args: s.Args, Blocked: blocked}
+	l := properties{PID: os.Getpid(), Dir: s.Dir, Args: s.Args, Blocked: blocked}
 	l.Private = os.Getenv(self.ReadyVariable) != ""
 	_, err := os.Readlink("/proc/self/fd/77")
 	l.Leaked = err == nil
 	if l.Session, err = unix.Getsid(0); err != nil {
 		return err
 	}
-	// A command of the daemon sees what is inherited; what the shell opens to look is gone when it tells.
+	// The descriptors that a command inherits. The one with which the shell reads the directory is
+	// closed before it prints.
 	out, err := exec.Command("/bin/sh", "-c", "for fd in /proc/$$/fd/*; do [ ! -e $fd ] || echo ${fd##*/}; done").Output()
 	if err != nil {
 		return err
@@ -196,7 +198,7 @@ func tell(w io.Writer, s self.Self, blocked string) error {
 	return json.NewEncoder(w).Encode(l)
 }
 
-// terminal is one `gophd run -d`, and the socket at which its daemon calls.
+// terminal is one `gophd run -d`, and the socket to which its daemon connects.
 type terminal struct {
 	*exec.Cmd
 	out    bytes.Buffer
@@ -221,7 +223,7 @@ func newTerminal(t *testing.T, as string, args ...string) *terminal {
 	return term
 }
 
-// outcome waits for the parent's end and returns what it said.
+// outcome waits until the parent exits, and returns what it printed.
 func (term *terminal) outcome(t *testing.T) outcome {
 	t.Helper()
 	if err := term.Wait(); err != nil {
@@ -242,15 +244,16 @@ func (term *terminal) run(t *testing.T) outcome {
 	return term.outcome(t)
 }
 
-// call waits for the daemon to call and returns what it says, and the line on which its end shows.
-func (term *terminal) call(t *testing.T) (life, *net.UnixConn, *json.Decoder) {
+// accept waits for the daemon to connect. It returns the daemon's properties, and the connection,
+// which ends when the daemon exits.
+func (term *terminal) accept(t *testing.T) (properties, *net.UnixConn, *json.Decoder) {
 	t.Helper()
 	conn, err := term.socket.AcceptUnix()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	var l life
+	var l properties
 	d := json.NewDecoder(conn)
 	if err := d.Decode(&l); err != nil {
 		t.Fatal(err)
@@ -258,56 +261,56 @@ func (term *terminal) call(t *testing.T) (life, *net.UnixConn, *json.Decoder) {
 	return l, conn, d
 }
 
-func TestT46DaemonLivesApartFromTheTerminal(t *testing.T) {
+func TestDaemonIsDetachedFromTheTerminal(t *testing.T) {
 	term := newTerminal(t, "serve", "-d", "", "two words")
 	term.Dir = t.TempDir()
-	// A session like that of a login, with descriptors that nobody closed.
+	// A session like that of a login, with a descriptor left open.
 	term.Args = append([]string{"/bin/bash", "-c", `exec 77</dev/null; exec "$0" "$@"`, term.Path}, term.Args[1:]...)
 	term.Path = "/bin/bash"
 	term.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	o := term.run(t)
-	l, conn, _ := term.call(t)
+	l, conn, _ := term.accept(t)
 	if o.Err != "" || o.Report.Code != 0 || !strings.HasPrefix(o.Report.Text, "pid "+strconv.Itoa(l.PID)+"\x01") {
 		t.Errorf("the terminal got %.60q and error %q", o.Report.Text, o.Err)
 	}
 	if o.Report.Stderr != "a warning\n" {
-		t.Errorf("of its stderr came %q, want the warning", o.Report.Stderr)
+		t.Errorf("its stderr is %q, want the warning", o.Report.Stderr)
 	}
 	if l.Session != l.PID || l.PID == term.Process.Pid {
-		t.Errorf("session %d, PID %d: not apart from %d", l.Session, l.PID, term.Process.Pid)
+		t.Errorf("session %d, PID %d: not detached from %d", l.Session, l.PID, term.Process.Pid)
 	}
 	if l.Leaked {
 		t.Error("the daemon has a descriptor of the shell that started its parent")
 	}
 	if l.Private {
-		t.Error("the private variable is still there")
+		t.Error("the private variable is still set")
 	}
 	if l.Dir != term.Dir || len(l.Args) != 4 || l.Args[1] != "-d" || l.Args[2] != "" || l.Args[3] != "two words" {
 		t.Errorf("it runs in %s as %q", l.Dir, l.Args)
 	}
-	// Those of a command, and what the daemon's own first three are.
+	// Those of a command, and the targets of the daemon's first three.
 	want := []string{"0", "1", "2", os.DevNull, os.DevNull, os.DevNull}
 	if !slices.Equal(l.Descriptors, want) {
 		t.Errorf("descriptors are %q, want %q", l.Descriptors, want)
 	}
-	// The session of the terminal ends: its group is hung up, and the daemon does not notice.
+	// The session of the terminal ends: its process group gets HUP, and the daemon does not.
 	if err := unix.Kill(-term.Process.Pid, unix.SIGHUP); err != nil && !errors.Is(err, unix.ESRCH) {
 		t.Fatal(err)
 	}
 	if err := unix.Kill(l.PID, unix.SIGTERM); err != nil {
-		t.Fatalf("the daemon has ended with the terminal: %v", err)
+		t.Fatalf("the daemon exited with the terminal: %v", err)
 	}
 	rest, err := io.ReadAll(conn)
-	end, parent, _ := strings.Cut(strings.TrimSpace(string(rest)), ", child of ")
-	if err != nil || end != "end" || parent == strconv.Itoa(term.Process.Pid) {
-		t.Errorf("it said %q and %v, want its orderly end as nobody's child", rest, err)
+	stopped, parent, _ := strings.Cut(strings.TrimSpace(string(rest)), ", child of ")
+	if err != nil || stopped != "stopped" || parent == strconv.Itoa(term.Process.Pid) {
+		t.Errorf("it reported %q and %v, want a graceful stop with another parent", rest, err)
 	}
 }
 
-func TestT53DaemonStartsWithControlSignalsHeld(t *testing.T) {
+func TestDaemonStartsWithControlSignalsBlocked(t *testing.T) {
 	term := newTerminal(t, "serve")
 	term.run(t)
-	l, _, _ := term.call(t)
+	l, _, _ := term.accept(t)
 	defer unix.Kill(l.PID, unix.SIGTERM)
 	mask, err := strconv.ParseUint(l.Blocked, 16, 64)
 	if err != nil {
@@ -315,24 +318,26 @@ func TestT53DaemonStartsWithControlSignalsHeld(t *testing.T) {
 	}
 	for _, s := range []syscall.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT} {
 		if mask&(1<<(s-1)) == 0 {
-			t.Errorf("%v is open in the daemon's mask %s: before it listens that may end it", s, l.Blocked)
+			t.Errorf("%v is not blocked in the daemon's mask %s: it can end the daemon before Listen", s, l.Blocked)
 		}
 	}
 }
 
-func TestT47FailureReachesTheTerminal(t *testing.T) {
+func TestFailureReachesTheTerminal(t *testing.T) {
 	for as, want := range map[string]struct {
 		code      int
 		text, err string
 		stderr    string
 	}{
 		"fail":          {code: 2, text: "bad config\nline 2: no such key \"x\"\n\x00\ufffd", stderr: "a warning\n"},
-		"fail-and-stay": {code: 1, text: "half dead"},
-		"die":           {err: "the daemon ended before it was ready: exit 3: it said: blah", stderr: "the\nlast words\n"},
-		"panic":         {err: "the daemon ended before it was ready: exit 2: it said: panic: no luck goroutine 1", stderr: ".go:"},
-		"kill":          {err: "the daemon ended before it was ready: signal KILL"},
-		"garbage":       {err: "the daemon's report makes no sense: \"{\\\"Text\\\":\\\"looks good\\\"}\": it has no exit code"},
-		"flood":         {err: "the daemon's report makes no sense: \"xxxx"},
+		"fail-and-stay": {code: 1, text: "failed, but still running"},
+		"exit": {err: "the daemon exited before it was ready: exit code 3; its stderr: text",
+			stderr: "the\nlast lines\n"},
+		"panic": {err: "the daemon exited before it was ready: exit code 2; its stderr: panic: a fault goroutine 1",
+			stderr: ".go:"},
+		"kill":    {err: "the daemon exited before it was ready: signal KILL"},
+		"garbage": {err: "the daemon's report is malformed: \"{\\\"Text\\\":\\\"looks good\\\"}\": it has no exit code"},
+		"flood":   {err: "the daemon's report is malformed: \"xxxx"},
 	} {
 		t.Run(as, func(t *testing.T) {
 			t.Parallel()
@@ -340,30 +345,31 @@ func TestT47FailureReachesTheTerminal(t *testing.T) {
 			if o.Report.Code != want.code || o.Report.Text != want.text {
 				t.Errorf("the report is %d %q, want %d %q", o.Report.Code, o.Report.Text, want.code, want.text)
 			}
-			if (o.Err == "") != (want.err == "") || !strings.HasPrefix(o.Err, want.err) || len(o.Err) > 700 || strings.Contains(o.Err, "\n") {
+			if (o.Err == "") != (want.err == "") || !strings.HasPrefix(o.Err, want.err) ||
+				len(o.Err) > 700 || strings.Contains(o.Err, "\n") {
 				t.Errorf("the error is %q, want one line with %q", o.Err, want.err)
 			}
 			if !strings.Contains(o.Report.Stderr, want.stderr) || len(o.Report.Stderr) > 4096 {
-				t.Errorf("its stderr is %q, want the end with %q", o.Report.Stderr, want.stderr)
+				t.Errorf("its stderr is %q, want the last part with %q", o.Report.Stderr, want.stderr)
 			}
 			if o.Children {
-				t.Error("a zombie or half a daemon is left")
+				t.Error("a zombie or a running daemon is left")
 			}
 		})
 	}
 }
 
-func TestStrayThatHoldsStderrDoesNotHoldTheTerminal(t *testing.T) {
-	o := newTerminal(t, "stray").run(t) // which returns while the stray runs
-	if !strings.HasPrefix(o.Err, "the daemon ended before it was ready: exit 4: it said: ") {
+func TestEscapedProcessWithStderrDoesNotBlockTheTerminal(t *testing.T) {
+	o := newTerminal(t, "escaped").run(t) // returns while the escaped process runs
+	if !strings.HasPrefix(o.Err, "the daemon exited before it was ready: exit code 4; its stderr: ") {
 		t.Errorf("the error is %q", o.Err)
 	}
 	if pid, err := strconv.Atoi(o.Report.Stderr); err != nil || unix.Kill(pid, unix.SIGKILL) != nil {
-		t.Errorf("the stray %q was lost", o.Report.Stderr)
+		t.Errorf("the escaped process %q is not running", o.Report.Stderr)
 	}
 }
 
-func TestSignalToTheWaitingParentLeavesNoHalfDaemon(t *testing.T) {
+func TestSignalToTheWaitingParentLeavesNoPartlyStartedDaemon(t *testing.T) {
 	for _, c := range []struct {
 		as    string
 		sigs  []syscall.Signal
@@ -371,13 +377,14 @@ func TestSignalToTheWaitingParentLeavesNoHalfDaemon(t *testing.T) {
 	}{
 		{"slow", []syscall.Signal{unix.SIGINT}, []string{"stopped while it started", ""}},
 		{"slow", []syscall.Signal{unix.SIGTERM}, []string{"stopped while it started", ""}},
-		{"deaf", []syscall.Signal{unix.SIGINT, unix.SIGTERM}, []string{"", "the daemon ended before it was ready: signal KILL"}},
+		{"ignores-term", []syscall.Signal{unix.SIGINT, unix.SIGTERM},
+			[]string{"", "the daemon exited before it was ready: signal KILL"}},
 	} {
 		term := newTerminal(t, c.as)
 		if err := term.Start(); err != nil {
 			t.Fatal(err)
 		}
-		_, conn, _ := term.call(t)
+		_, conn, _ := term.accept(t)
 		for _, sig := range c.sigs {
 			if err := term.Process.Signal(sig); err != nil {
 				t.Fatal(err)
@@ -388,12 +395,12 @@ func TestSignalToTheWaitingParentLeavesNoHalfDaemon(t *testing.T) {
 			t.Errorf("%s, %v: got %+v, want %q", c.as, c.sigs, o, c.texts)
 		}
 		if _, err := io.ReadAll(conn); err != nil {
-			t.Errorf("%s, %v: the daemon lives: %v", c.as, c.sigs, err)
+			t.Errorf("%s, %v: the daemon is still running: %v", c.as, c.sigs, err)
 		}
 	}
 }
 
-// pipes are the open descriptors of this process that Start could have left, by what they are open on.
+// pipes returns the targets of the open descriptors of this process that Start could have left.
 func pipes(t *testing.T) (open []string) {
 	t.Helper()
 	all, err := filepath.Glob("/proc/self/fd/*")
@@ -408,7 +415,7 @@ func pipes(t *testing.T) (open []string) {
 	return open
 }
 
-func TestStartOfWhatCannotBeStartedIsAnError(t *testing.T) {
+func TestStartOfAMissingProgramOrDirectoryIsAnError(t *testing.T) {
 	before := pipes(t)
 	for _, s := range []self.Self{
 		{Path: "/none/gophd", Args: []string{"gophd"}, Dir: "/"},
@@ -421,14 +428,14 @@ func TestStartOfWhatCannotBeStartedIsAnError(t *testing.T) {
 	if after := pipes(t); !slices.Equal(after, before) {
 		t.Errorf("the pipes were %q and are %q", before, after)
 	}
-	// A program that knows nothing of all this ends without a word.
+	// A program that does not know the protocol exits without a report.
 	r, err := daemonize.Start(self.Self{Path: "/bin/true", Args: []string{"true"}, Dir: "/"})
-	if err == nil || err.Error() != "the daemon ended before it was ready: exit 0" {
+	if err == nil || err.Error() != "the daemon exited before it was ready: exit code 0" {
 		t.Errorf("got %v, %v", r, err)
 	}
 }
 
-func TestWithoutAParentNothingIsSaid(t *testing.T) {
+func TestWithoutAParentNothingIsReported(t *testing.T) {
 	r, err := daemonize.Inherit(self.Self{})
 	if r != nil || err != nil {
 		t.Fatalf("got %v, %v", r, err)
@@ -438,7 +445,7 @@ func TestWithoutAParentNothingIsSaid(t *testing.T) {
 	}
 }
 
-func TestInheritRefusesGarbage(t *testing.T) {
+func TestInheritRejectsGarbage(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -458,8 +465,8 @@ func TestInheritRefusesGarbage(t *testing.T) {
 	}
 }
 
-// The parent may be gone when the daemon is ready, killed or hung up.
-func TestReportToNobodyIsNoError(t *testing.T) {
+// The parent may have been killed, or have got HUP, when the daemon is ready.
+func TestReportToAnExitedParentIsNoError(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -479,6 +486,6 @@ func TestReportToNobodyIsNoError(t *testing.T) {
 		t.Error(err)
 	}
 	if err := ready.Failed(1, "x"); err == nil {
-		t.Error("a second report was taken")
+		t.Error("a second report was accepted")
 	}
 }

@@ -5,10 +5,11 @@ import (
 	"testing"
 )
 
-// FuzzParse holds that nothing but a whole report with a code passes for one, a 0 least of all, and
-// that a report is read as it was written.
+// FuzzParse checks that parse accepts only a complete report with a code, and that a report is read
+// as it was written.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{``, `{}`, `{"Code":0}`, `{"Code":null}`, `{"Code":256,"Text":"x"}`, `{"Code":0,"Code":null}`, `{"Code":2,"Text":"\ud800"}x`} {
+	for _, s := range []string{``, `{}`, `{"Code":0}`, `{"Code":null}`, `{"Code":256,"Text":"x"}`,
+		`{"Code":0,"Code":null}`, `{"Code":2,"Text":"\ud800"}x`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -17,7 +18,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if r.Code < 0 || r.Code > 255 || r.Stderr != "" {
-			t.Errorf("%q passes for %+v", data, r)
+			t.Errorf("%q is accepted as %+v", data, r)
 		}
 		again, err := json.Marshal(r)
 		if err != nil {
@@ -27,7 +28,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%+v is read back as %+v, %v", r, same, err)
 		}
 		if _, err := parse(data[:len(data)-1]); err == nil && data[len(data)-1] == '}' {
-			t.Errorf("%q passes though its end is missing", data)
+			t.Errorf("%q is accepted without its last byte", data)
 		}
 	})
 }

@@ -12,6 +12,7 @@ const (
 	TypeResumed         Type = "process.resumed"
 	TypeNotResumed      Type = "process.not_resumed"
 	TypeExiting         Type = "process.exiting"
+	TypeReexecuting     Type = "process.reexecuting"
 	TypeFatal           Type = "process.fatal"
 	TypeState           Type = "process.state"
 	TypeProblem         Type = "process.problem"
@@ -30,59 +31,67 @@ const (
 
 // Started says that gophd has started and holds the local lock.
 func Started(version string, pid int) Event {
-	return Event{Type: TypeStarted, Level: Info, Text: fmt.Sprintf("gophd %s begins, pid %d", version, pid)}
+	return Event{Type: TypeStarted, Level: Info, Text: fmt.Sprintf("gophd %s started, pid %d", version, pid)}
 }
 
 // Resumed says that the new process has started after a re-exec.
 func Resumed(version string, pid int) Event {
-	return Event{Type: TypeResumed, Level: Info, Text: fmt.Sprintf("gophd %s goes on as a new image, pid %d", version, pid)}
+	return Event{Type: TypeResumed, Level: Info,
+		Text: fmt.Sprintf("resumed after re-exec, gophd %s, pid %d", version, pid)}
 }
 
-// NotResumed says that the new process cannot go on with what the old one handed off.
+// NotResumed says that the new process cannot use what the old one handed off.
 func NotResumed(err error) Event {
 	return Event{Type: TypeNotResumed, Level: Error, Err: err, message: func(e Event) string {
 		return fmt.Sprintf("cannot resume after re-exec: %v", e.Err)
 	}}
 }
 
-// Exiting says that gophd exits or re-execs, and why.
-func Exiting(why string) Event {
-	return Event{Type: TypeExiting, Level: Info, Text: why, message: func(e Event) string { return "gophd ends: " + e.Text }}
+// Exiting says that gophd exits, and why if that was not requested.
+func Exiting(why error) Event {
+	return Event{Type: TypeExiting, Level: Info, Err: why,
+		message: func(e Event) string { return "exiting" + because(e.Err) }}
 }
+
+// Reexecuting says that gophd re-execs: the next event is that of the new process.
+func Reexecuting() Event { return Event{Type: TypeReexecuting, Level: Info, Text: "re-executing"} }
 
 // Fatal says that gophd itself failed: a panic, or a broken contract.
 func Fatal(err error) Event {
-	return Event{Type: TypeFatal, Level: Error, Err: err, message: func(e Event) string { return fmt.Sprintf("fatal error: %v", e.Err) }}
+	return Event{Type: TypeFatal, Level: Error, Err: err,
+		message: func(e Event) string { return fmt.Sprintf("fatal error: %v", e.Err) }}
 }
 
 // State says that the daemon's state changed.
 func State(from, to string) Event {
 	return Event{Type: TypeState, Level: Debug, State: to, Text: from, message: func(e Event) string {
-		return fmt.Sprintf("%s, was %s", e.State, e.Text)
+		return fmt.Sprintf("state %s, was %s", e.State, e.Text)
 	}}
 }
 
-// Problem says that something went wrong that has no event of its own.
+// Problem says that something failed that has no event of its own.
 func Problem(err error) Event {
 	return Event{Type: TypeProblem, Level: Error, Err: err, message: func(e Event) string { return e.Err.Error() }}
 }
 
-// Caution says that something may go wrong.
-func Caution(text string) Event { return Event{Type: TypeProblem, Level: Warn, Text: text} }
+// Warning says that something may go wrong.
+func Warning(text string) Event { return Event{Type: TypeProblem, Level: Warn, Text: text} }
 
 // Request says that a request came while the daemon was in that state.
-func Request(request, state string) Event {
-	return Event{Type: TypeRequest, Level: Info, Text: request, State: state, message: func(e Event) string {
-		return fmt.Sprintf("%s while %s", e.Text, e.State)
-	}}
+func Request(what, from, state string) Event {
+	return Event{Type: TypeRequest, Level: Info, Text: what + " requested (" + from + ")", State: state,
+		message: func(e Event) string {
+			return fmt.Sprintf("%s while %s", e.Text, e.State)
+		}}
 }
 
-// RequestRejected says that a request cannot be served in that state. It is no warning: who stops a process often sends CONT after TERM, in case it is
-// stopped.
-func RequestRejected(request, state string) Event {
-	return Event{Type: TypeRequestRejected, Level: Info, Text: request, State: state, message: func(e Event) string {
-		return fmt.Sprintf("%s refused: gophd is %s", e.Text, e.State)
-	}}
+// RequestRejected says that a request cannot be served in that state. It is no warning: programs
+// that stop a process often send CONT after TERM, in case the process was frozen.
+func RequestRejected(what, from, state string) Event {
+	return Event{Type: TypeRequestRejected, Level: Info, Text: what + " (" + from + ")", State: state,
+		message: func(e Event) string {
+			return fmt.Sprintf("%s rejected: gophd is %s", e.Text, e.State)
+		}}
 }
 
 // ReloadValidated says that the new program can start with the new config.
@@ -92,21 +101,21 @@ func ReloadValidated() Event {
 	}}
 }
 
-// ReloadDelayed says that the reload waits, why, and for how long at most before it is rejected; 0 is until
-// it no longer must.
+// ReloadDelayed says that the reload waits, why, and how long at most before it is rejected. 0
+// means no limit.
 func ReloadDelayed(most time.Duration, why error) Event {
 	return Event{Type: TypeReloadDelayed, Level: Warn, Duration: most, Err: why, message: func(e Event) string {
 		if e.Duration == 0 {
-			return fmt.Sprintf("restart delayed: %v", e.Err)
+			return fmt.Sprintf("reload delayed: %v", e.Err)
 		}
-		return fmt.Sprintf("restart delayed, %s at most: %v", e.Duration, e.Err)
+		return fmt.Sprintf("reload delayed, %s at most: %v", e.Duration, e.Err)
 	}}
 }
 
 // ReloadRejected says that the new config or program is not used, and why.
 func ReloadRejected(err error) Event {
 	return Event{Type: TypeReloadRejected, Level: Error, Err: err, message: func(e Event) string {
-		return fmt.Sprintf("no restart, going on as it is: %v", e.Err)
+		return fmt.Sprintf("reload rejected: %v", e.Err)
 	}}
 }
 
@@ -115,9 +124,10 @@ func ReloadApplied(changed []string) Event {
 	if len(changed) == 0 {
 		return Event{Type: TypeReloadApplied, Level: Debug, Text: "config applied: no setting has changed"}
 	}
-	return Event{Type: TypeReloadApplied, Level: Info, Count: uint64(len(changed)), Text: strings.Join(changed, ", "), message: func(e Event) string {
-		return "config applied: changed " + e.Text
-	}}
+	return Event{Type: TypeReloadApplied, Level: Info, Count: uint64(len(changed)), Text: strings.Join(changed, ", "),
+		message: func(e Event) string {
+			return "config applied: changed " + e.Text
+		}}
 }
 
 // LogReopened says that the log files were opened again, or could not be.
@@ -130,27 +140,27 @@ func LogReopened(err error) Event {
 	return Event{Type: TypeLogReopened, Level: Info, Text: "log files reopened"}
 }
 
-// LogLost says that log lines are lost: count is their number since the start.
+// LogLost says that log lines were lost. The field count is their number since the start.
 func LogLost(lines uint64, err error) Event {
 	return Event{Type: TypeLogLost, Level: Error, Count: lines, Err: err, message: func(e Event) string {
-		return fmt.Sprintf("the log cannot be written, %d lines are lost so far: %v", e.Count, e.Err)
+		return fmt.Sprintf("the log cannot be written, %d lines lost so far: %v", e.Count, e.Err)
 	}}
 }
 
 // LogMisplaced says that the log is not in the file of its name.
 func LogMisplaced(err error) Event {
 	return Event{Type: TypeLogMisplaced, Level: Error, Err: err, message: func(e Event) string {
-		return fmt.Sprintf("the log is not where it should be: %v", e.Err)
+		return fmt.Sprintf("the log is written to another file: %v", e.Err)
 	}}
 }
 
 // LogSuppressed says that the log has suppressed events, and how many of each kind.
 func LogSuppressed(counts string) Event {
-	return Event{Type: TypeLogSuppressed, Level: Info, Text: counts, message: func(e Event) string { return "suppressed log lines: " + e.Text }}
+	return Event{Type: TypeLogSuppressed, Level: Info, Text: counts,
+		message: func(e Event) string { return "suppressed log lines: " + e.Text }}
 }
 
-// Dump says that a dump was asked for. With log.format json each line of the dump is
-// a field.
+// Dump says that a dump was requested. With log.format json each line of the dump is a field.
 func Dump(variables []Variable) Event {
 	return Event{Type: TypeDump, Level: Always, Text: "dump", Dump: variables}
 }

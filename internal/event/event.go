@@ -1,9 +1,9 @@
-// Package event answers: what is worth knowing about a running gophd, and in which words?
+// Package event answers: what does gophd report about itself, and in which words?
 //
 // An Event is a plain value. Its constructors (daemon.go, run.go, lease.go) define type, level,
-// message and fields; nothing else writes a log line of gophd's own. A Stream passes each event to
-// its readers: the log, the status board. An event is made without allocation, and its text only
-// when a reader asks for it.
+// message and fields. All of gophd's own log lines are events. A Stream passes each event to its
+// readers: the log, the status board. An event is made without allocation, and its text only when a
+// reader needs it.
 package event
 
 import (
@@ -17,11 +17,11 @@ import (
 // Type names a kind of event, as in "run.ended". It is stable: programs that read the log match it.
 type Type string
 
-// Level is how much an event matters to who reads the log.
+// Level is the importance of an event to the reader of the log.
 type Level uint8
 
-// The levels. Always is for what was asked for, which no log level hides; Never is for what only
-// other readers than the log need.
+// The levels. Always is for events that were requested, which no log level hides. Never is for
+// events that only readers other than the log need.
 const (
 	Never Level = iota
 	Debug
@@ -31,19 +31,19 @@ const (
 	Always
 )
 
-// Event is one thing that happened. What does not belong to its Type is zero.
+// Event is one thing that happened. Fields that do not belong to its Type are zero.
 type Event struct {
 	Type  Type
 	Level Level
 	Time  time.Time // set by Stream.Publish
 
-	// Repeat is not empty if the event may repeat many times a second. A reader may suppress most of
-	// those with the same word, if it counts them.
+	// Repeat is not empty if the event may repeat many times a second. A reader may suppress most
+	// events with the same Repeat, if it counts them.
 	Repeat string
 
 	Job      string
-	Tick     job.Tick  // the run: what is known of it
-	Next     time.Time // JobState: the next tick, zero if none is awaited
+	Tick     job.Tick  // what is known about the run
+	Next     time.Time // JobState: the next tick, zero if none is scheduled
 	JobState job.State // JobState
 	Process  Process
 	Alive    bool // ProcessEscaped: it was not killed
@@ -61,7 +61,7 @@ type Event struct {
 // Variable is one line of a dump.
 type Variable struct{ Name, Text string }
 
-// Process is one that is not the leader of a run.
+// Process is a process that is not the leader of a run.
 type Process struct {
 	PID  int
 	Name string
@@ -71,7 +71,7 @@ type Process struct {
 type Lease struct {
 	Store  string // its URL, without secrets
 	Fence  uint64 // fencing token; 0 if there is none yet
-	Holder string // who else holds it
+	Holder string // the other instance that holds it
 }
 
 // Message returns the event in one sentence.

@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "write the reference instead of comparin
 var (
 	day     = time.Date(2026, 11, 27, 3, 17, 0, 0, time.UTC)
 	run     = job.Run{Number: 17, Due: day}
-	retry   = job.Run{Number: 18, Due: day, Try: 1}
+	retry   = job.Run{Number: 18, Due: day, Attempt: 1}
 	errDisk = errors.New("no space left on device")
 	store   = "memcached://10.0.0.5"
 	holder  = "PID 812 on db1"
@@ -42,31 +42,34 @@ var samples = map[string][]Event{
 	"Started":         {Started("0.2.0", 812)},
 	"Resumed":         {Resumed("0.2.1", 812)},
 	"NotResumed":      {NotResumed(errors.New("the handoff cannot be read"))},
-	"Exiting":         {Exiting("all is done")},
+	"Exiting":         {Exiting(nil), Exiting(errors.New("a forced stop was requested"))},
+	"Reexecuting":     {Reexecuting()},
 	"Fatal":           {Fatal(&goroutine.Panic{Value: "index out of range", Stack: []byte("goroutine 7 [running]:")})},
 	"State":           {State("serving", "stopping")},
 	"Problem":         {Problem(errDisk)},
-	"Caution":         {Caution("log.keep is 0: no archive is removed")},
-	"Request":         {Request("stop (signal TERM)", "serving")},
-	"RequestRejected": {RequestRejected("wake (signal CONT)", "stopping")},
+	"Warning":         {Warning("log.keep is 0: no archive is removed")},
+	"Request":         {Request("stop", "signal TERM", "serving")},
+	"RequestRejected": {RequestRejected("run now", "signal CONT", "stopping")},
 	"ReloadValidated": {ReloadValidated()},
-	"ReloadDelayed":   {ReloadDelayed(time.Minute, errors.New("the log writes to a disk that does not answer")), ReloadDelayed(0, errors.New("run 12 is being started"))},
-	"ReloadRejected":  {ReloadRejected(errors.New("x.yaml:3: job.intervall: unknown setting"))},
-	"ReloadApplied":   {ReloadApplied([]string{"job.interval", "log.level"}), ReloadApplied(nil)},
-	"LogReopened":     {LogReopened(nil), LogReopened(errDisk)},
-	"LogLost":         {LogLost(12, errDisk)},
-	"LogMisplaced":    {LogMisplaced(errors.New("x.log was removed"))},
-	"LogSuppressed":   {LogSuppressed("240 failure")},
-	"Dump":            {Dump([]Variable{{"state", "serving"}})},
+	"ReloadDelayed": {ReloadDelayed(time.Minute, errors.New("the log writes to a disk that does not answer")),
+		ReloadDelayed(0, errors.New("run 12 is being started"))},
+	"ReloadRejected": {ReloadRejected(errors.New("x.yaml:3: job.intervall: unknown setting"))},
+	"ReloadApplied":  {ReloadApplied([]string{"job.interval", "log.level"}), ReloadApplied(nil)},
+	"LogReopened":    {LogReopened(nil), LogReopened(errDisk)},
+	"LogLost":        {LogLost(12, errDisk)},
+	"LogMisplaced":   {LogMisplaced(errors.New("x.log was removed"))},
+	"LogSuppressed":  {LogSuppressed("240 failure")},
+	"Dump":           {Dump([]Variable{{"state", "serving"}})},
 
-	"LeaseAcquired":      {LeaseAcquired("nightly", store, 41, false), LeaseAcquired("nightly", store, 42, true)},
-	"LeaseStandby":       {LeaseStandby("nightly", store, holder)},
-	"LeaseProving":       {LeaseProving("nightly", store, 8*time.Second)},
-	"LeaseProvingStill":  {LeaseProvingStill("nightly", store, 4*time.Second)},
-	"LeaseUnreachable":   {LeaseUnreachable("nightly", store, "outage", errors.New("i/o timeout"))},
-	"LeaseReachable":     {LeaseReachable("nightly", store)},
-	"LeaseIgnored":       {LeaseIgnored("nightly", store, errors.New("i/o timeout"))},
-	"LeaseDoubtful":      {LeaseDoubtful("nightly", store, errors.New("i/o timeout")), LeaseDoubtful("nightly", store, nil)},
+	"LeaseAcquired":     {LeaseAcquired("nightly", store, 41, false), LeaseAcquired("nightly", store, 42, true)},
+	"LeaseStandby":      {LeaseStandby("nightly", store, holder)},
+	"LeaseProving":      {LeaseProving("nightly", store, 8*time.Second)},
+	"LeaseProvingStill": {LeaseProvingStill("nightly", store, 4*time.Second)},
+	"LeaseUnreachable":  {LeaseUnreachable("nightly", store, "outage", errors.New("i/o timeout"))},
+	"LeaseReachable":    {LeaseReachable("nightly", store)},
+	"LeaseIgnored":      {LeaseIgnored("nightly", store, errors.New("i/o timeout"))},
+	"LeaseDoubtful": {LeaseDoubtful("nightly", store, errors.New("i/o timeout")),
+		LeaseDoubtful("nightly", store, nil)},
 	"LeaseEnding":        {LeaseEnding("nightly", store, errors.New("i/o timeout"))},
 	"LeaseExpired":       {LeaseExpired("nightly", store)},
 	"LeaseLost":          {LeaseLost("nightly", store, holder)},
@@ -93,29 +96,35 @@ var samples = map[string][]Event{
 		})),
 		RunEnded("nightly", tick(func(t *job.Tick) { t.PID, t.Outcome, t.Err = 0, job.Unstarted, syscall.EAGAIN })),
 	},
-	"RunsFailed":    {RunsFailed("nightly", "18-40, 43")},
-	"RunLate":       {RunLate("nightly", run, 55*time.Second, time.Minute, 0), RunLate("nightly", run, 61*time.Second, time.Minute, 1)},
+	"RunsFailed": {RunsFailed("nightly", "18-40, 43")},
+	"RunLate": {RunLate("nightly", run, 55*time.Second, time.Minute, 0),
+		RunLate("nightly", run, 61*time.Second, time.Minute, 1)},
 	"RunNotStarted": {RunNotStarted("nightly", run, 61*time.Second, 1)},
-	"RunDelayed": {RunDelayed("nightly", retry, time.Second, 2, false), RunDelayed("nightly", run, 2*time.Second, 0, true),
+	"RunDelayed": {RunDelayed("nightly", retry, time.Second, 2, false),
+		RunDelayed("nightly", run, 2*time.Second, 0, true),
 		RunDelayed("nightly", run, 2*time.Second, 0, false)},
-	"RunMessage":           {RunMessage("nightly", run, 903, []string{"it is ready", "status: 40 %"})},
-	"RunStatus":            {RunStatus("nightly", run, "40 %")},
-	"RunExtended":          {RunExtended("nightly", run, time.Minute, 20*time.Second)},
-	"RunNotExtended":       {RunNotExtended("nightly", run)},
-	"RunNotStoppable":      {RunNotStoppable("nightly", run, 901)},
-	"RunWaitedFor":         {RunWaitedFor("nightly", "stopping", run, 901, time.Minute, "ask again to stop it now"), RunWaitedFor("nightly", "stopping", run, 0, 0, "")},
-	"TickHeld":             {TickHeld("nightly", day)},
-	"TicksSkipped":         {TicksSkipped("nightly", run, 1, "run 17 was active"), TicksSkipped("nightly", run, 3, "no run was allowed when they were due")},
-	"MessageOfStranger":    {MessageOfStranger("nightly", 903, 1000)},
+	"RunMessage":      {RunMessage("nightly", run, 903, []string{"it is ready", "status: 40 %"})},
+	"RunStatus":       {RunStatus("nightly", run, "40 %")},
+	"RunExtended":     {RunExtended("nightly", run, time.Minute, 20*time.Second)},
+	"RunNotExtended":  {RunNotExtended("nightly", run)},
+	"RunNotStoppable": {RunNotStoppable("nightly", run, 901)},
+	"RunWaitedFor": {RunWaitedFor("nightly", "stopping", run, 901, time.Minute, "repeat the request to stop it now"),
+		RunWaitedFor("nightly", "stopping", run, 0, 0, "")},
+	"TickHeld": {TickHeld("nightly", day)},
+	"TicksSkipped": {TicksSkipped("nightly", run, 1, "run 17 was active"),
+		TicksSkipped("nightly", run, 3, "no run was allowed when they were due")},
+	"MessageOfUnknown":     {MessageOfUnknown("nightly", 903, 1000)},
 	"MessageNotUnderstood": {MessageNotUnderstood("nightly", run, 903, errors.New("no = in it"))},
-	"ProcessEscaped":       {ProcessEscaped("nightly", run, 907, "sleep", true), ProcessEscaped("nightly", run, 907, "sleep", false)},
-	"ProcessesEscaped":     {ProcessesEscaped("nightly", run, 2, "pid 908 (sleep), pid 909 (sleep)", false), ProcessesEscaped("nightly", run, 1, "pid 910 (sleep)", true)},
-	"Leftover":             {Leftover("nightly", "pid 901 (backup.sh)", "no run starts before it has ended")},
-	"LeftoverUnseen":       {LeftoverUnseen("nightly")},
+	"ProcessEscaped": {ProcessEscaped("nightly", run, 907, "sleep", true),
+		ProcessEscaped("nightly", run, 907, "sleep", false)},
+	"ProcessesEscaped": {ProcessesEscaped("nightly", run, 2, "pid 908 (sleep), pid 909 (sleep)", false),
+		ProcessesEscaped("nightly", run, 1, "pid 910 (sleep)", true)},
+	"Leftover":       {Leftover("nightly", "pid 901 (backup.sh)", "waiting for it to exit")},
+	"LeftoverUnseen": {LeftoverUnseen("nightly")},
 }
 
-// TestReference holds docs/events.md against the constructors, and each constructor has samples.
-func TestReference(t *testing.T) {
+// docs/events.md matches the constructors, and each constructor has samples.
+func TestReferenceIsCurrent(t *testing.T) {
 	const path = "../../docs/events.md"
 	want := reference(t)
 	if *update {
@@ -134,7 +143,7 @@ func reference(t *testing.T) string {
 	docs := constructors(t)
 	for name := range samples {
 		if docs[name] == "" {
-			t.Errorf("%s is no constructor", name)
+			t.Errorf("%s is not a constructor", name)
 		}
 	}
 	types := map[Type]*strings.Builder{}
@@ -156,12 +165,13 @@ func reference(t *testing.T) string {
 		b.WriteString("\n| level | message | fields |\n|---|---|---|\n")
 		for _, e := range samples[name] {
 			if e.Type != first.Type {
-				t.Errorf("%s makes %s and %s", name, first.Type, e.Type)
+				t.Errorf("%s returns events of types %s and %s", name, first.Type, e.Type)
 			}
 			var names []string
 			e.Fields(func(name string, _ any) { names = append(names, "`"+name+"`") })
 			level := [...]string{Debug: "debug", Info: "info", Warn: "warn", Error: "error", Always: ""}[e.Level]
-			fmt.Fprintf(b, "| %s | %s | %s |\n", level, strings.ReplaceAll(e.Message(), "|", `\|`), strings.Join(names, ", "))
+			fmt.Fprintf(b, "| %s | %s | %s |\n", level, strings.ReplaceAll(e.Message(), "|", `\|`),
+				strings.Join(names, ", "))
 		}
 	}
 	var page strings.Builder
@@ -180,7 +190,7 @@ func reference(t *testing.T) string {
 	return page.String()
 }
 
-// sorted puts the constructors of one type in order, as a map has none.
+// sorted sorts the constructors of one type, because a map has no order.
 func sorted(text string) string {
 	parts := strings.Split(text, "|\n\n")
 	for i := range parts {
@@ -197,16 +207,16 @@ const head = `# Events
 
 <!-- Made from the code by: make docs -->
 
-What gophd has to say of itself is an event. It is a line in the log: with ` + "`log.format: json`" + ` an object with the
-type in ` + "`event`" + `, the fields below and the message, else the message alone. Types and fields are stable; match them,
-and not the message. A line of the command's output has no type.
+gophd reports what it does as events. Each event is a line in the log. With ` + "`log.format: json`" + ` the line is an object
+with the type in ` + "`event`" + `, the fields below and the message; in the other formats it is the message alone. Types and
+fields are stable: match them, not the message. A line of the command's output has no type.
 
 ` + "```json" + `
-{"time":"2026-11-27T03:17:05.002000Z","pid":812,"job":"nightly","level":"warn","event":"run.ended","run":17,"due":"2026-11-27T03:17:00Z","run_pid":901,"outcome":"failure","exit_code":3,"duration_seconds":5,"message":"run 17 failed after 5s: exit 3"}
+{"time":"2026-11-27T03:17:05.002000Z","pid":812,"job":"nightly","level":"warn","event":"run.ended","run":17,"due":"2026-11-27T03:17:00Z","run_pid":901,"outcome":"failure","exit_code":3,"duration_seconds":5,"message":"run 17 failed after 5s: exit code 3"}
 ` + "```" + `
 
-An event that repeats many times a second is suppressed after a burst of ten, then written every ten seconds with the
-number of those between. Each failed run and each escaped process has its line all the same, or stands in a list.
+After a burst of ten, an event that repeats many times a second is logged only every ten seconds, with the number of
+suppressed events. Each failed run and each escaped process still has its own line, or is named in a list.
 
 ` + "`time`, `pid` (gophd's own), `job`, `level` and `message`" + ` are in every line. The other fields:
 
@@ -244,7 +254,7 @@ func constructors(t *testing.T) map[string]string {
 	return docs
 }
 
-// An event is a value: to make, publish and fold one costs no allocation, and nobody formats it.
+// An event is a value: making, publishing and reading one does not allocate, and formats no text.
 func TestEventsAreMadeWithoutAllocation(t *testing.T) {
 	var seen uint64
 	s := NewStream(func(e Event) { seen += e.Tick.Number })
@@ -259,12 +269,12 @@ func TestEventsAreMadeWithoutAllocation(t *testing.T) {
 	}
 }
 
-// The JSON log has time, pid, job, level, event and message already.
+// The JSON log has the fields time, pid, job, level, event and message already.
 func TestFieldNamesAreDistinct(t *testing.T) {
 	seen := map[string]bool{"time": true, "pid": true, "job": true, "level": true, "event": true, "message": true}
 	for _, f := range fields {
 		if seen[f.name] || strings.ToLower(f.name) != f.name || strings.ContainsAny(f.name, "- ") {
-			t.Errorf("%s is taken, or not in snake_case", f.name)
+			t.Errorf("%s is not unique, or not in snake_case", f.name)
 		}
 		seen[f.name] = true
 	}

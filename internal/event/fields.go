@@ -6,16 +6,17 @@ import (
 	"gophd/internal/job"
 )
 
-// field is one that a program reads: in the JSON log, later in the API.
+// field is a field that programs read: in the JSON log, later in the API.
 type field struct {
 	name, meaning string
-	value         func(Event) any // nil if the event does not have it
+	value         func(Event) any // returns nil if the event does not have the field
 }
 
-// fields are all of them. Their names are stable.
+// fields lists all fields. Their names are stable.
 var fields = [...]field{
 	{"run", "number of the run", func(e Event) any { return unlessZero(e.Tick.Number) }},
-	{"attempt", "how many runs for the same due time failed before it", func(e Event) any { return unlessZero(e.Tick.Try) }},
+	{"attempt", "how many runs for the same due time failed before it",
+		func(e Event) any { return unlessZero(e.Tick.Attempt) }},
 	{"due", "when the run was due", func(e Event) any {
 		if e.Tick.Due.IsZero() {
 			return nil
@@ -23,12 +24,13 @@ var fields = [...]field{
 		return e.Tick.Due.Format(time.RFC3339Nano)
 	}},
 	{"run_pid", "process of the run", func(e Event) any { return unlessZero(e.Tick.PID) }},
-	{"outcome", "success, failure, stopped (gophd ended it for another reason than its length) or not_started", func(e Event) any {
-		if e.Tick.Outcome == 0 {
-			return nil
-		}
-		return outcome(e.Tick)
-	}},
+	{"outcome", "success, failure, stopped (by gophd, for another reason than its duration) or not_started",
+		func(e Event) any {
+			if e.Tick.Outcome == 0 {
+				return nil
+			}
+			return outcome(e.Tick)
+		}},
 	{"exit_code", "exit code of the command", func(e Event) any {
 		if e.Tick.Outcome != job.Exited {
 			return nil
@@ -41,18 +43,19 @@ var fields = [...]field{
 		}
 		return job.SignalName(e.Tick.Signal)
 	}},
-	{"duration_seconds", "how long the run, or what the message says, took so far", func(e Event) any {
+	{"duration_seconds", "duration of the run, or of what the message is about, so far", func(e Event) any {
 		if e.Tick.Outcome != 0 {
 			return e.Tick.Length().Seconds()
 		}
 		return unlessZero(e.Duration.Seconds())
 	}},
-	{"missed", "ticks that were due meanwhile and are not served", func(e Event) any { return unlessZero(e.Tick.Missed) }},
+	{"missed", "ticks that were due meanwhile and were skipped",
+		func(e Event) any { return unlessZero(e.Tick.Missed) }},
 	{"process_pid", "a process that is not the run's own", func(e Event) any { return unlessZero(e.Process.PID) }},
 	{"process_name", "its name", func(e Event) any { return unlessZero(e.Process.Name) }},
 	{"store", "URL of the lease's store", func(e Event) any { return unlessZero(e.Lease.Store) }},
 	{"fencing_token", "of the lease", func(e Event) any { return unlessZero(e.Lease.Fence) }},
-	{"holder", "who holds the lease", func(e Event) any { return unlessZero(e.Lease.Holder) }},
+	{"holder", "the instance that holds the lease", func(e Event) any { return unlessZero(e.Lease.Holder) }},
 	{"state", "of the daemon", func(e Event) any { return unlessZero(e.State) }},
 	{"count", "how many the message is about", func(e Event) any { return unlessZero(e.Count) }},
 	{"reason", "why", func(e Event) any {
@@ -69,8 +72,8 @@ var fields = [...]field{
 	{"stack", "stack of the goroutine that panicked", func(e Event) any { return unlessZero(e.Stack()) }},
 }
 
-// Fields calls yield with the name and value of each field that the event has, beside type, time,
-// level, job and message.
+// Fields calls yield with the name and value of each field of the event, except type, time, level,
+// job and message.
 func (e Event) Fields(yield func(name string, value any)) {
 	for _, f := range fields {
 		if v := f.value(e); v != nil {

@@ -21,12 +21,13 @@ const (
 	TypeLeaseReleased    Type = "lease.released"
 )
 
-// LeaseAcquired says that this instance holds the lease. After an outage it is a warning, as the
-// outage was.
+// LeaseAcquired says that this instance holds the lease. After an outage it is a warning, like the
+// outage itself.
 func LeaseAcquired(name, store string, fence uint64, after bool) Event {
-	e := Event{Type: TypeLeaseAcquired, Level: Info, Job: name, Lease: Lease{Store: store, Fence: fence}, message: func(e Event) string {
-		return fmt.Sprintf("heartbeat %s is ours, fence %d", e.Lease.Store, e.Lease.Fence)
-	}}
+	e := Event{Type: TypeLeaseAcquired, Level: Info, Job: name, Lease: Lease{Store: store, Fence: fence},
+		message: func(e Event) string {
+			return fmt.Sprintf("lease acquired from %s, fencing token %d", e.Lease.Store, e.Lease.Fence)
+		}}
 	if after {
 		e.Level = Warn
 	}
@@ -35,64 +36,78 @@ func LeaseAcquired(name, store string, fence uint64, after bool) Event {
 
 // LeaseStandby says that another instance holds the lease, and this one waits for it.
 func LeaseStandby(name, store, holder string) Event {
-	return Event{Type: TypeLeaseStandby, Level: Warn, Job: name, Lease: Lease{Store: store, Holder: holder}, message: func(e Event) string {
-		return fmt.Sprintf("standing by: heartbeat %s is held by %s", e.Lease.Store, e.Lease.Holder)
-	}}
+	return Event{Type: TypeLeaseStandby, Level: Warn, Job: name, Lease: Lease{Store: store, Holder: holder},
+		message: func(e Event) string {
+			return fmt.Sprintf("on standby: lease %s is held by %s", e.Lease.Store, e.Lease.Holder)
+		}}
 }
 
-// LeaseProving says that the last holder did not release the lease. This instance waits until nobody
-// else can run.
+// LeaseProving says that the previous holder did not release the lease. This instance waits until
+// no other instance can run the job.
 func LeaseProving(name, store string, rest time.Duration) Event {
-	return Event{Type: TypeLeaseProving, Level: Warn, Job: name, Lease: Lease{Store: store}, Duration: rest, message: func(e Event) string {
-		return fmt.Sprintf("heartbeat %s shows no clean release of a last holder: making sure for %s that nobody else runs", e.Lease.Store, e.Duration)
-	}}
+	return Event{Type: TypeLeaseProving, Level: Warn, Job: name, Lease: Lease{Store: store}, Duration: rest,
+		message: func(e Event) string {
+			return fmt.Sprintf("the previous holder did not release lease %s; waiting %s until nobody else can run",
+				e.Lease.Store, e.Duration)
+		}}
 }
 
-// LeaseProvingStill says that this wait goes on, and for how long.
+// LeaseProvingStill says that this wait continues, and for how long.
 func LeaseProvingStill(name, store string, rest time.Duration) Event {
-	return Event{Type: TypeLeaseProving, Level: Info, Job: name, Lease: Lease{Store: store}, Duration: rest, message: func(e Event) string {
-		return fmt.Sprintf("heartbeat %s: %s to go", e.Lease.Store, e.Duration)
-	}}
+	return Event{Type: TypeLeaseProving, Level: Info, Job: name, Lease: Lease{Store: store}, Duration: rest,
+		message: func(e Event) string {
+			return fmt.Sprintf("lease %s: waiting %s more", e.Lease.Store, e.Duration)
+		}}
 }
 
-// LeaseUnreachable says that the store gives no answer and is asked again, for a lease that is held
-// (repeat is "outage") or not yet ("unreachable").
+// LeaseUnreachable says that the store does not answer and gophd retries, for a lease that is held
+// (repeat is "outage") or not held yet ("unreachable").
 func LeaseUnreachable(name, store, repeat string, err error) Event {
-	return Event{Type: TypeLeaseUnreachable, Level: Warn, Repeat: repeat, Job: name, Lease: Lease{Store: store}, Err: err, message: func(e Event) string {
-		return fmt.Sprintf("heartbeat %s cannot be reached, trying on: %v", e.Lease.Store, e.Err)
-	}}
+	return Event{Type: TypeLeaseUnreachable, Level: Warn, Repeat: repeat,
+		Job: name, Lease: Lease{Store: store}, Err: err,
+		message: func(e Event) string {
+			return fmt.Sprintf("lease %s: store unreachable, retrying: %v", e.Lease.Store, e.Err)
+		}}
 }
 
-// LeaseReachable says that the store answers again.
+// LeaseReachable says that the store is reachable again.
 func LeaseReachable(name, store string) Event {
-	return Event{Type: TypeLeaseReachable, Level: Warn, Repeat: "reachable", Job: name, Lease: Lease{Store: store}, message: func(e Event) string {
-		return fmt.Sprintf("heartbeat %s answers again", e.Lease.Store)
-	}}
+	return Event{Type: TypeLeaseReachable, Level: Warn, Repeat: "reachable", Job: name, Lease: Lease{Store: store},
+		message: func(e Event) string {
+			return fmt.Sprintf("lease %s: store reachable again", e.Lease.Store)
+		}}
 }
 
-// LeaseIgnored says that runs start without the lease, as heartbeat.on_unreachable: continue wants it.
+// LeaseIgnored says that runs start without the lease, because of heartbeat.on_unreachable:
+// continue.
 func LeaseIgnored(name, store string, err error) Event {
-	return Event{Type: TypeLeaseIgnored, Level: Error, Job: name, Lease: Lease{Store: store}, Err: err, message: func(e Event) string {
-		return fmt.Sprintf("heartbeat %s cannot be reached, going on without it as configured: %v", e.Lease.Store, e.Err)
-	}}
+	return Event{Type: TypeLeaseIgnored, Level: Error, Job: name, Lease: Lease{Store: store}, Err: err,
+		message: func(e Event) string {
+			return fmt.Sprintf("lease %s: store unreachable, running without a lease "+
+				"(heartbeat.on_unreachable: continue): %v",
+				e.Lease.Store, e.Err)
+		}}
 }
 
 // LeaseDoubtful says that too little of the lease is left to start a run.
 func LeaseDoubtful(name, store string, err error) Event {
-	return Event{Type: TypeLeaseDoubtful, Level: Warn, Job: name, Lease: Lease{Store: store}, Err: err, message: func(e Event) string {
-		return fmt.Sprintf("heartbeat %s cannot be renewed, no run starts until it is%s", e.Lease.Store, because(e.Err))
-	}}
+	return Event{Type: TypeLeaseDoubtful, Level: Warn, Job: name, Lease: Lease{Store: store}, Err: err,
+		message: func(e Event) string {
+			return fmt.Sprintf("lease %s not renewed; no run starts until it is%s", e.Lease.Store, because(e.Err))
+		}}
 }
 
-// LeaseEnding says that the command is stopped, because the lease cannot be renewed before it expires.
+// LeaseEnding says that the command is stopped, because the lease cannot be renewed before it
+// expires.
 func LeaseEnding(name, store string, err error) Event {
-	return Event{Type: TypeLeaseEnding, Level: Error, Job: name, Lease: Lease{Store: store}, Err: err, message: func(e Event) string {
-		return fmt.Sprintf("heartbeat %s cannot be renewed in time, the command is stopped%s", e.Lease.Store, because(e.Err))
-	}}
+	return Event{Type: TypeLeaseEnding, Level: Error, Job: name, Lease: Lease{Store: store}, Err: err,
+		message: func(e Event) string {
+			return fmt.Sprintf("lease %s not renewed in time; stopping the command%s", e.Lease.Store, because(e.Err))
+		}}
 }
 
-// because returns the reason, if one is known: a lease that was handed off may be short before its
-// store was asked.
+// because returns the reason, if it is known: a lease that was handed off may be near its deadline
+// before the first request to its store.
 func because(err error) string {
 	if err == nil {
 		return ""
@@ -100,28 +115,30 @@ func because(err error) string {
 	return ": " + err.Error()
 }
 
-// LeaseExpired says that the lease was not renewed in time, and is claimed again.
+// LeaseExpired says that the lease was not renewed in time, and gophd tries to acquire it again.
 func LeaseExpired(name, store string) Event {
-	return Event{Type: TypeLeaseExpired, Level: Error, Job: name, Lease: Lease{Store: store}, message: func(e Event) string {
-		return fmt.Sprintf("heartbeat %s has run out, claiming it anew", e.Lease.Store)
-	}}
+	return Event{Type: TypeLeaseExpired, Level: Error, Job: name, Lease: Lease{Store: store},
+		message: func(e Event) string {
+			return fmt.Sprintf("lease %s expired; acquiring it again", e.Lease.Store)
+		}}
 }
 
 // LeaseLost says that another instance took the lease.
 func LeaseLost(name, store, holder string) Event {
-	return Event{Type: TypeLeaseLost, Level: Error, Job: name, Lease: Lease{Store: store, Holder: holder}, message: func(e Event) string {
-		return fmt.Sprintf("heartbeat %s was taken by %s", e.Lease.Store, e.Lease.Holder)
-	}}
+	return Event{Type: TypeLeaseLost, Level: Error, Job: name, Lease: Lease{Store: store, Holder: holder},
+		message: func(e Event) string {
+			return fmt.Sprintf("lease %s lost to %s", e.Lease.Store, e.Lease.Holder)
+		}}
 }
 
 // LeaseHeldElsewhere says that this instance does not start, because another holds the lease.
 func LeaseHeldElsewhere(err error) Event {
 	return Event{Type: TypeLeaseHeld, Level: Info, Err: err, message: func(e Event) string {
-		return fmt.Sprintf("another heartbeat is heard: %v", e.Err)
+		return fmt.Sprintf("not starting: %v", e.Err)
 	}}
 }
 
 // LeaseReleased says that the lease is released, because no command is active any more.
 func LeaseReleased(name string) Event {
-	return Event{Type: TypeLeaseReleased, Level: Debug, Job: name, Text: "no command is active, the lease is released"}
+	return Event{Type: TypeLeaseReleased, Level: Debug, Job: name, Text: "lease released: no command is active"}
 }

@@ -36,19 +36,19 @@ const (
 	TypeLeftoverUnseen   Type = "leftover.unseen"
 )
 
-// TickOfRun returns a Tick of which only the run and its process are known.
+// TickOfRun returns a Tick with only the run and its process.
 func TickOfRun(run job.Run, pid int) job.Tick {
 	return job.Tick{Result: job.Result{Run: run, PID: pid}}
 }
 
-// JobState says what the job's loop is doing from at on. It is not logged.
+// JobState says that the job's loop is in that state since at. It is not logged.
 func JobState(name string, state job.State, run job.Run, at, next time.Time) Event {
 	t := TickOfRun(run, 0)
 	t.Started = at
 	return Event{Type: TypeJobState, Job: name, JobState: state, Tick: t, Next: next}
 }
 
-// JobServing says that runs may start, and on what schedule.
+// JobServing says that runs may start, and on which schedule.
 func JobServing(name, schedule string) Event {
 	return Event{Type: TypeJobServing, Level: Info, Job: name, Text: schedule, message: func(e Event) string {
 		return fmt.Sprintf("%s runs %s", e.Job, e.Text)
@@ -68,26 +68,28 @@ func RunStarted(name string, run job.Run, pid int, at time.Time) Event {
 func RunAdopted(name string, run job.Run, pid int, started time.Time) Event {
 	e := RunStarted(name, run, pid, started)
 	e.Type, e.Level = TypeRunAdopted, Info
-	e.message = func(e Event) string { return fmt.Sprintf("run %d goes on, pid %d", e.Tick.Number, e.Tick.PID) }
+	e.message = func(e Event) string { return fmt.Sprintf("adopted run %d, pid %d", e.Tick.Number, e.Tick.PID) }
 	return e
 }
 
 // RunNotAdopted says that a run of the old process is stopped, because it could not be adopted.
 func RunNotAdopted(name string, run job.Run, pid int) Event {
-	return Event{Type: TypeRunNotAdopted, Level: Error, Job: name, Tick: TickOfRun(run, pid), message: func(e Event) string {
-		return fmt.Sprintf("stopping %s: it could not be adopted after re-exec", which(e.Tick))
-	}}
+	return Event{Type: TypeRunNotAdopted, Level: Error, Job: name, Tick: TickOfRun(run, pid),
+		message: func(e Event) string {
+			return fmt.Sprintf("stopping %s: it could not be adopted after re-exec", which(e.Tick))
+		}}
 }
 
 // RunAbandoned says that a run that could not be adopted has ended.
 func RunAbandoned(name string, run job.Run, result job.Result) Event {
 	result.Run = run
-	return Event{Type: TypeRunAbandoned, Level: Warn, Job: name, Tick: job.Tick{Result: result}, message: func(e Event) string {
-		return fmt.Sprintf("%s ended: %s", which(e.Tick), e.Tick.Result)
-	}}
+	return Event{Type: TypeRunAbandoned, Level: Warn, Job: name, Tick: job.Tick{Result: result},
+		message: func(e Event) string {
+			return fmt.Sprintf("%s ended: %s", which(e.Tick), e.Tick.Result)
+		}}
 }
 
-// which names a run; one of a handoff that cannot be read has no number.
+// which names a run. A run of a handoff that cannot be read has no number.
 func which(t job.Tick) string {
 	if t.Number == 0 {
 		return fmt.Sprintf("process %d", t.PID)
@@ -104,10 +106,10 @@ func RunEnded(name string, t job.Tick) Event {
 	switch {
 	case errors.Is(t.Cause, job.ErrStopped):
 		e.Level = Info
-	case t.Cause != nil && !errors.Is(t.Cause, job.ErrOverrun):
+	case t.Cause != nil && !errors.Is(t.Cause, job.ErrReplaced):
 		e.Level = Warn
-	case t.Overran():
-		e.Level, e.Repeat = Error, "overrun"
+	case t.Late():
+		e.Level, e.Repeat = Error, "late"
 	case t.Failed():
 		e.Level, e.Repeat = Warn, "failure"
 	case nearLength(t):
@@ -120,93 +122,102 @@ func runEnded(e Event) string {
 	t, took := e.Tick, e.Tick.Length().Round(time.Microsecond)
 	switch {
 	case errors.Is(t.Cause, job.ErrStopped):
-		return fmt.Sprintf("run %d was stopped after %s: %s", t.Number, took, t.Result)
-	case t.Cause != nil && !errors.Is(t.Cause, job.ErrOverrun):
-		return fmt.Sprintf("run %d was ended after %s because %s: %s", t.Number, took, t.Cause, t.Result)
-	case t.Overran():
-		return fmt.Sprintf("run %d took %s, longer than the interval of %s: %d missed: %s", t.Number, took, t.Interval, t.Missed, t.Result)
+		return fmt.Sprintf("run %d stopped after %s: %s", t.Number, took, t.Result)
+	case t.Cause != nil && !errors.Is(t.Cause, job.ErrReplaced):
+		return fmt.Sprintf("run %d stopped after %s because %s: %s", t.Number, took, t.Cause, t.Result)
+	case t.Late():
+		return fmt.Sprintf("run %d took %s, longer than its interval of %s; ticks missed: %d; %s",
+			t.Number, took, t.Interval, t.Missed, t.Result)
 	case t.Failed():
 		return fmt.Sprintf("run %d failed after %s: %s", t.Number, took, t.Result)
 	case nearLength(t):
-		return fmt.Sprintf("run %d took %s, over 90 %% of the interval of %s", t.Number, took, t.Interval)
+		return fmt.Sprintf("run %d took %s, over 90 %% of its interval of %s", t.Number, took, t.Interval)
 	}
-	return fmt.Sprintf("run %d ended after %s: %s", t.Number, took, t.Result)
+	return fmt.Sprintf("run %d succeeded after %s: %s", t.Number, took, t.Result)
 }
 
-// RunsFailed says that runs failed whose own events the log has suppressed.
+// RunsFailed says that these runs failed, and the log has suppressed their own events.
 func RunsFailed(name, numbers string) Event {
 	return Event{Type: TypeRunsFailed, Level: Warn, Job: name, Text: numbers, message: func(e Event) string {
 		return "more failed runs: " + e.Text
 	}}
 }
 
-// RunLate says that a run takes longer than 90 % of its interval, or ticks are missed for it.
+// RunLate says that a run takes longer than 90 % of its interval, or ticks were missed because of
+// it.
 func RunLate(name string, run job.Run, length, interval time.Duration, missed uint64) Event {
 	t := TickOfRun(run, 0)
 	t.Interval, t.Missed = interval, missed
-	e := Event{Type: TypeRunLate, Level: Error, Repeat: "overrun", Job: name, Tick: t, Duration: length.Round(time.Millisecond)}
+	e := Event{Type: TypeRunLate, Level: Error, Repeat: "late",
+		Job: name, Tick: t, Duration: length.Round(time.Millisecond)}
 	if missed == 0 {
 		e.Level, e.Repeat = Warn, "late"
 	}
 	e.message = func(e Event) string {
 		if e.Tick.Missed == 0 {
-			return fmt.Sprintf("run %d has been going for %s, over 90 %% of the interval of %s", e.Tick.Number, e.Duration, e.Tick.Interval)
+			return fmt.Sprintf("run %d has been active for %s, over 90 %% of its interval of %s",
+				e.Tick.Number, e.Duration, e.Tick.Interval)
 		}
-		return fmt.Sprintf("run %d is still going after %s, longer than the interval of %s: %d missed so far",
+		return fmt.Sprintf("run %d is still active after %s, longer than its interval of %s; ticks missed so far: %d",
 			e.Tick.Number, e.Duration, e.Tick.Interval, e.Tick.Missed)
 	}
 	return e
 }
 
-// RunNotStarted says that the start of a run takes long: it is tried again while the system has no
-// room for another process.
+// RunNotStarted says that the start of a run takes long. gophd retries it while the system does not
+// allow another process.
 func RunNotStarted(name string, run job.Run, since time.Duration, missed uint64) Event {
 	t := TickOfRun(run, 0)
 	t.Missed = missed
-	return Event{Type: TypeRunLate, Level: Warn, Repeat: "starting", Job: name, Tick: t, Duration: since.Round(time.Millisecond),
+	return Event{Type: TypeRunLate, Level: Warn, Repeat: "starting",
+		Job: name, Tick: t, Duration: since.Round(time.Millisecond),
 		message: func(e Event) string {
-			return fmt.Sprintf("run %d could not be started yet, for %s: %d missed so far", e.Tick.Number, e.Duration, e.Tick.Missed)
+			return fmt.Sprintf("run %d could not be started for %s; ticks missed so far: %d",
+				e.Tick.Number, e.Duration, e.Tick.Missed)
 		}}
 }
 
-// RunDelayed says that the next run waits: it is a retry (run.Try of retries), or a service exited
-// soon, or runs fail.
+// RunDelayed says that the next run waits: it is a retry, or the service exited soon after its
+// start, or the last run failed.
 func RunDelayed(name string, run job.Run, delay time.Duration, retries int, service bool) Event {
-	e := Event{Type: TypeRunDelayed, Level: Debug, Job: name, Tick: TickOfRun(run, 0), Duration: delay.Round(time.Millisecond)}
+	e := Event{Type: TypeRunDelayed, Level: Debug,
+		Job: name, Tick: TickOfRun(run, 0), Duration: delay.Round(time.Millisecond)}
 	switch {
-	case run.Try > 0:
+	case run.Attempt > 0:
 		e.Level, e.Repeat, e.Count = Info, "retry", uint64(retries)
 		e.message = func(e Event) string {
-			return fmt.Sprintf("try %d of %d more follows in %s", e.Tick.Try, e.Count, e.Duration)
+			return fmt.Sprintf("retry %d of %d in %s", e.Tick.Attempt, e.Count, e.Duration)
 		}
 	case service:
 		e.Level, e.Repeat = Warn, "slowed"
 		e.message = func(e Event) string {
-			return fmt.Sprintf("the service did not stay, it is started again in %s", e.Duration)
+			return fmt.Sprintf("the service exited soon after its start; restarting in %s", e.Duration)
 		}
 	default:
 		e.message = func(e Event) string {
-			return fmt.Sprintf("the next run waits %s because the last one failed", e.Duration)
+			return fmt.Sprintf("the last run failed; the next starts in %s at the earliest", e.Duration)
 		}
 	}
 	return e
 }
 
-// TickHeld says that a tick is due and waits, because the lease does not allow a run now.
+// TickHeld says that a due tick waits, because the lease does not allow a run now.
 func TickHeld(name string, due time.Time) Event {
-	return Event{Type: TypeTickHeld, Level: Warn, Job: name, Tick: job.Tick{Result: job.Result{Run: job.Run{Due: due}}}, message: func(e Event) string {
-		return fmt.Sprintf("the tick of %s waits: the lease does not allow a run now", e.Tick.Due.Format(time.TimeOnly))
-	}}
+	return Event{Type: TypeTickHeld, Level: Warn, Job: name, Tick: job.Tick{Result: job.Result{Run: job.Run{Due: due}}},
+		message: func(e Event) string {
+			return fmt.Sprintf("the tick of %s waits: the lease does not allow a run now",
+				e.Tick.Due.Format(time.TimeOnly))
+		}}
 }
 
-// TicksSkipped says that so many ticks were due before or during a run and are not served, and why.
+// TicksSkipped says that ticks were due before or during a run and were skipped, how many, and why.
 func TicksSkipped(name string, run job.Run, ticks uint64, why string) Event {
 	t := TickOfRun(run, 0)
 	t.Missed = ticks
 	return Event{Type: TypeTicksSkipped, Level: Debug, Job: name, Tick: t, Text: why, message: func(e Event) string {
-		what := "1 tick is not served"
+		what := "1 tick skipped"
 		if e.Tick.Missed != 1 {
-			what = fmt.Sprintf("%d ticks are not served", e.Tick.Missed)
+			what = fmt.Sprintf("%d ticks skipped", e.Tick.Missed)
 		}
 		return fmt.Sprintf("%s: %s", what, e.Text)
 	}}
@@ -216,64 +227,77 @@ func TicksSkipped(name string, run job.Run, ticks uint64, why string) Event {
 func RunMessage(name string, run job.Run, pid int, words []string) Event {
 	return Event{Type: TypeRunMessage, Level: Debug, Job: name, Tick: TickOfRun(run, 0), Process: Process{PID: pid},
 		Text: strings.Join(words, "; "), message: func(e Event) string {
-			return fmt.Sprintf("run %d tells by pid %d: %s", e.Tick.Number, e.Process.PID, e.Text)
+			return fmt.Sprintf("run %d, pid %d, reports: %s", e.Tick.Number, e.Process.PID, e.Text)
 		}}
 }
 
-// RunStatus is what a run says that it is doing. It is not logged, RunMessage is.
+// RunStatus is the status that a run sent. It is not logged; RunMessage is.
 func RunStatus(name string, run job.Run, status string) Event {
 	return Event{Type: TypeRunStatus, Job: name, Tick: TickOfRun(run, 0), Text: status}
 }
 
-// RunExtended says that a run asked for more time, and its timeout comes later.
+// RunExtended says that a run asked for more time, and its timeout was extended.
 func RunExtended(name string, run job.Run, asked, more time.Duration) Event {
-	return Event{Type: TypeRunExtended, Level: Info, Repeat: "extended", Job: name, Tick: TickOfRun(run, 0), Duration: asked,
+	return Event{Type: TypeRunExtended, Level: Info, Repeat: "extended",
+		Job: name, Tick: TickOfRun(run, 0), Duration: asked,
 		Text: more.Round(time.Millisecond).String(), message: func(e Event) string {
-			return fmt.Sprintf("run %d asked for %s from now on: its timeout comes %s later", e.Tick.Number, e.Duration, e.Text)
+			return fmt.Sprintf("run %d asked for %s more: its timeout is extended by %s",
+				e.Tick.Number, e.Duration, e.Text)
 		}}
 }
 
-// RunNotExtended says that a run asked for more time when it was being stopped already.
+// RunNotExtended says that a run asked for more time when it was already being stopped.
 func RunNotExtended(name string, run job.Run) Event {
-	return Event{Type: TypeRunNotExtended, Level: Info, Repeat: "too late", Job: name, Tick: TickOfRun(run, 0), message: func(e Event) string {
-		return fmt.Sprintf("run %d asked for more time too late: it is being stopped", e.Tick.Number)
-	}}
-}
-
-// MessageOfStranger says that a process that belongs to no run wrote to the notify socket. It is no
-// warning: a run may have exited before its last message is read, and any user could fill the log.
-func MessageOfStranger(name string, pid, uid int) Event {
-	return Event{Type: TypeMessageIgnored, Level: Debug, Job: name, Process: Process{PID: pid}, Count: uint64(uid), message: func(e Event) string {
-		return fmt.Sprintf("a message of pid %d, uid %d, to the notify socket is ignored: it is of no run of ours", e.Process.PID, e.Count)
-	}}
-}
-
-// MessageNotUnderstood says that a run wrote to the notify socket what cannot be read.
-func MessageNotUnderstood(name string, run job.Run, pid int, err error) Event {
-	return Event{Type: TypeMessageIgnored, Level: Warn, Repeat: "misheard", Job: name, Tick: TickOfRun(run, 0), Process: Process{PID: pid}, Err: err,
+	return Event{Type: TypeRunNotExtended, Level: Info, Repeat: "too late", Job: name, Tick: TickOfRun(run, 0),
 		message: func(e Event) string {
-			return fmt.Sprintf("a message of run %d, pid %d, to the notify socket is ignored: %v", e.Tick.Number, e.Process.PID, e.Err)
+			return fmt.Sprintf("run %d asked for more time too late: it is already being stopped", e.Tick.Number)
+		}}
+}
+
+// MessageOfUnknown says that a process that belongs to no run wrote to the notify socket. It is no
+// warning: a run may have exited before its last message is read, and any user could fill the log.
+func MessageOfUnknown(name string, pid, uid int) Event {
+	return Event{Type: TypeMessageIgnored, Level: Debug, Job: name, Process: Process{PID: pid}, Count: uint64(uid),
+		message: func(e Event) string {
+			return fmt.Sprintf("ignoring a message from pid %d, uid %d, to the notify socket: it belongs to no run",
+				e.Process.PID, e.Count)
+		}}
+}
+
+// MessageNotUnderstood says that a run sent an invalid message to the notify socket.
+func MessageNotUnderstood(name string, run job.Run, pid int, err error) Event {
+	return Event{Type: TypeMessageIgnored, Level: Warn, Repeat: "bad message",
+		Job: name, Tick: TickOfRun(run, 0), Process: Process{PID: pid}, Err: err,
+		message: func(e Event) string {
+			return fmt.Sprintf("ignoring a message from run %d, pid %d, to the notify socket: %v",
+				e.Tick.Number, e.Process.PID, e.Err)
 		}}
 }
 
 // NotPermitted is why gophd cannot stop a process.
-const NotPermitted = "it runs as another user, and gophd may not signal it: end it by hand, and give gophd the capability CAP_KILL"
+const NotPermitted = "it runs as another user, and gophd may not signal it; " +
+	"stop it by hand, and give gophd the capability CAP_KILL"
 
-// RunNotStoppable says that gophd may not signal the process of a run: its timeout would not work.
+// RunNotStoppable says that gophd may not signal the process of a run, so its timeout has no
+// effect.
 func RunNotStoppable(name string, run job.Run, pid int) Event {
-	return Event{Type: TypeRunNotStoppable, Level: Warn, Repeat: "unstoppable", Job: name, Tick: TickOfRun(run, pid), message: func(e Event) string {
-		return fmt.Sprintf("run %d, pid %d, cannot be stopped, nor can its timeout come: %s", e.Tick.Number, e.Tick.PID, NotPermitted)
-	}}
+	return Event{Type: TypeRunNotStoppable, Level: Warn, Repeat: "unstoppable", Job: name, Tick: TickOfRun(run, pid),
+		message: func(e Event) string {
+			return fmt.Sprintf("run %d, pid %d, cannot be stopped, and its timeout has no effect: %s",
+				e.Tick.Number, e.Tick.PID, NotPermitted)
+		}}
 }
 
 // RunWaitedFor says that a shutdown waits for a run, and how to stop that sooner.
 func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration, hint string) Event {
-	return Event{Type: TypeRunWaitedFor, Level: Warn, Job: name, Tick: TickOfRun(run, pid), Duration: length.Round(time.Second),
+	return Event{Type: TypeRunWaitedFor, Level: Warn,
+		Job: name, Tick: TickOfRun(run, pid), Duration: length.Round(time.Second),
 		State: state, Text: hint, message: func(e Event) string {
 			if e.Tick.PID == 0 {
-				return fmt.Sprintf("%s: waiting for run %d, which is still being started", e.State, e.Tick.Number)
+				return fmt.Sprintf("%s: waiting for run %d, which is being started", e.State, e.Tick.Number)
 			}
-			return fmt.Sprintf("%s: waiting for run %d, pid %d, going for %s; %s", e.State, e.Tick.Number, e.Tick.PID, e.Duration, e.Text)
+			return fmt.Sprintf("%s: waiting for run %d, pid %d, active for %s; %s",
+				e.State, e.Tick.Number, e.Tick.PID, e.Duration, e.Text)
 		}}
 }
 
@@ -281,36 +305,39 @@ func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration
 func ProcessEscaped(name string, run job.Run, pid int, process string, alive bool) Event {
 	return Event{Type: TypeProcessEscaped, Level: Warn, Repeat: "stray", Job: name, Tick: TickOfRun(run, 0),
 		Process: Process{pid, process}, Alive: alive, message: func(e Event) string {
-			fate := "is stopped"
+			fate := "stopping it"
 			if e.Alive {
-				fate = "lives on"
+				fate = "it keeps running"
 			}
-			return fmt.Sprintf("run %d has left pid %d (%s) behind, which is not of its process group: it %s",
+			return fmt.Sprintf("run %d: process %d (%s) escaped the process group; %s",
 				e.Tick.Number, e.Process.PID, e.Process.Name, fate)
 		}}
 }
 
-// ProcessesEscaped says that processes escaped whose own events the log has suppressed.
+// ProcessesEscaped says that more processes escaped, and the log has suppressed their own events.
 func ProcessesEscaped(name string, run job.Run, count int, names string, alive bool) Event {
 	return Event{Type: TypeProcessesEscaped, Level: Warn, Repeat: "strays", Job: name, Tick: TickOfRun(run, 0),
 		Count: uint64(count), Text: names, Alive: alive, message: func(e Event) string {
-			fate := "stopped"
+			fate := "stopping them"
 			if e.Alive {
-				fate = "spared"
+				fate = "they keep running"
 			}
-			return fmt.Sprintf("run %d has left %d more behind, which are %s: %s", e.Tick.Number, e.Count, fate, e.Text)
+			return fmt.Sprintf("run %d: %d more processes escaped the process group; %s: %s",
+				e.Tick.Number, e.Count, fate, e.Text)
 		}}
 }
 
 // Leftover says that a run of a gophd that was killed is still active.
 func Leftover(name, processes, what string) Event {
-	return Event{Type: TypeLeftover, Level: Warn, Job: name, Text: processes + ": " + what, message: func(e Event) string {
-		return "a gophd that was killed has left a run behind: " + e.Text
-	}}
+	return Event{Type: TypeLeftover, Level: Warn, Job: name, Text: processes + ": " + what,
+		message: func(e Event) string {
+			return "a previous gophd was killed and its run is still active: " + e.Text
+		}}
 }
 
-// LeftoverUnseen says that leftover runs may exist in a container, where they cannot be seen.
+// LeftoverUnseen says that leftover runs may exist in a container, where they are not visible.
 func LeftoverUnseen(name string) Event {
 	return Event{Type: TypeLeftoverUnseen, Level: Info, Job: name,
-		Text: "a gophd of this job was killed in another PID namespace (a container): whether its run has ended cannot be seen from here"}
+		Text: "a gophd of this job was killed in another PID namespace (a container); " +
+			"whether its run is still active cannot be seen from here"}
 }

@@ -1,8 +1,8 @@
 // Package eventlog answers: which events are log lines, and which are suppressed?
 //
-// A Reader writes the events of a Stream to the log. Events that repeat quickly are suppressed after
-// a burst, and counted. A failed run and an escaped process are never lost that way: they are listed
-// in a line for several.
+// A Reader writes the events of a Stream to the log. Events that repeat quickly are suppressed
+// after a burst, and counted. Failed runs and escaped processes are never lost that way: one line
+// lists several of them.
 package eventlog
 
 import (
@@ -14,8 +14,8 @@ import (
 	"gophd/internal/logging"
 )
 
-// Reader writes events to a log. It may be used by any goroutine, and does not block: the log drops
-// rather than waits.
+// Reader writes events to a log. Any goroutine may use it. It does not block: the log drops lines
+// and does not wait.
 type Reader struct {
 	log, echo zerolog.Logger
 	fields    bool
@@ -24,19 +24,19 @@ type Reader struct {
 	escaped   escapedProcesses
 }
 
-// New returns a Reader that writes to log, and to echo what is about the log itself. With fields,
-// each line has type and fields of the event; without, its message.
+// New returns a Reader that writes to log. Events about the log itself go to echo. With fields,
+// each line has the type and the fields of the event; without, only its message.
 func New(log, echo zerolog.Logger, fields bool) *Reader {
 	return &Reader{log: log, echo: echo, fields: fields}
 }
 
-// Read writes an event, or suppresses it.
+// Read writes or suppresses an event.
 func (r *Reader) Read(e event.Event) {
 	switch e.Type {
 	case event.TypeRunEnded:
-		r.listEscaped(e, func(f fate) bool { return f.job == e.Job && f.run == e.Tick.Number })
+		r.listEscaped(e, func(o outcome) bool { return o.job == e.Job && o.run == e.Tick.Number })
 		written := r.write(e)
-		if e.Repeat == "failure" || e.Repeat == "overrun" {
+		if e.Repeat == "failure" || e.Repeat == "late" {
 			r.afterFailure(e, written)
 		}
 	case event.TypeProcessEscaped:
@@ -47,9 +47,9 @@ func (r *Reader) Read(e event.Event) {
 		r.line(r.echo, e, "")
 	case event.TypeDump:
 		r.dump(e)
-	case event.TypeExiting: // the counts would be lost otherwise
+	case event.TypeExiting, event.TypeReexecuting: // the counts would be lost otherwise
 		r.listFailed(e.Job)
-		r.listEscaped(e, func(fate) bool { return true })
+		r.listEscaped(e, func(outcome) bool { return true })
 		if counts := r.limit.rest(); counts != "" {
 			r.write(event.LogSuppressed(counts))
 		}
@@ -66,12 +66,12 @@ func (r *Reader) write(e event.Event) bool {
 	}
 	more := ""
 	if e.Repeat != "" {
-		skipped, ok := r.limit.allow(e.Repeat, e.Time)
+		suppressed, ok := r.limit.allow(e.Repeat, e.Time)
 		if !ok {
 			return false
 		}
-		if skipped > 0 {
-			more = fmt.Sprintf(" (and %d more like this since the last such line)", skipped)
+		if suppressed > 0 {
+			more = fmt.Sprintf(" (and %d more like this since the last such line)", suppressed)
 		}
 	}
 	r.line(r.log, e, more)
@@ -97,7 +97,7 @@ func (r *Reader) line(to zerolog.Logger, e event.Event, more string) {
 	line.Msg(e.Message() + more)
 }
 
-// dump writes one line with fields, or a block to read.
+// dump writes one line with all values as fields, or one line for each value.
 func (r *Reader) dump(e event.Event) {
 	if r.fields {
 		line := r.log.Log()

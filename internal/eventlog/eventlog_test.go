@@ -17,17 +17,20 @@ import (
 	"gophd/internal/job"
 )
 
-// stream has one reader, which writes to the log out.
+// stream returns a Stream whose one reader writes to out.
 func stream(out io.Writer) *event.Stream {
 	return event.NewStream(New(zerolog.New(out).Level(zerolog.InfoLevel), zerolog.Nop(), false).Read)
 }
 
-// Every failed run is in the log with its number, in a line of its own or in a list.
+// failedRun matches a line about one failed run or a list of failed runs.
+var failedRun = regexp.MustCompile(`run (\d+) (?:failed|took)[^"]*exit code 7|more failed runs: ([-, \d]+)`)
+
+// The log has the number of every failed run, in a line of its own or in a list.
 func TestEachFailedRunIsNamed(t *testing.T) {
 	for name, fails := range map[string]func(n uint64) bool{
 		"all":          func(uint64) bool { return true },
 		"every second": func(n uint64) bool { return n%2 == 0 },
-		"in rows":      func(n uint64) bool { return n%50 < 30 },
+		"in series":    func(n uint64) bool { return n%50 < 30 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -36,7 +39,8 @@ func TestEachFailedRunIsNamed(t *testing.T) {
 				const runs = 1500
 				var want []uint64
 				for n := uint64(1); n <= runs; n++ {
-					tick := job.Tick{Result: job.Result{Run: job.Run{Number: n}, Outcome: job.Exited}, Interval: time.Minute, Missed: n % 3 / 2}
+					result := job.Result{Run: job.Run{Number: n}, Outcome: job.Exited}
+					tick := job.Tick{Result: result, Interval: time.Minute, Missed: n % 3 / 2}
 					if fails(n) {
 						tick.Code = 7
 						want = append(want, n)
@@ -44,12 +48,12 @@ func TestEachFailedRunIsNamed(t *testing.T) {
 					events.Publish(event.RunEnded("x", tick))
 					time.Sleep(10 * time.Millisecond)
 				}
-				events.Publish(event.Exiting("all is done"))
+				events.Publish(event.Exiting(nil))
 				var got []uint64
-				for _, m := range regexp.MustCompile(`run (\d+) (?:failed|took)[^"]*exit 7|more failed runs: ([-, \d]+)`).FindAllStringSubmatch(out.String(), -1) {
-					for row := range strings.SplitSeq(m[1]+m[2], ", ") {
+				for _, m := range failedRun.FindAllStringSubmatch(out.String(), -1) {
+					for item := range strings.SplitSeq(m[1]+m[2], ", ") {
 						var first, last uint64
-						if n, _ := fmt.Sscanf(row, "%d-%d", &first, &last); n == 1 {
+						if n, _ := fmt.Sscanf(item, "%d-%d", &first, &last); n == 1 {
 							last = first
 						}
 						for ; first <= last; first++ {
@@ -59,10 +63,10 @@ func TestEachFailedRunIsNamed(t *testing.T) {
 				}
 				slices.Sort(got)
 				if !slices.Equal(got, want) {
-					t.Errorf("%d runs are named, want %d; the log:\n%s", len(got), len(want), out.String())
+					t.Errorf("the log names %d runs, want %d; the log:\n%s", len(got), len(want), out.String())
 				}
 				if n := strings.Count(out.String(), "\n"); n > 40 {
-					t.Errorf("it took %d lines", n)
+					t.Errorf("the log has %d lines, want at most 40", n)
 				}
 			})
 		})
@@ -72,26 +76,27 @@ func TestEachFailedRunIsNamed(t *testing.T) {
 func TestLimiterCountsWhatItSuppresses(t *testing.T) {
 	var l limiter
 	now := time.Now()
-	let := 0
+	allowed := 0
 	for range 1000 { // a failure each 10 ms
 		if _, ok := l.allow("failure", now); ok {
-			let++
+			allowed++
 		}
 		now = now.Add(10 * time.Millisecond)
 	}
-	if let < burst || let > burst+2 {
-		t.Errorf("%d of 1000 lines in 10 s were let through, want about %d", let, burst+1)
+	if allowed < burst || allowed > burst+2 {
+		t.Errorf("%d of 1000 lines in 10 s were allowed, want about %d", allowed, burst+1)
 	}
-	if _, ok := l.allow("overrun", now); !ok {
-		t.Error("another kind was kept back")
+	if _, ok := l.allow("late", now); !ok {
+		t.Error("an event of another kind was suppressed")
 	}
 	now = now.Add(period)
-	if skipped, ok := l.allow("failure", now); !ok || skipped != 1000-let {
-		t.Errorf("let through %v with %d skipped, want true with %d", ok, skipped, 1000-let)
+	if suppressed, ok := l.allow("failure", now); !ok || suppressed != 1000-allowed {
+		t.Errorf("allowed is %v with %d suppressed, want true with %d", ok, suppressed, 1000-allowed)
 	}
 }
 
-// A re-exec may come while they are being stopped, and the end of the run is then another process's event.
+// A re-exec is possible while escaped processes are being stopped. Then the new process publishes
+// the end of the run.
 func TestEscapedProcessesAreNamedBeforeAReexec(t *testing.T) {
 	var b bytes.Buffer
 	events := stream(&b)
@@ -100,15 +105,15 @@ func TestEscapedProcessesAreNamedBeforeAReexec(t *testing.T) {
 			events.Publish(event.ProcessEscaped("x", job.Run{Number: 7 + run}, 1000*int(1+run)+pid, "sleep", false))
 		}
 	}
-	events.Publish(event.Exiting("a new image goes on"))
+	events.Publish(event.Reexecuting())
 	for run := range 2 {
 		for pid := range 20 {
-			if n := strings.Count(b.String(), fmt.Sprintf("pid %d (sleep)", 1000*(1+run)+pid)); n != 1 {
+			if n := strings.Count(b.String(), fmt.Sprintf(" %d (sleep)", 1000*(1+run)+pid)); n != 1 {
 				t.Errorf("process %d is named %d times", 1000*(1+run)+pid, n)
 			}
 		}
 	}
-	if !regexp.MustCompile(`(?s)run 7 has left \d+ more .*run 8 has left 20 more .*a new image goes on`).MatchString(b.String()) {
+	if !regexp.MustCompile(`(?s)run 7: \d+ more processes .*run 8: 20 more .*re-executing`).MatchString(b.String()) {
 		t.Errorf("the log:\n%s", b.String())
 	}
 }
@@ -122,24 +127,24 @@ func TestEachEscapedProcessIsNamedOnce(t *testing.T) {
 	}
 	events.Publish(event.RunEnded("x", job.Tick{Result: job.Result{Run: job.Run{Number: 7}}}))
 	for pid := range 50 {
-		if n := strings.Count(b.String(), fmt.Sprintf("pid %d (sleep)", 1000+pid)); n != 1 {
-			t.Errorf("stray %d is named %d times", 1000+pid, n)
+		if n := strings.Count(b.String(), fmt.Sprintf(" %d (sleep)", 1000+pid)); n != 1 {
+			t.Errorf("process %d is named %d times", 1000+pid, n)
 		}
 	}
-	if lines := strings.Count(b.String(), "behind"); lines != burst+2 {
+	if lines := strings.Count(b.String(), "escaped the process group"); lines != burst+2 {
 		t.Errorf("%d lines:\n%s", lines, b.String())
 	}
 	b.Reset()
 	r.limit.kinds["stray"].left = 1
 	events.Publish(event.ProcessEscaped("x", job.Run{Number: 8}, 2000, "sleep", false))
 	if strings.Contains(b.String(), "more") {
-		t.Errorf("those that were named are counted again: %s", b.String())
+		t.Errorf("named processes are counted again: %s", b.String())
 	}
-	for run := range uint64(1000) { // a loop that leaves one at each run
+	for run := range uint64(1000) { // each run leaves one behind
 		events.Publish(event.ProcessEscaped("x", job.Run{Number: 100 + run}, 3000, "sleep", true))
 		events.Publish(event.RunEnded("x", job.Tick{Result: job.Result{Run: job.Run{Number: 100 + run}}}))
 	}
-	if lines := strings.Count(b.String(), "behind"); lines > burst+1 || len(r.escaped.names) > 0 {
-		t.Errorf("%d lines of a loop, %d runs are remembered", lines, len(r.escaped.names))
+	if lines := strings.Count(b.String(), "escaped the process group"); lines > burst+1 || len(r.escaped.names) > 0 {
+		t.Errorf("%d lines for 1000 runs, %d runs are remembered", lines, len(r.escaped.names))
 	}
 }

@@ -15,27 +15,27 @@ const (
 	period = 10 * time.Second
 )
 
-// once are kinds with a burst of one: it is one outage, however often it is noticed.
+// once lists the kinds with a burst of one. Such a kind is one outage, however often it is noticed.
 var once = []string{"unreachable"}
 
-// limiter counts what it suppresses.
+// limiter limits events by kind and counts those that it suppresses.
 type limiter struct {
 	mu    sync.Mutex
 	kinds map[string]*allowance
 }
 
 type allowance struct {
-	left    float64 // grows by one each period
-	at      time.Time
-	skipped int
+	left       float64 // grows by one each period
+	at         time.Time
+	suppressed int
 }
 
-// allow returns how many of the kind were suppressed since the last that was not, or false if this
-// one is to be suppressed.
-func (l *limiter) allow(kind string, now time.Time) (skipped int, ok bool) {
-	most := float64(burst)
+// allow returns the number of events of the kind that were suppressed since the last allowed one.
+// It returns false if this one must be suppressed.
+func (l *limiter) allow(kind string, now time.Time) (suppressed int, ok bool) {
+	limit := float64(burst)
 	if slices.Contains(once, kind) {
-		most = 1
+		limit = 1
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -44,39 +44,39 @@ func (l *limiter) allow(kind string, now time.Time) (skipped int, ok bool) {
 		if l.kinds == nil {
 			l.kinds = map[string]*allowance{}
 		}
-		a = &allowance{left: most, at: now}
+		a = &allowance{left: limit, at: now}
 		l.kinds[kind] = a
 	}
-	a.left = min(a.left+float64(now.Sub(a.at))/float64(period), most)
+	a.left = min(a.left+float64(now.Sub(a.at))/float64(period), limit)
 	a.at = now
 	if a.left < 1 {
-		a.skipped++
+		a.suppressed++
 		return 0, false
 	}
 	a.left--
-	skipped, a.skipped = a.skipped, 0
-	return skipped, true
+	suppressed, a.suppressed = a.suppressed, 0
+	return suppressed, true
 }
 
-// rest returns how many of each kind were suppressed, and forgets them.
+// rest returns the number of suppressed events of each kind, and resets the counts.
 func (l *limiter) rest() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []string
 	for _, kind := range slices.Sorted(maps.Keys(l.kinds)) {
-		if a := l.kinds[kind]; a.skipped > 0 {
-			all = append(all, fmt.Sprintf("%d %s", a.skipped, kind))
-			a.skipped = 0
+		if a := l.kinds[kind]; a.suppressed > 0 {
+			all = append(all, fmt.Sprintf("%d %s", a.suppressed, kind))
+			a.suppressed = 0
 		}
 	}
 	return strings.Join(all, ", ")
 }
 
-// settle forgets n suppressed events of a kind, because another line has named them.
+// settle subtracts n suppressed events of a kind, because another line has named them.
 func (l *limiter) settle(kind string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if a := l.kinds[kind]; a != nil {
-		a.skipped -= min(n, a.skipped)
+		a.suppressed -= min(n, a.suppressed)
 	}
 }

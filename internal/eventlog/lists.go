@@ -23,7 +23,7 @@ type failedRuns struct {
 	spans []span
 }
 
-// span is the numbers from first to last.
+// span is a range of numbers; last is included.
 type span struct{ first, last uint64 }
 
 func (n span) String() string {
@@ -33,11 +33,11 @@ func (n span) String() string {
 	return fmt.Sprintf("%d-%d", n.first, n.last)
 }
 
-// add returns true if there are so many that they must be listed.
+// add returns true if there are enough spans for a line.
 func (f *failedRuns) add(run uint64) (many bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n := len(f.spans); n > 0 && run-f.spans[n-1].last <= 1 { // the next one, or its retry
+	if n := len(f.spans); n > 0 && run-f.spans[n-1].last <= 1 { // the next run, or a retry
 		f.spans[n-1].last = run
 	} else {
 		f.spans = append(f.spans, span{run, run})
@@ -57,7 +57,7 @@ func (f *failedRuns) take() string {
 	return strings.Join(names, ", ")
 }
 
-// afterFailure lists suppressed failures after a line that was written, and when there are many.
+// afterFailure lists suppressed failures after a written line, and also when there are many.
 func (r *Reader) afterFailure(e event.Event, written bool) {
 	many := !written && e.Tick.Failed() && r.failed.add(e.Tick.Number)
 	if written || many {
@@ -71,66 +71,67 @@ func (r *Reader) listFailed(name string) {
 	}
 }
 
-// fate is what became of the escaped processes of one run.
-type fate struct {
+// outcome is a run with escaped processes, and whether they are alive or were stopped.
+type outcome struct {
 	job   string
 	run   uint64
 	alive bool
 }
 
-// compare orders them for the log: by job and run, first those that were stopped.
-func (f fate) compare(g fate) int {
-	if order := cmp.Or(cmp.Compare(f.job, g.job), cmp.Compare(f.run, g.run)); order != 0 || f.alive == g.alive {
+// compare sorts outcomes for the log: by job and run, stopped processes first.
+func (o outcome) compare(p outcome) int {
+	if order := cmp.Or(cmp.Compare(o.job, p.job), cmp.Compare(o.run, p.run)); order != 0 || o.alive == p.alive {
 		return order
 	}
-	if g.alive {
+	if p.alive {
 		return -1
 	}
 	return 1
 }
 
-// escapedProcesses are those whose events were suppressed, until they are listed.
+// escapedProcesses are the names of processes whose events were suppressed and not yet listed.
 type escapedProcesses struct {
 	mu    sync.Mutex
-	names map[fate][]string
+	names map[outcome][]string
 }
 
 func (p *escapedProcesses) add(e event.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.names == nil {
-		p.names = map[fate][]string{}
+		p.names = map[outcome][]string{}
 	}
-	f := fate{e.Job, e.Tick.Number, e.Alive}
-	p.names[f] = append(p.names[f], fmt.Sprintf("pid %d (%s)", e.Process.PID, e.Process.Name))
+	o := outcome{e.Job, e.Tick.Number, e.Alive}
+	p.names[o] = append(p.names[o], fmt.Sprintf("%d (%s)", e.Process.PID, e.Process.Name))
 }
 
-// take returns and forgets those that are wanted.
-func (p *escapedProcesses) take(wanted func(fate) bool) map[fate][]string {
+// take removes and returns the names of the wanted outcomes.
+func (p *escapedProcesses) take(wanted func(outcome) bool) map[outcome][]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	taken := map[fate][]string{}
-	for f, names := range p.names {
-		if wanted(f) {
-			taken[f] = names
-			delete(p.names, f)
+	taken := map[outcome][]string{}
+	for o, names := range p.names {
+		if wanted(o) {
+			taken[o] = names
+			delete(p.names, o)
 		}
 	}
 	return taken
 }
 
-// listEscaped lists escaped processes whose events were suppressed, after e: their run has ended, or this
-// process does. Each run has a line of its own. A run after run that leaves some is suppressed in this too.
-func (r *Reader) listEscaped(e event.Event, wanted func(fate) bool) {
+// listEscaped lists escaped processes whose events were suppressed. The reason is e: their run
+// ended, or gophd is about to exit or to re-exec. Each run has its own line. If many runs in a row
+// leave processes behind, these lines are suppressed too.
+func (r *Reader) listEscaped(e event.Event, wanted func(outcome) bool) {
 	taken := r.escaped.take(wanted)
-	for _, f := range slices.SortedFunc(maps.Keys(taken), fate.compare) {
-		names := taken[f]
+	for _, o := range slices.SortedFunc(maps.Keys(taken), outcome.compare) {
+		names := taken[o]
 		n := len(names)
 		text := strings.Join(names[:min(n, maxNames)], ", ")
 		if n > maxNames {
 			text += fmt.Sprintf(" and %d more", n-maxNames)
 		}
-		list := event.ProcessesEscaped(f.job, job.Run{Number: f.run}, n, text, f.alive)
+		list := event.ProcessesEscaped(o.job, job.Run{Number: o.run}, n, text, o.alive)
 		list.Time = e.Time
 		if r.write(list) {
 			r.limit.settle("stray", n)

@@ -11,20 +11,23 @@ import (
 	"time"
 )
 
-// At looks for a file with the name of the place in the directory GOPHD_FAULTS, and removes it, so that each file is
-// one fault. "kill" in it is kill -9 of the whole program, with nothing done any more; "stop" is SIGSTOP, so that a
-// test can do something at this very point before it sends CONT; "hold" blocks this goroutine alone, until there is
-// a file with that name and ".go"; numbers are signals that it gets at this very point; all else, and nothing, is a
-// panic.
-func At(place string) {
-	file := filepath.Join(os.Getenv("GOPHD_FAULTS"), place)
-	what, err := os.ReadFile(file)
+// At looks for a file with the name of the point in the directory GOPHD_FAULTS, and removes it, so
+// that each file is one fault. The words in the file say what happens:
+//   - kill: the whole process gets SIGKILL.
+//   - stop: the process gets SIGSTOP, so that a test can do something at this point before it sends
+//     CONT.
+//   - hold: only this goroutine blocks, until a file with that name and ".go" exists.
+//   - a number: the process gets that signal at this point.
+//   - any other word, or an empty file: a panic.
+func At(point string) {
+	file := filepath.Join(os.Getenv("GOPHD_FAULTS"), point)
+	text, err := os.ReadFile(file)
 	if err != nil || os.Remove(file) != nil {
 		return
 	}
-	words := strings.Fields(string(what))
+	words := strings.Fields(string(text))
 	if len(words) == 0 {
-		panic("fault in " + place)
+		panic("fault in " + point)
 	}
 	for _, word := range words {
 		number, err := strconv.Atoi(word)
@@ -41,7 +44,7 @@ func At(place string) {
 		case err == nil:
 			send(syscall.Signal(number))
 		default:
-			panic("fault in " + place)
+			panic("fault in " + point)
 		}
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// send sends a signal to this very thread, which has served it when the call returns. One that is
-// sent to the process may go to another thread, and come at any time later. Only what this thread
-// holds back goes to the process.
+// send sends a signal to this thread, which has handled it when the call returns. A signal that is
+// sent to the process may go to another thread, and arrive at any later time. send does that only
+// if this thread blocks the signal.
 func send(s syscall.Signal) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -1,10 +1,9 @@
-// Package goroutine answers: who waits for a goroutine, and who hears its panic?
+// Package goroutine answers: who waits for a goroutine, and who handles its panic?
 //
-// A Group is both answers at once. Whoever starts goroutines in a Group waits for them, and a
-// panic in one of them does not end the program: it climbs, stack and all, to the goroutine that
-// waits, and from there to that one's waiter, until the supervisor hears it as an error and takes
-// the road of a fatal error. It does not cancel, limit or name goroutines; a context and the
-// caller's own select do that.
+// Code that starts goroutines in a Group also waits for them. A panic in one of them does not end
+// the program: Wait repeats it, with its stack, in the goroutine that waits, and so on up to the
+// supervisor, which handles it as a fatal error. A Group does not cancel, limit or name goroutines;
+// use a context or a select for that.
 package goroutine
 
 import (
@@ -46,24 +45,24 @@ func (g *Group) Wait() {
 	}
 }
 
-// Panic is a panic that was caught: what was thrown and the stack of the goroutine that threw it.
-// It is an error so that it can travel where errors do.
+// Panic is a recovered panic: its value and the stack of the goroutine that panicked. It is an
+// error, so that it can be returned as one.
 type Panic struct {
 	Value any
 	Stack []byte
 }
 
-// Error names the thrown value, without the stack.
+// Error returns the value of the panic, without the stack.
 func (p *Panic) Error() string { return fmt.Sprintf("panic: %v", p.Value) }
 
-// Unwrap returns the thrown value if it was an error.
+// Unwrap returns the value of the panic if it is an error.
 func (p *Panic) Unwrap() error {
 	err, _ := p.Value.(error)
 	return err
 }
 
-// Catch calls f and returns its panic, or nil when f returned. A *Panic that passes through
-// several waiters stays the one that was first thrown, so the stack is where the fault is.
+// Catch calls f and returns its panic, or nil when f returned. A *Panic that passes through several
+// calls of Wait stays the first one, so its stack shows the fault.
 func Catch(f func()) (p *Panic) {
 	defer func() {
 		switch v := recover().(type) {

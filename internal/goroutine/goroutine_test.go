@@ -21,11 +21,11 @@ func TestWaitReturnsWhenAllHaveReturned(t *testing.T) {
 	}
 }
 
-func TestPanicClimbsToTheOutermostWaiterWithItsFirstStack(t *testing.T) {
+func TestPanicReachesTheOutermostWaitWithItsFirstStack(t *testing.T) {
 	var outer goroutine.Group
 	outer.Go(func() {
 		var inner goroutine.Group
-		inner.Go(theFault)
+		inner.Go(panicWithEOF)
 		inner.Wait()
 	})
 	p := goroutine.Catch(outer.Wait)
@@ -33,11 +33,11 @@ func TestPanicClimbsToTheOutermostWaiterWithItsFirstStack(t *testing.T) {
 		t.Fatal("the panic was lost")
 	}
 	if p.Error() != "panic: EOF" || !errors.Is(p, io.EOF) {
-		t.Errorf("got %q, want the thrown io.EOF", p.Error())
+		t.Errorf("got %q, want io.EOF", p.Error())
 	}
-	if !strings.Contains(string(p.Stack), "theFault") {
+	if !strings.Contains(string(p.Stack), "panicWithEOF") {
 		t.Errorf("the stack does not show the function that panicked:\n%s", p.Stack)
 	}
 }
 
-func theFault() { panic(io.EOF) }
+func panicWithEOF() { panic(io.EOF) }

@@ -6,21 +6,24 @@ import (
 	"time"
 )
 
-// claim returns nil when the lease is ours.
+// claim repeats the full procedure until the lease is ours (nil), or an error ends it.
 func (h *Heartbeat) claim(ctx context.Context) error {
 	w := &h.owner
-	var failing bool // since, on the boot clock; an answer in the midst of an attempt that fails ends nothing
+	// failing is true from the first failed attempt, at the boot time since. An answer during an
+	// attempt that fails later does not reset it.
+	var failing bool
 	var since time.Duration
 	for {
 		pause := retry
 		err := h.attempt(ctx)
 		var held *HeldError
 		var lost *LostError
-		var strange *strangeError
+		var foreign *foreignValueError
 		switch {
-		case err == nil, errors.Is(err, errOrder), errors.As(err, &held), errors.As(err, &lost), errors.As(err, &strange):
+		case err == nil, errors.Is(err, errRequest),
+			errors.As(err, &held), errors.As(err, &lost), errors.As(err, &foreign):
 			return err
-		case errors.Is(err, ErrUnfit) && !w.held: // who had it goes on as in an outage, which it may be the end of
+		case errors.Is(err, ErrUnfit) && !w.held: // a former holder retries, as in an outage
 			return err
 		case errors.Is(err, errAgain):
 			failing = false
@@ -32,39 +35,40 @@ func (h *Heartbeat) claim(ctx context.Context) error {
 			}
 			silence := h.o.Boot() - since
 			if silence > h.o.TTL {
-				pause = h.jitter(poll) // it is not about a lease any more: spare the store
+				pause = h.jitter(poll) // the lease has expired: reduce the load on the store
 			}
-			if h.o.Wait || w.held || silence < h.o.AcquireTimeout {
+			if h.o.Standby || w.held || silence < h.o.AcquireTimeout {
 				break
 			}
 			if !h.o.Continue {
 				return &UnreachableError{h.o.Key, silence, err}
 			}
-			// The command may run from now on; the procedure goes on behind it, for another may be heard yet.
+			// The command may run from now on. The procedure continues, because another instance
+			// may still have the key.
 			w.held, w.unproven = true, true
-			h.transition(won)
+			h.transition(acquired)
 		}
-		if err := h.rest(ctx, pause); err != nil {
+		if err := h.wait(ctx, pause); err != nil {
 			return err
 		}
 	}
 }
 
-// attempt goes once through the full procedure: check, claim, proof, fence, confirmation.
+// attempt runs the full procedure once: check, claim, proof, fencing token, confirmation.
 func (h *Heartbeat) attempt(ctx context.Context) error {
 	w := &h.owner
-	if err := h.seize(ctx); err != nil {
+	if err := h.claimKey(ctx); err != nil {
 		return err
 	}
 	acked := h.o.Boot()
 
-	// S is read after L was claimed: whoever writes S later must have held L later.
+	// S is read after L was claimed: an instance that writes S later must have held L later.
 	entry, err := h.get(ctx, h.stateKey())
 	absent := errors.Is(err, ErrAbsent)
 	if err != nil && !absent {
 		return err
 	}
-	m, err := h.remember(entry, absent)
+	m, err := h.noteState(entry, absent)
 	if err != nil {
 		return err
 	}
@@ -75,7 +79,8 @@ func (h *Heartbeat) attempt(ctx context.Context) error {
 			return err
 		}
 	}
-	// If S was written since it was read, another has passed the proof: takeFence fails, and the proof is void.
+	// If S was written since it was read, another instance has completed the proof. Then takeFence
+	// fails, and this proof is void.
 	if err := h.takeFence(ctx, entry, m, absent); err != nil {
 		return err
 	}
@@ -84,36 +89,36 @@ func (h *Heartbeat) attempt(ctx context.Context) error {
 	if entry, err = h.get(ctx, h.o.Key); err != nil {
 		return again(err)
 	}
-	if !h.unbroken(entry) { // the fence is wasted, which does no harm
+	if !h.inChain(entry) { // the fencing token stays unused, which does no harm
 		return errAgain
 	}
-	if err := h.settle(ctx); err != nil {
+	if err := h.waitServerDelay(ctx); err != nil {
 		return err
 	}
 	if err := h.swap(ctx, entry, Active); err != nil {
 		return again(err)
 	}
-	return h.win(sent)
+	return h.setHeld(sent)
 }
 
-// win takes the lease, whose confirming read was sent at that time.
-func (h *Heartbeat) win(sent time.Duration) error {
+// setHeld marks the lease as ours. sent is the time at which the confirming read was sent.
+func (h *Heartbeat) setHeld(sent time.Duration) error {
 	w := &h.owner
 	if !h.traits.Lock {
 		w.deadline = sent + h.validity(h.o.TTL)
-		if h.expired() { // we were frozen meanwhile
+		if h.expired() { // this process was frozen meanwhile
 			return errAgain
 		}
 	}
 	w.mine, w.held, w.unproven, w.holder, w.fence = true, true, false, Record{}, w.known
-	h.rebase()
-	h.transition(won)
-	h.clock()
+	h.resetSkew()
+	h.transition(acquired)
+	h.checkDeadline()
 	return nil
 }
 
-// seize makes key L ours, for the time being. A standby waits in it.
-func (h *Heartbeat) seize(ctx context.Context) error {
+// claimKey claims key L, as Pending. A standby waits in it.
+func (h *Heartbeat) claimKey(ctx context.Context) error {
 	w := &h.owner
 	for {
 		entry, err := h.get(ctx, h.o.Key)
@@ -124,33 +129,33 @@ func (h *Heartbeat) seize(ctx context.Context) error {
 		r := ParseRecord(entry.Value)
 		switch {
 		case absent:
-			if err := h.yield(ctx); err != nil {
+			if err := h.waitForRestore(ctx); err != nil {
 				return err
 			}
 			w.chain = nil
 			return again(h.add(ctx, Pending))
 		case h.own(r), !r.Foreign && h.o.Dead(r):
 			if !h.own(r) {
-				w.gone = r.ID
+				w.deadOwner = r.ID
 			}
-			// Our own value may be the work of a write that timed out, long ago: it counts from now on only.
+			// Our own value may come from a write that timed out long ago: the chain starts here.
 			w.chain = nil
 			return again(h.swap(ctx, entry, Pending))
-		case !h.o.Wait && !w.held:
+		case !h.o.Standby && !w.held:
 			w.holder = r
 			h.publish()
 			return &HeldError{h.o.Key, r}
 		}
-		if err := h.lose(r); !h.o.Wait {
+		if err := h.lose(r); !h.o.Standby {
 			return err
 		}
-		if err := h.rest(ctx, h.jitter(poll)); err != nil {
+		if err := h.wait(ctx, h.jitter(poll)); err != nil {
 			return err
 		}
 	}
 }
 
-// lose notes that the key has another's value.
+// lose records that the key has another's value.
 func (h *Heartbeat) lose(r Record) error {
 	w := &h.owner
 	w.unproven, w.mine, w.touched, w.holder = false, false, false, r
@@ -158,12 +163,13 @@ func (h *Heartbeat) lose(r Record) error {
 		w.known = max(w.known, r.Fence)
 	}
 	w.longest = max(w.longest, seconds(r.TTL))
-	h.transition(heard)
+	h.transition(taken)
 	return &LostError{h.o.Key, r}
 }
 
-// yield gives a holder whose server forgot the key the time to put it back before we take it.
-func (h *Heartbeat) yield(ctx context.Context) error {
+// waitForRestore waits before an absent key is claimed, so that a holder can restore it if the
+// server forgot it.
+func (h *Heartbeat) waitForRestore(ctx context.Context) error {
 	if h.traits.Lock {
 		return nil
 	}
@@ -172,15 +178,15 @@ func (h *Heartbeat) yield(ctx context.Context) error {
 	if err != nil && !absent {
 		return err
 	}
-	m, err := h.remember(entry, absent)
+	m, err := h.noteState(entry, absent)
 	if err != nil {
 		return err
 	}
-	if m.Clean || h.vouched(m) {
+	if m.Clean || h.lastHolderIsOut(m) {
 		return nil
 	}
 	h.transition(missed)
-	if err := h.rest(ctx, h.o.Renew+courtesy); err != nil {
+	if err := h.wait(ctx, h.o.Renew+restoreWait); err != nil {
 		return err
 	}
 	switch _, err := h.get(ctx, h.o.Key); {
@@ -193,56 +199,58 @@ func (h *Heartbeat) yield(ctx context.Context) error {
 	}
 }
 
-// remember reads the value of key S, and keeps of it what only grows.
-func (h *Heartbeat) remember(entry Entry, absent bool) (memory, error) {
+// noteState parses the value of key S, and records the highest fencing token and the longest ttl.
+func (h *Heartbeat) noteState(entry Entry, absent bool) (stateRecord, error) {
 	w := &h.owner
 	if absent {
-		return memory{}, nil
+		return stateRecord{}, nil
 	}
-	m, ok := parseMemory(entry.Value)
+	m, ok := parseStateRecord(entry.Value)
 	if !ok {
-		return m, &strangeError{h.stateKey()}
+		return m, &foreignValueError{h.stateKey()}
 	}
 	w.known = max(w.known, m.Fence)
 	w.longest = max(w.longest, seconds(m.TTL))
 	return m, nil
 }
 
-// remembered says that nobody passed the proof since we did. The id alone would not do: a write of
-// ours that timed out could appear when the server has forgotten a later owner's.
-func (h *Heartbeat) remembered(m memory) bool {
+// lastHolderWasUs returns true if nobody completed the proof since this instance did. The id alone
+// does not show that: an old write of ours that timed out may appear after the server has forgotten
+// the write of a later owner.
+func (h *Heartbeat) lastHolderWasUs(m stateRecord) bool {
 	return m.Op != "" && m.Op == h.owner.stateOp && m.Owner == h.owner.id
 }
 
-// vouched says that nobody can have passed the proof since one who is surely out: we, or a dead owner.
-func (h *Heartbeat) vouched(m memory) bool {
-	return h.remembered(m) || m.Owner != "" && m.Owner == h.owner.gone
+// lastHolderIsOut returns true if the last instance that completed the proof is this one or a dead
+// owner, so that no other can hold the lease.
+func (h *Heartbeat) lastHolderIsOut(m stateRecord) bool {
+	return h.lastHolderWasUs(m) || m.Owner != "" && m.Owner == h.owner.deadOwner
 }
 
-// proof is how long the key must be held, from the answer to the claim, until nobody else can have a
-// lease: whoever had one cannot renew it meanwhile.
-func (h *Heartbeat) proof(m memory) time.Duration {
+// proof returns how long the key must be held, from the answer to the claim, until no other
+// instance can hold the lease: a former holder cannot renew meanwhile.
+func (h *Heartbeat) proof(m stateRecord) time.Duration {
 	switch {
-	case h.traits.Lock, h.vouched(m):
+	case h.traits.Lock, h.lastHolderIsOut(m):
 		return 0
 	case m.Clean:
 		return cleanWait
 	}
-	return h.validity(max(h.o.TTL, h.owner.longest)) + strictExtra
+	return h.validity(max(h.o.TTL, h.owner.longest)) + proofExtra
 }
 
-// hold renews the claimed key until the boot clock shows until. It returns nil only when the key was
-// ours without a break, up to an acknowledged write after until.
+// hold renews the claimed key until the boot clock reaches until. It returns nil only if the key
+// was ours without a break, up to an acknowledged write after until.
 func (h *Heartbeat) hold(ctx context.Context, until time.Duration) error {
 	acked := h.o.Boot()
 	pause := min(h.o.Renew, until-acked)
 	for {
-		if err := h.rest(ctx, max(pause, 0)); err != nil {
+		if err := h.wait(ctx, max(pause, 0)); err != nil {
 			return err
 		}
 		entry, err := h.get(ctx, h.o.Key)
 		if err == nil {
-			if !h.unbroken(entry) {
+			if !h.inChain(entry) {
 				return errAgain
 			}
 			err = h.swap(ctx, entry, Pending)
@@ -253,9 +261,9 @@ func (h *Heartbeat) hold(ctx context.Context, until time.Duration) error {
 			return nil
 		case err == nil:
 			acked, pause = now, min(h.o.Renew, until-now)
-		case refused(err):
+		case rejected(err):
 			return errAgain
-		case errors.Is(err, errOrder), now >= acked+h.o.TTL: // by now the key is gone
+		case errors.Is(err, errRequest), now >= acked+h.o.TTL: // the key has expired by now
 			return err
 		default:
 			pause = retry
@@ -263,28 +271,28 @@ func (h *Heartbeat) hold(ctx context.Context, until time.Duration) error {
 	}
 }
 
-// takeFence writes key S as its new owner. The key L is ours while that happens, so that the order of
-// fences is the order of holders.
-func (h *Heartbeat) takeFence(ctx context.Context, entry Entry, m memory, absent bool) error {
+// takeFence writes the next fencing token into key S, with this instance as the owner. Key L is
+// ours meanwhile, so the order of fencing tokens is the order of holders.
+func (h *Heartbeat) takeFence(ctx context.Context, entry Entry, m stateRecord, absent bool) error {
 	w := &h.owner
 	fence := max(w.known, m.Fence) + 1
 	if absent && !h.traits.FenceDurable {
-		// The store forgot the last fence. The time in milliseconds is beyond every fence that was
-		// counted up from an earlier such time, unless the wall clock went back.
+		// The store forgot the last fencing token. The time in milliseconds is higher than every
+		// token that was counted up from an earlier such time, unless the wall clock was set back.
 		fence = max(fence, uint64(max(time.Now().UnixMilli(), 0)))
 	}
 	op := nonce()
-	value := encode(memory{V: version, Fence: fence, Owner: w.id, Op: op, TTL: h.o.TTL.Seconds(), Slots: 1})
+	value := encode(stateRecord{V: version, Fence: fence, Owner: w.id, Op: op, TTL: h.o.TTL.Seconds()})
 	err := h.do(ctx, func(ctx context.Context) error {
 		if absent {
 			return h.store.Add(ctx, h.stateKey(), value, 0)
 		}
 		return h.store.Swap(ctx, h.stateKey(), entry, value, 0)
 	})
-	if err != nil && !refused(err) && !errors.Is(err, errOrder) { // unknown: was it done?
+	if err != nil && !rejected(err) && !errors.Is(err, errRequest) { // unknown: read it back
 		entry, err = h.get(ctx, h.stateKey())
 		if err == nil {
-			if m, ok := parseMemory(entry.Value); !ok || m.Op != op {
+			if m, ok := parseStateRecord(entry.Value); !ok || m.Op != op {
 				err = errAgain
 			}
 		}

@@ -1,45 +1,53 @@
-// Package heartbeat answers: am I the only one, and until when?
+// Package heartbeat answers: is this the only instance, and until when?
 //
-// A Heartbeat claims a key of a Store, proves that nobody else can still be at work, renews the key
-// in the background and tells at any moment how much of the lease is left. It stops no command and
-// starts none: whoever runs commands watches the Lease and asks MayStart. It keeps no store either:
-// the packages below it do.
+// A Heartbeat claims a key of a Store, proves that no other instance can still be at work, renews
+// the key in the background, and returns at any moment how much of the lease is left. It starts and
+// stops no command: its caller does that, watches the Lease and asks MayStart. It contains no
+// store: the packages below it do.
 //
 // # Two keys
 //
-// L, the heartbeat's key, has the [Record] of its holder and a ttl; anybody may poll it. S, which is L
-// with ".state" behind, has no ttl: it has the fence, and says whether the last holder gave the
-// heartbeat back in order. A value that gophd did not write is never overwritten.
+// L, the key of the lease, has the [Record] of its holder and a ttl. Anybody may poll it. S, which
+// is L + ".state", has no ttl. It has the fencing token, and says whether the last holder released
+// the lease cleanly. A value that gophd did not write is never overwritten.
 //
 // # The rules
 //
-// The instance is a random id, never a PID. Every write of a key is Add, or Swap from a value that was
-// read and is ours. An operation without an answer is unknown: never taken for lost nor for done, but
-// read back and repeated.
+// An instance is identified by a random id, never by a PID. Every write of a key is an Add, or a
+// Swap of a value that was read and is ours. The result of an operation without an answer is
+// unknown: it counts neither as failed nor as done. The key is read back and the operation is
+// repeated.
 //
-// The deadline is local, on the boot clock: the sending of the read before the last acknowledged
-// write, plus the validity T - M - 1 % of T - 50 ms. M is what the server's clock may take, 1 % is the
-// difference in clock rate that is borne. The command must be dead by the deadline, and is stopped
-// StopGrace before it. After the deadline, the full procedure begins anew, even if L still shows our id.
+// The deadline is local, on the boot clock: the time at which the read before the last acknowledged
+// write was sent, plus the validity T - M - 1 % of T - 50 ms. M is the time by which the server's
+// clock may shorten a ttl. 1 % is the tolerated difference in clock rate. The command must be dead
+// by the deadline, and is stopped StopGrace before it. After the deadline the full procedure starts
+// again, even if L still shows our id.
 //
-// The full procedure: L must be absent (and stay so for one renewal, for a holder to put back what the
-// server forgot), ours, or of a dead owner on this host. Claim it. Hold it without a break for as long
-// as anybody's lease can last: nobody else can renew meanwhile, so whatever the server forgot or
-// expired too early, all others are out. The wait is short after a clean release, and nil when S says
-// that nobody passed the proof since we, or the dead owner, did. Write the next fence into S. Confirm
-// L. So the order of fences is the order of holders.
+// The full procedure has five steps:
 //
-// Not promised: that a command dies which cannot be killed, or that a machine stands still only for as
-// long as its clock says. The fence closes that hole if the resource refuses lower ones.
+//  1. Check. L must be ours, or of a dead owner on this host, or absent. An absent L must stay so
+//     for one renewal, so that a holder can restore what the server forgot.
+//  2. Claim L.
+//  3. Prove. Hold L without a break for as long as any lease can last. Nobody else can renew
+//     meanwhile, so all others have lost their lease, whatever the server forgot or expired too
+//     early. The wait is short after a clean release. There is none if S says that nobody completed
+//     the proof since this instance, or the dead owner, did.
+//  4. Write the next fencing token into S.
+//  5. Confirm L. So the order of fencing tokens is the order of holders.
+//
+// Not promised: that a command dies which cannot be killed, or that a machine stands still only for
+// as long as its clock says. The fencing token closes that gap if the resource rejects lower ones.
 //
 // # States
 //
-// ample, short, late and passed say how much is left: enough to start a run; too little to start one;
-// no more than the grace; nothing. missed: the key is not, or no longer, ours, but nobody else's was
-// heard either, or the store gave no answer. won is also what Options.Continue makes of a silent store.
-// A cell with the row's own name does nothing. TestTable walks every cell.
+// ample, short, late and expired say how much of the lease is left: enough to start a run; too
+// little to start one; no more than the grace; nothing. missed: the key is not, or no longer, ours,
+// and has no value of another either, or the store gave no answer. acquired is also the event when
+// Options.Continue applies to a silent store. A cell with the row's own name does nothing.
+// TestTransitionTable checks every cell.
 //
-//	|          | heard    | missed   | claimed  | won      | ample    | short    | late     | passed   | released |
+//	|          | taken    | missed   | claimed  | acquired | ample    | short    | late     | expired  | released |
 //	| seeking  | standby  | seeking  | proving  | held     | seeking  | seeking  | seeking  | seeking  | released |
 //	| standby  | standby  | seeking  | proving  | held     | standby  | standby  | standby  | standby  | released |
 //	| proving  | standby  | seeking  | proving  | held     | proving  | proving  | proving  | proving  | released |

@@ -18,8 +18,8 @@ import (
 	"gophd/internal/goroutine"
 )
 
-// fake is a Store in memory with an exact clock. before may refuse an operation with an error, after may
-// lose the reply of one that was done; both see "get", "add", "swap" or "expire", and the key.
+// fake is a Store in memory with an exact clock. before may fail an operation with an error. after
+// may lose the reply of one that was done. Both get "get", "add", "swap" or "expire", and the key.
 type fake struct {
 	mu            sync.Mutex
 	items         map[string]fakeItem
@@ -119,7 +119,7 @@ func (f *fake) Expire(_ context.Context, key string, old Entry) error {
 func (f *fake) Traits() Traits { return f.traits }
 func (f *fake) Close() error   { return nil }
 
-// The test's own hands on the store.
+// The methods below let a test access the store directly.
 
 func (f *fake) put(key, value string) {
 	f.mu.Lock()
@@ -159,10 +159,10 @@ func silent(string, string) error { return errSilent }
 
 const (
 	testKey = "job_process_heartbeat"
-	validT  = 7850 * time.Millisecond // V of the options below: 10 s - 2 s - 1 % - 50 ms
+	validT  = 7850 * time.Millisecond // validity with the options below: 10 s - 2 s - 1 % - 50 ms
 )
 
-// host is a machine: a boot clock, and the alarm on it.
+// host is a machine: a boot clock with a timer. It implements Alarm.
 type host struct {
 	start time.Time
 	slept atomic.Int64
@@ -186,23 +186,23 @@ func (m *host) Set(d time.Duration) {
 	if m.timer != nil {
 		m.timer.Stop()
 	}
-	m.at, m.timer = m.boot()+d, time.AfterFunc(d, m.ring)
+	m.at, m.timer = m.boot()+d, time.AfterFunc(d, m.fire)
 }
 
-func (m *host) ring() {
+func (m *host) fire() {
 	select {
 	case m.c <- struct{}{}:
 	default:
 	}
 }
 
-// suspend has the machine sleep: the boot clock goes on, the bubble's does not.
+// suspend suspends the machine: the boot clock advances, the clock of the bubble does not.
 func (m *host) suspend(d time.Duration) {
 	m.slept.Add(int64(d))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.timer != nil && m.at <= m.boot() {
-		m.ring()
+		m.fire()
 	}
 }
 
@@ -211,11 +211,11 @@ func (m *host) options(pid int) Options {
 		Key:  testKey,
 		Self: Record{PID: pid, Host: "a1", Boot: "boot", Started: time.Now(), Interval: 300},
 		TTL:  10 * time.Second, Renew: 2 * time.Second, StopGrace: 2 * time.Second, Timeout: 500 * time.Millisecond,
-		AcquireTimeout: 5 * time.Second, Boot: m.boot, Alarm: m,
+		AcquireTimeout: 5 * time.Second, Boot: m.boot, Timer: m,
 	}
 }
 
-// instance is a Heartbeat whose Run is under way.
+// instance is a Heartbeat whose Run is active.
 type instance struct {
 	*Heartbeat
 	t      *testing.T
@@ -235,7 +235,7 @@ func run(t *testing.T, o Options, s Store) *instance {
 	return i
 }
 
-// reach waits for the state, at most a minute, and returns the lease.
+// reach waits at most a minute for the state, and returns the lease.
 func (i *instance) reach(want State) Lease {
 	i.t.Helper()
 	limit := time.After(time.Minute)
@@ -257,7 +257,7 @@ func (i *instance) state() State {
 	return l.State
 }
 
-// stop ends the instance in order.
+// stop stops the instance gracefully.
 func (i *instance) stop() {
 	i.t.Helper()
 	i.cancel()
@@ -266,7 +266,7 @@ func (i *instance) stop() {
 	}
 }
 
-// held is a Heartbeat that has the lease of an empty store.
+// held returns an instance that has acquired the lease in an empty store.
 func held(t *testing.T, o Options, f *fake) *instance {
 	t.Helper()
 	i := run(t, o, f)
@@ -274,7 +274,7 @@ func held(t *testing.T, o Options, f *fake) *instance {
 	return i
 }
 
-func TestTable(t *testing.T) {
+func TestTransitionTable(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
 		t.Fatal(err)
@@ -323,35 +323,35 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestFirstInstanceProvesItself(t *testing.T) {
+func TestFirstInstanceWaitsForProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, m := newFake(), newHost()
-		begin := time.Now()
+		start := time.Now()
 		i := run(t, m.options(4711), f)
 		l := i.reach(Proving)
 		if i.MayStart() {
 			t.Error("a command may start before the proof")
 		}
-		if got, want := time.Since(begin), 2*time.Second+courtesy; got != want {
+		if got, want := time.Since(start), 2*time.Second+restoreWait; got != want {
 			t.Errorf("claimed after %v, want %v", got, want)
 		}
-		if got, want := l.Until.Sub(begin), 2*time.Second+courtesy+validT+strictExtra; got != want {
-			t.Errorf("promises an end after %v, want %v", got, want)
+		if got, want := l.Until.Sub(start), 2*time.Second+restoreWait+validT+proofExtra; got != want {
+			t.Errorf("Until is after %v, want %v", got, want)
 		}
 		if r := f.record(); r.State != Pending || r.PID != 4711 {
-			t.Errorf("shows %+v during the proof", r)
+			t.Errorf("the record is %+v during the proof", r)
 		}
 		l = i.reach(Held)
-		if got := time.Since(begin); got < 10*time.Second || got > 11*time.Second {
+		if got := time.Since(start); got < 10*time.Second || got > 11*time.Second {
 			t.Errorf("held after %v, want about 10.65 s", got)
 		}
-		if !i.MayStart() || l.Fence == 0 || l.Deadline != m.boot()-settle+validT {
-			t.Errorf("fence %d, deadline in %v", l.Fence, l.Deadline-m.boot())
+		if !i.MayStart() || l.Fence == 0 || l.Deadline != m.boot()-serverDelay+validT {
+			t.Errorf("fencing token %d, deadline in %v", l.Fence, l.Deadline-m.boot())
 		}
 		r := f.record()
 		want := Record{
 			V: 1, PID: 4711, Timestamp: time.Now().Unix(), Host: "a1", ID: l.ID, Op: r.Op, State: Active,
-			Started: begin, Renewed: time.Now(), Seq: r.Seq, Fence: l.Fence, Slots: 1, TTL: 10, Interval: 300, Boot: "boot",
+			Started: start, Renewed: time.Now(), Seq: r.Seq, Fence: l.Fence, TTL: 10, Interval: 300, Boot: "boot",
 		}
 		if diff := cmp.Diff(want, r); diff != "" {
 			t.Errorf("record: %s", diff)
@@ -362,23 +362,23 @@ func TestFirstInstanceProvesItself(t *testing.T) {
 		}
 		i.stop()
 		if f.value(testKey) != nil {
-			t.Errorf("the key is left behind: %s", f.value(testKey))
+			t.Errorf("the key was not removed: %s", f.value(testKey))
 		}
-		if s, _ := parseMemory(f.value(testKey + ".state")); !s.Clean || s.Fence != l.Fence {
+		if s, _ := parseStateRecord(f.value(testKey + ".state")); !s.Clean || s.Fence != l.Fence {
 			t.Errorf("state %+v after the release", s)
 		}
 	})
 }
 
-func TestCleanReleaseHandsOverAtOnce(t *testing.T) {
+func TestStandbyTakesOverAtOnceAfterCleanRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, m := newFake(), newHost()
 		a := held(t, m.options(1), f)
 		o := newHost().options(1) // the same PID on another host
-		o.Wait = true
+		o.Standby = true
 		b := run(t, o, f)
 		if l := b.reach(Standby); l.Holder.PID != 1 || l.Holder.Host != "a1" {
-			t.Errorf("standby says %+v", l.Holder)
+			t.Errorf("the standby reports holder %+v", l.Holder)
 		}
 		time.Sleep(time.Minute)
 		if b.state() != Standby || b.MayStart() {
@@ -386,11 +386,11 @@ func TestCleanReleaseHandsOverAtOnce(t *testing.T) {
 		}
 		la, _ := a.Watch()
 		a.stop()
-		begin := time.Now()
+		start := time.Now()
 		if lb := b.reach(Held); lb.Fence != la.Fence+1 {
-			t.Errorf("fence %d after %d", lb.Fence, la.Fence)
+			t.Errorf("fencing token %d after %d", lb.Fence, la.Fence)
 		}
-		if d := time.Since(begin); d < cleanWait || d > 1100*time.Millisecond {
+		if d := time.Since(start); d < cleanWait || d > 1100*time.Millisecond {
 			t.Errorf("taken over after %v", d)
 		}
 		b.stop()
@@ -400,10 +400,10 @@ func TestCleanReleaseHandsOverAtOnce(t *testing.T) {
 func TestHeldErrorNamesTheHolder(t *testing.T) {
 	for value, want := range map[string]string{
 		`{"v":1,"id":"x","pid":812,"host":"b","started":"2026-01-02T10:04:31Z"}`: "PID 812 on b since 2026-01-02 10:04:31",
-		"4711": "PID 4711 (a value that is not gophd's)",
+		"4711": "PID 4711 (a value that gophd did not write)",
 		`a:2:{s:3:"pid";i:4712;s:9:"timestamp";i:1790000000;}`: "PID 4712 (",
 		`{"v":2,"id":"x","pid":9}`:                             "PID 9 (",
-		"":                                                     "a value that is not gophd's",
+		"":                                                     "a value that gophd did not write",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake()
@@ -421,17 +421,17 @@ func TestHeldErrorNamesTheHolder(t *testing.T) {
 	}
 }
 
-func TestStandbyHonoursAStopAtOnce(t *testing.T) {
+func TestStandbyStopsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		f.put(testKey, "4711")
 		o := newHost().options(1)
-		o.Wait = true
+		o.Standby = true
 		i := run(t, o, f)
 		i.reach(Standby)
-		begin := time.Now()
+		start := time.Now()
 		i.stop()
-		if d := time.Since(begin); d > 0 {
+		if d := time.Since(start); d > 0 {
 			t.Errorf("stopped after %v", d)
 		}
 		if i.state() != Released {
@@ -440,15 +440,15 @@ func TestStandbyHonoursAStopAtOnce(t *testing.T) {
 	})
 }
 
-func TestForeignValueEndsIt(t *testing.T) {
+func TestForeignValueEndsLease(t *testing.T) {
 	for _, wait := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			f, m := newFake(), newHost()
 			o := m.options(1)
-			o.Wait = wait
+			o.Standby = wait
 			i := held(t, o, f)
 			state := string(f.value(testKey + ".state"))
-			f.put(testKey, "4711") // an old daemon, or an admin who evicts
+			f.put(testKey, "4711") // a PHP-Daemon, or an administrator who evicts the holder
 			if l := i.reach(Lost); l.Holder.PID != 4711 || i.MayStart() {
 				t.Errorf("lost to %+v", l.Holder)
 			}
@@ -468,7 +468,7 @@ func TestForeignValueEndsIt(t *testing.T) {
 	}
 }
 
-func TestReleaseLeavesTheSuccessor(t *testing.T) {
+func TestReleaseKeepsRecordOfSuccessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		i := held(t, newHost().options(1), f)
@@ -487,7 +487,7 @@ func TestReleaseLeavesTheSuccessor(t *testing.T) {
 	})
 }
 
-func TestForgottenKeyIsPutBack(t *testing.T) {
+func TestHolderRestoresForgottenKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		i := held(t, newHost().options(1), f)
@@ -507,15 +507,16 @@ func TestForgottenKeyIsPutBack(t *testing.T) {
 	})
 }
 
-// A newcomer on the server that forgot waits for the holder to come back, and out-waits one that does not.
-func TestNewcomerOnAServerThatForgot(t *testing.T) {
+// TestNewInstanceWaitsForHolderAfterServerRestart: a new instance waits for the holder to restore
+// the key that the server forgot.
+func TestNewInstanceWaitsForHolderAfterServerRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		a := held(t, newHost().options(1), f)
 		time.Sleep(100 * time.Millisecond)
 		f.forget()
 		o := newHost().options(2)
-		o.Wait = true
+		o.Standby = true
 		b := run(t, o, f)
 		b.reach(Standby)
 		la, _ := a.Watch()
@@ -523,55 +524,55 @@ func TestNewcomerOnAServerThatForgot(t *testing.T) {
 			t.Fatalf("the holder is %v", la.State)
 		}
 
-		// Now the holder is alone with its lease: cut off, it goes on until its deadline.
-		cutOff := cutter{Store: f}
-		c := run(t, newHost().options(3), &cutOff)
+		// The holder has restored its key: a third instance finds it.
+		link := partition{Store: f}
+		c := run(t, newHost().options(3), &link)
 		if err := <-c.err; !errors.As(err, new(*HeldError)) {
 			t.Fatalf("got %v", err)
 		}
 		a.stop()
 		lb := b.reach(Held)
 		if lb.Fence <= la.Fence {
-			t.Errorf("fence %d after %d", lb.Fence, la.Fence)
+			t.Errorf("fencing token %d after %d", lb.Fence, la.Fence)
 		}
 		b.stop()
 	})
 }
 
-// cutter is a Store behind a cable that can be pulled.
-type cutter struct {
+// partition is a Store behind a link that can be cut.
+type partition struct {
 	Store
-	pulled atomic.Bool
+	cut atomic.Bool
 }
 
-func (c *cutter) Get(ctx context.Context, key string) (Entry, error) {
-	if c.pulled.Load() {
+func (c *partition) Get(ctx context.Context, key string) (Entry, error) {
+	if c.cut.Load() {
 		return Entry{}, errSilent
 	}
 	return c.Store.Get(ctx, key)
 }
 
-func TestPartitionedHolderIsOutBeforeTheNewcomerIsIn(t *testing.T) {
+func TestPartitionedHolderIsOutBeforeStandbyHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, m := newFake(), newHost()
-		cable := &cutter{Store: f}
-		a := run(t, m.options(1), cable)
+		link := &partition{Store: f}
+		a := run(t, m.options(1), link)
 		a.reach(Held)
 		time.Sleep(100 * time.Millisecond)
 		o := newHost().options(2)
-		o.Wait = true
+		o.Standby = true
 		b := run(t, o, f)
 		b.reach(Standby)
-		cable.pulled.Store(true)
-		f.forget() // and the server forgets all in the same moment
+		link.cut.Store(true)
+		f.forget() // the server loses its data at the same moment
 		la := a.reach(Out)
 		if b.state() == Held {
-			t.Error("two held it")
+			t.Error("two instances hold the lease")
 		}
 		if lb := b.reach(Held); lb.Fence <= la.Fence {
-			t.Errorf("fence %d after %d", lb.Fence, la.Fence)
+			t.Errorf("fencing token %d after %d", lb.Fence, la.Fence)
 		}
-		cable.pulled.Store(false)
+		link.cut.Store(false)
 		if err := <-a.err; !errors.As(err, new(*LostError)) {
 			t.Errorf("Run returned %v", err)
 		}
@@ -579,7 +580,7 @@ func TestPartitionedHolderIsOutBeforeTheNewcomerIsIn(t *testing.T) {
 	})
 }
 
-func TestSilentStoreRunsTheLeaseDown(t *testing.T) {
+func TestLeaseExpiresDuringOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, m := newFake(), newHost()
 		i := held(t, m.options(1), f)
@@ -592,30 +593,31 @@ func TestSilentStoreRunsTheLeaseDown(t *testing.T) {
 		}{{Doubtful, 3*time.Second - 1, false}, {Ending, 2 * time.Second, false}, {Out, 0, false}} {
 			l := i.reach(step.state)
 			if left := first.Deadline - m.boot(); left != step.left || i.MayStart() != step.may {
-				t.Errorf("%v with %v left, may start: %v; want %v, %v", step.state, left, i.MayStart(), step.left, step.may)
+				t.Errorf("%v with %v left, may start: %v; want %v, %v",
+					step.state, left, i.MayStart(), step.left, step.may)
 			}
 			if l.Err != errSilent {
-				t.Errorf("%v says %v", step.state, l.Err)
+				t.Errorf("%v: the error is %v", step.state, l.Err)
 			}
 		}
 		ops := f.count()
-		time.Sleep(10 * time.Minute) // longer than AcquireTimeout: it never gives up what it had
+		time.Sleep(10 * time.Minute) // longer than AcquireTimeout: a former holder never gives up
 		if rate := float64(f.count()-ops) / 600; rate > 2.5 {
-			t.Errorf("%.1f operations a second on a store that is long gone", rate)
+			t.Errorf("%.1f operations a second on an unreachable store", rate)
 		}
-		begin := time.Now()
+		start := time.Now()
 		f.hook(nil, nil)
 		if l := i.reach(Held); l.Fence != first.Fence+1 || l.ID != first.ID {
 			t.Errorf("came back with %+v", l)
 		}
-		if d := time.Since(begin); d > time.Second {
-			t.Errorf("came back after %v, though nobody was between", d)
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("held again after %v, although nobody else held the lease", d)
 		}
 		i.stop()
 	})
 }
 
-func TestShortSilenceIsRiddenOut(t *testing.T) {
+func TestLeaseSurvivesShortOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		i := held(t, newHost().options(1), f)
@@ -630,15 +632,16 @@ func TestShortSilenceIsRiddenOut(t *testing.T) {
 	})
 }
 
-// A write without an answer is read back: one that was done is renewed, one that was not is done.
-func TestLostWrites(t *testing.T) {
+// TestWriteWithoutAnswerIsReadBack: a write that was done is renewed, and one that was not is
+// repeated.
+func TestWriteWithoutAnswerIsReadBack(t *testing.T) {
 	for _, op := range []string{"add L", "swap L", "add S", "swap S"} {
 		for _, done := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, done %v", op, done), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					f := newFake()
 					if op == "swap S" {
-						f.put(testKey+".state", `{"v":1,"fence":41,"owner":"x","op":"y","clean":true,"ttl":10,"slots":1}`)
+						f.put(testKey+".state", `{"v":1,"fence":41,"owner":"x","op":"y","clean":true,"ttl":10}`)
 					}
 					lost := 0
 					lose := func(o, key string) error {
@@ -661,11 +664,12 @@ func TestLostWrites(t *testing.T) {
 					if r := f.record(); r.ID != l.ID || r.Fence != l.Fence || r.State != Active {
 						t.Errorf("the key is %+v", r)
 					}
-					if m, _ := parseMemory(f.value(testKey + ".state")); m.Owner != l.ID || m.Fence != l.Fence || m.Clean {
-						t.Errorf("the state is %+v, the fence %d", m, l.Fence)
+					m, _ := parseStateRecord(f.value(testKey + ".state"))
+					if m.Owner != l.ID || m.Fence != l.Fence || m.Clean {
+						t.Errorf("the state is %+v, the fencing token %d", m, l.Fence)
 					}
 					if op == "swap S" && l.Fence != 42 {
-						t.Errorf("fence %d, want 42", l.Fence)
+						t.Errorf("fencing token %d, want 42", l.Fence)
 					}
 					i.stop()
 				})
@@ -674,11 +678,12 @@ func TestLostWrites(t *testing.T) {
 	}
 }
 
-// Our own id under the key is no proof that nobody was between: it may be a write that had timed out.
-func TestProofBeginsAnewWhenItsRowIsBroken(t *testing.T) {
+// TestProofRestartsWhenChainIsBroken: our own id in the key does not prove that nobody else wrote
+// in between. It may come from a write that had timed out.
+func TestProofRestartsWhenChainIsBroken(t *testing.T) {
 	for name, after := range map[string]time.Duration{
 		"in the proof":    4 * time.Second,
-		"before the last": validT + strictExtra - time.Millisecond,
+		"before the last": validT + proofExtra - time.Millisecond,
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -686,15 +691,15 @@ func TestProofBeginsAnewWhenItsRowIsBroken(t *testing.T) {
 				i := run(t, newHost().options(1), f)
 				i.reach(Proving)
 				time.Sleep(after)
-				ghost := f.record()
-				ghost.Op = "ghost"
+				stale := f.record()
+				stale.Op = "stale"
 				f.mu.Lock()
-				f.set(testKey, encode(ghost), 10*time.Second)
+				f.set(testKey, encode(stale), 10*time.Second)
 				f.mu.Unlock()
-				begin := time.Now()
+				start := time.Now()
 				i.reach(Held)
-				if d := time.Since(begin); d < validT {
-					t.Errorf("held %v after the row was broken", d)
+				if d := time.Since(start); d < validT {
+					t.Errorf("held %v after the chain was broken", d)
 				}
 				i.stop()
 			})
@@ -702,37 +707,39 @@ func TestProofBeginsAnewWhenItsRowIsBroken(t *testing.T) {
 	}
 }
 
-// The last read of the procedure is not the proof's: what shows there must be of its row too.
-func TestConfirmationBeginsAnewWhenTheRowIsBroken(t *testing.T) {
+// TestProcedureRestartsWhenChainIsBrokenAtConfirmation: the value that the last read of the
+// procedure returns must be of the chain too.
+func TestProcedureRestartsWhenChainIsBrokenAtConfirmation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		var wasted uint64
 		f.hook(nil, func(op, key string) error {
-			if op == "add" && key != testKey { // the fence is written
-				ghost := ParseRecord(f.items[testKey].Value)
-				ghost.Op = "ghost"
-				f.set(testKey, encode(ghost), 10*time.Second)
-				m, _ := parseMemory(f.items[key].Value)
+			if op == "add" && key != testKey { // the fencing token is written
+				stale := ParseRecord(f.items[testKey].Value)
+				stale.Op = "stale"
+				f.set(testKey, encode(stale), 10*time.Second)
+				m, _ := parseStateRecord(f.items[key].Value)
 				wasted = m.Fence
 			}
 			return nil
 		})
 		i := run(t, newHost().options(1), f)
 		l := i.reach(Held)
-		if wasted == 0 || l.Fence != wasted+1 || f.record().Op == "ghost" {
-			t.Errorf("fence %d after %d", l.Fence, wasted)
+		if wasted == 0 || l.Fence != wasted+1 || f.record().Op == "stale" {
+			t.Errorf("fencing token %d after %d", l.Fence, wasted)
 		}
 		i.stop()
 	})
 }
 
-// A proof out-waits the longest ttl that was seen, not only its own.
-func TestProofOutWaitsALongerTTL(t *testing.T) {
+// TestProofWaitsForLongestTTL: a proof waits for the longest ttl that was read, not only for its
+// own.
+func TestProofWaitsForLongestTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		f.put(testKey+".state", `{"v":1,"fence":41,"owner":"x","op":"y","ttl":20,"slots":1}`)
+		f.put(testKey+".state", `{"v":1,"fence":41,"owner":"x","op":"y","ttl":20}`)
 		i := run(t, newHost().options(1), f)
-		if l := i.reach(Proving); l.Until.Sub(l.Since) != 17750*time.Millisecond+strictExtra {
+		if l := i.reach(Proving); l.Until.Sub(l.Since) != 17750*time.Millisecond+proofExtra {
 			t.Errorf("waits %v", l.Until.Sub(l.Since))
 		}
 		i.reach(Held)
@@ -740,60 +747,63 @@ func TestProofOutWaitsALongerTTL(t *testing.T) {
 	})
 }
 
-// An instance that wrote S when it timed out, long ago, is not the one that S tells of, whatever the id.
-func TestOldWriteOfOurOwnVouchesForNothing(t *testing.T) {
+// TestStaleOwnStateDoesNotShortenProof: S may have our id from a write that timed out long ago.
+// That does not show that nobody else has held the lease since.
+func TestStaleOwnStateDoesNotShortenProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		i := held(t, newHost().options(1), f)
 		f.hook(silent, nil)
 		l := i.reach(Out)
 		f.forget()
-		f.put(testKey+".state", fmt.Sprintf(`{"v":1,"fence":5,"owner":%q,"op":"ghost","ttl":10,"slots":1}`, l.ID))
+		f.put(testKey+".state", fmt.Sprintf(`{"v":1,"fence":5,"owner":%q,"op":"stale","ttl":10}`, l.ID))
 		f.hook(nil, nil)
-		begin := time.Now()
+		start := time.Now()
 		i.reach(Held)
-		if d := time.Since(begin); d < validT {
+		if d := time.Since(start); d < validT {
 			t.Errorf("held after %v", d)
 		}
 		i.stop()
 	})
 }
 
-// A renewal that is acknowledged after the deadline comes too late, though the new deadline would not have passed.
-func TestLateAnswerIsNoRenewal(t *testing.T) {
+// TestAnswerAfterDeadlineIsNoRenewal: a renewal that is acknowledged after the deadline is too
+// late, even if the new deadline has not passed.
+func TestAnswerAfterDeadlineIsNoRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, m := newFake(), newHost()
-		line := &slowLine{fake: f}
-		i := run(t, m.options(1), line)
+		slow := &slowStore{fake: f}
+		i := run(t, m.options(1), slow)
 		first := i.reach(Held)
 		f.hook(silent, nil)
 		i.reach(Ending)
 		l, _ := i.Watch()
 		time.Sleep(l.Deadline - m.boot() - 300*time.Millisecond)
-		line.delay.Store(int64(900 * time.Millisecond)) // within the time of one operation
+		slow.delay.Store(int64(900 * time.Millisecond)) // within the time of one operation
 		f.hook(nil, nil)
 		i.reach(Out)
-		line.delay.Store(0)
+		slow.delay.Store(0)
 		if l := i.reach(Held); l.Fence != first.Fence+1 {
-			t.Errorf("went on with fence %d after %d", l.Fence, first.Fence)
+			t.Errorf("held with fencing token %d after %d", l.Fence, first.Fence)
 		}
 		i.stop()
 	})
 }
 
-// slowLine is a Store whose answers to a Swap come late.
-type slowLine struct {
+// slowStore is a Store that delays its answers to a Swap.
+type slowStore struct {
 	*fake
 	delay atomic.Int64
 }
 
-func (s *slowLine) Swap(ctx context.Context, key string, old Entry, value []byte, ttl time.Duration) error {
+func (s *slowStore) Swap(ctx context.Context, key string, old Entry, value []byte, ttl time.Duration) error {
 	defer time.Sleep(time.Duration(s.delay.Load()))
 	return s.fake.Swap(ctx, key, old, value, ttl)
 }
 
-// An instance that was frozen over its last step has a deadline in the past, and nothing else.
-func TestFrozenInTheLastStep(t *testing.T) {
+// TestProcedureRestartsAfterFreezeInLastStep: an instance that was frozen during its last step has
+// a deadline in the past, so it does not hold the lease.
+func TestProcedureRestartsAfterFreezeInLastStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, m := newFake(), newHost()
 		var frozen time.Time
@@ -808,29 +818,29 @@ func TestFrozenInTheLastStep(t *testing.T) {
 		if l := i.reach(Held); frozen.IsZero() || l.Deadline <= m.boot() || !i.MayStart() {
 			t.Errorf("held with %v left", l.Deadline-m.boot())
 		}
-		if d := time.Since(frozen); d > time.Second { // it does not rest before it begins anew
+		if d := time.Since(frozen); d > time.Second { // it restarts without a pause
 			t.Errorf("held %v later", d)
 		}
 		i.stop()
 	})
 }
 
-func TestUnreachableAtTheStart(t *testing.T) {
+func TestUnreachableStoreAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		f.hook(silent, nil)
-		begin := time.Now()
+		start := time.Now()
 		i := run(t, newHost().options(1), f)
 		var u *UnreachableError
 		if err := <-i.err; !errors.As(err, &u) || !errors.Is(err, errSilent) {
 			t.Errorf("Run returned %v", err)
 		}
-		if d := time.Since(begin); d < 5*time.Second || d > 6*time.Second {
+		if d := time.Since(start); d < 5*time.Second || d > 6*time.Second {
 			t.Errorf("gave up after %v", d)
 		}
 
 		o := newHost().options(1)
-		o.Wait = true
+		o.Standby = true
 		i = run(t, o, f)
 		time.Sleep(time.Hour)
 		f.hook(nil, nil)
@@ -839,7 +849,7 @@ func TestUnreachableAtTheStart(t *testing.T) {
 	})
 }
 
-func TestContinue(t *testing.T) {
+func TestContinueHoldsWithoutStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, o := newFake(), newHost().options(1)
 		o.Continue = true
@@ -852,14 +862,14 @@ func TestContinue(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		l, _ := i.Watch()
 		if l.State != Held || l.Unproven || l.Fence == 0 || l.Deadline == 0 {
-			t.Errorf("the store came: %+v", l)
+			t.Errorf("with a store: %+v", l)
 		}
 		f.hook(silent, nil)
 		time.Sleep(time.Hour)
 		if l, _ := i.Watch(); l.State != Held || !l.Unproven || !i.MayStart() {
-			t.Errorf("the store went: %+v", l)
+			t.Errorf("during an outage: %+v", l)
 		}
-		ho, err := i.HandOver(t.Context())
+		ho, err := i.HandOff(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -868,21 +878,22 @@ func TestContinue(t *testing.T) {
 		i = run(t, o, f)
 		time.Sleep(time.Minute)
 		if l, _ := i.Watch(); l.State != Held || !l.Unproven || !i.MayStart() {
-			t.Errorf("the next image: %+v", l)
+			t.Errorf("the new process: %+v", l)
 		}
 		f.hook(nil, nil)
 		f.put(testKey, "4711")
 		if err := <-i.err; !errors.As(err, new(*LostError)) {
-			t.Errorf("Run returned %v beside another's value", err)
+			t.Errorf("Run returned %v with another's value", err)
 		}
 		if i.MayStart() {
-			t.Error("a command may start beside another's value")
+			t.Error("a command may start with another's value in the key")
 		}
 	})
 }
 
-// While an answer is short only of the deadline's passing, Continue changes nothing: it is about silence.
-func TestContinueIsNotForAFrozenInstance(t *testing.T) {
+// TestContinueDoesNotApplyToFrozenInstance: Continue is for a store that gives no answer, not for
+// an instance that is late.
+func TestContinueDoesNotApplyToFrozenInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, m := newFake(), newHost()
 		o := m.options(1)
@@ -890,63 +901,63 @@ func TestContinueIsNotForAFrozenInstance(t *testing.T) {
 		i := held(t, o, f)
 		m.suspend(time.Minute)
 		if l := i.reach(Out); l.Unproven {
-			t.Errorf("runs on: %+v", l)
+			t.Errorf("continues without a proof: %+v", l)
 		}
 		i.stop()
 	})
 }
 
-func TestSuspend(t *testing.T) {
+func TestSuspendBlocksStartsUntilRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, m := newFake(), newHost()
 		i := held(t, m.options(1), f)
-		m.suspend(time.Second) // not long enough for the alarm
+		m.suspend(time.Second) // not long enough for the timer
 		if i.MayStart() {
-			t.Error("a command may start after the machine slept, before a renewal")
+			t.Error("a command may start after a suspend, before a renewal")
 		}
 		ops := f.count()
-		time.Sleep(settle)
+		time.Sleep(serverDelay)
 		synctest.Wait()
 		if f.count() == ops || !i.MayStart() || i.state() != Held {
-			t.Errorf("%d operations after the question, state %v", f.count()-ops, i.state())
+			t.Errorf("%d operations after MayStart, state %v", f.count()-ops, i.state())
 		}
-		m.suspend(5 * time.Second) // rings: too little is left
+		m.suspend(5 * time.Second) // the timer fires: too little is left
 		i.reach(Doubtful)
-		begin := time.Now()
+		start := time.Now()
 		i.reach(Held)
-		if d := time.Since(begin); d != settle {
-			t.Errorf("renewed %v after the alarm", d)
+		if d := time.Since(start); d != serverDelay {
+			t.Errorf("renewed %v after the timer", d)
 		}
 		m.suspend(time.Hour)
 		synctest.Wait()
 		if i.state() != Out || i.MayStart() {
-			t.Errorf("is %v after an hour's sleep", i.state())
+			t.Errorf("is %v after a suspend of an hour", i.state())
 		}
 		i.reach(Held)
 		i.stop()
 	})
 }
 
-func TestDeadOwnerOnThisHost(t *testing.T) {
+func TestDeadOwnerOnThisHostIsReplacedAtOnce(t *testing.T) {
 	for _, dead := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			f, m := newFake(), newHost()
-			cable := &cutter{Store: f}
-			a := run(t, m.options(1), cable)
+			link := &partition{Store: f}
+			a := run(t, m.options(1), link)
 			la := a.reach(Held)
-			cable.pulled.Store(true) // killed
+			link.cut.Store(true) // killed
 			o := m.options(2)
-			o.Alarm = newHost()
-			o.Wait = true
+			o.Timer = newHost()
+			o.Standby = true
 			o.Dead = func(r Record) bool { return dead && r.PID == 1 }
-			begin := time.Now()
+			start := time.Now()
 			b := run(t, o, f)
 			l := b.reach(Held)
-			if d := time.Since(begin); dead != (d < time.Second) {
+			if d := time.Since(start); dead != (d < time.Second) {
 				t.Errorf("dead %v: held after %v", dead, d)
 			}
 			if l.Fence <= la.Fence {
-				t.Errorf("fence %d after %d", l.Fence, la.Fence)
+				t.Errorf("fencing token %d after %d", l.Fence, la.Fence)
 			}
 			a.cancel()
 			<-a.err
@@ -955,57 +966,57 @@ func TestDeadOwnerOnThisHost(t *testing.T) {
 	}
 }
 
-func TestHandOver(t *testing.T) {
+func TestHandoffKeepsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, m := newFake(), newHost()
 		a := held(t, m.options(1), f)
 		a.Beat(Pulse{Tick: 7, Child: 99})
 		la, _ := a.Watch()
 		time.Sleep(1500 * time.Millisecond)
-		ho, err := a.HandOver(t.Context())
+		ho, err := a.HandOff(t.Context())
 		if err != nil || <-a.err != nil {
-			t.Fatalf("HandOver: %v", err)
+			t.Fatalf("HandOff: %v", err)
 		}
 		if r := f.record(); r.Tick != 7 || r.Child != 99 || r.State != Active {
-			t.Errorf("the renewal before the hand-over wrote %+v", r)
+			t.Errorf("the renewal before the handoff wrote %+v", r)
 		}
-		if got, want := ho.Deadline-m.boot(), validT-settle; got != want {
-			t.Errorf("handed over with %v left, want %v", got, want)
+		if got, want := ho.Deadline-m.boot(), validT-serverDelay; got != want {
+			t.Errorf("handed off with %v left, want %v", got, want)
 		}
-		if _, err := a.HandOver(t.Context()); err == nil {
-			t.Error("handed over twice")
+		if _, err := a.HandOff(t.Context()); err == nil {
+			t.Error("handed off twice")
 		}
 		o := m.options(1)
 		o.Adopt = &ho
 		time.Sleep(200 * time.Millisecond)
 		b := run(t, o, f)
 		if l, _ := b.Watch(); l.State != Held || l.ID != la.ID || l.Fence != la.Fence || !b.MayStart() {
-			t.Errorf("the next image begins with %+v", l)
+			t.Errorf("the new process starts with %+v", l)
 		}
 		time.Sleep(time.Second)
 		if r := f.record(); !r.Started.Equal(ho.Started) || r.Seq <= ho.Seq {
-			t.Errorf("the next image wrote %+v", r)
+			t.Errorf("the new process wrote %+v", r)
 		}
 		b.stop()
 		if f.value(testKey) != nil {
-			t.Error("the next image did not release the key")
+			t.Error("the new process did not release the key")
 		}
 	})
 }
 
-func TestHandOverOfAnotherIsNotAdopted(t *testing.T) {
-	for name, change := range map[string]func(*Handover){
-		"pid":  func(h *Handover) { h.PID++ },
-		"boot": func(h *Handover) { h.Boot = "other" },
-		"key":  func(h *Handover) { h.Key = "other" },
-		"id":   func(h *Handover) { h.ID = "" },
-		"late": func(h *Handover) { h.Deadline = 0 },
+func TestHandoffOfAnotherProcessIsNotAdopted(t *testing.T) {
+	for name, change := range map[string]func(*Handoff){
+		"pid":  func(h *Handoff) { h.PID++ },
+		"boot": func(h *Handoff) { h.Boot = "other" },
+		"key":  func(h *Handoff) { h.Key = "other" },
+		"id":   func(h *Handoff) { h.ID = "" },
+		"late": func(h *Handoff) { h.Deadline = 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f, m := newFake(), newHost()
 				a := held(t, m.options(1), f)
-				ho, err := a.HandOver(t.Context())
+				ho, err := a.HandOff(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -1024,23 +1035,23 @@ func TestHandOverOfAnotherIsNotAdopted(t *testing.T) {
 	}
 }
 
-// TestHandOverOfASilentStoreKeepsTheDeadline: the next image renews the lease if the store speaks again in time, and
-// has the deadline of the image before it if not.
-func TestHandOverOfASilentStoreKeepsTheDeadline(t *testing.T) {
-	for name, back := range map[string]bool{"it speaks again": true, "it stays silent": false} {
+// TestHandoffDuringOutageKeepsDeadline: the new process renews the lease if the store answers in
+// time. If not, it keeps the deadline of the old process.
+func TestHandoffDuringOutageKeepsDeadline(t *testing.T) {
+	for name, back := range map[string]bool{"the store answers again": true, "the store stays silent": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f, m := newFake(), newHost()
 				a := held(t, m.options(1), f)
 				before, _ := a.Watch()
 				f.hook(silent, nil)
-				begin := time.Now()
-				ho, err := a.HandOver(t.Context())
+				start := time.Now()
+				ho, err := a.HandOff(t.Context())
 				if err != nil || <-a.err != nil || !ho.Held || ho.Deadline > before.Deadline {
-					t.Fatalf("HandOver: %+v, %v, of a lease until %v", ho, err, before.Deadline)
+					t.Fatalf("HandOff: %+v, %v, of a lease until %v", ho, err, before.Deadline)
 				}
-				if d := time.Since(begin); d > 2*time.Second {
-					t.Errorf("it took %v", d)
+				if d := time.Since(start); d > 2*time.Second {
+					t.Errorf("the handoff took %v", d)
 				}
 				o := m.options(1)
 				o.Adopt = &ho
@@ -1065,17 +1076,17 @@ func TestHandOverOfASilentStoreKeepsTheDeadline(t *testing.T) {
 	}
 }
 
-func TestHandOverWithoutALease(t *testing.T) {
+func TestHandoffWithoutLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		f.put(testKey, "4711")
 		o := newHost().options(1)
-		o.Wait = true
+		o.Standby = true
 		i := run(t, o, f)
 		i.reach(Standby)
-		ho, err := i.HandOver(t.Context())
+		ho, err := i.HandOff(t.Context())
 		if err != nil || <-i.err != nil || ho.Held {
-			t.Fatalf("HandOver: %+v, %v", ho, err)
+			t.Fatalf("HandOff: %+v, %v", ho, err)
 		}
 		o.Adopt = &ho
 		b := run(t, o, f)
@@ -1086,9 +1097,9 @@ func TestHandOverWithoutALease(t *testing.T) {
 	})
 }
 
-// An image that comes while the store is silent and the lease is over is no new start: it waits for the store as the
-// one before it did.
-func TestHandOverOfALeaseThatIsOver(t *testing.T) {
+// TestHandoffAfterExpiryWaitsForStore: a handoff during an outage, after the lease has expired, is
+// not a new start. The new process waits for the store as the old one did.
+func TestHandoffAfterExpiryWaitsForStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		o := newHost().options(1)
@@ -1096,21 +1107,21 @@ func TestHandOverOfALeaseThatIsOver(t *testing.T) {
 		i := held(t, o, f)
 		f.hook(silent, nil)
 		i.reach(Out)
-		ho, err := i.HandOver(t.Context())
+		ho, err := i.HandOff(t.Context())
 		if err != nil || <-i.err != nil || ho.Held {
-			t.Fatalf("HandOver: %+v, %v", ho, err)
+			t.Fatalf("HandOff: %+v, %v", ho, err)
 		}
 		o.Adopt = &ho
 		b := run(t, o, f)
 		time.Sleep(time.Hour)
 		select {
 		case err := <-b.err:
-			t.Fatalf("it ended: %v", err)
+			t.Fatalf("Run returned: %v", err)
 		default:
 		}
 		f.hook(nil, nil)
 		if l := b.reach(Held); l.Fence <= ho.Fence {
-			t.Errorf("held again with fence %d after %d", l.Fence, ho.Fence)
+			t.Errorf("held again with fencing token %d after %d", l.Fence, ho.Fence)
 		}
 		b.stop()
 	})
@@ -1121,33 +1132,33 @@ func TestReleaseDoesNotWaitForASilentStore(t *testing.T) {
 		f := newFake()
 		i := held(t, newHost().options(1), f)
 		f.hook(silent, nil)
-		begin := time.Now()
+		start := time.Now()
 		i.stop()
-		if d := time.Since(begin); d > 2500*time.Millisecond {
+		if d := time.Since(start); d > 2500*time.Millisecond {
 			t.Errorf("stopped after %v", d)
 		}
 	})
 }
 
-func TestStrangeStateIsNotOverwritten(t *testing.T) {
+func TestForeignStateIsNotOverwritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		for _, strange := range []string{
+		for _, foreign := range []string{
 			`{"v":2,"fence":9,"owner":"x"}`, "0", `{"v":1,"fence":18446744073709551615,"owner":"x"}`,
 		} {
-			f.put(testKey+".state", strange)
+			f.put(testKey+".state", foreign)
 			i := run(t, newHost().options(1), f)
 			if err := <-i.err; err == nil || !strings.Contains(err.Error(), testKey+".state") {
-				t.Errorf("Run returned %v beside %s", err, strange)
+				t.Errorf("Run returned %v with the value %s", err, foreign)
 			}
-			if string(f.value(testKey+".state")) != strange {
+			if string(f.value(testKey+".state")) != foreign {
 				t.Error("the value was overwritten")
 			}
 		}
 	})
 }
 
-func TestPanicOfTheStoreClimbs(t *testing.T) {
+func TestStorePanicReachesCallerOfRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		h, err := New(newHost().options(1), panicker{f})
@@ -1165,16 +1176,16 @@ type panicker struct{ *fake }
 
 func (panicker) Get(context.Context, string) (Entry, error) { panic("the store is broken") }
 
-func TestLockStore(t *testing.T) {
+func TestLockStoreNeedsNoProofAndNoRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		f.traits = Traits{Lock: true, FenceDurable: true}
 		o := newHost().options(1)
-		o.Alarm, o.TTL, o.Renew = nil, 0, 0
-		begin := time.Now()
+		o.Timer, o.TTL, o.Renew = nil, 0, 0
+		start := time.Now()
 		a := held(t, o, f)
 		l, _ := a.Watch()
-		if d := time.Since(begin); d > 0 || l.Fence != 1 || l.Deadline != 0 || !a.MayStart() {
+		if d := time.Since(start); d > 0 || l.Fence != 1 || l.Deadline != 0 || !a.MayStart() {
 			t.Errorf("held after %v: %+v", d, l)
 		}
 		ops := f.count()
@@ -1200,16 +1211,16 @@ func TestLockStore(t *testing.T) {
 
 		b := run(t, o, f)
 		if err := <-b.err; !errors.As(err, new(*HeldError)) {
-			t.Errorf("the second: %v", err)
+			t.Errorf("the second instance: %v", err)
 		}
-		ho, err := a.HandOver(t.Context())
+		ho, err := a.HandOff(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		o.Adopt = &ho
 		c := run(t, o, f)
 		if l := c.reach(Held); l.Fence != 1 {
-			t.Errorf("the next image has %+v", l)
+			t.Errorf("the new process has %+v", l)
 		}
 		c.stop()
 		o.Adopt = nil
@@ -1220,13 +1231,14 @@ func TestLockStore(t *testing.T) {
 		f.put(testKey, "4711")
 		d.Beat(Pulse{})
 		if err := <-d.err; !errors.As(err, new(*LostError)) {
-			t.Errorf("after the theft: %v", err)
+			t.Errorf("after another value was written: %v", err)
 		}
 	})
 }
 
-// A full disk keeps a Lock store from showing the record, not from holding.
-func TestLockStoreThatCannotWrite(t *testing.T) {
+// TestLockStoreHoldsWhenRecordCannotBeWritten: on a full disk the record is out of date, but the
+// lock is held.
+func TestLockStoreHoldsWhenRecordCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		f.traits = Traits{Lock: true, FenceDurable: true}
@@ -1246,16 +1258,16 @@ func TestLockStoreThatCannotWrite(t *testing.T) {
 	})
 }
 
-func TestThunderingHerd(t *testing.T) {
+func TestManyStandbysElectOneHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		first := held(t, newHost().options(1), f)
-		var herd []*instance
+		var standbys []*instance
 		for n := range 50 {
 			o := newHost().options(n + 2)
-			o.Wait = true
+			o.Standby = true
 			o.Jitter = func() float64 { return float64(n)/25 - 1 }
-			herd = append(herd, run(t, o, f))
+			standbys = append(standbys, run(t, o, f))
 		}
 		time.Sleep(10 * time.Second)
 		ops := f.count()
@@ -1265,7 +1277,7 @@ func TestThunderingHerd(t *testing.T) {
 			t.Errorf("%d operations a second", rate)
 		}
 		winners := 0
-		for _, i := range herd {
+		for _, i := range standbys {
 			if i.state() == Held {
 				winners++
 			}
@@ -1273,13 +1285,13 @@ func TestThunderingHerd(t *testing.T) {
 		if winners != 1 {
 			t.Errorf("%d winners", winners)
 		}
-		for _, i := range herd {
+		for _, i := range standbys {
 			i.stop()
 		}
 	})
 }
 
-func TestNewChecksTheRules(t *testing.T) {
+func TestNewValidatesOptions(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(*Options)
@@ -1292,12 +1304,13 @@ func TestNewChecksTheRules(t *testing.T) {
 			o.TTL, o.Renew, o.StopGrace, o.Timeout = 5*time.Second, time.Second, time.Second, 250*time.Millisecond
 		}, ""},
 		{"below the store's", func(o *Options) {
-			o.TTL, o.Renew, o.StopGrace, o.Timeout = 4*time.Second, 100*time.Millisecond, 100*time.Millisecond, 10*time.Millisecond
+			o.TTL, o.Renew = 4*time.Second, 100*time.Millisecond
+			o.StopGrace, o.Timeout = 100*time.Millisecond, 10*time.Millisecond
 		}, "use at least 5s"},
 		{"fraction", func(o *Options) { o.TTL = 10500 * time.Millisecond }, "use 11s"},
 		{"no key", func(o *Options) { o.Key = "" }, "no key"},
 		{"no clock", func(o *Options) { o.Boot = nil }, "no boot clock"},
-		{"no alarm", func(o *Options) { o.Alarm = nil }, "no alarm"},
+		{"no timer", func(o *Options) { o.Timer = nil }, "no timer"},
 		{"renew", func(o *Options) { o.Renew = 0 }, "not positive"},
 		{"timeout", func(o *Options) { o.Timeout = 0 }, "not positive"},
 		{"grace", func(o *Options) { o.StopGrace = -1 }, "negative"},
@@ -1316,10 +1329,11 @@ func TestNewChecksTheRules(t *testing.T) {
 func TestErrorsNameTheKey(t *testing.T) {
 	for _, err := range []error{
 		&HeldError{Key: testKey}, &LostError{Key: testKey}, &LostError{Key: testKey, By: Record{PID: 3, Host: "x"}},
-		&UnreachableError{Key: testKey, Err: errSilent}, &strangeError{testKey},
+		&UnreachableError{Key: testKey, Err: errSilent}, &foreignValueError{testKey},
 	} {
-		if s := err.Error(); !regexp.MustCompile(`^[a-z].*`+testKey+`.*[^.\n]$`).MatchString(s) || strings.Contains(s, "\n") {
-			t.Errorf("%T says %q", err, s)
+		s := err.Error()
+		if !regexp.MustCompile(`^[a-z].*`+testKey+`.*[^.\n]$`).MatchString(s) || strings.Contains(s, "\n") {
+			t.Errorf("%T: %q", err, s)
 		}
 	}
 }

@@ -14,27 +14,37 @@ import (
 type edit struct{ from, to string }
 
 var (
-	withoutYield = edit{"yield(ctx context.Context) error {\n	if h.traits.Lock {", "yield(ctx context.Context) error {\n	if true {"}
-	withoutProof = edit{"proof(m memory) time.Duration {\n	switch {", "proof(m memory) time.Duration {\n	if true {\n		return 0\n	}\n	switch {"}
+	withoutRestore = edit{"waitForRestore(ctx context.Context) error {\n	if h.traits.Lock {",
+		"waitForRestore(ctx context.Context) error {\n	if true {"}
+	withoutProof = edit{"proof(m stateRecord) time.Duration {\n	switch {",
+		"proof(m stateRecord) time.Duration {\n	if true {\n		return 0\n	}\n	switch {"}
 )
 
 // mutants break a rule of the engine, by name.
 var mutants = map[string][]edit{
-	"no proof": {withoutYield, withoutProof},
-	"no proof, trusted": {withoutYield, withoutProof,
-		{"	w := &h.owner\n	if err := h.seize(ctx)", "	w, began := &h.owner, h.o.Boot()\n	if err := h.seize(ctx)"},
+	"no proof": {withoutRestore, withoutProof},
+	"no proof, trusted": {withoutRestore, withoutProof,
+		{"	w := &h.owner\n	if err := h.claimKey(ctx)",
+			"	w, start := &h.owner, h.o.Boot()\n	if err := h.claimKey(ctx)"},
 		{"	sent := h.o.Boot()\n	if entry, err = h.get(ctx, h.o.Key); err != nil {\n		return again(err)",
-			"	if len(w.chain) == 0 {\n		return h.win(began)\n	}\n	sent := h.o.Boot()\n	if entry, err = h.get(ctx, h.o.Key); err != nil {\n		return again(err)"},
-		{"		case h.own(r), !r.Foreign && h.o.Dead(r):\n", "		case h.own(r):\n			w.chain = nil\n			return nil\n		case h.own(r), !r.Foreign && h.o.Dead(r):\n"}},
-	"no proof, last operation": {withoutYield, withoutProof,
-		{"		if absent {\n			err = h.add(ctx, Active)", "		sent = h.o.Boot()\n		if absent {\n			err = h.add(ctx, Active)"},
-		{"settle(ctx context.Context) error {\n	if h.traits.Lock {", "settle(ctx context.Context) error {\n	if true {"}},
+			"	if len(w.chain) == 0 {\n		return h.setHeld(start)\n	}\n" +
+				"	sent := h.o.Boot()\n	if entry, err = h.get(ctx, h.o.Key); err != nil {\n		return again(err)"},
+		{"		case h.own(r), !r.Foreign && h.o.Dead(r):\n",
+			"		case h.own(r):\n			w.chain = nil\n			return nil\n" +
+				"		case h.own(r), !r.Foreign && h.o.Dead(r):\n"}},
+	"no proof, last operation": {withoutRestore, withoutProof,
+		{"		if absent {\n			err = h.add(ctx, Active)",
+			"		sent = h.o.Boot()\n		if absent {\n			err = h.add(ctx, Active)"},
+		{"waitServerDelay(ctx context.Context) error {\n	if h.traits.Lock {",
+			"waitServerDelay(ctx context.Context) error {\n	if true {"}},
 	"proof where absent": {{"h.proof(m); wait > 0 {", "h.proof(m); wait > 0 && absent {"}},
-	"half the wait": {withoutYield,
-		{"return h.validity(max(h.o.TTL, h.owner.longest)) + strictExtra", "return h.validity(max(h.o.TTL, h.owner.longest)) / 2"}},
+	"half the wait": {withoutRestore,
+		{"return h.validity(max(h.o.TTL, h.owner.longest)) + proofExtra",
+			"return h.validity(max(h.o.TTL, h.owner.longest)) / 2"}},
 }
 
-// TestMutants builds this test of an engine in which a rule is broken, and runs TestSimulation in it: it would notice.
+// TestMutants builds this test program with an engine that breaks a rule, and runs TestSimulation
+// in it, which must detect that.
 func TestMutants(t *testing.T) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -55,21 +65,23 @@ func TestMutants(t *testing.T) {
 			}
 			write(t, filepath.Join(out, "overlay.json"), overlay)
 			program := filepath.Join(out, "heartbeat.test")
-			build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off", "-overlay", filepath.Join(out, "overlay.json"), "-o", program, ".")
-			if said, err := build.CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, said)
+			build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet=off",
+				"-overlay", filepath.Join(out, "overlay.json"), "-o", program, ".")
+			if output, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, output)
 			}
-			run := exec.CommandContext(t.Context(), program, "-test.v", "-test.run", "^TestSimulation$", "-mutant", name,
+			run := exec.CommandContext(t.Context(), program,
+				"-test.v", "-test.run", "^TestSimulation$", "-mutant", name,
 				fmt.Sprint("-seeds=", *flagSeeds), fmt.Sprint("-seed=", *flagSeed))
-			said, err := run.CombinedOutput()
-			if err != nil || !strings.Contains(string(said), "--- PASS: TestSimulation/") {
-				t.Errorf("%v\n%s", err, said)
+			output, err := run.CombinedOutput()
+			if err != nil || !strings.Contains(string(output), "--- PASS: TestSimulation/") {
+				t.Errorf("%v\n%s", err, output)
 			}
 		})
 	}
 }
 
-// mutate returns the files of the package that the edits change, changed.
+// mutate returns the changed text of each file that the edits change.
 func mutate(t *testing.T, edits []edit) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
@@ -96,7 +108,7 @@ func mutate(t *testing.T, edits []edit) map[string]string {
 			}
 		}
 		if times != 1 {
-			t.Fatalf("the package has %d times, not once:\n%s", times, e.from)
+			t.Fatalf("the package has this text %d times, not once:\n%s", times, e.from)
 		}
 	}
 	return changed
@@ -109,8 +121,8 @@ func write(t *testing.T, path string, content []byte) {
 	}
 }
 
-// TestSimulationsHaveTheirMutant: one that no mutant runs would never be run.
-func TestSimulationsHaveTheirMutant(t *testing.T) {
+// TestEverySimulationHasItsMutant: a simulation whose mutant does not exist would never run.
+func TestEverySimulationHasItsMutant(t *testing.T) {
 	for _, c := range simulations {
 		if _, ok := mutants[c.mutant]; !ok && c.mutant != "" {
 			t.Errorf("%s: no mutant %q", c.name, c.mutant)

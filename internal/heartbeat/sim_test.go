@@ -13,15 +13,16 @@ import (
 	"time"
 )
 
-// The simulation runs the engine as it is, three instances of it, in a bubble of virtual time against a
-// model of a memcached, and breaks everything that can break. A command of the simulation is started
-// and stopped by the lease only. Not modelled: a suspended machine (TestSuspend is), Options.Continue.
+// The simulation runs three instances of the unchanged engine in a bubble of virtual time against a
+// model of memcached, and injects every fault of the model. Only the lease decides when a command
+// of the simulation starts and stops. Not modeled: a suspended machine (see
+// TestSuspendBlocksStartsUntilRenewal), Options.Continue.
 
 var (
-	flagSeeds = flag.Int("seeds", 0, "how many seeds each simulation runs; 0 is the usual number")
+	flagSeeds = flag.Int("seeds", 0, "number of seeds of each simulation; 0 is the usual number")
 	flagSeed  = flag.Uint64("seed", 0, "run the simulation of this seed only")
 
-	flagMutant = flag.String("mutant", "", "which of mutants this program is")
+	flagMutant = flag.String("mutant", "", "name of the mutant that this program was built from")
 )
 
 const (
@@ -29,25 +30,25 @@ const (
 	simRenew   = 1200 * time.Millisecond
 	simGrace   = time.Second
 	simTimeout = 500 * time.Millisecond
-	simFaults  = 200 * time.Second // then all is healed but all instances but one
+	simFaults  = 200 * time.Second // after that, all faults end, and one instance is left
 	simKey     = "job_process_heartbeat"
 )
 
-// server is a memcached: a clock of whole seconds that a drifting timer sets, compare-and-swap ids, and
-// a memory that can be lost.
+// server is a model of memcached: it has a clock of whole seconds, set by a drifting timer;
+// compare-and-swap ids; and a memory that can be lost.
 type server struct {
-	w       *world
+	sim     *simulation
 	rng     *rand.Rand
 	items   map[string]item
 	cas     uint64
 	clock   int64
 	phase   time.Duration
-	drift   time.Duration // of the timer, each tick (seen: 0.8 ms; more makes the clock jump more often)
+	drift   time.Duration // of the timer per tick (seen: 0.8 ms; more makes more jumps)
 	tick    time.Duration // the next setting of the clock
 	paused  chan struct{} // closed at the end of the pause; nil: not paused
 	pausing time.Duration // since when
 	down    bool
-	life    int // counts restarts: what was under way then is lost
+	life    int // counts restarts: operations in progress are lost then
 }
 
 type item struct {
@@ -57,9 +58,9 @@ type item struct {
 	expiry int64 // 0: never
 }
 
-// now sets the clock as its timer would have.
+// now sets the clock as the timer would, and returns it.
 func (s *server) now() int64 {
-	t := s.w.now()
+	t := s.sim.now()
 	if s.paused != nil {
 		t = s.pausing
 	}
@@ -92,27 +93,27 @@ func (s *server) set(key string, value []byte, ttl time.Duration) {
 
 func (s *server) pause() {
 	s.now()
-	s.paused, s.pausing = make(chan struct{}), s.w.now()
+	s.paused, s.pausing = make(chan struct{}), s.sim.now()
 }
 
-// resume leaves the clock where it was for up to the stale window.
+// resume keeps the old clock for up to serverDelay.
 func (s *server) resume() {
 	if s.paused == nil {
 		return
 	}
 	close(s.paused)
 	s.paused = nil
-	if t := s.w.now(); s.tick < t {
-		s.tick = t + between(s.rng, 0, settle)
+	if t := s.sim.now(); s.tick < t {
+		s.tick = t + between(s.rng, 0, serverDelay)
 	}
 }
 
-// rules are what a simulation is about.
+// rules are the parameters of a simulation.
 type rules struct {
 	kinds                  []fault
 	margin                 time.Duration // what Traits claims; the model needs two seconds
 	blindSwap, blindExpire bool          // the store does not compare
-	steady                 *timing       // a command that runs for as long as it may, with other settings; nil: the usual
+	steady                 *timing       // settings for commands that run as long as they may
 }
 
 // timing is the settings of a lease.
@@ -125,8 +126,8 @@ func (r rules) timing() timing {
 	return timing{simTTL, simRenew, simGrace}
 }
 
-// world is everything, under one lock: goroutines of a bubble do run in parallel.
-type world struct {
+// simulation is the whole state, under one lock: goroutines of a bubble do run in parallel.
+type simulation struct {
 	rules
 	mu        sync.Mutex
 	start     time.Time
@@ -141,42 +142,42 @@ type world struct {
 	idle      time.Duration // for how long no command ran, up to the last start
 	idleSince time.Duration
 	slots     [3]*process
-	gone      map[string]bool // ids of instances that have ended, and their commands too
+	exited    map[string]bool // ids of instances that have exited, and their commands too
 	all       sync.WaitGroup
 }
 
-func (w *world) now() time.Duration { return time.Since(w.start) }
+func (sim *simulation) now() time.Duration { return time.Since(sim.start) }
 
-func (w *world) violate(format string, args ...any) {
-	if w.violation == "" {
-		w.violation = fmt.Sprintf("%v: ", w.now()) + fmt.Sprintf(format, args...)
-		close(w.over)
+func (sim *simulation) violate(format string, args ...any) {
+	if sim.violation == "" {
+		sim.violation = fmt.Sprintf("%v: ", sim.now()) + fmt.Sprintf(format, args...)
+		close(sim.over)
 	}
 }
 
 // sleep returns false when the simulation is over.
-func (w *world) sleep(d time.Duration) bool {
+func (sim *simulation) sleep(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
-	case <-w.over:
+	case <-sim.over:
 		return false
 	}
 }
 
-// between rolls a time. Each goroutine has its own dice, so that a seed is the same story each time (but
-// for what happens in the same nanosecond).
+// between returns a random duration. Each goroutine has its own random source, so that a seed gives
+// the same simulation each time, except for what happens in the same nanosecond.
 func between(rng *rand.Rand, lo, hi time.Duration) time.Duration {
 	return lo + time.Duration(rng.Int64N(int64(hi-lo)))
 }
 
-func dice(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
+func newRand(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
 
-// process is one life of one instance, and its client of the server.
+// process is one process of an instance, and its client of the server.
 type process struct {
-	w              *world
+	sim            *simulation
 	slot           int
 	rng            *rand.Rand // of the supervisor
 	seed, calls    uint64
@@ -184,17 +185,17 @@ type process struct {
 	cut            bool          // from the network
 	frozen         chan struct{} // closed at the thaw
 	crashed        atomic.Bool
-	crash          chan struct{} // closed: dies at once
-	stop           chan struct{} // closed: ends in order
+	crash          chan struct{} // closed: the process dies at once
+	stop           chan struct{} // closed: the process stops gracefully
 	once, onceStop sync.Once
 	stopping       bool
 	state          State // as last seen by the supervisor
 	h              *Heartbeat
-	knows          bool // the last answer about key L was that it is ours
+	ownsKey        bool // the last answer about key L was that it is ours
 	id             string
 	cancel         context.CancelFunc
-	dead           chan struct{} // closed when it has ended
-	pass           chan struct{} // asks for a hand-over
+	dead           chan struct{} // closed when the process has exited
+	handoff        chan struct{} // requests a handoff
 	command        *command
 }
 
@@ -205,12 +206,12 @@ type command struct {
 	stopping bool
 }
 
-// live blocks while the process is frozen.
-func (p *process) live() {
+// waitWhileFrozen blocks while the process is frozen.
+func (p *process) waitWhileFrozen() {
 	for {
-		p.w.mu.Lock()
+		p.sim.mu.Lock()
 		c := p.frozen
-		p.w.mu.Unlock()
+		p.sim.mu.Unlock()
 		if c == nil {
 			return
 		}
@@ -219,24 +220,24 @@ func (p *process) live() {
 }
 
 func (p *process) boot() time.Duration {
-	p.live()
-	return p.bootAt(p.w.now())
+	p.waitWhileFrozen()
+	return p.bootAt(p.sim.now())
 }
 
 func (p *process) bootAt(t time.Duration) time.Duration {
 	return time.Hour + time.Duration(p.rate*float64(t))
 }
 
-// ring is the Alarm of the simulation.
-type ring struct {
+// simTimer is the Alarm of the simulation.
+type simTimer struct {
 	c    chan struct{}
 	t    *time.Timer
 	rate float64
 }
 
-func (r *ring) C() <-chan struct{} { return r.c }
+func (r *simTimer) C() <-chan struct{} { return r.c }
 
-func (r *ring) Set(d time.Duration) {
+func (r *simTimer) Set(d time.Duration) {
 	if r.t != nil {
 		r.t.Stop()
 	}
@@ -250,17 +251,18 @@ func (r *ring) Set(d time.Duration) {
 
 var errSim = errors.New("i/o timeout")
 
-// call carries one operation to the server, or not, and back, or not.
+// call sends one operation to the server and returns its answer. Either may be lost.
 func (p *process) call(f func() error) error {
-	w := p.w
-	p.live()
-	w.mu.Lock()
+	sim := p.sim
+	p.waitWhileFrozen()
+	sim.mu.Lock()
 	p.calls++
-	rng := dice(p.seed, p.calls)
-	there, back := between(rng, 100*time.Microsecond, 3*time.Millisecond), between(rng, 100*time.Microsecond, 3*time.Millisecond)
+	rng := newRand(p.seed, p.calls)
+	there := between(rng, 100*time.Microsecond, 3*time.Millisecond)
+	back := between(rng, 100*time.Microsecond, 3*time.Millisecond)
 	slow, lost := p.cut, p.cut
 	drop := p.cut && rng.IntN(3) == 0
-	if p.cut || w.lossy && rng.IntN(4) == 0 {
+	if p.cut || sim.lossy && rng.IntN(4) == 0 {
 		slow = true
 		lost = lost || rng.IntN(2) == 0
 		there = between(rng, 0, 4*time.Second)
@@ -268,40 +270,40 @@ func (p *process) call(f func() error) error {
 			there = between(rng, 0, 5*time.Millisecond)
 		}
 	}
-	life := w.server.life
-	w.mu.Unlock()
+	life := sim.server.life
+	sim.mu.Unlock()
 	if p.crashed.Load() {
 		return errSim
 	}
 	if !slow {
 		time.Sleep(there)
-		w.mu.Lock()
-		if w.server.paused == nil {
+		sim.mu.Lock()
+		if sim.server.paused == nil {
 			defer time.Sleep(back) // after the unlock
-			defer w.mu.Unlock()
-			return w.execute(life, f)
+			defer sim.mu.Unlock()
+			return sim.execute(life, f)
 		}
-		w.mu.Unlock()
+		sim.mu.Unlock()
 		there = 0
 	}
 	answer := make(chan error, 1)
-	w.all.Go(func() {
+	sim.all.Go(func() {
 		time.Sleep(there)
 		if drop {
 			return
 		}
 		for {
-			w.mu.Lock()
-			paused := w.server.paused
+			sim.mu.Lock()
+			paused := sim.server.paused
 			if paused == nil {
 				break
 			}
-			w.mu.Unlock()
+			sim.mu.Unlock()
 			<-paused
-			time.Sleep(between(rng, 0, settle/2)) // its turn in the queue
+			time.Sleep(between(rng, 0, serverDelay/2)) // its turn in the queue
 		}
-		defer w.mu.Unlock()
-		if err := w.execute(life, f); !lost {
+		defer sim.mu.Unlock()
+		if err := sim.execute(life, f); !lost {
 			answer <- err
 		}
 	})
@@ -309,16 +311,16 @@ func (p *process) call(f func() error) error {
 	defer t.Stop()
 	select {
 	case err := <-answer:
-		p.live()
+		p.waitWhileFrozen()
 		return err
 	case <-t.C:
-		p.live()
+		p.waitWhileFrozen()
 		return errSim
 	}
 }
 
-func (w *world) execute(life int, f func() error) error {
-	if w.server.down || w.server.life != life {
+func (sim *simulation) execute(life int, f func() error) error {
+	if sim.server.down || sim.server.life != life {
 		return errSim
 	}
 	return f()
@@ -327,7 +329,7 @@ func (w *world) execute(life int, f func() error) error {
 var _ Store = (*process)(nil)
 
 func (p *process) Traits() Traits {
-	return Traits{Margin: p.w.margin, MinTTL: 5 * time.Second, Granularity: time.Second}
+	return Traits{Margin: p.sim.margin, MinTTL: 5 * time.Second, Granularity: time.Second}
 }
 
 func (p *process) Close() error { return nil }
@@ -335,7 +337,7 @@ func (p *process) Close() error { return nil }
 func (p *process) Get(_ context.Context, key string) (Entry, error) {
 	found := make(chan item, 1)
 	err := p.call(func() error {
-		it, ok := p.w.server.find(key)
+		it, ok := p.sim.server.find(key)
 		if !ok {
 			return ErrAbsent
 		}
@@ -343,40 +345,40 @@ func (p *process) Get(_ context.Context, key string) (Entry, error) {
 		return nil
 	})
 	if err != nil {
-		p.learn(key, err, false)
+		p.noteAnswer(key, err, false)
 		return Entry{}, err
 	}
 	it := <-found
-	p.learn(key, nil, key == simKey && it.id == p.id)
+	p.noteAnswer(key, nil, key == simKey && it.id == p.id)
 	return Entry{it.value, it.cas}, nil
 }
 
 func (p *process) Add(_ context.Context, key string, value []byte, ttl time.Duration) error {
-	p.admit(key, value)
+	p.checkWrite(key, value)
 	err := p.call(func() error {
-		s := &p.w.server
+		s := &p.sim.server
 		if _, ok := s.find(key); ok {
 			return ErrExists
 		}
 		s.set(key, value, ttl)
 		return nil
 	})
-	p.learn(key, err, true)
+	p.noteAnswer(key, err, true)
 	return err
 }
 
 func (p *process) Swap(_ context.Context, key string, old Entry, value []byte, ttl time.Duration) error {
-	p.admit(key, value)
-	return p.replace(key, old, p.w.blindSwap, func(s *server) { s.set(key, value, ttl) })
+	p.checkWrite(key, value)
+	return p.replace(key, old, p.sim.blindSwap, func(s *server) { s.set(key, value, ttl) })
 }
 
 func (p *process) Expire(_ context.Context, key string, old Entry) error {
-	return p.replace(key, old, p.w.blindExpire, func(s *server) { delete(s.items, key) })
+	return p.replace(key, old, p.sim.blindExpire, func(s *server) { delete(s.items, key) })
 }
 
 func (p *process) replace(key string, old Entry, blind bool, f func(*server)) error {
 	err := p.call(func() error {
-		s := &p.w.server
+		s := &p.sim.server
 		it, ok := s.find(key)
 		switch {
 		case blind && key == simKey:
@@ -385,116 +387,117 @@ func (p *process) replace(key string, old Entry, blind bool, f func(*server)) er
 		case it.cas != old.Token.(uint64):
 			return ErrChanged
 		}
-		if key == simKey && ok && it.id != p.id && !p.w.gone[it.id] {
-			p.w.violate("%s writes over %s", p.id, it.id)
+		if key == simKey && ok && it.id != p.id && !p.sim.exited[it.id] {
+			p.sim.violate("%s writes over %s", p.id, it.id)
 		}
 		f(s)
 		return nil
 	})
-	p.learn(key, err, true)
+	p.noteAnswer(key, err, true)
 	return err
 }
 
-// admit refuses writes of key S by one who cannot believe that L is its own; but for the word that all
-// has ended, which may come after the key is lost.
-func (p *process) admit(key string, value []byte) {
+// checkWrite reports a write of key S by a process whose last answer about key L was not that L is
+// its own. A clean release is exempt: it may follow the loss of the key.
+func (p *process) checkWrite(key string, value []byte) {
 	if key == simKey {
 		return
 	}
-	if m, ok := parseMemory(value); !ok || !m.Clean {
-		p.w.mu.Lock()
-		defer p.w.mu.Unlock()
-		if !p.knows {
-			p.w.violate("%s writes the state key without the key", p.id)
+	if m, ok := parseStateRecord(value); !ok || !m.Clean {
+		p.sim.mu.Lock()
+		defer p.sim.mu.Unlock()
+		if !p.ownsKey {
+			p.sim.violate("%s writes the state key without the key", p.id)
 		}
 	}
 }
 
-// learn notes what the process may believe about key L.
-func (p *process) learn(key string, err error, owned bool) {
+// noteAnswer records whether the process may assume that key L is its own.
+func (p *process) noteAnswer(key string, err error, owned bool) {
 	if key == simKey {
-		p.w.mu.Lock()
-		p.knows = err == nil && owned || p.knows && err != nil && !refused(err)
-		p.w.mu.Unlock()
+		p.sim.mu.Lock()
+		p.ownsKey = err == nil && owned || p.ownsKey && err != nil && !rejected(err)
+		p.sim.mu.Unlock()
 	}
 }
 
-// run is the life of one process, through all its images. It stands in for the supervisor.
+// run runs one process, over all its re-execs. It takes the role of the supervisor.
 func (p *process) run(ctx context.Context, wait, local bool) {
-	w := p.w
+	sim := p.sim
 	defer close(p.dead)
-	var adopt *Handover
-	jitter := dice(p.seed, 1<<63)
+	var adopt *Handoff
+	jitter := newRand(p.seed, 1<<63)
 	for {
 		h, err := New(Options{
 			Key: simKey, Self: Record{PID: 1, Host: fmt.Sprint(p.slot), Boot: "b"},
-			TTL: w.timing().ttl, Renew: w.timing().renew, StopGrace: w.timing().grace, Timeout: simTimeout,
-			Wait: wait, AcquireTimeout: 5 * time.Second,
-			Boot: p.boot, Alarm: &ring{c: make(chan struct{}, 1), rate: p.rate},
+			TTL: sim.timing().ttl, Renew: sim.timing().renew, StopGrace: sim.timing().grace, Timeout: simTimeout,
+			Standby: wait, AcquireTimeout: 5 * time.Second,
+			Boot: p.boot, Timer: &simTimer{c: make(chan struct{}, 1), rate: p.rate},
 			Jitter: func() float64 { return 2*jitter.Float64() - 1 },
 			Dead: func(r Record) bool {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				return local && r.Host == fmt.Sprint(p.slot) && w.gone[r.ID]
+				sim.mu.Lock()
+				defer sim.mu.Unlock()
+				return local && r.Host == fmt.Sprint(p.slot) && sim.exited[r.ID]
 			},
 			Adopt: adopt,
 		}, p)
 		if err != nil {
 			panic(err)
 		}
-		w.mu.Lock()
+		sim.mu.Lock()
 		l, _ := h.Watch()
 		p.id, p.h = l.ID, h
-		w.mu.Unlock()
+		sim.mu.Unlock()
 		ended := make(chan struct{})
-		w.all.Go(func() { defer close(ended); _ = h.Run(ctx) })
+		sim.all.Go(func() { defer close(ended); _ = h.Run(ctx) })
 		if adopt = p.supervise(h, ended); adopt == nil {
 			break
 		}
-		w.sleep(between(p.rng, 0, 200*time.Millisecond)) // the exec
+		sim.sleep(between(p.rng, 0, 200*time.Millisecond)) // the exec
 	}
-	w.mu.Lock()
-	p.end(Lease{Deadline: 1 << 62})
-	w.gone[p.id] = true
-	w.mu.Unlock()
+	sim.mu.Lock()
+	p.endCommand(Lease{Deadline: 1 << 62})
+	sim.exited[p.id] = true
+	sim.mu.Unlock()
 }
 
-// supervise obeys the lease until Run has ended, or the process is told to end, or handed over.
-func (p *process) supervise(h *Heartbeat, ended <-chan struct{}) *Handover {
-	w := p.w
-	var handed chan *Handover
+// supervise follows the lease until Run has returned, or the process is stopped, or it has handed
+// off the lease.
+func (p *process) supervise(h *Heartbeat, ended <-chan struct{}) *Handoff {
+	sim := p.sim
+	var handed chan *Handoff
 	stop := p.stop
-	tick := w.now()
+	tick := sim.now()
 	for {
-		p.live()
+		p.waitWhileFrozen()
 		l, changed := h.Watch()
-		wake := p.obey(h, l, &tick)
+		wake := p.step(h, l, &tick)
 		select {
 		case <-changed:
 		case <-time.After(wake):
-		case <-w.over:
+		case <-sim.over:
 			p.cancel()
 			<-ended
 			return nil
 		case <-p.crash:
-			w.mu.Lock()
+			sim.mu.Lock()
 			p.crashed.Store(true)
-			p.end(Lease{Deadline: 1 << 62})
-			w.gone[p.id] = true
-			w.mu.Unlock()
+			p.endCommand(Lease{Deadline: 1 << 62})
+			sim.exited[p.id] = true
+			sim.mu.Unlock()
 			p.cancel()
 			<-ended
 			return nil
-		case <-stop: // in order: first the command, then the lease
+		case <-stop: // graceful: first the command, then the lease
 			stop, tick, p.stopping = nil, 1<<62, true
-		case <-p.pass:
+		case <-p.handoff:
 			if handed == nil && stop != nil {
-				handed = make(chan *Handover, 1)
+				handed = make(chan *Handoff, 1)
 				c := handed
-				w.all.Go(func() {
+				sim.all.Go(func() {
 					ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 					defer cancel()
-					if a, err := h.HandOver(ctx); err == nil {
+					if a, err := h.HandOff(ctx); err == nil {
 						c <- &a
 					} else {
 						c <- nil
@@ -513,9 +516,9 @@ func (p *process) supervise(h *Heartbeat, ended <-chan struct{}) *Handover {
 				}
 			}
 			l, _ := h.Watch()
-			w.mu.Lock()
-			p.end(l)
-			w.mu.Unlock()
+			sim.mu.Lock()
+			p.endCommand(l)
+			sim.mu.Unlock()
 			return nil
 		}
 		if stop == nil && p.idle() && handed == nil {
@@ -525,30 +528,30 @@ func (p *process) supervise(h *Heartbeat, ended <-chan struct{}) *Handover {
 }
 
 func (p *process) idle() bool {
-	p.w.mu.Lock()
-	defer p.w.mu.Unlock()
+	p.sim.mu.Lock()
+	defer p.sim.mu.Unlock()
 	return p.command == nil
 }
 
-// obey does what the lease allows and demands. It returns when to look again.
-func (p *process) obey(h *Heartbeat, l Lease, tick *time.Duration) time.Duration {
-	w := p.w
+// step starts or stops the command as the lease requires. It returns the time until the next step.
+func (p *process) step(h *Heartbeat, l Lease, tick *time.Duration) time.Duration {
+	sim := p.sim
 	start := false
-	now := w.now()
+	now := sim.now()
 	if p.state != Held && l.State == Held && !p.stopping {
 		*tick = min(*tick, now) // a tick was missed
 	}
 	if p.state = l.State; now >= *tick {
 		*tick = now + between(p.rng, 300*time.Millisecond, 2*time.Second)
-		if w.steady != nil {
+		if sim.steady != nil {
 			*tick = now + 50*time.Millisecond
 		}
 		start = h.MayStart()
 		l, _ = h.Watch()
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	now = w.now()
+	sim.mu.Lock()
+	defer sim.mu.Unlock()
+	now = sim.now()
 	c := p.command
 	switch l.State {
 	case Held, Doubtful:
@@ -565,13 +568,13 @@ func (p *process) obey(h *Heartbeat, l Lease, tick *time.Duration) time.Duration
 			c.dies = min(c.dies, now+left)
 		}
 	default:
-		p.end(l)
+		p.endCommand(l)
 	}
 	if c = p.command; c != nil && now >= c.dies {
-		p.end(l)
+		p.endCommand(l)
 	}
 	wake := max(*tick-now, time.Millisecond)
-	if p.stopping && w.steady != nil {
+	if p.stopping && sim.steady != nil {
 		wake = 10 * time.Millisecond
 	}
 	if c = p.command; c != nil {
@@ -581,79 +584,81 @@ func (p *process) obey(h *Heartbeat, l Lease, tick *time.Duration) time.Duration
 }
 
 func (p *process) start(l Lease) {
-	w := p.w
-	if b := p.bootAt(w.now()); b > l.Deadline {
-		w.violate("%s starts a command %v past its deadline", p.id, b-l.Deadline)
+	sim := p.sim
+	if b := p.bootAt(sim.now()); b > l.Deadline {
+		sim.violate("%s starts a command %v past its deadline", p.id, b-l.Deadline)
 	}
-	for c := range w.commands {
+	for c := range sim.commands {
 		if !c.excused {
-			w.violate("%s (slot %d, fence %d) starts beside %s (slot %d)", p.id, p.slot, l.Fence, c.p.id, c.p.slot)
+			sim.violate("%s (slot %d, fencing token %d) starts beside %s (slot %d)",
+				p.id, p.slot, l.Fence, c.p.id, c.p.slot)
 		}
 	}
 	switch {
-	case l.Fence > w.lastFence:
-	case l.Fence == w.lastFence && p.id == w.lastID:
+	case l.Fence > sim.lastFence:
+	case l.Fence == sim.lastFence && p.id == sim.lastID:
 	default:
-		w.violate("%s starts with fence %d after fence %d", p.id, l.Fence, w.lastFence)
+		sim.violate("%s starts with fencing token %d after %d", p.id, l.Fence, sim.lastFence)
 	}
-	w.lastFence, w.lastID = l.Fence, p.id
-	w.started++
-	p.command = &command{p: p, dies: w.now() + between(p.rng, 100*time.Millisecond, 60*time.Second)}
-	if w.steady != nil {
-		p.command.dies = w.now() + time.Hour
+	sim.lastFence, sim.lastID = l.Fence, p.id
+	sim.started++
+	p.command = &command{p: p, dies: sim.now() + between(p.rng, 100*time.Millisecond, 60*time.Second)}
+	if sim.steady != nil {
+		p.command.dies = sim.now() + time.Hour
 	}
-	w.commands[p.command] = true
-	w.idle += w.now() - w.idleSince
+	sim.commands[p.command] = true
+	sim.idle += sim.now() - sim.idleSince
 }
 
-// end has the command dead, now.
-func (p *process) end(l Lease) {
+// endCommand ends the command now.
+func (p *process) endCommand(l Lease) {
 	c := p.command
 	if c == nil {
 		return
 	}
-	// A nanosecond of the alarm and the rate of the clock make up to a microsecond.
-	if b := p.bootAt(p.w.now()); !c.excused && b > l.Deadline+time.Microsecond {
-		p.w.violate("%s in state %v had a command alive %v past its deadline", p.id, l.State, b-l.Deadline)
+	// A nanosecond of the timer and the rate of the clock add up to a microsecond.
+	if b := p.bootAt(p.sim.now()); !c.excused && b > l.Deadline+time.Microsecond {
+		p.sim.violate("%s in state %v had a command alive %v past its deadline", p.id, l.State, b-l.Deadline)
 	}
-	delete(p.w.commands, c)
+	delete(p.sim.commands, c)
 	p.command = nil
-	p.w.idleSince = p.w.now()
+	p.sim.idleSince = p.sim.now()
 }
 
 // spawn starts a process in the slot.
-func (w *world) spawn(slot int, wait bool, seed uint64) *process {
-	rng := dice(seed, 0)
+func (sim *simulation) spawn(slot int, wait bool, seed uint64) *process {
+	rng := newRand(seed, 0)
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{
-		w: w, slot: slot, rng: rng, seed: seed, rate: 1 + (rng.Float64()-0.5)/125, cancel: cancel,
-		dead: make(chan struct{}), pass: make(chan struct{}, 1), crash: make(chan struct{}), stop: make(chan struct{}),
+		sim: sim, slot: slot, rng: rng, seed: seed, rate: 1 + (rng.Float64()-0.5)/125, cancel: cancel,
+		dead: make(chan struct{}), handoff: make(chan struct{}, 1),
+		crash: make(chan struct{}), stop: make(chan struct{}),
 	}
 	local := rng.IntN(2) == 0
-	w.mu.Lock()
-	w.slots[slot] = p
-	w.mu.Unlock()
-	w.all.Go(func() { p.run(ctx, wait, local) })
+	sim.mu.Lock()
+	sim.slots[slot] = p
+	sim.mu.Unlock()
+	sim.all.Go(func() { p.run(ctx, wait, local) })
 	return p
 }
 
-// fault is one way to break the world; it runs in a goroutine of its own and mends what it broke.
-type fault func(w *world, p *process, rng *rand.Rand)
+// fault injects one fault, and removes it after a while. It runs in a goroutine of its own.
+type fault func(sim *simulation, p *process, rng *rand.Rand)
 
-func crash(_ *world, p *process, _ *rand.Rand) { p.once.Do(func() { close(p.crash) }) }
-func stop(_ *world, p *process, _ *rand.Rand)  { p.onceStop.Do(func() { close(p.stop) }) }
+func crash(_ *simulation, p *process, _ *rand.Rand) { p.once.Do(func() { close(p.crash) }) }
+func stop(_ *simulation, p *process, _ *rand.Rand)  { p.onceStop.Do(func() { close(p.stop) }) }
 
-func handOver(_ *world, p *process, _ *rand.Rand) {
+func handOff(_ *simulation, p *process, _ *rand.Rand) {
 	select {
-	case p.pass <- struct{}{}:
+	case p.handoff <- struct{}{}:
 	default:
 	}
 }
 
-func freeze(w *world, p *process, rng *rand.Rand) {
-	w.mu.Lock()
+func freeze(sim *simulation, p *process, rng *rand.Rand) {
+	sim.mu.Lock()
 	if p.frozen != nil {
-		w.mu.Unlock()
+		sim.mu.Unlock()
 		return
 	}
 	c := make(chan struct{})
@@ -662,180 +667,181 @@ func freeze(w *world, p *process, rng *rand.Rand) {
 		p.command.excused = true
 	}
 	d := between(rng, 500*time.Millisecond, 14*time.Second)
-	w.mu.Unlock()
-	w.sleep(d)
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	sim.mu.Unlock()
+	sim.sleep(d)
+	sim.mu.Lock()
+	defer sim.mu.Unlock()
 	p.frozen = nil
 	close(c)
 }
 
-func cut(w *world, p *process, rng *rand.Rand) {
-	w.mu.Lock()
+func cut(sim *simulation, p *process, rng *rand.Rand) {
+	sim.mu.Lock()
 	p.cut = true
 	d := between(rng, 500*time.Millisecond, 12*time.Second)
-	w.mu.Unlock()
-	w.sleep(d)
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	sim.mu.Unlock()
+	sim.sleep(d)
+	sim.mu.Lock()
+	defer sim.mu.Unlock()
 	p.cut = false
 }
 
-func lossy(w *world, _ *process, rng *rand.Rand) {
-	w.mu.Lock()
-	w.lossy = true
+func lossy(sim *simulation, _ *process, rng *rand.Rand) {
+	sim.mu.Lock()
+	sim.lossy = true
 	d := between(rng, time.Second, 8*time.Second)
-	w.mu.Unlock()
-	w.sleep(d)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.lossy = false
+	sim.mu.Unlock()
+	sim.sleep(d)
+	sim.mu.Lock()
+	defer sim.mu.Unlock()
+	sim.lossy = false
 }
 
-func pause(w *world, _ *process, rng *rand.Rand) {
-	w.mu.Lock()
-	if w.server.paused != nil {
-		w.mu.Unlock()
+func pause(sim *simulation, _ *process, rng *rand.Rand) {
+	sim.mu.Lock()
+	if sim.server.paused != nil {
+		sim.mu.Unlock()
 		return
 	}
-	w.server.pause()
+	sim.server.pause()
 	d := between(rng, 300*time.Millisecond, 6*time.Second)
-	w.mu.Unlock()
-	w.sleep(d)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.server.resume()
+	sim.mu.Unlock()
+	sim.sleep(d)
+	sim.mu.Lock()
+	defer sim.mu.Unlock()
+	sim.server.resume()
 }
 
-func restart(w *world, _ *process, rng *rand.Rand) {
-	w.mu.Lock()
-	s := &w.server
+func restart(sim *simulation, _ *process, rng *rand.Rand) {
+	sim.mu.Lock()
+	s := &sim.server
 	s.resume()
 	s.life++
 	clear(s.items)
 	s.down = true
 	d := between(rng, 10*time.Millisecond, 4*time.Second)
-	w.mu.Unlock()
-	w.sleep(d)
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	sim.mu.Unlock()
+	sim.sleep(d)
+	sim.mu.Lock()
+	defer sim.mu.Unlock()
 	s.down = false
 }
 
-func evict(w *world, _ *process, rng *rand.Rand) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func evict(sim *simulation, _ *process, rng *rand.Rand) {
+	sim.mu.Lock()
+	defer sim.mu.Unlock()
 	if n := rng.IntN(4); n != 0 {
-		delete(w.server.items, simKey)
+		delete(sim.server.items, simKey)
 		if n == 1 {
-			delete(w.server.items, simKey+".state")
+			delete(sim.server.items, simKey+".state")
 		}
 	} else {
-		delete(w.server.items, simKey+".state")
+		delete(sim.server.items, simKey+".state")
 	}
 }
 
-// The faults that hurt most come in pairs, as when a switch fails over.
+// The most severe faults come in pairs, as when a switch fails over.
 
-func pauseAndCut(w *world, p *process, rng *rand.Rand) {
-	pause(w, p, rng)
-	cut(w, p, rng)
+func pauseAndCut(sim *simulation, p *process, rng *rand.Rand) {
+	pause(sim, p, rng)
+	cut(sim, p, rng)
 }
 
-func evictAndCut(w *world, p *process, rng *rand.Rand) {
-	evict(w, p, rng)
-	cut(w, p, rng)
+func evictAndCut(sim *simulation, p *process, rng *rand.Rand) {
+	evict(sim, p, rng)
+	cut(sim, p, rng)
 }
 
 var (
-	mildFaults = []fault{crash, stop, handOver, cut, lossy, pause, pauseAndCut}
+	mildFaults = []fault{crash, stop, handOff, cut, lossy, pause, pauseAndCut}
 	allFaults  = append([]fault{freeze, restart, evict, evictAndCut}, mildFaults...)
 )
 
-// simulate runs one seed and returns what was violated, or "".
+// simulate runs one seed and returns the violated invariant, or "".
 func simulate(t *testing.T, seed uint64, rules rules) (violation string, started int) {
 	synctest.Test(t, func(*testing.T) {
-		rng := dice(seed, 0)
-		w := &world{
+		rng := newRand(seed, 0)
+		sim := &simulation{
 			rules: rules, start: time.Now(), commands: map[*command]bool{}, over: make(chan struct{}),
-			gone: map[string]bool{},
+			exited: map[string]bool{},
 		}
-		w.server = server{
-			w: w, rng: dice(seed, 1), items: map[string]item{}, phase: between(rng, time.Hour, time.Hour+time.Second),
+		sim.server = server{
+			sim: sim, rng: newRand(seed, 1), items: map[string]item{},
+			phase: between(rng, time.Hour, time.Hour+time.Second),
 			drift: between(rng, 800*time.Microsecond, 10*time.Millisecond),
 		}
-		for slot := range w.slots {
-			w.all.Go(func() { w.inhabit(slot, dice(seed, uint64(2+slot))) })
+		for slot := range sim.slots {
+			sim.all.Go(func() { sim.runSlot(slot, newRand(seed, uint64(2+slot))) })
 		}
-		for w.now() < simFaults {
-			w.mu.Lock()
+		for sim.now() < simFaults {
+			sim.mu.Lock()
 			d := between(rng, 0, 8*time.Second)
-			f := w.kinds[rng.IntN(len(w.kinds))]
-			p := w.slots[rng.IntN(len(w.slots))]
-			for _, o := range w.slots {
+			f := sim.kinds[rng.IntN(len(sim.kinds))]
+			p := sim.slots[rng.IntN(len(sim.slots))]
+			for _, o := range sim.slots {
 				if o != nil && o.command != nil && rng.IntN(2) == 0 {
-					p = o // it hurts most there
+					p = o // a fault is most severe there
 				}
 			}
-			w.mu.Unlock()
+			sim.mu.Unlock()
 			if p != nil {
 				seed := rng.Uint64()
-				w.all.Go(func() { f(w, p, dice(seed, 0)) })
+				sim.all.Go(func() { f(sim, p, newRand(seed, 0)) })
 			}
-			if !w.sleep(d) {
+			if !sim.sleep(d) {
 				break
 			}
 		}
-		w.settle(rng)
-		w.mu.Lock()
-		violation, started = w.violation, w.started
+		sim.checkRecovery(rng)
+		sim.mu.Lock()
+		violation, started = sim.violation, sim.started
 		if violation == "" {
-			close(w.over)
+			close(sim.over)
 		}
-		w.mu.Unlock()
-		w.all.Wait()
+		sim.mu.Unlock()
+		sim.all.Wait()
 	})
 	return violation, started
 }
 
-// inhabit keeps processes living in the slot, until the faults end.
-func (w *world) inhabit(slot int, rng *rand.Rand) {
-	for w.now() < simFaults-15*time.Second {
+// runSlot keeps a process in the slot until the faults end.
+func (sim *simulation) runSlot(slot int, rng *rand.Rand) {
+	for sim.now() < simFaults-15*time.Second {
 		gap := between(rng, 0, 6*time.Second)
-		p := w.spawn(slot, rng.IntN(3) > 0, rng.Uint64())
+		p := sim.spawn(slot, rng.IntN(3) > 0, rng.Uint64())
 		<-p.dead
-		if !w.sleep(gap) {
+		if !sim.sleep(gap) {
 			return
 		}
 	}
 }
 
-// settle lets all faults end, has all processes crash, and demands that one new instance gets the lease
-// and keeps it.
-func (w *world) settle(rng *rand.Rand) {
-	if !w.sleep(15 * time.Second) {
+// checkRecovery waits until all faults have ended, crashes all processes, and checks that one new
+// instance acquires the lease and keeps it.
+func (sim *simulation) checkRecovery(rng *rand.Rand) {
+	if !sim.sleep(15 * time.Second) {
 		return
 	}
-	w.mu.Lock()
-	all := w.slots
-	w.mu.Unlock()
+	sim.mu.Lock()
+	all := sim.slots
+	sim.mu.Unlock()
 	for _, p := range all {
-		crash(w, p, rng)
+		crash(sim, p, rng)
 	}
 	for _, p := range all {
 		<-p.dead
 	}
-	p := w.spawn(0, true, rng.Uint64())
-	v := simTTL - w.margin - simTTL/100 - allowance
+	p := sim.spawn(0, true, rng.Uint64())
+	v := simTTL - sim.margin - simTTL/100 - allowance
 	for _, d := range []time.Duration{simTTL + v + 3*time.Second, 5 * time.Second, 5 * time.Second} {
-		if !w.sleep(d) {
+		if !sim.sleep(d) {
 			return
 		}
-		w.mu.Lock()
+		sim.mu.Lock()
 		if l, _ := p.h.Watch(); l.State != Held {
-			w.violate("a lone healthy instance is %v (%v)", l.State, l.Err)
+			sim.violate("a lone healthy instance is %v (%v)", l.State, l.Err)
 		}
-		w.mu.Unlock()
+		sim.mu.Unlock()
 	}
 }
 
@@ -856,7 +862,7 @@ func seeds(usual int, f func(seed uint64) bool) {
 	}
 }
 
-// simulations are what TestSimulation runs. The engine of a case may be one in which mutants has broken a rule.
+// simulations are the cases of TestSimulation. A case may run with the engine of a mutant.
 var simulations = []struct {
 	name                   string
 	mutant                 string // of the engine; "" is as it is
@@ -866,11 +872,13 @@ var simulations = []struct {
 	broken                 bool // some seed must violate an invariant; else none
 }{
 	{"all faults", "", allFaults, 2 * time.Second, false, false, false},
-	// Either of the two layers must do alone what it can: the proof, and the deadline with its margin.
+	// The proof, and the deadline with its margin, must each be sufficient alone, against the
+	// faults that it covers.
 	{"all faults, no margin", "", allFaults, 0, false, false, false},
 	{"mild faults, no proof", "no proof", mildFaults, 2 * time.Second, false, false, false},
 
-	// Without the proof the rules behind it must hold alone, against faults that do not make the server forget.
+	// Without the proof, the other rules must be sufficient against faults in which the server
+	// keeps its memory.
 	{"no proof, no margin", "no proof", mildFaults, 0, false, false, true},
 	{"no proof, margin of one second", "no proof", mildFaults, time.Second, false, false, true},
 	{"renewal over any value", "no proof", mildFaults, 2 * time.Second, true, false, true},
@@ -882,8 +890,8 @@ var simulations = []struct {
 	{"half the wait", "half the wait", allFaults, 2 * time.Second, false, false, true},
 }
 
-// TestSimulation demands that no seed violates an invariant, and that the lease is worth having; and of an engine or a
-// store that is broken that some seed shows it.
+// TestSimulation checks that no seed violates an invariant, and that the lease is held often
+// enough. With a broken engine or store it checks that some seed violates one.
 func TestSimulation(t *testing.T) {
 	for _, c := range simulations {
 		if c.mutant != *flagMutant {
@@ -891,28 +899,30 @@ func TestSimulation(t *testing.T) {
 		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			usual, tried, total, found := 60, 0, 0, ""
+			usual, count, total, found := 60, 0, 0, ""
 			if c.broken {
 				usual = 3000
 			}
 			seeds(usual, func(seed uint64) bool {
-				tried++
-				v, started := simulate(t, seed, rules{kinds: c.kinds, margin: c.margin, blindSwap: c.blindSwap, blindExpire: c.blindExpire})
+				count++
+				v, started := simulate(t, seed, rules{
+					kinds: c.kinds, margin: c.margin, blindSwap: c.blindSwap, blindExpire: c.blindExpire,
+				})
 				if total += started; v != "" {
 					found = fmt.Sprintf("seed %d: %s", seed, v)
 				}
 				return v == ""
 			})
-			t.Logf("%d seeds, %d commands were started", tried, total)
+			t.Logf("%d seeds, %d commands were started", count, total)
 			switch {
 			case c.broken && found == "":
-				t.Error("no seed noticed it")
+				t.Error("no seed violates an invariant")
 			case c.broken:
 				t.Log(found)
 			case found != "":
 				t.Error(found)
-			case *flagSeed == 0 && total < 5*tried:
-				t.Error("the lease was hardly ever held")
+			case *flagSeed == 0 && total < 5*count:
+				t.Error("the lease was held too rarely")
 			}
 		})
 	}

@@ -1,25 +1,27 @@
 package heartbeat
 
-// State says where an instance stands with its lease. A command may be started in Held only (and only
-// if MayStart says so), may run on in Held and Doubtful, must be stopping in Ending, and must be dead
+// State is the state of an instance's lease. A command may start in Held only, and only if MayStart
+// returns true. It may continue in Held and Doubtful, must be stopping in Ending, and must be dead
 // in every other state.
 type State uint8
 
 // The states; doc.go has the table of their changes.
 const (
-	Seeking  State = iota // nothing yet, or the store cannot be reached
-	Standby               // another holds it, we wait
-	Proving               // the key is ours, and we wait until nobody else can still be at work
-	Held                  // ours
+	Seeking  State = iota // nothing claimed yet, or the store cannot be reached
+	Standby               // another holds the lease; this instance waits
+	Proving               // the key is ours; the instance waits until no other can still be at work
+	Held                  // the lease is ours
 	Doubtful              // still ours, but too little is left to start a run
-	Ending                // the grace before the deadline has begun: the command must be stopping
-	Out                   // the deadline passed unrenewed; seeking again through the full procedure
-	Lost                  // another took it
-	Released              // given back, or never to be sought again
+	Ending                // the grace before the deadline has started: the command must be stopping
+	Out                   // the lease expired; the full procedure has started again
+	Lost                  // another instance took the lease
+	Released              // released, and not sought again
 	states
 )
 
-var stateNames = [states]string{"seeking", "standby", "proving", "held", "doubtful", "ending", "out", "lost", "released"}
+var stateNames = [states]string{
+	"seeking", "standby", "proving", "held", "doubtful", "ending", "out", "lost", "released",
+}
 
 func (s State) String() string {
 	if s < states {
@@ -28,26 +30,28 @@ func (s State) String() string {
 	return "unknown state"
 }
 
-// holding says that the lease is ours by the local deadline.
+// holding returns true if the lease is ours by the local deadline.
 func (s State) holding() bool { return s == Held || s == Doubtful || s == Ending }
 
 // event is what can happen to a lease.
 type event uint8
 
 const (
-	heard    event = iota // the key has another's value
-	missed                // the key is not, or no longer, ours, and nobody else was heard
-	claimed               // the key is ours, and the proof has begun
-	won                   // proven, and the fence is taken
+	taken    event = iota // the key has another's value
+	missed                // the key is not, or no longer, ours, and has no value of another
+	claimed               // the key is ours, and the proof has started
+	acquired              // the proof is complete, and the fencing token is written
 	ample                 // enough of the lease is left to start a run
 	short                 // too little is left to start a run
 	late                  // no more than the grace is left
-	passed                // nothing is left
-	released              // given back
+	expired               // nothing is left
+	released              // the lease was released
 	events
 )
 
-var eventNames = [events]string{"heard", "missed", "claimed", "won", "ample", "short", "late", "passed", "released"}
+var eventNames = [events]string{
+	"taken", "missed", "claimed", "acquired", "ample", "short", "late", "expired", "released",
+}
 
 // next is the table of doc.go.
 var next = [states][events]State{

@@ -30,17 +30,17 @@ func (h *Heartbeat) swap(ctx context.Context, old Entry, state string) error {
 	})
 }
 
-// do has one operation done, and serves the deadline and takes orders meanwhile. An order ends no
-// operation; it keeps the next one from being begun (errOrder).
+// do runs one operation of the store. Meanwhile it checks the deadline and accepts requests. A
+// request does not end an operation in progress; it prevents the next one (errRequest).
 func (h *Heartbeat) do(ctx context.Context, op func(context.Context) error) error {
-	if h.ordered() {
-		return errOrder
+	if h.requested() {
+		return errRequest
 	}
 	var g goroutine.Group
 	answer := make(chan struct{})
 	var err error
 	g.Go(func() {
-		defer close(answer) // after a panic too, which Wait will throw here
+		defer close(answer) // also after a panic, which Wait raises again below
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.budget())
 		defer cancel()
 		err = op(ctx)
@@ -48,85 +48,89 @@ func (h *Heartbeat) do(ctx context.Context, op func(context.Context) error) erro
 	_ = h.await(ctx, nil, answer, nil)
 	g.Wait()
 	h.answered(err)
-	h.clock()
+	h.checkDeadline()
 	return err
 }
 
-// rest waits for d. errOrder when an order came first.
-func (h *Heartbeat) rest(ctx context.Context, d time.Duration) error {
-	return h.nap(ctx, d, nil)
+// wait waits for d. It returns errRequest if a request arrives first.
+func (h *Heartbeat) wait(ctx context.Context, d time.Duration) error {
+	return h.waitOrWake(ctx, d, nil)
 }
 
-// nap is rest, but for a poke.
-func (h *Heartbeat) nap(ctx context.Context, d time.Duration, poke <-chan struct{}) error {
+// waitOrWake is wait that also ends on a receive from wakeup.
+func (h *Heartbeat) waitOrWake(ctx context.Context, d time.Duration, wakeup <-chan struct{}) error {
 	if d <= 0 {
 		return nil
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
-	return h.await(ctx, t.C, nil, poke)
+	return h.await(ctx, t.C, nil, wakeup)
 }
 
-func (h *Heartbeat) settle(ctx context.Context) error {
+// waitServerDelay waits for serverDelay, between the read and the write of a renewal.
+func (h *Heartbeat) waitServerDelay(ctx context.Context) error {
 	if h.traits.Lock {
 		return nil
 	}
-	return h.rest(ctx, settle)
+	return h.wait(ctx, serverDelay)
 }
 
-// await is the one select: it serves the deadline and notes orders until what is waited for happens.
-// Without an answer to wait for, an order ends it (errOrder), and so does the deadline (nil).
-func (h *Heartbeat) await(ctx context.Context, until <-chan time.Time, answer, poke <-chan struct{}) error {
+// await contains the only select: it checks the deadline and records requests until one of its
+// channels is ready. If answer is nil, a request also ends it (errRequest), and so does the
+// deadline (nil).
+func (h *Heartbeat) await(ctx context.Context, until <-chan time.Time, answer, wakeup <-chan struct{}) error {
 	w := &h.owner
-	var ring <-chan struct{}
+	var fired <-chan struct{}
 	if !h.traits.Lock {
-		ring = h.o.Alarm.C()
+		fired = h.o.Timer.C()
 	}
 	for {
-		if answer == nil && h.ordered() {
-			return errOrder
+		if answer == nil && h.requested() {
+			return errRequest
 		}
-		stop, asks := ctx.Done(), h.handovers
+		stop, handoffs := ctx.Done(), h.handoffs
 		if w.stopped || w.releasing {
 			stop = nil
 		}
 		if w.stopped || w.releasing || w.request != nil {
-			asks = nil
+			handoffs = nil
 		}
 		select {
 		case <-answer:
 			return nil
 		case <-until:
 			return nil
-		case <-poke:
+		case <-wakeup:
 			return nil
-		case <-ring:
+		case <-fired:
 			before := w.state
-			h.clock()
-			if out := w.state == Out && before != Out; answer == nil && (out || poke != nil && w.due) {
+			h.checkDeadline()
+			if out := w.state == Out && before != Out; answer == nil && (out || wakeup != nil && w.due) {
 				return nil
 			}
 		case <-stop:
 			w.stopped = true
-		case q := <-asks:
+		case q := <-handoffs:
 			w.request = &q
 		}
 	}
 }
 
-func (h *Heartbeat) ordered() bool {
+// requested returns true if a stop or a handoff is waiting.
+func (h *Heartbeat) requested() bool {
 	w := &h.owner
 	return !w.releasing && (w.stopped || w.request != nil)
 }
 
-// refused says that the store answered and did nothing. Every other error is unknown.
-func refused(err error) bool {
+// rejected returns true if the store answered and did nothing. The result of every other error is
+// unknown.
+func rejected(err error) bool {
 	return errors.Is(err, ErrAbsent) || errors.Is(err, ErrExists) || errors.Is(err, ErrChanged)
 }
 
-// again makes a refusal a reason to look at the key again.
+// again turns a rejection into errAgain: the key must be read again.
 func again(err error) error {
-	if refused(err) {
+	if rejected(err) {
 		return errAgain
 	}
 	return err

@@ -11,50 +11,51 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Result is what came of one run. A start that failed is a Result too, so there is one road for
-// everything that can happen to a run.
+// Result is the result of one run. A failed start is a Result too, so that all outcomes are handled
+// in one place.
 type Result struct {
 	Run
-	PID            int       // 0 when it never started
+	PID            int       // 0 if it was never started
 	Started, Ended time.Time // with monotonic readings
 
 	Outcome Outcome
-	Code    int            // exit code, when Exited
-	Signal  syscall.Signal // the signal that ended it, when Signaled
-	Core    bool           // it left a core file
-	Verdict Verdict        // see Spec.Judge; the zero value when nobody judged it
+	Code    int            // exit code, if Exited
+	Signal  syscall.Signal // the signal that killed it, if Signaled
+	Core    bool           // it dumped core
+	Verdict Verdict        // see Spec.Judge; Unjudged before that
 
-	Err   error // why it did not start, when Unstarted
-	Cause error // why gophd stopped it; nil when it ended by itself
+	Err   error // why it was not started, if Unstarted
+	Cause error // why gophd stopped it; nil if it exited by itself
 
 	Usage Usage
 }
 
-// Outcome is the way a run ended. One is never turned into another: an exit code is not a signal.
+// Outcome is how a run ended. An outcome is never converted into another: an exit code is not a
+// signal.
 type Outcome uint8
 
 // The outcomes.
 const (
 	Exited    Outcome = iota + 1 // with an exit code
-	Signaled                     // by a signal
+	Signaled                     // killed by a signal
 	Unstarted                    // the command could not be started
 )
 
-// Usage is what the kernel counted for the run and the descendants it waited for (getrusage(2)).
+// Usage is the resource usage of the run and the descendants that it waited for (getrusage(2)).
 type Usage struct {
 	User, System time.Duration
 	MaxRSS       int64 // bytes
 }
 
-// Why gophd stops a run: the causes that Result.Cause may hold, beside errors of a lease.
+// Why gophd stops a run: the values of Result.Cause, in addition to errors of a lease.
 var (
-	ErrTimeout  = errors.New("it ran longer than its timeout")
-	ErrOverrun  = errors.New("the next tick was due")
-	ErrInsisted = errors.New("gophd was told to stop now")
-	ErrStopped  = errors.New("gophd was told to stop") // a service, which would never end
+	ErrTimeout  = errors.New("it exceeded its timeout")
+	ErrReplaced = errors.New("the next tick was due")
+	ErrInsisted = errors.New("a forced stop was requested")
+	ErrStopped  = errors.New("a stop was requested") // only for a service
 )
 
-// OK says that the run did what was asked: it exited with a code of success, and was not cut short.
+// OK reports whether the run succeeded: it exited with a success code, and was not cut short.
 func (r Result) OK() bool {
 	if r.Verdict == Unjudged {
 		return r.Outcome == Exited && r.Code == 0 && !r.cutShort()
@@ -62,8 +63,8 @@ func (r Result) OK() bool {
 	return r.Verdict == Success
 }
 
-// Failed says that the run counts as a failure. One that gophd ended because it was itself asked to
-// end, or because the lease ran out, is neither a success nor a failure.
+// Failed reports whether the run counts as a failure. A run that gophd stopped because of a stop
+// request, or because the lease expired, is neither a success nor a failure.
 func (r Result) Failed() bool {
 	if r.OK() {
 		return false
@@ -71,14 +72,15 @@ func (r Result) Failed() bool {
 	return r.Cause == nil || r.cutShort()
 }
 
-// cutShort says that gophd ended the run because it took too long, which is the run's own fault, and not by an order
-// or for a lease.
+// cutShort reports whether gophd stopped the run because it took too long, and not because of a
+// request or a lease.
 func (r Result) cutShort() bool {
-	return errors.Is(r.Cause, ErrTimeout) || errors.Is(r.Cause, ErrOverrun)
+	return errors.Is(r.Cause, ErrTimeout) || errors.Is(r.Cause, ErrReplaced)
 }
 
-// ExitCode is the code that a shell would report: the command's own, 128+n for signal n, 127 for a
-// command that was not found, 126 for one that could not be executed (POSIX, Shell & Utilities 2.8.2).
+// ExitCode returns the code that a shell would report: that of the command, 128+n for signal n, 127
+// for a command that was not found, 126 for one that could not be executed (POSIX, Shell &
+// Utilities 2.8.2).
 func (r Result) ExitCode() int {
 	switch r.Outcome {
 	case Exited:
@@ -89,24 +91,24 @@ func (r Result) ExitCode() int {
 	return StartCode(r.Err)
 }
 
-// ErrWorld is found by errors.Is in the reason for a start that failed by what surrounds the command, and says nothing
-// of the command: its folder, its input or output, its user or limits.
-var ErrWorld = errors.New("the command's surroundings")
+// ErrSetup matches with errors.Is if a start failed because of the exec environment, not because of
+// the command itself: its directory, its input or output, its user or limits.
+var ErrSetup = errors.New("the exec environment of the command")
 
-// OfWorld is err, with ErrWorld to be found in it.
-func OfWorld(err error) error { return &worldError{err} }
+// SetupError returns err, which then matches ErrSetup with errors.Is.
+func SetupError(err error) error { return &setupError{err} }
 
-type worldError struct{ error }
+type setupError struct{ error }
 
-func (e *worldError) Unwrap() error        { return e.error }
-func (e *worldError) Is(target error) bool { return target == ErrWorld }
+func (e *setupError) Unwrap() error        { return e.error }
+func (e *setupError) Is(target error) bool { return target == ErrSetup }
 
-// StartCode is the exit code for a command that could not be started: 127 when it was not found, 126
-// when it is there and cannot be executed, 1 when gophd could not come to that: its surroundings could not be had, or the
-// system had no room for it.
+// StartCode returns the exit code for a command that could not be started: 127 if it was not found,
+// 126 if it exists and cannot be executed, 1 if gophd could not attempt that because its exec
+// environment could not be set up or the system lacked resources.
 func StartCode(err error) int {
 	switch {
-	case errors.Is(err, ErrWorld):
+	case errors.Is(err, ErrSetup):
 		return 1
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ENAMETOOLONG):
 		return 127
@@ -117,11 +119,11 @@ func StartCode(err error) int {
 	return 1
 }
 
-// String tells the outcome in words: "exit 3", "signal KILL", "not started: permission denied".
+// String describes the outcome: "exit code 3", "signal KILL", "not started: permission denied".
 func (r Result) String() string {
 	switch r.Outcome {
 	case Exited:
-		return "exit " + strconv.Itoa(r.Code)
+		return "exit code " + strconv.Itoa(r.Code)
 	case Signaled:
 		s := "signal " + SignalName(r.Signal)
 		if r.Core {
@@ -134,7 +136,8 @@ func (r Result) String() string {
 	return "unknown outcome"
 }
 
-// SignalName is the name without the prefix SIG, as kill(1) writes it, or the number when the signal has no name.
+// SignalName returns the name without the prefix SIG, as kill(1) writes it, or the number if the
+// signal has no name.
 func SignalName(s syscall.Signal) string {
 	if n := strings.TrimPrefix(unix.SignalName(s), "SIG"); n != "" {
 		return n

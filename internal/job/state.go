@@ -1,18 +1,18 @@
 package job
 
-// State is what the loop of a job is doing.
+// State is the state of a job's loop.
 type State uint8
 
-// The states of a job's loop; the table of what happens in which stands in package loop.
+// The states of a job's loop. Package loop has the table of transitions.
 const (
-	Waiting  State = iota + 1 // for the next tick
+	Waiting  State = iota + 1 // waiting for the next tick
 	Held                      // a tick is due and may not run yet
-	Running                   // the command runs
-	Draining                  // the command runs; nothing follows it
+	Running                   // the command is running
+	Draining                  // the command is running, and no run follows
 	Done                      // the loop has ended
 )
 
-// States lists every state, for the tests that walk tables.
+// States lists every state, for tests of tables.
 var States = [...]State{Waiting, Held, Running, Draining, Done}
 
 func (s State) String() string {

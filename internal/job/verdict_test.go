@@ -9,19 +9,19 @@ import (
 	"gophd/internal/job"
 )
 
-// TestJudge walks ways to end against the causes, for a job with codes of every kind, for one with none of
-// its own, and for one that retries by code.
-func TestJudge(t *testing.T) {
+// TestJudgeOutcomesAndCauses checks outcomes with causes, for a job with all lists of codes, for
+// one without any, and for one that retries by code.
+func TestJudgeOutcomesAndCauses(t *testing.T) {
 	codes := job.Spec{Retry: job.Retry{SuccessCodes: []int{0, 3}, FatalCodes: []int{70}, Retries: 1}}
-	plain := job.Spec{} // 0 is what it goes by
-	picky := job.Spec{Retry: job.Retry{SuccessCodes: []int{1}, Retries: 2, RetryCodes: []int{75}}}
+	plain := job.Spec{} // its success code is 0
+	byCode := job.Spec{Retry: job.Retry{SuccessCodes: []int{1}, Retries: 2, RetryCodes: []int{75}}}
 	exit := func(code int) job.Result { return job.Result{Outcome: job.Exited, Code: code} }
 	killed := job.Result{Outcome: job.Signaled, Signal: syscall.SIGTERM}
 	unstarted := job.Result{Outcome: job.Unstarted, Err: syscall.ENOENT}
 	for _, c := range []struct {
-		r                   job.Result
-		cause               error
-		codes, plain, picky job.Verdict
+		r                    job.Result
+		cause                error
+		codes, plain, byCode job.Verdict
 	}{
 		{exit(0), nil, job.Success, job.Success, job.Failure},
 		{exit(3), nil, job.Success, job.Failure, job.Failure},
@@ -34,23 +34,23 @@ func TestJudge(t *testing.T) {
 		{exit(0), job.ErrTimeout, job.Retryable, job.Failure, job.Failure},
 		{exit(3), job.ErrTimeout, job.Retryable, job.Failure, job.Failure},
 		{exit(1), job.ErrTimeout, job.Retryable, job.Failure, job.Failure},
-		{exit(0), job.ErrOverrun, job.Failure, job.Failure, job.Failure},
-		{exit(1), job.ErrOverrun, job.Failure, job.Failure, job.Failure},
+		{exit(0), job.ErrReplaced, job.Failure, job.Failure, job.Failure},
+		{exit(1), job.ErrReplaced, job.Failure, job.Failure, job.Failure},
 		{exit(70), job.ErrTimeout, job.Retryable, job.Failure, job.Failure},
 		{exit(75), fmt.Errorf("wrapped: %w", job.ErrTimeout), job.Retryable, job.Failure, job.Retryable},
 		{killed, job.ErrTimeout, job.Retryable, job.Failure, job.Failure},
-		{killed, job.ErrOverrun, job.Failure, job.Failure, job.Failure},
-		{exit(75), job.ErrOverrun, job.Failure, job.Failure, job.Failure},
+		{killed, job.ErrReplaced, job.Failure, job.Failure, job.Failure},
+		{exit(75), job.ErrReplaced, job.Failure, job.Failure, job.Failure},
 		{exit(70), job.ErrInsisted, job.Failure, job.Failure, job.Failure},
 		{exit(3), job.ErrInsisted, job.Success, job.Failure, job.Failure},
 		{exit(0), job.ErrInsisted, job.Success, job.Success, job.Failure},
 		{exit(0), job.ErrStopped, job.Success, job.Success, job.Failure},
-		{exit(0), errors.New("the heartbeat was lost"), job.Success, job.Success, job.Failure},
-		{killed, errors.New("the heartbeat was lost"), job.Failure, job.Failure, job.Failure},
+		{exit(0), errors.New("the lease was lost"), job.Success, job.Success, job.Failure},
+		{killed, errors.New("the lease was lost"), job.Failure, job.Failure, job.Failure},
 	} {
 		c.r.Cause = c.cause
-		for i, spec := range []job.Spec{codes, plain, picky} {
-			want := []job.Verdict{c.codes, c.plain, c.picky}[i]
+		for i, spec := range []job.Spec{codes, plain, byCode} {
+			want := []job.Verdict{c.codes, c.plain, c.byCode}[i]
 			c.r.Verdict = spec.Judge(c.r)
 			if c.r.Verdict != want {
 				t.Errorf("%v because of %v, job %d: verdict %d, want %d", c.r, c.cause, i, c.r.Verdict, want)
@@ -65,8 +65,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestExitCodeOfACutRun: 124 where the run's own code would say that all is well.
-func TestExitCodeOfACutRun(t *testing.T) {
+// TestExitCodeOfARunCutShort checks that 124 replaces a success code.
+func TestExitCodeOfARunCutShort(t *testing.T) {
 	plain, codes := job.Spec{}, job.Spec{Retry: job.Retry{SuccessCodes: []int{0, 3}}}
 	exit := func(code int) job.Result { return job.Result{Outcome: job.Exited, Code: code} }
 	for _, c := range []struct {
@@ -79,7 +79,7 @@ func TestExitCodeOfACutRun(t *testing.T) {
 		{exit(0), job.ErrTimeout, 124, 124},
 		{exit(3), job.ErrTimeout, 3, 124},
 		{exit(4), job.ErrTimeout, 4, 4},
-		{exit(0), job.ErrOverrun, 124, 124},
+		{exit(0), job.ErrReplaced, 124, 124},
 		{exit(0), job.ErrInsisted, 0, 0},
 		{job.Result{Outcome: job.Signaled, Signal: syscall.SIGTERM}, job.ErrTimeout, 143, 143},
 	} {

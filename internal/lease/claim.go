@@ -10,28 +10,28 @@ import (
 	"gophd/internal/heartbeat/file"
 )
 
-// Claim is one heartbeat of a Lease. The methods that return a channel, Held, Now and Release may be
-// called on nil, which never changes or ends.
+// Claim is the part of a Lease in one store. Methods that return a channel, Seen, Now, Stop,
+// Release and HandedOff may be called on a nil Claim, which never changes or ends.
 type Claim struct {
-	Store string // its URL, without secrets
+	Store string // URL of the store, without secrets
 	Key   string
 
 	lease  *Lease
 	store  heartbeat.Store
 	lock   *file.Store // the same store, of the local lock only
-	handed *heartbeat.Handover
+	handed *heartbeat.Handoff
 
 	hb     *heartbeat.Heartbeat // nil before Begin
 	cancel context.CancelFunc
-	room   goroutine.Group
-	done   chan struct{} // closed when the heartbeat has ended; nil before Begin and after Err
+	group  goroutine.Group
+	done   chan struct{} // closed when the claim has ended; nil before Begin and after Err
 	err    error
 	watch  <-chan struct{}
 	seen   heartbeat.Lease
 }
 
-// Begin starts to acquire the claim, and from then on renews it. Its progress is told by Changed and
-// Ended. A claim that has ended with an error may begin again.
+// Begin starts to acquire the claim and to renew it. Changed and Ended report its progress. Begin
+// may be called again after the claim has ended with an error.
 func (c *Claim) Begin() {
 	c.watch, c.done = nil, make(chan struct{})
 	hb, err := heartbeat.New(c.options(), c.store)
@@ -43,7 +43,7 @@ func (c *Claim) Begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.hb, c.cancel = hb, cancel
 	done := c.done
-	c.room.Go(func() {
+	c.group.Go(func() {
 		defer close(done)
 		if p := goroutine.Catch(func() { c.err = hb.Run(ctx) }); p != nil {
 			c.err = p
@@ -60,20 +60,21 @@ func (c *Claim) options() heartbeat.Options {
 	self.Lock = FileID(lock.Descriptor())
 	options := heartbeat.Options{
 		Key: c.Key, Self: self, TTL: h.TTL, Renew: h.Renew, StopGrace: h.StopGrace, Timeout: h.Timeout,
-		Wait: h.Wait, Continue: c.lock == nil && h.OnUnreachable == "continue", AcquireTimeout: h.AcquireTimeout,
+		Standby: h.Standby, Continue: c.lock == nil && h.OnUnreachable == "continue",
+		AcquireTimeout: h.AcquireTimeout, Adopt: c.handed,
 		Dead: func(other heartbeat.Record) bool { return Dead(other, self, Mark(lock)+".", lock.Users()) },
-		Boot: boot, Jitter: func() float64 { return 2*rand.Float64() - 1 }, Adopt: c.handed,
+		Boot: boot, Jitter: func() float64 { return 2*rand.Float64() - 1 },
 	}
 	if c.lock == nil {
-		options.Alarm = c.lease.timer
+		options.Timer = c.lease.timer
 	}
 	return options
 }
 
-// Begun returns true once Begin was called.
+// Begun returns true after Begin was called.
 func (c *Claim) Begun() bool { return c != nil && c.hb != nil }
 
-// Changed returns a channel that is closed when there is something new for Read.
+// Changed returns a channel that is closed when Read has something new.
 func (c *Claim) Changed() <-chan struct{} {
 	if c == nil {
 		return nil
@@ -81,7 +82,7 @@ func (c *Claim) Changed() <-chan struct{} {
 	return c.watch
 }
 
-// Read returns where the claim stands and where it stood at the last Read.
+// Read returns the state of the claim at the last Read, and the current one.
 func (c *Claim) Read() (was, now heartbeat.Lease) {
 	was = c.seen
 	c.seen, c.watch = c.hb.Watch()
@@ -96,7 +97,8 @@ func (c *Claim) Seen() heartbeat.Lease {
 	return c.seen
 }
 
-// Now returns where the claim stands, without a Read; false before Begin. Any goroutine may call it.
+// Now returns the current state of the claim without a Read, and false before Begin. Any goroutine
+// may call it.
 func (c *Claim) Now() (heartbeat.Lease, bool) {
 	if !c.Begun() {
 		return heartbeat.Lease{}, false
@@ -105,7 +107,7 @@ func (c *Claim) Now() (heartbeat.Lease, bool) {
 	return now, true
 }
 
-// Ended returns a channel that is closed when the heartbeat has ended: see Err.
+// Ended returns a channel that is closed when the claim has ended: see Err.
 func (c *Claim) Ended() <-chan struct{} {
 	if c == nil {
 		return nil
@@ -113,14 +115,15 @@ func (c *Claim) Ended() <-chan struct{} {
 	return c.done
 }
 
-// Err returns why the heartbeat has ended, once Ended is closed: nil if it was released or handed off,
-// else an error of heartbeat.Heartbeat.Run or a *goroutine.Panic. Changed and Ended are nil from then on.
+// Err returns why the claim has ended, after Ended is closed: nil if it was released or handed off,
+// otherwise an error of heartbeat.Heartbeat.Run or a *goroutine.Panic. From then on, Changed and
+// Ended return nil.
 func (c *Claim) Err() error {
 	c.done, c.watch = nil, nil
 	return c.err
 }
 
-// Grace returns how long a run may take to stop before the claim could belong to another.
+// Grace returns how long a run may take to stop before another instance may hold the claim.
 func (c *Claim) Grace() time.Duration {
 	now, _ := c.Now()
 	if now.Deadline == 0 {
@@ -129,39 +132,39 @@ func (c *Claim) Grace() time.Duration {
 	return c.lease.grace(now.Deadline)
 }
 
-// Stop lets the claim be released. It does not wait for that: Release does.
+// Stop starts the release of the claim. It does not wait for it: Release does.
 func (c *Claim) Stop() {
 	if c.Begun() {
 		c.cancel()
 	}
 }
 
-// Release gives the claim up, so that another can start at once. The command must have exited. It
-// blocks for at most twice the store's timeout, and returns why the claim could not be released, if
-// Err has not.
+// Release releases the claim, so that another instance can start at once. The command must have
+// exited. Release blocks for at most twice the store's timeout. It returns the error with which the
+// claim ended, unless Err has returned it already.
 func (c *Claim) Release() error {
 	if !c.Begun() {
 		return nil
 	}
 	c.cancel()
-	c.room.Wait()
+	c.group.Wait()
 	if c.done == nil {
 		return nil
 	}
 	return c.err
 }
 
-// HandedOff returns true if the claim was handed off to this process and has not begun here.
+// HandedOff returns true if the claim was handed off to this process and Begin was not called yet.
 func (c *Claim) HandedOff() bool { return c != nil && c.hb == nil && c.handed != nil }
 
-// HandOff renews the claim once more and ends its heartbeat without a release. It blocks until ctx
-// ends at most. If the error is not nil, the next process must acquire the claim again. With keep,
-// the heartbeat then goes on until this process ends, because a command is active under it.
-func (c *Claim) HandOff(ctx context.Context, keep bool) (heartbeat.Handover, error) {
-	over, err := c.hb.HandOver(ctx)
+// HandOff renews the claim once more and ends it without a release. It blocks until ctx ends at
+// most. If the error is not nil, the new process must acquire the claim again. With keep, the claim
+// is then renewed until this process exits, because a command is active under it.
+func (c *Claim) HandOff(ctx context.Context, keep bool) (heartbeat.Handoff, error) {
+	handoff, err := c.hb.HandOff(ctx)
 	if err == nil || !keep {
 		c.cancel()
-		_ = goroutine.Catch(c.room.Wait) // a panic of a heartbeat that is over
+		_ = goroutine.Catch(c.group.Wait) // ignore a panic: the claim has ended
 	}
-	return over, err
+	return handoff, err
 }

@@ -8,8 +8,8 @@ import (
 	"gophd/internal/heartbeat"
 )
 
-// Event returns what a Read that returned was and now is worth; false if nothing. Who sees only
-// warnings learns of an outage and of its end, however it ends.
+// Event returns the event for a change from was to now, as Read returned them; false if there is
+// none. The start and the end of an outage are both at least warnings.
 func (c *Claim) Event(was, now heartbeat.Lease) (event.Event, bool) {
 	return eventOf(c.lease.o.Config.Jobs[0].Name, c.Store, was, now)
 }
@@ -20,7 +20,7 @@ func eventOf(job, store string, was, now heartbeat.Lease) (e event.Event, ok boo
 		return held(job, store, was, now)
 	case heartbeat.Standby:
 		return event.LeaseStandby(job, store, now.Holder.String()), true
-	case heartbeat.Proving: // after a clean release it takes a moment only
+	case heartbeat.Proving: // no event for the short wait after a clean release
 		rest := time.Until(now.Until).Round(100 * time.Millisecond)
 		return event.LeaseProving(job, store, rest), was.State != heartbeat.Proving && rest >= time.Second
 	case heartbeat.Doubtful:
@@ -31,8 +31,9 @@ func eventOf(job, store string, was, now heartbeat.Lease) (e event.Event, ok boo
 		return event.LeaseExpired(job, store), was.State != heartbeat.Out
 	case heartbeat.Lost:
 		return event.LeaseLost(job, store, now.Holder.String()), true
-	case heartbeat.Seeking: // gophd exits with an ErrUnfit, which is an event of its own
-		return event.LeaseUnreachable(job, store, "unreachable", now.Err), now.Err != nil && !errors.Is(now.Err, heartbeat.ErrUnfit)
+	case heartbeat.Seeking: // gophd exits after ErrUnfit, with an event of its own
+		return event.LeaseUnreachable(job, store, "unreachable", now.Err),
+			now.Err != nil && !errors.Is(now.Err, heartbeat.ErrUnfit)
 	}
 	return e, false
 }
@@ -52,7 +53,8 @@ func held(job, store string, was, now heartbeat.Lease) (e event.Event, ok bool) 
 	return event.LeaseAcquired(job, store, now.Fence, false), was.State != heartbeat.Held || was.Fence != now.Fence
 }
 
-// ProvingEvent says how long the wait for the last holder still lasts; false if it does not.
+// ProvingEvent returns an event with the rest of the wait for the last holder; false if there is
+// none.
 func (c *Claim) ProvingEvent() (event.Event, bool) {
 	seen := c.Seen()
 	if seen.State != heartbeat.Proving {

@@ -8,8 +8,8 @@ import (
 	"gophd/internal/procfs"
 )
 
-// Self returns what a record says about this process. What the system does not tell is empty, and
-// then nobody may conclude that this process is dead.
+// Self returns the fields of a record that identify this process. A field is empty if the system
+// does not provide it. Then no other instance may conclude that this process is dead.
 func Self() heartbeat.Record {
 	host, err := os.Hostname()
 	if err != nil {
@@ -19,10 +19,9 @@ func Self() heartbeat.Record {
 	return heartbeat.Record{PID: self.PID, Host: host, Boot: self.Boot, PIDNS: self.PIDNS, PIDStart: self.Start}
 }
 
-// Dead returns true if the holder in r ran on this host, has exited, and has left nothing behind
-// that it had started, so that its lease may be taken at once. The proof that it has exited is that
-// self holds the lock that it held; the rest is about leftover runs. For mark and users see
-// process.Leftover.
+// Dead returns true if the holder in r ran on this host, has exited, and has no leftover run, so
+// that its lease may be taken at once. The proof that it has exited is that self holds the lock
+// that it held. The other checks are about leftover runs. For mark and users see process.Leftover.
 func Dead(r, self heartbeat.Record, mark string, users []int) bool {
 	switch {
 	case !Exited(r, self):
@@ -36,8 +35,9 @@ func Dead(r, self heartbeat.Record, mark string, users []int) bool {
 	return err == nil && len(left) == 0
 }
 
-// Exited returns true if the holder in r ran on this host and has exited, whatever it may have left
-// behind. A message that the job runs elsewhere would be wrong then.
+// Exited returns true if the holder in r ran on this host and has exited. It may have a leftover
+// run. Then a message that the job runs elsewhere would be wrong.
 func Exited(r, self heartbeat.Record) bool {
-	return r.Boot != "" && r.Boot == self.Boot && r.PIDNS != "" && r.PIDNS == self.PIDNS && !procfs.Alive(r.PID, r.PIDStart)
+	return r.Boot != "" && r.Boot == self.Boot && r.PIDNS != "" && r.PIDNS == self.PIDNS &&
+		!procfs.Alive(r.PID, r.PIDStart)
 }

@@ -10,7 +10,7 @@ import (
 	"gophd/internal/process"
 )
 
-// sleeper starts a process of the job and returns its PID; it ends with the test.
+// sleeper starts a process of the job and returns its PID. The process exits with the test.
 func sleeper(t *testing.T, lock string) int {
 	t.Helper()
 	cmd := exec.Command("sleep", "3600")
@@ -22,20 +22,20 @@ func sleeper(t *testing.T, lock string) int {
 	return cmd.Process.Pid
 }
 
-// ownLock is a lock that no other run of these tests has, which may go on at the same time.
+// ownLock returns the id of a lock that no parallel run of these tests uses.
 func ownLock() string { return fmt.Sprintf("12:%d", os.Getpid()) }
 
-// TestDeadIsProvenOrDenied: whatever is missing from the proof, the answer is no.
-func TestDeadIsProvenOrDenied(t *testing.T) {
-	we := Self()
-	we.Job, we.Lock = "dead-or-not", ownLock()
-	gone := exec.Command("true")
-	if err := gone.Run(); err != nil {
+// TestDeadNeedsACompleteProof: Dead returns false if any part of the proof is missing.
+func TestDeadNeedsACompleteProof(t *testing.T) {
+	self := Self()
+	self.Job, self.Lock = "dead-owner", ownLock()
+	exited := exec.Command("true")
+	if err := exited.Run(); err != nil {
 		t.Fatal(err)
 	}
-	r := heartbeat.Record{Boot: we.Boot, PIDNS: we.PIDNS, Lock: we.Lock, PID: gone.Process.Pid, PIDStart: 1}
-	if !Dead(r, we, we.Lock+".", nil) {
-		t.Fatalf("the owner of %+v is gone, and its lock is ours", r)
+	r := heartbeat.Record{Boot: self.Boot, PIDNS: self.PIDNS, Lock: self.Lock, PID: exited.Process.Pid, PIDStart: 1}
+	if !Dead(r, self, self.Lock+".", nil) {
+		t.Fatalf("the owner of %+v has exited and its lock is ours, but it does not count as dead", r)
 	}
 	child := sleeper(t, "another")
 	for name, change := range map[string]func(*heartbeat.Record){
@@ -44,18 +44,18 @@ func TestDeadIsProvenOrDenied(t *testing.T) {
 		"another PID namespace": func(r *heartbeat.Record) { r.PIDNS = "pid:[1]" },
 		"another lock":          func(r *heartbeat.Record) { r.Lock = "1:3" },
 		"no lock":               func(r *heartbeat.Record) { r.Lock = "" },
-		"it lives":              func(r *heartbeat.Record) { r.PID, r.PIDStart = we.PID, we.PIDStart },
-		"it may live":           func(r *heartbeat.Record) { r.PID, r.PIDStart = we.PID, 0 },
-		"its command lives":     func(r *heartbeat.Record) { r.Child = child },
+		"it is alive":           func(r *heartbeat.Record) { r.PID, r.PIDStart = self.PID, self.PIDStart },
+		"it may be alive":       func(r *heartbeat.Record) { r.PID, r.PIDStart = self.PID, 0 },
+		"its command is alive":  func(r *heartbeat.Record) { r.Child = child },
 	} {
-		denied := r
-		change(&denied)
-		if Dead(denied, we, we.Lock+".", nil) {
-			t.Errorf("%s: taken for dead", name)
+		other := r
+		change(&other)
+		if Dead(other, self, self.Lock+".", nil) {
+			t.Errorf("%s: counts as dead", name)
 		}
 	}
-	sleeper(t, we.Lock)
-	if Dead(r, we, we.Lock+".", nil) {
-		t.Error("a process of the job lives, and its gophd was taken for dead")
+	sleeper(t, self.Lock)
+	if Dead(r, self, self.Lock+".", nil) {
+		t.Error("a process of the job is alive, and its gophd counts as dead")
 	}
 }

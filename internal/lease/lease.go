@@ -1,9 +1,9 @@
 // Package lease answers: may runs start here, and until when?
 //
 // A Lease combines the local lock of this host with the heartbeat in a shared store, if one is
-// configured. It opens the stores (store.go), says who this process is and whether another holder
-// is dead (identity.go), and runs one heartbeat per store (claim.go). It knows stores and deadlines.
-// What happens when a claim changes or ends is decided by its owner, who stops the runs.
+// configured. It opens the stores (store.go), identifies this process and detects a dead holder
+// (identity.go), and runs one claim per store (claim.go). It knows stores and deadlines. Its owner
+// decides what happens when a claim changes or ends, and stops the runs.
 package lease
 
 import (
@@ -13,37 +13,36 @@ import (
 	"strings"
 	"time"
 
-	"gophd/internal/alarm"
 	"gophd/internal/config"
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/file"
+	"gophd/internal/timer"
 )
 
 // Lease is the right of one job to run here. It has at most two claims: the local lock, which is
 // acquired first, and the record in a shared store. Without any (none:) it is held.
 //
-// One goroutine owns it. Shut, Fence and Beat may be called from any other once every claim has
-// begun.
+// One goroutine owns it. Any goroutine may call Shut, Fence and Beat after Begin of every claim.
 type Lease struct {
 	o             Options
 	local, shared *Claim // each may be nil
 	lock          *file.Store
-	timer         *alarm.Alarm // of the shared claim
+	timer         *timer.Timer // of the shared claim
 }
 
-// Options says which lease it is.
+// Options are the parameters of a lease.
 type Options struct {
 	Config  *config.Config
 	Started time.Time // first start of the daemon
-	Users   []int     // who may own runs, see file.Store.AddUsers
+	Users   []int     // ids of users that may own runs, see file.Store.AddUsers
 
 	// From a handoff.
 	Lock          *os.File // descriptor of the local lock; nil if there is none
 	Leftover      bool     // runs of a gophd that was killed may be active
-	Local, Shared *heartbeat.Handover
+	Local, Shared *heartbeat.Handoff
 }
 
-// Open opens the stores and adopts what was handed off. It acquires nothing yet.
+// Open opens the stores and adopts a handoff. It acquires nothing yet.
 func Open(o Options) (*Lease, error) {
 	l := &Lease{o: o}
 	path := LockPath(o.Config)
@@ -66,7 +65,7 @@ func Open(o Options) (*Lease, error) {
 		return nil, err
 	}
 	l.shared = &Claim{lease: l, Store: o.Config.Shown("heartbeat.url"), Key: key, store: store, handed: o.Shared}
-	l.timer, err = alarm.New(alarm.Boot)
+	l.timer, err = timer.New(timer.Boot)
 	return l, err
 }
 
@@ -79,8 +78,8 @@ func (l *Lease) Shared() *Claim { return l.shared }
 // Lock returns the local lock; nil without one.
 func (l *Lease) Lock() *file.Store { return l.lock }
 
-// Visible returns the claim that other hosts see: the shared one if it has begun. It is nil without
-// any.
+// Visible returns the shared claim after its Begin, else the local one. It is nil without any
+// claim.
 func (l *Lease) Visible() *Claim {
 	if l.shared.Begun() {
 		return l.shared
@@ -88,7 +87,7 @@ func (l *Lease) Visible() *Claim {
 	return l.local
 }
 
-// claims returns those that exist, the local one first.
+// claims returns the existing claims, the local one first.
 func (l *Lease) claims() (all []*Claim) {
 	for _, c := range []*Claim{l.local, l.shared} {
 		if c != nil {
@@ -98,7 +97,7 @@ func (l *Lease) claims() (all []*Claim) {
 	return all
 }
 
-// Held returns true if every claim was held when it was last read.
+// Held returns true if every claim was held at its last Read.
 func (l *Lease) Held() bool {
 	for _, c := range l.claims() {
 		if c.hb == nil || c.seen.State != heartbeat.Held {
@@ -112,7 +111,7 @@ func (l *Lease) Held() bool {
 // worth asking again. It is the loop's gate, and never blocks.
 func (l *Lease) Shut() <-chan struct{} {
 	for _, c := range l.claims() {
-		_, changed := c.hb.Watch() // before the question, so that no answer is missed
+		_, changed := c.hb.Watch() // before MayStart, so that no change is missed
 		if !c.hb.MayStart() {
 			return changed
 		}
@@ -126,7 +125,8 @@ func (l *Lease) Fence() uint64 {
 	return state.Fence
 }
 
-// Beat puts the tick of a run and its PID, 0 when it has ended, into the records. It does not block.
+// Beat puts the tick of a run and its PID into the records. The PID is 0 after the run has ended.
+// Beat does not block.
 func (l *Lease) Beat(tick uint64, pid int) {
 	for _, c := range l.claims() {
 		if c.hb != nil {
@@ -135,8 +135,8 @@ func (l *Lease) Beat(tick uint64, pid int) {
 	}
 }
 
-// HandedDeadline returns when the shared lease ends under which runs were handed off, on the boot
-// clock; the largest duration if it does not expire.
+// HandedDeadline returns the deadline of the shared lease that was handed off, on the boot clock.
+// It is the largest duration if the lease does not expire.
 func (l *Lease) HandedDeadline() time.Duration {
 	if l.shared == nil || l.shared.handed == nil {
 		return math.MaxInt64
@@ -149,17 +149,17 @@ func (l *Lease) HandedGrace() time.Duration {
 	return l.grace(l.HandedDeadline())
 }
 
-// killTime is kept of the last seconds of a lease for the kernel to carry out a KILL and for gophd
-// to notice: the run must be dead by the deadline.
+// killTime is the time before the deadline of a lease that is reserved for a KILL to take effect
+// and for gophd to notice. The run must be dead by the deadline.
 const killTime = 250 * time.Millisecond
 
-// grace returns how long a run may take to stop under a lease that ends at deadline.
+// grace returns how long a run may take to stop under a lease that expires at deadline.
 func (l *Lease) grace(deadline time.Duration) time.Duration {
 	return max(min(l.o.Config.Heartbeat.StopGrace, deadline-boot())-killTime, 0)
 }
 
-// Leave closes all but the local lock, which stays held for the next process. The shared claim must
-// have been handed off or released.
+// Leave closes all except the local lock, which stays held for the new process. The shared claim
+// must have been handed off or released.
 func (l *Lease) Leave() error {
 	var err error
 	if l.timer != nil {
@@ -172,7 +172,7 @@ func (l *Lease) Leave() error {
 	return err
 }
 
-// Close is Leave for a lease that was released: it closes the local lock too.
+// Close is Leave for a lease that was released. It also closes the local lock.
 func (l *Lease) Close() error {
 	err := l.Leave()
 	if l.lock != nil {
@@ -181,4 +181,4 @@ func (l *Lease) Close() error {
 	return err
 }
 
-func boot() time.Duration { return alarm.Now(alarm.Boot) }
+func boot() time.Duration { return timer.Now(timer.Boot) }

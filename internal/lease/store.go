@@ -14,9 +14,9 @@ import (
 	"gophd/internal/heartbeat/memcached"
 )
 
-// OpenStore returns the shared store that a URL means, and the key of a job in it, which is that of
-// PHP-Daemon, so that what polls that key keeps working. A new scheme needs a case here, and in config the checks of
-// its URL and of the lease's times.
+// OpenStore opens the shared store at a URL, and returns it with the key of a job in it. The key is
+// that of PHP-Daemon, so that its pollers keep working. A new scheme needs a case here, and in
+// config the checks of its URL and of the lease's times.
 func OpenStore(url, job string, timeout time.Duration) (heartbeat.Store, string, error) {
 	scheme, rest, _ := strings.Cut(url, ":")
 	switch scheme {
@@ -24,11 +24,11 @@ func OpenStore(url, job string, timeout time.Duration) (heartbeat.Store, string,
 		s, err := memcached.Open(strings.TrimPrefix(rest, "//"), timeout)
 		return s, job + "_process_heartbeat", err
 	}
-	return nil, "", fmt.Errorf("heartbeat %s is of a kind that this version does not know: use file:, memcached://host:port or none: instead", url)
+	return nil, "", fmt.Errorf("heartbeat.url %s: unknown scheme; use none:, file: or memcached://host:port", url)
 }
 
-// LockPath returns the path of the lock that keeps one host from running the job twice, whatever
-// else is shared; "" if the config wants none.
+// LockPath returns the path of the lock that keeps one host from running the job twice, also with a
+// shared store; "" if the config has none:.
 func LockPath(c *config.Config) string {
 	if c.Heartbeat.URL == "none:" {
 		return ""
@@ -49,12 +49,12 @@ func OpenLock(path string, kept *os.File, unclean bool) (*file.Store, error) {
 	return file.Open(path)
 }
 
-// Mark returns what the process.RunID of all runs under a held lock begins with: the file of the
-// lock, and its secret.
+// Mark returns the prefix of the process.RunID of all runs under a held lock: the device and inode
+// of the lock, and its secret.
 func Mark(lock *file.Store) string { return FileID(lock.Descriptor()) + "-" + lock.Secret() }
 
-// FileID returns the device and inode of an open file, by which a record names a lock; "" if there
-// is none.
+// FileID returns the device and inode of an open file, which identify a lock in a record; "" if f
+// is nil.
 func FileID(f *os.File) string {
 	if f == nil {
 		return ""

@@ -2,10 +2,11 @@
 //
 // The lock is that of flock(2). It belongs to the open file description: all descriptors duplicated
 // or inherited from the locked one share it. It survives exec and SIGSTOP. The kernel frees it when
-// the last of these descriptors is closed, however the process ends, or when one of them is unlocked.
+// the last of these descriptors is closed, also by a kill, or when one of them is unlocked.
 //
-// No call waits for a lock. The package opens and closes no file: safefile opens them. It does not
-// know who holds a lock (procfs.Lockers does) or which file systems support none.
+// No function waits for a lock. The package opens and closes no files: safefile opens them. It does
+// not report which process holds a lock (procfs.Lockers does), or which file systems do not support
+// locks.
 package lockfile
 
 import (
@@ -29,9 +30,9 @@ func TryLock(fd, how int) error {
 // Unlock frees the lock, also if other descriptors share it.
 func Unlock(fd int) error { return TryLock(fd, unix.LOCK_UN) }
 
-// Locked reports whether another open file description has an exclusive lock on the file. The kernel
-// tells only by an attempt, here a shared one: it does not disturb other calls of Locked, and it
-// frees a lock that fd itself has.
+// Locked reports whether another open file description has an exclusive lock on the file. The only
+// way to find out is to attempt a lock. Locked uses a shared one, so concurrent calls of Locked do
+// not disturb each other. A lock that fd itself has is freed.
 func Locked(fd int) (bool, error) {
 	switch err := TryLock(fd, unix.LOCK_SH); {
 	case errors.Is(err, ErrLocked):

@@ -20,29 +20,29 @@ import (
 	"gophd/internal/lockfile"
 )
 
-// stampTime is what an archive's name has behind that of its log file: when it was set aside, in UTC.
-// Such names sort by time, as text too.
+// stampTime is the layout of the timestamp in an archive's name: the time of the rotation, in UTC.
+// The names sort by time, also as text.
 const stampTime = "20060102T150405.000000Z"
 
-// archiveName is the name of an archive in its parts: a log file's name, a stamp if it was set aside by
-// age or size, and .gz if it is compressed.
+// archiveName has the parts of an archive's name: the log file's name, a timestamp if it was
+// rotated by age or size, and .gz if it is compressed.
 type archiveName struct {
 	file  string
 	stamp time.Time // zero without one
-	tail  string    // "", .gz, or packing
+	tail  string    // "", .gz, or tempSuffix
 }
 
 func splitArchive(name string) archiveName {
 	var a archiveName
 	a.file = name
-	for _, tail := range []string{packing, ".gz"} {
+	for _, tail := range []string{tempSuffix, ".gz"} {
 		if file, ok := strings.CutSuffix(name, tail); ok {
 			a.file, a.tail = file, tail
 			break
 		}
 	}
 	if i := len(a.file) - len(stampTime); i > 0 && a.file[i-1] == '.' {
-		// Parsing is lenient where rendering is not.
+		// Parse accepts more than Format produces.
 		if t, err := time.Parse(stampTime, a.file[i:]); err == nil && t.Format(stampTime) == a.file[i:] {
 			a.file, a.stamp = a.file[:i-1], t
 		}
@@ -57,40 +57,40 @@ func (a archiveName) String() string {
 	return a.file + "." + a.stamp.Format(stampTime) + a.tail
 }
 
-// archives keeps the finished files of a log in order: it compresses them and removes the oldest. The
-// work is done by a goroutine of its own, which is there only while there is some.
+// archives compresses the finished files of a log and removes the oldest. A goroutine does the
+// work. It exists only while there is work.
 type archives struct {
 	keep      int
 	keepBytes int64
 	compress  bool
-	quit      atomic.Bool // what is under way is left, and nothing is begun
+	quit      atomic.Bool // stop active work and start none
 	work      goroutine.Group
 
-	mu      sync.Mutex // guards the fields below, and that no file changes its name while they are listed
+	mu      sync.Mutex // guards the fields below; held while files are renamed or listed
 	pattern pattern    // of the log file
-	active  string     // the file in use; it is no archive
-	last    time.Time  // the stamp that was given last
+	active  string     // the file in use; not an archive
+	last    time.Time  // the last timestamp
 	busy    bool
 	again   bool  // there is new work
-	failed  error // what went wrong, until somebody asks
+	failed  error // the last error, until trouble returns it
 }
 
 func newArchives(o Options, p pattern) *archives {
 	return &archives{keep: o.Keep, keepBytes: o.KeepBytes, compress: o.Compress, pattern: p}
 }
 
-// use says which file the lines go to now.
+// use sets the file in use.
 func (a *archives) use(path string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.active = path
 	if a.pattern.step == 0 {
-		a.active = real(path) // archives stand beside the file, and not beside a symlink to it
+		a.active = real(path) // archives are next to the file, not next to a symlink to it
 		a.pattern = pattern{parts: []part{{text: a.active}}}
 	}
 }
 
-// tidy sets the goroutine to work, if there can be some.
+// tidy starts the goroutine if there can be work.
 func (a *archives) tidy() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -100,7 +100,7 @@ func (a *archives) tidy() {
 	}
 	a.busy = true
 	a.work.Go(func() {
-		modest()
+		lowestPriority()
 		for a.more() {
 			if err := a.sweep(); err != nil && !errors.Is(err, errStopped) {
 				a.mu.Lock()
@@ -121,7 +121,7 @@ func (a *archives) more() bool {
 	return a.busy
 }
 
-// trouble is what went wrong since it was asked for the last time.
+// trouble returns the last error since the previous call.
 func (a *archives) trouble() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -130,28 +130,28 @@ func (a *archives) trouble() error {
 	return err
 }
 
-// close ends the work. What was begun is taken up again by the next Log.
+// close stops the work. The next Log does unfinished work again.
 func (a *archives) close() {
 	a.quit.Store(true)
 	a.work.Wait()
 }
 
-// pause makes the goroutine leave its work, or sets it to work again, and does not wait for it.
+// pause stops the goroutine or starts it again. It does not wait for it.
 func (a *archives) pause(yes bool) {
 	if a.quit.Swap(yes) && !yes {
 		a.tidy()
 	}
 }
 
-// idle says that the goroutine is not there.
+// idle reports whether there is no goroutine.
 func (a *archives) idle() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return !a.busy
 }
 
-// setAside gives the file a name with a stamp, which nobody else has, and calls open for the one that
-// takes its place. If that fails the file has its name back.
+// setAside renames the file to a free name with a timestamp and calls open for the next file. If
+// open fails the file gets its name back.
 func (a *archives) setAside(path string, now time.Time, open func() error) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -162,10 +162,10 @@ func (a *archives) setAside(path string, now time.Time, open func() error) error
 	aside := free(path, now)
 	a.last = aside.stamp
 	if err := os.Rename(path, aside.String()); err != nil {
-		return fmt.Errorf("cannot set log file %s aside: %w: see that gophd may write in its folder", path, cause(err))
+		return fmt.Errorf("cannot rotate log file %s: %w: allow gophd to write in its directory", path, cause(err))
 	}
 	if err := open(); err != nil {
-		// Link, unlike Rename, replaces nothing that somebody else has put there.
+		// Link, unlike Rename, does not replace a file that another process created there.
 		if os.Link(aside.String(), path) == nil {
 			_ = os.Remove(aside.String())
 		}
@@ -174,7 +174,7 @@ func (a *archives) setAside(path string, now time.Time, open func() error) error
 	return nil
 }
 
-// free is an archive's name that nobody has, with a stamp from the given time on.
+// free returns an archive name that does not exist, with a timestamp at or after the given time.
 func free(file string, from time.Time) archiveName {
 	name := archiveName{file: file, stamp: from.UTC().Truncate(time.Microsecond)}
 	for exists(name.String()) || exists(name.String()+".gz") {
@@ -183,13 +183,13 @@ func free(file string, from time.Time) archiveName {
 	return name
 }
 
-// archive is a file whose name only this log's archives can have.
+// archive is a file with a name that only an archive of this log can have.
 type archive struct {
 	archiveName
 	info fs.FileInfo
 }
 
-// when is the time to sort by: that of the last line, for a file that has no stamp.
+// when returns the time to sort by: for a file without a timestamp, the time of its last line.
 func (f archive) when() time.Time {
 	if f.stamp.IsZero() {
 		return f.info.ModTime()
@@ -197,8 +197,8 @@ func (f archive) when() time.Time {
 	return f.stamp
 }
 
-// list finds the archives, oldest first. A name of the log file that holds no time is that of the file
-// in use, and no archive.
+// list returns the archives, oldest first. If the log file's name contains no time, that name is
+// the file in use and not an archive.
 func (a *archives) list() ([]archive, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -217,7 +217,8 @@ func (a *archives) list() ([]archive, error) {
 	return found, err
 }
 
-// walk visits what may be an archive: the files in those folders that the levels of the pattern name.
+// walk visits the files that may be archives: those in the directories that match the levels of the
+// pattern.
 func walk(dir string, levels []pattern, visit func(string, fs.FileInfo)) error {
 	if level := levels[0]; len(levels) > 1 && level.step == 0 {
 		return walk(dir+level.name(time.Time{})+"/", levels[1:], visit)
@@ -238,30 +239,30 @@ func walk(dir string, levels []pattern, visit func(string, fs.FileInfo)) error {
 	return err
 }
 
-// sweep does all that there is to do.
+// sweep does all the work that there is.
 func (a *archives) sweep() error {
 	files, err := a.list()
 	for _, f := range files {
-		if f.tail == packing {
+		if f.tail == tempSuffix {
 			err = errors.Join(err, a.discard(f))
 		}
 	}
-	tried := map[string]bool{}
+	attempted := map[string]bool{}
 	for {
 		files, failed := a.prune()
-		i := slices.IndexFunc(files, func(f archive) bool { return f.tail == "" && !tried[f.String()] })
+		i := slices.IndexFunc(files, func(f archive) bool { return f.tail == "" && !attempted[f.String()] })
 		if failed != nil || !a.compress || i < 0 || a.quit.Load() {
 			return errors.Join(err, failed)
 		}
-		tried[files[i].String()] = true
+		attempted[files[i].String()] = true
 		err = errors.Join(err, a.pack(files[i]))
 	}
 }
 
-// prune removes the oldest archives, and returns those that stay.
+// prune removes the oldest archives and returns the others.
 func (a *archives) prune() ([]archive, error) {
 	files, err := a.list()
-	files = slices.DeleteFunc(files, func(f archive) bool { return f.tail == packing })
+	files = slices.DeleteFunc(files, func(f archive) bool { return f.tail == tempSuffix })
 	keep := len(files)
 	var total int64
 	for n, f := range slices.Backward(files) {
@@ -287,12 +288,12 @@ func (a *archives) remove(f archive) error {
 	}
 	err := os.Remove(f.String())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot remove log archive %s: %w: see that gophd may write in its folder", f, cause(err))
+		return fmt.Errorf("cannot remove log archive %s: %w: allow gophd to write in its directory", f, cause(err))
 	}
 	return nil
 }
 
-// discard removes the beginning of a compressed file that nobody goes on writing.
+// discard removes an incomplete compressed file that no process is writing.
 func (a *archives) discard(f archive) error {
 	w, err := os.OpenFile(f.String(), os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -307,8 +308,8 @@ func (a *archives) discard(f archive) error {
 	return a.remove(f)
 }
 
-// lock reports whether f is locked now, or is on a file system without locks. The Log holds a shared
-// lock on the file in use.
+// lock returns false if another process holds the lock. It returns true on a file system without
+// locks. The Log holds a shared lock on the file in use.
 func lock(f *os.File, how int) bool {
 	c, err := f.SyscallConn() // Fd would take a FIFO out of non-blocking mode
 	if err != nil {
@@ -320,7 +321,7 @@ func lock(f *os.File, how int) bool {
 	return !errors.Is(err, lockfile.ErrLocked)
 }
 
-// real is the path without symlinks, or as it is when it leads nowhere.
+// real returns the path with symlinks resolved, or unchanged if that fails.
 func real(path string) string {
 	if p, err := filepath.EvalSymlinks(path); err == nil {
 		return p
@@ -333,8 +334,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// syncFolder brings the names in the folder of path to the disk, where the system can.
-func syncFolder(path string) error {
+// syncDirectory syncs the directory of path, if the system can.
+func syncDirectory(path string) error {
 	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -346,7 +347,7 @@ func syncFolder(path string) error {
 	return nil
 }
 
-// ownerOf is the user and group of a file.
+// ownerOf returns the user and group of a file.
 func ownerOf(info fs.FileInfo) (uid, gid int, ok bool) {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

@@ -23,7 +23,7 @@ import (
 	"gophd/internal/goroutine"
 )
 
-// names are the files of a folder, sorted as the shell sorts them.
+// names returns the files of a directory, sorted as the shell sorts them.
 func names(t interface{ Fatal(...any) }, dir string) (all []string) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -35,7 +35,7 @@ func names(t interface{ Fatal(...any) }, dir string) (all []string) {
 	return all
 }
 
-// contents is what a file holds, or held before it was compressed.
+// contents returns the uncompressed contents of a file.
 func contents(t interface{ Fatal(...any) }, path string) []byte {
 	f, err := os.Open(path)
 	if err != nil {
@@ -55,7 +55,7 @@ func contents(t interface{ Fatal(...any) }, path string) []byte {
 	return b
 }
 
-// together is `zcat -f LOG.* LOG`.
+// together returns the output of `zcat -f LOG.* LOG`.
 func together(t interface{ Fatal(...any) }, path string) (all []byte) {
 	for _, name := range names(t, filepath.Dir(path)) {
 		if name != filepath.Base(path) {
@@ -65,8 +65,8 @@ func together(t interface{ Fatal(...any) }, path string) (all []byte) {
 	return append(all, contents(t, path)...)
 }
 
-// tidied waits for the work on the archives, which has an end.
-func tidied(a *archives) { a.work.Wait() }
+// waitForArchives waits until there is no more work on the archives.
+func waitForArchives(a *archives) { a.work.Wait() }
 
 func capture(t interface{ Fatal(...any) }, l *Log, in []byte, rest []byte) *Stream {
 	s := l.Stream("stdout", 4720, rest)
@@ -76,8 +76,8 @@ func capture(t interface{ Fatal(...any) }, l *Log, in []byte, rest []byte) *Stre
 	return s
 }
 
-// Whatever is written, in whatever pieces, by however many processes one after the other: the archives
-// and the file, put together, are what was written. No record is torn, no file is too large.
+// For any output, in any pieces, from any number of processes one after the other: the archives and
+// the file together have exactly that output. No record is torn, and no file is too large.
 func TestRotationUnderLoad(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "")
@@ -91,14 +91,15 @@ func TestRotationUnderLoad(t *testing.T) {
 			Compress:   rapid.Bool().Draw(rt, "compress"),
 			Sync:       rapid.SampledFrom([]string{syncNever, syncAlways}).Draw(rt, "sync"),
 		}
-		in := bytes.Join([][]byte{drawOutput(rt), bytes.Repeat([]byte("a line of many\n"), rapid.IntRange(0, 50).Draw(rt, "lines"))}, nil)
+		many := bytes.Repeat([]byte("a line of many\n"), rapid.IntRange(0, 50).Draw(rt, "lines"))
+		in := bytes.Join([][]byte{drawOutput(rt), many}, nil)
 		var rest []byte
 		for chunks := split(rt, in); ; {
 			l, err := Open(o)
 			if err != nil {
 				rt.Fatal(err)
 			}
-			s := patient(l).Stream("stdout", 4720, rest)
+			s := withTestTimeouts(l).Stream("stdout", 4720, rest)
 			n := rapid.IntRange(1, max(1, len(chunks))).Draw(rt, "chunks of this process")
 			for _, c := range chunks[:min(n, len(chunks))] {
 				if _, err := s.Write(c); err != nil {
@@ -117,27 +118,27 @@ func TestRotationUnderLoad(t *testing.T) {
 			}
 		}
 		if got := restored(rt, o.Format, together(rt, path)); !bytes.Equal(got, in) {
-			rt.Fatalf("%d bytes came back as %d", len(in), len(got))
+			rt.Fatalf("%d bytes were restored as %d", len(in), len(got))
 		}
 		for _, name := range names(rt, dir) {
 			b := contents(rt, filepath.Join(dir, name))
 			if len(b) > 0 && b[len(b)-1] != '\n' {
-				rt.Fatalf("%s ends in a record", name)
+				rt.Fatalf("%s ends in the middle of a record", name)
 			}
 			if int64(len(b)) > o.RotateSize && bytes.Count(b, []byte{'\n'}) > 1 {
-				rt.Fatalf("%s has %d bytes, at most %d were asked for", name, len(b), o.RotateSize)
+				rt.Fatalf("%s has %d bytes, the limit is %d", name, len(b), o.RotateSize)
 			}
 		}
 	})
 }
 
-// The same at full speed, with two streams, compression behind it and others who move the file.
+// The same at full speed, with two streams and compression.
 func TestRotationAtFullSpeed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	l := open(t, Options{File: path, Format: simple, RotateSize: 1 << 18, Compress: true})
 	var want bytes.Buffer
 	for i := range 100_000 {
-		fmt.Fprintln(&want, "line", i, "of a chatty command")
+		fmt.Fprintln(&want, "line", i, "of a command")
 	}
 	var commands goroutine.Group
 	for _, pid := range []int{1, 2} {
@@ -162,7 +163,7 @@ func TestRotationAtFullSpeed(t *testing.T) {
 		got[string(pid)] = append(got[string(pid)], text...)
 	}
 	if !bytes.Equal(got["1"], want.Bytes()) || !bytes.Equal(got["2"], want.Bytes()) || len(got) != 2 {
-		t.Errorf("%d and %d bytes came back, want %d each", len(got["1"]), len(got["2"]), want.Len())
+		t.Errorf("%d and %d bytes were restored, want %d each", len(got["1"]), len(got["2"]), want.Len())
 	}
 }
 
@@ -181,13 +182,19 @@ func TestKeepAndKeepBytes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			for _, foreign := range []string{"log.1", "log.gz", "log.20260101T000000.000000Z.old", "other.20260101T000000.000000Z", "log.20260101T000000.0Z", "log.gz.tmp"} {
+			for _, foreign := range []string{
+				"log.1", "log.gz", "log.20260101T000000.000000Z.old", "other.20260101T000000.000000Z",
+				"log.20260101T000000.0Z", "log.gz.tmp",
+			} {
 				if err := os.WriteFile(filepath.Join(dir, foreign), []byte("not ours"), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			// They look like ours, but are no files of a log.
-			if err := errors.Join(os.Mkdir(dir+"/log.20260101T000000.000000Z", 0o700), os.Symlink("log.1", dir+"/log.20260101T000001.000000Z")); err != nil {
+			// The names match, but these are not regular files.
+			err := errors.Join(
+				os.Mkdir(dir+"/log.20260101T000000.000000Z", 0o700),
+				os.Symlink("log.1", dir+"/log.20260101T000001.000000Z"))
+			if err != nil {
 				t.Fatal(err)
 			}
 			before := names(t, dir)
@@ -202,13 +209,14 @@ func TestKeepAndKeepBytes(t *testing.T) {
 				}
 				flush(l)
 			}
-			tidied(l.file.archives)
+			waitForArchives(l.file.archives)
 			closeLog(t, l)
 			left := slices.DeleteFunc(names(t, dir), func(name string) bool { return slices.Contains(before, name) })
 			if len(left) != c.want+1 || left[0] != "log" || len(names(t, dir)) != len(before)+len(left) {
 				t.Errorf("left are %q, want %d archives and all that is foreign", left, c.want)
 			}
-			if got := restored(t, simple, inOrder(t, dir, left)); !bytes.Equal(got, bytes.Repeat([]byte(text), c.want+1)) {
+			want := bytes.Repeat([]byte(text), c.want+1)
+			if got := restored(t, simple, inOrder(t, dir, left)); !bytes.Equal(got, want) {
 				t.Errorf("they hold %d bytes", len(got))
 			}
 		})
@@ -222,13 +230,16 @@ func inOrder(t *testing.T, dir string, files []string) (all []byte) {
 	return all
 }
 
-// A pattern's own names are archives as well, in all the folders that it could have named, and only
-// those that it could have made.
+// The names of a pattern are archives too, in all directories that match the pattern. Other names
+// are not.
 func TestKeepCountsTheNamesOfThePattern(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		for _, foreign := range []string{"1999-13-01/x.log", "1999-12-01/y.log", "1999-12-01/x.log.bak", "1999-12-1/x.log"} {
-			if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(dir, foreign)), 0o700), os.WriteFile(filepath.Join(dir, foreign), nil, 0o600)); err != nil {
+		for _, foreign := range []string{
+			"1999-13-01/x.log", "1999-12-01/y.log", "1999-12-01/x.log.bak", "1999-12-1/x.log",
+		} {
+			path := filepath.Join(dir, foreign)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -243,7 +254,7 @@ func TestKeepCountsTheNamesOfThePattern(t *testing.T) {
 			for n := range 2 {
 				z.Info().Msgf("%d%d", day, n)
 				synctest.Wait()
-				time.Sleep(time.Second) // the time of a file's last line has a grain
+				time.Sleep(time.Second) // modification times have a limited resolution
 				if err := os.Chtimes(l.Path(), time.Now(), time.Now()); err != nil {
 					t.Fatal(err)
 				}
@@ -278,22 +289,22 @@ func TestRotationByAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, format := range []string{simple, inJSON} {
 			dir := t.TempDir()
-			image := func(do func(say func(string))) {
+			process := func(do func(logLine func(string))) {
 				l := open(t, Options{File: dir + "/log", Format: format, RotateAge: time.Hour})
 				z := l.Logger()
 				do(func(s string) { z.Info().Msg(s); synctest.Wait() })
 				closeLog(t, l)
 			}
-			image(func(say func(string)) {
+			process(func(logLine func(string)) {
 				time.Sleep(2 * time.Hour)
-				say("an empty file has no age")
+				logLine("an empty file has no age")
 			})
 			time.Sleep(30 * time.Minute)
-			image(func(say func(string)) { // the age is that of the first line, whoever wrote it
+			process(func(logLine func(string)) { // the age is that of the previous process's line
 				time.Sleep(30*time.Minute - 1)
-				say("just before")
+				logLine("just before")
 				time.Sleep(time.Nanosecond)
-				say("an hour later")
+				logLine("an hour later")
 			})
 			var got [][]byte
 			for _, name := range names(t, dir) {
@@ -306,26 +317,26 @@ func TestRotationByAge(t *testing.T) {
 	})
 }
 
-// The first file that others move, and one that somebody deletes, are noticed by the next line after a
-// second, and no line is lost but those that went into the deleted file before.
+// A moved or deleted file is noticed by the next line after a second. Only the lines that were
+// written to the deleted file before are lost.
 func TestAFileThatIsMovedAwayOrDeletedIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := t.TempDir() + "/log"
 		l := open(t, Options{File: path, Format: simple})
 		z := l.Logger()
-		say := func(s string) { z.Info().Msg(s); synctest.Wait() }
-		say("one")
+		logLine := func(s string) { z.Info().Msg(s); synctest.Wait() }
+		logLine("one")
 		if err := os.Rename(path, path+".1"); err != nil {
 			t.Fatal(err)
 		}
-		say("two")
+		logLine("two")
 		time.Sleep(time.Second)
-		say("three")
+		logLine("three")
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		say("four")
+		logLine("four")
 		closeLog(t, l)
 		if got := untimed([]byte(read(t, path+".1") + read(t, path))); got != " [0] one\n [0] two\n [0] four\n" {
 			t.Errorf("got %q", got)
@@ -333,8 +344,8 @@ func TestAFileThatIsMovedAwayOrDeletedIsNoticed(t *testing.T) {
 	})
 }
 
-// logrotate's copytruncate: the file is as long as it is, and not as long as we made it.
-func TestAFileThatIsTruncatedHasRoomAgain(t *testing.T) {
+// logrotate's copytruncate: the size counts from the truncated file.
+func TestATruncatedFileIsNotRotated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		l := open(t, Options{File: dir + "/log", Format: simple, RotateSize: 100})
@@ -354,19 +365,19 @@ func TestAFileThatIsTruncatedHasRoomAgain(t *testing.T) {
 	})
 }
 
-// Two on one file: when one has rotated, the other does not set the new file aside but goes to it.
+// Two logs write to one file. When one has rotated, the other switches to the new file.
 func TestTwoLogsOnOneFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		o := Options{File: dir + "/log", Format: simple, RotateSize: 100, Compress: true}
 		a, b := open(t, o), open(t, o)
-		say := func(l *Log, s string) { z := l.Logger(); z.Info().Msg(s); synctest.Wait() }
+		logLine := func(l *Log, s string) { z := l.Logger(); z.Info().Msg(s); synctest.Wait() }
 		for range 3 { // 29 bytes each, and 38
-			say(a, "a")
-			say(b, "b wrote this")
+			logLine(a, "a")
+			logLine(b, "b wrote this")
 		}
-		tidied(a.file.archives)
-		tidied(b.file.archives)
+		waitForArchives(a.file.archives)
+		waitForArchives(b.file.archives)
 		closeLog(t, a)
 		closeLog(t, b)
 		files := names(t, dir)
@@ -377,7 +388,7 @@ func TestTwoLogsOnOneFile(t *testing.T) {
 			}
 		}
 		if len(files) > 3 {
-			t.Errorf("they rotated each other's files: %q", files)
+			t.Errorf("each rotated the other's files: %q", files)
 		}
 	})
 }
@@ -389,46 +400,49 @@ func TestRotationFollowsASymlink(t *testing.T) {
 	}
 	l := open(t, Options{File: dir + "/log", Format: simple, RotateSize: 50, Keep: 1})
 	for _, s := range []string{"the first line", "the second line", "the third line"} {
-		say(t, l, s)
-		tidied(l.file.archives)
+		logLine(t, l, s)
+		waitForArchives(l.file.archives)
 	}
 	closeLog(t, l)
 	if got := names(t, dir); !slices.Equal(got, []string{"log", "real"}) {
 		t.Errorf("%q", got)
 	}
 	got := names(t, dir+"/real")
-	if len(got) != 2 || got[0] != "target" || untimed(together(t, dir+"/real/target")) != " [0] the second line\n [0] the third line\n" {
+	text := untimed(together(t, dir+"/real/target"))
+	if len(got) != 2 || got[0] != "target" || text != " [0] the second line\n [0] the third line\n" {
 		t.Errorf("%q", got)
 	}
 }
 
-// When the folder may not be written to, lines go on to the same file, and it is said once.
+// If the rotation fails, lines go to the same file, and the error is reported once.
 func TestARotationThatFailsLosesNothing(t *testing.T) {
 	dir := t.TempDir()
-	// A name that is as long as names may be leaves no room for a stamp, for root too.
+	// A name of the maximum length has no space for a timestamp, for root too.
 	long := dir + "/" + strings.Repeat("x", 255)
 	l := open(t, Options{File: long, Format: simple, RotateSize: 60})
 	for range 10 {
-		say(t, l, "a line")
+		logLine(t, l, "a line")
 	}
 	closeLog(t, l)
 	text := untimed([]byte(read(t, long)))
-	if strings.Count(text, " [0] a line\n") != 10 || strings.Count(text, "warn: the log file could not be changed") != 1 {
+	if strings.Count(text, " [0] a line\n") != 10 || strings.Count(text, "warn: switching the log file failed") != 1 {
 		t.Errorf("got %q", text)
 	}
 }
 
 func TestModeAndOwner(t *testing.T) { testModeAndOwner(t, Owner{UID: -1, GID: os.Getgid()}) }
 
-// The file and its archives have the mode and the owner that were asked for, whatever the umask.
+// The file and its archives have the configured mode and owner. The umask has no effect.
 func testModeAndOwner(t *testing.T, owner Owner) {
 	dir := t.TempDir()
 	mask := syscall.Umask(0o077)
 	defer syscall.Umask(mask)
-	l := open(t, Options{File: dir + "/log", Format: simple, RotateSize: 50, Compress: true, Mode: 0o664, Owner: &owner})
+	l := open(t, Options{
+		File: dir + "/log", Format: simple, RotateSize: 50, Compress: true, Mode: 0o664, Owner: &owner,
+	})
 	for range 3 {
-		say(t, l, "a line of some length")
-		tidied(l.file.archives)
+		logLine(t, l, "a line of some length")
+		waitForArchives(l.file.archives)
 	}
 	closeLog(t, l)
 	files := names(t, dir)
@@ -447,9 +461,9 @@ func testModeAndOwner(t *testing.T, owner Owner) {
 	}
 }
 
-// A compression that was killed at any point is finished, or begun anew, by the next Log: the archive or
-// its compressed form is there at each moment.
-func TestLeftoversOfACompression(t *testing.T) {
+// If a compression is killed at any point, the next Log finishes it or starts it again. The archive
+// or its compressed form exists at each moment.
+func TestAKilledCompressionIsFinishedByTheNextLog(t *testing.T) {
 	gz := func(s string) string {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)
@@ -467,11 +481,12 @@ func TestLeftoversOfACompression(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		{"before it began", map[string]string{"log." + stamp: line}, line},
+		{"before it started", map[string]string{"log." + stamp: line}, line},
 		{"while it wrote", map[string]string{"log." + stamp: line, "log." + stamp + ".gz.tmp": gz(line)[:10]}, line},
 		{"before it renamed", map[string]string{"log." + stamp: line, "log." + stamp + ".gz.tmp": gz(line)}, line},
 		{"before it removed", map[string]string{"log." + stamp: line, "log." + stamp + ".gz": gz(line)}, line},
-		{"another file has that name", map[string]string{"log." + stamp: line, "log." + stamp + ".gz": gz("else\n")}, "else\n" + line},
+		{"another file has that name",
+			map[string]string{"log." + stamp: line, "log." + stamp + ".gz": gz("else\n")}, "else\n" + line},
 		{"the archive was removed", map[string]string{"log." + stamp + ".gz.tmp": gz(line)[:10]}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -482,7 +497,7 @@ func TestLeftoversOfACompression(t *testing.T) {
 				}
 			}
 			l := open(t, Options{File: dir + "/log", Format: simple, Compress: true})
-			tidied(l.file.archives)
+			waitForArchives(l.file.archives)
 			closeLog(t, l)
 			if got := string(together(t, dir+"/log")); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
@@ -496,8 +511,8 @@ func TestLeftoversOfACompression(t *testing.T) {
 	}
 }
 
-// kill -9 at a random moment of rotation and compression loses nothing that was acknowledged by a line
-// on the child's stdout, and the next Log puts everything in order.
+// kill -9 at a random moment of rotation and compression loses no line that the child reported on
+// its stdout as written. The next Log finishes the compression.
 func TestKilledWhileItRotates(t *testing.T) {
 	if path := os.Getenv("GOPHD_TEST_ROTATE"); path != "" {
 		l := open(t, Options{File: path, Format: simple, RotateSize: 20_000, Compress: true})
@@ -533,10 +548,10 @@ func TestKilledWhileItRotates(t *testing.T) {
 		_ = cmd.Wait()
 
 		l := open(t, Options{File: path, Format: simple, Compress: true})
-		tidied(l.file.archives)
+		waitForArchives(l.file.archives)
 		closeLog(t, l)
 		text := together(t, path)
-		if len(text) > 0 && text[len(text)-1] != '\n' { // the kill may have torn the very last record
+		if len(text) > 0 && text[len(text)-1] != '\n' { // the kill may have torn the last record
 			text = text[:bytes.LastIndexByte(text, '\n')+1]
 		}
 		lines := bytes.Split(restored(t, simple, text), []byte{'\n'})
@@ -556,7 +571,7 @@ func TestKilledWhileItRotates(t *testing.T) {
 	}
 }
 
-// An archive that a gophd still has open is not compressed under its hands.
+// An archive that a gophd still has open is not compressed.
 func TestAnArchiveInUseIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	path := dir + "/log.20260101T000000.000000Z"
@@ -570,7 +585,7 @@ func TestAnArchiveInUseIsLeftAlone(t *testing.T) {
 	}
 	for _, want := range []string{filepath.Base(path), filepath.Base(path) + ".gz"} {
 		l := open(t, Options{File: dir + "/log", Format: simple, Compress: true})
-		tidied(l.file.archives)
+		waitForArchives(l.file.archives)
 		closeLog(t, l)
 		if got := names(t, dir); !slices.Equal(got, []string{"log", want}) {
 			t.Errorf("got %q, want %q", got, want)
@@ -579,28 +594,29 @@ func TestAnArchiveInUseIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestATroubleWithArchivesIsTold(t *testing.T) {
+func TestAnErrorOfTheArchivesIsLogged(t *testing.T) {
 	dir := t.TempDir()
 	bad := dir + "/log.20260101T000000.000000Z"
-	// A folder in the place of the compressed form's beginning.
+	// A directory with the name of the temporary file.
 	if err := errors.Join(os.WriteFile(bad, []byte("x\n"), 0o600), os.Mkdir(bad+".gz.tmp", 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	l := open(t, Options{File: dir + "/log", Format: simple, Compress: true})
-	tidied(l.file.archives)
-	say(t, l, "hello")
+	waitForArchives(l.file.archives)
+	logLine(t, l, "hello")
 	closeLog(t, l)
-	want := fmt.Sprintf(" [0] warn: the log archives are not in order error=%q\n [0] hello\n",
-		"cannot compress log archive "+bad+": is a directory: see that there is room and that gophd may read it")
+	want := fmt.Sprintf(" [0] warn: log rotation failed error=%q\n [0] hello\n",
+		"cannot compress log archive "+bad+": is a directory: free some space, and allow gophd to read it")
 	if diff := cmp.Diff(want, untimed([]byte(read(t, dir+"/log")))); diff != "" {
 		t.Error(diff)
 	}
 	if read(t, bad) != "x\n" {
-		t.Error("the archive was harmed")
+		t.Error("the archive was changed")
 	}
 }
 
-// Close stops the compression of a large archive, which stays as it is. The next Log starts anew.
+// Close stops the compression of a large archive, which does not change. The next Log starts it
+// again.
 func TestCloseStopsACompression(t *testing.T) {
 	dir := t.TempDir()
 	big := dir + "/log.20260101T000000.000000Z"
@@ -611,8 +627,8 @@ func TestCloseStopsACompression(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := open(t, Options{File: dir + "/log", Format: simple, Compress: true})
-	for !exists(big + packing) { // until it compresses
-		nap()
+	for !exists(big + tempSuffix) { // until it compresses
+		shortSleep()
 	}
 	closeLog(t, l)
 	if got := names(t, dir); !slices.Equal(got, []string{"log", filepath.Base(big)}) {
@@ -652,20 +668,20 @@ func TestSync(t *testing.T) {
 			k.target = to
 			l.mu.Unlock()
 			z := l.Logger()
-			say := func() { z.Info().Msg("a line"); synctest.Wait() }
+			logLine := func() { z.Info().Msg("a line"); synctest.Wait() }
 			for range 3 {
-				say()
+				logLine()
 				time.Sleep(400 * time.Millisecond)
 			}
 			time.Sleep(10*time.Second - 1200*time.Millisecond)
-			say()
-			time.Sleep(10 * time.Second) // nothing to do, and nobody wakes up for it
+			logLine()
+			time.Sleep(10 * time.Second) // an idle log causes no wakeups
 			synctest.Wait()
 			if diff := cmp.Diff(c.want, to.syncs); diff != "" {
 				t.Errorf("%s: %s", c.policy, diff)
 			}
 			to.err, to.takes = errors.New("the disk is gone"), 5*time.Second
-			say()
+			logLine()
 			time.Sleep(2 * time.Second)
 			if stalled := l.Stats().Stalled > 0; stalled != (c.policy != syncNever) {
 				t.Errorf("%s: stalled: %v", c.policy, stalled)
@@ -673,12 +689,13 @@ func TestSync(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			synctest.Wait()
 			to.takes = 0
-			say()
-			if err := l.Close(); (err != nil) != (c.policy == syncAlways) { // the others' last sync was that of the file
+			logLine()
+			// With the other policies the last sync is that of the file.
+			if err := l.Close(); (err != nil) != (c.policy == syncAlways) {
 				t.Error(err)
 			}
-			told := strings.Contains(read(t, l.Path()), `log lines may not survive a crash of the machine error="the disk is gone"`)
-			if told != (c.policy != syncNever) {
+			const warning = `log lines may not survive a crash of the machine error="the disk is gone"`
+			if reported := strings.Contains(read(t, l.Path()), warning); reported != (c.policy != syncNever) {
 				t.Errorf("%s: %s", c.policy, read(t, l.Path()))
 			}
 		})
@@ -694,12 +711,12 @@ func FuzzArchiveName(f *testing.F) {
 		if a.String() != s {
 			t.Errorf("%q became %q", s, a)
 		}
-		// What setAside and pack make of any file is understood, and belongs to that file.
+		// The names that setAside and pack produce are parsed, and belong to that file.
 		stamp := time.UnixMicro(micro % 253402300200_000000).UTC()
 		if s == "" || stamp.Year() < 1 || stamp.IsZero() {
 			return
 		}
-		for _, tail := range []string{"", ".gz", packing} {
+		for _, tail := range []string{"", ".gz", tempSuffix} {
 			want := archiveName{s, stamp, tail}
 			if got := splitArchive(want.String()); got != want {
 				t.Errorf("%v became %v", want, got)
@@ -708,7 +725,7 @@ func FuzzArchiveName(f *testing.F) {
 	})
 }
 
-// matches knows what name makes between any two texts, and nothing that no time could make.
+// matches accepts every output of name between any two texts, and nothing else.
 func FuzzPatternMatches(f *testing.F) {
 	f.Add("/var/log/%x", "2026-02-30_250000", int64(1795330262))
 	f.Add("", "2026-1-01_000000", int64(0))

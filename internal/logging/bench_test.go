@@ -9,11 +9,12 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// BenchmarkCapture is the road of a chatty command's output into a file: chunks of 64 KiB, as a reader
-// of its pipe hands them over, with lines of 80 bytes. MB/s counts the command's bytes; cat is the
-// same bytes without a log, for comparison.
+// BenchmarkCapture writes the output of a command to a file, in chunks of 64 KiB as read from a
+// pipe, with lines of 80 bytes. MB/s counts the command's bytes. cat writes the same bytes without
+// a log, for comparison.
 func BenchmarkCapture(b *testing.B) {
-	chunk := bytes.Repeat([]byte("2026-11-22 GET /a/path/of/a/request HTTP/1.1 200 12345 \"agent\" 0.001234 seconds\n"), 800)
+	const line = "2026-11-22 GET /a/path/of/a/request HTTP/1.1 200 12345 \"agent\" 0.001234 seconds\n"
+	chunk := bytes.Repeat([]byte(line), 800)
 	b.Run("cat", func(b *testing.B) {
 		f, err := os.Create(filepath.Join(b.TempDir(), "log"))
 		if err != nil {
@@ -50,7 +51,7 @@ func BenchmarkCapture(b *testing.B) {
 	}
 }
 
-// trim keeps the file of a benchmark below some 100 MB.
+// trim keeps the file of a benchmark below about 100 MB.
 func trim(b *testing.B, path string, i int) {
 	if i%1000 == 999 {
 		if err := os.Truncate(path, 0); err != nil {
@@ -59,11 +60,13 @@ func trim(b *testing.B, path string, i int) {
 	}
 }
 
-// BenchmarkOwn is one line of gophd's own.
+// BenchmarkOwn writes one of gophd's own lines.
 func BenchmarkOwn(b *testing.B) {
 	for _, format := range []string{simple, inJSON, console} {
 		b.Run(format, func(b *testing.B) {
-			l, err := Open(Options{File: os.DevNull, Format: format, Job: "nightly", PID: 4711, Level: zerolog.InfoLevel})
+			l, err := Open(Options{
+				File: os.DevNull, Format: format, Job: "nightly", PID: 4711, Level: zerolog.InfoLevel,
+			})
 			if err != nil {
 				b.Fatal(err)
 			}

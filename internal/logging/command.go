@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Capture returns the opener of Streams for one stream ("stdout", "stderr") of a command with the given
-// PID.
+// Capture returns a function that opens a Stream for the named stream ("stdout", "stderr") of the
+// command with the given PID.
 func (l *Log) Capture(name string) func(pid int) io.WriteCloser {
 	return func(pid int) io.WriteCloser { return l.Stream(name, pid, nil) }
 }
 
-// Show writes text to Echo as it is, between two lines, and with a newline after it if it has none. It never
-// blocks: text that finds no room is dropped as a whole, and its lines are counted.
+// Show writes text to Echo unchanged, between two lines. It adds a newline if there is none at the
+// end. It never blocks: text that does not fit is dropped completely, and its lines are counted.
 func (l *Log) Show(text []byte) {
 	for _, k := range l.sinks {
 		if k.isEcho() && len(text) > 0 {
@@ -26,26 +26,26 @@ func (l *Log) Show(text []byte) {
 	}
 }
 
-// takeCommand puts records of the command into the sinks, after having waited for room.
+// takeCommand waits for space in the sinks and then adds the command's records.
 func (l *Log) takeCommand(forms []rendering, records uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for l.state == running && !l.leaving {
-		left, full := l.full()
+		wait, full := l.full()
 		if !full {
 			break
 		}
 		l.wake()
-		l.waitForRoom(left)
+		l.waitForSpace(wait)
 	}
 	for _, k := range l.sinks {
 		switch {
 		case !k.command:
-		case l.state != running || k.dead:
+		case l.state != running || k.exited:
 			k.drop(records, errClosed)
 		case k.full() && !l.leaving:
 			k.drop(records, errStuck)
-			k.over += records
+			k.overflow += records
 		default:
 			k.buf = append(k.buf, forms[k.form].out...)
 			k.records += records
@@ -54,36 +54,36 @@ func (l *Log) takeCommand(forms []rendering, records uint64) {
 	l.wake()
 }
 
-// full says whether there is a sink to be waited for, and for how long at most; 0 is without limit.
-func (l *Log) full() (left time.Duration, full bool) {
+// full reports whether to wait for a sink, and the maximum wait; 0 is no limit.
+func (l *Log) full() (wait time.Duration, full bool) {
 	for _, k := range l.sinks {
 		if !k.full() {
 			continue
 		}
-		switch d := k.patienceLeft(); {
+		switch d := k.commandWaitLeft(); {
 		case d < 0:
 			return 0, true
 		case d > 0:
-			left, full = max(left, d), true
+			wait, full = max(wait, d), true
 		}
 	}
-	return left, full
+	return wait, full
 }
 
-// waitForRoom waits for a sink to take its buffer, for so long at most; 0 is without limit.
-func (l *Log) waitForRoom(most time.Duration) {
+// waitForSpace waits until a sink takes its buffer, for at most the given time; 0 is no limit.
+func (l *Log) waitForSpace(most time.Duration) {
 	if most > 0 {
-		over := time.AfterFunc(most, func() {
+		timer := time.AfterFunc(most, func() {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.room.Broadcast()
+			l.space.Broadcast()
 		})
-		defer over.Stop()
+		defer timer.Stop()
 	}
-	l.room.Wait()
+	l.space.Wait()
 }
 
-// wake sends the writers to work. The caller holds mu.
+// wake wakes the writers that have pending data. The caller holds mu.
 func (l *Log) wake() {
 	for _, k := range l.sinks {
 		if len(k.buf) > 0 {

@@ -14,13 +14,13 @@ import (
 	"gophd/internal/goroutine"
 )
 
-// disk is a file on a full disk, and what frees it.
+// disk is a file on a full disk, and the function that frees space.
 type disk struct {
 	log  string
 	free func(*Log) error
 }
 
-// fullDevice is /dev/full behind a link. A full file system is tested as root.
+// fullDevice is a symlink to /dev/full. A full file system is tested as root.
 func fullDevice(t *testing.T) disk {
 	t.Helper()
 	link := filepath.Join(t.TempDir(), "log")
@@ -32,7 +32,8 @@ func fullDevice(t *testing.T) disk {
 
 func TestDiskFullThenFreed(t *testing.T) { testDiskFullThenFreed(t, fullDevice(t)) }
 
-// The log drops what finds no room on the disk and counts it. When there is room it says how much.
+// The log drops and counts lines that do not fit on the disk. When there is space it reports how
+// many.
 func testDiskFullThenFreed(t *testing.T, disk disk) {
 	l := open(t, Options{File: disk.log, Format: simple})
 	w := l.Capture("stdout")(4720)
@@ -57,7 +58,7 @@ func testDiskFullThenFreed(t *testing.T, disk disk) {
 	if err := disk.free(l); err != nil {
 		t.Fatal(err)
 	}
-	say(t, l, "hello")
+	logLine(t, l, "hello")
 	closeLog(t, l)
 	s = l.Stats()
 	if s.Err != nil || s.Dropped != dropped || s.Lines+s.Dropped != 100_001 {
@@ -68,7 +69,8 @@ func testDiskFullThenFreed(t *testing.T, disk disk) {
 		t.Errorf("the log reports %d lost lines, want %d", lost(t, text), dropped)
 	}
 	for line := range strings.Lines(text) {
-		if !strings.HasSuffix(line, "out: 0123456789\n") && !strings.Contains(line, "log lines were lost") && !strings.HasSuffix(line, "hello\n") {
+		whole := strings.HasSuffix(line, "out: 0123456789\n") || strings.HasSuffix(line, "hello\n")
+		if !whole && !strings.Contains(line, "log lines were lost") {
 			t.Errorf("a line is torn: %q", line)
 		}
 	}
@@ -80,8 +82,8 @@ func testDiskFullThenFreed(t *testing.T, disk disk) {
 
 func TestDiskFullBlocks(t *testing.T) { testDiskFullBlocks(t, fullDevice(t)) }
 
-// With the policy block nothing of the command is lost. The command waits, gophd's own lines do not,
-// memory is bounded, and the log continues by itself when there is room.
+// With the policy block nothing of the command is lost. The command waits, gophd's own lines do
+// not, memory is bounded, and the log continues by itself when there is space.
 func testDiskFullBlocks(t *testing.T, disk disk) {
 	synctest.Test(t, func(t *testing.T) {
 		l := open(t, Options{File: disk.log, Format: simple, OnFull: onFullBlock})
@@ -125,12 +127,12 @@ func testDiskFullBlocks(t *testing.T, disk disk) {
 			}
 		}
 		if got := restored(t, simple, commands); !bytes.Equal(got, in) {
-			t.Errorf("%d of %d bytes arrived, or others", len(got), len(in))
+			t.Errorf("%d of %d bytes arrived, or they differ", len(got), len(in))
 		}
 	})
 }
 
-// A disk that is full is no progress: Hurry releases a command that has waited for it.
+// A full disk makes no progress: Hurry releases a command that waits for it.
 func TestHurryReleasesTheCommandFromAFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openTimed(t, Options{File: "/dev/full", Format: simple, OnFull: onFullBlock})
@@ -174,7 +176,7 @@ func TestCloseOfALogThatBlocks(t *testing.T) {
 		})
 		synctest.Wait() // the command waits
 		start := time.Now()
-		if err := l.Close(); err == nil || !strings.Contains(err.Error(), "log file /dev/full took nothing any more") {
+		if err := l.Close(); err == nil || !strings.Contains(err.Error(), "log file /dev/full accepted no more data") {
 			t.Errorf("got error %v", err)
 		}
 		if d := time.Since(start); d != readerTime {

@@ -19,53 +19,53 @@ import (
 	"gophd/internal/safefile"
 )
 
-// errNoReader is the error of a write to a FIFO that nobody has open for reading.
+// errNoReader is the error of a write to a FIFO that no process has open for reading.
 var errNoReader = errors.New("no process reads this FIFO")
 
 const (
-	lookTime  = time.Second // how often the file is looked for under its name, and a failure tried again
-	firstLine = 64          // bytes in which the time of a file's first line stands
+	checkInterval = time.Second // between checks of the file's name, and between retries
+	firstLine     = 64          // bytes that contain the time of a file's first line
 )
 
-// file is the target that is a file, under a name that may change with the time. It becomes an archive
-// when it is too large or too old. Its fields belong to the sink's goroutine, but for those that are
-// atomic or never change.
+// file is a target that writes to a file. The file's name may change with the time. It is rotated
+// when it is too large or too old. Only the sink's goroutine uses the fields, except for those that
+// are atomic or never change.
 type file struct {
 	options  Options
 	pattern  pattern
 	archives *archives
 
-	present
-	window struct{ from, until time.Time } // of the wall clock, in which the name holds
-	warned bool                            // that the next file cannot be opened; once is enough
-	why    error
-	now    time.Time // of the batch
-	looked time.Time // for the file under its name
-	retry  time.Time // when a rotation that failed is tried again
-	late   error     // of a rotation in the middle of a batch
+	activeFile
+	window    struct{ from, until time.Time } // wall-clock time in which the name is valid
+	warned    bool                            // an error of the next file was reported
+	why       error
+	now       time.Time // time of the batch
+	checked   time.Time // when the file's name was checked
+	retry     time.Time // when a failed rotation is retried
+	rotateErr error     // error of a rotation in the middle of a batch
 
 	current atomic.Pointer[os.File] // nil while a FIFO has no reader
-	crash   atomic.Bool             // the runtime's fatal errors go here too
+	crash   atomic.Bool             // the runtime writes fatal errors here too
 
-	unsynced atomic.Bool // what is left to be synced is left to the next Log
+	unsynced atomic.Bool // the next Log syncs the file
 }
 
-// present is the file that is written now.
-type present struct {
+// activeFile is the file in use.
+type activeFile struct {
 	path  string
-	info  fs.FileInfo // which file it is; nil for what is no regular file, and stays where it is
+	info  fs.FileInfo // identifies the file; nil if it is not a regular file
 	size  int64
-	first time.Time // of its first line; without one, zero
+	first time.Time // time of its first line; zero without one
 	torn  bool      // its last byte is not a newline
 }
 
-// opened is a file that was opened; f is nil for a FIFO that has to wait for its reader.
+// opened is an open file. f is nil for a FIFO without a reader.
 type opened struct {
 	path  string
 	f     *os.File
 	info  fs.FileInfo // of a regular file
-	first time.Time   // of its first line
-	torn  bool        // its last byte is not a newline: somebody died, or ran out of disk, in mid-line
+	first time.Time   // time of its first line
+	torn  bool        // its last byte is not a newline: the writer was killed or the disk was full
 }
 
 func newFile(o Options, now time.Time) (*file, error) {
@@ -83,12 +83,12 @@ func newFile(o Options, now time.Time) (*file, error) {
 	return t, t.use(first)
 }
 
-// ready opens the file that the time asks for. The wall clock may step either way.
-func (t *file) ready(now time.Time, next *opened) turn {
-	var did turn
+// ready opens the file for the current time. The wall clock may step forward or back.
+func (t *file) ready(now time.Time, next *opened) readyResult {
+	var result readyResult
 	use := func(o *opened) {
-		did.changed, did.torn = true, o.torn
-		did.warning = errors.Join(did.warning, t.use(o))
+		result.changed, result.torn = true, o.torn
+		result.warning = errors.Join(result.warning, t.use(o))
 	}
 	replace := func(name string) bool {
 		o, err := t.open(name)
@@ -96,7 +96,7 @@ func (t *file) ready(now time.Time, next *opened) turn {
 			use(o)
 		} else if !t.warned {
 			t.warned = true
-			did.warning = errors.Join(did.warning, err)
+			result.warning = errors.Join(result.warning, err)
 		}
 		return err == nil
 	}
@@ -107,7 +107,7 @@ func (t *file) ready(now time.Time, next *opened) turn {
 	if t.pattern.step > 0 && (now.Before(t.window.from) || !now.Before(t.window.until)) {
 		t.window.from, t.window.until = t.pattern.window(now)
 		if name := t.pattern.name(now); name != t.path && !replace(name) {
-			t.window.until = now.Add(lookTime).Round(0) // then it is tried again
+			t.window.until = now.Add(checkInterval).Round(0) // time of the retry
 		}
 	}
 	if t.current.Load() == nil {
@@ -116,23 +116,23 @@ func (t *file) ready(now time.Time, next *opened) turn {
 			use(o)
 		}
 	}
-	if t.info != nil && now.Sub(t.looked).Abs() >= lookTime {
-		t.looked = now
-		if !t.look() {
+	if t.info != nil && now.Sub(t.checked).Abs() >= checkInterval {
+		t.checked = now
+		if !t.check() {
 			replace(t.path)
 		}
 	}
 	if age := t.options.RotateAge; age > 0 && t.size > 0 && now.Sub(t.first) >= age {
-		did.warning = errors.Join(did.warning, t.rotate())
+		result.warning = errors.Join(result.warning, t.rotate())
 	}
-	did.warning = errors.Join(did.warning, t.late)
-	t.late = nil
-	did.path, did.archives = t.path, t.archives.trouble()
-	return did
+	result.warning = errors.Join(result.warning, t.rotateErr)
+	t.rotateErr = nil
+	result.path, result.archives = t.path, t.archives.trouble()
+	return result
 }
 
-// look says whether the file is still there under its name, and learns what others did to its size.
-func (t *file) look() bool {
+// check reports whether the file still has its name, and updates its size, which others may change.
+func (t *file) check() bool {
 	info, err := os.Stat(t.path)
 	if err != nil || !os.SameFile(info, t.info) {
 		return err != nil && !errors.Is(err, fs.ErrNotExist)
@@ -141,13 +141,13 @@ func (t *file) look() bool {
 	return true
 }
 
-// use puts a file in the place of the one in use. Its error is about the old one, whose last bytes a
-// network file system may refuse as late as now.
+// use makes o the file in use. The error is about the old file: a network file system may report a
+// failed write only at close.
 func (t *file) use(o *opened) error {
 	before := t.current.Swap(o.f)
 	err := t.finish(before)
 	t.path, t.warned, t.info, t.first, t.torn, t.size = o.path, false, o.info, o.first, o.torn, 0
-	t.looked, t.retry = t.now, time.Time{}
+	t.checked, t.retry = t.now, time.Time{}
 	if t.info != nil {
 		t.size = o.info.Size()
 		t.archives.use(t.path)
@@ -159,7 +159,7 @@ func (t *file) use(o *opened) error {
 	return err
 }
 
-// finish closes a file that nothing more is written to.
+// finish syncs, if the policy says so, and closes a file.
 func (t *file) finish(f *os.File) error {
 	if f == nil {
 		return nil
@@ -171,13 +171,13 @@ func (t *file) finish(f *os.File) error {
 	return errors.Join(err, f.Close())
 }
 
-// rotate makes an archive of the file and begins a new one. When somebody else has moved the file, his
-// is left alone. After a failure the lines go to the old file, until it is tried again.
+// rotate renames the file to an archive and opens a new one. If another process has moved the file,
+// rotate only opens the new one. After a failure the lines go to the old file until the retry.
 func (t *file) rotate() error {
 	if t.info == nil || t.now.Before(t.retry) {
 		return nil
 	}
-	t.retry = t.now.Add(lookTime)
+	t.retry = t.now.Add(checkInterval)
 	var next *opened
 	open := func() (err error) {
 		next, err = t.open(t.path)
@@ -186,7 +186,7 @@ func (t *file) rotate() error {
 	var err error
 	if info, gone := os.Stat(t.path); gone == nil && os.SameFile(info, t.info) {
 		if t.torn {
-			_, _ = t.current.Load().Write([]byte{'\n'}) // so that archives can be put together
+			_, _ = t.current.Load().Write([]byte{'\n'}) // so that archives can be concatenated
 		}
 		err = t.archives.setAside(t.path, time.Now(), open)
 	} else {
@@ -202,8 +202,8 @@ func (t *file) rotate() error {
 	return err
 }
 
-// Write writes records, and changes the file between two of them when it has no room left. A record
-// that was begun ends in its own file.
+// Write writes records. It rotates between two records if the next one does not fit. A torn record
+// is completed in its own file.
 func (t *file) Write(p []byte) (n int, err error) {
 	f := t.current.Load()
 	if f == nil {
@@ -213,10 +213,10 @@ func (t *file) Write(p []byte) (n int, err error) {
 		return 0, errNoReader
 	}
 	for n < len(p) && err == nil {
-		piece := p[n : n+t.room(p[n:])]
+		piece := p[n : n+t.fitting(p[n:])]
 		if len(piece) == 0 {
 			if err := t.rotate(); err != nil {
-				t.late = errors.Join(t.late, err)
+				t.rotateErr = errors.Join(t.rotateErr, err)
 			}
 			f = t.current.Load()
 			continue
@@ -228,7 +228,7 @@ func (t *file) Write(p []byte) (n int, err error) {
 		midway := t.torn
 		m, err = f.Write(piece)
 		if err != nil && t.info != nil {
-			m -= untear(f, piece[:m], midway)
+			m -= removeTorn(f, piece[:m], midway)
 		}
 		n += m
 		t.size += int64(m)
@@ -239,16 +239,16 @@ func (t *file) Write(p []byte) (n int, err error) {
 	return n, cause(err)
 }
 
-// untear removes the beginning of a record from the end of f and returns its length: the disk was full before the
-// record was written whole. Nothing is removed if another process has written after it, or if written begins midway in
-// a record.
-func untear(f *os.File, written []byte, midway bool) int {
+// removeTorn removes a torn record from the end of f and returns its length. A record is torn if
+// the disk was full before it was complete. Nothing is removed if another process has written after
+// it, or if all of written continues an older record (midway).
+func removeTorn(f *os.File, written []byte, midway bool) int {
 	end := bytes.LastIndexByte(written, '\n') + 1
 	n := len(written) - end
 	if n == 0 || end == 0 && midway {
 		return 0
 	}
-	at, err := f.Seek(0, io.SeekCurrent) // with O_APPEND a write moves it to the end of what was written (open(2))
+	at, err := f.Seek(0, io.SeekCurrent) // with O_APPEND it is the end of the last write (open(2))
 	if err != nil {
 		return 0
 	}
@@ -259,9 +259,9 @@ func untear(f *os.File, written []byte, midway bool) int {
 	return n
 }
 
-// room is how much of p, which ends with a record, the file still takes: 0 when it is to be rotated. A
-// record that is larger than a file may be has one of its own.
-func (t *file) room(p []byte) int {
+// fitting returns how many bytes of p still fit in the file: 0 if it must be rotated. p ends with a
+// complete record. A record that is larger than the limit gets its own file.
+func (t *file) fitting(p []byte) int {
 	size := t.options.RotateSize
 	if size == 0 || t.info == nil || t.size+int64(len(p)) <= size || t.now.Before(t.retry) {
 		return len(p)
@@ -275,14 +275,14 @@ func (t *file) room(p []byte) int {
 
 func (t *file) hasReader() bool { return t.info == nil }
 
-// sync brings what was written to the disk.
+// sync syncs the file.
 func (t *file) sync() error {
 	f := t.current.Load()
 	if f == nil || t.info == nil {
 		return nil
 	}
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("cannot bring log file %s to the disk: %w: see that the disk is sound", t.path, cause(err))
+		return fmt.Errorf("cannot sync log file %s: %w: check the disk", t.path, cause(err))
 	}
 	return nil
 }
@@ -309,12 +309,12 @@ func (o *opened) takeCrashes() error {
 
 func ignoreCrashes() error { return debug.SetCrashOutput(nil, debug.CrashOptions{}) }
 
-// open opens a log file for appending; any goroutine may do that. It is non-blocking for the sake of a
-// FIFO: its open does not wait for a reader (open(2), ENXIO), and a write to it can be called back. Where
-// the runtime does not poll FIFOs (the BSDs), a full one is a write error and costs lines.
+// open opens a log file for appending. Any goroutine may call it. The file is non-blocking because
+// of FIFOs: the open does not wait for a reader (open(2), ENXIO), and a write can be interrupted.
+// If the runtime does not poll FIFOs (the BSDs), a write to a full FIFO fails and lines are lost.
 func (t *file) open(name string) (*opened, error) {
-	// These two are gophd's own descriptors. To open them anew would fail for a socket and would write
-	// over what others append to a file.
+	// These two are gophd's own descriptors. Opening them again would fail for a socket, and for a
+	// file it would overwrite the data that other processes append.
 	switch name {
 	case "/dev/stdout":
 		return duplicate(1, name)
@@ -324,8 +324,9 @@ func (t *file) open(name string) (*opened, error) {
 	const flags = os.O_WRONLY | os.O_APPEND | syscall.O_NONBLOCK | syscall.O_NOCTTY
 	f, err := safefile.Open(name, flags, 0, t.options.Owners()...)
 	if errors.Is(err, fs.ErrNotExist) {
-		if f, err = safefile.Open(name, flags|os.O_CREATE, cmp.Or(t.options.Mode, 0o640), t.options.Owners()...); err == nil {
-			if err := t.give(f); err != nil {
+		mode := cmp.Or(t.options.Mode, 0o640)
+		if f, err = safefile.Open(name, flags|os.O_CREATE, mode, t.options.Owners()...); err == nil {
+			if err := t.setOwnerAndMode(f); err != nil {
 				return nil, errors.Join(err, os.Remove(name), f.Close())
 			}
 		}
@@ -338,25 +339,29 @@ func (t *file) open(name string) (*opened, error) {
 			return &opened{path: name}, nil
 		}
 	}
-	if refused := (*safefile.Error)(nil); errors.As(err, &refused) {
-		return nil, fmt.Errorf("log file %w", refused)
+	if unsafe := (*safefile.Error)(nil); errors.As(err, &unsafe) {
+		return nil, fmt.Errorf("log file %w", unsafe)
 	}
 	if errors.Is(err, syscall.EISDIR) {
-		return nil, fmt.Errorf("log file %s is a folder: name a file in it", name)
+		return nil, fmt.Errorf("log file %s is a directory: name a file in it", name)
 	}
 	if dir := filepath.Dir(name); errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("cannot open log file %s: there is no folder %s: make it or choose another file", name, dir)
+			return nil, fmt.Errorf(
+				"cannot open log file %s: directory %s does not exist: create it or choose another file", name, dir)
 		}
 	}
-	return nil, fmt.Errorf("cannot open log file %s: %w: see that gophd may write there or choose another file", name, cause(err))
+	return nil, fmt.Errorf(
+		"cannot open log file %s: %w: allow gophd to write there, or choose another file", name, cause(err))
 }
 
-// give gives a new file the mode and owner that were asked for, whatever the umask.
-func (t *file) give(f *os.File) error {
+// setOwnerAndMode gives a new file the configured owner and mode. The umask has no effect.
+func (t *file) setOwnerAndMode(f *os.File) error {
 	if o := t.options.Owner; o != nil {
 		if err := f.Chown(o.UID, o.GID); err != nil {
-			return fmt.Errorf("cannot give log file %s to user %d and group %d: %w: run gophd as root or ask for no owner", f.Name(), o.UID, o.GID, cause(err))
+			return fmt.Errorf(
+				"cannot give log file %s to user %d and group %d: %w: run gophd as root or ask for no owner",
+				f.Name(), o.UID, o.GID, cause(err))
 		}
 	}
 	if t.options.Mode == 0 {
@@ -365,8 +370,8 @@ func (t *file) give(f *os.File) error {
 	return f.Chmod(t.options.Mode)
 }
 
-// examine looks at a file that was opened: at the time of its first line and at its last byte, if it is a
-// regular file, and may be read.
+// examine reads the time of the first line and the last byte of a file, if it is a regular file and
+// readable.
 func examine(name string, f *os.File) *opened {
 	o := &opened{path: name, f: f}
 	info, err := f.Stat()
@@ -374,7 +379,7 @@ func examine(name string, f *os.File) *opened {
 		return o
 	}
 	o.info = info
-	lock(f, unix.LOCK_SH) // for those who compress archives
+	lock(f, unix.LOCK_SH) // so that no gophd compresses it
 	if info.Size() == 0 {
 		return o
 	}
@@ -398,7 +403,7 @@ func examine(name string, f *os.File) *opened {
 	return o
 }
 
-// firstTime is the time of the record that a file begins with, in any of the formats.
+// firstTime returns the time of the first record of a file, in any of the formats.
 func firstTime(head []byte) (time.Time, bool) {
 	if text, ok := bytes.CutPrefix(head, []byte(`{"time":"`)); ok {
 		text, _, _ = bytes.Cut(text, []byte{'"'})
@@ -417,7 +422,7 @@ func duplicate(fd uintptr, name string) (*opened, error) {
 	return &opened{path: name, f: os.NewFile(uintptr(n), name)}, nil
 }
 
-// cause is the error without the operation and the path, which the message around it names.
+// cause returns the error without operation and path, because the outer message names them.
 func cause(err error) error {
 	var p *fs.PathError
 	var l *os.LinkError

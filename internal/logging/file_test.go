@@ -21,16 +21,22 @@ import (
 	"gophd/internal/goroutine"
 )
 
-func TestOpenRefuses(t *testing.T) {
+func TestOpenRejects(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ name, file, format, want string }{
-		{"a folder", dir, simple, "log file " + dir + " is a folder: name a file in it"},
-		{"a missing folder", dir + "/no/log", simple, "cannot open log file " + dir + "/no/log: there is no folder " + dir + "/no: make it or choose another file"},
-		{"a folder that is a file", "/dev/null/log", simple, "cannot open log file /dev/null/log: not a directory: see that gophd may write there or choose another file"},
-		{"a relative path", "log", simple, `log file "log" is not an absolute path: write it from / on`},
-		{"an unknown verb", dir + "/log.%Q", simple, "log file " + dir + "/log.%Q: %Q is not known: use one of " + verbs},
-		{"a verb that is no byte", dir + "/log.%é", simple, "log file " + dir + "/log.%é: %é is not known: use one of " + verbs},
-		{"a single %", dir + "/100%", simple, "log file " + dir + "/100%: a single % ends the name: write %% or one of " + verbs},
+		{"a directory", dir, simple, "log file " + dir + " is a directory: name a file in it"},
+		{"a missing directory", dir + "/no/log", simple,
+			"cannot open log file " + dir + "/no/log: directory " + dir +
+				"/no does not exist: create it or choose another file"},
+		{"a directory that is a file", "/dev/null/log", simple,
+			"cannot open log file /dev/null/log: not a directory: allow gophd to write there, or choose another file"},
+		{"a relative path", "log", simple, `log file "log" is not an absolute path: start it with /`},
+		{"an unknown verb", dir + "/log.%Q", simple,
+			"log file " + dir + "/log.%Q: %Q is not known: use one of " + verbs},
+		{"a verb that is not ASCII", dir + "/log.%é", simple,
+			"log file " + dir + "/log.%é: %é is not known: use one of " + verbs},
+		{"a single %", dir + "/100%", simple,
+			"log file " + dir + "/100%: the name ends with a single %: write %% or one of " + verbs},
 		{"an unknown format", dir + "/log", "xml", `log format "xml" is not known: use simple, json or console`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -50,7 +56,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-func TestNewFileIsNotForEverybody(t *testing.T) {
+func TestNewFileIsNotReadableByOthers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	closeLog(t, open(t, Options{File: path, Format: simple}))
 	info, err := os.Stat(path)
@@ -75,8 +81,8 @@ func TestPatternNames(t *testing.T) {
 	}
 }
 
-// Every verb in the list is one, and its name holds within its window and not beyond the step that
-// layout promises, in zones with odd offsets and across changes of the clock.
+// Every verb in the list is valid. The name does not change within its window, in zones with odd
+// offsets and across clock changes.
 func TestPatternWindow(t *testing.T) {
 	for _, zone := range []string{"UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Chatham"} {
 		loc, err := time.LoadLocation(zone)
@@ -91,7 +97,9 @@ func TestPatternWindow(t *testing.T) {
 			if p.step == 0 {
 				continue
 			}
-			for _, start := range []string{"2026-03-28T12:00:00Z", "2026-10-24T12:00:00Z", "2026-12-31T00:00:00Z", "2026-04-04T00:00:00Z"} {
+			for _, start := range []string{
+				"2026-03-28T12:00:00Z", "2026-10-24T12:00:00Z", "2026-12-31T00:00:00Z", "2026-04-04T00:00:00Z",
+			} {
 				at, err := time.Parse(time.RFC3339, start)
 				if err != nil {
 					t.Fatal(err)
@@ -105,7 +113,7 @@ func TestPatternWindow(t *testing.T) {
 						t.Fatalf("%s in %s: %s became %s between %v and %v", verb, zone, first, last, from, until)
 					}
 					if p.step == time.Second && at.Sub(prev) > time.Hour {
-						break // a second is a second
+						break // seconds do not depend on the zone
 					}
 				}
 			}
@@ -122,7 +130,7 @@ func FuzzPattern(f *testing.F) {
 		p, err := parsePattern(s)
 		if err != nil {
 			if !strings.Contains(err.Error(), verbs) || strings.ContainsRune(err.Error(), '\n') {
-				t.Errorf("%q was refused with %q", s, err)
+				t.Errorf("%q was rejected with %q", s, err)
 			}
 			return
 		}
@@ -130,7 +138,7 @@ func FuzzPattern(f *testing.F) {
 		if p.step > 0 && (p.name(from) != p.name(at) || p.name(until.Add(-1)) != p.name(at)) {
 			t.Errorf("%q changes within its window round %v", s, at)
 		}
-		// Text comes through as it is, and doubled percent signs make any text a name.
+		// Text is unchanged, and with doubled percent signs any text is a name.
 		q, err := parsePattern(strings.ReplaceAll(s, "%", "%%"))
 		if err != nil || q.name(at) != s || q.step != 0 {
 			t.Errorf("%q is not kept: %v, %v", s, q, err)
@@ -138,7 +146,7 @@ func FuzzPattern(f *testing.F) {
 	})
 }
 
-func TestTheFileChangesWithItsName(t *testing.T) {
+func TestTheFileChangesWhenItsNameChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // it is midnight, 2000-01-01, in UTC
 		dir := t.TempDir()
 		l := open(t, Options{File: dir + "/%M.log", Format: simple})
@@ -168,7 +176,7 @@ func TestTheFileChangesWithItsName(t *testing.T) {
 	})
 }
 
-func TestTheNameFollowsTheWallClockBackToo(t *testing.T) {
+func TestTheNameFollowsAClockThatIsSetBack(t *testing.T) {
 	dir := t.TempDir()
 	at := time.Date(2026, 11, 22, 6, 51, 0, 0, time.UTC)
 	f, err := newFile(Options{File: dir + "/%M"}, at)
@@ -188,7 +196,7 @@ func TestTheNameFollowsTheWallClockBackToo(t *testing.T) {
 	}
 }
 
-func TestAFileThatCannotBeChangedIsKeptAndTheNextIsTriedAgain(t *testing.T) {
+func TestTheOldFileIsUsedUntilTheNextCanBeOpened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		day := func() string { return dir + "/" + time.Now().Format("2006-01-02") }
@@ -200,7 +208,7 @@ func TestAFileThatCannotBeChangedIsKeptAndTheNextIsTriedAgain(t *testing.T) {
 		z := l.Logger()
 		time.Sleep(24 * time.Hour)
 		for range 3 {
-			z.Info().Msg("no folder yet")
+			z.Info().Msg("no directory yet")
 			synctest.Wait()
 			time.Sleep(2 * time.Second)
 		}
@@ -210,14 +218,15 @@ func TestAFileThatCannotBeChangedIsKeptAndTheNextIsTriedAgain(t *testing.T) {
 		if err := os.Mkdir(day(), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		z.Info().Msg("with its folder")
+		z.Info().Msg("with its directory")
 		closeLog(t, l)
-		warning := fmt.Sprintf(" [0] warn: the log file could not be changed error=%q\n",
-			fmt.Sprintf("cannot open log file %[1]s/log: there is no folder %[1]s: make it or choose another file", day()))
-		if diff := cmp.Diff(warning+strings.Repeat(" [0] no folder yet\n", 3), untimed([]byte(read(t, old+"/log")))); diff != "" {
+		warning := fmt.Sprintf(" [0] warn: switching the log file failed error=%q\n", fmt.Sprintf(
+			"cannot open log file %[1]s/log: directory %[1]s does not exist: create it or choose another file", day()))
+		want := warning + strings.Repeat(" [0] no directory yet\n", 3)
+		if diff := cmp.Diff(want, untimed([]byte(read(t, old+"/log")))); diff != "" {
 			t.Error(diff)
 		}
-		if diff := cmp.Diff(" [0] with its folder\n", untimed([]byte(read(t, day()+"/log")))); diff != "" {
+		if diff := cmp.Diff(" [0] with its directory\n", untimed([]byte(read(t, day()+"/log")))); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -244,7 +253,7 @@ func TestReopen(t *testing.T) {
 		if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Reopen(); err == nil || !strings.Contains(err.Error(), "is a folder") {
+		if err := l.Reopen(); err == nil || !strings.Contains(err.Error(), "is a directory") {
 			t.Errorf("got error %v", err)
 		}
 		z.Info().Msg("into the deleted file")
@@ -266,7 +275,7 @@ func TestReopen(t *testing.T) {
 	})
 }
 
-// Others move the file under load: not a byte is lost or doubled.
+// Another process moves the file under load: no byte is lost or written twice.
 func TestReopenUnderLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	l := open(t, Options{File: path, Format: simple})
@@ -303,11 +312,11 @@ func TestReopenUnderLoad(t *testing.T) {
 		all = append(all, read(t, f)...)
 	}
 	if got := restored(t, simple, all); !bytes.Equal(got, want.Bytes()) || len(files) < 5 {
-		t.Errorf("%d files hold %d of %d bytes, or others", len(files), len(got), want.Len())
+		t.Errorf("%d files hold %d of %d bytes, or they differ", len(files), len(got), want.Len())
 	}
 }
 
-func TestALineThatSomebodyLeftUnfinishedIsNotContinued(t *testing.T) {
+func TestATornLineIsNotContinued(t *testing.T) {
 	for _, c := range []struct{ before, want string }{
 		{"", " [0] hello\n"},
 		{"whole\n", "whole\n [0] hello\n"},
@@ -353,14 +362,14 @@ func fifo(t *testing.T) string {
 	return path
 }
 
-// say logs one line and waits until it was written, or lost.
-func say(t *testing.T, l *Log, message string) {
+// logLine logs one line and waits until it is written or lost.
+func logLine(t *testing.T, l *Log, message string) {
 	z := l.Logger()
 	z.Info().Msg(message)
 	flush(l)
 }
 
-// flush waits until the first sink has nothing left to do.
+// flush waits until the first sink has no more work.
 func flush(l *Log) {
 	for {
 		l.mu.Lock()
@@ -369,18 +378,18 @@ func flush(l *Log) {
 		if idle {
 			return
 		}
-		nap()
+		shortSleep()
 	}
 }
 
-// nap is the pause between two looks at what changes outside of a bubble.
-func nap() { syscall.Select(0, nil, nil, nil, &syscall.Timeval{Usec: 100}) }
+// shortSleep sleeps between two checks of something outside of a synctest bubble.
+func shortSleep() { syscall.Select(0, nil, nil, nil, &syscall.Timeval{Usec: 100}) }
 
 // The reader of a FIFO opens it, closes it and opens it again.
 func TestFIFO(t *testing.T) {
 	path := fifo(t)
 	l := open(t, Options{File: path, Format: simple})
-	say(t, l, "nobody reads this")
+	logLine(t, l, "nobody reads this")
 	if s := l.Stats(); s.Dropped != 1 || !errors.Is(s.Err, errNoReader) {
 		t.Errorf("got %+v", s)
 	}
@@ -391,7 +400,7 @@ func TestFIFO(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		say(t, l, "hello")
+		logLine(t, l, "hello")
 		lines := bufio.NewScanner(r)
 		for _, w := range want {
 			if !lines.Scan() || untimed(lines.Bytes()) != w {
@@ -400,7 +409,7 @@ func TestFIFO(t *testing.T) {
 		}
 	}
 	reader(` [0] warn: log lines were lost lines=1 error="no process reads this FIFO"`, " [0] hello")
-	say(t, l, "nobody reads this either")
+	logLine(t, l, "nobody reads this either")
 	if s := l.Stats(); s.Dropped != 2 || !errors.Is(s.Err, syscall.EPIPE) {
 		t.Errorf("got %+v", s)
 	}
@@ -411,7 +420,7 @@ func TestFIFO(t *testing.T) {
 	closeLog(t, l)
 }
 
-// The stdout of a child is a file, a socket, /dev/null.
+// The stdout of a child process is a file, a socket or /dev/null.
 func TestDevStdout(t *testing.T) {
 	if os.Getenv("GOPHD_TEST_STDOUT") != "" {
 		l, err := Open(Options{File: "/dev/stdout", Format: simple})
@@ -419,7 +428,7 @@ func TestDevStdout(t *testing.T) {
 			fmt.Fprintln(os.Stderr, err)
 			return
 		}
-		z := patient(l).Logger()
+		z := withTestTimeouts(l).Logger()
 		z.Info().Msg("hello")
 		fmt.Fprintln(os.Stderr, l.Close())
 		return
@@ -467,8 +476,8 @@ func TestDevStdout(t *testing.T) {
 	}
 }
 
-// The sink waits for a full FIFO until Close calls the write back.
-func TestCloseCallsBackTheWriteToAFullFIFO(t *testing.T) {
+// The sink waits for a full FIFO until Close interrupts the write.
+func TestCloseInterruptsAWriteToAFullFIFO(t *testing.T) {
 	t.Parallel()
 	path := fifo(t)
 	r, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -488,9 +497,10 @@ func TestCloseCallsBackTheWriteToAFullFIFO(t *testing.T) {
 		z.Info().Str("pad", strings.Repeat("x", 90)).Msg("a line")
 	}
 	for l.Stats().Stalled == 0 || writable(t, w) {
-		nap()
+		shortSleep()
 	}
-	if err := l.Close(); err == nil || err.Error() != "log file "+path+" took nothing any more: its last lines are lost: free its reader or its disk" {
+	want := "log file " + path + " accepted no more data: its last lines are lost: check its disk or its reader"
+	if err := l.Close(); err == nil || err.Error() != want {
 		t.Errorf("got error %v", err)
 	}
 	select {
@@ -503,7 +513,7 @@ func TestCloseCallsBackTheWriteToAFullFIFO(t *testing.T) {
 	}
 }
 
-// writable says whether a write to the pipe would not block.
+// writable reports whether a write to the pipe does not block.
 func writable(t *testing.T, w *os.File) bool {
 	t.Helper()
 	fds := []unix.PollFd{{Fd: int32(w.Fd()), Events: unix.POLLOUT}}
@@ -542,7 +552,8 @@ func TestCrashOutput(t *testing.T) {
 	if !errors.As(err, &exit) || exit.ExitCode() != 2 {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if text := read(t, path); !strings.Contains(text, "panic: the fault") || !strings.Contains(text, "TestCrashOutput") {
+	text := read(t, path)
+	if !strings.Contains(text, "panic: the fault") || !strings.Contains(text, "TestCrashOutput") {
 		t.Errorf("the file has %q", text)
 	}
 	if text := read(t, path+".1"); text != "" {
@@ -550,17 +561,17 @@ func TestCrashOutput(t *testing.T) {
 	}
 }
 
-func TestPermissionIsNamed(t *testing.T) {
+func TestCauseKeepsThePermissionError(t *testing.T) {
 	err := fmt.Errorf("wrapped: %w", cause(&fs.PathError{Op: "open", Path: "/x", Err: syscall.EACCES}))
 	if !errors.Is(err, fs.ErrPermission) || err.Error() != "wrapped: permission denied" {
 		t.Error(err)
 	}
 }
 
-// A log whose folder is gone goes on in the file that nobody will find, and that is reported; when the folder is back, it
-// is there again.
-func TestALogThatWentAstrayIsReported(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "folder")
+// If its directory is removed, the log continues to write to the deleted file and reports that.
+// When the directory exists again, the log creates the file there.
+func TestALogInADeletedFileIsReported(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "directory")
 	path := filepath.Join(dir, "log")
 	synctest.Test(t, func(t *testing.T) {
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -568,56 +579,56 @@ func TestALogThatWentAstrayIsReported(t *testing.T) {
 		}
 		l := open(t, Options{Format: simple, File: path})
 		w := l.Capture("stdout")(1)
-		say := func(text string) {
-			time.Sleep(lookTime)
+		logLine := func(text string) {
+			time.Sleep(checkInterval)
 			fmt.Fprintln(w, text)
 			synctest.Wait()
 		}
-		say("one")
+		logLine("one")
 		if err := os.Rename(dir, dir+".away"); err != nil {
 			t.Fatal(err)
 		}
-		say("two")
+		logLine("two")
 		select {
 		case <-l.Trouble():
 		default:
 			t.Error("nothing was reported")
 		}
-		if err := l.Stats().Stray; err == nil || !strings.Contains(err.Error(), "there is no folder "+dir) {
+		if err := l.Stats().Stray; err == nil || !strings.Contains(err.Error(), "directory "+dir+" does not exist") {
 			t.Errorf("got error %v", err)
 		}
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		say("three")
+		logLine("three")
 		if err := l.Stats().Stray; err != nil {
 			t.Errorf("still %v", err)
 		}
 		select {
 		case <-l.Trouble():
 		default:
-			t.Error("nobody hears that it is over")
+			t.Error("the end of the problem is not reported")
 		}
 		closeLog(t, l)
 	})
 	if got := read(t, path); !strings.Contains(got, "three") {
-		t.Errorf("it is not back: %q", got)
+		t.Errorf("the file was not created again: %q", got)
 	}
 }
 
-// The beginning of a record that found no room on the disk is removed, and nothing else is.
-func TestUntearRemovesTheBeginningOfARecord(t *testing.T) {
+// The start of a record that did not fit on the disk is removed, and nothing else.
+func TestRemoveTornRemovesTheStartOfARecord(t *testing.T) {
 	for name, c := range map[string]struct {
 		before, written, behind string
 		midway                  bool
 		want                    string
 	}{
-		"after whole ones":    {"a\n", "b\nbegin", "", false, "a\nb\n"},
-		"alone":               {"a\n", "begin", "", false, "a\n"},
-		"nothing begun":       {"a\n", "b\n", "", false, "a\nb\n"},
-		"of one begun before": {"a\nbe", "gin", "", true, "a\nbegin"},
-		"of the next":         {"a\nbe", "gin\nbeg", "", true, "a\nbegin\n"},
-		"another wrote":       {"a\n", "b\nbegin", "theirs\n", false, "a\nb\nbegintheirs\n"},
+		"after whole records":               {"a\n", "b\nbegin", "", false, "a\nb\n"},
+		"alone":                             {"a\n", "begin", "", false, "a\n"},
+		"no torn record":                    {"a\n", "b\n", "", false, "a\nb\n"},
+		"continues a record":                {"a\nbe", "gin", "", true, "a\nbegin"},
+		"continues a record and starts one": {"a\nbe", "gin\nbeg", "", true, "a\nbegin\n"},
+		"another process wrote":             {"a\n", "b\nbegin", "theirs\n", false, "a\nb\nbegintheirs\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "f")
@@ -640,7 +651,7 @@ func TestUntearRemovesTheBeginningOfARecord(t *testing.T) {
 			if _, err := other.WriteString(c.behind); err != nil {
 				t.Fatal(err)
 			}
-			gone := untear(f, []byte(c.written), c.midway)
+			gone := removeTorn(f, []byte(c.written), c.midway)
 			if got := read(t, path); got != c.want || gone != len(c.before+c.written+c.behind)-len(c.want) {
 				t.Errorf("%q is left, %d bytes are gone; want %q", got, gone, c.want)
 			}

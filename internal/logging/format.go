@@ -22,7 +22,7 @@ const (
 	inJSON  = "json"
 	console = "console"
 
-	exact = "exact" // of the command's lines: nothing but their bytes; see Options.EchoExact
+	exact = "exact" // only the bytes of the command's lines; see Options.EchoExact
 )
 
 // Both layouts have a fixed width, so that lines align and sort.
@@ -31,22 +31,22 @@ const (
 	jsonTime   = "2006-01-02T15:04:05.000000Z07:00"
 )
 
-// format renders records. Every record is one line with its newline.
+// format renders records. Every record is one line with a newline.
 type format struct {
 	name string
 	pid  string
-	job  string // with its quotes
-	tag  string // what a service calls us
+	job  string // with quotes
+	tag  string // gophd's name in a service
 }
 
-// stamp is the time of the command's lines. Those that arrive in the same millisecond (json:
-// microsecond) share the rendering.
+// stamp is the rendered time of the command's lines. Lines of the same millisecond (json:
+// microsecond) share it.
 type stamp struct {
 	of   int64
 	text []byte
 }
 
-// set makes it the time of now, and says whether the text is another one.
+// set sets the time to now. It returns true if the text changed.
 func (s *stamp) set(now time.Time, format string) bool {
 	of, layout := now.UnixMilli(), simpleTime
 	switch format {
@@ -55,7 +55,7 @@ func (s *stamp) set(now time.Time, format string) bool {
 	case syslog:
 		layout = time.Stamp
 	case journald, exact:
-		layout = "" // the one has its own, the other none
+		layout = "" // journald adds its own time; exact has none
 	}
 	if of == s.of && s.text != nil {
 		return false
@@ -64,7 +64,7 @@ func (s *stamp) set(now time.Time, format string) bool {
 	return true
 }
 
-// head is what each record of a stream has between its time and its text.
+// head returns the part of each record of a stream between time and text.
 func (f format) head(stream string, pid int) []byte {
 	switch f.name {
 	case journald, syslog:
@@ -72,12 +72,13 @@ func (f format) head(stream string, pid int) []byte {
 	case exact:
 		return nil
 	case inJSON:
-		return []byte(`","pid":` + strconv.Itoa(pid) + `,"job":` + f.job + `,"stream":` + quoteJSON(stream) + `,"line":"`)
+		return []byte(`","pid":` + strconv.Itoa(pid) + `,"job":` + f.job +
+			`,"stream":` + quoteJSON(stream) + `,"line":"`)
 	}
 	return []byte(" [" + strconv.Itoa(pid) + "] " + strings.TrimPrefix(stream, "std") + ": ")
 }
 
-// lead is all that stands before the text.
+// lead returns the part of a record before the text.
 func (f format) lead(dst, stamp, head []byte) []byte {
 	switch f.name {
 	case inJSON:
@@ -88,7 +89,7 @@ func (f format) lead(dst, stamp, head []byte) []byte {
 	return append(append(dst, stamp...), head...)
 }
 
-// command renders a record of the command. It allocates nothing once dst has grown.
+// command renders a record of the command. It does not allocate when dst is large enough.
 func (f format) command(dst, lead, line []byte, partial bool) []byte {
 	dst = append(dst, lead...)
 	switch {
@@ -102,7 +103,7 @@ func (f format) command(dst, lead, line []byte, partial bool) []byte {
 	return append(append(dst, line...), '\n')
 }
 
-// appendRecord appends what the format json has after the lead.
+// appendRecord appends the part of a json record after the lead.
 func appendRecord(dst, line []byte, partial bool) []byte {
 	dst, valid := appendEscaped(dst, line)
 	if valid && !partial {
@@ -119,7 +120,7 @@ func appendRecord(dst, line []byte, partial bool) []byte {
 	return append(dst, '}', '\n')
 }
 
-// own renders one of gophd's own lines, which zerolog made as a JSON object.
+// own renders one of gophd's own lines from zerolog's JSON object.
 func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byte, color bool) []byte {
 	if f.name != inJSON {
 		object = textOf(object)
@@ -133,7 +134,7 @@ func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byt
 		if object[0] == '}' {
 			dst = dst[:len(dst)-1]
 		}
-		// A value that was raw JSON may hold newlines, where JSON means nothing by them.
+		// A raw JSON value may contain newlines, which are only white space in JSON.
 		for _, c := range object {
 			if c == '\n' || c == '\r' {
 				c = ' '
@@ -152,12 +153,12 @@ func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byt
 	return append(appendFields(dst, object), '\n')
 }
 
-// EventField is the field with the type of an event. The other fields of such a line are for programs:
-// its message says the same.
+// EventField is the field with the type of an event. The other fields of such a line are for
+// programs: the message has the same facts.
 const EventField = "event"
 
-// textOf returns what the text formats show of an object. Of an event it is the message, and the stack
-// of a panic.
+// textOf returns the part of an object that the text formats show. For an event that is the
+// message, and the stack of a panic.
 func textOf(object []byte) []byte {
 	if !bytes.Contains(object, []byte(`"`+EventField+`":`)) {
 		return object
@@ -170,7 +171,7 @@ func textOf(object []byte) []byte {
 		return !slices.Contains([]string{zerolog.LevelFieldName, zerolog.MessageFieldName, "stack"}, name)
 	})
 	text, err := json.Marshal(line)
-	if err != nil { // raw values that were just decoded
+	if err != nil { // cannot happen: the raw values were just decoded
 		return object
 	}
 	return text
@@ -190,7 +191,7 @@ func appendConsole(dst, object []byte, color bool) []byte {
 	return out.Bytes()
 }
 
-// appendFields renders a JSON object as its message and key=value in the order in which they stand.
+// appendFields renders a JSON object as its message and key=value, in the order of the fields.
 func appendFields(dst, object []byte) []byte {
 	var message, fields string
 	d := json.NewDecoder(bytes.NewReader(object))
@@ -216,7 +217,8 @@ func appendFields(dst, object []byte) []byte {
 	return append(dst, strings.TrimPrefix(escape(message)+fields, " ")...)
 }
 
-// plain is a JSON value as a person writes it: a string without quotes where that is not ambiguous.
+// plain renders a JSON value for a text format: a string has quotes only if it is ambiguous
+// without.
 func plain(value json.RawMessage) string {
 	var s string
 	if json.Unmarshal(value, &s) != nil {
@@ -228,8 +230,8 @@ func plain(value json.RawMessage) string {
 	return s
 }
 
-// escape makes every character visible, so that text from outside can neither start a line nor
-// steer a terminal.
+// escape makes every character visible, so that foreign text cannot start a line or control a
+// terminal.
 func escape(s string) string {
 	var b strings.Builder
 	for _, r := range s {
@@ -242,14 +244,14 @@ func escape(s string) string {
 	return b.String()
 }
 
-// quoteJSON is s as a JSON string.
+// quoteJSON returns s as a JSON string.
 func quoteJSON(s string) string {
 	b, _ := appendEscaped([]byte{'"'}, []byte(s))
 	return string(append(b, '"'))
 }
 
-// appendEscaped appends b as it stands in a JSON string, between the quotes. A byte that is not UTF-8
-// becomes U+FFFD; valid says that there was none.
+// appendEscaped appends b escaped for a JSON string, without the quotes. A byte that is not UTF-8
+// becomes U+FFFD; valid is true if there was none.
 func appendEscaped(dst, b []byte) (_ []byte, valid bool) {
 	const hex = "0123456789abcdef"
 	valid = true
@@ -295,9 +297,10 @@ func appendEscaped(dst, b []byte) (_ []byte, valid bool) {
 	}
 }
 
-// special marks, by its top bit, the first of 8 bytes that needs a look, and maybe later ones. It
-// tries all at once: the top bit of a byte is set if it is not ASCII, and by the subtraction if it is
-// below space, or equal to quote or backslash. The borrow of such a byte can only mark later ones.
+// special sets the top bit of the first of 8 bytes that may need escaping, and maybe of later ones.
+// It checks all bytes at once: the top bit of a byte is set if it is not ASCII, and by the
+// subtraction if it is below space, or equal to quote or backslash. The borrow of such a byte can
+// only mark later bytes.
 func special(x uint64) uint64 {
 	const each = 0x0101010101010101
 	return (x | (x - ' '*each) | ((x ^ '"'*each) - each) | ((x ^ '\\'*each) - each)) & (0x80 * each)

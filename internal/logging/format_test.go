@@ -21,25 +21,34 @@ func TestOwnLines(t *testing.T) {
 	}{
 		{"message alone", func(z *zerolog.Logger) { z.Info().Msg("run started") }, "run started", "INF run started",
 			map[string]any{"level": "info", "message": "run started"}},
-		{"warnings and worse have their level", func(z *zerolog.Logger) { z.Error().Int("n", 7).Err(errors.New("no luck")).Msg("late") },
+		{"warnings and errors have their level", func(z *zerolog.Logger) {
+			z.Error().Int("n", 7).Err(errors.New("no luck")).Msg("late")
+		},
 			`error: late n=7 error="no luck"`, `ERR late error="no luck" n=7`,
 			map[string]any{"level": "error", "n": 7.0, "error": "no luck", "message": "late"}},
-		{"fields stay in order", func(z *zerolog.Logger) { z.Debug().Bool("z", true).Str("a", "").Strs("l", []string{"x", "y"}).Msg("m") },
+		{"fields keep their order", func(z *zerolog.Logger) {
+			z.Debug().Bool("z", true).Str("a", "").Strs("l", []string{"x", "y"}).Msg("m")
+		},
 			`m z=true a="" l=["x","y"]`, `DBG m a= l=["x","y"] z=true`,
 			map[string]any{"level": "debug", "z": true, "a": "", "l": []any{"x", "y"}, "message": "m"}},
-		{"no line can be forged", func(z *zerolog.Logger) {
+		{"a value cannot forge a line", func(z *zerolog.Logger) {
 			z.Info().Str("k", "v\n2026 [1] forged").Msg("m\n\x1b[2J\u202e\u0085é")
 		}, `m\n\x1b[2J\u202e\u0085é k="v\n2026 [1] forged"`, `INF m\n\x1b[2J\u202e\u0085é k="v\n2026 [1] forged"`,
 			map[string]any{"level": "info", "k": "v\n2026 [1] forged", "message": "m\n\x1b[2J\u202e\u0085é"}},
-		{"nor by a name", func(z *zerolog.Logger) { z.Log().Str("k\nl", "x=y").Send() }, `k\nl="x=y"`, "??? k\nl=x=y",
+		{"a name cannot forge a line", func(z *zerolog.Logger) { z.Log().Str("k\nl", "x=y").Send() },
+			`k\nl="x=y"`, "??? k\nl=x=y",
 			map[string]any{"k\nl": "x=y"}},
-		{"nor by raw JSON", func(z *zerolog.Logger) { z.Log().RawJSON("raw", []byte("{\n\"a\":\r\n1}")).Send() }, `raw={\n"a":\r\n1}`, `??? raw={"a":1}`,
+		{"raw JSON cannot forge a line", func(z *zerolog.Logger) {
+			z.Log().RawJSON("raw", []byte("{\n\"a\":\r\n1}")).Send()
+		}, `raw={\n"a":\r\n1}`, `??? raw={"a":1}`,
 			map[string]any{"raw": map[string]any{"a": 1.0}}},
 		{"the fields of an event are for programs", func(z *zerolog.Logger) {
 			z.Warn().Str("event", "run.ended").Int("run", 7).Str("stack", "a\nb").Msg("run 7 failed")
 		}, `warn: run 7 failed stack="a\nb"`, `WRN run 7 failed stack="a\nb"`,
-			map[string]any{"level": "warn", "event": "run.ended", "run": 7.0, "stack": "a\nb", "message": "run 7 failed"}},
-		{"nothing", func(z *zerolog.Logger) { z.Log().Send() }, "", "???", map[string]any{}},
+			map[string]any{
+				"level": "warn", "event": "run.ended", "run": 7.0, "stack": "a\nb", "message": "run 7 failed",
+			}},
+		{"empty", func(z *zerolog.Logger) { z.Log().Send() }, "", "???", map[string]any{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for format, want := range map[string]string{simple: c.simple, console: c.fancy} {
@@ -72,14 +81,17 @@ func TestOwnLines(t *testing.T) {
 func logged(t *testing.T, format string, log func(*zerolog.Logger)) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	l := open(t, Options{Format: format, Level: zerolog.TraceLevel, Echo: &out, EchoLevel: zerolog.TraceLevel, Job: "nightly \"1\"\n", PID: 9})
+	l := open(t, Options{
+		Format: format, Level: zerolog.TraceLevel, Echo: &out, EchoLevel: zerolog.TraceLevel,
+		Job: "nightly \"1\"\n", PID: 9,
+	})
 	z := l.Logger()
 	log(&z)
 	closeLog(t, l)
 	return out.Bytes()
 }
 
-func TestConsoleColours(t *testing.T) {
+func TestConsoleColors(t *testing.T) {
 	t.Setenv("NO_COLOR", "")
 	for _, color := range []bool{true, false} {
 		var out bytes.Buffer
@@ -88,7 +100,7 @@ func TestConsoleColours(t *testing.T) {
 		z.Warn().Int("n", 1).Msg("m")
 		closeLog(t, l)
 		if got := strings.Contains(out.String(), "\x1b["); got != color {
-			t.Errorf("colours %v gave %q", color, out.String())
+			t.Errorf("color %v gave %q", color, out.String())
 		}
 	}
 }
@@ -102,8 +114,8 @@ func TestSimpleTimeIsLocalWithMilliseconds(t *testing.T) {
 	}
 }
 
-// The stamp of the command's lines is rendered anew exactly when its text would change.
-func TestStamp(t *testing.T) {
+// The stamp of the command's lines is rendered again only when its text changes.
+func TestStampIsRenderedWhenItsTextChanges(t *testing.T) {
 	start := time.Date(2026, 11, 22, 6, 51, 2, 123_000_000, time.FixedZone("", 3600))
 	var s, j stamp
 	for _, c := range []struct {
@@ -124,10 +136,11 @@ func TestStamp(t *testing.T) {
 	}
 }
 
-// Captured lines cost no allocation each: a chunk of a thousand costs as little as one of ten.
+// A captured line needs no allocation of its own.
 func TestCapturedLinesAllocateNothing(t *testing.T) {
 	for _, format := range []string{simple, inJSON} {
-		l := open(t, Options{Format: format, Echo: writerFunc(func(p []byte) (int, error) { return len(p), nil }), EchoCommand: true})
+		discard := writerFunc(func(p []byte) (int, error) { return len(p), nil })
+		l := open(t, Options{Format: format, Echo: discard, EchoCommand: true})
 		w := l.Capture("stdout")(1)
 		chunk := bytes.Repeat([]byte("a line with \"quotes\" and é\n"), 1000)
 		if n := testing.AllocsPerRun(100, func() { _, _ = w.Write(chunk) }); n > 20 {

@@ -19,61 +19,66 @@ import (
 )
 
 const (
-	ownLimit     = 1 << 20 // pending bytes from which gophd's own lines are dropped
-	commandLimit = 1 << 18 // pending bytes from which the command waits; the rest of ownLimit is left to gophd
-	maxLine      = 1 << 16 // bytes of a command's line that make one record; of syslog's maxSyslog
+	ownLimit     = 1 << 20 // bytes; with more pending, gophd's own lines are dropped
+	commandLimit = 1 << 18 // bytes; with more pending, the command waits; the rest is for gophd
+	maxLine      = 1 << 16 // bytes of a command's line in one record; for syslog it is maxSyslog
 
-	stuckTime  = 10 * time.Second      // without any progress, after which a sink is stuck and no longer slow
-	fileTime   = 30 * time.Second      // the same for a regular file that is written by a program that ends
-	readerTime = 10 * time.Second      // the same for what somebody reads
-	abortTime  = time.Second           // for a write that cannot be called back
-	awaitTick  = 50 * time.Millisecond // between two looks at a sink that is to end
-	returnTime = 10 * time.Second      // for one that was, and returns as soon as its goroutine gets a processor
+	stuckTime     = 10 * time.Second      // without progress until a sink is stuck
+	fileTime      = 30 * time.Second      // the same at exit, for a regular file
+	readerTime    = 10 * time.Second      // the same at exit, for a sink with a reader
+	abortTime     = time.Second           // for a write that cannot be interrupted
+	awaitInterval = 50 * time.Millisecond // between two checks of a sink that must exit
+	returnTime    = 10 * time.Second      // for an interrupted write, which returns when scheduled
 )
 
-// Options say where lines go and how they look.
+// Options select where lines go and how they are formatted.
 type Options struct {
-	// File is an absolute path, which may hold %Y %m %d %H and others of strftime, in local time; or
-	// "journald:TAG" or "syslog:TAG", where no TAG means gophd; or "", no file.
+	// File is an absolute path, which may contain %Y %m %d %H and other verbs of strftime, in local
+	// time. Or it is "journald:TAG" or "syslog:TAG", with the default tag gophd. "" is no file.
 	File   string
 	Format string        // simple, json or console; the services have their own
 	Level  zerolog.Level // gophd's own lines below it are dropped
 
-	OnFull string // what becomes of the command's lines when File cannot be written, or is stuck: drop, or block; "" is drop
+	// OnFull selects what happens to the command's lines when File cannot be written or is stuck:
+	// drop or block. "" is drop.
+	OnFull string
 
-	Echo        io.Writer     // gophd's stderr, or nil; it stays the caller's to close
-	EchoName    string        // what Echo is, in messages; "" is stderr
-	EchoLevel   zerolog.Level // own lines from this level on go to Echo as well
-	EchoCommand bool          // the command's lines go to Echo as well
-	EchoColor   bool          // Echo is a terminal that shows colours (format console only)
-	EchoExact   bool          // Echo gets the command's bytes as they are, with no time and no name, and no word of gophd's own, not even on what was lost
+	Echo        io.Writer     // gophd's stderr, or nil; the Log does not close it
+	EchoName    string        // the name of Echo in messages; "" is stderr
+	EchoLevel   zerolog.Level // own lines of this level or higher go to Echo too
+	EchoCommand bool          // the command's lines go to Echo too
+	EchoColor   bool          // Echo is a terminal with colors (format console only)
+	// EchoExact gives Echo only the command's bytes: no time, no name, and no line of gophd's own,
+	// not even about lost lines.
+	EchoExact bool
 
-	Job string // named in every json line
+	Job string // the job's name in every json line
 	PID int    // gophd's own
 
-	Losses Losses // of an earlier Log in whose place this one comes
-	Left   []Left // what that Log has left to be written
+	Losses    Losses      // of the previous Log
+	Unwritten []Unwritten // lines that the previous Log did not write
 
-	// The rest is about regular files; nothing else is rotated.
+	// The other options apply to regular files only.
 
-	RotateSize int64         // bytes that a file may have before it becomes an archive; 0 is any number
-	RotateAge  time.Duration // how long after its first line the next line makes an archive of it; 0 is never
-	Keep       int           // archives that are kept, the newest; 0 is all
-	KeepBytes  int64         // that the archives may have together; 0 is any number
-	Compress   bool          // archives by gzip
+	RotateSize int64         // maximum bytes of a file before it is rotated; 0 is no limit
+	RotateAge  time.Duration // maximum age of the first line before rotation; 0 is no limit
+	Keep       int           // number of newest archives to keep; 0 is all
+	KeepBytes  int64         // maximum total bytes of the archives; 0 is no limit
+	Compress   bool          // compress archives with gzip
 
-	Mode  os.FileMode // of new files; 0 is 0640 less the umask
-	Owner *Owner      // of new files; nil is whom the system chooses
-	// Trusted are further users who may own an existing file where others can create files: safefile.Open.
+	Mode  os.FileMode // of new files; 0 is 0640 minus the umask
+	Owner *Owner      // of new files; nil is the system's default
+	// Trusted are more users who may own an existing file in a directory where others can create
+	// files: see safefile.Open.
 	Trusted []int
-	Sync    string // when lines are brought to the disk: never, second or always; "" is never
+	Sync    string // when lines are synced to disk: never, second or always; "" is never
 }
 
 // Losses are lines that could not be written.
 type Losses struct {
-	Lines  uint64 `json:",omitempty"` // in all
-	Untold uint64 `json:",omitempty"` // of which the log itself does not tell yet: the first write that works again is preceded by that
-	Why    string `json:",omitempty"` // the last ones were lost
+	Lines  uint64 `json:",omitempty"` // total
+	Untold uint64 `json:",omitempty"` // not reported in the log yet; the next successful write does
+	Why    string `json:",omitempty"` // reason of the last loss
 }
 
 // Owners returns the users who may own an existing log file, besides root and gophd's own user.
@@ -84,47 +89,47 @@ func (o Options) Owners() []int {
 	return append(slices.Clone(o.Trusted), o.Owner.UID)
 }
 
-// Owner is the user and group of a file. -1 changes nothing, as in chown(2).
+// Owner is the user and group of a file. -1 means no change, as in chown(2).
 type Owner struct{ UID, GID int }
 
-// The words of Options.OnFull.
+// The values of Options.OnFull.
 const (
 	onFullDrop  = "drop"
 	onFullBlock = "block"
 )
 
-// The words of Options.Sync.
+// The values of Options.Sync.
 const (
 	syncNever  = "never"
-	syncSecond = "second" // at most a second after they were written, and when a file is finished
+	syncSecond = "second" // at most a second after a write, and when a file is finished
 	syncAlways = "always" // before the next lines are written
 )
 
-// Log takes lines and writes them. Its methods may be called from any goroutine.
+// Log takes lines and writes them. Its methods are safe for any goroutine.
 type Log struct {
 	echoName string
-	forms    []format // those in which a sink wants the command's lines
+	forms    []format // formats of the command's lines, for all sinks
 	level    zerolog.Level
 	file     *file // nil without a file
 	sinks    []*sink
 
-	maxLine int // bytes of a command's line that make one record
-	trouble chan struct{}
-	hasted  chan struct{} // Hurry was called
+	maxLine      int // maximum bytes of a command's line in one record
+	trouble      chan struct{}
+	stopsChanged chan struct{} // Hurry changed stopRequests
 	timeLimits
 	writers goroutine.Group
 
-	mu      sync.Mutex // guards the fields below and those that sink names
-	state   state
-	paused  bool       // see Pause
-	leaving bool       // see Leave
-	hurry   int        // see Hurry
-	hurried time.Time  // when it began; the time without progress counts from then on
-	room    *sync.Cond // broadcast when a sink has taken its buffer, and at each change of state
+	mu           sync.Mutex // guards the fields below and some fields of sink
+	state        state
+	paused       bool       // see Pause
+	leaving      bool       // see Leave
+	stopRequests int        // see Hurry
+	stopSince    time.Time  // time of the first request; the time without progress counts from then
+	space        *sync.Cond // broadcast when a sink took its buffer, and at each change of state
 }
 
-// timeLimits are how long the Log waits for a sink, see stuckTime and the constants after it. Tests set
-// shorter times.
+// timeLimits has the times that the Log waits for a sink: see stuckTime and the next constants.
+// Tests set other times.
 type timeLimits struct {
 	stuckTime  time.Duration
 	fileTime   time.Duration
@@ -133,7 +138,7 @@ type timeLimits struct {
 	returns    time.Duration
 }
 
-// The states of a Log; doc.go has the table.
+// The states of a Log; see the table in doc.go.
 type state uint8
 
 const (
@@ -142,7 +147,8 @@ const (
 	closed
 )
 
-// Open makes the log and opens its file. It waits neither for the reader of a FIFO nor for a service.
+// Open creates the log and opens its file. It does not wait for the reader of a FIFO or for a
+// service.
 func Open(o Options) (*Log, error) {
 	return openLog(o, sockets{"/run/systemd/journal/socket", syslogSocket()})
 }
@@ -153,10 +159,17 @@ func openLog(o Options, at sockets) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{echoName: cmp.Or(o.EchoName, "stderr"), level: o.Level, maxLine: maxLine, trouble: make(chan struct{}, 1), hasted: make(chan struct{}, 1),
-		timeLimits: timeLimits{stuckTime: stuckTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime, returns: returnTime}}
-	l.room = sync.NewCond(&l.mu)
-	main := &sink{sinkOptions: sinkOptions{level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync}}
+	l := &Log{
+		echoName: cmp.Or(o.EchoName, "stderr"), level: o.Level, maxLine: maxLine,
+		trouble: make(chan struct{}, 1), stopsChanged: make(chan struct{}, 1),
+		timeLimits: timeLimits{
+			stuckTime: stuckTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime, returns: returnTime,
+		},
+	}
+	l.space = sync.NewCond(&l.mu)
+	main := &sink{sinkOptions: sinkOptions{
+		level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync,
+	}}
 	switch name, tag, err := service(o.File); {
 	case err != nil:
 		return nil, err
@@ -175,7 +188,9 @@ func openLog(o Options, at sockets) (*Log, error) {
 		l.add(main)
 	}
 	if o.Echo != nil {
-		k := &sink{target: echo{o.Echo}, sinkOptions: sinkOptions{format: f, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor}}
+		k := &sink{target: echo{o.Echo}, sinkOptions: sinkOptions{
+			format: f, level: o.EchoLevel, command: o.EchoCommand, color: o.EchoColor,
+		}}
 		if o.EchoExact {
 			k.format.name, k.level, k.regular = exact, zerolog.Disabled, isRegular(o.Echo)
 		}
@@ -183,7 +198,7 @@ func openLog(o Options, at sockets) (*Log, error) {
 	}
 	if len(l.sinks) > 0 {
 		l.sinks[0].inherit(o.Losses)
-		l.take(o.Left)
+		l.distribute(o.Unwritten)
 	}
 	for _, k := range l.sinks {
 		l.writers.Go(k.run)
@@ -191,23 +206,24 @@ func openLog(o Options, at sockets) (*Log, error) {
 	return l, nil
 }
 
-// take gives each sink what was left for its place. What was left for the file goes to Echo if there
-// is no file any more, and the other way round; but what had both is in the file.
-func (l *Log) take(all []Left) {
-	var homeless []Left
-	for _, left := range all {
-		if i := slices.IndexFunc(l.sinks, func(k *sink) bool { return k.isEcho() == left.Echo }); i >= 0 {
-			l.sinks[i].goOn(left)
-		} else if !left.Echo || len(all) == 1 {
-			homeless = append(homeless, left)
+// distribute gives each sink the unwritten lines for it. Lines for a file go to Echo if there is no
+// file now, and lines for Echo go to the file if there is no Echo. Lines that had both sinks are in
+// the file already.
+func (l *Log) distribute(all []Unwritten) {
+	var moved []Unwritten
+	for _, u := range all {
+		if i := slices.IndexFunc(l.sinks, func(k *sink) bool { return k.isEcho() == u.Echo }); i >= 0 {
+			l.sinks[i].takeUnwritten(u)
+		} else if !u.Echo || len(all) == 1 {
+			moved = append(moved, u)
 		}
 	}
-	for _, left := range homeless {
-		l.sinks[0].goOn(left)
+	for _, u := range moved {
+		l.sinks[0].takeUnwritten(u)
 	}
 }
 
-// Check says what Open would refuse, as far as that can be told without opening anything.
+// Check returns the error that Open would return, except for errors of opening the file.
 func Check(o Options) error {
 	if _, err := newFormat(o); err != nil {
 		return err
@@ -221,7 +237,7 @@ func Check(o Options) error {
 	return nil
 }
 
-// FileAt is the file that lines go to at that time, in its zone, for an Options.File that Check takes.
+// FileAt returns the file that gets the lines at that time, in its zone. Check must accept file.
 func FileAt(file string, at time.Time) string {
 	p, err := parsePattern(file)
 	if err != nil {
@@ -243,17 +259,17 @@ func (l *Log) add(k *sink) {
 	}
 }
 
-// Logger is for gophd's own lines. It never blocks: see the package comment for what it drops. The
-// time is added by the Log; the logger needs no Timestamp.
+// Logger returns the logger for gophd's own lines. It never blocks: see the package comment for the
+// lines that it drops. The Log adds the time; the logger needs no Timestamp.
 func (l *Log) Logger() zerolog.Logger {
 	return zerolog.New(own{log: l}).Level(l.level)
 }
 
-// EchoLogger is for those of gophd's own lines that are about the log, and have to be seen elsewhere.
+// EchoLogger returns a logger that writes to Echo only. It is for lines about the log itself.
 func (l *Log) EchoLogger() zerolog.Logger { return zerolog.New(own{log: l, echo: true}) }
 
-// Stream takes the named stream of the command with the given PID. What is written to it is split into
-// lines; rest is the beginning of the first one, which another Stream's Rest has returned.
+// Stream returns a writer for the named stream of the command with the given PID. It splits the
+// data into lines. rest is the start of the first line, as returned by Rest of another Stream.
 func (l *Log) Stream(name string, pid int, rest []byte) *Stream {
 	s := &Stream{log: l, rest: rest}
 	for _, f := range l.forms {
@@ -262,7 +278,7 @@ func (l *Log) Stream(name string, pid int, rest []byte) *Stream {
 	return s
 }
 
-// Path is the file that lines go to now, or the service with its colon, or "" without either.
+// Path returns the current file, or the service with its colon, or "" if there is neither.
 func (l *Log) Path() string {
 	if len(l.sinks) == 0 {
 		return ""
@@ -272,8 +288,8 @@ func (l *Log) Path() string {
 	return l.sinks[0].path
 }
 
-// Reopen opens the file anew, since it may have been moved away, and returns without waiting for the
-// sink: a write that is under way still goes to the old file. On an error the old file stays in use.
+// Reopen opens the file again, because it may have been moved. It does not wait for the sink: an
+// active write still goes to the old file. On an error the old file stays in use.
 func (l *Log) Reopen() error {
 	if l.file == nil {
 		return nil
@@ -296,8 +312,8 @@ func (l *Log) Reopen() error {
 	return err
 }
 
-// CrashOutput lets the runtime write the trace of a fatal error to the file too, until Close. It
-// follows the file when that changes. There is one such file for the whole process.
+// CrashOutput makes the runtime write the trace of a fatal error to the file too, until Close. It
+// follows a change of the file. There is one such file per process.
 func (l *Log) CrashOutput() error {
 	if l.file == nil {
 		return nil
@@ -310,23 +326,26 @@ func (l *Log) CrashOutput() error {
 	return errors.Join(f.takeCrashes(), f.close())
 }
 
-// Stats is what became of the lines so far.
+// Stats reports what happened to the lines so far.
 type Stats struct {
 	Lines   uint64 // written
-	Dropped uint64 // lost, for whatever reason; also those that a later line has already reported
+	Dropped uint64 // lost for any reason; includes lines whose loss was reported in the log
 
-	Pending int           // bytes taken and not yet handed to the sink
-	Stalled time.Duration // how long the write that is under way has not got on; 0 between writes
-	Err     error         // why the last write failed; nil when it did not
+	Pending int           // bytes taken and not yet passed to the sink
+	Stalled time.Duration // time since the active write made progress; 0 between writes
+	Err     error         // error of the last write, or nil
 
-	Lost  error // why lines were dropped last
-	Stray error // why the file that lines go to is not the one that has its name, or its archives are not in order; nil when all is well
+	Lost error // reason of the last loss
+	// Stray is the reason why the file in use is not the one with the right name, or the last error
+	// of the archives. It is nil if there is none.
+	Stray error
 }
 
-// Trouble is sent to when Stats has more Dropped or another Stray, or none any more, once for any number of them.
+// Trouble returns a channel that gets a value when Dropped or Stray in Stats changes. Several
+// changes can share one value.
 func (l *Log) Trouble() <-chan struct{} { return l.trouble }
 
-// Losses is for the Log that comes in the place of this one, after Close.
+// Losses returns the losses for the next Log. Call it after Close.
 func (l *Log) Losses() Losses {
 	if len(l.sinks) == 0 {
 		return Losses{}
@@ -334,14 +353,14 @@ func (l *Log) Losses() Losses {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.sinks[0]
-	lost := Losses{Lines: k.stats.Dropped, Untold: k.stats.Dropped - min(k.told, k.stats.Dropped)}
+	lost := Losses{Lines: k.stats.Dropped, Untold: k.stats.Dropped - min(k.reported, k.stats.Dropped)}
 	if k.stats.Lost != nil {
 		lost.Why = k.stats.Lost.Error()
 	}
 	return lost
 }
 
-// Stats tells about the file, or about Echo when there is no file.
+// Stats returns the statistics of the file, or of Echo if there is no file.
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -357,18 +376,18 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
-// look makes everybody who waits look again. The caller holds mu.
-func (l *Log) look() {
-	l.room.Broadcast()
+// wakeAll makes all waiting goroutines check their condition again. The caller holds mu.
+func (l *Log) wakeAll() {
+	l.space.Broadcast()
 	for _, k := range l.sinks {
 		k.wake.Signal()
 	}
 }
 
-// own is where zerolog hands over gophd's own lines, as JSON.
+// own receives gophd's own lines from zerolog, as JSON.
 type own struct {
 	log  *Log
-	echo bool // no other sink
+	echo bool // write to Echo only
 }
 
 var _ zerolog.LevelWriter = own{}
@@ -385,29 +404,30 @@ func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	return len(p), nil
 }
 
-// newFormat checks the options that say how lines look.
+// newFormat returns the format. It checks the options.
 func newFormat(o Options) (format, error) {
 	f := format{name: o.Format, pid: strconv.Itoa(o.PID), job: quoteJSON(o.Job)}
 	for _, c := range []struct {
-		name, word string
-		words      []string
+		name, value string
+		values      []string
 	}{
 		{"log format", o.Format, []string{simple, inJSON, console}},
 		{"log sync policy", cmp.Or(o.Sync, syncNever), []string{syncNever, syncSecond, syncAlways}},
-		{"policy of a full log", cmp.Or(o.OnFull, onFullDrop), []string{onFullDrop, onFullBlock}},
+		{"full-log policy", cmp.Or(o.OnFull, onFullDrop), []string{onFullDrop, onFullBlock}},
 	} {
-		if last := len(c.words) - 1; !slices.Contains(c.words, c.word) {
-			return f, fmt.Errorf("%s %q is not known: use %s or %s", c.name, c.word, strings.Join(c.words[:last], ", "), c.words[last])
+		if last := len(c.values) - 1; !slices.Contains(c.values, c.value) {
+			known := strings.Join(c.values[:last], ", ")
+			return f, fmt.Errorf("%s %q is not known: use %s or %s", c.name, c.value, known, c.values[last])
 		}
 	}
 	if o.RotateSize < 0 || o.RotateAge < 0 || o.Keep < 0 || o.KeepBytes < 0 {
-		return f, fmt.Errorf("a bound of the log is below 0: use 0 for none")
+		return f, fmt.Errorf("a limit of the log is negative: use 0 for no limit")
 	}
 	if name, _, err := service(o.File); name != "" || err != nil {
 		return f, err
 	}
 	if o.File != "" && !filepath.IsAbs(o.File) {
-		return f, fmt.Errorf("log file %q is not an absolute path: write it from / on", o.File)
+		return f, fmt.Errorf("log file %q is not an absolute path: start it with /", o.File)
 	}
 	return f, nil
 }

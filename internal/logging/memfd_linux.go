@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// passFile hands an entry to the journal in a memory file, which it takes when nobody can change it any
-// more (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/).
+// passFile passes an entry to the journal in a sealed memory file. The journal accepts only a file
+// that cannot be changed (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/).
 func passFile(c *net.UnixConn, entry []byte) error {
 	fd, err := unix.MemfdCreate("gophd-log", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
@@ -28,7 +28,7 @@ func passFile(c *net.UnixConn, entry []byte) error {
 	if err != nil {
 		return err
 	}
-	// Package net would send a descriptor only on a socket that is not connected.
+	// Package net sends a descriptor only on a socket that is not connected.
 	var failed error
 	err = raw.Write(func(to uintptr) bool {
 		failed = unix.Sendmsg(int(to), nil, unix.UnixRights(int(f.Fd())), nil, 0)

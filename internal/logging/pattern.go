@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// verbs is the list that an unknown one is answered with.
+// verbs is the list in the error for an unknown verb.
 const verbs = "%Y %y %m %b %d %e %j %a %H %I %p %M %S %F %%"
 
-// pattern is a file name that may hold a time, in the notation of strftime (POSIX, date).
+// pattern is a file name that may contain a time, in the notation of strftime (POSIX, date).
 type pattern struct {
 	parts []part
-	step  time.Duration // the name can change at multiples of it only; 0 is never
+	step  time.Duration // the name changes only at multiples of it; 0 is never
 }
 
 // part is literal text or a layout of package time.
@@ -21,7 +21,7 @@ type part struct {
 	layout bool
 }
 
-// parsePattern reads a name with the verbs listed above. They mean local time.
+// parsePattern parses a name with the verbs listed above.
 func parsePattern(s string) (pattern, error) {
 	var p pattern
 	for s != "" {
@@ -33,7 +33,7 @@ func parsePattern(s string) (pattern, error) {
 			break
 		}
 		if rest == "" {
-			return pattern{}, fmt.Errorf("a single %% ends the name: write %%%% or one of %s", verbs)
+			return pattern{}, fmt.Errorf("the name ends with a single %%: write %%%% or one of %s", verbs)
 		}
 		verb, step := layout(rest[0])
 		switch {
@@ -52,9 +52,9 @@ func parsePattern(s string) (pattern, error) {
 	return p, nil
 }
 
-// layout is what package time calls a verb, and how often its text can change. Days and hours begin at
-// a multiple of 15 minutes of UTC in every zone in use, so that looking then is exact and needs no
-// knowledge of clock changes.
+// layout returns the layout of package time for a verb, and how often its text can change. In every
+// zone in use, days and hours start at a multiple of 15 minutes of UTC. So a check at these times
+// is exact and does not depend on clock changes.
 func layout(verb byte) (string, time.Duration) {
 	const quarter = 15 * time.Minute
 	switch verb {
@@ -90,7 +90,7 @@ func layout(verb byte) (string, time.Duration) {
 	return "", 0
 }
 
-// name is the file name at t, in the zone of t.
+// name returns the file name at t, in the zone of t.
 func (p pattern) name(t time.Time) string {
 	var b []byte
 	for _, part := range p.parts {
@@ -103,7 +103,7 @@ func (p pattern) name(t time.Time) string {
 	return string(b)
 }
 
-// matches says whether the name at some time is s. Every layout is as wide as what it gives.
+// matches reports whether s is the name at some time. Every layout is as long as its output.
 func (p pattern) matches(s string) bool {
 	var layouts, texts []string
 	for _, part := range p.parts {
@@ -121,7 +121,7 @@ func (p pattern) matches(s string) bool {
 	}
 	t, err := time.Parse(strings.Join(layouts, "|"), strings.Join(texts, "|"))
 	for i, layout := range layouts {
-		// Parsing is lenient where rendering is not. A day of the week need not come with its date.
+		// Parse accepts more than Format produces. A weekday may come without its date.
 		if err != nil || layout != "Mon" && t.Format(layout) != texts[i] {
 			return false
 		}
@@ -129,7 +129,7 @@ func (p pattern) matches(s string) bool {
 	return true
 }
 
-// levels is the pattern cut at its slashes: that of each folder, and that of the file.
+// levels splits the pattern at its slashes: one for each directory, and one for the file.
 func (p pattern) levels() []pattern {
 	all := make([]pattern, 1)
 	for _, q := range p.parts {
@@ -151,7 +151,7 @@ func (p pattern) levels() []pattern {
 	return all
 }
 
-// window is the span of wall-clock time round t in which the name stays what it is at t.
+// window returns the span of wall-clock time around t in which the name does not change.
 func (p pattern) window(t time.Time) (from, until time.Time) {
 	from = t.Truncate(p.step)
 	return from, from.Add(p.step)

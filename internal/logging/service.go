@@ -16,20 +16,21 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// The services that Options.File can name in place of a file, with a colon. They have forms of their own.
+// The services that Options.File can name instead of a file, with a colon. They have their own
+// formats.
 const (
 	journald = "journald"
 	syslog   = "syslog"
 )
 
-// maxSyslog is the longest text of a syslog message. The usual daemons cut a message at 8 KiB, and say so
-// to nobody.
+// maxSyslog is the maximum length of a syslog text. The usual daemons cut a message at 8 KiB
+// without an error.
 const maxSyslog = 8000
 
-// sockets is where the services listen.
+// sockets has the addresses of the services.
 type sockets struct{ journald, syslog string }
 
-// syslogSocket is where the C library's syslog(3) sends to.
+// syslogSocket returns the address that the C library's syslog(3) uses.
 func syslogSocket() string {
 	switch runtime.GOOS {
 	case "darwin":
@@ -40,7 +41,7 @@ func syslogSocket() string {
 	return "/dev/log"
 }
 
-// service is what File names if it is no path, and the tag behind the colon.
+// service returns the service in file and its tag, or "" if file is a path.
 func service(file string) (name, tag string, err error) {
 	name, tag, found := strings.Cut(file, ":")
 	if !found || name != journald && name != syslog {
@@ -48,7 +49,7 @@ func service(file string) (name, tag string, err error) {
 	}
 	for _, c := range tag {
 		if c <= ' ' || c > '~' || strings.ContainsRune("[]:", c) {
-			return "", "", fmt.Errorf("log file %q: a tag has no %q in it: use letters, digits, - and _", file, c)
+			return "", "", fmt.Errorf("log file %q: tag contains %q: use letters, digits, - and _", file, c)
 		}
 	}
 	if tag == "" {
@@ -57,8 +58,8 @@ func service(file string) (name, tag string, err error) {
 	return name, tag, nil
 }
 
-// severity is what syslog (RFC 5424, 6.2.1) and the journal call a level. A line that no level hides is
-// a notice.
+// severity returns the severity of syslog (RFC 5424, 6.2.1) and the journal for a level. A line
+// without a level is a notice.
 func severity(level zerolog.Level) int {
 	switch level {
 	case zerolog.TraceLevel, zerolog.DebugLevel:
@@ -75,33 +76,32 @@ func severity(level zerolog.Level) int {
 	return 5
 }
 
-// commandSeverity is that of the command's lines, of both streams: many a command reports its progress
-// on stderr.
+// commandSeverity is info, for both streams: many commands report their progress on stderr.
 const commandSeverity = 6
 
-// daemonFacility is the facility of a daemon in a syslog priority.
+// daemonFacility is the facility daemon in a syslog priority.
 const daemonFacility = 3 << 3
 
-// socket is the target that is a service on this host, and takes a datagram for each record. It may be
-// absent, at the start or later; it is looked for again each second.
+// socket is a target that sends each record as a datagram to a service on this host. The service
+// may be absent, at the start or later. Then socket attempts to connect once a second.
 type socket struct {
 	service, address string
 	job, tag         string
 
-	now   time.Time // of the batch
-	retry time.Time // when it is looked for again
+	now   time.Time // time of the batch
+	retry time.Time // time of the next attempt to connect
 	why   error
 	buf   []byte
 
 	current atomic.Pointer[net.UnixConn] // nil while the service is absent
 }
 
-func (s *socket) ready(now time.Time, _ *opened) turn {
+func (s *socket) ready(now time.Time, _ *opened) readyResult {
 	s.now = now
-	return turn{path: s.service + ":"}
+	return readyResult{path: s.service + ":"}
 }
 
-// Write sends the records one by one, and returns the bytes of those that were taken.
+// Write sends the records one by one. It returns the number of bytes of the accepted records.
 func (s *socket) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		end := n + bytes.IndexByte(p[n:], '\n')
@@ -126,12 +126,12 @@ func (s *socket) send(record []byte) error {
 		if err == nil || errors.Is(err, net.ErrClosed) || isTimeout(err) {
 			return err
 		}
-		s.lose(err) // perhaps it was restarted
+		s.disconnect(err) // perhaps it was restarted
 	}
 	if s.now.Before(s.retry) {
 		return s.why
 	}
-	s.retry = s.now.Add(lookTime)
+	s.retry = s.now.Add(checkInterval)
 	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: s.address, Net: "unixgram"})
 	if err == nil {
 		s.current.Store(c)
@@ -139,18 +139,18 @@ func (s *socket) send(record []byte) error {
 			return nil
 		}
 	}
-	s.lose(err)
+	s.disconnect(err)
 	return s.why
 }
 
-func (s *socket) lose(why error) {
+func (s *socket) disconnect(why error) {
 	s.why = fmt.Errorf("cannot reach %s at %s: %w", s.service, s.address, systemError(why))
 	if c := s.current.Swap(nil); c != nil {
-		_ = c.Close() // there is nothing in it that Close could still bring
+		_ = c.Close() // it has no unsent data
 	}
 }
 
-// pass hands over one datagram. Too large a one goes to the journal as a descriptor.
+// pass sends one datagram. If it is too large, the journal gets it as a file descriptor.
 func (s *socket) pass(c *net.UnixConn, record []byte) error {
 	_, err := c.Write(record)
 	if s.service == journald && (errors.Is(err, syscall.EMSGSIZE) || errors.Is(err, syscall.ENOBUFS)) {
@@ -159,8 +159,8 @@ func (s *socket) pass(c *net.UnixConn, record []byte) error {
 	return err
 }
 
-// journal makes of "6 4720 stdout: text" an entry of the native protocol of systemd's journal: fields, one
-// to a line (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/).
+// journal converts "6 4720 stdout: text" to an entry of the native protocol of systemd's journal:
+// one field per line (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/).
 func (s *socket) journal(dst, record []byte) []byte {
 	priority, record, _ := bytes.Cut(record, []byte{' '})
 	pid, record, _ := bytes.Cut(record, []byte{' '})
@@ -181,7 +181,7 @@ func (s *socket) journal(dst, record []byte) []byte {
 	return dst
 }
 
-// appendField writes a value with a newline in it by its length.
+// appendField writes a field. A value that contains a newline is written with its length.
 func appendField(dst []byte, name string, value []byte) []byte {
 	dst = append(dst, name...)
 	if bytes.IndexByte(value, '\n') < 0 {
@@ -192,7 +192,7 @@ func appendField(dst []byte, name string, value []byte) []byte {
 	return append(append(dst, value...), '\n')
 }
 
-func (s *socket) hasReader() bool { return false } // a datagram is taken as a whole
+func (s *socket) hasReader() bool { return false } // a datagram is accepted whole
 func (s *socket) sync() error     { return nil }
 
 func (s *socket) close() error {
@@ -207,7 +207,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &n) && n.Timeout()
 }
 
-// systemError is the error without the addresses, which the message around it names.
+// systemError returns the error without the addresses, because the outer message names them.
 func systemError(err error) error {
 	var no syscall.Errno
 	if errors.As(err, &no) {
@@ -216,7 +216,7 @@ func systemError(err error) error {
 	return err
 }
 
-// serviceHead is what each record of a stream has between its time and its text.
+// serviceHead returns the part of each record between time and text.
 func (f format) serviceHead(stream string, pid int) string {
 	if f.name == journald {
 		return strconv.Itoa(commandSeverity) + " " + strconv.Itoa(pid) + " " + stream + ": "

@@ -25,7 +25,7 @@ import (
 	"gophd/internal/goroutine"
 )
 
-// listen is a service that takes datagrams at a path.
+// listen returns a socket that receives datagrams at a path.
 func listen(t *testing.T, path string) *net.UnixConn {
 	t.Helper()
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -36,7 +36,7 @@ func listen(t *testing.T, path string) *net.UnixConn {
 	return c
 }
 
-// receive takes one datagram, or the file that came in its place.
+// receive returns one datagram, or the contents of the file sent instead.
 func receive(t *testing.T, c *net.UnixConn) []byte {
 	t.Helper()
 	b, oob := make([]byte, 1<<16), make([]byte, 1000)
@@ -82,7 +82,8 @@ func entry(t *testing.T, b []byte) map[string]string {
 		if b[i] == '\n' {
 			size, start = int(binary.LittleEndian.Uint64(b[i+1:])), i+9
 		}
-		if _, twice := fields[name]; twice || size < 0 || b[start+size] != '\n' || !regexp.MustCompile(`^[A-Z][A-Z_]*$`).MatchString(name) {
+		valid := regexp.MustCompile(`^[A-Z][A-Z_]*$`).MatchString(name)
+		if _, twice := fields[name]; twice || size < 0 || b[start+size] != '\n' || !valid {
 			t.Fatalf("a bad field %q", name)
 		}
 		fields[name], b = string(b[start:start+size]), b[start+size+1:]
@@ -98,7 +99,7 @@ func openAt(t *testing.T, o Options, path string) *Log {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return patient(l)
+	return withTestTimeouts(l)
 }
 
 func TestJournal(t *testing.T) {
@@ -115,14 +116,20 @@ func TestJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	command := func(text, partial string) map[string]string {
-		m := map[string]string{"MESSAGE": text, "PRIORITY": "6", "SYSLOG_IDENTIFIER": "gophd", "SYSLOG_PID": "4720", "GOPHD_JOB": "night\nly", "GOPHD_STREAM": "stderr"}
+		m := map[string]string{
+			"MESSAGE": text, "PRIORITY": "6", "SYSLOG_IDENTIFIER": "gophd", "SYSLOG_PID": "4720",
+			"GOPHD_JOB": "night\nly", "GOPHD_STREAM": "stderr",
+		}
 		if partial != "" {
 			m["GOPHD_PARTIAL"] = partial
 		}
 		return m
 	}
 	for _, want := range []map[string]string{
-		{"MESSAGE": `late n=7 why="a\nb"`, "PRIORITY": "4", "SYSLOG_IDENTIFIER": "gophd", "SYSLOG_PID": "9", "GOPHD_JOB": "night\nly"},
+		{
+			"MESSAGE": `late n=7 why="a\nb"`, "PRIORITY": "4", "SYSLOG_IDENTIFIER": "gophd", "SYSLOG_PID": "9",
+			"GOPHD_JOB": "night\nly",
+		},
 		command("\x00\xff=a line\r", ""), command("", ""), command("unfinished", "1"),
 	} {
 		if diff := cmp.Diff(want, entry(t, receive(t, c))); diff != "" {
@@ -135,8 +142,8 @@ func TestJournal(t *testing.T) {
 	}
 }
 
-// What no datagram can hold comes as a sealed file.
-func TestJournalTakesWhatIsTooLargeForADatagram(t *testing.T) {
+// An entry that is too large for a datagram is sent as a sealed file.
+func TestJournalGetsALargeEntryAsAFile(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		return // there is no journal elsewhere
 	}
@@ -147,7 +154,7 @@ func TestJournalTakesWhatIsTooLargeForADatagram(t *testing.T) {
 	huge := strings.Repeat("0123456789", 50_000) // more than net.core.wmem_default
 	z.Info().Msg(huge)
 	if got := entry(t, receive(t, c)); got["MESSAGE"] != huge || got["SYSLOG_IDENTIFIER"] != "x" {
-		t.Errorf("%d bytes came, with %q", len(got["MESSAGE"]), got["SYSLOG_IDENTIFIER"])
+		t.Errorf("got %d bytes, with %q", len(got["MESSAGE"]), got["SYSLOG_IDENTIFIER"])
 	}
 	closeLog(t, l)
 }
@@ -187,17 +194,17 @@ func TestSyslog(t *testing.T) {
 	}
 }
 
-// The service is absent at the start, there later, restarted, gone at the end. The log looks for it once
-// a second, and counts and reports each loss.
-func TestNoSyslogNoPanic(t *testing.T) {
+// The service is absent at the start, is started, restarted, and stopped at the end. The log
+// attempts to connect once a second, and counts and reports each loss.
+func TestSyslogMayBeAbsentOrRestarted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	synctest.Test(t, func(t *testing.T) {
 		l := openAt(t, Options{File: "syslog:", Format: simple}, path)
 		missing := "cannot reach syslog at " + path + ": no such file or directory"
 		z := l.Logger()
-		say := func(text string) { z.Info().Msg(text); synctest.Wait() }
-		for range 2 { // the log does not even try to send the second line
-			say("nobody is there")
+		logLine := func(text string) { z.Info().Msg(text); synctest.Wait() }
+		for range 2 { // the log does not attempt to send the second line
+			logLine("nobody is there")
 			if s := l.Stats(); s.Err == nil || s.Err.Error() != missing {
 				t.Errorf("%+v", s)
 			}
@@ -211,24 +218,24 @@ func TestNoSyslogNoPanic(t *testing.T) {
 			}
 		}
 		c := listen(t, path)
-		time.Sleep(lookTime - 1)
-		say("it is there, but a second has not gone by")
+		time.Sleep(checkInterval - 1)
+		logLine("it is there, but a second has not gone by")
 		time.Sleep(time.Nanosecond)
-		say("hello")
+		logLine("hello")
 		check(c, fmt.Sprintf("log lines were lost lines=3 error=%q", missing), "hello")
 
 		if err := errors.Join(c.Close(), os.RemoveAll(path)); err != nil {
 			t.Fatal(err)
 		}
 		c = listen(t, path)
-		time.Sleep(lookTime)
-		say("it was restarted, and nothing is lost")
+		time.Sleep(checkInterval)
+		logLine("it was restarted, and nothing is lost")
 		check(c, "it was restarted, and nothing is lost")
 
 		if err := errors.Join(c.Close(), os.RemoveAll(path)); err != nil {
 			t.Fatal(err)
 		}
-		say("it has gone")
+		logLine("it has gone")
 		closeLog(t, l)
 		if s := l.Stats(); s.Lines != 2 || s.Dropped != 4 {
 			t.Errorf("%+v", s)
@@ -236,8 +243,8 @@ func TestNoSyslogNoPanic(t *testing.T) {
 	})
 }
 
-// The log waits for a service that reads nothing and reports it, and Close gives it up.
-func TestAServiceThatIsStuck(t *testing.T) {
+// The log waits for a service that reads nothing, and reports it. Close gives it up.
+func TestCloseGivesUpAStuckService(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	listen(t, path)
 	l := openAt(t, Options{File: "syslog:", Format: simple}, path)
@@ -248,11 +255,12 @@ func TestAServiceThatIsStuck(t *testing.T) {
 		_, _ = w.Write(bytes.Repeat([]byte("0123456789\n"), 100_000))
 	})
 	for l.Stats().Pending < commandLimit || l.Stats().Stalled == 0 {
-		nap()
+		shortSleep()
 	}
 	z := l.Logger()
 	z.Info().Msg("does not wait")
-	if err := l.Close(); err == nil || err.Error() != "the log to syslog: took nothing any more: its last lines are lost: free its reader or its disk" {
+	const want = "the log to syslog: accepted no more data: its last lines are lost: check its disk or its reader"
+	if err := l.Close(); err == nil || err.Error() != want {
 		t.Errorf("got error %v", err)
 	}
 	command.Wait()
@@ -265,7 +273,9 @@ func TestAServiceBesideAnEcho(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	c := listen(t, path)
 	var echo bytes.Buffer
-	l := openAt(t, Options{File: "syslog:", Format: simple, Echo: &echo, EchoLevel: zerolog.WarnLevel, EchoCommand: true}, path)
+	l := openAt(t, Options{
+		File: "syslog:", Format: simple, Echo: &echo, EchoLevel: zerolog.WarnLevel, EchoCommand: true,
+	}, path)
 	fmt.Fprintln(l.Capture("stdout")(4720), "a line")
 	if got := string(receive(t, c)); !strings.HasSuffix(got, " gophd[4720]: out: a line") {
 		t.Errorf("got %q", got)
@@ -276,7 +286,7 @@ func TestAServiceBesideAnEcho(t *testing.T) {
 	}
 }
 
-// The two have different forms, of different lengths, and neither misses a line.
+// The two have different formats with different lengths. Both get every line.
 func TestAServiceAndAnEchoUnderLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	c := listen(t, path)
@@ -298,7 +308,9 @@ func TestAServiceAndAnEchoUnderLoad(t *testing.T) {
 		}
 	})
 	var echo bytes.Buffer
-	l := openAt(t, Options{File: "syslog:", Format: simple, Echo: &echo, EchoLevel: zerolog.Disabled, EchoCommand: true}, path)
+	l := openAt(t, Options{
+		File: "syslog:", Format: simple, Echo: &echo, EchoLevel: zerolog.Disabled, EchoCommand: true,
+	}, path)
 	s := capture(t, l, in.Bytes(), nil)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -306,16 +318,17 @@ func TestAServiceAndAnEchoUnderLoad(t *testing.T) {
 	closeLog(t, l)
 	reader.Wait()
 	if got := restored(t, simple, echo.Bytes()); !bytes.Equal(got, in.Bytes()) {
-		t.Errorf("the echo got %d of %d bytes, or others", len(got), in.Len())
+		t.Errorf("the echo got %d of %d bytes, or they differ", len(got), in.Len())
 	}
 	if !bytes.Equal(sent, in.Bytes()) {
-		t.Errorf("the service got %d of %d bytes, or others", len(sent), in.Len())
+		t.Errorf("the service got %d of %d bytes, or they differ", len(sent), in.Len())
 	}
 }
 
 func TestServiceNames(t *testing.T) {
 	for file, want := range map[string][]string{
-		"journald:": {journald, "gophd"}, "syslog:x-1_y.z": {syslog, "x-1_y.z"}, "syslog": {"", ""}, "/syslog:": {"", ""}, "other:": {"", ""},
+		"journald:": {journald, "gophd"}, "syslog:x-1_y.z": {syslog, "x-1_y.z"},
+		"syslog": {"", ""}, "/syslog:": {"", ""}, "other:": {"", ""},
 	} {
 		name, tag, err := service(file)
 		if err != nil || !slices.Equal([]string{name, tag}, want) {
@@ -323,10 +336,10 @@ func TestServiceNames(t *testing.T) {
 		}
 	}
 	for file, want := range map[string]string{
-		"syslog:a b":      `log file "syslog:a b": a tag has no ' ' in it: use letters, digits, - and _`,
-		"journald:a[1]":   `log file "journald:a[1]": a tag has no '[' in it: use letters, digits, - and _`,
-		"journald:a\nb=c": `log file "journald:a\nb=c": a tag has no '\n' in it: use letters, digits, - and _`,
-		"syslogd:":        `log file "syslogd:" is not an absolute path: write it from / on`,
+		"syslog:a b":      `log file "syslog:a b": tag contains ' ': use letters, digits, - and _`,
+		"journald:a[1]":   `log file "journald:a[1]": tag contains '[': use letters, digits, - and _`,
+		"journald:a\nb=c": `log file "journald:a\nb=c": tag contains '\n': use letters, digits, - and _`,
+		"syslogd:":        `log file "syslogd:" is not an absolute path: start it with /`,
 	} {
 		o := Options{File: file, Format: simple}
 		_, err := Open(o)

@@ -11,23 +11,23 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// target is where a sink's bytes end up. Only the sink's goroutine calls it.
+// target is the destination of a sink. Only the sink's goroutine calls it.
 type target interface {
-	// ready is called before each write, with nil or the file that Reopen has opened; it opens or
-	// changes the file if it is time to.
-	ready(now time.Time, next *opened) turn
+	// ready is called before each write, with nil or the file that Reopen opened. It opens or
+	// changes the file if necessary.
+	ready(now time.Time, next *opened) readyResult
 	io.Writer
-	hasReader() bool // somebody takes what is written at a pace of his own: a terminal, a pipe
+	hasReader() bool // another process reads at its own speed: a terminal, a pipe
 	sync() error
 	close() error
 }
 
-// turn is what ready did.
-type turn struct {
+// readyResult is the result of ready.
+type readyResult struct {
 	path    string
 	changed bool // to another file
-	torn    bool // that file ends in the middle of a line
-	// For the reader of the log; the target can be written to all the same.
+	torn    bool // the new file ends in the middle of a line
+	// To report in the log; the target can be written anyway.
 	warning  error
 	archives error
 }
@@ -37,89 +37,89 @@ type sink struct {
 	sinkOptions
 	log    *Log
 	target target
-	done   chan struct{} // closed when the goroutine has ended
+	done   chan struct{} // closed when the goroutine exited
 	err    error         // of closing the target; read it after done
 
 	// Guarded by log.mu.
-	wake *sync.Cond // signalled when there is something to do
+	wake *sync.Cond // signaled when there is something to do
 	pending
 	condition
 
-	// The goroutine's own.
+	// Used by the goroutine only.
 	unreported
-	torn     bool        // the last byte that was written is not a newline
-	unsynced *time.Timer // makes a sync due; nil when all is on the disk
+	torn     bool        // the last written byte is not a newline
+	unsynced *time.Timer // makes a sync due; nil if everything is synced
 }
 
-// sinkOptions say what a sink takes and how it writes.
+// sinkOptions select what a sink takes and how it writes.
 type sinkOptions struct {
 	format  format
 	level   zerolog.Level
-	form    int  // which of the Log's forms the command's lines have here
+	form    int  // index in the Log's forms, for the command's lines
 	command bool // takes the command's lines
 	color   bool
-	block   bool   // what cannot be written is tried again, and not dropped
-	policy  string // of sync
+	block   bool   // failed writes are retried, not dropped
+	policy  string // sync policy
 }
 
-// pending is what the goroutine takes next.
+// pending is the work that the goroutine takes next.
 type pending struct {
-	buf     []byte  // records
-	spare   []byte  // the buffer that is not in use, empty
-	records uint64  // in buf
-	over    uint64  // own lines that found no room since the last swap
-	next    *opened // the file that Reopen wants to be used
-	due     bool    // it is time to sync
-	midway  bool    // buf continues the line that is torn where it broke off
+	buf      []byte  // records
+	spare    []byte  // the other buffer, empty
+	records  uint64  // in buf
+	overflow uint64  // lines that did not fit since the last swap
+	next     *opened // the file that Reopen opened
+	due      bool    // a sync is due
+	midway   bool    // buf continues the torn line
 }
 
-// condition is how a sink does.
+// condition is the current state of a sink.
 type condition struct {
-	path    string
-	told    uint64    // of stats.Dropped, where the log itself tells it
-	since   time.Time // when the write that is under way began, or last made progress
-	stats   Stats
-	writing uint64 // records that are being written
-	regular bool   // the target is a regular file
-	dead    bool   // the goroutine has ended, or panicked
-	idle    bool   // the goroutine waits
-	drain   bool   // it ends when all that is pending is written
-	quit    bool   // what is pending is given up
-	left    bool   // Close has given up waiting for the goroutine, and counted what it has
+	path      string
+	reported  uint64    // of stats.Dropped, those that the log itself reports
+	since     time.Time // start or last progress of the active write
+	stats     Stats
+	writing   uint64 // records that are being written
+	regular   bool   // the target is a regular file
+	exited    bool   // the goroutine exited or panicked
+	idle      bool   // the goroutine waits
+	drain     bool   // exit when everything pending is written
+	quit      bool   // give up everything pending
+	abandoned bool   // Close gave up waiting for the goroutine and counted its lines
 }
 
-// unreported is what the next write says first.
+// unreported is what the next write reports first.
 type unreported struct {
 	lost     uint64 // lines lost by errors
-	why      error  // the last of them
-	warning  error  // see turn
-	archives error  // see turn
+	why      error  // the last error
+	warning  error  // see readyResult
+	archives error  // see readyResult
 	unsafe   error  // why the last sync failed
 }
 
-// batch is what the goroutine writes at once.
+// batch is the work that the goroutine does at once.
 type batch struct {
-	buf     []byte
-	records uint64
-	over    uint64 // lost after the last of records
-	next    *opened
-	sync    bool
-	midway  bool // buf goes on where the line that is torn broke off
+	buf      []byte
+	records  uint64
+	overflow uint64 // lost after the last record
+	next     *opened
+	sync     bool
+	midway   bool // buf continues the torn line
 }
 
-// Why lines are lost that no write has failed for.
+// Reasons for lost lines other than a failed write.
 var (
-	errStuck  = errors.New("it takes nothing: free its reader or its disk")
+	errStuck  = errors.New("write stalled: the disk is full or slow, or the reader is blocked")
 	errSlow   = errors.New("the log could not be written fast enough")
-	errClosed = errors.New("the log took nothing any more when it was closed")
-	errPaused = errors.New("the log pauses")
-	errMoved  = errors.New("they were for a file, and the log is now a service, or the other way round")
+	errClosed = errors.New("the log was closed")
+	errPaused = errors.New("the log is paused")
+	errMoved  = errors.New("the log changed from a file to a service, or from a service to a file")
 )
 
-// inherit takes over what was lost before.
+// inherit takes over the losses of the previous Log.
 func (k *sink) inherit(o Losses) {
 	if o.Lines > 0 {
-		k.stats.Dropped, k.told = o.Lines, o.Lines-min(o.Untold, o.Lines)
+		k.stats.Dropped, k.reported = o.Lines, o.Lines-min(o.Untold, o.Lines)
 		k.lost, k.why = o.Untold, errors.New(o.Why)
 		k.stats.Lost = k.why
 	}
@@ -128,7 +128,7 @@ func (k *sink) inherit(o Losses) {
 	}
 }
 
-// drop counts lines that are lost. The caller holds log.mu.
+// drop counts lost lines. The caller holds log.mu.
 func (k *sink) drop(lines uint64, why error) {
 	if lines > 0 {
 		k.stats.Dropped += lines
@@ -137,25 +137,25 @@ func (k *sink) drop(lines uint64, why error) {
 	}
 }
 
-// alert lets Stats be looked at. The caller holds log.mu.
+// alert reports a change of Stats. The caller holds log.mu.
 func (k *sink) alert() {
 	if k == k.log.sinks[0] {
 		select {
 		case k.log.trouble <- struct{}{}:
-		default: // it was not heard yet
+		default: // the previous alert is not read yet
 		}
 	}
 }
 
-// offer takes what is to be written for gophd itself, which is so many whole lines, or drops it.
+// offer takes or drops text of gophd's own, which has the given number of complete lines.
 func (k *sink) offer(text []byte, lines uint64) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
-	if k.log.state != running || k.drain || k.dead || len(k.buf)+len(text) > ownLimit {
+	if k.log.state != running || k.drain || k.exited || len(k.buf)+len(text) > ownLimit {
 		why := errClosed
 		if k.log.state == running && !k.drain {
 			why = errSlow
-			k.over += lines
+			k.overflow += lines
 		}
 		k.drop(lines, why)
 		return
@@ -165,42 +165,45 @@ func (k *sink) offer(text []byte, lines uint64) {
 	k.wake.Signal()
 }
 
-// paused says that no write is to begin. The caller holds log.mu.
+// paused reports that no write may start. The caller holds log.mu.
 func (k *sink) paused() bool { return k.log.leaving || k.log.paused && k.regular }
 
-// full says that the command's lines find no room. The caller holds log.mu, as for the next.
-func (k *sink) full() bool { return k.command && !k.dead && len(k.buf) >= commandLimit }
+// full reports that the command's lines do not fit. The caller holds log.mu, also in the next
+// methods.
+func (k *sink) full() bool { return k.command && !k.exited && len(k.buf) >= commandLimit }
 
-// patienceLeft is how long the command still waits for this sink: 0 when it is stuck, negative if it does not stop waiting.
-func (k *sink) patienceLeft() time.Duration {
+// commandWaitLeft returns how much longer the command waits for this sink: 0 if the sink is stuck,
+// a negative value if there is no limit.
+func (k *sink) commandWaitLeft() time.Duration {
 	l := k.log
 	switch {
-	case l.hurry == 0 && k.block:
+	case l.stopRequests == 0 && k.block:
 		return -1
-	case l.hurry == 0:
-		return k.leftOf(l.stuckTime, time.Time{})
+	case l.stopRequests == 0:
+		return k.remaining(l.stuckTime, time.Time{})
 	case k.block:
-		return k.endLeft()
+		return k.closeWaitLeft()
 	}
-	return min(k.leftOf(l.stuckTime, time.Time{}), k.endLeft())
+	return min(k.remaining(l.stuckTime, time.Time{}), k.closeWaitLeft())
 }
 
-// endLeft is how long a program that is about to end still waits for this sink: 0 when it is to be given up.
-func (k *sink) endLeft() time.Duration {
+// closeWaitLeft returns how much longer Close waits for this sink: 0 if it must be given up.
+func (k *sink) closeWaitLeft() time.Duration {
 	l := k.log
 	most := l.readerTime
 	switch {
-	case l.hurry >= 3:
+	case l.stopRequests >= 3:
 		most = 0
-	case l.hurry <= 1 && k.regular:
+	case l.stopRequests <= 1 && k.regular:
 		most = l.fileTime
 	}
-	return k.leftOf(most, l.hurried)
+	return k.remaining(most, l.stopSince)
 }
 
-// leftOf is what is left of the time in which the sink has to get on, which counts from a moment on at most.
-func (k *sink) leftOf(most time.Duration, from time.Time) time.Duration {
-	if k.since.IsZero() { // it is not stuck: its goroutine is about to take the buffer
+// remaining returns how much is left of the time limit most. The limit counts from the last
+// progress of the sink, but not from before from.
+func (k *sink) remaining(most time.Duration, from time.Time) time.Duration {
+	if k.since.IsZero() { // not stuck: its goroutine is about to take the buffer
 		return max(most, k.log.abort)
 	}
 	if k.since.After(from) {
@@ -219,7 +222,7 @@ func (k *sink) isService() bool {
 	return ok
 }
 
-// isRegular says that w is a regular file.
+// isRegular reports whether w is a regular file.
 func isRegular(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -229,15 +232,15 @@ func isRegular(w io.Writer) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// goOn takes what was left, before the sink begins.
-func (k *sink) goOn(left Left) {
-	if k.isService() != left.Service {
-		k.drop(left.Lines, errMoved)
-		k.over += left.Lines
+// takeUnwritten takes the unwritten lines of the previous Log, before the sink starts.
+func (k *sink) takeUnwritten(u Unwritten) {
+	if k.isService() != u.Service {
+		k.drop(u.Lines, errMoved)
+		k.overflow += u.Lines
 		return
 	}
-	k.midway = len(k.buf) == 0 && left.Midway
-	k.buf, k.records = append(k.buf, left.Records...), k.records+left.Lines
+	k.midway = len(k.buf) == 0 && u.Midway
+	k.buf, k.records = append(k.buf, u.Records...), k.records+u.Lines
 }
 
 func (k *sink) name() string {
@@ -250,29 +253,30 @@ func (k *sink) name() string {
 	return "log file " + k.path
 }
 
-// echo is the target that the caller gave.
+// echo is the target of Options.Echo.
 type echo struct{ io.Writer }
 
 func (echo) hasReader() bool { return true }
 func (echo) close() error    { return nil }
 
-// rests says that the sink writes nothing.
-func (k *sink) rests() bool {
+// isIdle reports whether the sink writes nothing.
+func (k *sink) isIdle() bool {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
-	return k.idle || k.dead
+	return k.idle || k.exited
 }
 
-// callBack makes a write that is under way return, where the target can do that, and says how long to wait for it.
-func (k *sink) callBack() time.Duration {
+// interrupt makes an active write return, if the target can do that. It returns how long to wait
+// for the write.
+func (k *sink) interrupt() time.Duration {
 	if deadline(k.target, time.Now()) {
 		return k.log.returns
 	}
 	return k.log.abort
 }
 
-// deadline sets that of writes, where the target has one, and says whether it has: a FIFO, a pipe or a socket in the
-// runtime's poller.
+// deadline sets the write deadline of a target. It returns false if the target has none. A FIFO, a
+// pipe or a socket in the runtime's poller has one.
 func deadline(t target, at time.Time) bool {
 	var w any = t
 	switch t := t.(type) {
@@ -285,7 +289,7 @@ func deadline(t target, at time.Time) bool {
 	}
 	switch w := w.(type) {
 	case *os.File:
-		return w != nil && w.SetWriteDeadline(at) == nil // a file without deadlines is the known gap of Close
+		return w != nil && w.SetWriteDeadline(at) == nil // without one: the known gap of Close
 	case *net.UnixConn:
 		return w != nil && w.SetWriteDeadline(at) == nil
 	case interface{ SetWriteDeadline(time.Time) error }:

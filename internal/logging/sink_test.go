@@ -21,16 +21,16 @@ import (
 	"gophd/internal/goroutine"
 )
 
-// patience is how long a test waits for what must happen, on a machine of any speed.
-const patience = 10 * time.Minute
+// testTimeout is how long a test waits for something that must happen, on a machine of any speed.
+const testTimeout = 10 * time.Minute
 
-// open opens a log that loses no line because the machine is slow.
+// open opens a log that loses no lines on a slow machine.
 func open(t *testing.T, o Options) *Log {
 	t.Helper()
-	return patient(openTimed(t, o))
+	return withTestTimeouts(openTimed(t, o))
 }
 
-// openTimed opens a log with the time limits of the program.
+// openTimed opens a log with gophd's time limits.
 func openTimed(t *testing.T, o Options) *Log {
 	t.Helper()
 	l, err := Open(o)
@@ -40,11 +40,11 @@ func openTimed(t *testing.T, o Options) *Log {
 	return l
 }
 
-// patient lets the log wait for its sinks indefinitely, and its Close as long as a test does.
-func patient(l *Log) *Log {
+// withTestTimeouts makes the log wait for its sinks, in Close too, as long as a test waits.
+func withTestTimeouts(l *Log) *Log {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stuckTime, l.fileTime, l.readerTime, l.abort, l.returns = patience, patience, patience, patience, patience
+	l.timeLimits = timeLimits{testTimeout, testTimeout, testTimeout, testTimeout, testTimeout}
 	return l
 }
 
@@ -79,7 +79,7 @@ func (g *gate) Write(p []byte) (int, error) {
 
 var lostLines = regexp.MustCompile(`warn: log lines were lost lines=(\d+)`)
 
-// lost is the sum of what the log said was lost.
+// lost returns the number of lost lines that the log reports.
 func lost(t *testing.T, text string) (n uint64) {
 	t.Helper()
 	for _, m := range lostLines.FindAllStringSubmatch(text, -1) {
@@ -92,7 +92,7 @@ func lost(t *testing.T, text string) (n uint64) {
 	return n
 }
 
-func TestOwnLinesNeverWaitAndTheirLossIsTold(t *testing.T) {
+func TestOwnLinesNeverWaitAndTheirLossIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
 		l := open(t, Options{Format: simple, Echo: g, EchoLevel: zerolog.TraceLevel})
@@ -110,22 +110,23 @@ func TestOwnLinesNeverWaitAndTheirLossIsTold(t *testing.T) {
 		got := uint64(strings.Count(g.String(), "own line"))
 		s = l.Stats()
 		if got != s.Lines || s.Lines+s.Dropped != sent || lost(t, g.String()) != s.Dropped {
-			t.Errorf("of %d lines %d arrived, %d were told to be lost; %+v", sent, got, lost(t, g.String()), s)
+			t.Errorf("of %d lines %d arrived, the log reports %d lost; %+v", sent, got, lost(t, g.String()), s)
 		}
 	})
 }
 
-// The news of a loss can be lost as well; it is told again.
-func TestLossIsToldUntilItIsWritten(t *testing.T) {
+// The report of a loss can be lost too. Then it is written again.
+func TestLossIsReportedUntilTheReportIsWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
 		calls := 0
-		l := open(t, Options{Format: simple, EchoLevel: zerolog.TraceLevel, Echo: writerFunc(func(p []byte) (int, error) {
+		echo := writerFunc(func(p []byte) (int, error) {
 			if calls++; calls == 2 {
 				return 0, syscall.EIO
 			}
 			return g.Write(p)
-		})})
+		})
+		l := open(t, Options{Format: simple, EchoLevel: zerolog.TraceLevel, Echo: echo})
 		z := l.Logger()
 		z.Info().Msg("own line")
 		synctest.Wait()
@@ -136,7 +137,7 @@ func TestLossIsToldUntilItIsWritten(t *testing.T) {
 		close(g.open)
 		closeLog(t, l)
 		if s := l.Stats(); s.Lines != 1 || s.Dropped != more || lost(t, g.String()) != more {
-			t.Errorf("%d were told to be lost; %+v", lost(t, g.String()), s)
+			t.Errorf("the log reports %d lost lines; %+v", lost(t, g.String()), s)
 		}
 	})
 }
@@ -163,7 +164,7 @@ func TestCommandWaitsForASlowSinkAndOwnLinesDoNot(t *testing.T) {
 		z := l.Logger()
 		z.Error().Msg("still here")
 		if got := l.Stats(); got.Pending <= s.Pending || got.Dropped != 0 {
-			t.Errorf("the command left no room for gophd: %+v", got)
+			t.Errorf("the command left no space for gophd: %+v", got)
 		}
 		close(g.open)
 		command.Wait()
@@ -174,13 +175,12 @@ func TestCommandWaitsForASlowSinkAndOwnLinesDoNot(t *testing.T) {
 			t.Error("gophd's own line was lost")
 		}
 		if got := restored(t, simple, text); !bytes.Equal(got, in) {
-			t.Errorf("%d of %d bytes arrived, or others", len(got), len(in))
+			t.Errorf("%d of %d bytes arrived, or they differ", len(got), len(in))
 		}
 	})
 }
 
-// T63 reader_stall_does_not_freeze_unknowingly.
-func TestAStalledSinkShows(t *testing.T) {
+func TestStatsReportAStalledSink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
 		l := open(t, Options{Format: simple, Echo: g})
@@ -206,10 +206,10 @@ func TestCloseGivesUpAStuckSink(t *testing.T) {
 		w := l.Capture("stdout")(1)
 		var command goroutine.Group
 		command.Go(func() { fmt.Fprintf(w, "%s", bytes.Repeat([]byte{'\n'}, commandLimit)) })
-		synctest.Wait() // the command waits, and is let go by Close
+		synctest.Wait() // the command waits until Close releases it
 		start := time.Now()
 		err := l.Close()
-		if err == nil || !strings.Contains(err.Error(), "stderr took nothing any more") {
+		if err == nil || !strings.Contains(err.Error(), "stderr accepted no more data") {
 			t.Errorf("got error %v", err)
 		}
 		if d := time.Since(start); d != readerTime+abortTime {
@@ -224,7 +224,7 @@ func TestCloseGivesUpAStuckSink(t *testing.T) {
 	})
 }
 
-// faulty is an Echo whose writes go as the script says, then well.
+// faulty is an Echo whose writes fail as the script says, and then succeed.
 type faulty struct {
 	bytes.Buffer
 	script []fault
@@ -256,13 +256,14 @@ func TestWriteErrorsAndShortWrites(t *testing.T) {
 		dropped uint64
 		err     error // after the first batch
 	}{
-		{"a short write goes on", []fault{{5, nil}, {40, nil}}, "1111222", 0, nil},
+		{"a short write is continued", []fault{{5, nil}, {40, nil}}, "1111222", 0, nil},
 		{"no progress is an error", []fault{{0, nil}}, "L4:222", 4, io.ErrNoProgress},
 		{"nothing was written", []fault{{0, syscall.ENOSPC}}, "L4:222", 4, syscall.ENOSPC},
-		{"it broke on a border", []fault{{2 * record, syscall.ENOSPC}}, "11L2:222", 2, syscall.ENOSPC},
-		{"it broke in a line", []fault{{2*record + head + 3, syscall.EIO}}, "11tL2:222", 2, syscall.EIO},
-		{"it broke before a newline: whole to the reader, lost to the log", []fault{{4*record - 1, syscall.EIO}}, "1111L1:222", 1, syscall.EIO},
-		{"it broke again while it told", []fault{{0, syscall.EIO}, {20, syscall.EPIPE}}, "tL7:", 7, syscall.EIO},
+		{"it failed between two lines", []fault{{2 * record, syscall.ENOSPC}}, "11L2:222", 2, syscall.ENOSPC},
+		{"it failed in a line", []fault{{2*record + head + 3, syscall.EIO}}, "11tL2:222", 2, syscall.EIO},
+		// The reader has the whole line, but the log counts it as lost.
+		{"it failed before a newline", []fault{{4*record - 1, syscall.EIO}}, "1111L1:222", 1, syscall.EIO},
+		{"it failed again in the report", []fault{{0, syscall.EIO}, {20, syscall.EPIPE}}, "tL7:", 7, syscall.EIO},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -301,8 +302,9 @@ func TestWriteErrorsAndShortWrites(t *testing.T) {
 	}
 }
 
-func TestAPanicOfTheSinkClimbsAndNobodyHangs(t *testing.T) {
-	l := open(t, Options{Format: simple, Echo: writerFunc(func([]byte) (int, error) { panic("the fault") }), EchoCommand: true})
+func TestClosePanicsAfterAPanicOfTheSinkAndNothingHangs(t *testing.T) {
+	panics := writerFunc(func([]byte) (int, error) { panic("the fault") })
+	l := open(t, Options{Format: simple, Echo: panics, EchoCommand: true})
 	w := l.Capture("stdout")(1)
 	for range 100 {
 		if _, err := w.Write(bytes.Repeat([]byte("0123456789\n"), 5000)); err != nil {
@@ -318,8 +320,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// T62: a closed pipe is an error and not the end.
-func TestClosedPipe(t *testing.T) {
+// A closed pipe is an error, but gophd does not exit.
+func TestClosedPipeIsOnlyAnError(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -328,7 +330,7 @@ func TestClosedPipe(t *testing.T) {
 	r.Close()
 	l := open(t, Options{Format: simple, Echo: w})
 	z := l.Logger()
-	z.Warn().Msg("into the void")
+	z.Warn().Msg("lost")
 	closeLog(t, l)
 	if s := l.Stats(); s.Dropped != 1 || !errors.Is(s.Err, syscall.EPIPE) {
 		t.Errorf("got %+v", s)
@@ -338,7 +340,9 @@ func TestClosedPipe(t *testing.T) {
 func TestEachSinkGetsItsLevelAndItsLines(t *testing.T) {
 	var echo bytes.Buffer
 	path := filepath.Join(t.TempDir(), "log")
-	l := open(t, Options{File: path, Format: simple, Level: zerolog.InfoLevel, Echo: &echo, EchoLevel: zerolog.WarnLevel, PID: 9})
+	l := open(t, Options{
+		File: path, Format: simple, Level: zerolog.InfoLevel, Echo: &echo, EchoLevel: zerolog.WarnLevel, PID: 9,
+	})
 	z := l.Logger()
 	z.Debug().Msg("debug")
 	z.Info().Msg("info")
@@ -356,7 +360,7 @@ func TestEachSinkGetsItsLevelAndItsLines(t *testing.T) {
 func TestALogWithoutSinksTakesEverything(t *testing.T) {
 	l := open(t, Options{Format: inJSON})
 	z := l.Logger()
-	z.Error().Msg("nobody hears it")
+	z.Error().Msg("not written")
 	w := l.Capture("stdout")(1)
 	if n, err := w.Write([]byte("x\ny")); n != 3 || err != nil {
 		t.Error(n, err)
@@ -389,7 +393,8 @@ func TestStates(t *testing.T) {
 		{running, "own line", own, outcome{lines: 1, state: running}},
 		{running, "command's line", command, outcome{lines: 1, state: running}},
 		{running, "Reopen", reopen, outcome{state: running}},
-		{running, "Close", nil, outcome{lines: 1, state: draining}}, // begun below, since it waits for the gate
+		// It waits for the gate, so it is called below.
+		{running, "Close", nil, outcome{lines: 1, state: draining}},
 		{draining, "own line", own, outcome{lines: 1, dropped: 1, state: draining}},
 		{draining, "command's line", command, outcome{lines: 1, dropped: 1, state: draining}},
 		{draining, "Reopen", reopen, outcome{lines: 1, err: os.ErrClosed, state: draining}},
@@ -402,7 +407,8 @@ func TestStates(t *testing.T) {
 		t.Run(fmt.Sprint(c.in, " ", c.event), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newGate()
-				l := open(t, Options{File: filepath.Join(t.TempDir(), "log"), Format: simple, Echo: g, EchoCommand: true})
+				path := filepath.Join(t.TempDir(), "log")
+				l := open(t, Options{File: path, Format: simple, Echo: g, EchoCommand: true})
 				var closing goroutine.Group
 				switch {
 				case c.in == closed:
@@ -429,7 +435,7 @@ func TestStates(t *testing.T) {
 					closeLog(t, l)
 				}
 				if strings.Contains(g.String(), "lost") {
-					t.Errorf("a line that came too late was put down to the sink: %s", g.String())
+					t.Errorf("a line after Close is reported as lost by the sink: %s", g.String())
 				}
 				got.lines, got.dropped = l.Stats().Lines, l.Stats().Dropped
 				if !errors.Is(got.err, c.want.err) {
@@ -444,9 +450,9 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// A sink that is stuck keeps nobody waiting for ever: after a while the command's lines are dropped, and counted, and
-// one that is only slow never gets there.
-func TestAStuckSinkIsGivenUpAndASlowOneIsNot(t *testing.T) {
+// The command does not wait for a stuck sink indefinitely: after stuckTime its lines are dropped
+// and counted. For a slow sink that never happens.
+func TestAStuckSinkIsGivenUpButASlowOneIsNot(t *testing.T) {
 	in := bytes.Repeat([]byte("0123456789\n"), 100_000)
 	t.Run("stuck", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -470,8 +476,9 @@ func TestAStuckSinkIsGivenUpAndASlowOneIsNot(t *testing.T) {
 			_, _ = w.Write([]byte("again\n"))
 			closeLog(t, l)
 			s := l.Stats()
-			if s.Lines+s.Dropped != 200_001 || lost(t, g.String()) != s.Dropped || !strings.HasSuffix(g.String(), "again\n") {
-				t.Errorf("%d lines were told to be lost; %+v", lost(t, g.String()), s)
+			if s.Lines+s.Dropped != 200_001 || lost(t, g.String()) != s.Dropped ||
+				!strings.HasSuffix(g.String(), "again\n") {
+				t.Errorf("the log reports %d lost lines; %+v", lost(t, g.String()), s)
 			}
 		})
 	})
@@ -497,14 +504,14 @@ func TestAStuckSinkIsGivenUpAndASlowOneIsNot(t *testing.T) {
 	})
 }
 
-// Who asked that nothing is dropped is obeyed until gophd is to end.
+// With the policy block nothing is dropped until gophd must exit.
 func TestBlockWaitsForAStuckSinkUntilHurry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
 		l := openTimed(t, Options{Format: simple, Echo: g, EchoCommand: true})
 		l.sinks[0].block = true
 		l.Hurry(1)
-		l.Hurry(0) // the end did not come
+		l.Hurry(0) // the stop is canceled
 		var command goroutine.Group
 		start, waited := time.Now(), time.Duration(0)
 		command.Go(func() {
@@ -521,7 +528,8 @@ func TestBlockWaitsForAStuckSinkUntilHurry(t *testing.T) {
 			t.Errorf("got %+v", s)
 		}
 		start = time.Now()
-		if err := l.Close(); err == nil || !strings.Contains(err.Error(), "took nothing any more") || time.Since(start) > abortTime {
+		err := l.Close()
+		if err == nil || !strings.Contains(err.Error(), "accepted no more data") || time.Since(start) > abortTime {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 		close(g.open)
@@ -532,13 +540,13 @@ func TestBlockWaitsForAStuckSinkUntilHurry(t *testing.T) {
 	})
 }
 
-func TestShowIsWholeAndNeverWaits(t *testing.T) {
+func TestShowIsNotSplitAndNeverWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
 		l := open(t, Options{Format: simple, Echo: g, EchoLevel: zerolog.WarnLevel})
 		z := l.Logger()
 		l.Show([]byte("one\ntwo"))
-		synctest.Wait() // the sink waits at the gate, so that all the losses are in one batch
+		synctest.Wait() // the sink waits at the gate, so that all losses are in one batch
 		z.Warn().Msg("after it")
 		l.Show(nil)
 		big := bytes.Repeat([]byte("0123456\n"), 1<<15) // 256 KiB
@@ -547,7 +555,9 @@ func TestShowIsWholeAndNeverWaits(t *testing.T) {
 		}
 		close(g.open)
 		closeLog(t, l)
-		if want := regexp.MustCompile(`^one\ntwo\n.* \[0\] warn: after it\n(0123456\n)+.* warn: log lines were lost lines=\d+ .*\n$`); !want.Match(g.Bytes()) {
+		want := regexp.MustCompile(`^one\ntwo\n.* \[0\] warn: after it\n` +
+			`(0123456\n)+.* warn: log lines were lost lines=\d+ .*\n$`)
+		if !want.Match(g.Bytes()) {
 			t.Errorf("got %.200q and %.200q", g.String(), g.String()[max(0, g.Len()-200):])
 		}
 		if s := l.Stats(); s.Dropped != lost(t, g.String()) || s.Lines != 3+12<<15-s.Dropped {
@@ -556,7 +566,7 @@ func TestShowIsWholeAndNeverWaits(t *testing.T) {
 	})
 }
 
-// The exact echo adds and leaves out nothing, wherever chunks and lines end.
+// The exact echo adds nothing and leaves out nothing, wherever chunks and lines end.
 func TestExactEcho(t *testing.T) {
 	in := []byte(strings.Repeat("a line\n\n\xff\x00", 30_000) + strings.Repeat("x", 200_000) + "\r\nno end")
 	for _, size := range []int{1000, 65536, len(in)} {
@@ -571,7 +581,7 @@ func TestExactEcho(t *testing.T) {
 		z.Error().Msg("not for it")
 		closeLog(t, l)
 		if !bytes.Equal(got.Bytes(), in) {
-			t.Errorf("in chunks of %d: %d bytes arrived of %d, or others", size, got.Len(), len(in))
+			t.Errorf("in chunks of %d: %d bytes arrived of %d, or they differ", size, got.Len(), len(in))
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -581,13 +591,13 @@ func TestExactEcho(t *testing.T) {
 		close(g.open)
 		closeLog(t, l)
 		if s := l.Stats(); s.Dropped == 0 || strings.Trim(g.String(), "x") != "" {
-			t.Errorf("a loss is to be counted and not told in between: %+v", s)
+			t.Errorf("a loss must be counted, but not written between the bytes: %+v", s)
 		}
 	})
 }
 
-// What is lost is reported at once, once however much it is, and not forgotten by the Log that comes next: that tells of
-// what this one could tell nobody, and no more.
+// A loss is reported at once, and only once however many lines are lost. The next Log reports the
+// losses that this one could not write, and no others.
 func TestLossesAreReportedAndPassedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		full := true
@@ -620,7 +630,7 @@ func TestLossesAreReportedAndPassedOn(t *testing.T) {
 		fmt.Fprint(w, "three\n")
 		synctest.Wait()
 		if s := l.Stats(); reported() || s.Err != nil || !errors.Is(s.Lost, syscall.ENOSPC) {
-			t.Errorf("why lines were lost is forgotten: %+v", s)
+			t.Errorf("the reason of the loss is missing: %+v", s)
 		}
 		full = true
 		fmt.Fprint(w, "four\nfive\nsix\n")
@@ -634,12 +644,12 @@ func TestLossesAreReportedAndPassedOn(t *testing.T) {
 		full = false
 		l = open(t, Options{Format: simple, Echo: to, EchoCommand: true, Losses: over})
 		if !reported() || l.Stats().Dropped != 5 {
-			t.Errorf("the next begins with %+v", l.Stats())
+			t.Errorf("the next log starts with %+v", l.Stats())
 		}
 		fmt.Fprint(l.Capture("stdout")(1), "seven\n")
 		closeLog(t, l)
 		if n := lost(t, got.String()); n != 5 || strings.Count(got.String(), "lines=3") != 1 {
-			t.Errorf("%d were told to be lost:\n%s", n, got.String())
+			t.Errorf("the log reports %d lost lines:\n%s", n, got.String())
 		}
 		over = l.Losses()
 		if over != (Losses{Lines: 5, Why: syscall.ENOSPC.Error()}) {
@@ -647,13 +657,13 @@ func TestLossesAreReportedAndPassedOn(t *testing.T) {
 		}
 		l = open(t, Options{Format: simple, Echo: to, Losses: over})
 		if s := l.Stats(); reported() || s.Lost == nil || s.Lost.Error() != over.Why {
-			t.Errorf("the one after begins with %+v", s)
+			t.Errorf("the third log starts with %+v", s)
 		}
 		closeLog(t, l)
 	})
 }
 
-func TestEchoLoggerSparesTheFile(t *testing.T) {
+func TestEchoLoggerWritesOnlyToEcho(t *testing.T) {
 	var got bytes.Buffer
 	path := filepath.Join(t.TempDir(), "log")
 	l := open(t, Options{Format: simple, File: path, Echo: &got, EchoLevel: zerolog.WarnLevel})

@@ -7,34 +7,34 @@ import (
 	"unicode/utf8"
 )
 
-// handOver is how many rendered bytes a stream collects before it takes the Log's lock.
-const handOver = 1 << 16
+// batchSize is the number of rendered bytes that a stream collects before it takes the Log's lock.
+const batchSize = 1 << 16
 
-// Stream makes lines of the chunks of one of a command's streams. It belongs to one goroutine.
+// Stream splits the chunks of one stream of a command into lines. Only one goroutine may use it.
 type Stream struct {
 	log     *Log
-	forms   []rendering // what the sinks of the command's lines want; most often one
-	records uint64      // rendered and not yet handed over
-	rest    []byte      // the line so far; at most log.maxLine
+	forms   []rendering // one per format that the sinks use; usually one
+	records uint64      // rendered and not yet given to the sinks
+	rest    []byte      // the unfinished line; at most log.maxLine
 }
 
-// rendering is the records of a stream in one format.
+// rendering has the records of a stream in one format.
 type rendering struct {
 	format format
-	head   []byte // what stands between time and text
+	head   []byte // the part between time and text
 	stamp  stamp
-	lead   []byte // the time and head: what each record of this moment begins with
-	out    []byte // records, rendered outside the Log's lock
+	lead   []byte // time and head: the start of each record of this moment
+	out    []byte // records; rendered outside the Log's lock
 }
 
-// Write takes a chunk with its borders anywhere, and keeps nothing of p. It waits while the sinks have
-// no room, and returns no error: losses are counted by the Log.
+// Write takes a chunk, which may start and end anywhere in a line. It does not keep p. It waits
+// while the sinks are full, and never returns an error: the Log counts losses.
 func (s *Stream) Write(p []byte) (int, error) {
 	n := len(p)
 	if len(s.forms) == 0 {
 		return n, nil
 	}
-	s.begin()
+	s.setTime()
 	for len(p) > 0 {
 		if len(s.rest) == 0 {
 			if m := s.lines(p); m > 0 {
@@ -51,32 +51,32 @@ func (s *Stream) Write(p []byte) (int, error) {
 		s.record(s.rest, false)
 		s.rest, p = s.rest[:0], p[i+1:]
 	}
-	s.hand()
+	s.flush()
 	return n, nil
 }
 
-// Close writes the bytes after the last newline, if there are any, as a record that is marked.
+// Close writes the bytes after the last newline, if any, as a partial record.
 func (s *Stream) Close() error {
 	if len(s.rest) > 0 {
-		s.begin()
+		s.setTime()
 		s.record(s.rest, true)
 		s.rest = nil
-		s.hand()
+		s.flush()
 	}
 	return nil
 }
 
-// Rest takes the unfinished line out of the stream, so that Close has nothing left to write. A Stream
-// that begins with these bytes goes on as if there had been no other: that is how an image of gophd
-// passes a line on to the next.
+// Rest removes the unfinished line from the stream and returns it, so that Close has nothing to
+// write. A Stream that starts with these bytes continues the line. So the old process passes a line
+// to the new process.
 func (s *Stream) Rest() []byte {
 	rest := s.rest
 	s.rest = nil
 	return rest
 }
 
-// begin gives the records to come their time.
-func (s *Stream) begin() {
+// setTime sets the time of the next records.
+func (s *Stream) setTime() {
 	now := time.Now()
 	for i := range s.forms {
 		r := &s.forms[i]
@@ -86,8 +86,8 @@ func (s *Stream) begin() {
 	}
 }
 
-// add continues the line with b. Whether a piece is cut off depends on the bytes of the line alone, so
-// the borders of chunks never show.
+// add appends b to the line. The cuts depend only on the bytes of the line, so the borders of
+// chunks make no difference.
 func (s *Stream) add(b []byte) {
 	most := s.log.maxLine
 	for len(s.rest)+len(b) > most {
@@ -106,19 +106,19 @@ func (s *Stream) add(b []byte) {
 	s.rest = append(s.rest, b...)
 }
 
-// lines renders the lines that p begins with, as many as are to be handed over at once, and returns
-// their length: 0 when the first is too long or has no end yet.
+// lines renders the complete lines at the start of p, up to one batch, and returns their length. It
+// returns 0 if the first line is too long or has no newline yet.
 func (s *Stream) lines(p []byte) int {
-	length, n := s.forms[0].lines(p, s.log.maxLine, handOver)
+	length, n := s.forms[0].lines(p, s.log.maxLine, batchSize)
 	for i := range s.forms[1:] {
 		s.forms[i+1].lines(p[:length], s.log.maxLine, math.MaxInt)
 	}
 	s.records += n
-	s.handFull()
+	s.flushFull()
 	return length
 }
 
-// lines is the hot path: for each line an append of what is before it and one of its text.
+// lines is the hot path: for each line it appends the lead and the text.
 func (r *rendering) lines(p []byte, longest, enough int) (length int, n uint64) {
 	out, lead, plain := r.out, r.lead, r.format.name != inJSON
 	for len(out) < enough {
@@ -139,26 +139,26 @@ func (r *rendering) lines(p []byte, longest, enough int) (length int, n uint64) 
 	return length, n
 }
 
-// record renders one record in each form.
+// record renders one record in each format.
 func (s *Stream) record(line []byte, partial bool) {
 	s.records++
 	for i := range s.forms {
 		r := &s.forms[i]
 		r.out = r.format.command(r.out, r.lead, line, partial)
 	}
-	s.handFull()
+	s.flushFull()
 }
 
-func (s *Stream) handFull() {
+func (s *Stream) flushFull() {
 	for i := range s.forms {
-		if len(s.forms[i].out) >= handOver {
-			s.hand()
+		if len(s.forms[i].out) >= batchSize {
+			s.flush()
 		}
 	}
 }
 
-// hand gives the sinks what was rendered, and waits until they have room for it.
-func (s *Stream) hand() {
+// flush gives the rendered records to the sinks, and waits while they are full.
+func (s *Stream) flush() {
 	if s.records == 0 {
 		return
 	}
@@ -169,7 +169,7 @@ func (s *Stream) hand() {
 	}
 }
 
-// cut is the length of b without an unfinished UTF-8 sequence at its end.
+// cut returns the length of b without an unfinished UTF-8 sequence at its end.
 func cut(b []byte) int {
 	for i := len(b) - 1; i > len(b)-utf8.UTFMax; i-- {
 		if utf8.RuneStart(b[i]) {
@@ -182,8 +182,8 @@ func cut(b []byte) int {
 	return len(b)
 }
 
-// reuse is the buffer, emptied; or nil when a burst is over, so that its memory goes back to the heap,
-// but not between two uses in the same burst.
+// reuse returns the buffer with length 0. After a burst it returns nil instead, to free the memory.
+// It does not free it between two uses in the same burst.
 func reuse(b []byte) []byte {
 	if cap(b) <= commandLimit/4 || len(b) > cap(b)/16 {
 		return b[:0]

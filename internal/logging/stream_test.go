@@ -19,14 +19,16 @@ import (
 	"pgregory.net/rapid"
 )
 
-// captured is what a log in the given format makes of the chunks of one stream.
+// captured returns the log, in the given format, of the chunks of one stream.
 func captured(t interface{ Fatal(...any) }, format string, chunks ...[]byte) []byte {
 	var out bytes.Buffer
-	l, err := Open(Options{Format: format, Echo: &out, EchoLevel: zerolog.Disabled, EchoCommand: true, Job: "j", PID: 1})
+	l, err := Open(Options{
+		Format: format, Echo: &out, EchoLevel: zerolog.Disabled, EchoCommand: true, Job: "j", PID: 1,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := patient(l).Capture("stdout")(4720)
+	w := withTestTimeouts(l).Capture("stdout")(4720)
 	for _, c := range chunks {
 		if n, err := w.Write(c); n != len(c) || err != nil {
 			t.Fatal("write:", n, err)
@@ -41,7 +43,7 @@ func captured(t interface{ Fatal(...any) }, format string, chunks ...[]byte) []b
 	return out.Bytes()
 }
 
-// restored applies the one rule of the package comment.
+// restored applies the rule of the package comment to restore the bytes.
 func restored(t interface{ Fatal(...any) }, format string, records []byte) []byte {
 	var out []byte
 	for record := range bytes.Lines(records) {
@@ -74,7 +76,8 @@ func restored(t interface{ Fatal(...any) }, format string, records []byte) []byt
 			var when, head []byte
 			when, text = record[:len(simpleTime)], record[len(simpleTime):len(record)-1]
 			head, text, _ = bytes.Cut(text, []byte("out"))
-			if _, err := time.Parse(simpleTime, string(when)); err != nil || string(head) != " [4720] " || len(text) < 2 {
+			_, err := time.Parse(simpleTime, string(when))
+			if err != nil || string(head) != " [4720] " || len(text) < 2 {
 				t.Fatal("not a record:", string(record[:min(80, len(record))]))
 			}
 			partial, text = text[0] == '+', text[2:]
@@ -94,11 +97,14 @@ var (
 
 func untimed(b []byte) string { return string(anyTime.ReplaceAll(b, nil)) }
 
-// drawOutput makes output with the troubles of lines in it: long ones, cut sequences, bytes of all kinds.
+// drawOutput draws output with difficult lines: long ones, cut UTF-8 sequences, binary data.
 func drawOutput(t *rapid.T) []byte {
 	piece := rapid.OneOf(
 		rapid.SliceOfN(rapid.Byte(), 0, 40),
-		rapid.SampledFrom([][]byte{{'\n'}, {'\n', '\n'}, {'\r', '\n'}, {0}, {0xff}, {0xc3}, []byte("é"), []byte("😀"), []byte("\x1b[31m"), []byte(`"\`)}),
+		rapid.SampledFrom([][]byte{
+			{'\n'}, {'\n', '\n'}, {'\r', '\n'}, {0}, {0xff}, {0xc3}, []byte("é"), []byte("😀"),
+			[]byte("\x1b[31m"), []byte(`"\`),
+		}),
 		rapid.Custom(func(t *rapid.T) []byte {
 			unit := rapid.SampledFrom([]string{"x", "é", "€", "😀", "\xff"}).Draw(t, "unit")
 			n := rapid.IntRange(maxLine-5, maxLine+5).Draw(t, "n") / len(unit)
@@ -118,43 +124,48 @@ func split(t *rapid.T, b []byte) [][]byte {
 	return chunks
 }
 
-// T59 chunk_border.
-func TestChunkBorder(t *testing.T) {
+// The borders of chunks make no difference to the records.
+func TestChunkBordersDoNotShow(t *testing.T) {
 	for _, format := range []string{simple, inJSON} {
 		t.Run(format, rapid.MakeCheck(func(t *rapid.T) {
 			b := drawOutput(t)
 			whole := captured(t, format, b)
 			if got := restored(t, format, whole); !bytes.Equal(got, b) {
-				t.Fatalf("%d bytes came back as %d", len(b), len(got))
+				t.Fatalf("%d bytes were restored as %d", len(b), len(got))
 			}
 			if pieces := captured(t, format, split(t, b)...); untimed(pieces) != untimed(whole) {
-				t.Fatal("the chunks of the command show in the lines")
+				t.Fatal("the borders of chunks change the lines")
 			}
 		}))
 	}
 }
 
-// T64 binary_and_invalid_utf8_passthrough, T56 last_partial_line_kept.
-func TestRecords(t *testing.T) {
+// Binary data, invalid UTF-8 and an unfinished last line are kept.
+func TestRecordsKeepAllBytes(t *testing.T) {
 	long := strings.Repeat("é", maxLine/2-1) + "a"
 	for _, c := range []struct{ name, in, simple, json string }{
-		{"nothing", "", "", ""},
+		{"empty", "", "", ""},
 		{"empty line", "\n", "out: \n", `"line":""}`},
 		{"line", "hello\n", "out: hello\n", `"line":"hello"}`},
-		{"last_partial_line_kept", "a\nb", "out: a\nout+ b\n", `"line":"a"}|"line":"b","partial":true}`},
-		{"carriage return and colour", "\x1b[1mx\r\n", "out: \x1b[1mx\r\n", `"line":"\u001b[1mx\r"}`},
-		{"NUL, quote, backslash, tab, DEL", "\x00\"\\\t\x7f\n", "out: \x00\"\\\t\x7f\n", `"line":"\u0000\"\\\t` + "\x7f" + `"}`},
-		{"invalid UTF-8", "\xffé\n", "out: \xffé\n", `"line":"` + "\ufffdé" + `","bytes":"` + base64.StdEncoding.EncodeToString([]byte("\xffé")) + `"}`},
+		{"unfinished last line", "a\nb", "out: a\nout+ b\n", `"line":"a"}|"line":"b","partial":true}`},
+		{"carriage return and color", "\x1b[1mx\r\n", "out: \x1b[1mx\r\n", `"line":"\u001b[1mx\r"}`},
+		{"NUL, quote, backslash, tab, DEL",
+			"\x00\"\\\t\x7f\n", "out: \x00\"\\\t\x7f\n", `"line":"\u0000\"\\\t` + "\x7f" + `"}`},
+		{"invalid UTF-8", "\xffé\n", "out: \xffé\n",
+			`"line":"` + "\ufffdé" + `","bytes":"` + base64.StdEncoding.EncodeToString([]byte("\xffé")) + `"}`},
 		{"U+FFFD itself", "\ufffd\n", "out: \ufffd\n", `"line":"` + "\ufffd" + `"}`},
-		{"no sequence is torn", long + "€\n", "out+ " + long + "\nout: €\n", `"line":"` + long + `","partial":true}|"line":"€"}`},
-		{"exactly 64 KiB", strings.Repeat("x", maxLine) + "\n", "out: " + strings.Repeat("x", maxLine) + "\n", `"line":"` + strings.Repeat("x", maxLine) + `"}`},
+		{"no UTF-8 sequence is split", long + "€\n", "out+ " + long + "\nout: €\n",
+			`"line":"` + long + `","partial":true}|"line":"€"}`},
+		{"exactly 64 KiB", strings.Repeat("x", maxLine) + "\n", "out: " + strings.Repeat("x", maxLine) + "\n",
+			`"line":"` + strings.Repeat("x", maxLine) + `"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := strings.ReplaceAll(untimed(captured(t, simple, []byte(c.in))), " [4720] ", "")
 			if got != c.simple {
 				t.Errorf("simple: got %.200q, want %.200q", got, c.simple)
 			}
-			got = strings.TrimSuffix(strings.ReplaceAll(untimed(captured(t, inJSON, []byte(c.in))), `","pid":4720,"job":"j","stream":"stdout",`, ""), "\n")
+			const head = `","pid":4720,"job":"j","stream":"stdout",`
+			got = strings.TrimSuffix(strings.ReplaceAll(untimed(captured(t, inJSON, []byte(c.in))), head, ""), "\n")
 			if got = strings.ReplaceAll(got, "\n", "|"); got != c.json {
 				t.Errorf("json: got %.200q, want %.200q", got, c.json)
 			}
@@ -162,17 +173,19 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// The line that an image could not finish is finished by the next one, whatever the place of the cut.
-func TestRestOfOneStreamBeginsTheNext(t *testing.T) {
+// The new process finishes the unfinished line of the old process, at any cut.
+func TestRestOfOneStreamStartsTheNext(t *testing.T) {
 	for _, format := range []string{simple, inJSON} {
 		t.Run(format, rapid.MakeCheck(func(t *rapid.T) {
-			image := func(rest, in []byte, end func(*Stream) []byte) (records, left []byte) {
+			process := func(rest, in []byte, end func(*Stream) []byte) (records, left []byte) {
 				var out bytes.Buffer
-				l, err := Open(Options{Format: format, Echo: &out, EchoLevel: zerolog.Disabled, EchoCommand: true, Job: "j", PID: 1})
+				l, err := Open(Options{
+					Format: format, Echo: &out, EchoLevel: zerolog.Disabled, EchoCommand: true, Job: "j", PID: 1,
+				})
 				if err != nil {
 					t.Fatal(err)
 				}
-				s := patient(l).Stream("stdout", 4720, rest)
+				s := withTestTimeouts(l).Stream("stdout", 4720, rest)
 				_, err = s.Write(in)
 				left = end(s)
 				if err := errors.Join(err, s.Close(), l.Close()); err != nil {
@@ -183,26 +196,26 @@ func TestRestOfOneStreamBeginsTheNext(t *testing.T) {
 			b := drawOutput(t)
 			n := rapid.IntRange(0, len(b)).Draw(t, "cut")
 			want := untimed(captured(t, format, b))
-			first, rest := image(nil, b[:n], (*Stream).Rest)
-			second, _ := image(rest, b[n:], func(*Stream) []byte { return nil })
+			first, rest := process(nil, b[:n], (*Stream).Rest)
+			second, _ := process(rest, b[n:], func(*Stream) []byte { return nil })
 			if got := untimed(append(first, second...)); got != want {
-				t.Fatalf("cut in two, %d bytes of records became %d, or others", len(want), len(got))
+				t.Fatalf("cut in two, %d bytes of records became %d, or they differ", len(want), len(got))
 			}
 		}))
 	}
 }
 
-// T57 burst_at_exit_kept.
-func TestBurstAtExitKept(t *testing.T) {
+// A burst of output at the exit of the command is complete.
+func TestBurstAtExitIsKept(t *testing.T) {
 	var in bytes.Buffer
 	for i := 0; in.Len() < 4<<20; i++ {
 		fmt.Fprintf(&in, "line %d of the burst%200c\n", i, '.')
 	}
-	in.WriteString("and the last words")
+	in.WriteString("unfinished")
 	for _, format := range []string{simple, inJSON, console} {
 		got := restored(t, format, captured(t, format, slicesOf(in.Bytes(), 65536)...))
 		if !bytes.Equal(got, in.Bytes()) {
-			t.Errorf("%s: %d of %d bytes arrived, or others", format, len(got), in.Len())
+			t.Errorf("%s: %d of %d bytes arrived, or they differ", format, len(got), in.Len())
 		}
 	}
 }
@@ -215,8 +228,8 @@ func slicesOf(b []byte, n int) (chunks [][]byte) {
 	return chunks
 }
 
-// T58 huge_line: 100 MB without a newline in bounded memory.
-func TestHugeLine(t *testing.T) {
+// A line of 100 MiB without a newline needs bounded memory.
+func TestHugeLineUsesBoundedMemory(t *testing.T) {
 	const size = 100 << 20
 	sum := sha256.New()
 	var n int
@@ -265,10 +278,10 @@ func TestHugeLine(t *testing.T) {
 	w.Close()
 	<-done
 	if n != size || !bytes.Equal(sum.Sum(nil), want.Sum(nil)) {
-		t.Errorf("%d of %d bytes arrived, or others", n, size)
+		t.Errorf("%d of %d bytes arrived, or they differ", n, size)
 	}
 	if got := after.TotalAlloc - before.TotalAlloc; got > 8<<20 {
-		t.Errorf("%d bytes were allocated on the way", got)
+		t.Errorf("%d bytes were allocated", got)
 	}
 }
 
@@ -292,7 +305,7 @@ func TestStreamsOfManyCommandsDoNotMix(t *testing.T) {
 	}
 }
 
-// The output is b some times over, so that small inputs make long lines.
+// The output repeats b, so that small inputs make long lines.
 func FuzzRecordsGiveTheBytesBack(f *testing.F) {
 	f.Add([]byte("a\nb"), uint16(1), uint16(1))
 	f.Add([]byte("\xff\x00\xe2\x82\n\n\r"), uint16(2), uint16(3))
@@ -302,7 +315,7 @@ func FuzzRecordsGiveTheBytesBack(f *testing.F) {
 		for _, format := range []string{simple, inJSON} {
 			records := captured(t, format, slicesOf(all, max(1, int(chunk)))...)
 			if got := restored(t, format, records); !bytes.Equal(got, all) {
-				t.Errorf("%s: %q, %d times, came back as other bytes", format, b, times)
+				t.Errorf("%s: %q, %d times, was restored as other bytes", format, b, times)
 			}
 		}
 	})

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// The disk is really asked: a file that cannot be brought to it (such are those of proc(5)) is an error with the
-// policies that promise it, and none with the other.
-func TestTheDiskIsAsked(t *testing.T) {
+// The log really syncs: a file that cannot be synced, as those of proc(5), is an error with the
+// policies second and always, and not with never.
+func TestSyncErrorsAreReported(t *testing.T) {
 	const file = "/proc/self/comm"
 	name := strings.TrimSpace(read(t, file))
 	defer func() {
@@ -30,7 +30,7 @@ func TestTheDiskIsAsked(t *testing.T) {
 	}
 }
 
-// descriptors are those of this process that are open on what is below the directory, or on itself.
+// descriptors returns the open files of this process in the directory, and the directory itself.
 func descriptors(t *testing.T, dir string) (open []string) {
 	t.Helper()
 	all, err := filepath.Glob("/proc/self/fd/*")
@@ -45,7 +45,7 @@ func descriptors(t *testing.T, dir string) (open []string) {
 	return open
 }
 
-// Neither a change of the file, nor Reopen, nor a refusal leaves a descriptor open.
+// A change of the file, Reopen, and a rejected Open leave no descriptor open.
 func TestNoDescriptorIsKept(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

@@ -10,16 +10,16 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// run writes until the log is closed and everything is written, or given up.
+// run writes until the log is closed and everything is written or given up.
 func (k *sink) run() {
 	defer close(k.done)
-	defer k.bury()
+	defer k.finish()
 	for {
 		b, more := k.take()
 		if !more {
 			break
 		}
-		if b.next != nil || b.records > 0 || b.over > 0 || k.lost > 0 {
+		if b.next != nil || b.records > 0 || b.overflow > 0 || k.lost > 0 {
 			k.put(b)
 		}
 		k.sync(b)
@@ -30,7 +30,7 @@ func (k *sink) run() {
 	k.err = errors.Join(k.unsafe, k.target.close())
 }
 
-// take waits for something to do and swaps the buffers. It returns false at the end.
+// take waits for work and swaps the buffers. It returns false when the sink must exit.
 func (k *sink) take() (batch, bool) {
 	l := k.log
 	l.mu.Lock()
@@ -40,19 +40,22 @@ func (k *sink) take() (batch, bool) {
 		k.wake.Wait()
 	}
 	k.idle = false
-	// The losses that nobody has been told of yet are a reason for one more try while there is time.
-	if l.state == closed || k.quit || l.leaving || (l.state == draining || k.drain) && len(k.buf) == 0 && k.lost == 0 && k.over == 0 {
+	// Unreported losses are a reason for one more attempt while there is time.
+	done := len(k.buf) == 0 && k.lost == 0 && k.overflow == 0
+	if l.state == closed || k.quit || l.leaving || (l.state == draining || k.drain) && done {
 		return batch{}, false
 	}
-	b := batch{buf: k.buf, records: k.records, over: k.over, next: k.next, sync: k.due, midway: k.midway}
+	b := batch{
+		buf: k.buf, records: k.records, overflow: k.overflow, next: k.next, sync: k.due, midway: k.midway,
+	}
 	k.writing = k.records
-	k.buf, k.spare, k.records, k.over, k.next, k.due, k.midway = k.spare, nil, 0, 0, nil, false, false
+	k.buf, k.spare, k.records, k.overflow, k.next, k.due, k.midway = k.spare, nil, 0, 0, nil, false, false
 	k.since = time.Now()
-	l.room.Broadcast()
+	l.space.Broadcast()
 	return b, true
 }
 
-// put writes a batch, preceded by what the reader must know, and counts.
+// put writes a batch, preceded by reports about the log itself, and counts the lines.
 func (k *sink) put(b batch) {
 	now := time.Now()
 	k.ready(now, b.next)
@@ -61,30 +64,30 @@ func (k *sink) put(b batch) {
 		head = k.notice(head, now, k.lost, k.why)
 	}
 	if k.warning != nil {
-		head = k.say(head, now, "the log file could not be changed", k.warning)
+		head = k.warn(head, now, "switching the log file failed", k.warning)
 	}
 	if k.archives != nil {
-		head = k.say(head, now, "the log archives are not in order", k.archives)
+		head = k.warn(head, now, "log rotation failed", k.archives)
 	}
 	if k.unsafe != nil {
-		head = k.say(head, now, "log lines may not survive a crash of the machine", k.unsafe)
+		head = k.warn(head, now, "log lines may not survive a crash of the machine", k.unsafe)
 	}
 	k.warning, k.archives, k.unsafe = nil, nil, nil
-	told := uint64(0)
-	_, err := k.insist(head, false)
+	reported := uint64(0)
+	_, err := k.writeAll(head, false)
 	if err == nil {
-		told, k.lost, k.why = k.lost, 0, nil
+		reported, k.lost, k.why = k.lost, 0, nil
 	}
 
 	n, body := 0, len(b.buf)
-	if b.over > 0 {
-		b.buf = k.notice(b.buf, now, b.over, errSlow)
+	if b.overflow > 0 {
+		b.buf = k.notice(b.buf, now, b.overflow, errSlow)
 	}
 	if err == nil {
-		n, err = k.insist(b.buf, b.midway)
+		n, err = k.writeAll(b.buf, b.midway)
 	}
 	if err == nil {
-		told += b.over
+		reported += b.overflow
 	}
 	lines := b.records
 	if err != nil {
@@ -94,36 +97,36 @@ func (k *sink) put(b batch) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
 	k.since = time.Time{}
-	if k.left {
+	if k.abandoned {
 		return
 	}
-	if err != nil && k.paused() && !k.quit { // what was called back is not lost
+	if err != nil && k.paused() && !k.quit { // interrupted lines are not lost
 		n = min(n, body)
 		k.midway = n > 0 && b.buf[n-1] != '\n' || n == 0 && b.midway
 		k.buf = slices.Concat(b.buf[n:body], k.buf)
 		k.records += b.records - lines
-		k.over += b.over
+		k.overflow += b.overflow
 		k.stats.Lines += lines - min(b.records-k.writing, lines)
 		k.writing = 0
 		return
 	}
 	if err != nil {
-		k.lost += b.records - lines + b.over
+		k.lost += b.records - lines + b.overflow
 		k.why = err
 	}
 	k.stats.Err = err
-	k.stats.Lines += lines - min(b.records-k.writing, lines) // less those that were counted on the way
+	k.stats.Lines += lines - min(b.records-k.writing, lines) // minus those counted during the write
 	k.drop(b.records-lines, err)
-	k.told += told
+	k.reported += reported
 	k.writing = 0
 	if (k.log.state == draining || k.drain) && b.records == 0 {
-		k.lost = 0 // this was the last try to tell
+		k.lost = 0 // this was the last attempt to report it
 	}
 	k.spare = reuse(b.buf)
 }
 
-// ready makes the target ready, and remembers what is torn and where the lines go.
-func (k *sink) ready(now time.Time, next *opened) turn {
+// ready prepares the target and stores its path, and whether it ends in a torn line.
+func (k *sink) ready(now time.Time, next *opened) readyResult {
 	t := k.target.ready(now, next)
 	if t.changed {
 		k.torn = t.torn
@@ -137,9 +140,9 @@ func (k *sink) ready(now time.Time, next *opened) turn {
 	if k.next == nil {
 		k.path = t.path
 	}
-	switch stray := errors.Join(t.warning, t.archives); {
-	case stray != nil:
-		k.stats.Stray = stray
+	switch problem := errors.Join(t.warning, t.archives); {
+	case problem != nil:
+		k.stats.Stray = problem
 		k.alert()
 	case t.changed && k.stats.Stray != nil:
 		k.stats.Stray = nil
@@ -148,10 +151,10 @@ func (k *sink) ready(now time.Time, next *opened) turn {
 	return t
 }
 
-// insist writes all of p, which is whole records, but for the first if that goes on midway. Where the sink blocks it
-// does not give up before the Log is closed. A record that broke off goes on where it did; in another file it begins
-// anew.
-func (k *sink) insist(p []byte, midway bool) (n int, err error) {
+// writeAll writes all of p. p has complete records, except for the first one if midway is true.
+// With the policy block it retries until the Log is closed. It continues a torn record where it
+// stopped. In another file it writes the record again from its start.
+func (k *sink) writeAll(p []byte, midway bool) (n int, err error) {
 	for n < len(p) {
 		err = nil
 		if k.torn && k.format.name != exact && (n == 0 && !midway || n > 0 && p[n-1] == '\n') {
@@ -176,36 +179,36 @@ func (k *sink) insist(p []byte, midway bool) (n int, err error) {
 	return n, err
 }
 
-// pause waits until it is time to try again, or Reopen has found another file. It returns false when
-// that is never.
+// pause waits until the time of the next attempt, or until Reopen opened another file. It returns
+// false if there is no next attempt.
 func (k *sink) pause(why error) (next *opened, more bool) {
 	l := k.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k.stats.Err = why
-	over := false
-	timer := time.AfterFunc(lookTime, func() {
+	elapsed := false
+	timer := time.AfterFunc(checkInterval, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		over = true
+		elapsed = true
 		k.wake.Signal()
 	})
 	defer timer.Stop()
 	ends := func() bool { return l.state == closed || k.quit || k.paused() }
-	for !over && k.next == nil && !ends() {
+	for !elapsed && k.next == nil && !ends() {
 		k.wake.Wait()
 	}
 	next, k.next = k.next, nil
 	return next, !ends()
 }
 
-// sync keeps the promise of the policy after a batch was written. The timer exists only while there is
-// something to sync, so an idle log wakes nobody up.
+// sync syncs the target as the policy requires, after a batch was written. The timer exists only
+// while there is something to sync, so an idle log causes no wakeups.
 func (k *sink) sync(b batch) {
 	switch {
 	case k.policy == syncAlways && b.records > 0, b.sync:
 		k.unsynced = nil
-		k.mark(time.Now()) // a disk that hangs here must show
+		k.mark(time.Now()) // Stalled must show a disk that hangs here
 		k.unsafe = k.target.sync()
 		k.mark(time.Time{})
 	case k.policy == syncSecond && k.unsynced == nil && b.records > 0:
@@ -218,12 +221,12 @@ func (k *sink) sync(b batch) {
 	}
 }
 
-// gotOn says that the write that is under way has brought out so many more lines, and returns whether to pause.
-func (k *sink) gotOn(lines uint64) (pause bool) {
+// progress counts lines that the active write has written, and returns whether to pause.
+func (k *sink) progress(lines uint64) (pause bool) {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
 	k.since = time.Now()
-	if !k.left {
+	if !k.abandoned {
 		lines = min(lines, k.writing)
 		k.writing -= lines
 		k.stats.Lines += lines
@@ -231,11 +234,11 @@ func (k *sink) gotOn(lines uint64) (pause bool) {
 	return k.paused()
 }
 
-// leave counts what a goroutine has that is not waited for any more.
-func (k *sink) leave() {
+// abandon counts the lines of a goroutine that Close no longer waits for.
+func (k *sink) abandon() {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
-	k.left = true
+	k.abandoned = true
 	k.drop(k.writing+k.records, errStuck)
 	k.buf, k.records, k.writing = nil, 0, 0
 }
@@ -246,7 +249,8 @@ func (k *sink) mark(since time.Time) {
 	k.since = since
 }
 
-// write writes all of p; a short write is continued where it ended. In a Pause it ends after the piece that is under way.
+// write writes all of p. It continues after a short write. During a Pause it stops after the
+// current piece.
 func (k *sink) write(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
 		var m int
@@ -256,7 +260,7 @@ func (k *sink) write(p []byte) (n int, err error) {
 		case m == 0 && err == nil:
 			err = io.ErrNoProgress
 		case m > 0 && n < len(p):
-			if k.gotOn(uint64(bytes.Count(p[n-m:n], []byte{'\n'}))) && err == nil {
+			if k.progress(uint64(bytes.Count(p[n-m:n], []byte{'\n'}))) && err == nil {
 				err = errPaused
 			}
 		}
@@ -267,12 +271,13 @@ func (k *sink) write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// pieceSize is what is written at once to a sink that somebody reads, so that one who reads slowly can be
-// told from one who does not. It is PIPE_BUF of Linux: a pipe takes it as a whole or not at all (pipe(7)), so
-// others who write to the same pipe tear no line, and what is lost can be counted when a write is given up.
+// pieceSize is the size of one write to a sink with a reader, so that a slow reader can be
+// distinguished from a blocked one. It is PIPE_BUF of Linux: a pipe takes it completely or not at
+// all (pipe(7)). So other writers to the same pipe tear no line, and lost lines can be counted when
+// a write is given up.
 const pieceSize = 4 << 10
 
-// piece is how much of p is to be written at once: whole lines where it is not all.
+// piece returns how much of p to write at once: all of it, or complete lines if possible.
 func (k *sink) piece(p []byte) int {
 	if len(p) <= pieceSize || !k.target.hasReader() {
 		return len(p)
@@ -283,7 +288,7 @@ func (k *sink) piece(p []byte) int {
 	return pieceSize
 }
 
-// notice says that lines were lost, but not in the midst of what is to be exact.
+// notice appends a line about lost lines, except to an exact echo.
 func (k *sink) notice(dst []byte, now time.Time, n uint64, why error) []byte {
 	if k.format.name == exact {
 		return dst
@@ -291,12 +296,12 @@ func (k *sink) notice(dst []byte, now time.Time, n uint64, why error) []byte {
 	return k.render(dst, now, func(z *zerolog.Event) { z.Uint64("lines", n).Err(why).Msg("log lines were lost") })
 }
 
-// say says what is wrong.
-func (k *sink) say(dst []byte, now time.Time, what string, why error) []byte {
+// warn appends a warning.
+func (k *sink) warn(dst []byte, now time.Time, what string, why error) []byte {
 	return k.render(dst, now, func(z *zerolog.Event) { z.Err(why).Msg(what) })
 }
 
-// render makes a line of the sink's own.
+// render appends a line of the sink's own.
 func (k *sink) render(dst []byte, now time.Time, f func(*zerolog.Event)) []byte {
 	var raw bytes.Buffer
 	z := zerolog.New(&raw)
@@ -304,20 +309,21 @@ func (k *sink) render(dst []byte, now time.Time, f func(*zerolog.Event)) []byte 
 	return k.format.own(dst, now, zerolog.WarnLevel, raw.Bytes(), k.color)
 }
 
-// bury is run's last act, also when a target panicked: nobody may wait for this sink any more.
-func (k *sink) bury() {
+// finish is the last step of run, also after a panic of a target: nothing waits for this sink after
+// it.
+func (k *sink) finish() {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
-	k.dead = true
+	k.exited = true
 	k.drop(k.records, errClosed)
 	k.buf, k.spare, k.records = nil, nil, 0
 	if k.next != nil {
 		k.err = errors.Join(k.err, k.next.close())
 		k.next = nil
 	}
-	k.log.room.Broadcast()
+	k.log.space.Broadcast()
 }
 
-func (echo) ready(time.Time, *opened) turn { return turn{} }
+func (echo) ready(time.Time, *opened) readyResult { return readyResult{} }
 
 func (echo) sync() error { return nil }

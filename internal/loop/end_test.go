@@ -9,10 +9,10 @@ import (
 	"gophd/internal/loop"
 )
 
-// ending is how the loop ended: its last report.
-func (w *world) ending() loop.Report { return w.reports[len(w.reports)-1] }
+// ending returns how the loop ended: its last report.
+func (w *env) ending() loop.Report { return w.reports[len(w.reports)-1] }
 
-// codes makes the runs exit with these codes, one after the other, and with 0 after them.
+// codes makes the runs exit with these codes, one after the other, and then with 0.
 func codes(all ...int) func(job.Run) job.Result {
 	return func(r job.Run) job.Result {
 		code := 0
@@ -23,18 +23,20 @@ func codes(all ...int) func(job.Run) job.Result {
 	}
 }
 
-// TestFatalEndsTheLoop, with every kind of job.
-func TestFatalEndsTheLoop(t *testing.T) {
+// With every kind of job.
+func TestFatalExitCodeEndsTheLoop(t *testing.T) {
 	for _, spec := range []job.Spec{
-		{Schedule: job.Schedule{Interval: s}}, {}, {Schedule: job.Schedule{Once: true}}, {Schedule: job.Schedule{Keep: true}}, {Schedule: job.Schedule{Interval: s}, Retry: job.Retry{Retries: 3}}, overlapping(s, 2),
+		{Schedule: job.Schedule{Interval: s}}, {}, {Schedule: job.Schedule{Once: true}},
+		{Schedule: job.Schedule{Service: true}},
+		{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{Retries: 3}}, overlapping(s, 2),
 		{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{StartLimit: 1, StartLimitInterval: time.Hour}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			spec.RunAtStart, spec.FatalCodes = true, []int{70}
-			w := newWorld(t, spec)
+			w := newEnv(t, spec)
 			w.result = codes(70)
 			wait := w.start(t.Context())
-			w.loop.Wake() // is not served any more
+			w.loop.RunNow() // is not served any more
 			wait()
 			if e := w.ending(); e.State != job.Done || e.End != loop.Fatal || len(w.runs) != 1 {
 				t.Errorf("%+v: after %d runs it ended with %+v", spec, len(w.runs), e)
@@ -43,31 +45,32 @@ func TestFatalEndsTheLoop(t *testing.T) {
 	}
 }
 
-// TestFatalBesideOthersWaitsForThem: none is killed for another's fault.
-func TestFatalBesideOthersWaitsForThem(t *testing.T) {
+// No run is killed for a failure of another.
+func TestFatalRunWaitsForTheOtherRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spec := overlapping(s, 3)
 		spec.FatalCodes = []int{70}
-		w := newWorld(t, spec)
+		w := newEnv(t, spec)
 		w.length = func(r job.Run) time.Duration { return map[uint64]time.Duration{1: 10 * s, 2: s / 2}[r.Number] }
 		w.result = codes(0, 70)
 		w.start(t.Context())()
 		w.wantStarts(0, s)
 		for _, r := range w.of(loop.Turned) {
 			if r.State == job.Draining && (r.End != loop.Fatal || r.Run.Number != 1) {
-				t.Errorf("it began to end with %+v", r)
+				t.Errorf("it started to end with %+v", r)
 			}
 		}
-		if e := w.ending(); e.End != loop.Fatal || time.Since(w.began) != 10*s {
-			t.Errorf("it ended after %v with %+v", time.Since(w.began), e)
+		if e := w.ending(); e.End != loop.Fatal || time.Since(w.started) != 10*s {
+			t.Errorf("it ended after %v with %+v", time.Since(w.started), e)
 		}
 	})
 }
 
-// TestAFatalRunOfALoopThatIsStoppedIsNone: it ends as it was asked to.
-func TestAFatalRunOfALoopThatIsStoppedIsNone(t *testing.T) {
+// It ends as a stop ends it.
+func TestFatalRunDuringAStopIsNotReportedAsFatal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}, Retry: job.Retry{FatalCodes: []int{70}, StartLimit: 1, StartLimitInterval: s}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true},
+			Retry: job.Retry{FatalCodes: []int{70}, StartLimit: 1, StartLimitInterval: s}})
 		w.length = every(5 * s)
 		w.result = codes(70)
 		w.during(s)
@@ -77,33 +80,51 @@ func TestAFatalRunOfALoopThatIsStoppedIsNone(t *testing.T) {
 	})
 }
 
-// TestStartLimit: so many failures in a row, of runs that were started within the time. All tries of a tick are one.
-func TestStartLimit(t *testing.T) {
+// The start limit counts failures in a row, of runs that were started within the time. All attempts
+// of a tick count as one.
+func TestStartLimitCountsFailuresInARow(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		spec  job.Spec
 		codes []int
-		runs  int // until it gives up; 0 is never
+		runs  int // until it gives up; 0 means never
 	}{
-		{"in a row", job.Spec{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{StartLimit: 3, StartLimitInterval: 10 * s}}, []int{1, 1, 1}, 3},
-		{"as long as the time to the instant", job.Spec{Schedule: job.Schedule{Interval: 5 * s}, Retry: job.Retry{StartLimit: 3, StartLimitInterval: 10 * s}}, []int{1, 1, 1}, 3},
-		{"too slow", job.Spec{Schedule: job.Schedule{Interval: 5 * s}, Retry: job.Retry{StartLimit: 3, StartLimitInterval: 9 * s}}, []int{1, 1, 1, 1, 1, 1}, 0},
-		{"a success between", job.Spec{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{StartLimit: 3, StartLimitInterval: 10 * s}}, []int{1, 1, 0, 1, 1, 0, 1, 1, 1}, 9},
-		{"the first", job.Spec{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{StartLimit: 1, StartLimitInterval: s}}, []int{0, 0, 1}, 3},
+		{"in a row", job.Spec{Schedule: job.Schedule{Interval: s},
+			Retry: job.Retry{StartLimit: 3, StartLimitInterval: 10 * s}}, []int{1, 1, 1}, 3},
+		{"as long as the time to the instant", job.Spec{Schedule: job.Schedule{Interval: 5 * s},
+			Retry: job.Retry{StartLimit: 3, StartLimitInterval: 10 * s}}, []int{1, 1, 1}, 3},
+		{"too slow", job.Spec{Schedule: job.Schedule{Interval: 5 * s},
+			Retry: job.Retry{StartLimit: 3, StartLimitInterval: 9 * s}}, []int{1, 1, 1, 1, 1, 1}, 0},
+		{"a success between", job.Spec{Schedule: job.Schedule{Interval: s},
+			Retry: job.Retry{StartLimit: 3, StartLimitInterval: 10 * s}}, []int{1, 1, 0, 1, 1, 0, 1, 1, 1}, 9},
+		{"the first", job.Spec{Schedule: job.Schedule{Interval: s},
+			Retry: job.Retry{StartLimit: 1, StartLimitInterval: s}}, []int{0, 0, 1}, 3},
 		{"none", job.Spec{Schedule: job.Schedule{Interval: s}}, []int{1, 1, 1, 1, 1, 1}, 0},
-		{"tries are one", job.Spec{Schedule: job.Schedule{Interval: 20 * s}, Retry: job.Retry{StartLimit: 2, StartLimitInterval: 20 * s, Retries: 3, RetryDelay: s}}, []int{1, 1, 1, 1, 1, 1, 1, 1}, 8},
-		{"the last try", job.Spec{Schedule: job.Schedule{Interval: 20 * s}, Retry: job.Retry{StartLimit: 1, StartLimitInterval: s, Retries: 3, RetryDelay: s}}, []int{1, 1, 1, 1}, 4},
-		{"a try that succeeds", job.Spec{Schedule: job.Schedule{Interval: 10 * s}, Retry: job.Retry{StartLimit: 2, StartLimitInterval: time.Minute, Retries: 1, RetryDelay: s}}, []int{1, 1, 1, 0, 1, 1, 1, 1}, 8},
-		{"a try that comes too late", job.Spec{Schedule: job.Schedule{Interval: 2 * s}, Retry: job.Retry{StartLimit: 2, StartLimitInterval: time.Minute, Retries: 9, RetryDelay: s}}, []int{1, 1, 1, 1}, 4},
-		{"no tries of that code", job.Spec{Schedule: job.Schedule{Interval: s}, Retry: job.Retry{StartLimit: 3, StartLimitInterval: time.Minute, Retries: 9, RetryCodes: []int{75}, RetryDelay: s}}, []int{1, 1, 1}, 3},
-		{"back to back", job.Spec{Retry: job.Retry{StartLimit: 5, StartLimitInterval: 10 * s}}, []int{1, 1, 1, 1, 1}, 5},
-		{"a service", job.Spec{Schedule: job.Schedule{Keep: true}, Retry: job.Retry{StartLimit: 5, StartLimitInterval: 10 * s}}, []int{1, 1, 1, 1, 1}, 5},
-		{"a service that succeeds", job.Spec{Schedule: job.Schedule{Keep: true}, Retry: job.Retry{StartLimit: 5, StartLimitInterval: 10 * s}}, nil, 0},
+		{"attempts are one", job.Spec{Schedule: job.Schedule{Interval: 20 * s},
+			Retry: job.Retry{StartLimit: 2, StartLimitInterval: 20 * s, Retries: 3, RetryDelay: s}},
+			[]int{1, 1, 1, 1, 1, 1, 1, 1}, 8},
+		{"the last retry", job.Spec{Schedule: job.Schedule{Interval: 20 * s},
+			Retry: job.Retry{StartLimit: 1, StartLimitInterval: s, Retries: 3, RetryDelay: s}}, []int{1, 1, 1, 1}, 4},
+		{"a retry that succeeds", job.Spec{Schedule: job.Schedule{Interval: 10 * s},
+			Retry: job.Retry{StartLimit: 2, StartLimitInterval: time.Minute, Retries: 1, RetryDelay: s}},
+			[]int{1, 1, 1, 0, 1, 1, 1, 1}, 8},
+		{"a retry that comes too late", job.Spec{Schedule: job.Schedule{Interval: 2 * s},
+			Retry: job.Retry{StartLimit: 2, StartLimitInterval: time.Minute, Retries: 9, RetryDelay: s}},
+			[]int{1, 1, 1, 1}, 4},
+		{"no attempts of that code", job.Spec{Schedule: job.Schedule{Interval: s},
+			Retry: job.Retry{StartLimit: 3, StartLimitInterval: time.Minute, Retries: 9, RetryCodes: []int{75},
+				RetryDelay: s}}, []int{1, 1, 1}, 3},
+		{"back to back", job.Spec{Retry: job.Retry{StartLimit: 5, StartLimitInterval: 10 * s}},
+			[]int{1, 1, 1, 1, 1}, 5},
+		{"a service", job.Spec{Schedule: job.Schedule{Service: true},
+			Retry: job.Retry{StartLimit: 5, StartLimitInterval: 10 * s}}, []int{1, 1, 1, 1, 1}, 5},
+		{"a service that succeeds", job.Spec{Schedule: job.Schedule{Service: true},
+			Retry: job.Retry{StartLimit: 5, StartLimitInterval: 10 * s}}, nil, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c.spec.RunAtStart = true
-				w := newWorld(t, c.spec)
+				w := newEnv(t, c.spec)
 				w.length = every(time.Millisecond)
 				w.result = codes(c.codes...)
 				w.during(60 * s)

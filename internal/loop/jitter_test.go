@@ -10,16 +10,16 @@ import (
 	"gophd/internal/loop"
 )
 
-// TestT31JitterDrawnOnce: each back-off is drawn once, when the wait begins, within 10 % of what it is to be, and
-// the wait lasts what was drawn and reported then, to the nanosecond.
-func TestT31JitterDrawnOnce(t *testing.T) {
+// Each back-off is drawn once, when the wait starts, within 10 % of its nominal value. The wait
+// lasts exactly as long as was drawn and reported then.
+func TestBackoffJitterIsDrawnOncePerWait(t *testing.T) {
 	drawn := map[time.Duration]bool{}
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
+			w := newEnv(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
 			w.result = func(job.Run) job.Result { return job.Result{Outcome: job.Exited, Code: 1} }
 			w.make()
-			wait := w.turn(context.Background())
+			wait := w.run(context.Background())
 			time.Sleep(time.Minute)
 			w.loop.Stop()
 			wait()
@@ -36,7 +36,8 @@ func TestT31JitterDrawnOnce(t *testing.T) {
 					t.Errorf("wait %d was drawn as %v, want %v +-10 %%", runs, r.Slowed, nominal)
 				}
 				if waited := w.reports[i+1].At.Sub(r.At); waited != r.Slowed || !r.Next.Equal(r.At.Add(r.Slowed)) {
-					t.Errorf("wait %d was drawn as %v, said to end in %v, and lasted %v", runs, r.Slowed, r.Next.Sub(r.At), waited)
+					t.Errorf("wait %d was drawn as %v, reported to end in %v, and lasted %v", runs, r.Slowed,
+						r.Next.Sub(r.At), waited)
 				}
 				if runs == 1 {
 					drawn[r.Slowed] = true
@@ -47,7 +48,8 @@ func TestT31JitterDrawnOnce(t *testing.T) {
 			}
 		})
 	}
-	// Were it drawn at every look at the clock, the first of many draws would win, and all be near the least.
+	// If it was drawn at each look at the clock, the first of many draws would win, and all waits
+	// would be near the minimum.
 	low, high := time.Hour, time.Duration(0)
 	for d := range drawn {
 		low, high = min(low, d), max(high, d)

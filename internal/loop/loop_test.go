@@ -16,46 +16,46 @@ import (
 	"gophd/internal/loop"
 )
 
-// world is everything round a loop in a synctest bubble: each run takes what length says, the gate is
-// open unless shut is set, and every report is kept.
-type world struct {
+// env is the environment of a loop in a synctest bubble: each run takes what length returns, the
+// gate is open unless shut is set, and every report is kept.
+type env struct {
 	t       *testing.T
-	mu      sync.Mutex // guards what runs that overlap share
+	mu      sync.Mutex // guards what overlapping runs share
 	spec    job.Spec
 	length  func(job.Run) time.Duration
 	result  func(job.Run) job.Result
 	shut    atomic.Pointer[chan struct{}]
-	late    time.Duration // how much later than asked the alarm rings
-	began   time.Time
+	late    time.Duration // how much later than set the timer fires
+	started time.Time
 	runs    []job.Run
-	starts  []time.Duration // since began
+	starts  []time.Duration // since started
 	reports []loop.Report
 	loop    *loop.Loop
 	grid    *loop.Grid
 	cause   error
 }
 
-func newWorld(t *testing.T, spec job.Spec) *world {
+func newEnv(t *testing.T, spec job.Spec) *env {
 	spec.Name, spec.Command = "test", []string{"true"}
-	if spec.Overrun == "" {
-		spec.Overrun = job.OverrunRun
+	if spec.Overlap == "" {
+		spec.Overlap = job.OverlapQueue
 	}
-	return &world{t: t, spec: spec, began: time.Now(),
+	return &env{t: t, spec: spec, started: time.Now(),
 		length: func(job.Run) time.Duration { return 0 },
 		result: func(job.Run) job.Result { return job.Result{Outcome: job.Exited} }}
 }
 
-func (w *world) Run(ctx context.Context, run job.Run) job.Result {
+func (w *env) Run(ctx context.Context, run job.Run) job.Result {
 	w.mu.Lock()
 	w.runs = append(w.runs, run)
-	w.starts = append(w.starts, time.Since(w.began))
+	w.starts = append(w.starts, time.Since(w.started))
 	w.mu.Unlock()
 	r := w.result(run)
 	r.Started = time.Now()
 	select {
 	case <-time.After(w.length(run)):
 	case <-ctx.Done():
-		time.Sleep(10 * time.Millisecond) // it takes a moment to die
+		time.Sleep(10 * time.Millisecond) // it takes a moment to exit
 		r = job.Result{Started: r.Started, Outcome: job.Signaled, Signal: 15, Cause: context.Cause(ctx)}
 		w.mu.Lock()
 		w.cause = r.Cause
@@ -65,42 +65,42 @@ func (w *world) Run(ctx context.Context, run job.Run) job.Result {
 	return r
 }
 
-func (w *world) Record(r loop.Report) { w.reports = append(w.reports, r) }
+func (w *env) Record(r loop.Report) { w.reports = append(w.reports, r) }
 
-func (w *world) Shut() <-chan struct{} {
+func (w *env) Shut() <-chan struct{} {
 	if c := w.shut.Load(); c != nil {
 		return *c
 	}
 	return nil
 }
 
-// close shuts the gate, first waking whoever waits at one that was shut before.
-func (w *world) close() {
+// close shuts the gate. It first wakes a loop that waits for an earlier opening.
+func (w *env) close() {
 	c := make(chan struct{})
 	if old := w.shut.Swap(&c); old != nil {
 		close(*old)
 	}
 }
 
-func (w *world) open() { close(*w.shut.Swap(nil)) }
+func (w *env) open() { close(*w.shut.Swap(nil)) }
 
-// alarm is the loop's Alarm on the bubble's clock.
-type alarm struct {
+// testTimer is the loop's Timer on the clock of the bubble.
+type testTimer struct {
 	timer *time.Timer
 	c     chan struct{}
 	late  time.Duration
 }
 
-func newAlarm(late time.Duration) *alarm {
-	a := &alarm{c: make(chan struct{}, 1), late: late}
+func newTimer(late time.Duration) *testTimer {
+	a := &testTimer{c: make(chan struct{}, 1), late: late}
 	a.timer = time.AfterFunc(time.Hour, func() { a.c <- struct{}{} })
 	a.timer.Stop()
 	return a
 }
 
-func (a *alarm) C() <-chan struct{} { return a.c }
+func (a *testTimer) C() <-chan struct{} { return a.c }
 
-func (a *alarm) Set(d time.Duration) {
+func (a *testTimer) Set(d time.Duration) {
 	a.timer.Stop()
 	select {
 	case <-a.c:
@@ -109,24 +109,25 @@ func (a *alarm) Set(d time.Duration) {
 	a.timer.Reset(max(d, 0) + a.late)
 }
 
-// start runs the loop in the background; the returned func waits for its end.
-func (w *world) start(ctx context.Context) (wait func()) {
+// start runs the loop in the background; wait blocks until it has ended.
+func (w *env) start(ctx context.Context) (wait func()) {
 	w.make()
-	return w.turn(ctx)
+	return w.run(ctx)
 }
 
-func (w *world) make() {
-	w.loop = loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: w, Gate: w, Alarm: newAlarm(w.late), Grid: w.grid})
+func (w *env) make() {
+	w.loop = loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: w, Gate: w, Alarm: newTimer(w.late),
+		Grid: w.grid})
 }
 
-func (w *world) turn(ctx context.Context) (wait func()) {
+func (w *env) run(ctx context.Context) (wait func()) {
 	var g goroutine.Group
 	g.Go(func() { w.loop.Run(ctx) })
 	return g.Wait
 }
 
-// during runs the loop for d, then stops it in order.
-func (w *world) during(d time.Duration) loop.Grid {
+// during runs the loop for d, then stops it gracefully.
+func (w *env) during(d time.Duration) loop.Grid {
 	wait := w.start(context.Background())
 	time.Sleep(d)
 	w.loop.Stop()
@@ -134,14 +135,14 @@ func (w *world) during(d time.Duration) loop.Grid {
 	return w.reports[len(w.reports)-1].Grid
 }
 
-func (w *world) wantStarts(want ...time.Duration) {
+func (w *env) wantStarts(want ...time.Duration) {
 	w.t.Helper()
 	if !slices.Equal(w.starts, want) {
 		w.t.Errorf("runs started at %v, want %v", w.starts, want)
 	}
 }
 
-func (w *world) of(kind loop.Kind) (rs []loop.Report) {
+func (w *env) of(kind loop.Kind) (rs []loop.Report) {
 	for _, r := range w.reports {
 		if r.Kind == kind {
 			rs = append(rs, r)
@@ -158,12 +159,12 @@ const s = time.Second
 
 func TestGridIsStartToStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
 		w.length = every(2 * s)
 		w.during(16 * s)
 		w.wantStarts(0, 5*s, 10*s, 15*s)
 		for i, r := range w.runs {
-			if want := w.began.Add(time.Duration(i) * 5 * s); !r.Due.Equal(want) || r.Number != uint64(i+1) {
+			if want := w.started.Add(time.Duration(i) * 5 * s); !r.Due.Equal(want) || r.Number != uint64(i+1) {
 				t.Errorf("run %d: number %d due %v, want due %v", i+1, r.Number, r.Due, want)
 			}
 		}
@@ -173,12 +174,12 @@ func TestGridIsStartToStart(t *testing.T) {
 	})
 }
 
-func TestT37FirstRunChoice(t *testing.T) {
+func TestFirstRunWaitsForTheIntervalWithoutRunAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s}})
 		wait := w.start(context.Background())
 		time.Sleep(7 * s)
-		w.loop.Wake() // by hand: the schedule does not shift
+		w.loop.RunNow() // as a user would: the schedule does not shift
 		time.Sleep(9 * s)
 		w.loop.Stop()
 		wait()
@@ -189,9 +190,9 @@ func TestT37FirstRunChoice(t *testing.T) {
 func TestNoDriftOver10kTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const interval = 137 * time.Millisecond
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: interval, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: interval, RunAtStart: true}})
 		w.length = func(r job.Run) time.Duration { return time.Duration(r.Number*7919%120) * time.Millisecond }
-		w.late = 300 * time.Microsecond // every ring is late, and none may add up
+		w.late = 300 * time.Microsecond // every tick is late, and the delays must not add up
 		w.during(10_000*interval + interval/2)
 		if len(w.starts) != 10_001 {
 			t.Fatalf("%d runs, want 10001", len(w.starts))
@@ -204,7 +205,7 @@ func TestNoDriftOver10kTicks(t *testing.T) {
 	})
 }
 
-func TestT33OverrunPolicy(t *testing.T) {
+func TestOverlapPolicyOfALongRun(t *testing.T) {
 	long := func(r job.Run) time.Duration { // the first run takes 2.3 intervals, the others are short
 		if r.Number == 1 {
 			return 23 * s
@@ -212,37 +213,39 @@ func TestT33OverrunPolicy(t *testing.T) {
 		return s
 	}
 	for _, c := range []struct {
-		overrun job.Overrun
+		overrun job.OverlapPolicy
 		starts  []time.Duration
 		missed  uint64
 	}{
-		{job.OverrunRun, []time.Duration{0, 23 * s, 30 * s, 40 * s}, 2},
-		{job.OverrunSkip, []time.Duration{0, 30 * s, 40 * s}, 2},
-		{job.OverrunKill, []time.Duration{0, 10*s + 10*time.Millisecond, 20 * s, 30 * s, 40 * s}, 1},
+		{job.OverlapQueue, []time.Duration{0, 23 * s, 30 * s, 40 * s}, 2},
+		{job.OverlapSkip, []time.Duration{0, 30 * s, 40 * s}, 2},
+		{job.OverlapReplace, []time.Duration{0, 10*s + 10*time.Millisecond, 20 * s, 30 * s, 40 * s}, 1},
 	} {
 		t.Run(string(c.overrun), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true, Overrun: c.overrun}})
+				w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true,
+					Overlap: c.overrun}})
 				w.length = long
 				w.during(45 * s)
 				w.wantStarts(c.starts...)
-				if first := w.of(loop.Ended)[0].Tick; first.Missed != c.missed || !first.Overran() {
+				if first := w.of(loop.Ended)[0].Tick; first.Missed != c.missed || !first.Late() {
 					t.Errorf("the first run missed %d ticks, want %d", first.Missed, c.missed)
 				}
-				if killed := errors.Is(w.cause, job.ErrOverrun); killed != (c.overrun == job.OverrunKill) {
+				if killed := errors.Is(w.cause, job.ErrReplaced); killed != (c.overrun == job.OverlapReplace) {
 					t.Errorf("the run was ended by %v", w.cause)
 				}
-				if second := w.runs[1]; c.overrun == job.OverrunRun && second.Due.Sub(w.began) != 20*s {
-					t.Errorf("the late run serves the tick at %v, want the last one that was due, 20s", second.Due.Sub(w.began))
+				if second := w.runs[1]; c.overrun == job.OverlapQueue && second.Due.Sub(w.started) != 20*s {
+					t.Errorf("the late run serves the tick at %v, want the last one that was due, 20s",
+						second.Due.Sub(w.started))
 				}
 			})
 		})
 	}
 }
 
-func TestLateIsSaidWhileItLasts(t *testing.T) {
+func TestLateRunIsReportedRepeatedly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}})
 		w.length = every(95 * s)
 		wait := w.start(context.Background())
 		time.Sleep(s)
@@ -259,9 +262,9 @@ func TestLateIsSaidWhileItLasts(t *testing.T) {
 	})
 }
 
-func TestOverrunSkipsNotQueues(t *testing.T) {
+func TestOverrunQueuesOneTickOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.length = func(r job.Run) time.Duration {
 			if r.Number == 1 {
 				return time.Hour
@@ -273,16 +276,16 @@ func TestOverrunSkipsNotQueues(t *testing.T) {
 	})
 }
 
-func TestT36SuspendResume(t *testing.T) {
+func TestSuspendRunsOnlyTheLastTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
-		w.late = time.Hour + s/2 // the first ring comes after an hour in which nothing ran
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
+		w.late = time.Hour + s/2 // the timer first fires after an hour in which nothing ran
 		wait := w.start(context.Background())
 		time.Sleep(time.Hour + 4*s/5)
 		w.loop.Stop()
 		wait()
 		w.wantStarts(time.Hour + s/2)
-		if due := w.runs[0].Due.Sub(w.began); due != time.Hour {
+		if due := w.runs[0].Due.Sub(w.started); due != time.Hour {
 			t.Errorf("the run serves the tick at %v, want the last one due, 1h", due)
 		}
 	})
@@ -290,7 +293,7 @@ func TestT36SuspendResume(t *testing.T) {
 
 func TestBackToBackAtFullRateWhileItSucceeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
 		w.length = every(time.Millisecond)
 		w.during(s - time.Microsecond)
 		if len(w.runs) != 1000 {
@@ -299,9 +302,9 @@ func TestBackToBackAtFullRateWhileItSucceeds(t *testing.T) {
 	})
 }
 
-func TestT30BackoffCapAndReset(t *testing.T) {
+func TestBackoffGrowsToACeilingAndIsResetBySuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
 		w.result = func(r job.Run) job.Result {
 			if r.Number == 20 {
 				return job.Result{Outcome: job.Exited}
@@ -328,9 +331,9 @@ func TestT30BackoffCapAndReset(t *testing.T) {
 	})
 }
 
-func TestT11StopDuringBackoffIsImmediate(t *testing.T) {
+func TestStopDuringBackoffIsImmediate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
 		w.result = func(job.Run) job.Result { return job.Result{Outcome: job.Exited, Code: 1} }
 		wait := w.start(context.Background())
 		time.Sleep(2 * time.Minute)
@@ -343,9 +346,9 @@ func TestT11StopDuringBackoffIsImmediate(t *testing.T) {
 	})
 }
 
-func TestT34NoHotLoopWhenSpawnFailsInTimer(t *testing.T) {
+func TestStartFailuresKeepToTheGrid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.result = func(job.Run) job.Result {
 			return job.Result{Outcome: job.Unstarted, Err: errors.New("no room")}
 		}
@@ -356,11 +359,11 @@ func TestT34NoHotLoopWhenSpawnFailsInTimer(t *testing.T) {
 
 func TestShutGateHoldsTheTickAndRunsItWhenItOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
 		w.close()
 		wait := w.start(context.Background())
 		time.Sleep(7 * s)
-		w.close() // it was worth asking, and it is shut still
+		w.close() // it is worth asking again, and the gate is still shut
 		time.Sleep(s)
 		w.open()
 		time.Sleep(2 * time.Hour)
@@ -370,9 +373,9 @@ func TestShutGateHoldsTheTickAndRunsItWhenItOpens(t *testing.T) {
 	})
 }
 
-func TestGateThatOpensWithoutAWordIsFoundOpen(t *testing.T) {
+func TestGateThatOpensWithoutNoticeIsPolled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
 		w.close()
 		wait := w.start(context.Background())
 		time.Sleep(3500 * time.Millisecond)
@@ -384,9 +387,9 @@ func TestGateThatOpensWithoutAWordIsFoundOpen(t *testing.T) {
 	})
 }
 
-func TestHeldTicksAreMissedAndNotAnOverrun(t *testing.T) {
+func TestHeldTicksCountAsMissedAndNotAsOverrun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.close()
 		wait := w.start(context.Background())
 		time.Sleep(5500 * time.Millisecond)
@@ -395,7 +398,7 @@ func TestHeldTicksAreMissedAndNotAnOverrun(t *testing.T) {
 		w.loop.Stop()
 		wait()
 		w.wantStarts(5500*time.Millisecond, 6*s)
-		if tick := w.of(loop.Ended)[0].Tick; tick.Overran() {
+		if tick := w.of(loop.Ended)[0].Tick; tick.Late() {
 			t.Errorf("the held run counts as an overrun: %+v", tick)
 		}
 		for _, r := range w.of(loop.Turned) {
@@ -406,10 +409,11 @@ func TestHeldTicksAreMissedAndNotAnOverrun(t *testing.T) {
 	})
 }
 
-// TestVerdictIsTheJobs: what is reported is judged by the job's own codes, and the back-off goes by it.
-func TestVerdictIsTheJobs(t *testing.T) {
+// Results are judged by the job's own exit codes, and the back-off depends on that.
+func TestVerdictUsesTheExitCodesOfTheJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}, Retry: job.Retry{SuccessCodes: []int{3}, FatalCodes: []int{70}}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{RunAtStart: true},
+			Retry: job.Retry{SuccessCodes: []int{3}, FatalCodes: []int{70}}})
 		w.length = every(time.Millisecond)
 		w.result = func(r job.Run) job.Result {
 			return job.Result{Outcome: job.Exited, Code: []int{3, 3, 0, 3}[(r.Number-1)%4]}
@@ -428,7 +432,7 @@ func TestVerdictIsTheJobs(t *testing.T) {
 
 func TestOnceRunsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, Once: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, Once: true}})
 		w.length = every(time.Minute)
 		w.start(context.Background())()
 		w.wantStarts(0)
@@ -439,19 +443,19 @@ func TestOnceRunsOnce(t *testing.T) {
 }
 
 func TestNoStartAfterStopRequested(t *testing.T) {
-	for range 50 { // which of two events the select sees first is left to chance
+	for range 50 { // which of two events the select receives first is random
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
+			w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
 			w.make()
 			w.loop.Stop()
-			w.loop.Wake()
-			w.turn(context.Background())()
+			w.loop.RunNow()
+			w.run(context.Background())()
 			w.wantStarts()
 		})
 	}
 }
 
-func TestGridGoesOnInTheNextImage(t *testing.T) {
+func TestGridContinuesInTheNextProcess(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		interval time.Duration
@@ -463,66 +467,67 @@ func TestGridGoesOnInTheNextImage(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				first := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
+				first := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
 				grid := first.during(6 * s)
-				time.Sleep(2 * s) // the new image takes a while
-				second := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: c.interval, RunAtStart: true}})
-				second.began, second.grid = first.began, &grid
+				time.Sleep(2 * s) // the re-exec takes a while
+				second := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: c.interval, RunAtStart: true}})
+				second.started, second.grid = first.started, &grid
 				second.during(c.starts[len(c.starts)-1] - 8*s + s/2)
 				second.wantStarts(c.starts...)
 				if n := second.runs[0].Number; n != 3 {
-					t.Errorf("the first run of the new image has number %d, want 3", n)
+					t.Errorf("the first run of the new process has number %d, want 3", n)
 				}
 			})
 		})
 	}
 }
 
-func TestPanicOfTheRunnerClimbs(t *testing.T) {
+func TestPanicOfTheRunnerIsPassedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
-		w.result = func(job.Run) job.Result { panic("the runner fell") }
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
+		w.result = func(job.Run) job.Result { panic("the runner panicked") }
 		wait := w.start(context.Background())
 		p := goroutine.Catch(wait)
-		if p == nil || p.Value != "the runner fell" {
+		if p == nil || p.Value != "the runner panicked" {
 			t.Errorf("got %v, want the runner's panic", p)
 		}
 	})
 }
 
-// recorderThatFalls panics at the n-th report.
-type recorderThatFalls struct {
-	*world
+// failingRecorder panics at the n-th report.
+type failingRecorder struct {
+	*env
 	n int
 }
 
-func (r *recorderThatFalls) Record(rep loop.Report) {
+func (r *failingRecorder) Record(rep loop.Report) {
 	if r.n--; r.n == 0 {
-		panic("the recorder fell")
+		panic("the recorder panicked")
 	}
 }
 
-func TestPanicOfTheLoopLeavesNoRunBehind(t *testing.T) {
+func TestPanicOfTheRecorderStopsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.length = every(time.Hour)
-		l := loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: &recorderThatFalls{w, 3}, Gate: w, Alarm: newAlarm(0)})
+		l := loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: &failingRecorder{w, 3}, Gate: w,
+			Alarm: newTimer(0)})
 		p := goroutine.Catch(func() { l.Run(context.Background()) })
-		if p == nil || p.Value != "the recorder fell" {
+		if p == nil || p.Value != "the recorder panicked" {
 			t.Fatalf("got %v, want the recorder's panic", p)
 		}
-		if !errors.Is(w.cause, job.ErrInsisted) || time.Since(w.began) > 2*s {
-			t.Errorf("the run ended by %v after %v", w.cause, time.Since(w.began))
+		if !errors.Is(w.cause, job.ErrInsisted) || time.Since(w.started) > 2*s {
+			t.Errorf("the run ended by %v after %v", w.cause, time.Since(w.started))
 		}
 	})
 }
 
 var errBusy = errors.New("a run is being started")
 
-// leave ends the loop as for another process, and returns where it stood.
-func (w *world) leave(let bool) (loop.Grid, bool) {
-	err := w.loop.Leave(func() error {
-		if let {
+// handOff ends the loop as for a next process, and returns its grid.
+func (w *env) handOff(detach bool) (loop.Grid, bool) {
+	err := w.loop.HandOff(func() error {
+		if detach {
 			return nil
 		}
 		return errBusy
@@ -530,64 +535,65 @@ func (w *world) leave(let bool) (loop.Grid, bool) {
 	return w.reports[len(w.reports)-1].Grid, err == nil
 }
 
-// TestLeaveUnderARun: the run goes on, the grid and the wake that came during it too; the loop that is left
-// does not serve its end, the next one does.
-func TestLeaveUnderARun(t *testing.T) {
+// The run stays active, and the grid and the requested run are kept. The old loop does not serve
+// the end of the run, the next one does.
+func TestHandOffDuringARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * time.Second, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * time.Second, RunAtStart: true}})
 		w.length = func(job.Run) time.Duration { return 4 * time.Second }
 		wait := w.start(context.Background())
 		time.Sleep(time.Second)
-		w.loop.Wake()
+		w.loop.RunNow()
 		synctest.Wait()
-		if _, ok := w.leave(false); ok {
-			t.Error("it left a run that was not given up")
+		if _, ok := w.handOff(false); ok {
+			t.Error("it handed off a run that was not detached")
 		}
-		grid, ok := w.leave(true)
+		grid, ok := w.handOff(true)
 		if !ok {
-			t.Fatal("it did not leave")
+			t.Fatal("it did not hand off")
 		}
-		wait() // although the run goes on for 3 s
-		if time.Since(w.began) != time.Second {
-			t.Errorf("it left after %v", time.Since(w.began))
+		wait() // although the run is active for 3 s more
+		if time.Since(w.started) != time.Second {
+			t.Errorf("it handed off after %v", time.Since(w.started))
 		}
-		if g := grid.Going; len(g) != 1 || g[0].Run.Number != 1 || !g[0].Started.Equal(w.began) || !grid.Woken {
-			t.Fatalf("it left %+v, woken %v", g, grid.Woken)
+		if g := grid.Going; len(g) != 1 || g[0].Run.Number != 1 || !g[0].Started.Equal(w.started) || !grid.Woken {
+			t.Fatalf("it handed off %+v, woken %v", g, grid.Woken)
 		}
-		if w.loop.Leave(nil) != loop.ErrEnds {
-			t.Error("a loop that has ended may be left")
+		if w.loop.HandOff(nil) != loop.ErrEnds {
+			t.Error("a loop that has ended can be handed off")
 		}
 
 		old := len(w.reports)
 		w.grid = &grid
 		w.length = func(r job.Run) time.Duration {
-			return max(time.Until(w.began.Add(4*time.Second)), time.Millisecond)
+			return max(time.Until(w.started.Add(4*time.Second)), time.Millisecond)
 		}
 		wait = w.start(context.Background())
 		time.Sleep(20 * time.Second)
 		w.loop.Stop()
 		wait()
 		first := w.reports[old]
-		if first.State != job.Running || first.Run.Number != 1 || !first.Next.Equal(w.began.Add(10*time.Second)) {
-			t.Errorf("the next loop began with %+v", first)
+		if first.State != job.Running || first.Run.Number != 1 || !first.Next.Equal(w.started.Add(10*time.Second)) {
+			t.Errorf("the next loop started with %+v", first)
 		}
 		if ends := w.of(loop.Ended); len(ends) != 4 || ends[0].Run.Number != 1 || ends[0].Grid.Runs != 1 {
 			t.Errorf("%d runs ended: %+v", len(ends), ends)
 		}
-		// 0 and 1 s are the two images' calls for run 1, 4 s is the wake's, then the grid's.
+		// 0 and 1 s are the calls of the two loops for run 1, 4 s is the requested run, then the
+		// grid follows.
 		w.wantStarts(0, time.Second, 4*time.Second, 10*time.Second, 20*time.Second)
 	})
 }
 
-// TestLeaveAnOnceRun: the only run is not run twice.
-func TestLeaveAnOnceRun(t *testing.T) {
+// The only run is not run twice.
+func TestHandOffOfAOnceJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: time.Second, Once: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: time.Second, Once: true}})
 		w.length = func(job.Run) time.Duration { return 4 * time.Second }
 		wait := w.start(context.Background())
 		time.Sleep(time.Second)
 		synctest.Wait()
-		grid, _ := w.leave(true)
+		grid, _ := w.handOff(true)
 		wait()
 		w.grid = &grid
 		w.start(context.Background())()
@@ -598,16 +604,16 @@ func TestLeaveAnOnceRun(t *testing.T) {
 	})
 }
 
-// TestLeaveKeepsAHeldTick: what is held at a gate is due in the next image at once.
-func TestLeaveKeepsAHeldTick(t *testing.T) {
+// A tick that is held at a gate is due at once in the next process.
+func TestHandOffKeepsAHeldTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
 		w.close()
 		wait := w.start(context.Background())
 		time.Sleep(time.Minute)
-		grid, ok := w.leave(false)
+		grid, ok := w.handOff(false)
 		if !ok {
-			t.Fatal("it did not leave")
+			t.Fatal("it did not hand off")
 		}
 		wait()
 		w.open()
@@ -617,30 +623,30 @@ func TestLeaveKeepsAHeldTick(t *testing.T) {
 	})
 }
 
-// TestLeaveKeepsWhatIsHeldAndNoTick: a wake, and a late tick that was counted at its run's end, are due in the
-// next image at once; no tick is served twice or counted twice for it.
-func TestLeaveKeepsWhatIsHeldAndNoTick(t *testing.T) {
+// A requested run, and a late tick that was counted at the end of its run, are due at once in the
+// next process. No tick is served twice, or counted twice for it.
+func TestHandOffKeepsWhatIsHeldWithoutServingATickTwice(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		length time.Duration
-		wake   bool
+		runNow bool
 		due    time.Duration
 	}{
-		{"a wake", 2 * s, true, 5 * s},
+		{"a requested run", 2 * s, true, 5 * s},
 		{"a late tick", 12 * s, false, 10 * s},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}})
+				w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}})
 				w.length = first(c.length)
 				wait := w.start(context.Background())
 				time.Sleep(5 * s)
 				w.close()
-				if c.wake {
-					w.loop.Wake()
+				if c.runNow {
+					w.loop.RunNow()
 				}
 				time.Sleep(c.due - 2*s)
-				grid, ok := w.leave(false)
+				grid, ok := w.handOff(false)
 				wait()
 				w.open()
 				time.Sleep(s)
@@ -648,8 +654,8 @@ func TestLeaveKeepsWhatIsHeldAndNoTick(t *testing.T) {
 				w.during(10 * s)
 				at := c.due + 4*s
 				w.wantStarts(0, at, at/(10*s)*10*s+10*s)
-				if !ok || w.runs[1].Due.Sub(w.began) != c.due {
-					t.Errorf("left %v, and what was held is run as due at %v", ok, w.runs[1].Due.Sub(w.began))
+				if !ok || w.runs[1].Due.Sub(w.started) != c.due {
+					t.Errorf("handed off %v, and the held run was due at %v", ok, w.runs[1].Due.Sub(w.started))
 				}
 				for _, r := range w.of(loop.Turned) {
 					if r.Missed != 0 {

@@ -12,7 +12,7 @@ import (
 	"gophd/internal/loop"
 )
 
-// fails makes the runs fail for which it says so.
+// fails makes those runs fail for which which returns true.
 func fails(which func(job.Run) bool) func(job.Run) job.Result {
 	return func(r job.Run) job.Result {
 		if which(r) {
@@ -24,51 +24,60 @@ func fails(which func(job.Run) bool) func(job.Run) job.Result {
 
 func always(job.Run) bool { return true }
 
-// wantTries tells of each run: the tick that it serves and which try of it it is.
-func (w *world) wantTries(want ...string) {
+// wantAttempts compares, for each run, the tick that it serves and its attempt.
+func (w *env) wantAttempts(want ...string) {
 	w.t.Helper()
 	var got []string
 	for i, r := range w.runs {
-		got = append(got, fmt.Sprintf("%v: %v try %d", w.starts[i], r.Due.Sub(w.began), r.Try))
+		got = append(got, fmt.Sprintf("%v: %v attempt %d", w.starts[i], r.Due.Sub(w.started), r.Attempt))
 		if r.Number != uint64(i+1) {
 			w.t.Errorf("run %d has the number %d", i+1, r.Number)
 		}
 	}
 	if !slices.Equal(got, want) {
-		w.t.Errorf("tries\n%q, want\n%q", got, want)
+		w.t.Errorf("attempts\n%q, want\n%q", got, want)
 	}
 }
 
-func TestRetryAsLongAsTheTickLasts(t *testing.T) {
+func TestRetryStartsBeforeTheNextTickOrNotAtAll(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		spec    job.Spec
-		fails   func(job.Run) bool
-		length  time.Duration
-		tries   []string
-		verdict job.Verdict // of the second run
+		name     string
+		spec     job.Spec
+		fails    func(job.Run) bool
+		length   time.Duration
+		attempts []string
+		verdict  job.Verdict // of the second run
 	}{
-		{"until it succeeds", job.Spec{Schedule: job.Schedule{Interval: 10 * s}, Retry: job.Retry{Retries: 5, RetryDelay: s}}, func(r job.Run) bool { return r.Number < 2 }, 0,
-			[]string{"0s: 0s try 0", "1s: 0s try 1", "10s: 10s try 0"}, job.Success},
-		{"as often as it is to be", job.Spec{Schedule: job.Schedule{Interval: 10 * s}, Retry: job.Retry{Retries: 2, RetryDelay: s}}, always, 0,
-			[]string{"0s: 0s try 0", "1s: 0s try 1", "3s: 0s try 2", "10s: 10s try 0", "11s: 10s try 1"}, job.Retryable},
-		{"cancelled by the next", job.Spec{Schedule: job.Schedule{Interval: 10 * s}, Retry: job.Retry{Retries: 9, RetryDelay: 2 * s}}, always, 0,
-			[]string{"0s: 0s try 0", "2s: 0s try 1", "6s: 0s try 2", "10s: 10s try 0"}, job.Retryable},
-		{"at once", job.Spec{Schedule: job.Schedule{Interval: 10 * s}, Retry: job.Retry{Retries: 2}}, always, 3500 * time.Millisecond,
-			[]string{"0s: 0s try 0", "3.5s: 0s try 1", "7s: 0s try 2", "10.5s: 10s try 0"}, job.Retryable},
-		{"not when a tick was dropped meanwhile", job.Spec{Schedule: job.Schedule{Interval: 4 * s, Overrun: job.OverrunSkip}, Retry: job.Retry{Retries: 2}}, always, 5 * s,
-			[]string{"0s: 0s try 0", "8s: 8s try 0"}, job.Retryable},
-		{"not after an overrun that was its end", job.Spec{Schedule: job.Schedule{Interval: 4 * s, Overrun: job.OverrunKill}, Retry: job.Retry{Retries: 2}}, always, 5 * s,
-			[]string{"0s: 0s try 0", "4.01s: 4s try 0", "8.01s: 8s try 0"}, job.Failure},
+		{"until it succeeds", job.Spec{Schedule: job.Schedule{Interval: 10 * s},
+			Retry: job.Retry{Retries: 5, RetryDelay: s}}, func(r job.Run) bool { return r.Number < 2 }, 0,
+			[]string{"0s: 0s attempt 0", "1s: 0s attempt 1", "10s: 10s attempt 0"}, job.Success},
+		{"as often as it is to be", job.Spec{Schedule: job.Schedule{Interval: 10 * s},
+			Retry: job.Retry{Retries: 2, RetryDelay: s}}, always, 0,
+			[]string{"0s: 0s attempt 0", "1s: 0s attempt 1", "3s: 0s attempt 2", "10s: 10s attempt 0",
+				"11s: 10s attempt 1"}, job.Retryable},
+		{"canceled by the next tick", job.Spec{Schedule: job.Schedule{Interval: 10 * s},
+			Retry: job.Retry{Retries: 9, RetryDelay: 2 * s}}, always, 0,
+			[]string{"0s: 0s attempt 0", "2s: 0s attempt 1", "6s: 0s attempt 2", "10s: 10s attempt 0"},
+			job.Retryable},
+		{"at once", job.Spec{Schedule: job.Schedule{Interval: 10 * s},
+			Retry: job.Retry{Retries: 2}}, always, 3500 * time.Millisecond,
+			[]string{"0s: 0s attempt 0", "3.5s: 0s attempt 1", "7s: 0s attempt 2", "10.5s: 10s attempt 0"},
+			job.Retryable},
+		{"not when a tick was dropped meanwhile", job.Spec{Schedule: job.Schedule{Interval: 4 * s,
+			Overlap: job.OverlapSkip}, Retry: job.Retry{Retries: 2}}, always, 5 * s,
+			[]string{"0s: 0s attempt 0", "8s: 8s attempt 0"}, job.Retryable},
+		{"not after an overrun that was its end", job.Spec{Schedule: job.Schedule{Interval: 4 * s,
+			Overlap: job.OverlapReplace}, Retry: job.Retry{Retries: 2}}, always, 5 * s,
+			[]string{"0s: 0s attempt 0", "4.01s: 4s attempt 0", "8.01s: 8s attempt 0"}, job.Failure},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c.spec.RunAtStart = true
-				w := newWorld(t, c.spec)
+				w := newEnv(t, c.spec)
 				w.result = fails(c.fails)
 				w.length = every(c.length)
 				w.during(11500 * time.Millisecond)
-				w.wantTries(c.tries...)
+				w.wantAttempts(c.attempts...)
 				if ends := w.of(loop.Ended); ends[1].Tick.Verdict != c.verdict {
 					t.Errorf("the verdict on the second run is %d, want %d", ends[1].Tick.Verdict, c.verdict)
 				}
@@ -77,31 +86,37 @@ func TestRetryAsLongAsTheTickLasts(t *testing.T) {
 	}
 }
 
-// TestRetryIsSaid: the wait for a try is reported with it.
-func TestRetryIsSaid(t *testing.T) {
+// The wait for a retry is reported with the retry.
+func TestRetryIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 9 * s, RunAtStart: true}, Retry: job.Retry{Retries: 2, RetryDelay: 3 * s}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 9 * s, RunAtStart: true},
+			Retry: job.Retry{Retries: 2, RetryDelay: 3 * s}})
 		w.result = fails(always)
 		w.during(5 * s)
 		var got []string
 		for _, r := range w.of(loop.Turned) {
-			got = append(got, fmt.Sprintf("%v try %d, slowed %v, next %v", r.State, r.Run.Try, r.Slowed, max(r.Next.Sub(r.At), 0)))
+			got = append(got, fmt.Sprintf("%v attempt %d, slowed %v, next %v", r.State, r.Run.Attempt, r.Slowed,
+				max(r.Next.Sub(r.At), 0)))
 		}
-		want := []string{"waiting try 0, slowed 0s, next 0s", "running try 0, slowed 0s, next 9s", "waiting try 1, slowed 3s, next 3s",
-			"running try 1, slowed 0s, next 6s", "waiting try 0, slowed 0s, next 6s", "done try 0, slowed 0s, next 0s"}
+		want := []string{"waiting attempt 0, slowed 0s, next 0s", "running attempt 0, slowed 0s, next 9s",
+			"waiting attempt 1, slowed 3s, next 3s",
+			"running attempt 1, slowed 0s, next 6s", "waiting attempt 0, slowed 0s, next 6s",
+			"done attempt 0, slowed 0s, next 0s"}
 		if !slices.Equal(got, want) {
 			t.Errorf("turned\n%q, want\n%q", got, want)
 		}
 	})
 }
 
-func TestOnceLeavesWithItsLastTry(t *testing.T) {
+func TestOnceJobEndsWithItsLastRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: s, Once: true}, Retry: job.Retry{Retries: 20, RetryDelay: 10 * time.Minute}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, Once: true},
+			Retry: job.Retry{Retries: 20, RetryDelay: 10 * time.Minute}})
 		w.result = fails(func(r job.Run) bool { return r.Number < 6 })
 		w.start(context.Background())()
-		// Doubling ends at an hour.
-		w.wantTries("0s: 0s try 0", "10m0s: 0s try 1", "30m0s: 0s try 2", "1h10m0s: 0s try 3", "2h10m0s: 0s try 4", "3h10m0s: 0s try 5")
+		// Doubling is limited to an hour.
+		w.wantAttempts("0s: 0s attempt 0", "10m0s: 0s attempt 1", "30m0s: 0s attempt 2", "1h10m0s: 0s attempt 3",
+			"2h10m0s: 0s attempt 4", "3h10m0s: 0s attempt 5")
 		ends := w.of(loop.Ended)
 		if last := ends[len(ends)-1].Tick; !last.OK() {
 			t.Errorf("it ended with %v", last)
@@ -109,64 +124,71 @@ func TestOnceLeavesWithItsLastTry(t *testing.T) {
 	})
 }
 
-// TestRetryBackToBack: the tries first, and the back-off when none is left.
-func TestRetryBackToBack(t *testing.T) {
+// The retries come first, and the back-off when none is left.
+func TestBackToBackRetriesBeforeTheBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}, Retry: job.Retry{Retries: 2, RetryDelay: 10 * time.Millisecond}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{RunAtStart: true},
+			Retry: job.Retry{Retries: 2, RetryDelay: 10 * time.Millisecond}})
 		w.result = fails(always)
 		w.during(10 * s)
-		var tries []int
+		var attempts []int
 		for i, r := range w.runs[:9] {
-			tries = append(tries, r.Try)
+			attempts = append(attempts, r.Attempt)
 			if i == 0 {
 				continue
 			}
-			gap, want := w.starts[i]-w.starts[i-1], []time.Duration{100 * time.Millisecond << (i/3 - min(1, i/3)), 10 * time.Millisecond, 20 * time.Millisecond}[i%3]
+			gap, want := w.starts[i]-w.starts[i-1],
+				[]time.Duration{100 * time.Millisecond << (i/3 - min(1, i/3)), 10 * time.Millisecond,
+					20 * time.Millisecond}[i%3]
 			if gap < want*9/10-1 || gap > want*11/10+1 {
 				t.Errorf("run %d waited for %v, want %v", r.Number, gap, want)
 			}
 		}
-		if want := []int{0, 1, 2, 0, 1, 2, 0, 1, 2}; !slices.Equal(tries, want) {
-			t.Errorf("tries %v, want %v", tries, want)
+		if want := []int{0, 1, 2, 0, 1, 2, 0, 1, 2}; !slices.Equal(attempts, want) {
+			t.Errorf("attempts %v, want %v", attempts, want)
 		}
 	})
 }
 
-func TestT11StopDuringRetryWaitIsImmediate(t *testing.T) {
+func TestStopDuringRetryWaitIsImmediate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}, Retry: job.Retry{Retries: 3, RetryDelay: time.Minute}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true},
+			Retry: job.Retry{Retries: 3, RetryDelay: time.Minute}})
 		w.result = fails(always)
 		w.during(10 * s)
-		if time.Since(w.began) != 10*s || len(w.runs) != 1 {
-			t.Errorf("it ended after %v and %d runs", time.Since(w.began), len(w.runs))
+		if time.Since(w.started) != 10*s || len(w.runs) != 1 {
+			t.Errorf("it ended after %v and %d runs", time.Since(w.started), len(w.runs))
 		}
 	})
 }
 
-// TestWakeCancelsATry: it has tries of its own.
-func TestWakeCancelsATry(t *testing.T) {
+// The requested run has retries of its own.
+func TestRequestedRunReplacesARetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 100 * s, RunAtStart: true}, Retry: job.Retry{Retries: 2, RetryDelay: 10 * s}})
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 100 * s, RunAtStart: true},
+			Retry: job.Retry{Retries: 2, RetryDelay: 10 * s}})
 		w.result = fails(always)
 		wait := w.start(context.Background())
 		time.Sleep(4 * s)
-		w.loop.Wake()
+		w.loop.RunNow()
 		time.Sleep(60 * s)
 		w.loop.Stop()
 		wait()
-		w.wantTries("0s: 0s try 0", "4s: 4s try 0", "14s: 4s try 1", "34s: 4s try 2")
+		w.wantAttempts("0s: 0s attempt 0", "4s: 4s attempt 0", "14s: 4s attempt 1", "34s: 4s attempt 2")
 	})
 }
 
-// TestHeldTry: it is tried when the gate opens, and has become the next tick's run when that was due.
-func TestHeldTry(t *testing.T) {
+// A held retry starts when the gate opens. If the next tick is due before that, that tick's run
+// replaces it.
+func TestHeldRetry(t *testing.T) {
 	for opens, want := range map[time.Duration][]string{
-		5 * s:  {"0s: 0s try 0", "5s: 0s try 1"},
-		35 * s: {"0s: 0s try 0", "35s: 30s try 0", "37s: 30s try 1"},
+		5 * s:  {"0s: 0s attempt 0", "5s: 0s attempt 1"},
+		35 * s: {"0s: 0s attempt 0", "35s: 30s attempt 0", "37s: 30s attempt 1"},
 	} {
 		t.Run(opens.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}, Retry: job.Retry{Retries: 1, RetryDelay: 2 * s}})
+				w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true},
+					Retry: job.Retry{Retries: 1, RetryDelay: 2 * s}})
 				w.result = fails(always)
 				wait := w.start(context.Background())
 				time.Sleep(s)
@@ -176,7 +198,7 @@ func TestHeldTry(t *testing.T) {
 				time.Sleep(4 * s)
 				w.loop.Stop()
 				wait()
-				w.wantTries(want...)
+				w.wantAttempts(want...)
 				var missed uint64
 				for _, r := range w.of(loop.Turned) {
 					if r.State == job.Running {
@@ -184,66 +206,69 @@ func TestHeldTry(t *testing.T) {
 					}
 				}
 				if ticks := uint64(opens / (10 * s)); missed != max(ticks, 1)-1 {
-					t.Errorf("%d ticks missed of %d that fell due while it was held", missed, ticks)
+					t.Errorf("%d ticks missed of %d that were due while it was held", missed, ticks)
 				}
 			})
 		})
 	}
 }
 
-// TestRetryBesideOthers: a try waits while another run goes on, and not for a tick that is over.
-func TestRetryBesideOthers(t *testing.T) {
+// A retry waits while another run is active, but not for a tick that is over.
+func TestRetryWaitsBesideOverlappingRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spec := overlapping(10*s, 2)
 		spec.Retries, spec.RetryDelay = 3, 2*s
-		w := newWorld(t, spec)
+		w := newEnv(t, spec)
 		w.length = first(15 * s)
 		w.result = fails(func(r job.Run) bool { return r.Number < 4 })
 		w.during(25 * s)
-		w.wantTries("0s: 0s try 0", "10s: 10s try 0", "13s: 10s try 1", "20s: 20s try 0")
+		w.wantAttempts("0s: 0s attempt 0", "10s: 10s attempt 0", "13s: 10s attempt 1", "20s: 20s attempt 0")
 		w.wantEnds("2 in 1 missed 0", "3 in 1 missed 0", "1 in 0 missed 0", "4 in 0 missed 0")
 	})
 }
 
-// TestLeaveWhileATryIsWaitedFor: the next loop goes on waiting, if it is to be tried there.
-func TestLeaveWhileATryIsWaitedFor(t *testing.T) {
-	retrying := job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}, Retry: job.Retry{Retries: 2, RetryDelay: 2 * s}}
+// The next loop continues to wait, if its config allows the retry.
+func TestHandOffDuringARetryDelay(t *testing.T) {
+	retrying := job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true},
+		Retry: job.Retry{Retries: 2, RetryDelay: 2 * s}}
 	never, shorter, once := retrying, retrying, retrying
 	never.Retries, shorter.Interval, once.Once = 0, 3*s, true
 	beside := retrying
-	beside.Overrun, beside.MaxParallel = job.OverrunOverlap, 2
+	beside.Overlap, beside.MaxParallel = job.OverlapAllow, 2
 	for _, c := range []struct {
 		name     string
 		old, new job.Spec
-		tries    []string // in the next loop
+		attempts []string // in the next loop
 	}{
-		{"as it was", retrying, retrying, []string{"6s: 0s try 2", "10s: 10s try 0"}},
-		{"no retries any more", retrying, never, []string{"10s: 10s try 0"}},
-		{"its tick ends sooner", retrying, shorter, []string{"5s: 3s try 0", "6s: 6s try 0", "8s: 6s try 1", "9s: 9s try 0", "11s: 9s try 1"}},
-		{"once", once, once, []string{"6s: 0s try 2"}},
-		{"overlapping", beside, beside, []string{"6s: 0s try 2", "10s: 10s try 0"}},
+		{"as it was", retrying, retrying, []string{"6s: 0s attempt 2", "10s: 10s attempt 0"}},
+		{"no retries any more", retrying, never, []string{"10s: 10s attempt 0"}},
+		{"its tick ends sooner", retrying, shorter,
+			[]string{"5s: 3s attempt 0", "6s: 6s attempt 0", "8s: 6s attempt 1", "9s: 9s attempt 0",
+				"11s: 9s attempt 1"}},
+		{"once", once, once, []string{"6s: 0s attempt 2"}},
+		{"overlapping", beside, beside, []string{"6s: 0s attempt 2", "10s: 10s attempt 0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				old := newWorld(t, c.old)
+				old := newEnv(t, c.old)
 				old.result = fails(always)
 				wait := old.start(context.Background())
 				time.Sleep(5 * s)
-				grid, ok := old.leave(false)
+				grid, ok := old.handOff(false)
 				wait()
-				if w := grid.Wait; !ok || w == nil || w.Run.Try != 2 || w.Until.Sub(old.began) != 6*s {
-					t.Fatalf("it left %v with %+v", ok, w)
+				if w := grid.Wait; !ok || w == nil || w.Run.Attempt != 2 || w.Until.Sub(old.started) != 6*s {
+					t.Fatalf("handed off %v with %+v", ok, w)
 				}
-				w := newWorld(t, c.new)
-				w.began, w.grid = old.began, &grid
+				w := newEnv(t, c.new)
+				w.started, w.grid = old.started, &grid
 				w.result = fails(always)
 				w.during(6500 * time.Millisecond)
 				var got []string
 				for i, r := range w.runs {
-					got = append(got, fmt.Sprintf("%v: %v try %d", w.starts[i], r.Due.Sub(w.began), r.Try))
+					got = append(got, fmt.Sprintf("%v: %v attempt %d", w.starts[i], r.Due.Sub(w.started), r.Attempt))
 				}
-				if !slices.Equal(got, c.tries) {
-					t.Errorf("tries\n%q, want\n%q", got, c.tries)
+				if !slices.Equal(got, c.attempts) {
+					t.Errorf("attempts\n%q, want\n%q", got, c.attempts)
 				}
 				if n := w.runs[0].Number; n != 3 {
 					t.Errorf("the first of them has the number %d", n)

@@ -12,22 +12,23 @@ import (
 )
 
 func service(interval time.Duration) job.Spec {
-	return job.Spec{Schedule: job.Schedule{Interval: interval, RunAtStart: true, Keep: true}}
+	return job.Spec{Schedule: job.Schedule{Interval: interval, RunAtStart: true, Service: true}}
 }
 
-// TestT29SuccessLoopHasFloor: a service that ends at once is slowed whatever its code, and never starts sooner
+// A service that exits at once is slowed whatever its exit code, and is never restarted sooner
 // after a start than its interval.
-func TestT29SuccessLoopHasFloor(t *testing.T) {
+func TestServiceThatExitsAtOnceIsSlowed(t *testing.T) {
 	for _, interval := range []time.Duration{0, s, 20 * s} {
 		for _, code := range []int{0, 1} {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, service(interval))
+				w := newEnv(t, service(interval))
 				w.result = func(job.Run) job.Result { return job.Result{Outcome: job.Exited, Code: code} }
 				w.during(10 * time.Minute)
 				for i := 1; i < len(w.starts); i++ {
 					gap, want := w.starts[i]-w.starts[i-1], min(100*time.Millisecond<<(i-1), 30*s)
 					if gap < max(want*9/10-1, interval) || gap > max(want*11/10+1, interval) {
-						t.Errorf("interval %v, code %d: wait %d was %v, want %v +-10 %%", interval, code, i, gap, want)
+						t.Errorf("interval %v, code %d: wait %d was %v, want %v +-10 %%", interval, code, i, gap,
+							want)
 					}
 				}
 				if n := len(w.starts); n < 20 || n > 40 {
@@ -38,8 +39,8 @@ func TestT29SuccessLoopHasFloor(t *testing.T) {
 	}
 }
 
-// TestServiceIsStartedAgainAtOnceWhenItStayed, with an interval by how long it has to.
-func TestServiceIsStartedAgainAtOnceWhenItStayed(t *testing.T) {
+// With an interval, it must have been up that long.
+func TestServiceThatStayedUpIsRestartedAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		interval, length, gap time.Duration
 	}{
@@ -47,25 +48,26 @@ func TestServiceIsStartedAgainAtOnceWhenItStayed(t *testing.T) {
 		{s, s, s},
 		{5 * s, 5 * s, 5 * s},
 		{5 * s, 4990 * time.Millisecond, 5090 * time.Millisecond}, // slowed by 100 ms
-		{5 * s, 3 * s, 5 * s}, // by what is left of the interval
+		{5 * s, 3 * s, 5 * s}, // slowed by the rest of the interval
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, service(c.interval))
+			w := newEnv(t, service(c.interval))
 			w.length = every(c.length)
 			w.during(11 * s)
 			if gap := w.starts[1] - w.starts[0]; gap < c.gap-10*time.Millisecond || gap > c.gap+10*time.Millisecond {
-				t.Errorf("a service of interval %v that lived %v was started again %v after its start, want %v", c.interval, c.length, gap, c.gap)
+				t.Errorf("a service of interval %v that was up for %v was restarted %v after its start, want %v",
+					c.interval, c.length, gap, c.gap)
 			}
 		})
 	}
 }
 
-func TestT30BackoffOfAServiceFallsBackAfterAHealthySpell(t *testing.T) {
+func TestServiceBackoffIsResetAfterAHealthyTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, service(0))
+		w := newEnv(t, service(0))
 		w.length = func(r job.Run) time.Duration {
 			switch r.Number {
-			case 10: // after a wait of 25.6 s: long, and no healthy spell
+			case 10: // after a wait of 25.6 s: longer than the service is up
 				return 20 * s
 			case 13: // after waits of 30 s
 				return 40 * s
@@ -79,7 +81,8 @@ func TestT30BackoffOfAServiceFallsBackAfterAHealthySpell(t *testing.T) {
 		w.during(10 * time.Minute)
 		second, tenth := time.Duration(s), 100*time.Millisecond
 		want := map[int]time.Duration{ // the wait after the run
-			9: 256 * tenth, 10: 0, 11: 30 * second, 12: 30 * second, 13: 0, 14: tenth, 15: 2 * tenth, 16: 0, 17: 4 * tenth, 18: 0, 19: tenth,
+			9: 256 * tenth, 10: 0, 11: 30 * second, 12: 30 * second, 13: 0, 14: tenth, 15: 2 * tenth, 16: 0,
+			17: 4 * tenth, 18: 0, 19: tenth,
 		}
 		for n, want := range want {
 			gap := w.starts[n] - w.starts[n-1] - w.length(w.runs[n-1])
@@ -92,31 +95,31 @@ func TestT30BackoffOfAServiceFallsBackAfterAHealthySpell(t *testing.T) {
 
 func TestServiceIsNeverLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, service(5*s))
+		w := newEnv(t, service(5*s))
 		w.length = every(time.Hour)
 		w.during(30 * time.Minute)
 		ends := w.of(loop.Ended)
-		if len(w.of(loop.Late)) != 0 || len(ends) != 1 || ends[0].Tick.Overran() || ends[0].Tick.Interval != 0 {
+		if len(w.of(loop.Late)) != 0 || len(ends) != 1 || ends[0].Tick.Late() || ends[0].Tick.Interval != 0 {
 			t.Errorf("late %+v, ended %+v", w.of(loop.Late), ends)
 		}
 	})
 }
 
-// TestStopStopsAService: it does not wait for its end, and that is no failure.
-func TestStopStopsAService(t *testing.T) {
-	gone := errors.New("the heartbeat was lost")
+// The stop does not wait for the end of the run, and that is no failure.
+func TestStopStopsTheRunOfAService(t *testing.T) {
+	gone := errors.New("the lease was lost")
 	for _, c := range []struct {
 		name  string
 		stop  func(*loop.Loop, context.CancelCauseFunc)
 		cause error
 	}{
-		{"asked", func(l *loop.Loop, _ context.CancelCauseFunc) { l.Stop() }, job.ErrStopped},
-		{"insisted", func(_ *loop.Loop, cancel context.CancelCauseFunc) { cancel(gone) }, gone},
+		{"stopped", func(l *loop.Loop, _ context.CancelCauseFunc) { l.Stop() }, job.ErrStopped},
+		{"forced", func(_ *loop.Loop, cancel context.CancelCauseFunc) { cancel(gone) }, gone},
 		{"both", func(l *loop.Loop, cancel context.CancelCauseFunc) { cancel(gone); l.Stop() }, gone},
 	} {
-		for range 20 { // which of two events the select sees first is left to chance
+		for range 20 { // which of two events the select receives first is random
 			synctest.Test(t, func(t *testing.T) {
-				w := newWorld(t, service(s))
+				w := newEnv(t, service(s))
 				w.length = every(time.Hour)
 				ctx, cancel := context.WithCancelCause(t.Context())
 				wait := w.start(ctx)
@@ -124,8 +127,10 @@ func TestStopStopsAService(t *testing.T) {
 				c.stop(w.loop, cancel)
 				wait()
 				last := w.of(loop.Ended)[0].Tick
-				if took := time.Since(w.began) - time.Minute; took != 10*time.Millisecond || last.Cause != c.cause || last.Failed() {
-					t.Errorf("%s: it ended %v after that, with cause %v, failed %v", c.name, took, last.Cause, last.Failed())
+				if took := time.Since(w.started) - time.Minute; took != 10*time.Millisecond ||
+					last.Cause != c.cause || last.Failed() {
+					t.Errorf("%s: it ended %v after that, with cause %v, failed %v", c.name, took, last.Cause,
+						last.Failed())
 				}
 				if len(w.runs) != 1 {
 					t.Errorf("%s: %d runs", c.name, len(w.runs))
@@ -135,14 +140,14 @@ func TestStopStopsAService(t *testing.T) {
 	}
 }
 
-func TestWakeOfAServiceIsNotSlowed(t *testing.T) {
+func TestRequestedRunOfAServiceIsNotSlowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, service(20*s))
+		w := newEnv(t, service(20*s))
 		w.length = func(r job.Run) time.Duration { return map[uint64]time.Duration{1: s, 2: 3 * s}[r.Number] }
 		wait := w.start(context.Background())
-		for _, at := range []time.Duration{2 * s, 4 * s} { // in the wait; during the run
-			time.Sleep(time.Until(w.began.Add(at)))
-			w.loop.Wake()
+		for _, at := range []time.Duration{2 * s, 4 * s} { // during the wait; during the run
+			time.Sleep(time.Until(w.started.Add(at)))
+			w.loop.RunNow()
 		}
 		time.Sleep(5 * s)
 		w.loop.Stop()
@@ -151,25 +156,25 @@ func TestWakeOfAServiceIsNotSlowed(t *testing.T) {
 	})
 }
 
-// TestLeaveWhileAServiceIsSlowed: another image is no way round the back-off. One that is asked not to run at
-// its start goes on all the same.
-func TestLeaveWhileAServiceIsSlowed(t *testing.T) {
+// A re-exec does not avoid the back-off. A service that does not run at start continues all the
+// same.
+func TestHandOffKeepsTheBackoffOfAService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spec := service(20 * s)
 		spec.RunAtStart = false
-		old := newWorld(t, spec)
+		old := newEnv(t, spec)
 		wait := old.start(context.Background())
 		time.Sleep(25 * s)
-		grid, ok := old.leave(false)
+		grid, ok := old.handOff(false)
 		wait()
 		old.wantStarts(20 * s)
-		w := newWorld(t, spec)
-		w.began, w.grid = old.began, &grid
+		w := newEnv(t, spec)
+		w.started, w.grid = old.started, &grid
 		w.length = every(time.Minute)
 		w.during(20 * s)
 		w.wantStarts(40 * s)
 		if !ok || w.runs[0].Number != 2 || w.reports[0].Slowed == 0 {
-			t.Errorf("left %v; run %d, first report %+v", ok, w.runs[0].Number, w.reports[0])
+			t.Errorf("handed off %v; run %d, first report %+v", ok, w.runs[0].Number, w.reports[0])
 		}
 	})
 }

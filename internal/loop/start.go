@@ -7,60 +7,61 @@ import (
 	"gophd/internal/job"
 )
 
-func (t *turner) rang() {
+func (s *scheduler) timerFired() {
 	now := time.Now()
-	t.alarm = time.Time{}
+	s.timerAt = time.Time{}
 	switch {
-	case t.opened != nil:
-		if t.state == job.Held || !now.Before(t.due.at) {
-			t.open()
+	case s.opened != nil:
+		if s.state == job.Held || !now.Before(s.due.at) {
+			s.open()
 		}
-	case !t.due.at.IsZero() && !now.Before(t.due.at) && t.grid.passed(now) == 0:
-		t.tryStart(t.due)
-	case t.state == job.Waiting || t.beside():
-		t.tick(now)
+	case !s.due.at.IsZero() && !now.Before(s.due.at) && s.grid.passed(now) == 0:
+		s.startOrHold(s.due)
+	case s.state == job.Waiting || s.mayOverlap():
+		s.tick(now)
 	}
-	for i := range t.places {
-		t.late(&t.places[i], now)
+	for i := range s.slots {
+		s.late(&s.slots[i], now)
 	}
 }
 
-// tick serves what is due on the grid: the last tick of those that are.
-func (t *turner) tick(now time.Time) {
-	passed := t.grid.passed(now)
-	t.grid.Tick += passed
+// tick serves the last of the ticks that are due on the grid.
+func (s *scheduler) tick(now time.Time) {
+	passed := s.grid.passed(now)
+	s.grid.Tick += passed
 	switch {
-	case passed == 0: // it rang for something that no longer is
-	case t.going < t.most:
-		t.tryStart(due{run: job.Run{Due: t.lastDue(now)}, ticks: passed})
+	case passed == 0: // the timer fired for something that is no longer due
+	case s.active < s.maxParallel:
+		s.startOrHold(due{run: job.Run{Due: s.lastDue(now)}, ticks: passed})
 	default:
-		t.oldest().missed += passed
+		s.oldest().missed += passed
 	}
 }
 
-// lastDue is the tick that was due last: the one that a run started now serves, however many passed.
-func (t *turner) lastDue(now time.Time) time.Time {
-	last := t.grid
+// lastDue returns the tick that was due last: a run that starts now serves it, however many have
+// passed.
+func (s *scheduler) lastDue(now time.Time) time.Time {
+	last := s.grid
 	last.Tick--
-	return present(now, last.Due())
+	return rebase(now, last.Due())
 }
 
-// oldest is the place of the run that began first; there is one.
-func (t *turner) oldest() (first *place) {
-	for i := range t.places {
-		if p := &t.places[i]; p.endRun != nil && (first == nil || p.run.Number < first.run.Number) {
+// oldest returns the slot of the run that started first. There must be one.
+func (s *scheduler) oldest() (first *slot) {
+	for i := range s.slots {
+		if p := &s.slots[i]; p.cancel != nil && (first == nil || p.run.Number < first.run.Number) {
 			first = p
 		}
 	}
 	return first
 }
 
-// tryStart starts the run, for which there is a place, or holds it while the gate is shut.
-func (t *turner) tryStart(d due) {
-	t.due, t.opened = due{}, nil
-	if t.endAsked() {
-		if t.going == 0 {
-			t.transition(job.Done, Report{})
+// startOrHold starts the run, for which a slot is free, or holds it while the gate is shut.
+func (s *scheduler) startOrHold(d due) {
+	s.due, s.opened = due{}, nil
+	if s.stopRequested() {
+		if s.active == 0 {
+			s.transition(job.Done, Report{})
 		}
 		return
 	}
@@ -68,94 +69,94 @@ func (t *turner) tryStart(d due) {
 	if d.run.Due.IsZero() {
 		d.run.Due = now
 	}
-	if t.opened = t.Gate.Shut(); t.opened != nil {
-		d.at = now.Add(askAgain)
-		t.due = d
-		if t.state != job.Held && t.going == 0 {
-			t.transition(job.Held, Report{Next: d.run.Due})
+	if s.opened = s.Gate.Shut(); s.opened != nil {
+		d.at = now.Add(gateRetry)
+		s.due = d
+		if s.state != job.Held && s.active == 0 {
+			s.transition(job.Held, Report{Next: d.run.Due})
 		}
 		return
 	}
-	passed := t.grid.passed(now) // while it was held
-	t.grid.Tick += passed
-	if passed > 0 && d.run.Try > 0 { // its tick is over
-		d.run = job.Run{Due: t.lastDue(now)}
+	passed := s.grid.passed(now) // while it was held
+	s.grid.Tick += passed
+	if passed > 0 && d.run.Attempt > 0 { // its tick is over
+		d.run = job.Run{Due: s.lastDue(now)}
 		passed--
 	}
-	t.grid.Runs++
-	d.run.Number = t.grid.Runs
-	d.present(now)
-	for i := range t.places {
-		if t.places[i].endRun == nil {
-			d.run.Place = i
+	s.grid.Runs++
+	d.run.Number = s.grid.Runs
+	d.rebase(now)
+	for i := range s.slots {
+		if s.slots[i].cancel == nil {
+			d.run.Slot = i
 			break
 		}
 	}
-	t.woken = false
-	t.begun(d.run, now, max(d.ticks, 1)-1+passed)
+	s.runAgain = false
+	s.addRun(d.run, now, max(d.ticks, 1)-1+passed)
 }
 
-// begun enters running with a run that has just been started, or that was left to us under way.
-func (t *turner) begun(run job.Run, started time.Time, missed uint64) {
-	p := &t.places[run.Place]
+// addRun enters running with a run that starts now, or that the old process handed off.
+func (s *scheduler) addRun(run job.Run, started time.Time, missed uint64) {
+	p := &s.slots[run.Slot]
 	if p.work == nil {
 		p.work = make(chan work, 1)
-		t.runners.Go(func() { t.runs(p) })
+		s.runners.Go(func() { s.runSlot(p) })
 	}
-	ctx, cancel := context.WithCancelCause(t.ctx)
-	p.run, p.started, p.endRun, p.missed = run, started, cancel, 0
-	t.going++
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	p.run, p.started, p.cancel, p.missed = run, started, cancel, 0
+	s.active++
 	r := Report{Run: run, Missed: missed}
-	if t.grid.Interval > 0 {
-		p.over = t.after(started)
-		p.lateGap = max(t.grid.Interval, lateGapMin)
-		p.lateAt = sooner(started.Add(time.Duration(warnShare*float64(t.grid.Interval))), p.over)
-		r.Next = present(time.Now(), p.over)
+	if s.grid.Interval > 0 {
+		p.nextTick = s.nextTickAfter(started)
+		p.lateGap = max(s.grid.Interval, lateGapMin)
+		p.lateAt = earlier(started.Add(time.Duration(lateShare*float64(s.grid.Interval))), p.nextTick)
+		r.Next = rebase(time.Now(), p.nextTick)
 	}
-	t.transition(job.Running, r)
+	s.transition(job.Running, r)
 	p.work <- work{ctx, run}
 }
 
-// after is the first moment of the grid after that of a start.
-func (t *turner) after(started time.Time) time.Time {
-	if started.Before(t.grid.Anchor) { // on another grid
-		return t.grid.Due()
+// nextTickAfter returns the first moment of the grid after started.
+func (s *scheduler) nextTickAfter(started time.Time) time.Time {
+	if started.Before(s.grid.Anchor) { // on another grid
+		return s.grid.Due()
 	}
-	g := t.grid
+	g := s.grid
 	g.Tick = 0
 	g.Tick = g.passed(started)
 	return g.Due()
 }
 
-// endAsked says that the end was asked for and only its event is still to come, so that a tick that is
-// due in the same moment does not start one more run.
-func (t *turner) endAsked() bool {
+// stopRequested returns true if a stop was requested whose event was not served yet. Without it, a
+// tick that is due at the same moment would start one more run.
+func (s *scheduler) stopRequested() bool {
 	select {
-	case <-t.Loop.stop:
+	case <-s.Loop.stop:
 		return true
-	case <-t.ctx.Done():
+	case <-s.ctx.Done():
 		return true
 	default:
 		return false
 	}
 }
 
-// late speaks of a run that is late, and stops it where that is the rule.
-func (t *turner) late(p *place, now time.Time) {
+// late reports a run that is late, and stops it if the overlap policy is replace.
+func (s *scheduler) late(p *slot, now time.Time) {
 	if p.lateAt.IsZero() || now.Before(p.lateAt) {
 		return
 	}
 	missed := p.missed
-	if !t.beside() {
-		missed += t.grid.passed(now)
+	if !s.mayOverlap() {
+		missed += s.grid.passed(now)
 	}
-	t.report(Report{Kind: Late, At: now, State: t.state, Run: p.run, Length: now.Sub(p.started), Missed: missed})
+	s.report(Report{Kind: Late, At: now, State: s.state, Run: p.run, Length: now.Sub(p.started), Missed: missed})
 	switch {
-	case now.Before(p.over):
-		p.lateAt = p.over
-	case t.Spec.Overrun == job.OverrunKill && t.state == job.Running:
+	case now.Before(p.nextTick):
+		p.lateAt = p.nextTick
+	case s.Spec.Overlap == job.OverlapReplace && s.state == job.Running:
 		p.lateAt = time.Time{}
-		p.endRun(job.ErrOverrun)
+		p.cancel(job.ErrReplaced)
 	default:
 		p.lateAt = now.Add(p.lateGap)
 		p.lateGap = min(2*p.lateGap, lateGapMax)

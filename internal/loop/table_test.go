@@ -13,8 +13,8 @@ import (
 	"gophd/internal/job"
 )
 
-// still is a world in which nothing happens by itself: the gate is as asked, the alarm never rings, a
-// run lasts until its context ends.
+// still is an environment in which nothing happens by itself: the gate is as set, the timer never
+// fires, and a run lasts until its context ends.
 type still struct{ shut chan struct{} }
 
 func (w still) Record(Report)         {}
@@ -26,30 +26,34 @@ func (w still) Run(ctx context.Context, _ job.Run) job.Result {
 	return job.Result{Outcome: job.Exited}
 }
 
-// Jobs of each kind. Every run exits with 0.
+// Jobs of each kind. Every run exits with code 0.
 var (
-	onGrid      = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunRun}}
-	retrying    = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true}, Retry: job.Retry{SuccessCodes: []int{1}, Retries: 1, RetryDelay: 100 * time.Millisecond}}
-	service     = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Keep: true}}
-	limited     = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true}, Retry: job.Retry{SuccessCodes: []int{1}, StartLimit: 1, StartLimitInterval: time.Second}}
-	fatal       = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 2}, Retry: job.Retry{SuccessCodes: []int{1}, FatalCodes: []int{0}}}
-	overlapping = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Overrun: job.OverrunOverlap, MaxParallel: 2}}
+	onGrid   = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Overlap: job.OverlapQueue}}
+	retrying = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true},
+		Retry: job.Retry{SuccessCodes: []int{1}, Retries: 1, RetryDelay: 100 * time.Millisecond}}
+	service = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Service: true}}
+	limited = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true},
+		Retry: job.Retry{SuccessCodes: []int{1}, StartLimit: 1, StartLimitInterval: time.Second}}
+	fatal = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true,
+		Overlap: job.OverlapAllow, MaxParallel: 2}, Retry: job.Retry{SuccessCodes: []int{1}, FatalCodes: []int{0}}}
+	overlapping = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true,
+		Overlap: job.OverlapAllow, MaxParallel: 2}}
 )
 
-// in makes a turner that is in the given state.
-func in(ctx context.Context, t *testing.T, spec job.Spec, state job.State, gate chan struct{}) *turner {
+// in returns a scheduler that is in the given state.
+func in(ctx context.Context, t *testing.T, spec job.Spec, state job.State, gate chan struct{}) *scheduler {
 	w := still{}
 	l := New(Options{Spec: spec, Runner: w, Recorder: w, Gate: w, Alarm: w})
-	u := newTurner(ctx, l)
-	u.serve(u.begin)
+	u := newScheduler(ctx, l)
+	u.serve(u.start)
 	switch state {
 	case job.Held:
 		l.Gate = still{make(chan struct{})}
-		u.serve(u.rang)
+		u.serve(u.timerFired)
 	case job.Running:
-		u.serve(u.rang)
+		u.serve(u.timerFired)
 	case job.Draining:
-		u.serve(u.rang)
+		u.serve(u.timerFired)
 		u.serve(u.stop)
 	case job.Done:
 		u.serve(u.stop)
@@ -61,87 +65,109 @@ func in(ctx context.Context, t *testing.T, spec job.Spec, state job.State, gate 
 	return u
 }
 
-// TestTable walks every cell of the table in doc.go: the state that each event leads to from each
-// state, with the gate open and shut. "now" in the table below is the state that does not change. A row
-// may be walked more than once, with jobs of different kinds.
-func TestTable(t *testing.T) {
+// TestEachCellOfTheTable covers every cell of the table in doc.go: the state that each event leads
+// to from each state, with the gate open and shut. "now" in the table below is the state that does
+// not change. A row may be covered more than once, with jobs of different kinds.
+func TestEachCellOfTheTable(t *testing.T) {
 	const now = job.State(0)
 	type cells [5]job.State // from waiting, held, running, draining, done
 	type row struct {
 		name       string
 		spec       job.Spec
-		event      func(*turner)
+		event      func(*scheduler)
 		open, shut cells
-		begun      int // runs in running, with the gate open
+		started    int // runs that start in running, with the gate open
 	}
-	taken := func(event func(*turner)) func(*turner) {
-		return func(u *turner) { u.serve(func() { event(u) }) }
+	served := func(event func(*scheduler)) func(*scheduler) {
+		return func(u *scheduler) { u.serve(func() { event(u) }) }
 	}
-	ended := func(u *turner) {
-		for i := range u.places {
-			if end := u.places[i].endRun; end != nil {
-				end(nil)
+	ended := func(u *scheduler) {
+		for i := range u.slots {
+			if cancel := u.slots[i].cancel; cancel != nil {
+				cancel(nil)
 				break
 			}
 		}
-		synctest.Wait() // its own goroutine takes the end
+		synctest.Wait() // its own goroutine handles the end
 	}
-	leave := func(busy error) func(*turner) {
-		return taken(func(u *turner) { u.leave(leaving{func() error { return busy }, make(chan error, 1)}) })
+	handOff := func(busy error) func(*scheduler) {
+		return served(func(u *scheduler) {
+			u.handOff(handOffCall{func() error { return busy }, make(chan error, 1)})
+		})
 	}
-	ticked := func(u *turner) {
+	ticked := func(u *scheduler) {
 		time.Sleep(time.Second)
-		u.serve(u.rang)
+		u.serve(u.timerFired)
 	}
-	settled := func(*turner) { synctest.Wait() } // a service that is being stopped has ended
-	again := func(u *turner) {
+	settled := func(*scheduler) { synctest.Wait() } // a service that is being stopped has ended
+	again := func(u *scheduler) {
 		if u.grid.Runs > 0 {
 			time.Sleep(retrying.RetryDelay)
-			u.serve(u.rang)
+			u.serve(u.timerFired)
 		}
 	}
-	then := func(events ...func(*turner)) func(*turner) {
-		return func(u *turner) {
+	then := func(events ...func(*scheduler)) func(*scheduler) {
+		return func(u *scheduler) {
 			for _, e := range events {
 				e(u)
 			}
 		}
 	}
-	rang, open, stop, wake := taken((*turner).rang), taken((*turner).open), taken((*turner).stop), taken((*turner).wake)
+	fired, open, stop, runNow := served((*scheduler).timerFired), served((*scheduler).open),
+		served((*scheduler).stop), served((*scheduler).wake)
 	unchanged := cells{now, now, now, now, now}
 	start, hold := cells{job.Running, job.Running, now, now, now}, cells{job.Held, now, now, now, now}
 	stopped := cells{job.Done, job.Done, job.Draining, now, now}
 	rows := []row{
-		{"rang", onGrid, rang, start, hold, 0},
-		{"rang", overlapping, rang, start, hold, 0},
+		{"timer", onGrid, fired, start, hold, 0},
+		{"timer", overlapping, fired, start, hold, 0},
 		{"tick", onGrid, ticked, start, hold, 0},
 		{"tick", overlapping, ticked, start, hold, 1},
 		{"tick", overlapping, then(ticked, ticked), start, hold, 1},
 		{"opened", onGrid, open, cells{now, job.Running, now, now, now}, unchanged, 0},
 		{"opened", overlapping, open, cells{now, job.Running, now, now, now}, unchanged, 0},
-		{"ended", onGrid, ended, cells{now, now, job.Waiting, job.Done, now}, cells{now, now, job.Waiting, job.Done, now}, 0},
-		{"ended", overlapping, ended, cells{now, now, job.Waiting, job.Done, now}, cells{now, now, job.Waiting, job.Done, now}, 0},
-		{"to retry", retrying, ended, cells{now, now, job.Waiting, job.Done, now}, cells{now, now, job.Waiting, job.Done, now}, 0},
-		{"to retry", retrying, then(ended, again), cells{now, now, now, job.Done, now}, cells{now, now, job.Held, job.Done, now}, 1},
-		{"to retry", retrying, then(ended, wake), cells{job.Running, now, now, job.Done, now}, cells{job.Held, now, job.Held, job.Done, now}, 1},
-		{"to retry", retrying, then(ended, stop), cells{job.Done, job.Done, job.Done, job.Done, now}, cells{job.Done, job.Done, job.Done, job.Done, now}, 0},
-		{"one ended", overlapping, then(ticked, ended), cells{job.Waiting, job.Waiting, now, job.Done, now}, cells{job.Held, now, job.Held, job.Done, now}, 1},
-		{"enough", limited, ended, cells{now, now, job.Done, job.Done, now}, cells{now, now, job.Done, job.Done, now}, 0},
-		{"enough", fatal, ended, cells{now, now, job.Done, job.Done, now}, cells{now, now, job.Done, job.Done, now}, 0},
-		{"enough", fatal, then(ticked, ticked, ended), cells{job.Draining, job.Draining, job.Draining, job.Done, now}, cells{job.Held, now, job.Done, job.Done, now}, 1},
+		{"ended", onGrid, ended, cells{now, now, job.Waiting, job.Done, now},
+			cells{now, now, job.Waiting, job.Done, now}, 0},
+		{"ended", overlapping, ended, cells{now, now, job.Waiting, job.Done, now},
+			cells{now, now, job.Waiting, job.Done, now}, 0},
+		{"to retry", retrying, ended, cells{now, now, job.Waiting, job.Done, now},
+			cells{now, now, job.Waiting, job.Done, now}, 0},
+		{"to retry", retrying, then(ended, again), cells{now, now, now, job.Done, now},
+			cells{now, now, job.Held, job.Done, now}, 1},
+		{"to retry", retrying, then(ended, runNow), cells{job.Running, now, now, job.Done, now},
+			cells{job.Held, now, job.Held, job.Done, now}, 1},
+		{"to retry", retrying, then(ended, stop), cells{job.Done, job.Done, job.Done, job.Done, now},
+			cells{job.Done, job.Done, job.Done, job.Done, now}, 0},
+		{"one ended", overlapping, then(ticked, ended), cells{job.Waiting, job.Waiting, now, job.Done, now},
+			cells{job.Held, now, job.Held, job.Done, now}, 1},
+		{"give up", limited, ended, cells{now, now, job.Done, job.Done, now},
+			cells{now, now, job.Done, job.Done, now}, 0},
+		{"give up", fatal, ended, cells{now, now, job.Done, job.Done, now},
+			cells{now, now, job.Done, job.Done, now}, 0},
+		{"give up", fatal, then(ticked, ticked, ended),
+			cells{job.Draining, job.Draining, job.Draining, job.Done, now},
+			cells{job.Held, now, job.Done, job.Done, now}, 1},
 		{"stop", onGrid, stop, stopped, stopped, 0},
-		{"stop", overlapping, then(ticked, stop), cells{job.Draining, job.Draining, job.Draining, now, now}, stopped, 1},
-		{"rang", service, then(rang, settled), cells{job.Running, job.Running, now, job.Done, now}, cells{job.Held, now, now, job.Done, now}, 0},
-		{"ended", service, ended, cells{now, now, job.Waiting, job.Done, now}, cells{now, now, job.Waiting, job.Done, now}, 0},
-		{"stop", service, then(stop, settled), cells{job.Done, job.Done, job.Done, job.Done, now}, cells{job.Done, job.Done, job.Done, job.Done, now}, 0},
-		{"wake", onGrid, wake, cells{job.Running, now, now, now, now}, hold, 0},
-		{"wake", overlapping, wake, cells{job.Running, now, now, now, now}, hold, 1},
-		{"wake", overlapping, then(wake, wake), cells{job.Running, now, now, now, now}, hold, 1},
-		{"cancelled", onGrid, stop, stopped, stopped, 0},
-		{"leave", onGrid, leave(nil), cells{job.Done, job.Done, job.Done, now, now}, cells{job.Done, job.Done, job.Done, now, now}, 0},
-		{"leave", onGrid, leave(errors.New("a run begins")), cells{job.Done, job.Done, now, now, now}, cells{job.Done, job.Done, now, now, now}, 0},
-		{"leave", overlapping, then(ticked, leave(nil)), cells{job.Done, job.Done, job.Done, now, now}, cells{job.Done, job.Done, job.Done, now, now}, 1},
-		{"leave", overlapping, then(ticked, leave(errors.New("a run begins"))), cells{job.Running, job.Running, now, now, now}, cells{job.Done, job.Done, now, now, now}, 1},
+		{"stop", overlapping, then(ticked, stop),
+			cells{job.Draining, job.Draining, job.Draining, now, now}, stopped, 1},
+		{"timer", service, then(fired, settled), cells{job.Running, job.Running, now, job.Done, now},
+			cells{job.Held, now, now, job.Done, now}, 0},
+		{"ended", service, ended, cells{now, now, job.Waiting, job.Done, now},
+			cells{now, now, job.Waiting, job.Done, now}, 0},
+		{"stop", service, then(stop, settled), cells{job.Done, job.Done, job.Done, job.Done, now},
+			cells{job.Done, job.Done, job.Done, job.Done, now}, 0},
+		{"run now", onGrid, runNow, cells{job.Running, now, now, now, now}, hold, 0},
+		{"run now", overlapping, runNow, cells{job.Running, now, now, now, now}, hold, 1},
+		{"run now", overlapping, then(runNow, runNow), cells{job.Running, now, now, now, now}, hold, 1},
+		{"canceled", onGrid, stop, stopped, stopped, 0},
+		{"hand off", onGrid, handOff(nil), cells{job.Done, job.Done, job.Done, now, now},
+			cells{job.Done, job.Done, job.Done, now, now}, 0},
+		{"hand off", onGrid, handOff(errors.New("a run is starting")), cells{job.Done, job.Done, now, now, now},
+			cells{job.Done, job.Done, now, now, now}, 0},
+		{"hand off", overlapping, then(ticked, handOff(nil)), cells{job.Done, job.Done, job.Done, now, now},
+			cells{job.Done, job.Done, job.Done, now, now}, 1},
+		{"hand off", overlapping, then(ticked, handOff(errors.New("a run is starting"))),
+			cells{job.Running, job.Running, now, now, now}, cells{job.Done, job.Done, now, now, now}, 1},
 	}
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -167,17 +193,17 @@ func TestTable(t *testing.T) {
 						runs := u.grid.Runs
 						r.event(u)
 						if u.state != want {
-							t.Errorf("turned to %v, want %v", u.state, want)
+							t.Errorf("changed to %v, want %v", u.state, want)
 						}
-						begun := int(u.grid.Runs - runs)
-						if from == job.Running && gate == nil && begun != r.begun {
-							t.Errorf("%d runs were started, want %d", begun, r.begun)
+						started := int(u.grid.Runs - runs)
+						if from == job.Running && gate == nil && started != r.started {
+							t.Errorf("%d runs were started, want %d", started, r.started)
 						}
-						if from < job.Running && u.state == job.Running && begun == 0 {
+						if from < job.Running && u.state == job.Running && started == 0 {
 							t.Error("no run was started")
 						}
-						if gate != nil && begun != 0 || from > job.Running && begun != 0 {
-							t.Errorf("%d runs were started", begun)
+						if gate != nil && started != 0 || from > job.Running && started != 0 {
+							t.Errorf("%d runs were started", started)
 						}
 						cancel()
 						u.close()

@@ -12,9 +12,10 @@ import (
 	"gophd/internal/job"
 )
 
-// stepped is t as it is after somebody has set the wall clock back by d: the moment is the same, and the wall
-// clock that t was read from showed d more than the one of now does. Package time keeps both readings (see its
-// doc, Monotonic Clocks) and has no way to make such a t, so its layout is checked here and written to.
+// stepped returns t as it is after the wall clock was set back by d: the moment is the same, and
+// the wall clock that t was read from showed d more than the current one does. Package time keeps
+// both readings (see its doc, Monotonic Clocks) and has no way to create such a t, so its layout is
+// checked here and written to.
 func stepped(t *testing.T, at time.Time, d time.Duration) time.Time {
 	const monotonic, secondShift = 1 << 63, 30
 	moved := at
@@ -26,7 +27,8 @@ func stepped(t *testing.T, at time.Time, d time.Duration) time.Time {
 	return moved
 }
 
-// eachMoment changes every moment in v, which is addressable, and in the structs in it and their lists.
+// eachMoment changes every moment in v, which is addressable, and in its structs and slices of
+// structs.
 func eachMoment(v reflect.Value, change func(time.Time) time.Time) (n int) {
 	for i := range v.NumField() {
 		f := v.Field(i)
@@ -36,30 +38,35 @@ func eachMoment(v reflect.Value, change func(time.Time) time.Time) (n int) {
 				*at = change(*at)
 				n++
 			}
-		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct && f.Type().Elem().PkgPath() == v.Type().PkgPath():
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct &&
+			f.Type().Elem().PkgPath() == v.Type().PkgPath():
 			for i := range f.Len() {
 				n += eachMoment(f.Index(i), change)
 			}
-		case f.Kind() == reflect.Struct && f.Type().PkgPath() == v.Type().PkgPath(), f.Type() == reflect.TypeFor[job.Run]():
+		case f.Kind() == reflect.Struct && f.Type().PkgPath() == v.Type().PkgPath(),
+			f.Type() == reflect.TypeFor[job.Run]():
 			n += eachMoment(f, change)
 		}
 	}
 	return n
 }
 
-// heard is a still world that notes what the loop does, in terms that no wall clock changes and to half an hour,
-// and what it shows by another wall clock than that of now.
-type heard struct {
+// recorded is a still environment that records what the loop does, in terms that do not depend on
+// the wall clock and to half an hour, and everything that it shows by another wall clock than the
+// current one.
+type recorded struct {
 	still
-	held          bool // the run was due before the step
-	done, strange []string
+	held             bool // the run was due before the step
+	done, wrongClock []string
 }
 
 func rough(d time.Duration) time.Duration { return d.Truncate(time.Hour / 2) }
 
-func (h *heard) Set(d time.Duration) { h.done = append(h.done, fmt.Sprintf("alarm in %v", rough(d))) }
+func (h *recorded) Set(d time.Duration) {
+	h.done = append(h.done, fmt.Sprintf("timer in %v", rough(d)))
+}
 
-func (h *heard) Record(r Report) {
+func (h *recorded) Record(r Report) {
 	shown := map[string]time.Time{"the next tick": r.Next}
 	if r.Kind == Turned && !h.held {
 		shown["the tick that is due"] = r.Run.Due
@@ -67,7 +74,7 @@ func (h *heard) Record(r Report) {
 	for what, at := range shown {
 		off := at.Round(0).Sub(r.At.Round(0)) - at.Sub(r.At)
 		if !at.IsZero() && off.Abs() > time.Minute {
-			h.strange = append(h.strange, fmt.Sprintf("%s is off by %v in %+v", what, off, r))
+			h.wrongClock = append(h.wrongClock, fmt.Sprintf("%s is off by %v in %+v", what, off, r))
 		}
 	}
 	next := "never"
@@ -78,42 +85,44 @@ func (h *heard) Record(r Report) {
 		r.Kind, r.State, r.Run.Number, rough(r.Length), next, r.Missed, r.Tick.Missed, r.Grid.Tick))
 }
 
-// TestT35WallClockBackAndForward: the wall clock is stepped in each state, and then each event of the table in
-// doc.go comes: the loop does what it does without a step. It is no test in a bubble, where moments have no
-// monotonic reading; instead of waiting, all that the loop remembers is made older.
-func TestT35WallClockBackAndForward(t *testing.T) {
+// The wall clock is stepped in each state, and then each event of the table in doc.go happens: the
+// loop does the same as without a step. The test does not use a bubble, where moments have no
+// monotonic reading. Instead of waiting, it makes all moments that the loop remembers older.
+func TestWallClockStepsChangeNothing(t *testing.T) {
 	events := []struct {
 		name string
-		fire func(*turner)
+		fire func(*scheduler)
 	}{
-		{"rang", (*turner).rang},
-		{"opened", (*turner).open},
-		{"ended", func(u *turner) {
-			if p := &u.places[0]; p.endRun != nil {
-				u.ended(p, job.Result{Outcome: job.Exited})
-				u.left = true // the end that its own goroutine will hear of
+		{"timer", (*scheduler).timerFired},
+		{"opened", (*scheduler).open},
+		{"ended", func(u *scheduler) {
+			if p := &u.slots[0]; p.cancel != nil {
+				u.runEnded(p, job.Result{Outcome: job.Exited})
+				u.handedOff = true // for the end that its own goroutine will report
 			}
 		}},
-		{"stop", (*turner).stop},
-		{"wake", (*turner).wake},
-		{"next image", func(u *turner) {
+		{"stop", (*scheduler).stop},
+		{"run now", (*scheduler).wake},
+		{"next process", func(u *scheduler) {
 			grid := u.grid
 			u.Loop.Grid = &grid
-			u.left, u.going, u.places = true, 0, make([]place, 1) // of the image before
-			u.begin()
+			u.handedOff, u.active, u.slots = true, 0, make([]slot, 1) // of the old process
+			u.start()
 		}},
 	}
-	// deeds are what the loop does at an event that comes so long after it was brought into the state and stepped.
-	deeds := func(t *testing.T, from job.State, fire func(*turner), after, step time.Duration) *heard {
+	// actionsAfter returns what the loop does at an event that happens after that time, in the
+	// state, with that step of the clock.
+	actionsAfter := func(t *testing.T, from job.State, fire func(*scheduler), after, step time.Duration) *recorded {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		u := in(ctx, t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true, Overrun: job.OverrunRun}}, from, nil)
-		h := &heard{held: from == job.Running}
+		u := in(ctx, t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true,
+			Overlap: job.OverlapQueue}}, from, nil)
+		h := &recorded{held: from == job.Running}
 		u.Recorder, u.Alarm = h, h
 		if n := eachMoment(reflect.ValueOf(u).Elem(), func(at time.Time) time.Time {
 			return stepped(t, at, step).Add(-after)
 		}); n == 0 {
-			t.Fatal("found nothing that a step of the clock could move")
+			t.Fatal("found no moment that a step of the clock could move")
 		}
 		u.serve(func() { fire(u) })
 		cancel()
@@ -123,14 +132,15 @@ func TestT35WallClockBackAndForward(t *testing.T) {
 	for _, e := range events {
 		for _, from := range job.States {
 			for _, after := range []time.Duration{9 * time.Minute, 2*time.Hour + 9*time.Minute} {
-				want := deeds(t, from, e.fire, after, 0)
-				for _, step := range []time.Duration{-24 * time.Hour, -95 * time.Minute, 95 * time.Minute, 24 * time.Hour} {
+				want := actionsAfter(t, from, e.fire, after, 0)
+				for _, step := range []time.Duration{-24 * time.Hour, -95 * time.Minute, 95 * time.Minute,
+					24 * time.Hour} {
 					t.Run(fmt.Sprintf("%v before %s in %v after %v", step, e.name, from, after), func(t *testing.T) {
-						got := deeds(t, from, e.fire, after, step)
+						got := actionsAfter(t, from, e.fire, after, step)
 						if !slices.Equal(got.done, want.done) {
 							t.Errorf("did %q, and without a step %q", got.done, want.done)
 						}
-						for _, s := range got.strange {
+						for _, s := range got.wrongClock {
 							t.Error(s)
 						}
 					})
@@ -140,24 +150,25 @@ func TestT35WallClockBackAndForward(t *testing.T) {
 	}
 }
 
-// TestEachTryIsToldTheSameTick: what the first one was told, letter by letter, whatever the wall clock does from one
-// to the next, held or not, and over a restart, which leaves no monotonic reading.
-func TestEachTryIsToldTheSameTick(t *testing.T) {
+// Each retry gets exactly the due time of the first attempt, whatever the wall clock does between
+// them, held or not, and after a re-exec, which preserves no monotonic reading.
+func TestRetriesGetTheSameDueTime(t *testing.T) {
 	const form = time.RFC3339Nano
-	spec := job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true, Overrun: job.OverrunRun}, Retry: job.Retry{Retries: 3, RetryDelay: time.Millisecond}}
-	for name, between := range map[string]func(*turner){
-		"at once": func(*turner) {},
-		"held": func(u *turner) {
+	spec := job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true, Overlap: job.OverlapQueue},
+		Retry: job.Retry{Retries: 3, RetryDelay: time.Millisecond}}
+	for name, between := range map[string]func(*scheduler){
+		"at once": func(*scheduler) {},
+		"held": func(u *scheduler) {
 			u.Gate = still{make(chan struct{})}
-			u.serve(u.rang)
+			u.serve(u.timerFired)
 			u.Gate = still{}
 		},
-		"over a restart": func(u *turner) {
+		"after a re-exec": func(u *scheduler) {
 			grid := u.grid
-			grid.Wait = &Wait{Run: u.due.run, Until: u.due.at}
+			grid.Wait = &Delay{Run: u.due.run, Until: u.due.at}
 			grid.Wait.Run.Due = u.due.run.Due.Round(0)
 			u.Loop.Grid, u.due = &grid, due{}
-			u.begin()
+			u.start()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -165,23 +176,23 @@ func TestEachTryIsToldTheSameTick(t *testing.T) {
 			defer cancel()
 			u := in(ctx, t, spec, job.Running, nil)
 			defer u.close()
-			u.left = true // the ends that its own goroutine will hear of
-			p := &u.places[0]
-			u.serve(func() { u.ended(p, job.Result{Outcome: job.Exited, Code: 1}) })
-			if u.due.run.Try != 1 {
-				t.Fatalf("no try is waited for: %+v", u.due)
+			u.handedOff = true // for the ends that its own goroutine will report
+			p := &u.slots[0]
+			u.serve(func() { u.runEnded(p, job.Result{Outcome: job.Exited, Code: 1}) })
+			if u.due.run.Attempt != 1 {
+				t.Fatalf("no retry is due: %+v", u.due)
 			}
 			eachMoment(reflect.ValueOf(u).Elem(), func(at time.Time) time.Time {
 				return stepped(t, at, time.Hour).Add(-time.Second)
 			})
-			told := u.due.run.Due.Format(form)
+			firstDue := u.due.run.Due.Format(form)
 			between(u)
-			u.serve(u.rang)
+			u.serve(u.timerFired)
 			if u.opened != nil || u.state == job.Held {
 				u.serve(u.open)
 			}
-			if p := &u.places[0]; p.run.Try != 1 || p.run.Number != 2 || p.run.Due.Format(form) != told {
-				t.Errorf("it is %+v, due %s; the first was told %s", p.run, p.run.Due.Format(form), told)
+			if p := &u.slots[0]; p.run.Attempt != 1 || p.run.Number != 2 || p.run.Due.Format(form) != firstDue {
+				t.Errorf("it is %+v, due %s; the first attempt has %s", p.run, p.run.Due.Format(form), firstDue)
 			}
 			cancel()
 		})

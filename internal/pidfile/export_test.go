@@ -2,5 +2,6 @@ package pidfile
 
 import "time"
 
-// WaitForHandover makes Take wait so long for a lock whose holder the file does not name yet.
-func WaitForHandover(d time.Duration) { handover = d }
+// SetReplaceTime sets how long Take waits for a lock while the file does not contain the PID of a
+// running process.
+func SetReplaceTime(d time.Duration) { replaceTime = d }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// FuzzParse holds that what is named as a holder is a possible PID, and the number that the file shows.
+// FuzzParse checks that the result is a possible PID, and the number in the text.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"", "1", "1\n", " 42 \r\n", "-1", "0", "+7", "007", "1 2", "2147483648", "\x001", "１"} {
 		f.Add(s)

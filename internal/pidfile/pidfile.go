@@ -1,13 +1,15 @@
-// Package pidfile answers: which PID is this, and is it alive?
+// Package pidfile answers: which process owns this PID file, and is it alive?
 //
-// The content of a PID file is for readers. The lock on it (package lockfile) tells whether its owner
-// is alive. No PID that was read is ever signaled or believed to be alive.
+// The content of a PID file is for readers. The lock on it (package lockfile) shows whether its
+// owner is alive. gophd never signals a PID that it read from a file, and never relies on that
+// process being alive.
 //
-// Readers see a whole file or none: it is written and locked under another name before it gets its
-// own. An old file is replaced only while its lock is held, so of two at once exactly one wins. Whoever
-// may read the file may lock it too: such a lock of another user on the file of a dead process does
-// not count. Known gaps: two that start under such a lock, and someone who removes or renames the
-// file by hand in the very moment of a start, can make two owners.
+// Readers get the whole file or none: it is written and locked under a temporary name and then gets
+// its own. An old file is replaced only while its lock is held, so exactly one of several
+// simultaneous starts wins. A user who may read the file may lock it too. The lock of another user
+// on the file of a dead process does not count. Known gaps: two processes may both become owners if
+// they start while another user holds such a lock, or if a user removes or renames the file by hand
+// at the moment of a start.
 package pidfile
 
 import (
@@ -28,68 +30,71 @@ import (
 	"gophd/internal/safefile"
 )
 
-// File is a PID file that is ours. It is used by one goroutine.
+// File is a PID file that this process owns. Only one goroutine may use it.
 type File struct {
 	path string
-	// fd is a bare number, not an *os.File: no garbage collection closes it and drops the lock.
+	// fd is a bare number, not an *os.File: the garbage collector cannot close it and release the
+	// lock.
 	fd int
 }
 
-// HeldError says that a living process has the file.
+// HeldError reports that a running process holds the file.
 type HeldError struct {
 	Path string
-	PID  int // as the file says; 0 when it says nothing sensible
+	PID  int // from the file; 0 if the file does not contain a PID
 }
 
 func (e *HeldError) Error() string {
-	who := "a running process"
+	holder := "a running process"
 	if e.PID != 0 {
-		who += " " + strconv.Itoa(e.PID)
+		holder += " " + strconv.Itoa(e.PID)
 	}
-	return fmt.Sprintf("pid file %s is held by %s: stop that one or choose another file", e.Path, who)
+	return fmt.Sprintf("pid file %s is held by %s: stop it or choose another file", e.Path, holder)
 }
 
 const (
-	// tries bounds the races that Take loses in a row; each means that another one has just won.
-	tries = 100
-	// pause is between two looks at a lock, because flock(2) has no wait with a limit.
-	pause = 5 * time.Millisecond
+	// maxAttempts limits the races that Take may lose in a row. Another process wins each of them.
+	maxAttempts = 100
+	// retryPause is the time between two attempts to lock, because flock(2) has no timeout.
+	retryPause = 5 * time.Millisecond
 )
 
-// handover is how long a lock may be held by no process that the file names, as it is while
-// another starter replaces the file of a dead one. Only tests change it.
-var handover = 100 * time.Millisecond
+// replaceTime is how long Take waits for a lock while the file does not contain the PID of a
+// running process. This is the case while another start replaces the file of a dead process. Only
+// tests change it.
+var replaceTime = 100 * time.Millisecond
 
-// Take makes the file with our PID and a newline in it, for everyone to read as far as the umask
-// allows, and locks it. A file that nobody has locked is replaced if there is a PID in it and nothing else, or nothing:
-// any other is not a PID file but somebody's work. If a living process has it, the error is a *HeldError, possibly
-// after a tenth of a second.
+// Take creates the file with our PID and a newline, and locks it. Every user can read it as far as
+// the umask allows. Take replaces an existing file that is not locked if it contains only a PID or
+// is empty. Any other file is not a PID file and is not touched. If a running process holds the
+// file, the error is a *HeldError, which may take a tenth of a second.
 //
-// The last element of path may be a symbolic link if root or we own it.
+// The last element of path may be a symbolic link if it belongs to root or to our user.
 func Take(path string) (*File, error) {
 	path, err := resolve(path)
 	if err != nil {
 		return nil, err
 	}
-	for begin := time.Now(); ; {
+	for start := time.Now(); ; {
 		f, err := take(path)
 		switch held := (*HeldError)(nil); {
 		case err == nil:
 			return f, nil
 		case errors.As(err, &held):
-			if time.Since(begin) > handover || alive(held.PID) {
+			if time.Since(start) > replaceTime || alive(held.PID) {
 				return nil, err
 			}
-			time.Sleep(pause)
+			time.Sleep(retryPause)
 		default:
 			return nil, err
 		}
 	}
 }
 
-// Look says what Take would, as far as can be told without making a file: nil, a *HeldError, or what is wrong. It holds the
-// lock of a file that is no one's for a moment, which another's Take outlasts.
-func Look(path string) error {
+// Check returns the error that Take would return, as far as that is possible without creating a
+// file: nil, a *HeldError or another error. It holds the lock of an unlocked file for a moment; a
+// concurrent Take of another process retries for longer than that.
+func Check(path string) error {
 	path, err := resolve(path)
 	if err != nil {
 		return err
@@ -98,25 +103,25 @@ func Look(path string) error {
 	switch {
 	case err == nil:
 		defer unix.Close(fd)
-		locked, _ := lockfile.Locked(fd) // where it fails, Take says why
-		if pid := read(fd); locked && (alive(pid) || !othersLocked(fd)) {
+		locked, _ := lockfile.Locked(fd) // Take reports the error
+		if pid := read(fd); locked && (alive(pid) || !lockedByOtherUsers(fd)) {
 			return &HeldError{Path: path, PID: pid}
 		}
-		if err := spare(path, fd); err != nil {
+		if err := checkReplaceable(path, fd); err != nil {
 			return err
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	if err := unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path), unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return notMade(path, err)
+		return createError(path, err)
 	}
 	return nil
 }
 
-// take makes one attempt, repeated as long as the file is another at every look.
+// take makes one attempt. It starts again as long as another process replaces the file meanwhile.
 func take(path string) (*File, error) {
-	for range tries {
+	for range maxAttempts {
 		old, err := open(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			f, err := publish(path, os.Link)
@@ -130,40 +135,40 @@ func take(path string) (*File, error) {
 		}
 		f, err := replace(path, old)
 		_ = unix.Close(old)
-		if !errors.Is(err, errOther) {
+		if !errors.Is(err, errReplaced) {
 			return f, err
 		}
 	}
-	return nil, fmt.Errorf("pid file %s is replaced by others all the time: choose another file", path)
+	return nil, fmt.Errorf("pid file %s is replaced again and again: choose another file", path)
 }
 
-// errOther says that path does not name the locked file any more.
-var errOther = errors.New("another file has this name now")
+// errReplaced reports that path no longer names the file that was opened.
+var errReplaced = errors.New("the file was replaced")
 
-// replace puts our file in the place of the old one, if nobody has that locked.
+// replace replaces the old file by ours, if no process has the old one locked.
 func replace(path string, old int) (*File, error) {
 	if err := lockfile.TryLock(old, unix.LOCK_EX); errors.Is(err, lockfile.ErrLocked) {
 		if !lockfile.Names(path, old) {
-			return nil, errOther
+			return nil, errReplaced
 		}
-		if pid := read(old); alive(pid) || !othersLocked(old) {
+		if pid := read(old); alive(pid) || !lockedByOtherUsers(old) {
 			return nil, &HeldError{Path: path, PID: pid}
 		}
 	} else if err != nil {
 		return nil, fmt.Errorf("cannot lock pid file %s: %v: choose a file on a local disk", path, err)
 	}
 	if !lockfile.Names(path, old) {
-		return nil, errOther
+		return nil, errReplaced
 	}
-	if err := spare(path, old); err != nil {
+	if err := checkReplaceable(path, old); err != nil {
 		return nil, err
 	}
 	return publish(path, os.Rename)
 }
 
-// othersLocked says that all who have locked the file are other users than root and our own. Who has
-// written it is none of them.
-func othersLocked(fd int) bool {
+// lockedByOtherUsers reports whether the file is locked, and only by processes of users other than
+// root and our own. The process that wrote the file is not one of these.
+func lockedByOtherUsers(fd int) bool {
 	pids := procfs.Lockers(fd)
 	for _, pid := range pids {
 		if user, _, err := procfs.UIDs(pid); err != nil || safefile.Trusted(user) {
@@ -173,30 +178,32 @@ func othersLocked(fd int) bool {
 	return len(pids) > 0
 }
 
-// spare refuses a file that is not to be replaced, because it is no PID file. One of zeros is what some file systems
-// leave of a file that was written just before the machine fell.
-func spare(path string, fd int) error {
+// checkReplaceable returns an error if the file is not a PID file and so must not be replaced. A
+// file of zeros is accepted: some file systems leave it after a crash of the machine.
+func checkReplaceable(path string, fd int) error {
 	var text [32]byte
 	n, err := retry(func() (int, error) { return unix.Pread(fd, text[:], 0) })
 	if err != nil {
 		return fmt.Errorf("cannot read pid file %s: %w: choose another file", path, err)
 	}
-	if left := strings.Trim(string(text[:n]), "\x00 \t\r\n"); n == len(text) || left != "" && parse(left) == 0 {
-		return fmt.Errorf("pid file %s holds something else than a PID: choose another file, or remove it", path)
+	content := strings.Trim(string(text[:n]), "\x00 \t\r\n")
+	if n == len(text) || content != "" && parse(content) == 0 {
+		return fmt.Errorf("pid file %s is not a PID file: choose another file, or remove it", path)
 	}
 	return nil
 }
 
-// open opens what is at path without waiting or following a link, and makes sure that it is a file.
+// open opens the file at path, without blocking or following a link. It returns an error if it is
+// not a regular file.
 func open(path string) (int, error) {
 	fd, err := safefile.OpenFD(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if p := (*fs.PathError)(nil); errors.As(err, &p) {
 		err = p.Err
 	}
-	switch refused := (*safefile.Error)(nil); {
-	case errors.As(err, &refused):
-		return 0, fmt.Errorf("pid file %w", refused)
-	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ELOOP): // a socket; a link that was not there before
+	switch unsafe := (*safefile.Error)(nil); {
+	case errors.As(err, &unsafe):
+		return 0, fmt.Errorf("pid file %w", unsafe)
+	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ELOOP): // a socket; a link that was created since resolve
 		return 0, fmt.Errorf("pid file %s is not a regular file: remove it or choose another file", path)
 	case errors.Is(err, unix.ENOENT):
 		return 0, fs.ErrNotExist
@@ -206,7 +213,7 @@ func open(path string) (int, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		_ = unix.Close(fd)
-		return 0, fmt.Errorf("cannot look at pid file %s: %v", path, err)
+		return 0, fmt.Errorf("cannot stat pid file %s: %v", path, err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		_ = unix.Close(fd)
@@ -215,14 +222,15 @@ func open(path string) (int, error) {
 	return fd, nil
 }
 
-// publish writes and locks a file under a name of its own and gives it the name path by way of name.
+// publish writes and locks a file under a temporary name, and then gives it the name path by a call
+// of name.
 func publish(path string, name func(from, to string) error) (*File, error) {
 	temp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".gophd-pid-%d-%08x", os.Getpid(), rand.Uint32()))
 	fd, err := retry(func() (int, error) {
 		return unix.Open(temp, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o644)
 	})
 	if err != nil {
-		return nil, notMade(path, err)
+		return nil, createError(path, err)
 	}
 	text := []byte(strconv.Itoa(os.Getpid()) + "\n")
 	n, err := retry(func() (int, error) { return unix.Write(fd, text) })
@@ -243,16 +251,16 @@ func publish(path string, name func(from, to string) error) (*File, error) {
 	if errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	return nil, fmt.Errorf("cannot make pid file %s: %w", path, err)
+	return nil, fmt.Errorf("cannot create pid file %s: %w", path, err)
 }
 
-func notMade(path string, err error) error {
-	return fmt.Errorf("cannot make pid file %s: %w: choose a folder that this user can write to", path, err)
+func createError(path string, err error) error {
+	return fmt.Errorf("cannot create pid file %s: %w: choose a directory that this user can write to", path, err)
 }
 
-// Adopt takes over the file that the image before this one took, with the descriptor that it kept. It
-// fails if path does not name that file any more, or if another process has got its lock; f stays the
-// caller's then, to be closed before another Take. After success f is closed, and the lock stays.
+// Adopt takes over the file of the old process. f is the Descriptor that was kept over exec. Adopt
+// fails if path no longer names that file, or if another process has its lock. The caller then
+// still owns f and must close it before another Take. On success f is closed and the lock is kept.
 func Adopt(path string, f *os.File) (*File, error) {
 	path, err := resolve(path)
 	if err != nil {
@@ -272,97 +280,101 @@ func Adopt(path string, f *os.File) (*File, error) {
 		return nil, fmt.Errorf("cannot adopt pid file %s: %v", path, err)
 	case !lockfile.Names(path, fd):
 		_ = unix.Close(fd)
-		return nil, fmt.Errorf("pid file %s was removed or replaced by someone else: stop them doing that", path)
+		return nil, fmt.Errorf("pid file %s was removed or replaced by another process: "+
+			"make sure that no other program changes it", path)
 	}
 	return &File{path: path, fd: fd}, f.Close()
 }
 
-// Descriptor returns another descriptor of the locked file, to be kept across exec; the caller closes
-// it when there is none. The lock holds as long as one of them is open.
+// Descriptor returns another descriptor of the locked file, which can be kept across exec. The
+// caller closes it if there is no exec. The lock is held as long as one of the descriptors is open.
 func (f *File) Descriptor() (*os.File, error) {
 	fd, err := unix.FcntlInt(uintptr(f.fd), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
-		return nil, fmt.Errorf("cannot keep pid file %s: %v", f.path, err)
+		return nil, fmt.Errorf("cannot duplicate the descriptor of pid file %s: %v", f.path, err)
 	}
 	return os.NewFile(uintptr(fd), f.path), nil
 }
 
-// Leave is the end of f where a Descriptor of it goes on: lock and file stay.
+// Leave closes f but keeps the file, and keeps the lock for a Descriptor of f.
 func (f *File) Leave() error {
 	err := unix.Close(f.fd)
 	f.fd = -1
 	return err
 }
 
-// Remove removes the file if it is still ours, and gives up the lock. If someone else has replaced it, or written
-// into it what is no PID, it is left alone and the error says so; that it is gone already is no error.
+// Remove removes the file if it is still ours, and releases the lock. If another process has
+// replaced the file, or has written something other than a PID to it, Remove keeps the file and
+// returns an error. It returns no error if the file does not exist.
 func (f *File) Remove() error {
 	var err error
-	switch _, gone := os.Lstat(f.path); {
+	switch _, statErr := os.Lstat(f.path); {
 	case lockfile.Names(f.path, f.fd):
-		// Nobody who plays by the rules replaces it between the look and the removal: we have its lock.
-		if err = spare(f.path, f.fd); err == nil {
+		// We have its lock, so no other gophd replaces it between the check and the removal.
+		if err = checkReplaceable(f.path, f.fd); err == nil {
 			err = os.Remove(f.path)
 		}
-	case gone == nil:
-		err = fmt.Errorf("pid file %s was replaced by someone else and is left alone", f.path)
+	case statErr == nil:
+		err = fmt.Errorf("pid file %s was replaced by another process and is not removed", f.path)
 	}
 	return errors.Join(err, f.Close())
 }
 
-// Close gives up the lock and leaves the file. It does nothing the second time.
+// Close releases the lock and keeps the file. A second Close does nothing.
 func (f *File) Close() error {
 	if f.fd < 0 {
 		return nil
 	}
-	// Explicitly, since a descriptor that was made to be kept across exec may still hold it.
+	// Unlock explicitly, because a Descriptor may still hold the lock.
 	err := errors.Join(lockfile.Unlock(f.fd), unix.Close(f.fd))
 	f.fd = -1
 	return err
 }
 
-// resolve makes path absolute and free of links, those in its last element included if they are root's
-// or our own: through a link of another user it would be they who choose which file is replaced. Each
-// folder is asked of the kernel, because a link and ".." after it do not cancel out.
+// resolve makes path absolute and resolves all symbolic links. A link in the last element must
+// belong to root or to our user: the owner of the link decides which file is replaced. The
+// directory is resolved element by element, because a link and a ".." after it do not cancel out.
 func resolve(given string) (string, error) {
 	path := given
 	if !filepath.IsAbs(path) {
-		here, err := os.Getwd()
+		directory, err := os.Getwd()
 		if err != nil {
-			return "", fmt.Errorf("pid file %s: %v: give its absolute path", given, err)
+			return "", fmt.Errorf("pid file %s: %v: use its absolute path", given, err)
 		}
-		path = here + "/" + path
+		path = directory + "/" + path
 	}
-	for range 40 { // as many links as Linux follows
+	for range 40 { // the number of links that Linux follows
 		slash := strings.LastIndexByte(path, '/')
 		dir, err := filepath.EvalSymlinks(path[:slash+1])
 		if errors.Is(err, fs.ErrPermission) {
 			return "", fmt.Errorf("pid file %s: %w: choose a file that this user can reach", given, err)
 		}
 		if err != nil {
-			return "", fmt.Errorf("pid file %s: there is no folder %s: make it or choose another file", given, path[:slash+1])
+			return "", fmt.Errorf("pid file %s: directory %s does not exist: create it or choose another file",
+				given, path[:slash+1])
 		}
 		path = strings.TrimSuffix(dir, "/") + path[slash:]
 		var st unix.Stat_t
 		if err := unix.Lstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
-			return path, nil // what else is wrong with it shows when it is used
+			return path, nil // any other error is reported when the file is used
 		}
 		if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-			return "", fmt.Errorf("pid file %s is a symbolic link of user %d: remove it or choose another file", path, st.Uid)
+			return "", fmt.Errorf("pid file %s is a symbolic link of user %d: remove it or choose another file",
+				path, st.Uid)
 		}
-		to, err := os.Readlink(path)
+		target, err := os.Readlink(path)
 		if err != nil {
 			return "", fmt.Errorf("pid file %s: %v: choose another file", path, err)
 		}
-		if !filepath.IsAbs(to) {
-			to = strings.TrimSuffix(dir, "/") + "/" + to
+		if !filepath.IsAbs(target) {
+			target = strings.TrimSuffix(dir, "/") + "/" + target
 		}
-		path = to
+		path = target
 	}
 	return "", fmt.Errorf("pid file %s is a symbolic link to itself: remove it or choose another file", given)
 }
 
-// read returns the PID in the file, or 0 when it holds anything else.
+// read returns the PID in the file, or 0 if the file contains anything else.
 func read(fd int) int {
 	var text [32]byte
 	n, err := retry(func() (int, error) { return unix.Pread(fd, text[:], 0) })
@@ -372,21 +384,21 @@ func read(fd int) int {
 	return parse(string(text[:n]))
 }
 
-// parse reads a PID, as other programs write it too: with or without a newline.
+// parse returns the PID in text, with or without a newline as programs write it, or 0.
 func parse(text string) int {
-	pid, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31) // no sign, which would be another's work
+	pid, err := strconv.ParseUint(strings.TrimSpace(text), 10, 31) // a sign is an error
 	if err != nil {
 		return 0
 	}
 	return int(pid)
 }
 
-// alive says that there is a process of that number, whoever it is.
+// alive reports whether a process with that PID exists, no matter which program it runs.
 func alive(pid int) bool {
 	return pid > 0 && !errors.Is(unix.Kill(pid, 0), unix.ESRCH)
 }
 
-// retry repeats a call that a signal has interrupted.
+// retry repeats a call as long as signals interrupt it.
 func retry(call func() (int, error)) (int, error) {
 	for {
 		if n, err := call(); !errors.Is(err, unix.EINTR) {

@@ -13,10 +13,10 @@ import (
 	"gophd/internal/pidfile"
 )
 
-func TestRootLinkOfAnotherUserIsRefused(t *testing.T) {
+func TestRootLinkOfAnotherUserIsRejected(t *testing.T) {
 	dir := t.TempDir()
 	victim, link := filepath.Join(dir, "victim"), filepath.Join(dir, "x.pid")
-	put(t, victim, "precious")
+	writeFile(t, victim, "precious")
 	if err := os.Symlink("victim", link); err != nil {
 		t.Fatal(err)
 	}
@@ -28,11 +28,11 @@ func TestRootLinkOfAnotherUserIsRefused(t *testing.T) {
 		t.Errorf("got %v, want the owner and the fix", err)
 	}
 	if got := content(t, victim); got != "precious" {
-		t.Errorf("the victim holds %q", got)
+		t.Errorf("the target of the link contains %q", got)
 	}
 }
 
-// Any user can lock a file that they can read. That does not keep gophd from replacing the file of a dead process.
+// Every user can lock a file that they can read. gophd still replaces the file of a dead process.
 func TestRootLockOfAnotherUserDoesNotCount(t *testing.T) {
 	dir := t.TempDir()
 	for _, d := range []string{dir, filepath.Dir(dir)} {
@@ -42,11 +42,12 @@ func TestRootLockOfAnotherUserDoesNotCount(t *testing.T) {
 	}
 	for how, flag := range map[string]string{"shared": "-s", "exclusive": "-x"} {
 		path := filepath.Join(dir, how+".pid")
-		put(t, path, "4194305\n") // above the greatest PID
+		writeFile(t, path, "4194305\n") // above the greatest PID
 		if err := os.Chmod(path, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		other := exec.Command("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "flock", flag, path, "sh", "-c", "echo locked; read x")
+		other := exec.Command("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+			"flock", flag, path, "sh", "-c", "echo locked; read x")
 		in, err := other.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -61,15 +62,15 @@ func TestRootLockOfAnotherUserDoesNotCount(t *testing.T) {
 		if _, err := out.Read(make([]byte, 7)); err != nil {
 			t.Fatal(err)
 		}
-		if err := pidfile.Look(path); err != nil {
-			t.Errorf("%s: Look: %v", how, err)
+		if err := pidfile.Check(path); err != nil {
+			t.Errorf("%s: Check: %v", how, err)
 		}
 		f, err := pidfile.Take(path)
 		if err != nil {
 			t.Fatalf("%s: %v", how, err)
 		}
 		if got := content(t, path); got != strconv.Itoa(os.Getpid())+"\n" {
-			t.Errorf("%s: the file has %q", how, got)
+			t.Errorf("%s: the file contains %q", how, got)
 		}
 		if _, err := pidfile.Take(path); err == nil {
 			t.Errorf("%s: taken twice", how)
@@ -78,6 +79,6 @@ func TestRootLockOfAnotherUserDoesNotCount(t *testing.T) {
 			t.Error(err)
 		}
 		in.Close()
-		_ = other.Wait() // flock passes on the code of read, which has met the end
+		_ = other.Wait() // flock exits with the code of read, which is not 0 at EOF
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"gophd/internal/pidfile"
 )
 
-// role makes the test binary play another gophd.
+// role is the environment variable that makes the test binary act as another gophd.
 const role = "PIDFILE_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -31,15 +31,15 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// patience is how long a test waits for what must happen, on a machine of any speed.
-const patience = 10 * time.Minute
+// maxWait is much longer than any wait of a test should take, on a machine of any speed.
+const maxWait = 10 * time.Minute
 
-// takeAndHold takes the file, says how it went, and holds it until its stdin ends.
+// takeAndHold takes the file, prints the result, and holds the file until EOF on stdin.
 func takeAndHold(path string) int {
-	if ready := os.Getenv("PIDFILE_TEST_WAIT"); ready != "" {
-		_, _ = io.ReadFull(os.Stdin, make([]byte, 1)) // so that several begin at once
+	if wait := os.Getenv("PIDFILE_TEST_WAIT"); wait != "" {
+		_, _ = io.ReadFull(os.Stdin, make([]byte, 1)) // so that several processes start to take it at once
 	}
-	pidfile.WaitForHandover(patience) // the winner may be slow to put its PID in the place of a stale one
+	pidfile.SetReplaceTime(maxWait) // the winner may be slow to replace a stale PID by its own
 	f, err := pidfile.Take(path)
 	if err != nil {
 		fmt.Println(err)
@@ -82,21 +82,22 @@ func startOther(t *testing.T, path string, env ...string) *other {
 	}
 	t.Cleanup(func() {
 		_ = in.Close()
-		_ = c.Wait() // again, for most
+		_ = c.Wait() // many tests have waited already
 	})
 	return &other{Cmd: c, in: in, lines: bufio.NewScanner(out)}
 }
 
-// says is the next line of the other process.
-func (o *other) says(t *testing.T) string {
+// output returns the next line that the other process prints.
+func (o *other) output(t *testing.T) string {
 	t.Helper()
 	if !o.lines.Scan() {
-		t.Fatal("the other process says nothing")
+		t.Fatal("the other process prints nothing")
 	}
 	return o.lines.Text()
 }
 
-func (o *other) end(t *testing.T) {
+// stop makes the other process remove the file and exit.
+func (o *other) stop(t *testing.T) {
 	t.Helper()
 	_ = o.in.Close()
 	if err := o.Wait(); err != nil {
@@ -123,7 +124,7 @@ func content(t *testing.T, path string) string {
 	return string(data)
 }
 
-func put(t *testing.T, path, text string) {
+func writeFile(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -132,8 +133,8 @@ func put(t *testing.T, path, text string) {
 
 var ours = strconv.Itoa(os.Getpid()) + "\n"
 
-// alone fails if anything but the named files is in dir.
-func alone(t *testing.T, dir string, names ...string) {
+// wantFiles fails the test unless dir contains exactly the named files.
+func wantFiles(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -144,7 +145,7 @@ func alone(t *testing.T, dir string, names ...string) {
 		got = append(got, e.Name())
 	}
 	if strings.Join(got, " ") != strings.Join(names, " ") {
-		t.Errorf("the folder holds %q, want %q", got, names)
+		t.Errorf("the directory contains %q, want %q", got, names)
 	}
 }
 
@@ -158,27 +159,27 @@ func TestTakeWritesThePIDAndRemoveRemovesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := content(t, path); got != ours {
-		t.Errorf("it holds %q, want %q", got, ours)
+		t.Errorf("the file contains %q, want %q", got, ours)
 	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("mode is %v (%v), want 0640", info.Mode(), err)
 	}
-	alone(t, dir, "x.pid")
+	wantFiles(t, dir, "x.pid")
 	if err := f.Remove(); err != nil {
 		t.Error(err)
 	}
-	alone(t, dir)
+	wantFiles(t, dir)
 	if err := f.Close(); err != nil {
 		t.Errorf("Close after Remove: %v", err)
 	}
 }
 
-func TestT39SecondInstanceLeavesTheFirstAloneAndNamesIt(t *testing.T) {
+func TestSecondInstanceReportsTheHolder(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.pid")
 	o := startOther(t, path)
-	if got := o.says(t); got != "taken" {
+	if got := o.output(t); got != "taken" {
 		t.Fatal(got)
 	}
 	before, err := os.Stat(path)
@@ -192,23 +193,23 @@ func TestT39SecondInstanceLeavesTheFirstAloneAndNamesIt(t *testing.T) {
 			t.Fatalf("got %v, want it held by %d", err, o.Process.Pid)
 		}
 		if !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), strconv.Itoa(o.Process.Pid)) {
-			t.Errorf("the message names neither file nor holder: %q", err)
+			t.Errorf("got %q, want a message with file and holder", err)
 		}
 	}
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
-		t.Errorf("the file was touched: %v", err)
+		t.Errorf("the file was replaced: %v", err)
 	}
-	alone(t, dir, "x.pid")
+	wantFiles(t, dir, "x.pid")
 
-	put(t, path, "garbage") // in place: the lock is what counts
+	writeFile(t, path, "garbage") // in the same file: only the lock counts
 	_, err = pidfile.Take(path)
 	var held *pidfile.HeldError
 	if !errors.As(err, &held) || held.PID != 0 {
-		t.Errorf("got %v, want it held by someone unknown", err)
+		t.Errorf("got %v, want it held by an unknown process", err)
 	}
-	put(t, path, strconv.Itoa(o.Process.Pid)) // else it is somebody's work
-	o.end(t)
-	alone(t, dir)
+	writeFile(t, path, strconv.Itoa(o.Process.Pid)) // otherwise it is not a PID file and not removed
+	o.stop(t)
+	wantFiles(t, dir)
 }
 
 func TestOneProcessCannotTakeItTwice(t *testing.T) {
@@ -217,12 +218,12 @@ func TestOneProcessCannotTakeItTwice(t *testing.T) {
 	_, err := pidfile.Take(path)
 	var held *pidfile.HeldError
 	if !errors.As(err, &held) || held.PID != os.Getpid() {
-		t.Errorf("got %v, want it held by ourselves", err)
+		t.Errorf("got %v, want it held by this process", err)
 	}
 }
 
-func TestStaleFileIsReplacedWhoeverItNames(t *testing.T) {
-	// A living process that would be hit if anyone signalled what the file says.
+func TestStaleFileIsReplacedRegardlessOfItsPID(t *testing.T) {
+	// A running process that would receive any signal that is sent to the PID in the file.
 	bystander := exec.Command("/bin/sleep", "infinity")
 	if err := bystander.Start(); err != nil {
 		t.Fatal(err)
@@ -241,26 +242,25 @@ func TestStaleFileIsReplacedWhoeverItNames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "x.pid")
-			put(t, path, text)
+			writeFile(t, path, text)
 			take(t, path)
 			if got := content(t, path); got != ours {
-				t.Errorf("it holds %.20q, want %q", got, ours)
+				t.Errorf("the file contains %.20q, want %q", got, ours)
 			}
-			alone(t, dir, "x.pid")
+			wantFiles(t, dir, "x.pid")
 		})
 	}
 	if err := bystander.Process.Signal(unix.SIGTERM); err != nil {
-		t.Errorf("the bystander is gone: %v", err)
+		t.Errorf("the bystander has exited: %v", err)
 	}
 	err := bystander.Wait()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(interface{ Signal() unix.Signal }).Signal() != unix.SIGTERM {
-		t.Errorf("the bystander ended by %v, not by our TERM", err)
+		t.Errorf("the bystander exited with %v, not by the TERM of this test", err)
 	}
 }
 
-// What is no PID file is somebody's work, and neither replaced nor removed.
-func TestWhatHoldsNoPIDIsRefusedAndLeftAlone(t *testing.T) {
+func TestFileThatIsNotAPIDFileIsRejectedAndKept(t *testing.T) {
 	for name, text := range map[string]string{
 		"script":       "#!/bin/sh\necho precious\n",
 		"a PID and":    "4711\nand more\n",
@@ -269,38 +269,38 @@ func TestWhatHoldsNoPIDIsRefusedAndLeftAlone(t *testing.T) {
 		"negative":     "-1\n",
 		"signed":       "+77\n",
 		"zero":         "0",
-		"much":         strings.Repeat("12345678\n", 10<<20/9),
+		"10 MiB":       strings.Repeat("12345678\n", 10<<20/9),
 		"many spaces":  strings.Repeat(" ", 40) + "notes",
 		"a big number": "99999999999999999999",
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path, link := filepath.Join(dir, "x.pid"), filepath.Join(dir, "link.pid")
-			put(t, path, text)
+			writeFile(t, path, text)
 			if err := os.Symlink("x.pid", link); err != nil {
 				t.Fatal(err)
 			}
 			for _, name := range []string{path, link} {
 				_, err := pidfile.Take(name)
-				if err == nil || !strings.Contains(err.Error(), "holds something else than a PID") {
+				if err == nil || !strings.Contains(err.Error(), "is not a PID file") {
 					t.Errorf("Take: %v", err)
 				}
-				if look := pidfile.Look(name); look == nil || look.Error() != err.Error() {
-					t.Errorf("Look: %v, and Take: %v", look, err)
+				if checked := pidfile.Check(name); checked == nil || checked.Error() != err.Error() {
+					t.Errorf("Check: %v, and Take: %v", checked, err)
 				}
 			}
 			if got := content(t, path); got != text {
-				t.Errorf("it holds %.20q, want %.20q", got, text)
+				t.Errorf("the file contains %.20q, want %.20q", got, text)
 			}
-			alone(t, dir, "link.pid", "x.pid")
+			wantFiles(t, dir, "link.pid", "x.pid")
 		})
 	}
 }
 
-func TestFileOfAKilledProcessIsFree(t *testing.T) {
+func TestFileOfKilledProcessIsFree(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.pid")
 	o := startOther(t, path)
-	if got := o.says(t); got != "taken" {
+	if got := o.output(t); got != "taken" {
 		t.Fatal(got)
 	}
 	if err := o.Process.Kill(); err != nil {
@@ -309,15 +309,15 @@ func TestFileOfAKilledProcessIsFree(t *testing.T) {
 	_ = o.Wait()
 	take(t, path)
 	if got := content(t, path); got != ours {
-		t.Errorf("it holds %q, want %q", got, ours)
+		t.Errorf("the file contains %q, want %q", got, ours)
 	}
 }
 
-func TestT42ReaderNeverSeesAnEmptyOrPartialFile(t *testing.T) {
+func TestReaderNeverGetsAnEmptyOrPartialFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.pid")
-	for _, first := range []bool{false, true} { // a stale file to begin with, or none
-		if !first {
-			put(t, path, "4194303\n")
+	for _, remove := range []bool{false, true} { // Take finds a stale file, or none
+		if !remove {
+			writeFile(t, path, "4194303\n")
 		}
 		done := make(chan struct{})
 		bad := make(chan string, 1)
@@ -341,10 +341,10 @@ func TestT42ReaderNeverSeesAnEmptyOrPartialFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if first {
+			if remove {
 				err = f.Remove()
 			} else {
-				err = f.Close() // and so the next one finds a stale file
+				err = f.Close() // the next Take finds a stale file
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -352,17 +352,17 @@ func TestT42ReaderNeverSeesAnEmptyOrPartialFile(t *testing.T) {
 		}
 		close(done)
 		if s, ok := <-bad; ok {
-			t.Errorf("a reader saw %q", s)
+			t.Errorf("a reader got %q", s)
 		}
 	}
 }
 
-func TestPidFileRaceHasOneWinner(t *testing.T) {
+func TestSimultaneousStartsHaveOneWinner(t *testing.T) {
 	for round := range 6 {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "x.pid")
 		if round%2 == 1 {
-			put(t, path, "4194303\n")
+			writeFile(t, path, "4194303\n")
 		}
 		var all []*other
 		for range 5 {
@@ -374,34 +374,34 @@ func TestPidFileRaceHasOneWinner(t *testing.T) {
 			}
 		}
 		var winners []*other
-		said := map[*other]string{}
+		outputs := map[*other]string{}
 		for _, o := range all {
-			if said[o] = o.says(t); said[o] == "taken" {
+			if outputs[o] = o.output(t); outputs[o] == "taken" {
 				winners = append(winners, o)
 			}
 		}
 		if len(winners) != 1 {
-			t.Fatalf("round %d: %d have it: %q", round, len(winners), said)
+			t.Fatalf("round %d: %d processes have it: %q", round, len(winners), outputs)
 		}
 		w := strconv.Itoa(winners[0].Process.Pid)
 		if got := content(t, path); got != w+"\n" {
-			t.Errorf("round %d: it holds %q, the winner is %s", round, got, w)
+			t.Errorf("round %d: the file contains %q, the winner is %s", round, got, w)
 		}
-		for o, what := range said {
-			if o != winners[0] && !strings.Contains(what, "held by a running process "+w+":") {
-				t.Errorf("round %d: a loser says %q, the winner is %s", round, what, w)
+		for o, output := range outputs {
+			if o != winners[0] && !strings.Contains(output, "held by a running process "+w+":") {
+				t.Errorf("round %d: a loser prints %q, the winner is %s", round, output, w)
 			}
 		}
 		for _, o := range all {
 			_ = o.in.Close()
 			_ = o.Wait()
 		}
-		alone(t, dir)
+		wantFiles(t, dir)
 	}
 }
 
-// The same in one process, many times: starters and removers in each other's way.
-func TestPidFileRaceOfTakeAndRemove(t *testing.T) {
+// Goroutines of one process take and remove the file many times, concurrently.
+func TestConcurrentTakeAndRemoveHaveOneOwner(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.pid")
 	owners := make(chan struct{}, 1)
@@ -422,7 +422,7 @@ func TestPidFileRaceOfTakeAndRemove(t *testing.T) {
 					select {
 					case owners <- struct{}{}:
 					default:
-						return errors.New("two own it at once")
+						return errors.New("two owners at once")
 					}
 					<-owners
 					if err := f.Remove(); err != nil {
@@ -438,10 +438,10 @@ func TestPidFileRaceOfTakeAndRemove(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	alone(t, dir)
+	wantFiles(t, dir)
 }
 
-func TestT43AdoptKeepsLockAndFile(t *testing.T) {
+func TestAdoptKeepsLockAndFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.pid")
 	first := take(t, path)
@@ -454,13 +454,13 @@ func TestT43AdoptKeepsLockAndFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if flags, err := unix.FcntlInt(kept.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
-		t.Errorf("a job would inherit the descriptor: flags %d, %v", flags, err)
+		t.Errorf("a command would inherit the descriptor: flags %d, %v", flags, err)
 	}
 	if err := first.Leave(); err != nil {
 		t.Error(err)
 	}
-	if o := startOther(t, path); !strings.Contains(o.says(t), "held by") {
-		t.Error("the lock was lost when the file was left")
+	if o := startOther(t, path); !strings.Contains(o.output(t), "held by") {
+		t.Error("the lock was lost by Leave")
 	}
 	second, err := pidfile.Adopt(path, kept)
 	if err != nil {
@@ -470,29 +470,38 @@ func TestT43AdoptKeepsLockAndFile(t *testing.T) {
 		t.Errorf("Adopt left the descriptor open: %v", err)
 	}
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
-		t.Errorf("it is another file now: %v", err)
+		t.Errorf("the file was replaced: %v", err)
 	}
-	if o := startOther(t, path); !strings.Contains(o.says(t), "held by") {
-		t.Error("the lock was lost on the way")
+	if o := startOther(t, path); !strings.Contains(o.output(t), "held by") {
+		t.Error("the lock was lost by Adopt")
 	}
 	if err := second.Remove(); err != nil {
 		t.Error(err)
 	}
-	alone(t, dir)
+	wantFiles(t, dir)
 }
 
-func TestT43FileOfSomeoneElseIsNotRemovedOrAdopted(t *testing.T) {
+func TestReplacedFileIsNotRemovedOrAdopted(t *testing.T) {
+	overwrite := func(text string) func(string) error {
+		return func(path string) error { return os.WriteFile(path, []byte(text), 0o644) }
+	}
 	for name, c := range map[string]struct {
-		meddle        func(path string) error
+		change        func(path string) error
 		left          []string
-		adopt, remove string
+		adopt, remove string // in the error; "" for none
 	}{
-		"replaced":  {func(p string) error { return errors.Join(os.Remove(p), os.WriteFile(p, []byte("7\n"), 0o644)) }, []string{"x.pid"}, "replaced", "replaced"},
-		"renamed":   {func(p string) error { return os.Rename(p, p+".old") }, []string{"x.pid.old"}, "removed", ""},
-		"removed":   {os.Remove, nil, "removed", ""},
-		"a folder":  {func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o755)) }, []string{"x.pid"}, "replaced", "replaced"},
-		"rewritten": {func(p string) error { return os.WriteFile(p, []byte("7\n"), 0o644) }, nil, "", ""},
-		"a text":    {func(p string) error { return os.WriteFile(p, []byte("precious\n"), 0o644) }, []string{"x.pid"}, "", "something else than a PID"},
+		"replaced": {
+			func(p string) error { return errors.Join(os.Remove(p), overwrite("7\n")(p)) },
+			[]string{"x.pid"}, "replaced", "replaced",
+		},
+		"renamed": {func(p string) error { return os.Rename(p, p+".old") }, []string{"x.pid.old"}, "removed", ""},
+		"removed": {os.Remove, nil, "removed", ""},
+		"a directory": {
+			func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o755)) },
+			[]string{"x.pid"}, "replaced", "replaced",
+		},
+		"overwritten with a PID": {overwrite("7\n"), nil, "", ""},
+		"overwritten with text":  {overwrite("precious\n"), []string{"x.pid"}, "", "is not a PID file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -503,7 +512,7 @@ func TestT43FileOfSomeoneElseIsNotRemovedOrAdopted(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer kept.Close()
-			if err := c.meddle(path); err != nil {
+			if err := c.change(path); err != nil {
 				t.Fatal(err)
 			}
 			_, err = pidfile.Adopt(path, kept)
@@ -514,12 +523,12 @@ func TestT43FileOfSomeoneElseIsNotRemovedOrAdopted(t *testing.T) {
 			if got := fmt.Sprint(err); (err == nil) != (c.remove == "") || !strings.Contains(got, c.remove) {
 				t.Errorf("Remove: %v, want %q", err, c.remove)
 			}
-			alone(t, dir, c.left...)
+			wantFiles(t, dir, c.left...)
 		})
 	}
 }
 
-func TestAdoptRefusesWhatIsNotTheFile(t *testing.T) {
+func TestAdoptRejectsWrongDescriptors(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.pid")
 	f := take(t, path)
@@ -529,16 +538,16 @@ func TestAdoptRefusesWhatIsNotTheFile(t *testing.T) {
 	}
 	defer null.Close()
 	if _, err := pidfile.Adopt(path, null); err == nil {
-		t.Error("it adopted /dev/null")
+		t.Error("Adopt accepted /dev/null")
 	}
-	same, err := os.Open(path) // another open file: the lock is not its own
+	same, err := os.Open(path) // another open file description, which does not have the lock
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer same.Close()
 	var held *pidfile.HeldError
 	if _, err := pidfile.Adopt(path, same); !errors.As(err, &held) {
-		t.Errorf("got %v, want that another has the lock", err)
+		t.Errorf("got %v, want a *HeldError", err)
 	}
 	if err := f.Remove(); err != nil {
 		t.Error(err)
@@ -547,24 +556,24 @@ func TestAdoptRefusesWhatIsNotTheFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := pidfile.Adopt(path, same); err == nil {
-		t.Error("it adopted a closed descriptor")
+		t.Error("Adopt accepted a closed descriptor")
 	}
 }
 
-func TestT44LockSurvivesGC(t *testing.T) {
+func TestLockSurvivesGC(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.pid")
-	if _, err := pidfile.Take(path); err != nil { // and nobody keeps it
+	if _, err := pidfile.Take(path); err != nil { // no variable refers to the File
 		t.Fatal(err)
 	}
 	for range 5 {
 		runtime.GC()
 	}
-	if o := startOther(t, path); !strings.Contains(o.says(t), "held by a running process "+strings.TrimSpace(ours)) {
-		t.Error("the lock is gone with the garbage")
+	if o := startOther(t, path); !strings.Contains(o.output(t), "held by a running process "+strings.TrimSpace(ours)) {
+		t.Error("the garbage collection released the lock")
 	}
 }
 
-func TestRemoveFreesTheLockThoughADescriptorIsKept(t *testing.T) {
+func TestCloseFreesTheLockWhileADescriptorIsOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.pid")
 	f := take(t, path)
 	kept, err := f.Descriptor()
@@ -578,9 +587,9 @@ func TestRemoveFreesTheLockThoughADescriptorIsKept(t *testing.T) {
 	take(t, path)
 }
 
-func TestWhatIsNoRegularFileIsRefusedAtOnce(t *testing.T) {
+func TestFileThatIsNotRegularIsRejectedAtOnce(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "directory"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o644); err != nil {
@@ -594,15 +603,15 @@ func TestWhatIsNoRegularFileIsRefusedAtOnce(t *testing.T) {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: filepath.Join(dir, "socket")}); err != nil {
 		t.Fatal(err)
 	}
-	put(t, filepath.Join(dir, "file"), "")
+	writeFile(t, filepath.Join(dir, "file"), "")
 	for path, want := range map[string]string{
-		filepath.Join(dir, "folder"):     "is not a regular file",
+		filepath.Join(dir, "directory"):  "is not a regular file",
 		filepath.Join(dir, "fifo"):       "is not a regular file",
 		filepath.Join(dir, "socket"):     "is not a regular file",
 		"/dev/null":                      "is not a regular file",
-		filepath.Join(dir, "none/x"):     "there is no folder " + dir + "/none",
-		filepath.Join(dir, "file/x"):     "there is no folder",
-		"/proc/gophd.pid":                "cannot make pid file /proc/gophd.pid",
+		filepath.Join(dir, "none/x"):     "directory " + dir + "/none/ does not exist: create it",
+		filepath.Join(dir, "file/x"):     "does not exist: create it",
+		"/proc/gophd.pid":                "cannot create pid file /proc/gophd.pid",
 		dir + "/":                        "",
 		"":                               "",
 		dir + "/a\x00b":                  "",
@@ -615,14 +624,14 @@ func TestWhatIsNoRegularFileIsRefusedAtOnce(t *testing.T) {
 			t.Errorf("%.60q: got %q, want one line with %q", path, err, want)
 		}
 	}
-	alone(t, dir, "fifo", "file", "folder", "socket")
+	wantFiles(t, dir, "directory", "fifo", "file", "socket")
 }
 
-func TestLongestNameIsTaken(t *testing.T) {
+func TestLongestFileNameWorks(t *testing.T) {
 	take(t, filepath.Join(t.TempDir(), strings.Repeat("x", 255)))
 }
 
-func TestLinksOfOursAreFollowedToTheFile(t *testing.T) {
+func TestOwnLinksAreFollowed(t *testing.T) {
 	dir, far := t.TempDir(), t.TempDir()
 	must := func(err error) {
 		t.Helper()
@@ -637,24 +646,24 @@ func TestLinksOfOursAreFollowedToTheFile(t *testing.T) {
 	f := take(t, filepath.Join(dir, "b", "one"))
 	target := filepath.Join(far, "a", "three")
 	if got := content(t, target); got != ours {
-		t.Errorf("%s holds %q, want %q", target, got, ours)
+		t.Errorf("%s contains %q, want %q", target, got, ours)
 	}
 	if info, err := os.Lstat(filepath.Join(far, "a", "two")); err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link was replaced: %v", err)
 	}
 	must(f.Remove())
-	alone(t, filepath.Join(far, "a"), "b", "two")
+	wantFiles(t, filepath.Join(far, "a"), "b", "two")
 
 	must(os.Symlink("loop", filepath.Join(dir, "loop")))
-	if _, err := pidfile.Take(filepath.Join(dir, "loop")); err == nil || !strings.Contains(err.Error(), "link to itself") {
+	_, err := pidfile.Take(filepath.Join(dir, "loop"))
+	if err == nil || !strings.Contains(err.Error(), "link to itself") {
 		t.Errorf("a loop: %v", err)
 	}
 }
 
-// Look answers as Take would, and changes nothing.
-func TestLookSaysWhatTakeWould(t *testing.T) {
+func TestCheckReturnsTheErrorOfTakeAndChangesNothing(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Mkdir(dir+"/folder", 0o700); err != nil {
+	if err := os.Mkdir(dir+"/directory", 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(dir+"/stale", []byte("1\n"), 0o600); err != nil {
@@ -663,30 +672,31 @@ func TestLookSaysWhatTakeWould(t *testing.T) {
 	held := take(t, dir+"/held")
 	for name, want := range map[string]string{
 		"free": "", "stale": "", "held": "is held by a running process " + strconv.Itoa(os.Getpid()),
-		"folder": "is not a regular file", "no/where": "there is no folder", "stale/x": "there is no folder",
+		"directory":    "is not a regular file",
+		"missing/file": "does not exist: create it", "stale/file": "does not exist: create it",
 	} {
-		err := pidfile.Look(filepath.Join(dir, name))
+		err := pidfile.Check(filepath.Join(dir, name))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v; want %q", name, err, want)
 		}
 		var other *pidfile.HeldError
 		if errors.As(err, &other) != (name == "held") {
-			t.Errorf("%s: %v: is it held?", name, err)
+			t.Errorf("%s: %v; want a *HeldError only for the held file", name, err)
 		}
 	}
 	if text, err := os.ReadFile(dir + "/stale"); err != nil || string(text) != "1\n" {
-		t.Errorf("the stale file has %q, %v", text, err)
+		t.Errorf("the stale file contains %q, %v", text, err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
-		t.Errorf("there are %v, %v; want what was there", entries, err)
+		t.Errorf("the directory contains %v, %v; want the 3 files from before", entries, err)
 	}
 	if err := held.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	if err := pidfile.Look(dir + "/held"); err != nil {
-		t.Errorf("after its end: %v", err)
+	if err := pidfile.Check(dir + "/held"); err != nil {
+		t.Errorf("after Remove: %v", err)
 	}
-	if err := take(t, dir+"/stale").Remove(); err != nil { // no lock of a look is left
+	if err := take(t, dir+"/stale").Remove(); err != nil { // Check has left no lock
 		t.Error(err)
 	}
 }

@@ -1,9 +1,8 @@
-// Package preflight answers: would this config start here?
+// Package preflight answers: can this config start on this host?
 //
-// Check is for the user who asks, CheckNext for a running gophd before it is replaced, and the
-// functions in options.go are those that a start uses itself. It has no side effects but a file
-// that CheckNext creates and removes. Whether the config can be understood is decided in package
-// config.
+// Check is for gophd check, CheckNext for a running gophd before it re-execs. A start uses the
+// functions in options.go too. The package has no side effects except for files that CheckNext
+// creates and removes. Package config has validated the settings themselves.
 package preflight
 
 import (
@@ -24,27 +23,27 @@ import (
 	"gophd/internal/process"
 )
 
-// Check says what is wrong with a config that was loaded, beyond what config itself can know,
-// without any side effect: it asks the rooms that will have to live with it, and looks at each path
-// that build will open. It asks no server, and not who holds what. What only the user lacks who
-// asks, and what only the daemon's own surroundings decide, are cautions.
+// Check returns the errors of a loaded config that package config cannot find, without any side
+// effect. It calls the checks of the packages that will use the config, and checks each path that a
+// start will open. It contacts no server and ignores locks of other processes. Cautions are missing
+// rights of the calling user, and limits that depend on the daemon's own environment.
 func Check(c *config.Config) (cautions []string, err error) {
 	var wrong []error
-	for _, err := range survey(c) {
+	for _, err := range checkAll(c) {
 		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-			cautions = append(cautions, err.Error()+" (as the user who checks)")
+			cautions = append(cautions, err.Error()+" (as the user of this check)")
 		} else {
 			wrong = append(wrong, err)
 		}
 	}
 	if err := checkCgroup(c.Jobs[0]); err != nil {
-		cautions = append(cautions, err.Error()+" (as it is where this check runs)")
+		cautions = append(cautions, err.Error()+" (in the control group of this check)")
 	}
 	return cautions, errors.Join(wrong...)
 }
 
-// survey is what Check and CheckNext have in common.
-func survey(c *config.Config) (wrong []error) {
+// checkAll has the checks that Check and CheckNext share.
+func checkAll(c *config.Config) (wrong []error) {
 	add := func(err error) {
 		if err != nil {
 			wrong = append(wrong, err)
@@ -57,14 +56,14 @@ func survey(c *config.Config) (wrong []error) {
 	add(Distinct(c))
 	p := pathsOf(c)
 	for _, dir := range p.made {
-		add(makeable(dir))
+		add(creatable(dir))
 	}
 	if err == nil {
 		add(p.log(l, time.Now()))
 	}
-	w, err := World(c.Jobs[0])
+	w, err := Credentials(c.Jobs[0])
 	add(err)
-	add(p.folder(c.Jobs[0].Dir))
+	add(p.directory(c.Jobs[0].Dir))
 	add(p.output(string(c.Jobs[0].Output), w))
 	add(p.input(c.Jobs[0].Stdin))
 	if err := p.pidFile(c.PIDFile); !errors.As(err, new(*pidfile.HeldError)) {
@@ -76,7 +75,8 @@ func survey(c *config.Config) (wrong []error) {
 	return wrong
 }
 
-// checkCgroup is openCgroup without its effects.
+// checkCgroup checks whether the control group of the job can be created, without side effects. It
+// ignores the processes in leaving: the running gophd and the new program.
 func checkCgroup(spec job.Spec, leaving ...int) error {
 	if l := Limits(spec); l != (process.Limits{}) {
 		return process.CheckCgroup("", l, leaving...)
@@ -84,8 +84,8 @@ func checkCgroup(spec job.Spec, leaving ...int) error {
 	return nil
 }
 
-// CheckStore asks the heartbeat's server once, if there is one, and returns an error when no
-// heartbeat can be kept there. A server that gives no answer is none: it may be there when gophd is
+// CheckStore contacts the heartbeat's server once, if there is one, and returns an error if no
+// lease can be kept there. A server that does not answer is no error: it may be up when gophd is
 // started. It blocks for some timeouts of the store.
 func CheckStore(ctx context.Context, c *config.Config) error {
 	if !c.Heartbeat.Shared() {
@@ -102,16 +102,16 @@ func CheckStore(ctx context.Context, c *config.Config) error {
 	return nil
 }
 
-// Holders says who holds what the config names on this host now, for show: nobody is "". It asks no
-// server. The error is that another program than gophd has locked the lock file; whether one has is
-// asked for as long as file.NoteTime.
+// Holders returns the current holders of the PID file and the local lock on this host, as text; ""
+// means no holder. It contacts no server. It returns an error if a program other than gophd has
+// locked the lock file. It blocks for up to twice file.NoteTime to find that out.
 func Holders(c *config.Config) (pidFile, lock string, err error) {
-	if held := (*pidfile.HeldError)(nil); c.PIDFile != "" && errors.As(pidfile.Look(c.PIDFile), &held) {
+	if held := (*pidfile.HeldError)(nil); c.PIDFile != "" && errors.As(pidfile.Check(c.PIDFile), &held) {
 		pidFile = fmt.Sprintf("PID %d", held.PID)
 	}
 	if path := lease.LockPath(c); path != "" {
 		held := (*heartbeat.HeldError)(nil)
-		switch err := (Asker{}).local(context.Background(), path, c.Jobs[0].Name, 2*file.NoteTime); {
+		switch err := (Running{}).local(context.Background(), path, c.Jobs[0].Name, 2*file.NoteTime); {
 		case errors.As(err, &held):
 			lock = held.Holder.String()
 		case errors.Is(err, heartbeat.ErrUnfit):

@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What only the user lacks who checks is no error: the daemon may be another. The user is told by the id that the kernel
-// checks for files, which on Linux a thread has for itself (setfsuid(2)).
-func TestRootRightsAreCautions(t *testing.T) {
+// TestRootMissingRightsAreCautions checks that a missing right of the calling user is no error: the
+// daemon may run as another user. The test changes the user ID that the kernel checks for files,
+// which each thread has for itself on Linux (setfsuid(2)).
+func TestRootMissingRightsAreCautions(t *testing.T) {
 	dir := t.TempDir()
-	for _, at := range []string{dir, filepath.Dir(dir)} { // what TempDir makes is its owner's alone
+	for _, at := range []string{dir, filepath.Dir(dir)} { // only the owner can access a TempDir
 		if err := os.Chmod(at, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -30,19 +31,20 @@ func TestRootRightsAreCautions(t *testing.T) {
 	if err := os.Chmod(dir+"/closed", 0o555); err != nil {
 		t.Fatal(err)
 	}
-	c := configured(t, dir+"/closed", "GOPHD_LOG_FILE=l", "GOPHD_JOB_OUTPUT=o", "GOPHD_CONFIG_PID_FILE=p", "GOPHD_JOB_STDIN=../secret")
-	runtime.LockOSThread() // for good: the thread ends with the test
+	c := configured(t, dir+"/closed", "GOPHD_LOG_FILE=l", "GOPHD_JOB_OUTPUT=o", "GOPHD_CONFIG_PID_FILE=p",
+		"GOPHD_JOB_STDIN=../secret")
+	runtime.LockOSThread() // never unlocked, so that the thread ends with the test
 	if err := unix.Setfsuid(65534); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Setfsuid(0)
 	cautions, err := Check(c)
 	if err != nil {
-		t.Errorf("it is refused: %v", err)
+		t.Errorf("the config is rejected: %v", err)
 	}
 	for _, name := range []string{"log.file", "job.output", "config.pid_file", "job.stdin", "lock file"} {
 		if !strings.Contains(strings.Join(cautions, "\n"), name) {
-			t.Errorf("no word of %s in %q", name, cautions)
+			t.Errorf("no caution about %s in %q", name, cautions)
 		}
 	}
 }

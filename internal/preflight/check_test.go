@@ -16,7 +16,7 @@ import (
 	"gophd/internal/self"
 )
 
-// configured loads a config from the settings, in a folder of the test.
+// configured loads a config with the settings, in a directory of the test.
 func configured(t *testing.T, dir string, settings ...string) *config.Config {
 	t.Helper()
 	c, err := config.Load(config.Request{Command: []string{"true"}, Dir: dir, UID: 1, NeedCommand: true, SystemDir: dir,
@@ -27,8 +27,9 @@ func configured(t *testing.T, dir string, settings ...string) *config.Config {
 	return c
 }
 
-// What build opens or makes is no trouble, and looking at it makes nothing.
-func TestCheckTakesWhatBuildWould(t *testing.T) {
+// TestCheckAcceptsUsablePathsWithoutSideEffects checks that all paths which a start can open or
+// create are accepted, and that Check creates nothing.
+func TestCheckAcceptsUsablePathsWithoutSideEffects(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Symlink(dir+"/nothing", dir+"/dangling"); err != nil {
 		t.Fatal(err)
@@ -39,16 +40,18 @@ func TestCheckTakesWhatBuildWould(t *testing.T) {
 		}
 	}
 	for name, settings := range map[string][]string{
-		"all new":       {"GOPHD_LOG_FILE=a", "GOPHD_CONFIG_PID_FILE=b", "GOPHD_JOB_OUTPUT=c"},
-		"all there":     {"GOPHD_LOG_FILE=there", "GOPHD_CONFIG_PID_FILE=there2", "GOPHD_JOB_STDIN=there"},
-		"a dangling":    {"GOPHD_LOG_FILE=dangling"},
-		"a device":      {"GOPHD_LOG_FILE=/dev/null", "GOPHD_JOB_STDIN=/dev/zero"},
-		"our own":       {"GOPHD_LOG_FILE=/dev/stderr", "GOPHD_JOB_OUTPUT=/dev/fd/77", "GOPHD_JOB_STDIN=/dev/stdin"},
-		"folders to be": {"GOPHD_LOG_FILE=" + dir + "/new/state/x.log", "GOPHD_CONFIG_PID_FILE=" + dir + "/new/state/p"},
-		"a service":     {"GOPHD_LOG_FILE=journald:"},
+		"all new":    {"GOPHD_LOG_FILE=a", "GOPHD_CONFIG_PID_FILE=b", "GOPHD_JOB_OUTPUT=c"},
+		"all there":  {"GOPHD_LOG_FILE=there", "GOPHD_CONFIG_PID_FILE=there2", "GOPHD_JOB_STDIN=there"},
+		"a dangling": {"GOPHD_LOG_FILE=dangling"},
+		"a device":   {"GOPHD_LOG_FILE=/dev/null", "GOPHD_JOB_STDIN=/dev/zero"},
+		"descriptors": {"GOPHD_LOG_FILE=/dev/stderr", "GOPHD_JOB_OUTPUT=/dev/fd/77",
+			"GOPHD_JOB_STDIN=/dev/stdin"},
+		"directories to be": {"GOPHD_LOG_FILE=" + dir + "/new/state/x.log",
+			"GOPHD_CONFIG_PID_FILE=" + dir + "/new/state/p"},
+		"a service": {"GOPHD_LOG_FILE=journald:"},
 	} {
 		c := configured(t, dir, settings...)
-		if name == "folders to be" {
+		if name == "directories to be" {
 			c.StateDir, c.LogDir = dir+"/new/state", dir+"/new/state"
 		}
 		if cautions, err := Check(c); err != nil || cautions != nil {
@@ -56,12 +59,14 @@ func TestCheckTakesWhatBuildWould(t *testing.T) {
 		}
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 3 {
-		t.Errorf("there are %v; want what was there", entries)
+		t.Errorf("the directory has %v; want the three entries that were there before", entries)
 	}
 }
 
-// The probe is refused what another holds, and not what the asker has itself or what nobody can be asked for.
-func TestNextImageAndThoseWhoHold(t *testing.T) {
+// TestCheckNextRejectsWhatAnotherProcessHolds checks that CheckNext rejects a lock, PID file or
+// lease of another process, accepts those of the running gophd, and ignores holders without
+// AskerVariable.
+func TestCheckNextRejectsWhatAnotherProcessHolds(t *testing.T) {
 	dir := t.TempDir()
 	lock, err := file.Open(dir + "/held.heartbeat")
 	if err != nil {
@@ -80,35 +85,48 @@ func TestNextImageAndThoseWhoHold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	silent := "memcached://" + closed.Addr().String()
+	downURL := "memcached://" + closed.Addr().String()
 	closed.Close()
 	brief := "GOPHD_HEARTBEAT_ACQUIRE_TIMEOUT=10ms"
 
 	isHeld := func(err error) bool { return errors.As(err, new(*heartbeat.HeldError)) }
 	isPID := func(err error) bool { return errors.As(err, new(*pidfile.HeldError)) }
-	isSilent := func(err error) bool { return errors.As(err, new(*heartbeat.UnreachableError)) }
+	isUnreachable := func(err error) bool { return errors.As(err, new(*heartbeat.UnreachableError)) }
 	isNil := func(err error) bool { return err == nil }
 	for name, tc := range map[string]struct {
-		a        Asker
+		a        Running
 		settings []string
 		want     func(error) bool
 	}{
-		"lock":                       {Asker{}, []string{"GOPHD_JOB_NAME=held"}, isHeld},
-		"lock, to stand by":          {Asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes"}, isNil},
-		"lock, to stop and stand by": {Asker{Serves: true}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes"}, isHeld},
-		"lock, and its PID file":     {Asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_WAIT=yes", "GOPHD_CONFIG_PID_FILE=held.pid"}, isNil},
-		"lock, the asker's":          {Asker{Lock: lease.FileID(lock.Descriptor())}, []string{"GOPHD_JOB_NAME=held"}, isNil},
-		"lock, none wanted":          {Asker{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_URL=none:"}, isNil},
-		"PID file":                   {Asker{}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isPID},
-		"PID file, another's":        {Asker{PIDFile: "1:2"}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isPID},
-		"PID file, the asker's":      {Asker{PIDFile: lease.PathID(dir + "/held.pid")}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isNil},
-		"PID file, without a lock":   {Asker{}, []string{"GOPHD_CONFIG_PID_FILE=held.pid", "GOPHD_HEARTBEAT_URL=none:"}, isPID},
-		"silent":                     {Asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent}, isSilent},
-		"silent, to wait":            {Asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent, "GOPHD_HEARTBEAT_WAIT=yes"}, isSilent},
-		"silent, go on":              {Asker{}, []string{brief, "GOPHD_HEARTBEAT_URL=" + silent, "GOPHD_HEARTBEAT_ON_UNREACHABLE=continue"}, isNil},
-		"silent, handed over":        {Asker{URL: silent, Key: "n_process_heartbeat", Holds: true}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isNil},
-		"silent, the asker's too":    {Asker{URL: silent, Key: "n_process_heartbeat"}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isNil},
-		"silent, of another name":    {Asker{URL: silent, Key: "m_process_heartbeat", Holds: true}, []string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + silent}, isSilent},
+		"lock":          {Running{}, []string{"GOPHD_JOB_NAME=held"}, isHeld},
+		"lock, standby": {Running{}, []string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_STANDBY=yes"}, isNil},
+		"lock, standby, but it runs the job": {Running{Serves: true},
+			[]string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_STANDBY=yes"}, isHeld},
+		"lock and PID file, standby": {Running{},
+			[]string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_STANDBY=yes", "GOPHD_CONFIG_PID_FILE=held.pid"}, isNil},
+		"lock of the running gophd": {Running{Lock: lease.FileID(lock.Descriptor())},
+			[]string{"GOPHD_JOB_NAME=held"}, isNil},
+		"lock, but none: configured": {Running{},
+			[]string{"GOPHD_JOB_NAME=held", "GOPHD_HEARTBEAT_URL=none:"}, isNil},
+		"PID file": {Running{}, []string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isPID},
+		"PID file of another process": {Running{PIDFile: "1:2"},
+			[]string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isPID},
+		"PID file of the running gophd": {Running{PIDFile: lease.PathID(dir + "/held.pid")},
+			[]string{"GOPHD_CONFIG_PID_FILE=held.pid"}, isNil},
+		"PID file, without a lock": {Running{},
+			[]string{"GOPHD_CONFIG_PID_FILE=held.pid", "GOPHD_HEARTBEAT_URL=none:"}, isPID},
+		"unreachable": {Running{},
+			[]string{brief, "GOPHD_HEARTBEAT_URL=" + downURL}, isUnreachable},
+		"unreachable, standby": {Running{},
+			[]string{brief, "GOPHD_HEARTBEAT_URL=" + downURL, "GOPHD_HEARTBEAT_STANDBY=yes"}, isUnreachable},
+		"unreachable, continue": {Running{},
+			[]string{brief, "GOPHD_HEARTBEAT_URL=" + downURL, "GOPHD_HEARTBEAT_ON_UNREACHABLE=continue"}, isNil},
+		"unreachable, handed off": {Running{URL: downURL, Key: "n_process_heartbeat", Holds: true},
+			[]string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + downURL}, isNil},
+		"unreachable, same store": {Running{URL: downURL, Key: "n_process_heartbeat"},
+			[]string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + downURL}, isNil},
+		"unreachable, another name": {Running{URL: downURL, Key: "m_process_heartbeat", Holds: true},
+			[]string{brief, "GOPHD_JOB_NAME=n", "GOPHD_HEARTBEAT_URL=" + downURL}, isUnreachable},
 	} {
 		c := configured(t, dir, tc.settings...)
 		err := CheckNext(t.Context(), c, self.Self{Env: []string{tc.a.Variable()}})
@@ -116,7 +134,7 @@ func TestNextImageAndThoseWhoHold(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err := CheckNext(context.Background(), c, self.Self{}); err != nil {
-			t.Errorf("%s, asked by nobody, who cannot be told from the holder: %v", name, err)
+			t.Errorf("%s, without %s: %v", name, AskerVariable, err)
 		}
 	}
 	c := configured(t, dir, "GOPHD_JOB_NAME=held", "GOPHD_CONFIG_PID_FILE=held.pid")
@@ -125,14 +143,16 @@ func TestNextImageAndThoseWhoHold(t *testing.T) {
 	}
 }
 
-// A file that gophd replaces belongs to one setting, whichever way it is named.
-func TestDistinct(t *testing.T) {
+// TestDistinctFindsOneFileInTwoSettings checks that a file which gophd replaces is in one setting
+// only, by whatever path it is named.
+func TestDistinctFindsOneFileInTwoSettings(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Symlink(dir, dir+"/alias"); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ settings, want string }{
-		"log and PID file":    {"GOPHD_LOG_FILE=x GOPHD_CONFIG_PID_FILE=alias/x", "config.pid_file and log.file have the same file"},
+		"log and PID file": {"GOPHD_LOG_FILE=x GOPHD_CONFIG_PID_FILE=alias/x",
+			"config.pid_file and log.file have the same file"},
 		"output and PID file": {"GOPHD_JOB_OUTPUT=x GOPHD_CONFIG_PID_FILE=x", "config.pid_file and job.output"},
 		"PID file and lock":   {"GOPHD_CONFIG_PID_FILE=j.heartbeat", "config.pid_file and the lock of job j"},
 		"PID file and state":  {"GOPHD_CONFIG_PID_FILE=j.heartbeat.state", "config.pid_file and the lock of job j"},

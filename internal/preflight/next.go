@@ -16,19 +16,19 @@ import (
 	"gophd/internal/self"
 )
 
-// Command is the hidden command by which a running gophd asks the program that would take its place
-// whether it could go on: "gophd COMMAND VERSION ARG...", with its own command line. The program
-// prints an Answer if it reads handoffs of that version and could start with the config, here
-// and now; a program that is not gophd does not. AskerVariable says who asks.
+// Command is the hidden command with which a running gophd checks, before a re-exec, whether the
+// new program can take over: "gophd COMMAND VERSION ARG...", with its own command line. The program
+// prints an Answer if it reads handoffs of that version and can start with the config now. A
+// program that is not gophd prints none. AskerVariable describes the running gophd.
 const Command = "probe-restart"
 
-// Answer returns the whole output of a preflight that succeeds. c is the config that was validated,
-// as config.Config.Encode returns it: the new process uses it and reads no file, unless it is nil.
+// Answer returns the whole output of a successful preflight. c is the validated config as
+// config.Config.Encode returns it. The new process uses it and reads no file, unless it is nil.
 func Answer(version string, c json.RawMessage) string { return answerStart(version) + string(c) + "\n" }
 
 func answerStart(version string) string { return "gophd reads handoff " + version + "\n" }
 
-// ParseAnswer returns the config in an Answer, or false if output is none.
+// ParseAnswer returns the config in an Answer, or false if output is not an Answer.
 func ParseAnswer(output, version string) (c json.RawMessage, ok bool) {
 	text, ok := strings.CutPrefix(output, answerStart(version))
 	if text = strings.TrimSpace(text); !ok || text != "" && !json.Valid([]byte(text)) {
@@ -40,72 +40,75 @@ func ParseAnswer(output, version string) (c json.RawMessage, ok bool) {
 	return json.RawMessage(text), true
 }
 
-// Timeout is how long the program may take to answer. Meanwhile everything continues, so it is
-// long enough for a machine that stalls: on one, a preflight took more than 20 s.
+// Timeout is how long the program may take to answer. The runs continue meanwhile, so it is long
+// enough for a slow machine: on one, a preflight took more than 20 s.
 const Timeout = time.Minute
 
-// AskerVariable is the environment variable in which a gophd that probes another program says what
-// it has itself. A program that knows it not asks for less; one that is asked without it cannot
-// tell whose things are, and asks nobody.
+// AskerVariable is the environment variable with which the running gophd describes itself to the
+// new program, as a Running. An older program ignores it and checks less. Without it, a program
+// cannot know which locks belong to the running gophd, and does not check for other holders.
 const AskerVariable = "GOPHD_ASKER"
 
-// Asker is a running gophd as it tells of itself.
-type Asker struct {
+// Running describes a running gophd to the new program.
+type Running struct {
 	PID     int
-	Serves  bool   // runs begin, or may
-	Lock    string // as in a record: its local lock; "" when it has none
-	Users   []int  // who may own runs under that lock
-	PIDFile string // the same of its PID file
+	Serves  bool   // it runs the job, or may start runs
+	Lock    string // file ID of its local lock, as in a record; "" without a lock
+	Users   []int  // UIDs that may own runs under that lock
+	PIDFile string // file ID of its PID file; "" without a PID file
 
-	URL, Key string // of its shared heartbeat; without one, ""
-	ID       string // of its instance, in the record of that
-	Holds    bool   // that heartbeat is its own, and is handed over
+	URL, Key string // of its shared heartbeat; "" without one
+	ID       string // of its instance, in the record of that heartbeat
+	Holds    bool   // it holds that lease, and hands it off
 }
 
-func (a Asker) Variable() string {
-	text, _ := json.Marshal(a) // plain values: it cannot fail
+// Variable returns the environment variable that describes a, as KEY=VALUE.
+func (a Running) Variable() string {
+	text, _ := json.Marshal(a) // plain values cannot fail
 	return AskerVariable + "=" + string(text)
 }
 
-// CheckNext is Check for the image that would take the place of the running one which asks. It runs
-// as that does, so what is denied here is denied there, and it makes a file where a file would have
-// to be made, and removes it. And it asks who holds the PID file, the local lock, and a shared
-// heartbeat that is not handed over, which takes as long as that may be out of reach, or askTime.
+// CheckNext is Check for the new program before a re-exec. It runs with the rights of the running
+// gophd, so a missing right is an error. It creates and removes a file wherever the start would
+// create one. It also checks the holders of the PID file, of the local lock, and of a shared
+// heartbeat that is not handed off. For that it blocks for up to the acquire timeout or
+// storeTimeout.
 func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
-	wrong := survey(c)
+	wrong := checkAll(c)
 	text := ""
 	for _, kv := range s.Env {
 		if t, ok := strings.CutPrefix(kv, AskerVariable+"="); ok {
 			text = t
 		}
 	}
-	var a Asker
-	known := json.Unmarshal([]byte(text), &a) == nil // an asker without it is an older gophd, or a hand
+	var a Running
+	known := json.Unmarshal([]byte(text), &a) == nil // else called by an older gophd, or manually
 	if err := checkCgroup(c.Jobs[0], a.PID, os.Getppid()); err != nil {
 		wrong = append(wrong, err)
 	}
 	if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}
-	if err := pathsOf(c).try(c, a); err != nil || !known {
+	if err := pathsOf(c).createAll(c, a); err != nil || !known {
 		return err
 	}
 	return a.holders(ctx, c)
 }
 
-// askTime bounds the question to a shared heartbeat.
-const askTime = 10 * time.Second
+// storeTimeout limits how long the holder of a shared heartbeat is looked up.
+const storeTimeout = 10 * time.Second
 
-// holders says who else holds what the config asks for. With heartbeat.wait that is no fault for
-// who stands by already; who serves would have to stop what it runs.
-func (a Asker) holders(ctx context.Context, c *config.Config) error {
+// holders returns an error if another process holds the PID file or a lease of the config. With
+// heartbeat.standby that is no error for a gophd that stands by already. A gophd that runs the job
+// would have to stop it.
+func (a Running) holders(ctx context.Context, c *config.Config) error {
 	h := c.Heartbeat
-	path, standby, mayWait := lease.LockPath(c), false, h.Wait && !a.Serves
+	path, standby, mayWait := lease.LockPath(c), false, h.Standby && !a.Serves
 	if path != "" {
 		switch err := a.local(ctx, path, c.Jobs[0].Name, 2*file.NoteTime); {
 		case err == nil:
 		case mayWait && errors.As(err, new(*heartbeat.HeldError)):
-			standby = true // and the PID file is asked for when that is over
+			standby = true // the PID file is needed only once the lock is free
 		default:
 			return err
 		}
@@ -125,9 +128,9 @@ func (a Asker) holders(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	if same {
-		patience = 0 // the asker gets no answer either, and the new process retries in its place
+		patience = 0 // the running gophd gets no answer either; the new process continues to retry
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	err = a.look(ctx, store, key, patience, path)
 	switch {
@@ -139,9 +142,10 @@ func (a Asker) holders(ctx context.Context, c *config.Config) error {
 	return err
 }
 
-// local asks for the holder of the local lock, if that is not the asker. A file that is yet to be
-// made has none. Whether a lock is gophd's is asked for as long as patience.
-func (a Asker) local(ctx context.Context, path, name string, patience time.Duration) error {
+// local returns an error if a process other than the running gophd holds the local lock. A file
+// that does not exist has no holder. It waits up to patience for the record that identifies a lock
+// of gophd.
+func (a Running) local(ctx context.Context, path, name string, patience time.Duration) error {
 	if id := lease.PathID(path); id == "" || id == a.Lock {
 		return nil
 	}
@@ -150,15 +154,15 @@ func (a Asker) local(ctx context.Context, path, name string, patience time.Durat
 		return err
 	}
 	err = a.look(ctx, store, name, patience, path)
-	if silent := (*heartbeat.UnreachableError)(nil); errors.As(err, &silent) {
-		return silent.Err // a file is not out of reach
+	if unreachable := (*heartbeat.UnreachableError)(nil); errors.As(err, &unreachable) {
+		return unreachable.Err // a file is never unreachable
 	}
 	return err
 }
 
-// look asks a store, and closes it. Neither the asker's own record nor that of one who is dead for
-// certain is in the way.
-func (a Asker) look(ctx context.Context, store heartbeat.Store, key string, patience time.Duration, lock string) error {
+// look looks up the holder in a store, and closes the store. The record of the running gophd is no
+// error, nor is the record of a holder that is certainly dead.
+func (a Running) look(ctx context.Context, store heartbeat.Store, key string, patience time.Duration, lock string) error {
 	err := heartbeat.Look(ctx, store, key, patience)
 	err = errors.Join(err, store.Close())
 	held := (*heartbeat.HeldError)(nil)
@@ -167,7 +171,8 @@ func (a Asker) look(ctx context.Context, store heartbeat.Store, key string, pati
 	}
 	we := lease.Self()
 	we.Lock = lease.PathID(lock)
-	if a.ID != "" && held.Holder.ID == a.ID || !store.Traits().Lock && lease.Dead(held.Holder, we, we.Lock+"-", a.Users) {
+	own := a.ID != "" && held.Holder.ID == a.ID
+	if own || !store.Traits().Lock && lease.Dead(held.Holder, we, we.Lock+"-", a.Users) {
 		return nil
 	}
 	return err

@@ -8,31 +8,31 @@ import (
 	"github.com/rs/zerolog"
 
 	"gophd/internal/config"
+	"gophd/internal/credentials"
 	"gophd/internal/job"
 	"gophd/internal/logging"
 	"gophd/internal/process"
-	"gophd/internal/world"
 )
 
-// This file translates a config into the options of the packages that do the work. A start uses the
-// same functions, so that both refuse the same.
+// This file converts a config to the options of other packages. A start uses the same functions, so
+// that a check and a start return the same errors.
 
-// LogOptions returns those options of the log that the config decides.
+// LogOptions returns the options of the log that are in the config.
 func LogOptions(c *config.Config) (logging.Options, error) {
 	level, err := zerolog.ParseLevel(c.Log.Level)
 	if err != nil {
-		level = zerolog.InfoLevel // config has checked the words
+		level = zerolog.InfoLevel // config has validated the level
 	}
 	l := logging.Options{File: c.Log.File, Format: c.Log.Format, Level: level, Job: c.Jobs[0].Name, PID: os.Getpid(),
 		RotateSize: c.Log.RotateSize, RotateAge: c.Log.RotateAge, Keep: c.Log.Keep, KeepBytes: c.Log.KeepSize,
 		Compress: c.Log.Compress, Mode: c.Log.Mode, Sync: c.Log.Sync, OnFull: c.Log.OnFull}
 	if user := c.Jobs[0].User; user != "" {
-		if u, err := world.LookupUser(user); err == nil { // World refuses it
+		if u, err := credentials.LookupUser(user); err == nil { // Credentials returns the error
 			l.Trusted = []int{u.UID}
 		}
 	}
 	if c.Log.Owner != "" {
-		u, err := world.LookupUser(c.Log.Owner)
+		u, err := credentials.LookupUser(c.Log.Owner)
 		if err != nil {
 			return l, fmt.Errorf("log.owner: %w", err)
 		}
@@ -41,19 +41,19 @@ func LogOptions(c *config.Config) (logging.Options, error) {
 	return l, nil
 }
 
-// World returns what surrounds the command where that differs from gophd itself; nil if nothing
-// does.
-func World(spec job.Spec) (*world.World, error) {
-	w := &world.World{Umask: spec.Umask, Nice: spec.Nice}
+// Credentials returns the credentials and limits of the command that differ from gophd's own; nil
+// if there are none.
+func Credentials(spec job.Spec) (*credentials.Credentials, error) {
+	w := &credentials.Credentials{Umask: spec.Umask, Nice: spec.Nice}
 	if spec.User != "" {
-		u, err := world.LookupUser(spec.User)
+		u, err := credentials.LookupUser(spec.User)
 		if err != nil {
 			return nil, err
 		}
 		w.User = &u
 	}
 	for _, l := range spec.Rlimits {
-		w.Rlimits = append(w.Rlimits, world.Rlimit{Name: l.Name, Resource: l.Resource, Soft: l.Soft, Hard: l.Hard})
+		w.Rlimits = append(w.Rlimits, credentials.Rlimit{Name: l.Name, Resource: l.Resource, Soft: l.Soft, Hard: l.Hard})
 	}
 	if w.User == nil && w.Umask == nil && w.Nice == nil && w.Rlimits == nil {
 		return nil, nil
@@ -61,13 +61,13 @@ func World(spec job.Spec) (*world.World, error) {
 	return w, process.Permitted(w)
 }
 
-// Limits returns those of the job's control group.
+// Limits returns the limits of the job's control group.
 func Limits(spec job.Spec) process.Limits {
 	return process.Limits{Memory: spec.MemoryMax, CPU: spec.CPUMax, Tasks: spec.TasksMax}
 }
 
 // OwnDirectories returns the directories that a start creates if they are missing: gophd's own
-// defaults. One that the user has named must exist.
+// directories. A directory that the user has configured must exist.
 func OwnDirectories(c *config.Config) []string {
 	own := []string{c.StateDir}
 	if filepath.Dir(c.Log.File) == c.LogDir {

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// The three benchmarks tell what a run costs beside the bare start and wait of a process; the budget is
-// 20 us a run.
+// The three benchmarks measure what a run costs in addition to the bare start and wait of a
+// process. The budget is 20 us per run.
 
 func BenchmarkForkExecWait(b *testing.B) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)

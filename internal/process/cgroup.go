@@ -1,6 +1,6 @@
 package process
 
-// Limits hold for a run and all its descendants together. Zero is none.
+// Limits apply to a run and all its descendants together. Zero is no limit.
 type Limits struct {
 	Memory int64 // bytes
 	CPU    int   // percent of one processor

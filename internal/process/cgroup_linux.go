@@ -16,30 +16,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownGroup is the group into which this program moves itself: a group that gives controllers to others may
-// hold no process ("no internal processes", cgroups(7)).
+// ownGroup is the group that this program moves itself into: a group that enables controllers for
+// its children may hold no process ("no internal processes", cgroups(7)).
 const ownGroup = "gophd.self"
 
-// jobGroup begins the name of each job's group.
+// jobGroup is the prefix of the name of each job's group.
 const jobGroup = "job-"
 
-// Cgroup is the control group (cgroup v2) of a job. Each of its runs gets one of its own below it, so that who
-// belongs to a run is certain, whatever session or environment it has; and each has the limits.
+// Cgroup is the control group (cgroup v2) of a job. Each of its runs gets a group of its own below
+// it, with the limits. So it is certain which processes belong to a run, whatever session or
+// environment they have.
 type Cgroup struct {
 	path   string
 	limits []value
 
 	mu    sync.Mutex
-	count int // of runs
+	count int // the number of the last run's group
 }
 
-// OpenCgroup makes a group for the job in the group parent, or takes up the one that is there. Without parent
-// it is the group that this program is in, which has to be delegated to it; if that must be given
-// controllers first, the program moves into a group below it, and must be alone to do so. The parent is a
-// path in the file system. An error says what is missing.
+// OpenCgroup creates a group for the job in the group parent, or uses an existing one. parent is a
+// path in the file system.
+//
+// An empty parent means the group of this program, which has to be delegated to it. If that group
+// does not have the controllers enabled yet, the program first moves itself into a group below it,
+// and for that it must be the only process in it. An error names what is missing.
 func OpenCgroup(parent, name string, l Limits) (*Cgroup, error) {
 	if name == "" || strings.ContainsAny(name, "/\x00\n") {
-		return nil, fmt.Errorf("cannot make a control group for the job %q: its name must hold no slash", name)
+		return nil, fmt.Errorf("cannot make a control group for the job %q: its name must contain no slash", name)
 	}
 	values, err := l.values()
 	if err != nil {
@@ -51,23 +54,24 @@ func OpenCgroup(parent, name string, l Limits) (*Cgroup, error) {
 			return nil, err
 		}
 	}
-	if err := enable(parent, own, values); err != nil {
+	if err := enableControllers(parent, own, values); err != nil {
 		return nil, err
 	}
 	c := &Cgroup{path: filepath.Join(parent, jobGroup+name), limits: values}
 	if err := os.Mkdir(c.path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, notDelegated(parent, err)
 	}
-	if err := enable(c.path, false, values); err != nil {
+	if err := enableControllers(c.path, false, values); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-// CheckCgroup says what OpenCgroup would refuse, and changes nothing. leaving are processes that would not be in the
-// way: the one that asks and is asked for.
-func CheckCgroup(parent string, l Limits, leaving ...int) error {
+// CheckCgroup returns the error that OpenCgroup would return, and changes nothing. ignored are
+// processes that may be in this program's group: the process that requests the check and the one
+// that it requests it for.
+func CheckCgroup(parent string, l Limits, ignored ...int) error {
 	values, err := l.values()
 	if err != nil {
 		return err
@@ -78,9 +82,9 @@ func CheckCgroup(parent string, l Limits, leaving ...int) error {
 			return err
 		}
 	}
-	needed, err := lacking(parent, values)
+	needed, err := neededControllers(parent, values)
 	if err == nil && needed != nil && own {
-		err = alone(parent, leaving...)
+		err = checkAlone(parent, ignored...)
 	}
 	if err != nil {
 		return err
@@ -97,14 +101,15 @@ func CheckCgroup(parent string, l Limits, leaving ...int) error {
 	return nil
 }
 
-// value is what one file of a group is to hold.
+// value is the text to write to one file of a group.
 type value struct{ controller, file, text string }
 
-// values are those of the limits that there are; a new group has no other.
+// values returns the values for the limits that are set. A new group has no other limits.
 func (l Limits) values() (all []value, err error) {
-	const period = 100000 // microseconds, the kernel's own
+	const period = 100000 // microseconds, the kernel's default
 	if l.Memory < 0 || l.Tasks < 0 || l.CPU < 0 {
-		return nil, fmt.Errorf("memory %d, cpu %d and tasks %d are no limits: none of them may be negative", l.Memory, l.CPU, l.Tasks)
+		return nil, fmt.Errorf("memory %d, cpu %d and tasks %d are not limits: none of them may be negative",
+			l.Memory, l.CPU, l.Tasks)
 	}
 	if l.Memory > 0 {
 		all = append(all, value{"memory", "memory.max", strconv.FormatInt(l.Memory, 10)})
@@ -118,66 +123,71 @@ func (l Limits) values() (all []value, err error) {
 	return all, nil
 }
 
-// lacking are the controllers, as they are to be written, that groups below dir have not yet and can have.
-func lacking(dir string, values []value) (needed []string, err error) {
-	there, err := words(dir, "cgroup.controllers")
+// neededControllers returns the controllers that groups below dir do not have yet and can have, in
+// the form in which they are written to cgroup.subtree_control.
+func neededControllers(dir string, values []value) (needed []string, err error) {
+	available, err := readFields(dir, "cgroup.controllers")
 	if err != nil {
 		return nil, notDelegated(dir, err)
 	}
-	on, err := words(dir, "cgroup.subtree_control")
+	enabled, err := readFields(dir, "cgroup.subtree_control")
 	if err != nil {
 		return nil, notDelegated(dir, err)
 	}
 	var missing []string
 	for _, v := range values {
 		switch {
-		case slices.Contains(on, v.controller):
-		case slices.Contains(there, v.controller):
+		case slices.Contains(enabled, v.controller):
+		case slices.Contains(available, v.controller):
 			needed = append(needed, "+"+v.controller)
 		default:
 			missing = append(missing, v.controller)
 		}
 	}
 	if missing != nil {
-		return nil, fmt.Errorf("cannot limit %s: the control group %s has no such controller: delegate it (systemd: Delegate=yes in the unit), or leave the limit out",
+		return nil, fmt.Errorf("cannot limit %s: the control group %s has no such controller: "+
+			"delegate it (systemd: Delegate=yes in the unit), or leave the limit out",
 			strings.Join(missing, " and "), dir)
 	}
 	return needed, nil
 }
 
-// enable sees to it that groups below dir have the controllers that are needed.
-func enable(dir string, own bool, values []value) error {
-	needed, err := lacking(dir, values)
+// enableControllers enables the controllers that groups below dir need.
+func enableControllers(dir string, own bool, values []value) error {
+	needed, err := neededControllers(dir, values)
 	if err != nil || needed == nil {
 		return err
 	}
 	if own {
-		if err := moveDown(dir); err != nil {
+		if err := moveToChildGroup(dir); err != nil {
 			return err
 		}
 	}
-	err = put(filepath.Join(dir, "cgroup.subtree_control"), strings.Join(needed, " "))
+	err = writeFile(filepath.Join(dir, "cgroup.subtree_control"), strings.Join(needed, " "))
 	switch {
 	case errors.Is(err, syscall.EBUSY):
-		return fmt.Errorf("cannot limit the job: there are processes in the control group %s itself: name one that has none", dir)
+		return fmt.Errorf("cannot limit the job: there are processes in the control group %s itself: "+
+			"name a group that has none", dir)
 	case err != nil:
 		return notDelegated(dir, err)
 	}
 	return nil
 }
 
-// topmost says that dir is the root of all groups: only that has no type, and it may hold processes.
-func topmost(dir string) bool {
+// isRootGroup reports whether dir is the root of all groups. Only the root has no cgroup.type, and
+// it may hold processes.
+func isRootGroup(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, "cgroup.type"))
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// alone refuses a group of our own in which there are others than this program and known.
-func alone(dir string, known ...int) error {
-	if topmost(dir) {
+// checkAlone returns an error if this program's group has processes other than this program and
+// known.
+func checkAlone(dir string, known ...int) error {
+	if isRootGroup(dir) {
 		return nil
 	}
-	pids, err := words(dir, "cgroup.procs")
+	pids, err := readFields(dir, "cgroup.procs")
 	if err != nil {
 		return notDelegated(dir, err)
 	}
@@ -186,35 +196,38 @@ func alone(dir string, known ...int) error {
 		return err == nil && (pid == os.Getpid() || slices.Contains(known, pid))
 	})
 	if len(others) > 0 {
-		return fmt.Errorf("cannot limit the job: gophd is not alone in its control group %s (there are processes %s): start it in one of its own (systemd: Delegate=yes in the unit), or name one",
+		return fmt.Errorf("cannot limit the job: gophd is not alone in its control group %s "+
+			"(there are processes %s): start it in a group of its own (systemd: Delegate=yes in the unit), or name one",
 			dir, strings.Join(others, " "))
 	}
 	return nil
 }
 
-// moveDown puts this program into a group below its own, unless that is the root of all.
-func moveDown(dir string) error {
-	if topmost(dir) {
+// moveToChildGroup moves this program into a group below its own, unless its own is the root.
+func moveToChildGroup(dir string) error {
+	if isRootGroup(dir) {
 		return nil
 	}
-	if err := alone(dir); err != nil {
+	if err := checkAlone(dir); err != nil {
 		return err
 	}
 	below := filepath.Join(dir, ownGroup)
 	if err := os.Mkdir(below, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return notDelegated(dir, err)
 	}
-	if err := put(filepath.Join(below, "cgroup.procs"), "0"); err != nil {
+	if err := writeFile(filepath.Join(below, "cgroup.procs"), "0"); err != nil {
 		return notDelegated(dir, err)
 	}
 	return nil
 }
 
 func notDelegated(dir string, err error) error {
-	return fmt.Errorf("the control group %s is not gophd's to use (%w): delegate one to it (systemd: Delegate=yes in the unit), or leave out what needs it", dir, err)
+	return fmt.Errorf("the control group %s is not gophd's to use (%w): "+
+		"delegate one to it (systemd: Delegate=yes in the unit), or leave out what needs it", dir, err)
 }
 
-// currentGroup is the folder of the group that this program is in, or of the one above when it has moved itself.
+// currentGroup returns the directory of the group that this program is in, or of the group above if
+// the program has moved itself.
 func currentGroup() (string, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -231,7 +244,7 @@ func currentGroup() (string, error) {
 	return dir, err
 }
 
-// groupDir reads proc_pid_mountinfo(5) and cgroups(7).
+// groupDir returns the directory of the group, from proc_pid_mountinfo(5) and cgroups(7).
 func groupDir(mountinfo, cgroup string) (string, error) {
 	path, found := "", false
 	for line := range strings.Lines(cgroup) {
@@ -245,16 +258,17 @@ func groupDir(mountinfo, cgroup string) (string, error) {
 		if !found || dash < 6 || dash+1 >= len(fields) || fields[dash+1] != "cgroup2" {
 			continue
 		}
-		// Of the hierarchy only what is below the root of the mount can be seen.
+		// The mount shows only the part of the hierarchy that is below its root.
 		root, mount := strings.TrimSuffix(fields[3], "/"), fields[4]
-		if below, ok := strings.CutPrefix(path, root); ok && strings.HasPrefix(below+"/", "/") && !strings.Contains(path+"/", "/../") {
+		below, ok := strings.CutPrefix(path, root)
+		if ok && strings.HasPrefix(below+"/", "/") && !strings.Contains(path+"/", "/../") {
 			return filepath.Join(mount, below), nil
 		}
 	}
-	return "", errors.New("gophd's control group cannot be found: mount cgroup v2, on /sys/fs/cgroup by custom")
+	return "", errors.New("gophd's control group cannot be found: mount cgroup v2, usually on /sys/fs/cgroup")
 }
 
-// Close removes the group if nothing is left in it.
+// Close removes the group if no process is left in it.
 func (c *Cgroup) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -266,14 +280,14 @@ func (c *Cgroup) Close() error {
 	}
 	err := unix.Rmdir(c.path)
 	if err == unix.EBUSY || err == unix.ENOENT || err == unix.ENOTEMPTY {
-		return nil // a stray lives on in it
+		return nil // an escaped process is still in it
 	}
 	return err
 }
 
-// SweepCgroups removes the groups in the group parent, which is as for OpenCgroup, that a program has made which was
-// killed: those with a name that gone knows, as far as nobody is in them. What cannot be removed stays, to be swept
-// another time.
+// SweepCgroups removes job groups that a killed gophd left in the group parent, which is as for
+// OpenCgroup: those for whose name gone returns true and that hold no process. A group that cannot
+// be removed stays for the next sweep.
 func SweepCgroups(parent string, gone func(name string) bool) {
 	if parent == "" {
 		var err error
@@ -306,7 +320,8 @@ func (l *leaf) String() string {
 	return l.path
 }
 
-// leaf makes the group of the next run. One that an earlier image has left is taken if nobody is in it.
+// leaf creates the group of the next run. It reuses one that an earlier process left if that holds
+// no process.
 func (c *Cgroup) leaf() (*leaf, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -328,10 +343,10 @@ func (c *Cgroup) leaf() (*leaf, error) {
 	}
 }
 
-// limit writes the limits of the group, which removes itself when it cannot have them.
+// limit writes the limits of the group, and removes the group if that fails.
 func (l *leaf) limit(values []value) error {
 	for _, v := range values {
-		if err := put(filepath.Join(l.path, v.file), v.text); err != nil {
+		if err := writeFile(filepath.Join(l.path, v.file), v.text); err != nil {
 			l.drop()
 			return err
 		}
@@ -339,7 +354,7 @@ func (l *leaf) limit(values []value) error {
 	return nil
 }
 
-// drop removes the group, with those that the command has made in it, if no process is left there.
+// drop removes the group, with those that the command created in it, if no process is left there.
 func (l *leaf) drop() {
 	dirs := l.dirs()
 	slices.Reverse(dirs)
@@ -348,7 +363,7 @@ func (l *leaf) drop() {
 	}
 }
 
-// dirs are the group and those below it, each after the one that it is in.
+// dirs returns the directories of the group and of those below it, each after its parent.
 func (l *leaf) dirs() (dirs []string) {
 	_ = filepath.WalkDir(l.path, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
@@ -359,24 +374,25 @@ func (l *leaf) dirs() (dirs []string) {
 	return dirs
 }
 
-// populated says whether any process lives in the group or below.
+// populated reports whether a process is alive in the group or below.
 func (l *leaf) populated() bool {
 	b, err := os.ReadFile(filepath.Join(l.path, "cgroup.events"))
 	return err == nil && bytes.Contains(b, []byte("populated 1"))
 }
 
-// kill ends all of it, at once and whoever is being forked meanwhile; before Linux 5.14 one by one.
+// kill kills all processes of the group at once, those that are being forked included. Before Linux
+// 5.14 it kills them one by one.
 func (l *leaf) kill() {
-	if put(filepath.Join(l.path, "cgroup.kill"), "1") != nil {
+	if writeFile(filepath.Join(l.path, "cgroup.kill"), "1") != nil {
 		l.each(func(_, pidfd int) { _ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) })
 	}
 }
 
-// each shows the processes of the group and below, each with a descriptor that is surely its own: a number
-// may be another's by the time it is used.
+// each calls see for the processes of the group and below. pidfd is certain to be the descriptor of
+// that process; its PID may be reused before see uses it.
 func (l *leaf) each(see func(pid, pidfd int)) {
 	for _, dir := range l.dirs() {
-		pids, _ := words(dir, "cgroup.procs")
+		pids, _ := readFields(dir, "cgroup.procs")
 		for _, s := range pids {
 			pid, err := strconv.Atoi(s)
 			if err != nil || pid <= 0 {
@@ -386,7 +402,7 @@ func (l *leaf) each(see func(pid, pidfd int)) {
 			if err != nil {
 				continue
 			}
-			if now, _ := words(dir, "cgroup.procs"); slices.Contains(now, s) {
+			if now, _ := readFields(dir, "cgroup.procs"); slices.Contains(now, s) {
 				see(pid, fd)
 			}
 			_ = unix.Close(fd)
@@ -394,8 +410,8 @@ func (l *leaf) each(see func(pid, pidfd int)) {
 	}
 }
 
-// put writes to a file of the kernel, which is never created.
-func put(path, text string) error {
+// writeFile writes to a file of the kernel and never creates it.
+func writeFile(path, text string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -404,7 +420,7 @@ func put(path, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-func words(dir, file string) ([]string, error) {
+func readFields(dir, file string) ([]string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, file))
 	return strings.Fields(string(b)), err
 }
@@ -416,5 +432,6 @@ func forkIn(l *leaf, path string, c Command, files []*os.File) (int, error) {
 		return 0, err
 	}
 	defer dir.Close()
-	return forkAttr(path, c, files, &syscall.SysProcAttr{Setpgid: true, UseCgroupFD: true, CgroupFD: int(dir.Fd())})
+	attr := &syscall.SysProcAttr{Setpgid: true, UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	return forkAttr(path, c, files, attr)
 }

@@ -8,11 +8,13 @@ import (
 	"testing"
 )
 
-// The kernel's files are stood for by plain ones: what is written is what cgroups(7) wants. That the kernel
-// then keeps the limits can only be seen where the controllers are in cgroup v2.
+// Plain files replace those of the kernel: the test compares what is written with cgroups(7). That
+// the kernel enforces the limits can only be tested where the controllers are in cgroup v2.
 func TestLimitsAreWritten(t *testing.T) {
 	parent := t.TempDir()
-	for file, text := range map[string]string{"cgroup.controllers": "cpuset cpu io memory pids\n", "cgroup.subtree_control": "", "cgroup.procs": ""} {
+	for file, text := range map[string]string{
+		"cgroup.controllers": "cpuset cpu io memory pids\n", "cgroup.subtree_control": "", "cgroup.procs": "",
+	} {
 		write(t, filepath.Join(parent, file), text, 0o644)
 	}
 	for name, tc := range map[string]struct {
@@ -65,7 +67,7 @@ func TestLimitsAreWritten(t *testing.T) {
 	}
 }
 
-func TestGroupsThatCannotBe(t *testing.T) {
+func TestOpenCgroupErrors(t *testing.T) {
 	poor, closed, old := t.TempDir(), t.TempDir(), t.TempDir()
 	for file, text := range map[string]string{"cgroup.controllers": "hugetlb memory", "cgroup.subtree_control": ""} {
 		write(t, filepath.Join(poor, file), text, 0o644)
@@ -78,30 +80,31 @@ func TestGroupsThatCannotBe(t *testing.T) {
 	for name, tc := range map[string]struct {
 		parent, job string
 		limits      Limits
-		says        string
+		message     string
 	}{
-		"no such folder":    {"/no/such", "x", Limits{}, "is not gophd's to use"},
+		"no such directory": {"/no/such", "x", Limits{}, "is not gophd's to use"},
 		"no control group":  {t.TempDir(), "x", Limits{}, "Delegate=yes"},
 		"half of one":       {closed, "x", Limits{}, "is not gophd's to use"},
-		"no controller":     {poor, "x", Limits{Memory: 1, CPU: 1, Tasks: 1}, "cannot limit cpu and pids: the control group " + poor + " has no such controller"},
-		"a job without it":  {old, "x", Limits{Memory: 1}, old + "/job-x is not gophd's to use"},
-		"a path as a name":  {poor, "../x", Limits{}, "no slash"},
-		"no name":           {poor, "", Limits{}, "no slash"},
-		"less than nothing": {poor, "x", Limits{Memory: -1}, "are no limits"},
+		"no controller": {poor, "x", Limits{Memory: 1, CPU: 1, Tasks: 1},
+			"cannot limit cpu and pids: the control group " + poor + " has no such controller"},
+		"a job without it": {old, "x", Limits{Memory: 1}, old + "/job-x is not gophd's to use"},
+		"a path as a name": {poor, "../x", Limits{}, "no slash"},
+		"no name":          {poor, "", Limits{}, "no slash"},
+		"negative":         {poor, "x", Limits{Memory: -1}, "are not limits"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := OpenCgroup(tc.parent, tc.job, tc.limits)
-			if err == nil || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("%+v, %v; want an error that says %q", c, err, tc.says)
+			if err == nil || !strings.Contains(err.Error(), tc.message) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%+v, %v; want an error with %q", c, err, tc.message)
 			}
 			if _, err := os.Stat(filepath.Join(tc.parent, "job-"+tc.job)); err == nil {
-				t.Error("the group was left behind")
+				t.Error("the group was not removed")
 			}
 			if tc.parent == old || tc.job != "x" {
-				return // what only the job's own group can show, or its name
+				return // CheckCgroup reads neither the job's own group nor its name
 			}
-			if err := CheckCgroup(tc.parent, tc.limits); err == nil || !strings.Contains(err.Error(), tc.says) {
-				t.Errorf("CheckCgroup: %v; want an error that says %q", err, tc.says)
+			if err := CheckCgroup(tc.parent, tc.limits); err == nil || !strings.Contains(err.Error(), tc.message) {
+				t.Errorf("CheckCgroup: %v; want an error with %q", err, tc.message)
 			}
 		})
 	}
@@ -113,18 +116,18 @@ func TestGroupsThatCannotBe(t *testing.T) {
 	}
 }
 
-// A group whose processes are to move down must hold no others, but those that will not be there.
-func TestAloneInItsGroup(t *testing.T) {
+// A group that this program moves itself out of must hold no other processes except known ones.
+func TestCheckAlone(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "cgroup.procs"), fmt.Sprintf("%d\n7\n8\n", os.Getpid()), 0o644)
-	if err := alone(dir); err != nil {
+	if err := checkAlone(dir); err != nil {
 		t.Errorf("the root of all: %v", err)
 	}
 	write(t, filepath.Join(dir, "cgroup.type"), "domain\n", 0o644)
-	if err := alone(dir, 8, 7); err != nil {
+	if err := checkAlone(dir, 8, 7); err != nil {
 		t.Errorf("with those that are known: %v", err)
 	}
-	if err := alone(dir, 7); err == nil || !strings.Contains(err.Error(), "(there are processes 8)") {
+	if err := checkAlone(dir, 7); err == nil || !strings.Contains(err.Error(), "(there are processes 8)") {
 		t.Errorf("with another: %v", err)
 	}
 }
@@ -132,8 +135,9 @@ func TestAloneInItsGroup(t *testing.T) {
 func TestGroupDir(t *testing.T) {
 	const (
 		unified = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n"
-		hybrid  = "40 32 0:37 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n41 32 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
-		inside  = "50 32 0:26 /docker/1 /sys/fs/cgroup rw - cgroup2 cgroup rw\n"
+		hybrid  = "40 32 0:37 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n" +
+			"41 32 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+		inside = "50 32 0:26 /docker/1 /sys/fs/cgroup rw - cgroup2 cgroup rw\n"
 	)
 	for name, tc := range map[string]struct{ mounts, groups, want string }{
 		"systemd":             {unified, "0::/system.slice/gophd.service\n", "/sys/fs/cgroup/system.slice/gophd.service"},
@@ -160,7 +164,7 @@ func FuzzGroupDir(f *testing.F) {
 		if err == nil && !strings.Contains(mounts, "cgroup2") {
 			t.Errorf("%q, %q: got %q", mounts, groups, dir)
 		}
-		// Whatever the rest says, a group is not looked for above the mount.
+		// Whatever the other lines contain, no group above the mount is returned.
 		dir, err = groupDir("30 23 0:26 / /mnt rw - cgroup2 cgroup2 rw\n", groups)
 		if err == nil && dir != "/mnt" && !strings.HasPrefix(dir, "/mnt/") {
 			t.Errorf("%q: got %q", groups, dir)

@@ -7,15 +7,15 @@ import (
 	"os"
 )
 
-// Cgroup is a control group of Linux, which this system has not.
+// Cgroup is a control group, which only Linux has.
 type Cgroup struct{}
 
-// OpenCgroup says so.
+// OpenCgroup returns an error: there are no control groups here.
 func OpenCgroup(string, string, Limits) (*Cgroup, error) { return nil, CheckCgroup("", Limits{}) }
 
-// CheckCgroup says so too.
+// CheckCgroup returns an error: there are no control groups here.
 func CheckCgroup(string, Limits, ...int) error {
-	return errors.New("memory, CPU and process limits of a job need the control groups of Linux: leave them out")
+	return errors.New("memory, CPU and process limits of a job need Linux control groups: leave them out")
 }
 
 // SweepCgroups does nothing.
@@ -24,7 +24,7 @@ func SweepCgroups(string, func(string) bool) {}
 // Close does nothing.
 func (*Cgroup) Close() error { return nil }
 
-// leaf is never made here.
+// leaf is never created here.
 type leaf struct{}
 
 func (*Cgroup) leaf() (*leaf, error) { return nil, nil }

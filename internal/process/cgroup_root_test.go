@@ -15,11 +15,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gophd/internal/credentials"
 	"gophd/internal/job"
-	"gophd/internal/world"
 )
 
-// group makes a control group for the test's job.
+// group creates a control group for the test's job.
 func group(t *testing.T) *Cgroup {
 	t.Helper()
 	c, err := OpenCgroup("", fmt.Sprint("test-", os.Getpid()), Limits{})
@@ -37,21 +37,25 @@ func group(t *testing.T) *Cgroup {
 	return c
 }
 
-// inGroup starts a script of bash in a control group.
-func inGroup(t *testing.T, s *Spawner, c *Cgroup, w *world.World, strays *Strays, script string) (*Process, *capture) {
+// inGroup starts a bash script in a control group.
+func inGroup(
+	t *testing.T, s *Spawner, c *Cgroup, w *credentials.Credentials, rules *EscapeRules, script string,
+) (*Process, *capture) {
 	t.Helper()
 	out := newCapture()
-	p, err := s.Start(t.Context(), Command{Argv: []string{"bash", "-c", script}, Dir: "/", Env: []string{"PATH=/bin:/usr/bin"}, World: w,
-		Cgroup: c, Strays: strays, Stdout: out.output(), Stderr: discard()})
+	p, err := s.Start(t.Context(), Command{
+		Argv: []string{"bash", "-c", script}, Dir: "/", Env: []string{"PATH=/bin:/usr/bin"}, Credentials: w,
+		Cgroup: c, Escapes: rules, Stdout: out.output(), Stderr: discard(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p, out
 }
 
-func TestRootEachRunHasItsGroup(t *testing.T) {
+func TestRootEachRunHasItsCgroup(t *testing.T) {
 	s, c := newSpawner(t), group(t)
-	for name, w := range map[string]*world.World{"plain": nil, "in a world": {Umask: ptr(0o77)}} {
+	for name, w := range map[string]*credentials.Credentials{"plain": nil, "with credentials": {Umask: ptr(0o77)}} {
 		p, out := inGroup(t, s, c, w, nil, `grep ^0:: /proc/self/cgroup; sed -n '/SigBlk/p' /proc/self/status`)
 		want := "/job-" + filepath.Base(c.path)[4:] + "/run-" + fmt.Sprint(c.count) + "\nSigBlk:\t0000000000000000\n"
 		if r := p.Wait(); !r.OK() || !strings.HasSuffix(out.String(), want) {
@@ -61,7 +65,9 @@ func TestRootEachRunHasItsGroup(t *testing.T) {
 			t.Errorf("%s: the group of the run is still there", name)
 		}
 	}
-	if _, err := s.Start(t.Context(), Command{Argv: []string{"/no/such"}, Cgroup: c, Stdout: discard(), Stderr: discard()}); job.StartCode(err) != 127 {
+	if _, err := s.Start(t.Context(), Command{
+		Argv: []string{"/no/such"}, Cgroup: c, Stdout: discard(), Stderr: discard(),
+	}); job.StartCode(err) != 127 {
 		t.Error(err)
 	}
 	entries, err := os.ReadDir(c.path)
@@ -75,23 +81,28 @@ func TestRootEachRunHasItsGroup(t *testing.T) {
 	}
 }
 
-// With a group nobody gets away: neither by another session, nor by an empty environment, nor by forking.
-func TestRootStraysInAGroup(t *testing.T) {
+// No process escapes from a control group: not by another session, an empty environment or forking.
+func TestRootEscapedProcessesInACgroupAreKilled(t *testing.T) {
 	s, c := newSpawner(t), group(t)
 	for name, tc := range map[string]struct {
 		script string
 		grace  time.Duration
 	}{
-		"TERM":           {escape + `env -i /bin/sh -c 'echo $$; kill -STOP $$'`, time.Hour},
-		"KILL":           {escape + `env -i /bin/sh -c 'trap "" TERM; echo $$; while :; do /bin/sleep 0.01; done'`, 200 * time.Millisecond},
-		"job control":    {`set -m; env -i /bin/sleep 3600 & echo $!`, time.Hour}, // one that is stopped bash would end itself
-		"always forking": {escape + `env -i /bin/sh -c 'trap "" TERM; echo $$; f() { (f) & }; f; while :; do (:); done'`, 0},
+		"TERM": {escape + `env -i /bin/sh -c 'echo $$; kill -STOP $$'`, time.Hour},
+		"KILL": {escape + `env -i /bin/sh -c 'trap "" TERM; echo $$; while :; do /bin/sleep 0.01; done'`,
+			200 * time.Millisecond},
+		// Not a suspended process: bash would kill it itself.
+		"job control": {`set -m; env -i /bin/sleep 3600 & echo $!`, time.Hour},
+		"always forking": {
+			escape + `env -i /bin/sh -c 'trap "" TERM; echo $$; f() { (f) & }; f; while :; do (:); done'`, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := &told{}
-			p, out := inGroup(t, s, c, nil, &Strays{Kill: true, Grace: tc.grace, Report: o.report}, tc.script)
+			o := &reportLog{}
+			p, out := inGroup(t, s, c, nil, &EscapeRules{Kill: true, Grace: tc.grace, Report: o.report}, tc.script)
 			r := p.Wait()
-			if took := time.Since(r.Ended); !r.OK() || o.String() == "" || strings.Contains(o.String(), "false") || tc.grace < time.Hour && took < tc.grace {
+			took := time.Since(r.Ended)
+			if !r.OK() || o.String() == "" || strings.Contains(o.String(), "false") ||
+				tc.grace < time.Hour && took < tc.grace {
 				t.Errorf("%v, reported %q after %v", r, o, took)
 			}
 			gone(t, number(t, out.String()))
@@ -102,34 +113,34 @@ func TestRootStraysInAGroup(t *testing.T) {
 	}
 }
 
-func TestRootStraysInAGroupAreSpared(t *testing.T) {
+func TestRootEscapedProcessesInACgroupAreSpared(t *testing.T) {
 	s, c := newSpawner(t), group(t)
-	o := &told{}
-	p, out := inGroup(t, s, c, nil, &Strays{Report: o.report}, escape+`env -i /bin/sh -c 'echo $$; kill -STOP $$'`)
+	o := &reportLog{}
+	p, out := inGroup(t, s, c, nil, &EscapeRules{Report: o.report}, escape+`env -i /bin/sh -c 'echo $$; kill -STOP $$'`)
 	r := p.Wait()
 	pid := number(t, out.String())
-	if want := fmt.Sprintf("%d sh false", pid); !r.OK() || o.String() != want || !living(pid) {
-		t.Errorf("%v, reported %q, want %q and that it lives", r, o, want)
+	if want := fmt.Sprintf("%d sh false", pid); !r.OK() || o.String() != want || !isAlive(pid) {
+		t.Errorf("%v, reported %q, want %q and that it is alive", r, o, want)
 	}
-	// A later run has a group of its own, and does not touch it.
-	p, _ = inGroup(t, s, c, nil, &Strays{Kill: true, Report: o.report}, "true")
-	if p.Wait(); strings.Contains(o.String(), ";") || !living(pid) {
+	// A later run has a group of its own, and does not affect this process.
+	p, _ = inGroup(t, s, c, nil, &EscapeRules{Kill: true, Report: o.report}, "true")
+	if p.Wait(); strings.Contains(o.String(), ";") || !isAlive(pid) {
 		t.Errorf("a later run reported %q", o)
 	}
-	mercy(t, s, pid)
+	killSpared(t, s, pid)
 }
 
-// The command that is handed over keeps its group.
-func TestRootGroupIsHandedOver(t *testing.T) {
+// A command that is handed off keeps its group.
+func TestRootCgroupIsHandedOff(t *testing.T) {
 	s, c := newSpawner(t), group(t)
 	p, out := inGroup(t, s, c, nil, nil, escape+`env -i /bin/sh -c 'echo $$; kill -STOP $$'; read -r x < /dev/zero`)
 	pid := number(t, out.await(t, "\n"))
-	if Leave(p) != nil {
-		t.Fatal("it could not be left")
+	if Detach(p) != nil {
+		t.Fatal("it could not be detached")
 	}
-	h, o := p.HandOver(), &told{}
-	h.Strays = &Strays{Kill: true, Grace: time.Hour, Report: o.report}
-	next, err := s.Adopt(h, func(HandedStream) io.WriteCloser { return nowhere{} })
+	h, o := p.HandOff(), &reportLog{}
+	h.Escapes = &EscapeRules{Kill: true, Grace: time.Hour, Report: o.report}
+	next, err := s.Adopt(h, func(HandedStream) io.WriteCloser { return discardWriter{} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +151,7 @@ func TestRootGroupIsHandedOver(t *testing.T) {
 	gone(t, pid)
 }
 
-// A process that is moved while its group is looked at is not mistaken for another.
+// A process that is moved while its group is scanned is not mistaken for another.
 func TestRootEachHoldsItsProcess(t *testing.T) {
 	s, c := newSpawner(t), group(t)
 	p, out := inGroup(t, s, c, nil, nil, "echo $$; exec sleep 3600")
@@ -159,8 +170,8 @@ func TestRootEachHoldsItsProcess(t *testing.T) {
 	}
 }
 
-// TestRootSweepCgroups: what a program has left that was killed goes, but for a group in which somebody is, and for
-// another's.
+// TestRootSweepCgroups: groups that a killed program left are removed, except for a group with a
+// process in it and for another program's.
 func TestRootSweepCgroups(t *testing.T) {
 	s, c := newSpawner(t), group(t)
 	name := filepath.Base(c.path)[len(jobGroup):]

@@ -1,83 +1,113 @@
-// Package process answers: how does a command live and die?
+// Package process answers: how is a command started, stopped and waited for?
 //
-// A Spawner starts commands; a Process is one of them from its start to its end. The command is
-// executed as given, argument by argument, in a process group of its own, with the descriptors 0
-// (/dev/null, unless another file is given), 1 and 2 and no others, with default signal dispositions, an empty signal mask and
-// the resource limits that gophd itself was started with. What it writes goes straight to a file,
-// or through a pipe to a writer, in raw chunks and complete.
+// A Spawner starts commands; a Process is one of them, from its start to its exit. The command is
+// executed as given, argument by argument, in a process group of its own. It has the descriptors 0
+// (/dev/null, unless another file is given), 1 and 2 and no others, default signal dispositions, an
+// empty signal mask and the resource limits that gophd itself was started with. Its output goes
+// directly to a file, or through a pipe to a writer, in raw chunks and complete.
 //
-// A command with a World (user, umask, niceness, limits) is started by way of a shim: the program
-// itself, executed with the hidden command ShimCommand. It sets niceness and umask, then groups, gid and
-// uid in that order, looks whether it is now that user, enters the folder and the control group, sets the
-// limits and becomes the command by execve(2). What goes wrong comes back through a socket that is closed on exec, in words and with its
-// errno, so each failure is told apart as without a World, and the command runs in its world or not at all.
-// It is the most boring way: none of this can be set for a child alone from the parent (but for the user, and
-// there one errno for seven steps is all that comes back), and to change gophd itself for the moment of a fork
-// would let other starts see it. A command without a World is started as ever, at no cost.
+// # Credentials
 //
-// When Wait returns, nothing of the group is left. The exit of the leader (the command itself) is
-// observed first and collected last: a process group id stays reserved while its leader is a
-// zombie, so no signal can reach a stranger that was given the same number. In between, members of
-// the group that are still there may end by themselves for a courtesy of 100 ms (the tee of a shell
-// that redirected its output reads the last words then), or for the rest of the grace when the run
-// is being stopped; after that they get KILL.
+// A command with Credentials (user, umask, niceness, limits) is started through a shim: gophd's own
+// program, executed with the hidden command ShimCommand. The shim sets niceness and umask, then
+// groups, gid and uid in that order, and verifies that it now is that user. It then enters the
+// directory and the control group, sets the limits and executes the command by execve(2). An error
+// is returned through a socket that is closed on exec, as text and errno. So each failure is
+// reported as precisely as without Credentials, and a command runs in its exec environment or not
+// at all.
 //
-// The life of a Process is one state and the events that change it, taken by Wait, by Stop and by the
-// timers of the next signal and the KILL, one at a time:
+// The parent cannot set any of this for a child alone, except for the user, and then only one errno
+// for seven steps is returned. Changing gophd itself for the moment of a fork would affect other
+// starts. A command without Credentials is started directly, at no extra cost.
 //
-//	             stop asked     next due        kill due       leader ended       group gone       delivered    left          escapees found  swept
-//	running      ask: stopping  -               kill: killing  courtesy: leaving  -                -            give: handed  -               -
-//	stopping     -              next: stopping  kill: killing  leaving            -                -            give: handed  -               -
-//	killing      -              -               -              kill: purging      -                -            give: handed  -               -
-//	leaving      ask: leaving   next: leaving   kill: purging  -                  drain: draining  -            give: handed  -               -
-//	purging      -              -               -              -                  drain: draining  -            give: handed  -               -
-//	draining     -              -               -              -                  -                reap: ended  -             sweeping        -
-//	sweeping     -              -               -              -                  -                -            give: handed  -               draining
-//	ended        -              -               -              -                  -                -            -             -               -
-//	handed       -              -               -              -                  -                -            -             -               -
+// # Process groups
 //
-// A cell names what is done and the state that follows; "-" is nothing and no change. Beside the
-// table, each stop may bring the KILL forward and never puts it off, and the first one's signals count.
+// When Wait returns, no process of the group is left. The exit of the leader (the command itself)
+// is observed first, and the leader is reaped last: a process group id stays reserved while its
+// leader is a zombie, so no signal can reach an unrelated process that was given the same number.
+// In between, the remaining members of the group have a grace to exit by themselves: 100 ms (the
+// tee of a shell that redirected its output reads the last lines then), or the rest of the stop
+// grace when the run is being stopped. After that they get KILL.
 //
-// On Linux gophd becomes a child subreaper (prctl(2)), so that the orphans of a group become
-// gophd's own children: one call then tells whether any of them lives. A member whose parent left
-// the group while it stayed is nobody's orphan; it is looked for in /proc when a pipe is still open,
-// and otherwise gets the final KILL without the courtesy. Elsewhere kill(2) with signal 0 tells
-// exactly. What orphans leave behind as zombies is collected here: at once while a command runs, as the
-// end of any child wakes its Wait, and otherwise by the next Wait or by Close; by process 1, to whom all orphans
-// of its namespace come, within a second also between runs. They are told from the children of other rooms by
-// session and group: other rooms may start children as they like, in gophd's group or as leaders of their own,
-// except with setsid.
+// A Process is a state machine. Wait, Stop and the timers of the next signal and of the KILL feed
+// it events, one at a time:
 //
-// A stray is a descendant that left the group: by setsid(2), or by a shell's job control. When the group has
-// ended, those that came home are told by the environment that the run gave them (Strays.Mark), reported once
-// each, and spared or ended with all that comes home when they die. One that nobody can attribute, and that is no
-// older than the run, is reported and spared. All of it costs nothing when the group was all that there was, and that is known from the
-// call that looks for the group.
+//	             stopRequested         nextDue              killDue            leaderExited           groupGone        delivered     detach                  escapedFound  swept
+//	running      sendFirst: stopping   -                    kill: killing      grantGrace: lingering  -                -             cancelTimers: detached  -             -
+//	stopping     -                     sendNext: stopping   kill: killing      lingering              -                -             cancelTimers: detached  -             -
+//	killing      -                     -                    -                  kill: killingRest      -                -             cancelTimers: detached  -             -
+//	lingering    sendFirst: lingering  sendNext: lingering  kill: killingRest  -                      drain: draining  -             cancelTimers: detached  -             -
+//	killingRest  -                     -                    -                  -                      drain: draining  -             cancelTimers: detached  -             -
+//	draining     -                     -                    -                  -                      -                reap: exited  -                       sweeping      -
+//	sweeping     -                     -                    -                  -                      -                -             cancelTimers: detached  -             draining
+//	exited       -                     -                    -                  -                      -                -             -                       -             -
+//	detached     -                     -                    -                  -                      -                -             -                       -             -
 //
-// With a Cgroup each run has a control group of its own, with the limits, below that of its job. Who is in
-// it is a stray when the process group has ended, whatever it has done to hide, and cgroup.kill ends all of it.
+// A cell names the action and the next state; "-" is no action and no change. Outside the table,
+// each stop request may bring the KILL forward and never delays it, and the signals of the first
+// request count.
 //
-// Between runs nothing fires: there is no goroutine but for the pipes of strays, and in process 1 the one that
-// hears of ends, and no timer. During a run there is a timer when a KILL is due, one when a signal follows another, and when a zombie is seen that
-// is not ours to collect. A run whose output is files is started, observed and collected by the goroutine that calls Start and Wait: any
-// other would be woken on another processor, and that is dear beside a short command.
+// # Orphans
 //
-// A command outlives the gophd process that started it: Leave and HandOver give it up, Adopt takes it over in
-// the next process, whose child it still is. In between nobody reads its pipes, which hold what it writes, and
-// nobody collects it, so its end, too, waits for the next process. A stop that is under way is handed over as a
-// StopPlan, so that the next signal and the KILL come when they are due; what comes due in between comes
-// late by that much. Where the next process does not begin, Forget ends what in this one still waits for the
-// command, before it is adopted again.
+// On Linux gophd is a child subreaper (prctl(2)), so the orphans of a group become gophd's own
+// children, and one system call tells whether any of them is alive. A member of the group whose
+// parent left the group and is still alive is not an orphan. It is searched for in /proc if a pipe
+// is still open, and otherwise gets the final KILL without the grace. On other systems kill(2) with
+// signal 0 answers exactly.
 //
-// The package does not decide when a command starts or why it is stopped, does not frame lines,
-// does not log, and does not watch strays that were spared: one may keep its pipe, and what it writes
-// still reaches the writer.
+// Zombies that orphans leave are reaped here: at once while a command runs, since the exit of any
+// child wakes its Wait, and otherwise by the next Wait or by Close. If gophd is process 1, all
+// orphans of its PID namespace become its children, and their zombies are reaped within a second
+// between runs too. Session and group distinguish them from the children of other packages: those
+// may start children in gophd's group or as leaders of their own, but not with setsid.
 //
-// Known gaps. Without a Cgroup, a stray that hides its environment (env -i, setproctitle) or became another
-// user is spared, and one that does so and leads a group in gophd's session is not even seen. Where there is no subreaper, strays
-// go to init. A command that cannot be killed (uninterruptible sleep in the kernel) keeps Wait
-// waiting; Stop and all else stay responsive. On Linux MaxRSS is never below gophd's own peak, since
-// the child begins as a copy of it. A start waits for execve(2), which a dead network file system can
-// hold up, and Go stops the whole program for that. Outside Linux the signal mask is inherited as it is.
+// # Escaped processes
+//
+// An escaped process is a descendant that left the group by setsid(2) or by a shell's job control.
+// When the group is gone, those that became children of gophd are identified by the environment of
+// the run (EscapeRules.Mark). Each is reported once, and either spared or stopped together with the
+// processes that become gophd's children when it exits. A process that cannot be attributed to a
+// run, and is not older than the run, is reported and spared. If nothing but the group was there,
+// all of this costs nothing: the call that checks the group shows it.
+//
+// With a Cgroup each run has a control group of its own, with the limits, below that of its job. A
+// process that is in it when the process group is gone is an escaped process, however it hides, and
+// cgroup.kill kills all of them.
+//
+// # Idle cost
+//
+// Between runs there is no timer, and no goroutine except those that read the pipes of escaped
+// processes and, in process 1, the one that receives SIGCHLD. During a run there is a timer when a
+// KILL is due, one when a signal follows another, and one while there is a zombie that this package
+// does not reap. A run whose output goes to files is started, observed and reaped by the goroutine
+// that calls Start and Wait: any other would be woken on another processor, which is expensive
+// compared with a short command.
+//
+// # Handoff
+//
+// A command outlives the gophd process that started it: Detach and HandOff give it up, and Adopt
+// takes it over in the new process, whose child it still is. In between nobody reads its pipes,
+// which hold what it writes, and nobody reaps it, so its exit also waits for the new process. A
+// stop in progress is handed off as a StopPlan, so the next signal and the KILL are sent when they
+// are due, or late by the duration of the handoff. If the new process does not start, Forget ends
+// what still waits for the command in the old one, before the old one adopts it again.
+//
+// # Scope
+//
+// The package does not decide when a command starts or why it is stopped. It does not split output
+// into lines and does not log. It does not watch escaped processes that were spared: such a process
+// may keep its pipe, and what it writes still reaches the writer.
+//
+// # Known gaps
+//
+//   - Without a Cgroup, an escaped process that hides its environment (env -i, setproctitle) or
+//     changed its user is spared. One that does so and leads a group in gophd's session is not even
+//     detected.
+//   - Where there is no subreaper, escaped processes become children of init.
+//   - A command that cannot be killed (uninterruptible sleep in the kernel) blocks Wait. Stop and
+//     everything else stay responsive.
+//   - On Linux MaxRSS is never below gophd's own peak, since the child starts as a copy of gophd.
+//   - A start waits for execve(2), which an unresponsive network file system can block, and Go
+//     stops the whole program for that.
+//   - Outside Linux the signal mask is inherited unchanged.
 package process

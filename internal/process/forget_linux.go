@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// Forget ends the Waits of commands that were left where no next image has begun and this one goes on with them
-// itself: else each would have a thread and a descriptor until its command ends. A Wait that is not reached within a
-// tenth of a second, for which Forget blocks at most, stays until another call or that end.
+// Forget ends the Waits of commands that were detached when the new process did not start and this
+// one continues with them. Otherwise each Wait would keep a thread and a descriptor until its
+// command exits. Forget blocks for at most a tenth of a second. A Wait that has not returned by
+// then stays until another call of Forget or the exit of its command.
 func Forget(all ...*Process) {
 	if len(all) == 0 {
 		return
@@ -17,18 +18,20 @@ func Forget(all ...*Process) {
 		return
 	}
 	defer null.Close()
-	// A Wait hears nothing but the end of a child, and misses that when another collects it at once. So here is a
-	// child that ends and is not collected until all have seen it: the shim, which has nothing to do.
-	bell, err := fork(image, Command{Argv: []string{"gophd", ShimCommand}, Dir: "/", Env: os.Environ()}, []*os.File{null, null, null})
+	// Only the exit of a child wakes a Wait, and the Wait misses it if another goroutine reaps that
+	// child at once. So Forget starts a child that exits and is not reaped until all Waits have
+	// seen it: the shim, which has nothing to do.
+	shim := Command{Argv: []string{"gophd", ShimCommand}, Dir: "/", Env: os.Environ()}
+	child, err := fork(selfExe, shim, []*os.File{null, null, null})
 	if err != nil {
 		return
 	}
-	defer func() { _, _ = wait4(bell, nil, 0, nil) }()
-	late := time.After(all[0].spawner.forget)
+	defer func() { _, _ = wait4(child, nil, 0, nil) }()
+	timeout := time.After(all[0].spawner.forget)
 	for _, p := range all {
 		select {
-		case <-p.over:
-		case <-late:
+		case <-p.waitDone:
+		case <-timeout:
 			return
 		}
 	}

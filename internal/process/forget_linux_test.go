@@ -9,13 +9,13 @@ import (
 	"gophd/internal/job"
 )
 
-// TestForgottenWaitsEnd: an image that goes on itself, for the exec failed, has no Wait left of what it had given
-// away, while the command goes on.
-func TestForgottenWaitsEnd(t *testing.T) {
+// TestForgetEndsWaits: after a failed exec, the Waits of detached commands return, while the
+// commands continue.
+func TestForgetEndsWaits(t *testing.T) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0") // of the shim
 	s := newSpawner(t)
 	s.forget = time.Hour
-	p, out, fault := begin(t, s, sh("echo ready; exec sleep 3600"))
+	p, out, fault := startCommand(t, s, sh("echo ready; exec sleep 3600"))
 	out.await(t, "ready")
 	open := func(hs HandedStream) io.WriteCloser { return []*capture{out, fault}[hs.Number-1] }
 	descriptors := func() int {
@@ -29,13 +29,13 @@ func TestForgottenWaitsEnd(t *testing.T) {
 	for i := range 20 {
 		waited := make(chan job.Result, 1)
 		go func(p *Process) { waited <- p.Wait() }(p)
-		if Leave(p) != nil {
-			t.Fatal("it was not left")
+		if Detach(p) != nil {
+			t.Fatal("it was not detached")
 		}
-		h := p.HandOver()
+		h := p.HandOff()
 		Forget(p)
 		if r := <-waited; r.PID != 0 {
-			t.Errorf("a Wait of what was given away said %+v", r)
+			t.Errorf("the Wait of a detached command returned %+v", r)
 		}
 		var err error
 		if p, err = s.Adopt(h, open); err != nil {

@@ -2,5 +2,5 @@
 
 package process
 
-// Forget does nothing: the Waits of commands that were left end with their commands.
+// Forget does nothing: the Wait of a detached command returns when the command exits.
 func Forget(...*Process) {}

@@ -6,10 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// adoptOrphans does nothing: orphans go to init, which collects them.
-func adoptOrphans() error { return nil }
+// becomeSubreaper does nothing: orphans go to init, which collects them.
+func becomeSubreaper() error { return nil }
 
-func (s *Spawner) collectOrphans() {}
+// reapOrphansNow does nothing, for the same reason.
+func (s *Spawner) reapOrphansNow() {}
 
 // Inherit does nothing, for the same reason.
 func (s *Spawner) Inherit(...int) {}
@@ -17,15 +18,15 @@ func (s *Spawner) Inherit(...int) {}
 // sweep does nothing, for the same reason.
 func (p *Process) sweep() {}
 
-// leaveEndsAlone does nothing: SIGCHLD wakes a thread here, which costs no more than that.
-func leaveEndsAlone() {}
+// resetSIGCHLD does nothing: SIGCHLD only wakes a thread here.
+func resetSIGCHLD() {}
 
-// openMask does nothing: the mask of a thread cannot be set without the C library here, and a command
-// inherits it as it is.
-func openMask() (restore func()) { return func() {} }
+// emptySignalMask does nothing: without the C library the mask of a thread cannot be set here, and
+// a command inherits it unchanged.
+func emptySignalMask() (restore func()) { return func() {} }
 
-// observe blocks until the child has ended, and leaves it uncollected. Whatever keeps kqueue(2) from
-// watching it, an end before the watch began above all, is left to wait4.
+// observe blocks until the child has exited, and does not reap it. If kqueue(2) cannot watch the
+// child, mostly since it has already exited, observe returns at once and wait4 does the waiting.
 func observe(pid int, _ func() bool, _ func()) {
 	kq, err := unix.Kqueue()
 	if err != nil {
@@ -43,5 +44,5 @@ func observe(pid int, _ func() bool, _ func()) {
 	}
 }
 
-// groupAlive says whether the group has a living member: kill(2) does not count zombies here.
+// groupAlive reports whether the group has a living member: kill(2) does not count zombies here.
 func groupAlive(group int, _ bool) (alive, others bool) { return unix.Kill(-group, 0) == nil, false }

@@ -11,47 +11,53 @@ import (
 	"gophd/internal/procfs"
 )
 
-// When a zombie was seen that is not the awaited child, the next is looked for after zombieMin, then
-// after twice as long each time.
+// After a zombie was seen that is not the awaited child, observe waits for the child alone:
+// zombieMin the first time, then twice as long each time.
 const (
 	zombieMin = 10 * time.Millisecond
 	zombieMax = 5 * time.Second
 )
 
-func adoptOrphans() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+func becomeSubreaper() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
-// leaveEndsAlone gives SIGCHLD its default disposition back, which is to do nothing. The Go runtime handles it for
-// the sake of signal.Notify, so each end of a child woke a thread that had nothing to do: measured, 2 % of
-// runs back to back. A signal.Notify for it would install the handler anew.
-func leaveEndsAlone() {
+// resetSIGCHLD gives SIGCHLD its default disposition, which is to do nothing. The Go runtime
+// installs a handler for signal.Notify, so each exit of a child would wake a thread for nothing:
+// 2 % of the time of runs back to back, measured. A signal.Notify for SIGCHLD installs the handler
+// again.
+func resetSIGCHLD() {
 	var action [4]uint64 // struct kernel_sigaction: SIG_DFL, no flags, no mask
-	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
+	_, _, _ = unix.RawSyscall6(
+		unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
 }
 
-// openMask empties the signal mask of the calling thread and returns how to restore it.
-func openMask() (restore func()) {
+// emptySignalMask empties the signal mask of the calling thread and returns a function that
+// restores it.
+func emptySignalMask() (restore func()) {
 	var empty, old unix.Sigset_t
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &empty, &old)
 	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }
 }
 
-// observe blocks until the child has ended, and leaves it uncollected; or until a child ends once it was given to
-// the next image. It waits for any child, so that the end of an orphan is an event too, and calls collect for it. What then stays a zombie is somebody
-// else's, who may take any time, and would be reported again at once; so for a while, longer each time,
-// only the child itself is waited for.
-func observe(pid int, given func() bool, collect func()) {
-	const ended = unix.WEXITED | unix.WNOWAIT
+// observe blocks until the child has exited, and does not reap it. Once the child is detached,
+// observe returns when any child exits.
+//
+// It waits for any child, so that the exit of an orphan is an event too, and calls reapOrphans for
+// it. A zombie that remains belongs to another package, which may reap it at any later time, and
+// would be reported again at once. So for a while, longer each time, observe waits for its child
+// only.
+func observe(pid int, isDetached func() bool, reapOrphans func()) {
+	const exited = unix.WEXITED | unix.WNOWAIT
 	fd := -1
 	for pause := zombieMin; ; pause = min(2*pause, zombieMax) {
-		_, _ = waitid(unix.P_ALL, 0, ended)
-		if found, err := waitid(unix.P_PID, pid, ended|unix.WNOHANG); found || err != nil || given() {
+		_, _ = waitid(unix.P_ALL, 0, exited)
+		if found, err := waitid(unix.P_PID, pid, exited|unix.WNOHANG); found || err != nil || isDetached() {
 			return
 		}
-		collect()
+		reapOrphans()
 		if fd < 0 {
 			var err error
 			if fd, err = unix.PidfdOpen(pid, 0); err != nil {
-				_, _ = waitid(unix.P_PID, pid, ended) // Linux before 5.3, or no descriptor is free
+				_, _ = waitid(unix.P_PID, pid, exited) // Linux before 5.3, or no descriptor is free
 				return
 			}
 			defer unix.Close(fd)
@@ -60,10 +66,12 @@ func observe(pid int, given func() bool, collect func()) {
 	}
 }
 
-// groupAlive says whether the group has a living member, once its leader has ended, and whether anybody else
-// among the children of this program lives. A wait for stopped children finds none to wait for (ECHILD) when all
-// that are children of this program are zombies (waitid(2)). Members that are not can only be seen in /proc,
-// where looking is dear: it is done when somebody holds a pipe of the group.
+// groupAlive reports whether the group has a living member after its leader has exited, and whether
+// any other child of this program is alive.
+//
+// A wait for stopped children fails with ECHILD if all children of this program are zombies
+// (waitid(2)). Members that are not children of this program can only be seen in /proc. Scanning
+// /proc is expensive, so it is done only if a process holds a pipe of the group.
 func groupAlive(group int, held bool) (alive, others bool) {
 	const stopped = unix.WSTOPPED | unix.WNOHANG | unix.WNOWAIT
 	if _, err := waitid(unix.P_ALL, 0, stopped); err != unix.ECHILD {
@@ -80,13 +88,14 @@ func groupAlive(group int, held bool) (alive, others bool) {
 	return alive, others
 }
 
-// Inherit is for a new image, before any room has started a child of its own: but for the runs that are to be
-// adopted and the members of their groups, whoever is a child already is a stray of an earlier run, to be collected when
-// it has ended. The members are known without that, and collected with their run: then a PID that is kept in mind here could
-// come to be a later run's.
+// Inherit records the children of this program at the start of a new process, before any package
+// has started a child of its own. Except for the runs that are to be adopted and the members of
+// their groups, every child is an escaped process of an earlier run, to be reaped when it has
+// exited. The members of the groups are not recorded: they are reaped with their run, and a
+// recorded PID could be reused by a later run.
 func (s *Spawner) Inherit(runs ...int) {
-	s.collecting.Lock()
-	defer s.collecting.Unlock()
+	s.reaping.Lock()
+	defer s.reaping.Unlock()
 	s.inherited = map[int]bool{}
 	self := os.Getpid()
 	procfs.Processes(func(p procfs.Stat) {
@@ -96,9 +105,9 @@ func (s *Spawner) Inherit(runs ...int) {
 	})
 }
 
-// collectOrphans collects the zombies among the children of this program that came to it as orphans.
-// Those that were found as strays are known; others are told by orphan.
-func (s *Spawner) collectOrphans() {
+// reapOrphansNow reaps the zombies among the children of this program that became its children as
+// orphans: the known escaped processes, and others that isOrphan identifies.
+func (s *Spawner) reapOrphansNow() {
 	if found, err := waitid(unix.P_ALL, 0, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT); err != nil || !found {
 		return
 	}
@@ -109,29 +118,30 @@ func (s *Spawner) collectOrphans() {
 	}
 	procfs.Processes(func(p procfs.Stat) {
 		_, known := s.known[p.PID]
-		if p.Parent == self && p.Ended() && (known || s.inherited[p.PID] || orphan(p, session, group)) {
-			s.collectStray(p.PID)
+		if p.Parent == self && p.Ended() && (known || s.inherited[p.PID] || isOrphan(p, session, group)) {
+			s.reapEscaped(p.PID)
 		}
 	})
 }
 
-// collectStray collects a stray if it has ended, and forgets it before its PID can be another's.
-func (s *Spawner) collectStray(pid int) {
+// reapEscaped reaps an escaped process if it has exited, and forgets its PID before the kernel can
+// reuse it.
+func (s *Spawner) reapEscaped(pid int) {
 	if got, err := wait4(pid, nil, unix.WNOHANG, nil); got == pid || err == unix.ECHILD {
 		delete(s.known, pid)
 		delete(s.inherited, pid)
 	}
 }
 
-// know notes a stray, by whom it is being ended if it is.
-func (s *Spawner) know(pid int, by *hunt) {
+// track records an escaped process. by is the sweep that is stopping it, or nil.
+func (s *Spawner) track(pid int, by *sweep) {
 	if s.known == nil {
-		s.known = map[int]*hunt{}
+		s.known = map[int]*sweep{}
 	}
 	s.known[pid] = by
 }
 
-// waitid says whether a child was found in the state that was asked for.
+// waitid reports whether a child was found in the requested state.
 func waitid(kind, id, options int) (found bool, err error) {
 	for {
 		var info unix.Siginfo
@@ -141,10 +151,12 @@ func waitid(kind, id, options int) (found bool, err error) {
 	}
 }
 
-// orphan says that a child of this program cannot have been started by it. Whom this program starts itself is
-// in its own session, and there in its own group or the leader of another, so an orphan is who has another
-// session, or is a plain member of another group. A stray that leads a group in the same session (a job of
-// a shell with set -m) is known by its mark or not at all, and then stays a zombie until the next image.
-func orphan(p procfs.Stat, session, group int) bool {
+// isOrphan reports whether a child of this program cannot have been started by it.
+//
+// A child that this program started is in its session, and there in its group or the leader of
+// another. So a child that has another session, or is a plain member of another group, is an
+// orphan. An escaped process that leads a group in the same session (a job of a shell with set -m)
+// is identified by its mark or not at all, and then stays a zombie until the next re-exec.
+func isOrphan(p procfs.Stat, session, group int) bool {
 	return p.Session != session || p.Group != p.PID && p.Group != group
 }

@@ -20,9 +20,9 @@ import (
 	"gophd/internal/procfs"
 )
 
-// helpInit is process 1 of a PID namespace, or a process that does what process 1 does. It makes some hundred
-// fast runs; each leaves an orphan in its group and a stray in a session of its own, which both end some time or
-// other.
+// helpInit is process 1 of a PID namespace, or a process that does what process 1 does. It starts
+// more than a hundred fast runs. Each leaves an orphan in its group and an escaped process in a
+// session of its own, which both exit at some later time.
 func helpInit() error {
 	s, err := create(true)
 	if err != nil {
@@ -38,8 +38,11 @@ func helpInit() error {
 				out := newCapture()
 				outs[k] = append(outs[k], out)
 				code := (k*runs + i) % 256
-				p, err := s.Start(context.Background(), Command{Argv: sh(`(: & setsid /bin/true & echo $!); exit ` + strconv.Itoa(code)), Dir: "/",
-					Env: []string{"PATH=/bin:/usr/bin"}, Stdout: Output{Open: func(int) io.WriteCloser { return out }}, Stderr: discard()})
+				p, err := s.Start(context.Background(), Command{
+					Argv: sh(`(: & setsid /bin/true & echo $!); exit ` + strconv.Itoa(code)), Dir: "/",
+					Env:    []string{"PATH=/bin:/usr/bin"},
+					Stdout: Output{Open: func(int) io.WriteCloser { return out }}, Stderr: discard(),
+				})
 				if err != nil {
 					faults <- err
 					return
@@ -69,7 +72,7 @@ func helpInit() error {
 			}
 		}
 	}
-	if err := collectedBetweenRuns(s); err != nil {
+	if err := expectReapedBetweenRuns(s); err != nil {
 		return err
 	}
 	if err := s.Close(); err != nil {
@@ -91,12 +94,15 @@ func helpInit() error {
 	return errors.New("all is well")
 }
 
-// collectedBetweenRuns lets an orphan end while no command runs, and awaits that it is collected.
-func collectedBetweenRuns(s *Spawner) error {
-	s.courtesy = time.Hour // until the orphan has its own session
+// expectReapedBetweenRuns kills an orphan while no command runs, and waits until it is reaped.
+func expectReapedBetweenRuns(s *Spawner) error {
+	s.groupGrace = time.Hour // until the orphan has its own session
 	out := newCapture()
-	p, err := s.Start(context.Background(), Command{Argv: sh("setsid sh -c 'echo $$; exec sleep 3600 >/dev/null 2>&1' &"), Dir: "/",
-		Env: []string{"PATH=/bin:/usr/bin"}, Stdout: Output{Open: func(int) io.WriteCloser { return out }}, Stderr: discard()})
+	p, err := s.Start(context.Background(), Command{
+		Argv: sh("setsid sh -c 'echo $$; exec sleep 3600 >/dev/null 2>&1' &"), Dir: "/",
+		Env: []string{"PATH=/bin:/usr/bin"}, Stdout: Output{Open: func(int) io.WriteCloser { return out }},
+		Stderr: discard(),
+	})
 	if err != nil {
 		return err
 	}
@@ -111,14 +117,15 @@ func collectedBetweenRuns(s *Spawner) error {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	for syscall.Kill(pid, 0) == nil { // it may be a zombie for a while, and not longer
+	for syscall.Kill(pid, 0) == nil { // it may be a zombie for a short time
 		time.Sleep(time.Millisecond)
 	}
 	return nil
 }
 
-// TestAsProcessOne has a process of its own, to which all its descendants come that lose their parent.
-func TestAsProcessOne(t *testing.T) {
+// TestReapingAsProcess1 runs helpInit in a process of its own, whose children all descendants
+// become that lose their parent.
+func TestReapingAsProcess1(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = helperEnv("init")
 	if out, _ := cmd.CombinedOutput(); string(out) != "all is well\n" {

@@ -14,17 +14,19 @@ import (
 	"gophd/internal/safefile"
 )
 
-// ErrNoProc is that there is no /proc to search for processes in.
+// ErrNoProc means that there is no /proc to search for processes in.
 var ErrNoProc = errors.New("no /proc to search for processes in")
 
 // RunID is the environment variable that marks the descendants of a run.
 const RunID = "GOPHD_RUN_ID"
 
-// Leftover returns the processes that a gophd which was killed has left of its runs: those whose
-// RunID begins with mark but not with ours, lowest PID first. They belong to root, to gophd's own
-// user or to one of users: any other user could start a process with such an environment to keep
-// the job from running. A process that hides its environment, or has cleared it, is missed. An error
-// is that not all could be looked at, for want of descriptors say, or ErrNoProc.
+// Leftover returns the processes of leftover runs: those whose RunID begins with mark but not with
+// ours, lowest PID first. They belong to root, to gophd's own user or to one of users: any other
+// user could start a process with such an environment to keep the job from running. A process that
+// hides or has cleared its environment is missed.
+//
+// An error means that not all processes could be checked, for example since no descriptors were
+// free, or ErrNoProc.
 func Leftover(mark, ours string, users ...int) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -45,7 +47,7 @@ func Leftover(mark, ours string, users ...int) ([]int, error) {
 		}
 		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
 		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH): // it has ended
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH): // it has exited
 			continue
 		case errors.Is(err, fs.ErrPermission): // it is another user's
 			continue
@@ -56,12 +58,12 @@ func Leftover(mark, ours string, users ...int) ([]int, error) {
 		if !marked(env, mark) || marked(env, ours) {
 			continue
 		}
-		// Both users: the environment of a set-user-ID program is that of the user who has started it.
+		// Check both users: a set-user-ID program has the environment of the user that started it.
 		real, effective, err := procfs.UIDs(pid)
 		if err == nil && safefile.Trusted(real, users...) && safefile.Trusted(effective, users...) {
 			pids = append(pids, pid)
 		}
 	}
-	slices.Sort(pids) // a command mostly before what it has started
+	slices.Sort(pids) // a command is usually before the processes that it started
 	return pids, nil
 }

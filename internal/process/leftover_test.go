@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestLeftoverProcessesAreThoseOfTheMark(t *testing.T) {
+func TestLeftoverFindsProcessesByMark(t *testing.T) {
 	sleeper := func(mark string) int {
 		cmd := exec.Command("sleep", "3600")
 		cmd.Env = append(os.Environ(), RunID+"="+mark+".1.2.3")
@@ -21,7 +21,8 @@ func TestLeftoverProcessesAreThoseOfTheMark(t *testing.T) {
 		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 		return cmd.Process.Pid
 	}
-	mark := fmt.Sprintf("12:%d", os.Getpid()) // no other run of these tests has it, which may go on at the same time
+	// No other run of these tests has this mark, even at the same time.
+	mark := fmt.Sprintf("12:%d", os.Getpid())
 	pid := sleeper(mark)
 	sleeper(mark + "1")
 	sleeper("1" + mark)
@@ -32,7 +33,7 @@ func TestLeftoverProcessesAreThoseOfTheMark(t *testing.T) {
 	}
 }
 
-// A search that could not look at all processes has not found that nothing is left.
+// A search that could not read all processes must not report that nothing is left.
 func TestLeftoverWithoutDescriptorsIsAnError(t *testing.T) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -12,71 +12,73 @@ import (
 )
 
 const (
-	// courtesyTime is how long a group may outlive its leader when nobody asked for a stop.
-	courtesyTime = 100 * time.Millisecond
+	// groupGrace is how long a group may outlive its leader when no stop was requested.
+	groupGrace = 100 * time.Millisecond
 
-	// reapTime is how long a stray that was sent KILL is waited for: it may hang in the kernel.
-	reapTime = time.Second
+	// killWait is how long the search waits for an escaped process after KILL: it may hang in the
+	// kernel.
+	killWait = time.Second
 
 	// forgetTime bounds Forget.
 	forgetTime = 100 * time.Millisecond
 
-	// The group is looked at again after probeMin, then after twice as long each time: a member can
-	// leave the group by setsid(2), which no event tells.
+	// The group is checked again after probeMin, then after twice as long each time: no event tells
+	// that a member left the group by setsid(2).
 	probeMin = 250 * time.Microsecond
 	probeMax = 50 * time.Millisecond
 )
 
-// Process is a command that was started. Its state belongs to the holder of mu, and who changes it acts
-// on the change before letting go. An owner goroutine that is asked by channels would be woken, with a
-// thread of its own, beside the command at its start and at its end: that was a tenth of a short run.
+// Process is a command that was started. Its state is guarded by mu, and the goroutine that changes
+// the state acts on the change before it unlocks mu. An owner goroutine with channels would have to
+// be woken, on a thread of its own, at the start and at the exit of the command: that cost a tenth
+// of a short run.
 type Process struct {
-	spawner *Spawner
-	pid     int
-	streams []*stream
-	reports chan report   // one for each stream
-	strays  *Strays       // nil when nobody asks for them
-	leaf    *leaf         // nil without a control group
-	over    chan struct{} // closed when Wait returns
-	escaped []int         // processes that another process has begun to stop
-	dead    func()        // see OnDeath
-	others  bool          // somebody beside the group lived when the group was last looked at; Wait's
-	result  job.Result    // Wait's, but for Started
+	spawner  *Spawner
+	pid      int
+	streams  []*stream
+	reports  chan report   // one for each stream
+	escapes  *EscapeRules  // nil spares and does not report
+	leaf     *leaf         // nil without a control group
+	waitDone chan struct{} // closed when Wait returns
+	escaped  []int         // processes that another process has started to stop
+	onDeath  func()        // see OnDeath
+	others   bool          // a process outside the group was alive at the last check of the group; owned by Wait
+	result   job.Result    // owned by Wait, except for Started
 
-	mu  sync.Mutex // held while a signal is sent and while the leader is collected, and never for long
+	mu  sync.Mutex // held while a signal is sent and while the leader is reaped, and only briefly
 	now state
 	schedule
-	hunt *hunt // of escaped processes that are being stopped; nil before
+	search *sweep // of escaped processes that are being stopped; nil before
 }
 
-// schedule is what Stop was asked for, and when its signals are due.
+// schedule is what Stop requested, and when its signals are due.
 type schedule struct {
-	stop  StopPlan
-	due   time.Time   // when KILL is due, by stop or at the end of the courtesy; zero is never
-	fatal *time.Timer // that moment, once there is someone to kill
-	after *time.Timer // when the next signal is due, if there is one
+	stop      StopPlan
+	due       time.Time   // when KILL is due, by stop or at the end of the group grace; zero is never
+	killTimer *time.Timer // fires at due; nil until there is a process to kill
+	nextTimer *time.Timer // fires when the next signal is due; nil if there is none
 }
 
-// StopPlan is how far the stop of a command has come.
+// StopPlan is the progress of the stop of a command.
 type StopPlan struct {
 	Asked   time.Time        // when Stop was called first; zero if it was not
-	Signals []syscall.Signal // in their order
-	Sent    int              // which of them was sent last
+	Signals []syscall.Signal // in the order in which they are sent
+	Sent    int              // index of the signal that was sent last
 	Grace   time.Duration    // of each
-	Next    time.Time        // when the next signal is due; zero is not known, or that none follows
-	Kill    time.Time        // when KILL is due: the earliest that a Stop has asked for
+	Next    time.Time        // when the next signal is due; zero is unknown, or that none follows
+	Kill    time.Time        // when KILL is due: the earliest that a Stop has requested
 }
 
 // attach makes a Process of a child of this program that leads its own process group: one that was
-// just started, or one that an earlier image of the program did.
+// just started, or one that an earlier process started.
 func (s *Spawner) attach(pid int, started time.Time, streams []*stream) *Process {
 	p := &Process{
-		spawner: s,
-		pid:     pid,
-		streams: streams,
-		reports: make(chan report, len(streams)),
-		over:    make(chan struct{}),
-		result:  job.Result{PID: pid, Started: started},
+		spawner:  s,
+		pid:      pid,
+		streams:  streams,
+		reports:  make(chan report, len(streams)),
+		waitDone: make(chan struct{}),
+		result:   job.Result{PID: pid, Started: started},
 	}
 	for _, st := range streams {
 		st.pid = pid
@@ -85,21 +87,23 @@ func (s *Spawner) attach(pid int, started time.Time, streams []*stream) *Process
 	return p
 }
 
-// PID is the process id of the command, which is also the id of its process group.
+// PID returns the process id of the command, which is also the id of its process group.
 func (p *Process) PID() int { return p.pid }
 
-// Started is the moment just before the command was started.
+// Started returns the moment just before the command was started.
 func (p *Process) Started() time.Time { return p.result.Started }
 
-// Stop asks the group of the command to end by the signals, in their order, TERM if none is given: each is
-// followed by CONT, so that a frozen one can act on it, and by its own grace; after the last grace comes
-// KILL. With a grace of zero or less it is KILL now. Asked again, the signals of the first time go on, and the
-// earlier KILL wins. It may be called by any goroutine at any time, does not wait for the end, and does
-// nothing after it, or after Leave.
+// Stop sends the group of the command the signals in the given order, TERM if none is given. Each
+// signal is followed by CONT, so that a suspended process can act on it, and by its own grace. KILL
+// follows after the last grace. With a grace of zero or less KILL is sent at once.
+//
+// If Stop is called again, the signals of the first call continue, and the earlier KILL counts.
+// Stop may be called from any goroutine at any time, and does not wait for the exit. It does
+// nothing after the exit or after Detach.
 func (p *Process) Stop(grace time.Duration, signals ...syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.now == handed {
+	if p.now == detached {
 		return // the next process stops it
 	}
 	if len(signals) == 0 {
@@ -119,71 +123,74 @@ func (p *Process) Stop(grace time.Duration, signals ...syscall.Signal) {
 		p.stop.Signals, p.stop.Grace = signals, grace
 	}
 	p.killBy(by)
-	p.step(stopAsked)
+	p.step(stopRequested)
 	p.arm()
 }
 
-// StopPlan returns how far the stop has come, that of the process which handed p over included.
+// StopPlan returns the progress of the stop, including that of the process which handed p off.
 func (p *Process) StopPlan() StopPlan {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.stop
 }
 
-// OnDeath has Wait call f when the command has ended and nothing of its group is left. What it wrote may
-// still wait to be delivered, for as long as a writer takes. It is called before Wait; f must not block.
-func (p *Process) OnDeath(f func()) { p.dead = f }
+// OnDeath makes Wait call f when the command has exited and no process of its group is left. Its
+// output may not be delivered yet, for as long as a writer takes. OnDeath must be called before
+// Wait, and f must not block.
+func (p *Process) OnDeath(f func()) { p.onDeath = f }
 
-// Wait blocks until the command has ended, nothing of its group is left, all that the group wrote is
-// delivered and the command is collected. It must be called once, and soon: the end of the command is
-// noticed, and the rest of its group ended, by Wait. Run and Cause of the Result are the caller's to fill.
-// Ended is when the command itself ended, which others of its group may outlive. A panic of
-// a writer climbs out of Wait, after all of that. See Leave for when Wait returns without any of it.
+// Wait blocks until the command has exited, no process of its group is left, everything that the
+// group wrote is delivered and the command is reaped.
+//
+// It must be called once, and soon: only Wait observes the exit of the command and ends the rest of
+// its group. The caller fills Run and Cause of the Result. Ended is the exit of the command itself;
+// others of its group may outlive it. A panic of a writer is raised again by Wait, after all of
+// that. See Detach for when Wait returns without any of it.
 func (p *Process) Wait() job.Result {
-	defer close(p.over)
-	observe(p.pid, p.given, p.spawner.collect)
-	if p.happen(leaderEnded) == handed {
+	defer close(p.waitDone)
+	observe(p.pid, p.isDetached, p.spawner.reapOrphans)
+	if p.handle(leaderExited) == detached {
 		return job.Result{}
 	}
-	for pause := probeMin; p.alive() && !p.given(); pause = min(2*pause, probeMax) {
+	for pause := probeMin; p.alive() && !p.isDetached(); pause = min(2*pause, probeMax) {
 		p.mu.Lock()
 		p.arm()
 		p.mu.Unlock()
 		time.Sleep(pause)
 	}
-	if p.happen(groupGone) == handed {
+	if p.handle(groupGone) == detached {
 		return job.Result{}
 	}
 	p.sweep()
-	if p.happen(swept) == handed {
+	if p.handle(swept) == detached {
 		return job.Result{}
 	}
-	if p.dead != nil {
-		p.dead()
+	if p.onDeath != nil {
+		p.onDeath()
 	}
-	var climbing *goroutine.Panic
+	var panicked *goroutine.Panic
 	for range p.streams {
-		if r := <-p.reports; climbing == nil {
-			climbing = r.panic
+		if r := <-p.reports; panicked == nil {
+			panicked = r.panic
 		}
 	}
-	p.happen(delivered)
-	p.spawner.collect() // a command that is quicker than its Wait is not observed
-	if climbing != nil {
-		panic(climbing)
+	p.handle(delivered)
+	p.spawner.reapOrphans() // for a command that exits before Wait observes it
+	if panicked != nil {
+		panic(panicked)
 	}
 	return p.result
 }
 
-// given says that the command was left to the next image.
-func (p *Process) given() bool {
+// isDetached reports whether the command was detached for the new process.
+func (p *Process) isDetached() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.now == handed
+	return p.now == detached
 }
 
-// happen takes an event from outside and returns the state after it; step is for who holds mu already.
-func (p *Process) happen(e event) state {
+// handle processes an event and returns the state after it. step is for callers that hold mu.
+func (p *Process) handle(e event) state {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.step(e)
@@ -191,49 +198,49 @@ func (p *Process) happen(e event) state {
 }
 
 func (p *Process) step(e event) {
-	if e == leaderEnded && p.now < leaving && p.result.Ended.IsZero() {
+	if e == leaderExited && p.now < lingering && p.result.Ended.IsZero() {
 		p.result.Ended = time.Now()
 	}
 	var do action
 	switch p.now, do = transition(p.now, e); do {
-	case next:
+	case sendNext:
 		p.stop.Sent++
-		p.stop.Next, p.after = time.Time{}, nil
+		p.stop.Next, p.nextTimer = time.Time{}, nil
 		p.arm()
 		fallthrough
-	case ask:
+	case sendFirst:
 		p.signal(p.stop.Signals[p.stop.Sent])
 		p.signal(syscall.SIGCONT)
 	case kill:
 		p.signal(syscall.SIGKILL)
-	case courtesy:
-		p.killBy(time.Now().Add(p.spawner.courtesy))
+	case grantGrace:
+		p.killBy(time.Now().Add(p.spawner.groupGrace))
 	case drain:
-		// For a member that could not be seen; see doc.go. It is the last moment at which the
+		// For a member that could not be seen; see doc.go. This is the last moment at which the
 		// group id is certain to be the command's.
 		p.signal(syscall.SIGKILL)
 		for _, st := range p.streams {
-			st.hurry()
+			st.escalate()
 		}
 	case reap:
 		p.disarm()
 		p.reap()
-	case give:
+	case cancelTimers:
 		p.disarm()
 	}
 }
 
-// killBy brings the KILL forward to t, and never puts it off.
+// killBy brings the KILL forward to t, and never delays it.
 func (p *Process) killBy(t time.Time) {
 	if p.due.IsZero() || t.Before(p.due) {
-		if p.fatal != nil {
-			p.fatal.Stop()
+		if p.killTimer != nil {
+			p.killTimer.Stop()
 		}
-		p.due, p.fatal = t, nil
+		p.due, p.killTimer = t, nil
 	}
 }
 
-// earlier returns the first of two moments, of which a zero one is none.
+// earlier returns the earlier of two moments. A zero one does not count.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -241,37 +248,37 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// arm sees to it that the KILL comes, and the next signal. A new timer wakes a sleeping thread, so one is
-// made only when there is someone to hear it. One that has fired is right however late it is heard: what is
-// due stays due.
+// arm starts the timers of the KILL and of the next signal. Starting a timer wakes a sleeping
+// thread, so arm does it only when there is a process to signal. A timer that has fired is handled
+// correctly however late: what is due stays due.
 func (p *Process) arm() {
-	if p.now != stopping && p.now != leaving {
+	if p.now != stopping && p.now != lingering {
 		return
 	}
-	if p.fatal == nil {
-		p.fatal = time.AfterFunc(time.Until(p.due), func() { p.happen(killDue) })
+	if p.killTimer == nil {
+		p.killTimer = time.AfterFunc(time.Until(p.due), func() { p.handle(killDue) })
 	}
-	if p.after == nil && p.stop.Sent+1 < len(p.stop.Signals) {
+	if p.nextTimer == nil && p.stop.Sent+1 < len(p.stop.Signals) {
 		if p.stop.Next.IsZero() {
 			p.stop.Next = time.Now().Add(p.stop.Grace)
 		}
-		p.after = time.AfterFunc(time.Until(p.stop.Next), func() { p.happen(nextDue) })
+		p.nextTimer = time.AfterFunc(time.Until(p.stop.Next), func() { p.handle(nextDue) })
 	}
 }
 
 func (p *Process) disarm() {
-	for _, t := range []*time.Timer{p.fatal, p.after} {
+	for _, t := range []*time.Timer{p.killTimer, p.nextTimer} {
 		if t != nil {
 			t.Stop()
 		}
 	}
 }
 
-// signal reaches the whole group. That nobody is left to hear it (ESRCH) is no fault, and one that
-// may not be signalled (EPERM: it became another user) is waited for like any other.
+// signal sends sig to the whole group. An error does not matter: no member may be left (ESRCH), and
+// one that may not be signaled (EPERM: it became another user) is waited for like any other.
 func (p *Process) signal(sig syscall.Signal) { _ = syscall.Kill(-p.pid, sig) }
 
-// alive says whether the group has a member beside its dead leader.
+// alive reports whether the group has a living member besides its dead leader.
 func (p *Process) alive() bool {
 	held := false
 	for _, st := range p.streams {
@@ -282,12 +289,12 @@ func (p *Process) alive() bool {
 	return alive
 }
 
-// reap collects the leader and fills the result, then collects what the group left.
+// reap reaps the leader and fills the result, then reaps the zombies that the group left.
 func (p *Process) reap() {
 	var status syscall.WaitStatus
 	var usage syscall.Rusage
 	if _, err := wait4(p.pid, &status, 0, &usage); err != nil {
-		// Nobody else may collect this child, so this is a fault in the program, and made known as one.
+		// Nothing else may reap this child, so this is a bug and is reported as one.
 		panic(fmt.Errorf("the exit status of process %d is lost: %w", p.pid, err))
 	}
 	r := &p.result
@@ -308,7 +315,8 @@ func (p *Process) reap() {
 	}
 }
 
-// rssUnit is the unit of ru_maxrss in bytes: KiB on Linux and the BSDs, bytes on macOS (getrusage(2)).
+// rssUnit returns the unit of ru_maxrss in bytes: KiB on Linux and the BSDs, bytes on macOS
+// (getrusage(2)).
 func rssUnit() int64 {
 	if runtime.GOOS == "darwin" {
 		return 1

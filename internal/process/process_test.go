@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,19 +22,19 @@ import (
 	"gophd/internal/job"
 )
 
-// The tests wait for commands without a limit of their own. Where one hangs, the time limit of the test
-// binary ends it and prints all goroutines.
+// The tests wait for commands without a time limit of their own. If one hangs, the time limit of
+// the test binary ends it and prints all goroutines.
 
-// newSpawner gives the test a Spawner of its own. Tests are not parallel to each other, for a Spawner
-// collects the orphans of the whole program. A process that was sent KILL has an hour to die: it may have
-// to wait for a processor.
+// newSpawner returns a Spawner for the test. Tests are not parallel to each other, since a Spawner
+// reaps the orphans of the whole program. A process that was sent KILL has an hour to exit: on a
+// busy machine it may have to wait for a processor.
 func newSpawner(t testing.TB) *Spawner {
 	t.Helper()
 	s, err := New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.reap = time.Hour
+	s.killWait = time.Hour
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -42,12 +43,12 @@ func newSpawner(t testing.TB) *Spawner {
 	return s
 }
 
-// capture is a writer that keeps all it is given and can be waited on.
+// capture is a writer that keeps all its input and can be waited for.
 type capture struct {
 	mu     sync.Mutex
 	buf    bytes.Buffer
 	fault  any           // what Close panics with
-	wrote  chan struct{} // one token when there is something new
+	wrote  chan struct{} // one token after a write
 	closed chan struct{}
 }
 
@@ -90,26 +91,26 @@ func (c *capture) output() Output {
 // await blocks until what was written contains s, and returns all of it.
 func (c *capture) await(t *testing.T, s string) string {
 	t.Helper()
-	for ended := false; ; {
+	for closed := false; ; {
 		if all := c.String(); strings.Contains(all, s) {
 			return all
-		} else if ended {
+		} else if closed {
 			t.Fatalf("%q was not written; got %q", s, all)
 		}
 		select {
 		case <-c.wrote:
 		case <-c.closed:
-			ended = true
+			closed = true
 		}
 	}
 }
 
-type nowhere struct{}
+type discardWriter struct{}
 
-func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
-func (nowhere) Close() error                { return nil }
+func (discardWriter) Write(b []byte) (int, error) { return len(b), nil }
+func (discardWriter) Close() error                { return nil }
 
-func discard() Output { return Output{Open: func(int) io.WriteCloser { return nowhere{} }} }
+func discard() Output { return Output{Open: func(int) io.WriteCloser { return discardWriter{} }} }
 
 func sh(script string) []string { return []string{"/bin/sh", "-c", script} }
 
@@ -122,18 +123,20 @@ func script(t *testing.T, name string) []string {
 	return []string{path}
 }
 
-// begin starts a command whose streams both go to the returned capture's writers.
-func begin(t *testing.T, s *Spawner, argv []string) (p *Process, out, err *capture) {
+// startCommand starts a command whose streams go to the two returned captures.
+func startCommand(t *testing.T, s *Spawner, argv []string) (p *Process, out, err *capture) {
 	t.Helper()
 	out, err = newCapture(), newCapture()
-	p, fault := s.Start(t.Context(), Command{Argv: argv, Dir: t.TempDir(), Env: os.Environ(), Stdout: out.output(), Stderr: err.output()})
+	p, fault := s.Start(t.Context(), Command{
+		Argv: argv, Dir: t.TempDir(), Env: os.Environ(), Stdout: out.output(), Stderr: err.output(),
+	})
 	if fault != nil {
 		t.Fatal(fault)
 	}
 	return p, out, err
 }
 
-// gone fails the test unless the process has ended and was collected.
+// gone fails the test unless the process has exited and was reaped.
 func gone(t *testing.T, pid int) {
 	t.Helper()
 	if err := syscall.Kill(pid, 0); err != syscall.ESRCH {
@@ -150,7 +153,7 @@ func number(t *testing.T, s string) int {
 	return n
 }
 
-func TestWorldOfTheCommand(t *testing.T) {
+func TestExecEnvironment(t *testing.T) {
 	s := newSpawner(t)
 	dir := t.TempDir()
 	out := newCapture()
@@ -170,8 +173,9 @@ func TestWorldOfTheCommand(t *testing.T) {
 		t.Errorf("its process group is %d, want its own, %d", got, p.PID())
 	}
 	for _, kv := range lines[1 : len(lines)-1] {
-		if k, _, _ := strings.Cut(kv, "="); k != "A" && k != "PATH" && k != "PWD" && k != "OLDPWD" && k != "SHLVL" && k != "_" {
-			t.Errorf("it got %s, which was not given", kv)
+		k, _, _ := strings.Cut(kv, "=")
+		if !slices.Contains([]string{"A", "PATH", "PWD", "OLDPWD", "SHLVL", "_"}, k) {
+			t.Errorf("it got %s, which was not set", kv)
 		}
 	}
 	if r.PID != p.PID() || !r.Started.Equal(p.Started()) || !r.Ended.After(r.Started) {
@@ -183,8 +187,8 @@ func TestWorldOfTheCommand(t *testing.T) {
 }
 
 func TestCPUIsCounted(t *testing.T) {
-	p, _, _ := begin(t, newSpawner(t), sh(`i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done`))
-	// One thread cannot use more time than passes.
+	p, _, _ := startCommand(t, newSpawner(t), sh(`i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done`))
+	// One thread cannot use more CPU time than the time that passes.
 	if r := p.Wait(); r.Usage.User < time.Millisecond || r.Usage.User > r.Length() {
 		t.Errorf("user time %v for 100000 turns of a shell loop, in %v", r.Usage.User, r.Length())
 	}
@@ -204,7 +208,10 @@ func TestRelativeNames(t *testing.T) {
 		{"me", dir + "/bin", dir + "/bin/me"},
 	} {
 		out := newCapture()
-		p, err := s.Start(t.Context(), Command{Argv: []string{tc.argv0}, Dir: dir, Env: []string{"PATH=" + tc.path}, Stdout: out.output(), Stderr: discard()})
+		p, err := s.Start(t.Context(), Command{
+			Argv: []string{tc.argv0}, Dir: dir, Env: []string{"PATH=" + tc.path}, Stdout: out.output(),
+			Stderr: discard(),
+		})
 		if err != nil {
 			t.Error(err)
 			continue
@@ -225,7 +232,7 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 	}
 }
 
-func TestMissingBinary(t *testing.T) {
+func TestStartErrors(t *testing.T) {
 	s := newSpawner(t)
 	dir := t.TempDir()
 	write(t, dir+"/plain", "#!/bin/sh\n", 0o644)
@@ -235,40 +242,80 @@ func TestMissingBinary(t *testing.T) {
 	if err := os.Symlink("loop", dir+"/loop"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(dir+"/folder", 0o755); err != nil {
+	if err := os.Mkdir(dir+"/directory", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
 		name, argv0, dir, path string
 		errno                  syscall.Errno
 		code                   int
-		says                   string
+		message                string
 		onlyStart              bool
 	}{
-		{name: "missing", argv0: "./no.sh", errno: syscall.ENOENT, code: 127, says: "cannot start ./no.sh: no such file: check the path, or the folder it is started in (" + dir + ")"},
-		{name: "not in path", argv0: "no.sh", path: "/bin:" + dir, errno: syscall.ENOENT, code: 127, says: "not found in PATH (/bin:" + dir + ")"},
-		{name: "empty name", argv0: "", errno: syscall.ENOENT, code: 127, says: "the name is empty"},
-		{name: "under a file", argv0: "./plain/x", errno: syscall.ENOTDIR, code: 127, says: "not a folder"},
-		{name: "long", argv0: "./" + strings.Repeat("x", 300), errno: syscall.ENAMETOOLONG, code: 127, says: "too long"},
-		{name: "loop", argv0: "./loop", errno: syscall.ELOOP, code: 126, says: "symbolic links"},
-		{name: "not executable", argv0: "./plain", errno: syscall.EACCES, code: 126, says: "chmod +x " + dir + "/plain"},
-		{name: "not executable in path", argv0: "plain", path: dir + ":/bin", errno: syscall.EACCES, code: 126, says: "chmod +x " + dir + "/plain"},
-		{name: "folder", argv0: "./folder", errno: syscall.EISDIR, code: 126, says: "is a folder: name a program in it"},
-		{name: "no first line", argv0: "./naked", errno: syscall.ENOEXEC, code: 126, says: "must begin with a line like #!/bin/sh", onlyStart: true},
-		{name: "empty file", argv0: "empty", path: dir, errno: syscall.ENOEXEC, code: 126, says: "neither a program", onlyStart: true},
-		{name: "interpreter", argv0: "./crlf", errno: syscall.ENOENT, code: 127, says: `the interpreter of ` + dir + `/crlf is missing: correct its first line ("#!/bin/sh\r")`, onlyStart: true},
-		{name: "folder gone", argv0: "./plain", dir: dir + "/gone", errno: syscall.ENOENT, code: 1, says: "the folder it is started in (" + dir + "/gone) is gone"},
-		{name: "folder gone, command absolute", argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 1, says: "the folder it is started in (" + dir + "/gone) is gone", onlyStart: true},
-		{name: "folder a file", argv0: "/bin/true", dir: dir + "/plain", errno: syscall.ENOTDIR, code: 1, says: "is not a folder: choose another", onlyStart: true},
-		{name: "newline", argv0: "./a\nb", errno: syscall.ENOENT, code: 127, says: `cannot start "./a\nb"`},
-		{name: "nul", argv0: "./a\x00b", errno: syscall.EINVAL, code: 1, says: "NUL byte"},
+		{
+			name: "missing", argv0: "./no.sh", errno: syscall.ENOENT, code: 127,
+			message: "cannot start ./no.sh: no such file: check the path, or the directory it is started in (" + dir + ")",
+		},
+		{
+			name: "not in path", argv0: "no.sh", path: "/bin:" + dir, errno: syscall.ENOENT, code: 127,
+			message: "not found in PATH (/bin:" + dir + ")",
+		},
+		{name: "empty name", argv0: "", errno: syscall.ENOENT, code: 127, message: "the name is empty"},
+		{name: "under a file", argv0: "./plain/x", errno: syscall.ENOTDIR, code: 127, message: "not a directory"},
+		{
+			name: "long", argv0: "./" + strings.Repeat("x", 300), errno: syscall.ENAMETOOLONG, code: 127,
+			message: "too long",
+		},
+		{name: "loop", argv0: "./loop", errno: syscall.ELOOP, code: 126, message: "symbolic links"},
+		{
+			name: "not executable", argv0: "./plain", errno: syscall.EACCES, code: 126,
+			message: "chmod +x " + dir + "/plain",
+		},
+		{
+			name: "not executable in path", argv0: "plain", path: dir + ":/bin", errno: syscall.EACCES,
+			code: 126, message: "chmod +x " + dir + "/plain",
+		},
+		{
+			name: "directory", argv0: "./directory", errno: syscall.EISDIR, code: 126,
+			message: "is a directory: name a program in it",
+		},
+		{
+			name: "no first line", argv0: "./naked", errno: syscall.ENOEXEC, code: 126,
+			message: "must start with a line like #!/bin/sh", onlyStart: true,
+		},
+		{
+			name: "empty file", argv0: "empty", path: dir, errno: syscall.ENOEXEC, code: 126,
+			message: "neither a program", onlyStart: true,
+		},
+		{
+			name: "interpreter", argv0: "./crlf", errno: syscall.ENOENT, code: 127,
+			message:   `the interpreter of ` + dir + `/crlf is missing: correct its first line ("#!/bin/sh\r")`,
+			onlyStart: true,
+		},
+		{
+			name: "directory gone", argv0: "./plain", dir: dir + "/gone", errno: syscall.ENOENT, code: 1,
+			message: "the directory it is started in (" + dir + "/gone) is gone",
+		},
+		{
+			name: "directory gone, command absolute", argv0: "/bin/true", dir: dir + "/gone",
+			errno: syscall.ENOENT, code: 1,
+			message: "the directory it is started in (" + dir + "/gone) is gone", onlyStart: true,
+		},
+		{
+			name: "directory a file", argv0: "/bin/true", dir: dir + "/plain", errno: syscall.ENOTDIR, code: 1,
+			message: "is not a directory: choose another", onlyStart: true,
+		},
+		{name: "newline", argv0: "./a\nb", errno: syscall.ENOENT, code: 127, message: `cannot start "./a\nb"`},
+		{name: "nul", argv0: "./a\x00b", errno: syscall.EINVAL, code: 1, message: "NUL byte"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.dir == "" {
 				tc.dir = dir
 			}
 			env := []string{"PATH=" + tc.path}
-			p, err := s.Start(t.Context(), Command{Argv: []string{tc.argv0}, Dir: tc.dir, Env: env, Stdout: discard(), Stderr: discard()})
+			p, err := s.Start(t.Context(), Command{
+				Argv: []string{tc.argv0}, Dir: tc.dir, Env: env, Stdout: discard(), Stderr: discard(),
+			})
 			if err == nil {
 				t.Fatalf("it was started: %v", p.Wait())
 			}
@@ -279,12 +326,12 @@ func TestMissingBinary(t *testing.T) {
 				if code := job.StartCode(err); code != tc.code {
 					t.Errorf("%s: code %d, want %d", by, code, tc.code)
 				}
-				if !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "\n") {
-					t.Errorf("%s: %q does not say %q in one line", by, err, tc.says)
+				if !strings.Contains(err.Error(), tc.message) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("%s: %q does not contain %q in one line", by, err, tc.message)
 				}
 			}
 			check("Start", err)
-			switch path, err := Look(tc.argv0, tc.dir, env); {
+			switch path, err := LookPath(tc.argv0, tc.dir, env); {
 			case tc.onlyStart && err != nil:
 				t.Errorf("Look: %v", err)
 			case !tc.onlyStart && err == nil:
@@ -296,7 +343,7 @@ func TestMissingBinary(t *testing.T) {
 	}
 }
 
-func TestBusyFileIsTriedAgainForASecond(t *testing.T) {
+func TestBusyFileIsRetriedForASecond(t *testing.T) {
 	path := t.TempDir() + "/fresh"
 	raw, err := os.ReadFile("/bin/true")
 	if err != nil {
@@ -311,22 +358,22 @@ func TestBusyFileIsTriedAgainForASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSpawner(t)
 		c := Command{Argv: []string{path}, Dir: "/", Stdout: Output{File: s.null}, Stderr: Output{File: s.null}}
-		began := time.Now()
+		started := time.Now()
 		if _, err := s.Start(t.Context(), c); !errors.Is(err, syscall.ETXTBSY) || job.StartCode(err) != 126 {
 			t.Fatalf("a file that stays open: %v", err)
 		}
-		if took := time.Since(began); took != 990*time.Millisecond {
-			t.Errorf("it was tried for %v, want a second less the pause of 10ms", took)
+		if took := time.Since(started); took != 990*time.Millisecond {
+			t.Errorf("it was retried for %v, want a second minus the pause of 10ms", took)
 		}
 
-		began = time.Now()
+		started = time.Now()
 		time.AfterFunc(55*time.Millisecond, func() { f.Close() })
 		p, err := s.Start(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took != 60*time.Millisecond {
-			t.Errorf("it was started after %v, want the first try after the file was closed", took)
+		if took := time.Since(started); took != 60*time.Millisecond {
+			t.Errorf("it was started after %v, want the first attempt after the file was closed", took)
 		}
 		if r := p.Wait(); !r.OK() {
 			t.Error(r)
@@ -334,7 +381,7 @@ func TestBusyFileIsTriedAgainForASecond(t *testing.T) {
 	})
 }
 
-func TestStartEndsWithItsContext(t *testing.T) {
+func TestStartStopsWithItsContext(t *testing.T) {
 	s := newSpawner(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(job.ErrInsisted)
@@ -344,12 +391,14 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// What goes to one place keeps its order, whichever stream it came by.
+// Output to one destination keeps its order, whichever stream it was written to.
 func TestStdoutStderrOrder(t *testing.T) {
 	s := newSpawner(t)
 	out := newCapture()
-	p, err := s.Start(t.Context(), Command{Argv: sh("for i in $(seq 500); do echo $i; echo $i >&2; done"), Dir: "/", Env: os.Environ(),
-		Stdout: out.output(), Stderr: Output{Same: true}})
+	p, err := s.Start(t.Context(), Command{
+		Argv: sh("for i in $(seq 500); do echo $i; echo $i >&2; done"), Dir: "/", Env: os.Environ(),
+		Stdout: out.output(), Stderr: Output{Same: true},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -377,22 +426,22 @@ func TestIncompleteCommand(t *testing.T) {
 	}
 }
 
-func TestEndsAreTold(t *testing.T) {
+func TestOutcomes(t *testing.T) {
 	s := newSpawner(t)
 	for _, tc := range []struct {
 		name, script, want string
 		code               int
 	}{
-		{"ok", "exit 0", "exit 0", 0},
-		{"code 2 is a failure", "exit 2", "exit 2", 2},
-		{"255", "exit 255", "exit 255", 255},
-		{"143 is a code", "exit 143", "exit 143", 143},
+		{"ok", "exit 0", "exit code 0", 0},
+		{"code 2 is a failure", "exit 2", "exit code 2", 2},
+		{"255", "exit 255", "exit code 255", 255},
+		{"143 is a code", "exit 143", "exit code 143", 143},
 		{"signal", "kill -TERM $$", "signal TERM", 143},
 		{"kill", "kill -KILL $$", "signal KILL", 137},
 		{"group kills itself", "kill -INT 0", "signal INT", 130},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p, _, _ := begin(t, s, sh(tc.script))
+			p, _, _ := startCommand(t, s, sh(tc.script))
 			if r := p.Wait(); r.String() != tc.want || r.ExitCode() != tc.code || r.OK() != (tc.code == 0) {
 				t.Errorf("got %v, code %d; want %s, code %d", r, r.ExitCode(), tc.want, tc.code)
 			}
@@ -405,13 +454,14 @@ func TestJobs(t *testing.T) {
 	s := newSpawner(t)
 	t.Setenv("GOPHD_RUN", "7")
 	for _, tc := range []struct{ name, result, out, err string }{
-		{"ok.sh", "exit 0", "run 7 at ", ""},
-		{"fail.sh", "exit 3", "", "run 7 failed"},
-		{"chatty.sh", "exit 0", "out 10\nthe last word of out", "err 10\nthe last word of err"},
+		{"ok.sh", "exit code 0", "run 7 at ", ""},
+		{"fail.sh", "exit code 3", "", "run 7 failed"},
+		{"chatty.sh", "exit code 0", "out 10\nthe last word of out", "err 10\nthe last word of err"},
 	} {
-		p, out, errs := begin(t, s, script(t, tc.name))
+		p, out, errs := startCommand(t, s, script(t, tc.name))
 		r := p.Wait()
-		if r.String() != tc.result || !strings.Contains(out.String(), tc.out) || !strings.Contains(errs.String(), tc.err) {
+		if r.String() != tc.result || !strings.Contains(out.String(), tc.out) ||
+			!strings.Contains(errs.String(), tc.err) {
 			t.Errorf("%s: %v, %q, %q", tc.name, r, out, errs)
 		}
 	}
@@ -419,7 +469,7 @@ func TestJobs(t *testing.T) {
 
 func TestBurstAtExitIsKept(t *testing.T) {
 	const size = 10 << 20
-	p, out, _ := begin(t, newSpawner(t), sh(fmt.Sprintf(`head -c %d /dev/zero; printf end`, size)))
+	p, out, _ := startCommand(t, newSpawner(t), sh(fmt.Sprintf(`head -c %d /dev/zero; printf end`, size)))
 	p.Wait()
 	if all := out.String(); len(all) != size+3 || !strings.HasSuffix(all, "\x00end") {
 		t.Errorf("%d bytes arrived of %d", len(all), size+3)
@@ -427,7 +477,7 @@ func TestBurstAtExitIsKept(t *testing.T) {
 }
 
 func TestLastPartialLineAndBinaryOutput(t *testing.T) {
-	p, out, errs := begin(t, newSpawner(t), sh(`printf '\377\376\000a\r\n\033[1mb'; printf 'c' >&2`))
+	p, out, errs := startCommand(t, newSpawner(t), sh(`printf '\377\376\000a\r\n\033[1mb'; printf 'c' >&2`))
 	p.Wait()
 	if out.String() != "\xff\xfe\x00a\r\n\x1b[1mb" || errs.String() != "c" {
 		t.Errorf("got %q and %q", out, errs)
@@ -446,7 +496,9 @@ func TestOutputToFileIsDirect(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p, err := s.Start(t.Context(), Command{Argv: sh("echo out; echo err >&2"), Dir: "/", Stdout: Output{File: f}, Stderr: Output{File: f}})
+	p, err := s.Start(t.Context(), Command{
+		Argv: sh("echo out; echo err >&2"), Dir: "/", Stdout: Output{File: f}, Stderr: Output{File: f},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -456,7 +508,7 @@ func TestOutputToFileIsDirect(t *testing.T) {
 	}
 }
 
-// badWriter fails in a way of its own.
+// badWriter is a writer with configurable errors.
 type badWriter struct{ write, close func() error }
 
 func (w badWriter) Write(b []byte) (int, error) { return len(b), w.write() }
@@ -479,12 +531,15 @@ func TestWriterFaultsDoNotHangTheCommand(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			done := t.TempDir() + "/done"
-			p, err := s.Start(t.Context(), Command{Argv: sh("head -c 1000000 /dev/zero && : > " + done), Dir: "/", Env: os.Environ(), Stdout: Output{Open: tc.open}, Stderr: discard()})
+			p, err := s.Start(t.Context(), Command{
+				Argv: sh("head -c 1000000 /dev/zero && : > " + done), Dir: "/", Env: os.Environ(),
+				Stdout: Output{Open: tc.open}, Stderr: discard(),
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if fault := goroutine.Catch(func() { p.Wait() }); (fault != nil) != tc.panics {
-				t.Errorf("the panic that climbed: %v", fault)
+				t.Errorf("the panic of Wait: %v", fault)
 			}
 			if _, err := os.Stat(done); err != nil {
 				t.Error("the command could not write all of its output")
@@ -498,35 +553,41 @@ func TestStopStaysResponsiveWhileTheWriterHangs(t *testing.T) {
 	s := newSpawner(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	w := badWriter{func() error { once.Do(func() { close(entered) }); <-release; return nil }, func() error { return nil }}
-	p, err := s.Start(t.Context(), Command{Argv: script(t, "stubborn.sh"), Dir: "/", Env: os.Environ(), Stdout: Output{Open: func(int) io.WriteCloser { return w }}, Stderr: discard()})
+	w := badWriter{
+		write: func() error { once.Do(func() { close(entered) }); <-release; return nil },
+		close: func() error { return nil },
+	}
+	p, err := s.Start(t.Context(), Command{
+		Argv: script(t, "stubborn.sh"), Dir: "/", Env: os.Environ(),
+		Stdout: Output{Open: func(int) io.WriteCloser { return w }}, Stderr: discard(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-entered
-	ended, dead := make(chan job.Result, 1), make(chan struct{})
+	result, dead := make(chan job.Result, 1), make(chan struct{})
 	p.OnDeath(func() { close(dead) })
-	go func() { ended <- p.Wait() }()
+	go func() { result <- p.Wait() }()
 	for range 100 {
 		p.Stop(0)
 	}
 	<-dead
 	select {
-	case r := <-ended:
+	case r := <-result:
 		t.Errorf("%v: Wait returned before the output was delivered", r)
 	default:
 	}
 	close(release)
-	if r := <-ended; r.String() != "signal KILL" {
+	if r := <-result; r.String() != "signal KILL" {
 		t.Error(r)
 	}
 	p.Stop(0)
 	p.Stop(time.Hour)
 }
 
-// The grace is an hour: the stop ends with the group and does not wait for the rest of the grace.
+// The grace is an hour: Wait returns when the group is gone and does not wait for the rest of it.
 func TestStopKillsGrandchildren(t *testing.T) {
-	p, out, _ := begin(t, newSpawner(t), sh(`sh -c 'sleep 3600 & echo $!; wait' & echo $!; wait`))
+	p, out, _ := startCommand(t, newSpawner(t), sh(`sh -c 'sleep 3600 & echo $!; wait' & echo $!; wait`))
 	for strings.Count(out.String(), "\n") < 2 {
 		<-out.wrote
 	}
@@ -539,13 +600,13 @@ func TestStopKillsGrandchildren(t *testing.T) {
 	}
 }
 
-func TestGraceEndsInKill(t *testing.T) {
-	p, out, _ := begin(t, newSpawner(t), script(t, "stubborn.sh"))
+func TestKillFollowsTheGrace(t *testing.T) {
+	p, out, _ := startCommand(t, newSpawner(t), script(t, "stubborn.sh"))
 	out.await(t, "still here")
-	began := time.Now()
+	started := time.Now()
 	p.Stop(100 * time.Millisecond)
 	r := p.Wait()
-	if took := time.Since(began); r.String() != "signal KILL" || took < 100*time.Millisecond {
+	if took := time.Since(started); r.String() != "signal KILL" || took < 100*time.Millisecond {
 		t.Errorf("%v after %v", r, took)
 	}
 }
@@ -559,7 +620,7 @@ func TestEarlierKillWins(t *testing.T) {
 		"negative":      {-time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, out, _ := begin(t, s, script(t, "stubborn.sh"))
+			p, out, _ := startCommand(t, s, script(t, "stubborn.sh"))
 			out.await(t, "ready")
 			for _, g := range graces {
 				p.Stop(g)
@@ -572,15 +633,16 @@ func TestEarlierKillWins(t *testing.T) {
 }
 
 func TestStoppedCommandGetsCont(t *testing.T) {
-	p, out, _ := begin(t, newSpawner(t), sh(`trap 'echo orderly; exit 5' TERM; echo ready; kill -STOP $$; while :; do sleep 0.01; done`))
+	p, out, _ := startCommand(t, newSpawner(t), sh(
+		`trap 'echo graceful; exit 5' TERM; echo ready; kill -STOP $$; while :; do sleep 0.01; done`))
 	awaitStopped(t, p)
 	p.Stop(time.Hour)
-	if r := p.Wait(); r.String() != "exit 5" || !strings.Contains(out.String(), "orderly") {
+	if r := p.Wait(); r.String() != "exit code 5" || !strings.Contains(out.String(), "graceful") {
 		t.Errorf("%v, %q: output after the stop signal is kept", r, out)
 	}
 }
 
-// awaitStopped blocks until the command is stopped by a signal, once for each time.
+// awaitStopped blocks until the command is suspended by a signal. It returns once for each time.
 func awaitStopped(t *testing.T, p *Process) {
 	t.Helper()
 	var status syscall.WaitStatus
@@ -592,7 +654,7 @@ func awaitStopped(t *testing.T, p *Process) {
 func TestStopRightAfterStart(t *testing.T) {
 	s := newSpawner(t)
 	for i := range 50 {
-		p, _, _ := begin(t, s, []string{"/bin/sleep", "3600"})
+		p, _, _ := startCommand(t, s, []string{"/bin/sleep", "3600"})
 		p.Stop(time.Duration(i%2) * time.Hour)
 		if r := p.Wait(); r.Outcome != job.Signaled {
 			t.Fatalf("%d: %v", i, r)
@@ -600,10 +662,10 @@ func TestStopRightAfterStart(t *testing.T) {
 	}
 }
 
-func TestStopAfterTheEnd(t *testing.T) {
+func TestStopAfterTheExit(t *testing.T) {
 	s := newSpawner(t)
 	for range 50 {
-		p, _, _ := begin(t, s, []string{"/bin/true"})
+		p, _, _ := startCommand(t, s, []string{"/bin/true"})
 		for range 4 {
 			go p.Stop(time.Hour)
 		}
@@ -614,28 +676,31 @@ func TestStopAfterTheEnd(t *testing.T) {
 	}
 }
 
-func TestLeftoversGetACourtesy(t *testing.T) {
+func TestRestOfTheGroupGetsAGrace(t *testing.T) {
 	for name, argv := range map[string][]string{
-		"process substitution": {"bash", "-c", "exec > >(sleep 0.01; cat); echo the last words"},
-		"background":           sh(`(sleep 0.01; echo the last words) & exit 0`),
+		"process substitution": {"bash", "-c", "exec > >(sleep 0.01; cat); echo the last line"},
+		"background":           sh(`(sleep 0.01; echo the last line) & exit 0`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSpawner(t)
-			s.courtesy = time.Hour
-			p, out, _ := begin(t, s, argv)
-			if r := p.Wait(); !r.OK() || out.String() != "the last words\n" {
+			s.groupGrace = time.Hour
+			p, out, _ := startCommand(t, s, argv)
+			if r := p.Wait(); !r.OK() || out.String() != "the last line\n" {
 				t.Errorf("%v, %q", r, out)
 			}
 		})
 	}
 }
 
-// The child that is left behind would live for an hour. It gets the courtesy, and KILL after it.
+// The background child would run for an hour. It gets the group grace, and then KILL.
 func TestBackgroundChildHoldsPipe(t *testing.T) {
 	s := newSpawner(t)
 	for _, captured := range []bool{true, false} {
 		out := newCapture()
-		c := Command{Argv: append(script(t, "forks.sh"), "3600"), Dir: t.TempDir(), Env: os.Environ(), Stdout: out.output(), Stderr: discard()}
+		c := Command{
+			Argv: append(script(t, "forks.sh"), "3600"), Dir: t.TempDir(), Env: os.Environ(),
+			Stdout: out.output(), Stderr: discard(),
+		}
 		file, err := os.Create(c.Dir + "/out")
 		if err != nil {
 			t.Fatal(err)
@@ -649,8 +714,8 @@ func TestBackgroundChildHoldsPipe(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := p.Wait()
-		if took := time.Since(r.Started); !r.OK() || took < courtesyTime {
-			t.Errorf("%v after %v, want success after the courtesy", r, took)
+		if took := time.Since(r.Started); !r.OK() || took < groupGrace {
+			t.Errorf("%v after %v, want success after the group grace", r, took)
 		}
 		text := out.String()
 		if !captured {
@@ -661,8 +726,8 @@ func TestBackgroundChildHoldsPipe(t *testing.T) {
 	}
 }
 
-func TestReaperVersusWait(t *testing.T) {
-	warm, _, _ := begin(t, newSpawner(t), []string{"/bin/true"}) // opens what the runtime opens once
+func TestParallelRunsKeepTheirStatus(t *testing.T) {
+	warm, _, _ := startCommand(t, newSpawner(t), []string{"/bin/true"}) // opens what the runtime opens only once
 	warm.Wait()
 	files, goroutines := openFiles(t), runtime.NumGoroutine()
 	s, err := New()
@@ -699,8 +764,8 @@ func TestReaperVersusWait(t *testing.T) {
 	awaitGoroutines(goroutines)
 }
 
-// awaitGoroutines blocks until there are no more than n: one that was waited for may still be on its
-// last steps. With one that stays it never returns.
+// awaitGoroutines blocks until there are no more than n goroutines: one that was waited for may not
+// have returned yet. If one is leaked, awaitGoroutines never returns.
 func awaitGoroutines(n int) {
 	for runtime.NumGoroutine() > n {
 		time.Sleep(time.Millisecond)

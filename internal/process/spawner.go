@@ -13,86 +13,95 @@ import (
 	"syscall"
 	"time"
 
+	"gophd/internal/credentials"
 	"gophd/internal/goroutine"
-	"gophd/internal/world"
 )
 
-// collectEvery is how often, at most, /proc is searched for zombies that orphans left: one that cannot
-// be told from a child of another room stays, and must not cost a search in each run.
-const collectEvery = time.Second
+// reapInterval is the minimum time between two searches of /proc for zombies that orphans left. A
+// zombie that cannot be distinguished from a child of another package stays, and must not cost a
+// search in each run.
+const reapInterval = time.Second
 
-// Spawner starts commands and keeps what outlives a single one: /dev/null, the readers of pipes that
-// strays hold, and the duty to collect orphans. A program needs one. Its methods may be called by
-// several goroutines at once.
+// Spawner starts commands and keeps what outlives a single one: /dev/null, the readers of pipes
+// that escaped processes hold, and the orphans to reap. A program needs one Spawner. Its methods
+// may be called from several goroutines at once.
 type Spawner struct {
 	null    *os.File
 	buffers sync.Pool
-	group   goroutine.Group // the readers, and attend
+	group   goroutine.Group // the readers, and reapBetweenRuns
 	closing chan struct{}
 
-	mu     sync.Mutex
-	strays []*stream // oldest first
+	mu             sync.Mutex
+	escapedStreams []*stream // oldest first
 
-	collecting sync.Mutex
-	collected  time.Time     // when orphans were last looked for
-	inherited  map[int]bool  // children that an earlier image had and nobody waits for; guarded by collecting
-	known      map[int]*hunt // strays that were found, with who is ending them if anybody is; guarded by collecting
+	reaping   sync.Mutex
+	lastReap  time.Time      // when orphans were last searched for
+	inherited map[int]bool   // children that the old process left and nothing waits for; guarded by reaping
+	known     map[int]*sweep // escaped processes, with the sweep that is stopping them, if any; guarded by reaping
 
-	// A test sets these to an hour when a command or the kernel must act in time, since a busy machine
-	// may take any time to run either.
-	courtesy time.Duration // courtesyTime
-	reap     time.Duration // reapTime
-	forget   time.Duration // forgetTime
+	// A test sets these to an hour if a command or the kernel must act in time: on a busy machine
+	// either may take any time.
+	groupGrace time.Duration // the constant of that name
+	killWait   time.Duration // the constant of that name
+	forget     time.Duration // forgetTime
 }
 
 // Command is what to start.
 type Command struct {
-	Argv []string // executed argument by argument; Argv[0] with a slash is relative to Dir, else found by PATH of Env
+	// Argv is executed argument by argument. An Argv[0] with a slash is relative to Dir; otherwise
+	// it is searched in the PATH of Env.
+	Argv []string
 	Dir  string   // absolute working directory
 	Env  []string // the complete environment, KEY=VALUE
 
-	// World is how its surroundings differ from gophd's own; nil is not at all. A command in a world of its
-	// own is started by a shim, some milliseconds later, and never runs in any other.
-	World *world.World
+	// Credentials is how the exec environment differs from gophd's own; nil is not at all. A
+	// command with Credentials is started by a shim, some milliseconds later, and never runs
+	// without them.
+	Credentials *credentials.Credentials
 
-	// Stdin is its descriptor 0; nil is /dev/null. It must stay open until Start has returned. A terminal
-	// stops a command that reads it (SIGTTIN), since that is not the terminal's foreground group.
+	// Stdin is the descriptor 0; nil is /dev/null. It must stay open until Start has returned. If
+	// it is a terminal, a command that reads it is stopped (SIGTTIN), since its group is not the
+	// foreground group of the terminal.
 	Stdin *os.File
 
 	Stdout, Stderr Output
 
-	Strays *Strays // what becomes of descendants that left the group
-	Cgroup *Cgroup // the job's control group; nil is gophd's own
+	Escapes *EscapeRules // what happens to descendants that left the group
+	Cgroup  *Cgroup      // the job's control group; nil is gophd's own
 }
 
-// Output is where one stream of the command goes; exactly one field is set.
+// Output is the destination of one stream of the command. Exactly one field is set.
 type Output struct {
-	// Same is for Stderr: it goes where Stdout goes, so that what comes from both keeps its order.
+	// Same is for Stderr: it goes where Stdout goes, so lines of both keep their order.
 	Same bool
 
 	// File is written by the command itself. It must stay open until Start has returned.
 	File *os.File
 
-	// Open returns the writer for a stream that is captured through a pipe. It is called once, by the
-	// goroutine that then writes to it and closes it at the end of the stream. Write is given chunks
-	// as they were read, in order, and must not keep them. While Write blocks, the command blocks when
-	// the pipe is full, and Wait blocks. An error of Write is the writer's own to count: the next chunk
-	// is offered again. A stray that left the group may write long after Wait has returned.
+	// Open returns the writer for a stream that is captured through a pipe. It is called once, by
+	// the goroutine that then writes to the writer and closes it at the end of the stream.
+	//
+	// Write gets chunks in the order in which they were read, and must not keep them. While Write
+	// blocks, the command blocks when the pipe is full, and Wait blocks. The writer counts its own
+	// errors: after an error of Write the next chunk is passed to it as well. An escaped process
+	// may write long after Wait has returned.
 	Open func(pid int) io.WriteCloser
 }
 
-// New prepares this program for starting commands: on Linux, orphans of commands become its children.
-// That descriptors which the program itself inherited are closed on exec is not done here: self.Catch
-// does it, first thing in main. Those that the program opens are so already, as Go opens all files.
+// New prepares this program for starting commands: on Linux, orphans of commands become its
+// children.
+//
+// It does not mark descriptors that the program inherited as close-on-exec: self.Catch does that
+// first in main. Go opens all files of the program itself with that flag.
 func New() (*Spawner, error) { return create(os.Getpid() == 1) }
 
-// create is New. It collects orphans between runs too if init is true.
+// create is New. If init is true, it also reaps orphans between runs.
 func create(init bool) (*Spawner, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start commands: %w: the system needs a %s", err, os.DevNull)
 	}
-	if err := adoptOrphans(); err != nil {
+	if err := becomeSubreaper(); err != nil {
 		_ = null.Close()
 		return nil, fmt.Errorf("cannot become the parent of orphans: %w: Linux 3.4 or newer is needed", err)
 	}
@@ -101,44 +110,45 @@ func create(init bool) (*Spawner, error) {
 		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
 		closing: make(chan struct{}),
 
-		courtesy: courtesyTime,
-		reap:     reapTime,
-		forget:   forgetTime,
+		groupGrace: groupGrace,
+		killWait:   killWait,
+		forget:     forgetTime,
 	}
 	if init {
-		s.attend()
+		s.reapBetweenRuns()
 	} else {
-		leaveEndsAlone()
+		resetSIGCHLD()
 	}
 	return s, nil
 }
 
-// Close closes the pipes that strays still hold, which ends a stray that writes again, and blocks
-// until their writers are closed; then it collects the orphans that have ended. It must be called once,
-// after the last Wait. A panic of a stray's writer climbs out of it.
+// Close closes the pipes that escaped processes still hold, and blocks until their writers are
+// closed. An escaped process that writes after that gets SIGPIPE. Close then reaps the orphans that
+// have exited. It must be called once, after the last Wait. It raises a panic of the writer of an
+// escaped process again.
 func (s *Spawner) Close() error {
 	close(s.closing)
 	s.mu.Lock()
-	for _, st := range s.strays {
+	for _, st := range s.escapedStreams {
 		_ = st.r.Close()
 	}
 	s.mu.Unlock()
 	defer s.null.Close()
-	defer s.collectOrphans()
+	defer s.reapOrphansNow()
 	s.group.Wait()
 	return nil
 }
 
-// Start starts the command. When the system has no room for it just now, Start tries again, with
-// growing waits, for at most 5 s; when the file is still open for writing, for at most 1 s. It gives up
-// when ctx ends; the end of ctx does nothing to a command that was started. The error is one line
-// that names the fix; errors.Is finds the errno in it, and job.StartCode its exit code.
+// Start starts the command. If the system is short of resources, Start retries with growing pauses
+// for at most 5 s; if the file is still open for writing, for at most 1 s. It stops retrying when
+// ctx ends. The end of ctx does not affect a command that was started. The error is one line that
+// names the fix; errors.Is finds the errno in it, and job.StartCode its exit code.
 func (s *Spawner) Start(ctx context.Context, c Command) (*Process, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	began := time.Now()
-	for tries := 0; ; tries++ {
+	started := time.Now()
+	for attempts := 0; ; attempts++ {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("cannot start %s: %w", quote(c.Argv[0]), context.Cause(ctx))
 		}
@@ -146,8 +156,8 @@ func (s *Spawner) Start(ctx context.Context, c Command) (*Process, error) {
 		if err == nil {
 			return p, nil
 		}
-		pause, limit := patience(err, tries)
-		if time.Since(began)+pause >= limit {
+		pause, limit := backoff(err, attempts)
+		if time.Since(started)+pause >= limit {
 			return nil, c.explain(err)
 		}
 		select {
@@ -158,17 +168,18 @@ func (s *Spawner) Start(ctx context.Context, c Command) (*Process, error) {
 	}
 }
 
-// patience is how long to wait before the next try after this error, and how long to go on in all.
-func patience(err error, tries int) (pause, limit time.Duration) {
+// backoff returns the pause before the next attempt after this error, and the time limit for all
+// attempts.
+func backoff(err error, attempts int) (pause, limit time.Duration) {
 	const first = 10 * time.Millisecond
 	switch {
 	case errors.Is(err, syscall.ETXTBSY):
-		// Another thread's fork may hold the writing descriptor of a file just written for an instant
-		// (go.dev/issue/22315), and so may the program that deploys it.
+		// For an instant another thread's fork may hold the writing descriptor of a file that was
+		// just written (go.dev/issue/22315). So may the program that deploys the file.
 		return first, time.Second
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.ENOMEM),
 		errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return min(first<<min(tries, 10), 500*time.Millisecond), 5 * time.Second
+		return min(first<<min(attempts, 10), 500*time.Millisecond), 5 * time.Second
 	}
 	return 0, 0
 }
@@ -188,11 +199,11 @@ func (c Command) check() error {
 	return nil
 }
 
-// start tries once.
+// start makes one attempt.
 func (s *Spawner) start(c Command) (p *Process, err error) {
 	path := c.Argv[0]
-	if c.World == nil && !strings.Contains(path, "/") {
-		if path, err = Look(path, c.Dir, c.Env); err != nil {
+	if c.Credentials == nil && !strings.Contains(path, "/") {
+		if path, err = LookPath(path, c.Dir, c.Env); err != nil {
 			return nil, err
 		}
 	}
@@ -234,14 +245,15 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 	var group *leaf
 	if c.Cgroup != nil {
 		if group, err = c.Cgroup.leaf(); err != nil {
-			return nil, &startError{c.Argv[0], "it cannot have a control group (" + err.Error() + "): look whether gophd may make it", errno(err), true}
+			text := "it cannot have a control group (" + err.Error() + "): allow gophd to create it"
+			return nil, &startError{c.Argv[0], text, errno(err), true}
 		}
 	}
 	started := time.Now()
 	var pid int
 	switch {
-	case c.World != nil:
-		pid, err = s.enter(c, files, group)
+	case c.Credentials != nil:
+		pid, err = s.startShim(c, files, group)
 	case group != nil:
 		pid, err = forkIn(group, path, c, files)
 	default:
@@ -254,14 +266,14 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 		return nil, err
 	}
 	p = s.attach(pid, started, streams)
-	p.strays, p.leaf = c.Strays, group
+	p.escapes, p.leaf = c.Escapes, group
 	return p, nil
 }
 
-// fork starts the command with an empty signal mask. A child has the mask of the thread that forks,
-// and gophd blocks its control signals in all threads but the one that os/signal reads them by; so
-// the mask of this thread is opened for the fork and no longer. A thread kept with an open mask would
-// undo that: a signal that comes while gophd replaces itself must find every thread closed.
+// fork starts the command with an empty signal mask. A child inherits the mask of the thread that
+// forks, and gophd blocks its control signals in all threads except the one through which os/signal
+// reads them. So the mask of this thread is emptied for the fork only. A thread with an empty mask
+// would take a signal that arrives during a re-exec, when every thread must block it.
 func fork(path string, c Command, files []*os.File) (int, error) {
 	return forkAttr(path, c, files, &syscall.SysProcAttr{Setpgid: true})
 }
@@ -269,12 +281,12 @@ func fork(path string, c Command, files []*os.File) (int, error) {
 func forkAttr(path string, c Command, files []*os.File, attr *syscall.SysProcAttr) (int, error) {
 	fds := make([]uintptr, len(files))
 	for i, f := range files {
-		fds[i] = f.Fd() // also makes the writing end of a pipe blocking, as commands expect it
+		fds[i] = f.Fd() // also makes the writing end of a pipe blocking, as commands expect
 	}
 	defer runtime.KeepAlive(files)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	defer openMask()()
+	defer emptySignalMask()()
 	return syscall.ForkExec(path, c.Argv, &syscall.ProcAttr{
 		Dir:   c.Dir,
 		Env:   c.Env,
@@ -283,39 +295,39 @@ func forkAttr(path string, c Command, files []*os.File, attr *syscall.SysProcAtt
 	})
 }
 
-// collect collects what orphans left behind.
-func (s *Spawner) collect() {
-	s.collecting.Lock()
-	defer s.collecting.Unlock()
-	if time.Since(s.collected) >= collectEvery {
-		s.collectOrphans()
-		s.collected = time.Now()
+// reapOrphans reaps the zombies that orphans left, at most once per reapInterval.
+func (s *Spawner) reapOrphans() {
+	s.reaping.Lock()
+	defer s.reaping.Unlock()
+	if time.Since(s.lastReap) >= reapInterval {
+		s.reapOrphansNow()
+		s.lastReap = time.Now()
 	}
 }
 
-// attend collects orphans between runs too, for process 1, to whom all come who lose their parent: the
-// processes of a health check, say, while the next run is hours away. Elsewhere only those of strays come,
-// and they wait for the next run.
-func (s *Spawner) attend() {
-	ends := make(chan os.Signal, 1)
-	signal.Notify(ends, syscall.SIGCHLD)
+// reapBetweenRuns reaps orphans between runs too. It is for process 1, whose children all processes
+// become that lose their parent: those of a health check, for example, while the next run is hours
+// away. In other processes only escaped processes become children, and they wait for the next run.
+func (s *Spawner) reapBetweenRuns() {
+	exits := make(chan os.Signal, 1)
+	signal.Notify(exits, syscall.SIGCHLD)
 	s.group.Go(func() {
-		defer signal.Stop(ends)
+		defer signal.Stop(exits)
 		for {
 			select {
 			case <-s.closing:
 				return
-			case <-ends:
+			case <-exits:
 			}
 			select {
 			case <-s.closing:
 				return
-			case <-time.After(collectEvery): // many ends are one look at all processes
+			case <-time.After(reapInterval): // one search of /proc for many exits
 			}
-			s.collecting.Lock()
-			s.collectOrphans()
-			s.collected = time.Now()
-			s.collecting.Unlock()
+			s.reaping.Lock()
+			s.reapOrphansNow()
+			s.lastReap = time.Now()
+			s.reaping.Unlock()
 		}
 	})
 }

@@ -1,98 +1,98 @@
 package process
 
-// state is where a Process stands; see the table in doc.go.
+// state is the state of a Process; see the table in doc.go.
 type state uint8
 
 const (
-	running  state = iota
-	stopping       // a signal was sent that asks it to end, KILL is due later
-	killing        // KILL was sent, the leader has not ended yet
-	leaving        // the leader has ended, others of its group are still there
-	purging        // the leader has ended, the others were sent KILL
-	draining       // the group is gone, its output is being delivered
-	sweeping       // the group is gone, processes that escaped from it are being stopped
-	ended          // collected
-	handed         // left to the next process, which goes on with it
+	running     state = iota
+	stopping          // a stop signal was sent, KILL is due later
+	killing           // KILL was sent, the leader has not exited yet
+	lingering         // the leader has exited, others of its group are still alive
+	killingRest       // the leader has exited, the others were sent KILL
+	draining          // the group is gone, its output is being delivered
+	sweeping          // the group is gone, processes that escaped from it are being stopped
+	exited            // reaped
+	detached          // given up for the new process, which adopts it
 )
 
 // event is what changes the state.
 type event uint8
 
 const (
-	stopAsked   event = iota
-	nextDue           // the grace of a signal is over, and another follows
-	killDue           // the earliest moment of KILL that was asked for, or the end of the courtesy
-	leaderEnded       // observed, not collected
+	stopRequested event = iota
+	nextDue             // the grace of a signal is over, and another signal follows
+	killDue             // the earliest KILL that was requested is due, or the group's grace is over
+	leaderExited        // observed, not reaped
 	groupGone
-	escapeesFound // and they are to be stopped
-	swept         // no escaped process is left
-	delivered     // every stream has handed over what the group wrote
-	left          // to the next process
+	escapedFound // and they are to be stopped
+	swept        // no escaped process is left
+	delivered    // every stream has delivered what the group wrote
+	detach       // for the new process
 )
 
-// action is what the owner of the state has to do at a change.
+// action is what has to be done at a change of the state.
 type action uint8
 
 const (
-	nothing  action = iota
-	ask             // the signal that asks it to end, then CONT, to the group
-	next            // the same with the signal that follows
-	kill            // KILL to the group
-	courtesy        // let the group end by itself for a moment
-	drain           // fetch what is left in the pipes
-	reap            // collect the leader
-	give            // send no more signals
+	nothing      action = iota
+	sendFirst           // the first stop signal, then CONT, to the group
+	sendNext            // the next stop signal, then CONT, to the group
+	kill                // KILL to the group
+	grantGrace          // let the rest of the group exit by itself for a moment
+	drain               // read what is left in the pipes
+	reap                // reap the leader
+	cancelTimers        // send no more signals
 )
 
-// transition is the table of doc.go.
+// transition implements the table in doc.go.
 func transition(s state, e event) (state, action) {
-	if e == left && s != draining && s < ended {
-		return handed, give
+	if e == detach && s != draining && s < exited {
+		return detached, cancelTimers
 	}
 	switch s {
 	case running:
 		switch e {
-		case stopAsked:
-			return stopping, ask
+		case stopRequested:
+			return stopping, sendFirst
 		case killDue:
 			return killing, kill
-		case leaderEnded:
-			return leaving, courtesy
+		case leaderExited:
+			return lingering, grantGrace
 		}
 	case stopping:
 		switch e {
 		case nextDue:
-			return stopping, next
+			return stopping, sendNext
 		case killDue:
 			return killing, kill
-		case leaderEnded:
-			return leaving, nothing
+		case leaderExited:
+			return lingering, nothing
 		}
 	case killing:
-		if e == leaderEnded {
-			return purging, kill
+		if e == leaderExited {
+			return killingRest, kill
 		}
-	case leaving:
+	case lingering:
 		switch e {
-		case stopAsked:
-			return leaving, ask
+		case stopRequested:
+			return lingering, sendFirst
 		case nextDue:
-			return leaving, next
+			return lingering, sendNext
 		case killDue:
-			return purging, kill
+			return killingRest, kill
 		case groupGone:
 			return draining, drain
 		}
-	case purging:
+	case killingRest:
 		if e == groupGone {
 			return draining, drain
 		}
 	case draining:
 		switch e {
-		case escapeesFound:
+		case escapedFound:
 			return sweeping, nothing
 		case delivered:
-			return ended, reap
+			return exited, reap
 		}
 	case sweeping:
 		if e == swept {

@@ -2,26 +2,26 @@ package process
 
 import "testing"
 
-// TestTable walks every cell of the table in doc.go.
-func TestTable(t *testing.T) {
+// TestTransitions checks every cell of the table in doc.go.
+func TestTransitions(t *testing.T) {
 	type cell struct {
 		to state
 		do action
 	}
-	events := []event{stopAsked, nextDue, killDue, leaderEnded, groupGone, delivered, left, escapeesFound, swept}
+	events := []event{stopRequested, nextDue, killDue, leaderExited, groupGone, delivered, detach, escapedFound, swept}
 	none := func(s state) cell { return cell{s, nothing} }
 	table := map[state][]cell{
-		running:  {{stopping, ask}, none(running), {killing, kill}, {leaving, courtesy}, none(running), none(running), {handed, give}, none(running), none(running)},
-		stopping: {none(stopping), {stopping, next}, {killing, kill}, none(leaving), none(stopping), none(stopping), {handed, give}, none(stopping), none(stopping)},
-		killing:  {none(killing), none(killing), none(killing), {purging, kill}, none(killing), none(killing), {handed, give}, none(killing), none(killing)},
-		leaving:  {{leaving, ask}, {leaving, next}, {purging, kill}, none(leaving), {draining, drain}, none(leaving), {handed, give}, none(leaving), none(leaving)},
-		purging:  {none(purging), none(purging), none(purging), none(purging), {draining, drain}, none(purging), {handed, give}, none(purging), none(purging)},
-		draining: {none(draining), none(draining), none(draining), none(draining), none(draining), {ended, reap}, none(draining), none(sweeping), none(draining)},
-		sweeping: {none(sweeping), none(sweeping), none(sweeping), none(sweeping), none(sweeping), none(sweeping), {handed, give}, none(sweeping), none(draining)},
-		ended:    {none(ended), none(ended), none(ended), none(ended), none(ended), none(ended), none(ended), none(ended), none(ended)},
-		handed:   {none(handed), none(handed), none(handed), none(handed), none(handed), none(handed), none(handed), none(handed), none(handed)},
+		running:     {{stopping, sendFirst}, none(running), {killing, kill}, {lingering, grantGrace}, none(running), none(running), {detached, cancelTimers}, none(running), none(running)},
+		stopping:    {none(stopping), {stopping, sendNext}, {killing, kill}, none(lingering), none(stopping), none(stopping), {detached, cancelTimers}, none(stopping), none(stopping)},
+		killing:     {none(killing), none(killing), none(killing), {killingRest, kill}, none(killing), none(killing), {detached, cancelTimers}, none(killing), none(killing)},
+		lingering:   {{lingering, sendFirst}, {lingering, sendNext}, {killingRest, kill}, none(lingering), {draining, drain}, none(lingering), {detached, cancelTimers}, none(lingering), none(lingering)},
+		killingRest: {none(killingRest), none(killingRest), none(killingRest), none(killingRest), {draining, drain}, none(killingRest), {detached, cancelTimers}, none(killingRest), none(killingRest)},
+		draining:    {none(draining), none(draining), none(draining), none(draining), none(draining), {exited, reap}, none(draining), none(sweeping), none(draining)},
+		sweeping:    {none(sweeping), none(sweeping), none(sweeping), none(sweeping), none(sweeping), none(sweeping), {detached, cancelTimers}, none(sweeping), none(draining)},
+		exited:      {none(exited), none(exited), none(exited), none(exited), none(exited), none(exited), none(exited), none(exited), none(exited)},
+		detached:    {none(detached), none(detached), none(detached), none(detached), none(detached), none(detached), none(detached), none(detached), none(detached)},
 	}
-	for s := running; s <= handed; s++ {
+	for s := running; s <= detached; s++ {
 		for i, e := range events {
 			to, do := transition(s, e)
 			if want := table[s][i]; to != want.to || do != want.do {

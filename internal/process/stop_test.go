@@ -12,33 +12,34 @@ import (
 	"gophd/internal/job"
 )
 
-// The tests of this file run in virtual time: it passes only while the test sleeps or waits for an end,
-// and stands still while it reads what the command says. So a signal has its moment to the nanosecond, and the
-// command any time to act on it.
+// The tests of this file run in virtual time. Time passes only while a test sleeps or waits for an
+// exit, and not while it reads what the command prints. So the moment of a signal is exact to the
+// nanosecond, and the command has any time to act on it.
 
-const pace = 500 * time.Millisecond
+const stopGrace = 500 * time.Millisecond
 
-// obstinate prints which signals it gets, and ends by none of them.
-const obstinate = `for s in TERM INT QUIT; do trap "echo $s" $s; done; echo ready; while :; do sleep 0.01; done`
+// printsSignals prints the signals that it gets, and does not exit on any of them.
+const printsSignals = `for s in TERM INT QUIT; do trap "echo $s" $s; done; echo ready; while :; do sleep 0.01; done`
 
-// listener reads what a command prints.
-type listener struct {
+// lineReader reads what a command prints.
+type lineReader struct {
 	*bufio.Reader
 	t *testing.T
 }
 
-// want fails unless the next lines are these. An empty one is the end.
-func (w listener) want(lines ...string) {
+// want fails the test unless the next lines are these. An empty line stands for the end of the
+// output.
+func (w lineReader) want(lines ...string) {
 	w.t.Helper()
 	for _, want := range lines {
 		if line, _ := w.ReadString('\n'); strings.TrimSpace(line) != want {
-			w.t.Fatalf("it said %q, want %q", line, want)
+			w.t.Fatalf("it printed %q, want %q", line, want)
 		}
 	}
 }
 
-// converse starts a script and awaits its word "ready".
-func converse(t *testing.T, script string) (*Process, listener) {
+// startScript starts a script and waits until it prints "ready".
+func startScript(t *testing.T, script string) (*Process, lineReader) {
 	t.Helper()
 	s := newSpawner(t)
 	r, w, err := os.Pipe()
@@ -47,24 +48,26 @@ func converse(t *testing.T, script string) (*Process, listener) {
 	}
 	defer w.Close()
 	t.Cleanup(func() { r.Close() })
-	p, err := s.Start(t.Context(), Command{Argv: sh(script), Dir: "/", Env: os.Environ(), Stdout: Output{File: w}, Stderr: Output{File: s.null}})
+	p, err := s.Start(t.Context(), Command{
+		Argv: sh(script), Dir: "/", Env: os.Environ(), Stdout: Output{File: w}, Stderr: Output{File: s.null},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // of a test that gave up
+	t.Cleanup(func() { // for a test that failed
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.now < ended {
+		if p.now < exited {
 			p.signal(syscall.SIGKILL)
 		}
 	})
-	said := listener{bufio.NewReader(r), t}
-	said.want("ready")
-	return p, said
+	output := lineReader{bufio.NewReader(r), t}
+	output.want("ready")
+	return p, output
 }
 
-// pass lets d pass, and what is due then be done. Until then nothing happens to the process.
-func pass(t *testing.T, p *Process, d time.Duration) {
+// advance lets d pass, and requires that the process changes at its end and not before.
+func advance(t *testing.T, p *Process, d time.Duration) {
 	t.Helper()
 	look := func() (state, int) {
 		synctest.Wait()
@@ -75,7 +78,8 @@ func pass(t *testing.T, p *Process, d time.Duration) {
 	before, asked := look()
 	time.Sleep(d - time.Nanosecond)
 	if now, n := look(); now != before || n != asked {
-		t.Fatalf("1ns before %v it is in state %d after signal %d, was in state %d after signal %d", d, now, n, before, asked)
+		t.Fatalf("1ns before %v it is in state %d after signal %d, was in state %d after signal %d",
+			d, now, n, before, asked)
 	}
 	time.Sleep(time.Nanosecond)
 	if now, n := look(); now == before && n == asked {
@@ -83,78 +87,80 @@ func pass(t *testing.T, p *Process, d time.Duration) {
 	}
 }
 
-func TestSignalsInTheirOrder(t *testing.T) {
+func TestSignalsAreSentInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, said := converse(t, obstinate)
-		p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+		p, output := startScript(t, printsSignals)
+		p.Stop(stopGrace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
 		for _, signal := range []string{"TERM", "INT", "QUIT"} {
-			said.want(signal)
-			pass(t, p, pace)
+			output.want(signal)
+			advance(t, p, stopGrace)
 		}
 		if r := p.Wait(); r.String() != "signal KILL" {
 			t.Errorf("%v, want KILL after three graces", r)
 		}
-		said.want("")
+		output.want("")
 	})
 }
 
-func TestSignalsEndWithTheCommand(t *testing.T) {
+func TestNoSignalsAfterTheExit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, said := converse(t, `trap "echo TERM" TERM; trap "echo INT; exit 3" INT; echo ready; while :; do sleep 0.01; done`)
-		p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
-		said.want("TERM")
-		pass(t, p, pace)
-		said.want("INT", "")
-		if r := p.Wait(); r.String() != "exit 3" {
+		p, output := startScript(t,
+			`trap "echo TERM" TERM; trap "echo INT; exit 3" INT; echo ready; while :; do sleep 0.01; done`)
+		p.Stop(stopGrace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+		output.want("TERM")
+		advance(t, p, stopGrace)
+		output.want("INT", "")
+		if r := p.Wait(); r.String() != "exit code 3" {
 			t.Error(r)
 		}
-		if p.after == nil || p.after.Stop() || p.fatal.Stop() {
+		if p.nextTimer == nil || p.nextTimer.Stop() || p.killTimer.Stop() {
 			t.Error("a timer outlives the run")
 		}
 	})
 }
 
-// A frozen command gets each of the signals, since CONT follows it.
-func TestFrozenAgainAndAgain(t *testing.T) {
+// A suspended command gets each of the signals, since CONT follows it.
+func TestSuspendedCommandGetsEachSignal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, said := converse(t, `trap 'echo TERM; kill -STOP $$' TERM; trap 'echo INT; kill -STOP $$' INT
+		p, output := startScript(t, `trap 'echo TERM; kill -STOP $$' TERM; trap 'echo INT; kill -STOP $$' INT
 			echo ready; kill -STOP $$; while :; do sleep 0.01; done`)
 		awaitStopped(t, p)
-		p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+		p.Stop(stopGrace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
 		for _, signal := range []string{"TERM", "INT"} {
-			said.want(signal)
+			output.want(signal)
 			awaitStopped(t, p)
-			pass(t, p, pace)
+			advance(t, p, stopGrace)
 		}
 		if r := p.Wait(); r.Signal != syscall.SIGQUIT {
 			t.Error(r)
 		}
-		said.want("")
+		output.want("")
 	})
 }
 
-// After the exit of the leader, the rest of its group has the whole grace, and not the courtesy.
+// After the exit of the leader, the rest of its group has the whole stop grace, not the group
+// grace.
 func TestLeaderExitsBeforeGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, said := converse(t, `sh -c 'trap "" TERM; echo ready; echo $$; while :; do sleep 0.01; done' & wait`)
-		line, _ := said.ReadString('\n')
-		p.Stop(pace)
-		ended := goWait(p)
-		pass(t, p, pace)
-		if r := <-ended; r.String() != "signal TERM" {
+		p, output := startScript(t, `sh -c 'trap "" TERM; echo ready; echo $$; while :; do sleep 0.01; done' & wait`)
+		line, _ := output.ReadString('\n')
+		p.Stop(stopGrace)
+		result := goWait(p)
+		advance(t, p, stopGrace)
+		if r := <-result; r.String() != "signal TERM" {
 			t.Error(r)
 		}
 		gone(t, number(t, line))
 	})
 }
 
-// handOn hands p over as one process does to the next.
-func handOn(t *testing.T, p *Process) (*Process, Handed) {
+// handOffAndAdopt hands p off as one process does to the next.
+func handOffAndAdopt(t *testing.T, p *Process) (*Process, Handed) {
 	t.Helper()
-	if Leave(p) != nil {
-		t.Fatal("it was not left")
+	if Detach(p) != nil {
+		t.Fatal("it was not detached")
 	}
-	h := p.HandOver()
+	h := p.HandOff()
 	next, err := p.spawner.Adopt(h, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -162,69 +168,70 @@ func handOn(t *testing.T, p *Process) (*Process, Handed) {
 	return next, h
 }
 
-// The process that takes over goes on with the signals where the old one was, each at its own moment.
-func TestStopIsHandedOver(t *testing.T) {
+// The new process continues with the signals where the old one was, each at its own moment.
+func TestStopIsHandedOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, said := converse(t, obstinate)
+		p, output := startScript(t, printsSignals)
 		asked := time.Now()
-		p.Stop(pace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
-		said.want("TERM")
-		time.Sleep(pace / 2)
-		p, _ = handOn(t, p)
-		pass(t, p, pace/2)
-		said.want("INT")
+		p.Stop(stopGrace, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
+		output.want("TERM")
+		time.Sleep(stopGrace / 2)
+		p, _ = handOffAndAdopt(t, p)
+		advance(t, p, stopGrace/2)
+		output.want("INT")
 		for range 4 {
-			p, _ = handOn(t, p)
-			time.Sleep(pace / 5)
+			p, _ = handOffAndAdopt(t, p)
+			time.Sleep(stopGrace / 5)
 		}
-		pass(t, p, pace/5)
-		said.want("QUIT")
-		p, _ = handOn(t, p)
-		pass(t, p, pace)
+		advance(t, p, stopGrace/5)
+		output.want("QUIT")
+		p, _ = handOffAndAdopt(t, p)
+		advance(t, p, stopGrace)
 		if r := p.Wait(); r.String() != "signal KILL" || !p.StopPlan().Asked.Equal(asked) {
 			t.Errorf("%v, asked at %v, want KILL after three graces from %v", r, p.StopPlan().Asked, asked)
 		}
-		said.want("")
+		output.want("")
 	})
 }
 
-// What is asked between Leave and HandOver is asked too late: nothing is sent, and nothing is said to be.
-func TestStopAfterLeaveIsTheNextProcesss(t *testing.T) {
+// A stop that is requested between Detach and HandOff is ignored: no signal is sent, and none is
+// handed off.
+func TestStopAfterDetachDoesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, said := converse(t, obstinate)
-		if Leave(p) != nil {
-			t.Fatal("it was not left")
+		p, output := startScript(t, printsSignals)
+		if Detach(p) != nil {
+			t.Fatal("it was not detached")
 		}
-		p.Stop(pace)
+		p.Stop(stopGrace)
 		p.Stop(0)
-		h := p.HandOver()
+		h := p.HandOff()
 		if h.Stop != nil {
-			t.Errorf("handed over: %+v", h.Stop)
+			t.Errorf("handed off: %+v", h.Stop)
 		}
 		next, err := p.spawner.Adopt(h, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		next.Stop(pace)
-		said.want("TERM")
-		pass(t, next, pace)
+		next.Stop(stopGrace)
+		output.want("TERM")
+		advance(t, next, stopGrace)
 		if r := next.Wait(); r.Signal != syscall.SIGKILL {
 			t.Error(r)
 		}
-		said.want("")
+		output.want("")
 	})
 }
 
-// A KILL that was due is sent, however late that is, and one that is brought forward comes sooner.
-func TestKillIsHandedOver(t *testing.T) {
+// A KILL that was due is sent, however late, and one that is brought forward is sent sooner.
+func TestKillIsHandedOff(t *testing.T) {
 	for name, first := range map[string]time.Duration{"killing": 0, "stopping": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p, _ := converse(t, `trap "" TERM; echo ready; while :; do sleep 0.01; done`)
+				p, _ := startScript(t, `trap "" TERM; echo ready; while :; do sleep 0.01; done`)
 				p.Stop(first)
-				p, _ = handOn(t, p)
-				if p.Stop(pace); first > 0 {
-					pass(t, p, pace)
+				p, _ = handOffAndAdopt(t, p)
+				if p.Stop(stopGrace); first > 0 {
+					advance(t, p, stopGrace)
 				}
 				if r := p.Wait(); r.Signal != syscall.SIGKILL {
 					t.Error(r)
@@ -234,84 +241,86 @@ func TestKillIsHandedOver(t *testing.T) {
 	}
 }
 
-// A group whose leader has ended keeps its grace, and the leader its end.
-func TestGroupWithoutItsLeaderIsHandedOver(t *testing.T) {
+// A group whose leader has exited keeps its grace, and Ended stays the exit of the leader.
+func TestGroupWithoutItsLeaderIsHandedOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, said := converse(t, `sh -c 'trap "" TERM; echo ready; echo $$; while :; do sleep 0.01; done' & wait`)
-		line, _ := said.ReadString('\n')
-		p.Stop(pace)
-		given := goWait(p)
+		p, output := startScript(t, `sh -c 'trap "" TERM; echo ready; echo $$; while :; do sleep 0.01; done' & wait`)
+		line, _ := output.ReadString('\n')
+		p.Stop(stopGrace)
+		oldWait := goWait(p)
 		over := time.Now()
-		time.Sleep(pace / 2)
-		p, h := handOn(t, p)
-		if r := <-given; r.PID != 0 {
-			t.Errorf("the Wait of what was given away said %+v", r)
+		time.Sleep(stopGrace / 2)
+		p, h := handOffAndAdopt(t, p)
+		if r := <-oldWait; r.PID != 0 {
+			t.Errorf("the Wait of a detached command returned %+v", r)
 		}
-		ended := goWait(p)
-		time.Sleep(time.Until(over.Add(pace)) - time.Nanosecond)
+		result := goWait(p)
+		time.Sleep(time.Until(over.Add(stopGrace)) - time.Nanosecond)
 		synctest.Wait()
 		p.mu.Lock()
 		now := p.now
 		p.mu.Unlock()
-		if now != leaving {
+		if now != lingering {
 			t.Errorf("state %d before the grace is over", now)
 		}
-		if r := <-ended; r.String() != "signal TERM" || !r.Ended.Equal(h.Ended) || r.Ended.After(over) {
+		if r := <-result; r.String() != "signal TERM" || !r.Ended.Equal(h.Ended) || r.Ended.After(over) {
 			t.Errorf("%v at %v, want the end of the leader at %v", r, r.Ended, h.Ended)
 		}
 		gone(t, number(t, line))
 	})
 }
 
-// goWait calls Wait, and returns when it has seen the end of the leader. It has to be on its way.
+// goWait calls Wait in a goroutine, and returns when Wait has observed the exit of the leader. That
+// exit must be about to happen.
 func goWait(p *Process) <-chan job.Result {
-	ended := make(chan job.Result, 1)
-	go func() { ended <- p.Wait() }()
+	result := make(chan job.Result, 1)
+	go func() { result <- p.Wait() }()
 	synctest.Wait()
-	return ended
+	return result
 }
 
-// What is left of a group whose leader has ended gets the signals that are still to come.
+// The rest of a group whose leader has exited gets the signals that follow.
 func TestSignalsReachTheRestOfTheGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, said := converse(t, `sh -c 'trap "" TERM; trap "echo USR1; exit" USR1; echo ready; while :; do sleep 0.01; done' & wait`)
-		p.Stop(pace, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
-		ended := goWait(p)
-		pass(t, p, pace)
-		said.want("USR1", "")
-		if r := <-ended; r.Signal != syscall.SIGTERM {
+		p, output := startScript(t, `sh -c 'trap "" TERM; trap "echo USR1; exit" USR1; echo ready; `+
+			`while :; do sleep 0.01; done' & wait`)
+		p.Stop(stopGrace, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+		result := goWait(p)
+		advance(t, p, stopGrace)
+		output.want("USR1", "")
+		if r := <-result; r.Signal != syscall.SIGTERM {
 			t.Error(r)
 		}
 	})
 }
 
-func TestAskedAgain(t *testing.T) {
+func TestRepeatedStop(t *testing.T) {
 	for name, tc := range map[string]struct {
 		grace time.Duration
 		again func(*Process)
-		then  func(*testing.T, *Process, listener)
+		then  func(*testing.T, *Process, lineReader)
 	}{
 		"sooner": {time.Minute, func(p *Process) { p.Stop(20*time.Millisecond, syscall.SIGINT) },
-			func(t *testing.T, p *Process, _ listener) { pass(t, p, 20*time.Millisecond) }},
-		"now": {time.Minute, func(p *Process) { p.Stop(0) }, func(*testing.T, *Process, listener) {}},
-		"later, other signals": {pace, func(p *Process) { p.Stop(time.Hour, syscall.SIGQUIT) },
-			func(t *testing.T, p *Process, said listener) {
-				pass(t, p, pace)
-				said.want("INT")
-				pass(t, p, pace)
+			func(t *testing.T, p *Process, _ lineReader) { advance(t, p, 20*time.Millisecond) }},
+		"now": {time.Minute, func(p *Process) { p.Stop(0) }, func(*testing.T, *Process, lineReader) {}},
+		"later, other signals": {stopGrace, func(p *Process) { p.Stop(time.Hour, syscall.SIGQUIT) },
+			func(t *testing.T, p *Process, output lineReader) {
+				advance(t, p, stopGrace)
+				output.want("INT")
+				advance(t, p, stopGrace)
 			}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p, said := converse(t, obstinate)
+				p, output := startScript(t, printsSignals)
 				p.Stop(tc.grace, syscall.SIGTERM, syscall.SIGINT)
-				said.want("TERM")
+				output.want("TERM")
 				tc.again(p)
-				tc.then(t, p, said)
+				tc.then(t, p, output)
 				if r := p.Wait(); r.String() != "signal KILL" {
 					t.Error(r)
 				}
-				said.want("")
+				output.want("")
 			})
 		})
 	}

@@ -17,12 +17,12 @@ import (
 const (
 	bufferSize = 64 << 10 // one read; also the usual capacity of a pipe
 
-	// pipeMax is the greatest capacity that an unprivileged process can give a pipe (pipe(7)), and so
-	// the most that a dead group can have left in it. It bounds the draining of a pipe that a stray
-	// keeps filling.
+	// pipeMax is the largest capacity that an unprivileged process can give a pipe (pipe(7)), and
+	// so the most that a group can have left in it when it is gone. It bounds the draining of a
+	// pipe that an escaped process keeps filling.
 	pipeMax = 1 << 20
 
-	maxStrays = 16 // pipes of strays that are read at the same time
+	maxEscapedStreams = 16 // pipes of escaped processes that are read at the same time
 )
 
 // stream is the reading end of one captured output.
@@ -33,13 +33,13 @@ type stream struct {
 	pid    int // of the command
 	open   func(pid int) io.WriteCloser
 
-	leaving atomic.Bool   // the deadline asks the reader to leave it to the next image
-	done    chan struct{} // closed when the reader has ended; then the fields below may be read
-	left    bool          // r is still open
-	rest    []byte        // of an unfinished line
+	detaching atomic.Bool   // the deadline tells the reader to leave the stream to the new process
+	done      chan struct{} // closed when the reader has returned; then the fields below may be read
+	detached  bool          // r is still open, for the new process
+	rest      []byte        // the unfinished line
 }
 
-// report is what a stream tells the owner of its process, once: what the group wrote is delivered.
+// report is sent by a stream to its process, once: what the group wrote is delivered.
 type report struct{ panic *goroutine.Panic }
 
 func newStream(r *os.File, number int, open func(int) io.WriteCloser) (*stream, error) {
@@ -50,12 +50,12 @@ func newStream(r *os.File, number int, open func(int) io.WriteCloser) (*stream, 
 	return &stream{r: r, conn: conn, number: number, open: open, done: make(chan struct{})}, nil
 }
 
-// hurry makes the reader stop waiting and fetch what is there. On a stream that has come to its end
-// it does nothing.
-func (st *stream) hurry() { _ = st.r.SetReadDeadline(time.Unix(1, 0)) }
+// escalate makes the reader stop waiting and read what is there. After the end of the stream it
+// does nothing.
+func (st *stream) escalate() { _ = st.r.SetReadDeadline(time.Unix(1, 0)) }
 
-// held says whether any process has the writing end: poll(2) reports POLLHUP when the last is gone,
-// before the reader has seen the end.
+// held reports whether any process has the writing end open: poll(2) reports POLLHUP when the last
+// one is closed, before the reader has seen the end.
 func (st *stream) held() bool {
 	held := false
 	_ = st.conn.Control(func(fd uintptr) {
@@ -66,62 +66,64 @@ func (st *stream) held() bool {
 	return held
 }
 
-// serve carries a stream to its writer until the end of the stream, or until it is left to the next image.
-// When the group is gone and a stray still holds the pipe, the process is told that all is delivered
-// and serve goes on. Without reports it is a stray's from the start.
+// serve copies a stream to its writer until the end of the stream, or until the stream is left to
+// the new process. If the group is gone and an escaped process still holds the pipe, serve reports
+// that all is delivered and continues. Without reports the stream belongs to an escaped process
+// from the start.
 func (s *Spawner) serve(st *stream, reports chan<- report) {
 	defer close(st.done)
 	out := &sink{}
-	out.try(func() { out.w = st.open(st.pid) })
+	out.protect(func() { out.w = st.open(st.pid) })
 
-	err := s.pass(st, out, true)
-	stray := reports == nil
-	if errors.Is(err, os.ErrDeadlineExceeded) && !st.leaving.Load() {
+	err := s.deliver(st, out, true)
+	escaped := reports == nil
+	if errors.Is(err, os.ErrDeadlineExceeded) && !st.detaching.Load() {
 		_ = st.r.SetReadDeadline(time.Time{})
-		if st.leaving.Load() { // meanwhile
-			st.hurry()
+		if st.detaching.Load() { // it was set meanwhile
+			st.escalate()
 		}
-		stray = s.pass(st, out, false) == nil
-		if stray {
+		escaped = s.deliver(st, out, false) == nil
+		if escaped {
 			s.keep(st)
 			reports <- report{out.take()}
-			err = s.pass(st, out, true)
+			err = s.deliver(st, out, true)
 		}
 	}
-	st.left = st.leaving.Load() && errors.Is(err, os.ErrDeadlineExceeded)
-	if stray && !st.left {
+	st.detached = st.detaching.Load() && errors.Is(err, os.ErrDeadlineExceeded)
+	if escaped && !st.detached {
 		s.drop(st)
 	}
-	if !st.left {
+	if !st.detached {
 		_ = st.r.Close()
 	}
-	out.try(func() { st.rest = finish(out.w, st.left) })
-	if p := out.take(); !stray && !st.left {
+	out.protect(func() { st.rest = finish(out.w, st.detached) })
+	if p := out.take(); !escaped && !st.detached {
 		reports <- report{p}
 	} else if p != nil {
 		panic(p)
 	}
 }
 
-// finish is the last word to a writer. What it returns is for the writer that goes on, if the stream does.
-func finish(w io.WriteCloser, left bool) []byte {
-	if r, ok := w.(Rester); ok && left {
+// finish closes a writer, or detaches it. It returns the rest for the next writer if the stream
+// continues.
+func finish(w io.WriteCloser, detached bool) []byte {
+	if r, ok := w.(Rester); ok && detached {
 		return r.Rest()
 	}
 	_ = w.Close()
 	return nil
 }
 
-// pass hands chunks on. Waiting, it returns only with an error: io.EOF, the deadline that hurry set,
-// or that the stream was closed. Not waiting, it returns nil once a reading finds the pipe empty or
-// more was read than a pipe can hold.
-func (s *Spawner) pass(st *stream, out *sink, wait bool) error {
+// deliver passes chunks to the writer. With wait it returns only with an error: io.EOF, the
+// deadline that escalate set, or that the stream was closed. Without wait it returns nil when a
+// read finds the pipe empty, or when more was read than a pipe can hold.
+func (s *Spawner) deliver(st *stream, out *sink, wait bool) error {
 	for total := 0; wait || total <= pipeMax; {
 		var buf *[bufferSize]byte
 		var n int
 		var failed error
 		err := st.conn.Read(func(fd uintptr) bool {
-			// The buffer is taken when there is something to read, so an idle stream costs none.
+			// The buffer is taken when there is something to read, so an idle stream has none.
 			buf = s.buffers.Get().(*[bufferSize]byte)
 			for {
 				if n, failed = unix.Read(int(fd), buf[:]); failed != unix.EINTR {
@@ -143,22 +145,22 @@ func (s *Spawner) pass(st *stream, out *sink, wait bool) error {
 		case n == 0:
 			return io.EOF
 		}
-		out.try(func() { _, _ = out.w.Write(buf[:n]) })
+		out.protect(func() { _, _ = out.w.Write(buf[:n]) })
 		s.buffers.Put(buf)
 		total += n
 	}
 	return nil
 }
 
-// sink is a writer that cannot harm the command: an error is the writer's own to count, the next
-// chunk is offered again; after a panic the rest is read and discarded.
+// sink is a writer that cannot harm the command. The writer counts its own errors, and gets the
+// next chunk all the same. After a panic the rest is read and discarded.
 type sink struct {
 	w      io.WriteCloser
 	broken bool
 	panic  *goroutine.Panic
 }
 
-func (k *sink) try(f func()) {
+func (k *sink) protect(f func()) {
 	if k.broken {
 		return
 	}
@@ -167,29 +169,29 @@ func (k *sink) try(f func()) {
 	}
 }
 
-// take returns the panic to whom it may concern, once.
+// take returns the panic once, for the caller to report.
 func (k *sink) take() *goroutine.Panic {
 	p := k.panic
 	k.panic = nil
 	return p
 }
 
-// keep notes a stream that outlives its process. If there are too many, the oldest is closed; its
-// stray gets SIGPIPE or EPIPE when it writes next.
+// keep records a stream that outlives its process. If there are too many, it closes the oldest: its
+// escaped process gets SIGPIPE or EPIPE at its next write.
 func (s *Spawner) keep(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.strays = append(s.strays, st)
-	if len(s.strays) > maxStrays {
-		_ = s.strays[0].r.Close()
-		s.strays = slices.Delete(s.strays, 0, 1)
+	s.escapedStreams = append(s.escapedStreams, st)
+	if len(s.escapedStreams) > maxEscapedStreams {
+		_ = s.escapedStreams[0].r.Close()
+		s.escapedStreams = slices.Delete(s.escapedStreams, 0, 1)
 	}
 }
 
 func (s *Spawner) drop(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := slices.Index(s.strays, st); i >= 0 {
-		s.strays = slices.Delete(s.strays, i, i+1)
+	if i := slices.Index(s.escapedStreams, st); i >= 0 {
+		s.escapedStreams = slices.Delete(s.escapedStreams, i, i+1)
 	}
 }

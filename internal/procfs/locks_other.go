@@ -2,5 +2,5 @@
 
 package procfs
 
-// Lockers returns nil: no such list is known here.
+// Lockers returns nil: this system has no /proc/locks.
 func Lockers(int) []int { return nil }

@@ -1,7 +1,7 @@
-// Package procfs answers: what does the kernel say about a process?
+// Package procfs answers: what does the kernel report about a process? It reads /proc (proc(5)).
 //
-// It reads /proc (proc(5)). Where there is none, everything is unknown: errors, empty strings, and
-// processes that may be alive.
+// Where there is no /proc, everything is unknown: functions return errors and empty strings, and
+// every process may be alive.
 package procfs
 
 import (
@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// Identity names one process for good, unlike a PID alone, which is used again.
+// Identity names one process permanently. A PID alone does not: the kernel reuses it.
 type Identity struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"pidstart,omitempty"` // see StartTime
@@ -21,9 +21,9 @@ type Identity struct {
 	PIDNS string `json:"pidns,omitempty"`    // the PID namespace
 }
 
-// SeesAll says that the processes of every PID namespace can be seen from this one, since it is the
-// initial one of the host (PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h), or that the
-// system has no such namespaces.
+// SeesAll reports whether this PID namespace shows the processes of all others: it is the initial
+// one of the host (PROC_PID_INIT_INO in Linux's include/linux/proc_ns.h), or the system has no such
+// namespaces.
 func (i Identity) SeesAll() bool { return i.PIDNS == "" || i.PIDNS == "pid:[4026531836]" }
 
 // Self returns the identity of this process. It stays the same over execve(2).
@@ -34,8 +34,8 @@ func Self() Identity {
 	return Identity{PID: os.Getpid(), Start: start, Boot: strings.TrimSpace(string(boot)), PIDNS: space}
 }
 
-// MayLive returns false if the process has certainly ended, and true if it lives or cannot be seen
-// from here.
+// MayLive returns false if the process has certainly exited. It returns true if the process is
+// alive or cannot be seen from here.
 func (i Identity) MayLive() bool {
 	self := Self()
 	switch {
@@ -50,7 +50,7 @@ func (i Identity) MayLive() bool {
 }
 
 // StartTime returns the time at which a process was started, in clock ticks after boot (field 22 of
-// proc_pid_stat(5)). A zombie is no process: fs.ErrNotExist.
+// proc_pid_stat(5)). For a zombie it returns fs.ErrNotExist.
 func StartTime(pid int) (uint64, error) {
 	s, err := ReadStat(pid)
 	switch {
@@ -58,13 +58,14 @@ func StartTime(pid int) (uint64, error) {
 		return 0, err
 	case s.Ended():
 		return 0, fs.ErrNotExist
-	case s.Start == 0 && pid != 1: // only the first process may have started with the clock
+	case s.Start == 0 && pid != 1: // only process 1 may have started at tick 0
 		return 0, errStat
 	}
 	return s.Start, nil
 }
 
-// Alive says that a process with that PID and start time may exist. A start time of 0 matches any.
+// Alive reports whether a process with that PID and start time may exist. A start time of 0 matches
+// any.
 func Alive(pid int, start uint64) bool {
 	now, err := StartTime(pid)
 	if err != nil {

@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-func TestIdentity(t *testing.T) {
+func TestMayLive(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		if !(Identity{PID: 1 << 30}).MayLive() {
-			t.Error("a process is taken for dead where none can be seen")
+			t.Error("a process counts as exited where none can be seen")
 		}
 		return
 	}
@@ -22,13 +22,13 @@ func TestIdentity(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	gone := self
-	gone.PID = cmd.Process.Pid
-	start, err := StartTime(gone.PID)
+	exited := self
+	exited.PID = cmd.Process.Pid
+	start, err := StartTime(exited.PID)
 	if err != nil && start == 0 {
-		start = self.Start + 1 // it has ended already
+		start = self.Start + 1 // it has exited already
 	}
-	gone.Start = start
+	exited.Start = start
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -37,12 +37,12 @@ func TestIdentity(t *testing.T) {
 		live   bool
 	}{
 		"this process":            {func(*Identity) {}, true},
-		"its PID, used again":     {func(i *Identity) { i.Start-- }, false},
+		"its PID, reused":         {func(i *Identity) { i.Start-- }, false},
 		"without a start time":    {func(i *Identity) { i.Start = 0 }, true},
 		"before a reboot":         {func(i *Identity) { i.Boot = "another" }, false},
 		"in another container":    {func(i *Identity) { i.PIDNS, i.PID, i.Start = "another", 1<<22+1, 1 }, true},
 		"of a system without one": {func(i *Identity) { i.Boot, i.PID, i.Start = "", 1<<22+1, 1 }, true},
-		"has ended":               {func(i *Identity) { *i = gone }, false},
+		"has exited":              {func(i *Identity) { *i = exited }, false},
 	} {
 		i := self
 		c.change(&i)
@@ -61,6 +61,6 @@ func TestUIDs(t *testing.T) {
 		t.Errorf("%d %d %v", real, effective, err)
 	}
 	if _, _, err := UIDs(1 << 23); err == nil {
-		t.Error("a process that cannot exist has a user")
+		t.Error("a PID above the maximum has a user")
 	}
 }

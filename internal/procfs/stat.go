@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// Stat is what proc_pid_stat(5) says about a process. What a line does not have is zero.
+// Stat is what proc_pid_stat(5) reports about a process. A field that a line does not have is zero.
 type Stat struct {
 	PID                    int
 	Name                   string // of the program, cut to 15 bytes by the kernel; it may contain anything
@@ -20,11 +20,11 @@ type Stat struct {
 	EnvBegin, EnvEnd       uint64 // addresses of the environment; both 0 in the middle of execve(2) and of an exit
 }
 
-// Ended says that the process is a zombie, or about to be none any more.
+// Ended reports whether the process is a zombie, or is just being collected.
 func (s Stat) Ended() bool { return s.State == 'Z' || s.State == 'X' }
 
-// ReadStat returns the error of reading the file, which is fs.ErrNotExist if there is no such
-// process, and one of ParseStat.
+// ReadStat reads the Stat of a process. The error is that of reading the file, fs.ErrNotExist if
+// there is no such process, or one of ParseStat.
 func ReadStat(pid int) (Stat, error) {
 	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -33,7 +33,7 @@ func ReadStat(pid int) (Stat, error) {
 	return ParseStat(line)
 }
 
-// The fields after the name, as proc_pid_stat(5) numbers them, less 3.
+// The fields after the name, as proc_pid_stat(5) numbers them, minus 3.
 const (
 	fieldState = iota
 	fieldParent
@@ -46,15 +46,15 @@ const (
 	fieldEnvEnd   = 51 - 3
 )
 
-var errStat = errors.New("it is not a line of /proc/PID/stat")
+var errStat = errors.New("not a line of /proc/PID/stat")
 
-// ParseStat reads a line. One without all of the fields up to the session is an error.
+// ParseStat reads a line. A line that does not have all fields up to the session is an error.
 func ParseStat(line []byte) (Stat, error) {
 	left, right := bytes.IndexByte(line, '('), bytes.LastIndexByte(line, ')')
 	if left < 0 || right < left {
 		return Stat{}, errStat
 	}
-	fields := bytes.Fields(line[right+1:]) // the name may contain brackets, so the last one counts
+	fields := bytes.Fields(line[right+1:]) // the name may contain brackets, so the last bracket counts
 	if len(fields) <= fieldSession || len(fields[fieldState]) != 1 {
 		return Stat{}, errStat
 	}
@@ -75,14 +75,14 @@ func ParseStat(line []byte) (Stat, error) {
 		at int
 	}{{&s.Start, fieldStart}, {&s.Memory, fieldMemory}, {&s.EnvBegin, fieldEnvBegin}, {&s.EnvEnd, fieldEnvEnd}} {
 		if f.at < len(fields) {
-			*f.to, _ = strconv.ParseUint(string(fields[f.at]), 10, 64) // the kernel writes numbers, and unknown is 0
+			*f.to, _ = strconv.ParseUint(string(fields[f.at]), 10, 64) // always a number; else 0, unknown
 		}
 	}
 	return s, nil
 }
 
-// Processes calls see for each process that can be seen, in no order. One that ends meanwhile may be
-// missing.
+// Processes calls see for each process that can be seen, in no particular order. A process that
+// exits meanwhile may be missing.
 func Processes(see func(Stat)) {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -107,7 +107,7 @@ func Threads() (threads []Stat) {
 	for _, name := range names {
 		line, err := os.ReadFile("/proc/self/task/" + name.Name() + "/stat")
 		if err != nil {
-			continue // the thread has ended
+			continue // the thread has exited
 		}
 		if s, err := ParseStat(line); err == nil {
 			threads = append(threads, s)
@@ -116,9 +116,9 @@ func Threads() (threads []Stat) {
 	return threads
 }
 
-// WaitsForDisk returns true if a thread of this process is in a call that no signal ends, such as a
-// write to a disk that does not answer: state D. An exec or an exit would wait for it. A short call
-// may be seen, too.
+// WaitsForDisk reports whether a thread of this process is in a system call that no signal
+// interrupts (state D), such as a write to a disk that does not respond. An exec or an exit would
+// wait for that call. A short call may be reported, too.
 func WaitsForDisk() bool {
 	return slices.ContainsFunc(Threads(), func(s Stat) bool { return s.State == 'D' })
 }

@@ -7,12 +7,13 @@ import (
 	"testing"
 )
 
-func TestStatOfThisProcess(t *testing.T) {
+func TestReadStat(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		return
 	}
 	s, err := ReadStat(os.Getpid())
-	if err != nil || s.PID != os.Getpid() || s.Parent != os.Getppid() || s.Start == 0 || s.Memory == 0 || s.EnvEnd <= s.EnvBegin || s.Ended() {
+	if err != nil || s.PID != os.Getpid() || s.Parent != os.Getppid() || s.Start == 0 || s.Memory == 0 ||
+		s.EnvEnd <= s.EnvBegin || s.Ended() {
 		t.Errorf("%+v, %v", s, err)
 	}
 	found := 0
@@ -28,7 +29,7 @@ func TestStatOfThisProcess(t *testing.T) {
 		t.Errorf("threads: %+v", threads)
 	}
 	if _, err := ReadStat(1 << 23); !os.IsNotExist(err) {
-		t.Errorf("a process that cannot exist: %v", err)
+		t.Errorf("a PID above the maximum: %v", err)
 	}
 }
 
@@ -41,14 +42,17 @@ func FuzzParseStat(f *testing.F) {
 		if state <= ' ' || state >= 0x7f || state == ')' {
 			return
 		}
-		// Whatever the name contains, the fields after it come out as the kernel wrote them.
+		// The fields after the name are read as the kernel wrote them, whatever the name contains.
 		line := fmt.Sprintf("%d (%s) %c %d %d %d 0 -1 4194560 106 0 0 0 0 0 0 0 20 0 1 0 %d %d\n",
 			pid, name, state, parent, group, session, start, memory)
-		want := Stat{PID: pid, Name: name, State: state, Parent: parent, Group: group, Session: session, Start: start, Memory: memory}
+		want := Stat{
+			PID: pid, Name: name, State: state, Parent: parent, Group: group, Session: session,
+			Start: start, Memory: memory,
+		}
 		if got, err := ParseStat([]byte(line)); err != nil || got != want {
 			t.Errorf("%q: got %+v, %v", line, got, err)
 		}
-		// A line that is cut short is refused, or understood as far as it goes.
+		// A line that is cut short is rejected, or read as far as it goes.
 		for i := range line {
 			if got, err := ParseStat([]byte(line[:i])); err == nil && got.PID != pid {
 				t.Errorf("%q: got %+v", line[:i], got)

@@ -6,15 +6,16 @@ import (
 	"slices"
 	"testing"
 
-	"gophd/internal/order"
+	"gophd/internal/request"
 )
 
-// FuzzDecode holds that garbage is refused without a panic, that what is accepted can be acted on, and
-// that it can be passed on as it is: written and read again it is the same to the byte.
+// FuzzDecode checks that decode rejects garbage without a panic, that accepted data is valid, and
+// that it can be handed off unchanged: written and read again it is the same to the byte.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		``, `{}`, `{"Version":3}`, `{"Version":3,"Version":0}`, `{"version":3,"PID":1e3}`, `{"Version":3}x`,
-		`{"Version":3,"Orders":[{"Verb":1,"From":"\ud800"}],"State":{"a": [ 1 ]},"Born":"2026-01-02T03:04:05.000000006+14:00"}`,
+		`{"Version":3,"Requests":[{"Verb":1,"From":"\ud800"}],"State":{"a": [ 1 ]},` +
+			`"Born":"2026-01-02T03:04:05.000000006+14:00"}`,
 		`{"Version":3,"State":18446744073709551615,"Descriptors":{"a":3,"b":4}}`,
 		`{"Version":3,"Guard":{"Recoveries":[1,null]},"Handoff":{"Instance":"x"},"Files":{"a":1}}`,
 	} {
@@ -35,22 +36,22 @@ func FuzzDecode(f *testing.F) {
 			}
 			seen[fd] = true
 		}
-		for _, o := range w.Orders {
-			if !slices.Contains(order.Verbs[:], o.Verb) {
-				t.Errorf("accepted order %d", o.Verb)
+		for _, r := range w.Requests {
+			if !slices.Contains(request.Verbs[:], r.Verb) {
+				t.Errorf("accepted request %d", r.Verb)
 			}
 		}
 		first, err := json.Marshal(w)
 		if err != nil {
-			t.Fatalf("what was read cannot be written: %v", err)
+			t.Fatalf("a decoded handoff cannot be encoded: %v", err)
 		}
 		again, err := decode(first)
 		if err != nil {
-			t.Fatalf("what was written cannot be read: %v", err)
+			t.Fatalf("an encoded handoff cannot be decoded: %v", err)
 		}
 		second, err := json.Marshal(again)
 		if err != nil || !bytes.Equal(first, second) {
-			t.Errorf("it changed on its way (%v):\n%s\n%s", err, first, second)
+			t.Errorf("it changed when encoded again (%v):\n%s\n%s", err, first, second)
 		}
 	})
 }

@@ -6,35 +6,36 @@ import (
 	"time"
 )
 
-// The limits of the storm guard.
+// The limits of the restart guard.
 const (
-	MinAge = 10 * time.Second // of an image, before a fatal error in it is answered by a restart
+	MinAge = 10 * time.Second // of a process, before it may answer a fatal error by a re-exec
 
 	maxRecoveries  = 5
 	recoveryWindow = 10 * time.Minute
 )
 
-// Guard keeps fatal errors from becoming a storm of restarts. Its memory travels in the Handoff, since
-// what it counts are images. The zero value is ready for use. Restarts that were asked for are none
-// of its business.
+// Guard limits how often a fatal error is answered by a re-exec. Its state is part of the Handoff,
+// because it counts over all re-execs of a daemon. The zero value is ready for use. It does not
+// count restarts that were requested.
 type Guard struct {
-	Recoveries []time.Duration // readings of the boot clock at which a fatal error was answered by a restart
+	Recoveries []time.Duration // readings of the boot clock at which a fatal error was answered by a re-exec
 }
 
-// Recover says whether an image that began at born may answer a fatal error by a restart now, and if
-// so counts it; otherwise the error says why it should end instead. Both are readings of the boot
-// clock, so that neither a step of the wall clock nor a suspend makes room for a storm.
-func (g *Guard) Recover(born, now time.Duration) error {
-	if age := now - born; age < MinAge {
-		return fmt.Errorf("the fatal error came after %v, before %v: gophd ends, so that it does not restart in a storm",
+// Recover decides whether a process that started at started may answer a fatal error by a re-exec
+// now, and counts it if so. Otherwise the error says why it should exit instead. Both times are
+// readings of the boot clock, so that neither a step of the wall clock nor a suspend allows more
+// re-execs.
+func (g *Guard) Recover(started, now time.Duration) error {
+	if age := now - started; age < MinAge {
+		return fmt.Errorf("the fatal error came after %v, before %v: exiting instead of restarting again and again",
 			age.Round(time.Millisecond), MinAge)
 	}
-	// A reading from the future is no fact of this boot; it must not bar recoveries for ever.
+	// A reading from the future is not from this boot. It must not prevent recoveries indefinitely.
 	recent := slices.DeleteFunc(slices.Clone(g.Recoveries), func(at time.Duration) bool {
 		return at > now || now-at >= recoveryWindow
 	})
 	if len(recent) >= maxRecoveries {
-		return fmt.Errorf("this is fatal error number %d within %v: gophd ends, so that it does not restart in a storm",
+		return fmt.Errorf("this is fatal error number %d within %v: exiting instead of restarting again and again",
 			len(recent)+1, recoveryWindow)
 	}
 	g.Recoveries = append(recent, now)

@@ -1,11 +1,12 @@
-// Package restart answers: when and how do we become a new image?
+// Package restart answers: how does gophd re-exec itself in place, and what does it hand off?
 //
-// A Handoff is what one image of gophd passes to the next: plain state and open descriptors. Exec puts
-// it into an anonymous file and replaces the program in place, by execve(2): the PID, the parent, the
-// children, the session and every lock on a passed descriptor stay as they are, so to the world
-// nothing has ended. Inherit is the other end. A Guard says whether a fatal error may be answered by a
-// restart, so that a broken image cannot do it in a storm. Whether to restart, and what the state
-// means, is not decided here; nor is the new binary tried first.
+// A Handoff is what the old process passes to the new one: plain state and open descriptors. Exec
+// writes it to an anonymous file and replaces the program by execve(2). The PID, the parent, the
+// children, the session and every lock on a passed descriptor stay, so other processes see no exit.
+// Inherit reads the handoff in the new process. A Guard decides whether a fatal error may be
+// answered by a re-exec, so that a broken program does not restart again and again. This package
+// does not decide whether to restart, does not interpret the state, and does not test the new
+// binary.
 package restart
 
 import (
@@ -26,40 +27,41 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gophd/internal/fault"
-	"gophd/internal/order"
 	"gophd/internal/procfs"
+	"gophd/internal/request"
 	"gophd/internal/self"
 )
 
-// Version is that of the handoff, which both processes must know: one that is not understood in full
-// would leave runs behind.
+// Version is the version of the handoff's format. Both processes must know it: a process that does
+// not understand the whole handoff would leave runs behind.
 const Version = 3
 
-// MaxSize bounds a handoff on both sides, so that what Exec writes Inherit reads.
+// MaxSize limits a handoff on both sides, so that Inherit can read what Exec writes.
 const MaxSize = 16 << 20
 
-// Handoff is what one image passes to the next.
+// Handoff is what the old process passes to the new one.
 type Handoff struct {
-	Instance string        // the instance id, the same for all images of a daemon
+	Instance string        // the instance id, the same over all re-execs of a daemon
 	Daemon   bool          // detached from the terminal
-	Born     time.Time     // first start of this daemon, by the wall clock of then
-	Began    time.Duration // the same by the boot clock, for the uptime; 0 from an image that did not tell
-	Restarts int           // images before this one
-	Guard    Guard         // the storm guard's memory
+	Born     time.Time     // first start of this daemon, by the wall clock of that moment
+	Began    time.Duration // the same by the boot clock, for the uptime; 0 if the old process did not set it
+	Restarts int           // re-execs before this one
+	Guard    Guard         // state of the restart guard
 
-	// Config is what the new process uses, validated by the preflight; nil if it must load the config
-	// itself. Previous is what the old one used. Both are encoded by package config and not read here.
+	// Config is what the new process uses, validated by the preflight; nil if it must load the
+	// config itself. Previous is what the old one used. Both are encoded by package config and not
+	// read here.
 	Config, Previous json.RawMessage `json:",omitempty"`
 
-	State  json.RawMessage // of the jobs and all that serves them; not read here
-	Orders []order.Order   // that have arrived and are not carried out
+	State    json.RawMessage   // of the jobs and all that serves them; not read here
+	Requests []request.Request // received and not yet carried out
 
-	// Files are descriptors to be kept open, by name. Their offsets, locks and modes stay, since they
-	// remain the same open file descriptions; deadlines do not.
+	// Files are descriptors to keep open, by name. Their offsets, locks and modes stay, since they
+	// remain the same open file descriptions. Their deadlines do not.
 	Files map[string]*os.File `json:"-"`
 }
 
-// Grid is where a job's loop stands in time.
+// Grid is the position of a job's loop in its series of ticks.
 type Grid struct {
 	Anchor   Instant       // tick 0
 	Tick     uint64        // the next tick is due at Anchor + Tick × Interval
@@ -67,13 +69,14 @@ type Grid struct {
 	Runs     uint64        // number of the last run
 }
 
-// Instant is a moment as a reading of CLOCK_MONOTONIC in nanoseconds, which is the same clock for
-// both images. A time.Time cannot be passed on: its monotonic reading is Go's secret, and counts from
-// the start of the process.
+// Instant is a moment as a reading of CLOCK_MONOTONIC in nanoseconds. This clock is the same for
+// the old and the new process. A time.Time cannot be handed off: its monotonic reading is not
+// exported by package time, and counts from the start of the process.
 type Instant int64
 
-// At is the instant of t, which must have a monotonic reading or be of now's wall clock; 0 is that of the
-// zero time. At and Time are true to the fraction of a microsecond between two readings of the clock.
+// At returns the instant of t, or 0 for the zero time. t must have a monotonic reading, or be a
+// reading of the wall clock as it is set now. At and Time are exact to the time between two
+// readings of the clock, a fraction of a microsecond.
 func At(t time.Time) Instant {
 	if t.IsZero() {
 		return 0
@@ -82,7 +85,7 @@ func At(t time.Time) Instant {
 	return i - Instant(now.Sub(t))
 }
 
-// Time is the moment in this process, with its monotonic reading; the zero time for 0.
+// Time returns the moment in this process, with its monotonic reading; the zero time for 0.
 func (i Instant) Time() time.Time {
 	if i == 0 {
 		return time.Time{}
@@ -91,12 +94,12 @@ func (i Instant) Time() time.Time {
 	return now.Add(time.Duration(i - at))
 }
 
-// clocks reads both clocks at the same moment. A thread that waits for a processor between two readings
-// would move the moment by all of its wait, so the closest of some readings counts.
+// clocks reads both clocks at the same moment. If the thread waits for a processor between two
+// readings, that wait is the error of the result, so clocks uses the closest of several readings.
 func clocks() (at Instant, now time.Time) {
-	const near, tries = 2 * time.Microsecond, 20
+	const near, attempts = 2 * time.Microsecond, 20
 	closest := Instant(math.MaxInt64)
-	for range tries {
+	for range attempts {
 		before := monotonic()
 		t := time.Now()
 		if apart := monotonic() - before; apart < closest {
@@ -112,34 +115,35 @@ func clocks() (at Instant, now time.Time) {
 func monotonic() Instant {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		panic(fmt.Errorf("restart: cannot read the monotonic clock: %w", err)) // POSIX lets no such clock fail
+		panic(fmt.Errorf("restart: cannot read the monotonic clock: %w", err)) // by POSIX it cannot fail
 	}
 	return Instant(t.Nano())
 }
 
-// wire is the hand-over as it is written: the Handoff under a seal that says whom it is for.
+// wire is the handoff as it is written: the Handoff and the process that it is for.
 type wire struct {
 	Version int
-	PID     int    // execve keeps it; another one has got the descriptor by accident
-	BootID  string // of this boot of the kernel, for the instants; "" where there is none
+	PID     int    // execve keeps it; a process with another PID inherited the descriptor by accident
+	BootID  string // of this boot of the kernel, for the instants; "" if the system has none
 	Handoff
 	Descriptors map[string]int
-	Shielded    []syscall.Signal // ignored by Exec, and not by whoever started the daemon
+	Ignored     []syscall.Signal // ignored by Exec, and not at the start of the daemon
 }
 
-// ErrUnreadable is that a handoff cannot be decoded. What the old process has left is not known then.
+// ErrUnreadable means that a handoff cannot be decoded. It is not known then what the old process
+// left.
 var ErrUnreadable = errors.New("it cannot be read")
 
-// Inherit returns what the image before this one passed on, or nil when there was none. Its files get
-// close-on-exec again. An error says why a hand-over that is there cannot be used; the state in it is
-// lost then, and descriptors that it may name are left alone, for they may be another's.
+// Inherit returns what the old process handed off, or nil when there was no old process. The files
+// get close-on-exec again. An error says why an existing handoff cannot be used. Its state is lost
+// then, and the descriptors that it names stay untouched, because they may have another owner.
 func Inherit(s self.Self) (*Handoff, error) {
 	if s.Handoff == "" {
 		return nil, nil
 	}
 	h, err := inherit(s.Handoff)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use the handoff %s=%.40q: %w: unset it, or start gophd anew",
+		return nil, fmt.Errorf("cannot read the handoff %s=%.40q: %w: unset it, or start gophd again",
 			self.HandoffVariable, s.Handoff, err)
 	}
 	return h, nil
@@ -173,7 +177,7 @@ func inherit(number string) (*Handoff, error) {
 			return nil, fmt.Errorf("descriptor %d, %.40q, is not open: %v", n, name, err)
 		}
 	}
-	catch(w.Shielded)
+	discard(w.Ignored)
 	w.Files = make(map[string]*os.File, len(w.Descriptors))
 	for name, n := range w.Descriptors {
 		w.Files[name] = os.NewFile(uintptr(n), name)
@@ -181,8 +185,8 @@ func inherit(number string) (*Handoff, error) {
 	return &w.Handoff, unix.Close(fd)
 }
 
-// readAll reads the regular file behind fd from its beginning. Anything else could block, or lose
-// what it was asked for.
+// readAll reads the regular file behind fd from its start. It rejects any other kind of file: a
+// read could block, or take data from another reader.
 func readAll(fd int) ([]byte, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -210,12 +214,12 @@ func readAll(fd int) ([]byte, error) {
 	return data, nil
 }
 
-// decode reads a hand-over and checks all of it that can be checked without the kernel.
+// decode reads a handoff and checks all that can be checked without the kernel.
 func decode(data []byte) (wire, error) {
 	var w wire
 	d := json.NewDecoder(bytes.NewReader(data))
 	if err := d.Decode(&w); err != nil {
-		return wire{}, fmt.Errorf("it is not whole: %v", err)
+		return wire{}, fmt.Errorf("it is incomplete: %v", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return wire{}, errors.New("there is more than one value in it")
@@ -226,14 +230,14 @@ func decode(data []byte) (wire, error) {
 	if w.Restarts < 0 {
 		return wire{}, fmt.Errorf("it counts %d restarts", w.Restarts)
 	}
-	for _, o := range w.Orders {
-		if !slices.Contains(order.Verbs[:], o.Verb) {
-			return wire{}, fmt.Errorf("it has an order %d, which there is not", o.Verb)
+	for _, r := range w.Requests {
+		if !slices.Contains(request.Verbs[:], r.Verb) {
+			return wire{}, fmt.Errorf("it has the unknown request %d", r.Verb)
 		}
 	}
-	for _, s := range w.Shielded {
+	for _, s := range w.Ignored {
 		if s != syscall.SIGINT && s != syscall.SIGHUP {
-			return wire{}, fmt.Errorf("it shields signal %d, which is not to be shielded", int(s))
+			return wire{}, fmt.Errorf("it ignores signal %d; only INT and HUP may be ignored", int(s))
 		}
 	}
 	seen := map[int]bool{}
@@ -246,31 +250,34 @@ func decode(data []byte) (wire, error) {
 	return w, nil
 }
 
-// Exec replaces this image by the program at s.Path, with the arguments, folder and environment of s,
-// and passes h on. It returns only if that failed, with the reason, and then this image can go on as
-// before: descriptors, signal mask and working directory are as they were. Only the limit of open
-// files may have gone back to what gophd was started with, and INT and HUP do nothing until
-// signal.Notify asks for them again.
+// Exec replaces this process by the program at s.Path, with the arguments, directory and
+// environment of s, and passes h to it. Exec returns only if that failed, with the reason. This
+// process can continue then: descriptors, signal mask and working directory are unchanged. Only the
+// limit of open files may be the one that gophd was started with, and INT and HUP do nothing until
+// signal.Notify is called for them again.
 //
-// Call it last: nothing that runs here survives, output that is buffered is lost, and no other
-// goroutine may start a program or use a relative path meanwhile (the first would wait, the second be
-// led astray). When INT and HUP can do no harm any more, hush is called: it stops listening to signals, and returns
-// what had arrived, which h passes on but for what asks for a restart. If Exec fails, that may or may not have been.
+// Call it last: no goroutine survives, buffered output is lost, and no other goroutine may start a
+// program or use a relative path meanwhile (a start would wait, a relative path would resolve in
+// the wrong directory). Once INT and HUP cannot end the process, Exec calls closeSignals. It stops
+// listening to signals and returns the requests that had arrived. h passes them on, except
+// restarts. If Exec fails, closeSignals may or may not have been called.
 //
-// What becomes of a signal that comes between hush and the signal.Notify of the next
-// image, some milliseconds: USR1, USR2 and CONT wait in the kernel and are delivered then, if this image
-// was itself started with them blocked; INT and HUP are dropped and do no harm, so an INT may have to
-// be repeated, and a HUP is served by the restart that is under way; TERM ends the process. The last is
-// the known gap: the Go runtime unblocks TERM and installs a deadly handler for it before main, and a
-// TERM that ends gophd is better than one that is lost. All others that can be caught do nothing, as without a restart.
-func (h *Handoff) Exec(s self.Self, hush func() []order.Order) error {
-	if err := h.exec(s, hush); err != nil {
-		return fmt.Errorf("cannot become %s: %w: put a working program there and restart again", s.Path, err)
+// A signal may come between closeSignals and the signal.Notify of the new process, some
+// milliseconds:
+//   - USR1, USR2 and CONT wait in the kernel and are delivered then, if this process itself was
+//     started with them blocked.
+//   - INT and HUP are dropped. An INT may have to be repeated; a HUP is served by this restart.
+//   - TERM ends the process. This is the known gap: before main, the Go runtime unblocks TERM and
+//     installs a handler that ends the process. That is better than a TERM that is lost.
+//   - All others that can be caught do nothing, as without a restart.
+func (h *Handoff) Exec(s self.Self, closeSignals func() []request.Request) error {
+	if err := h.exec(s, closeSignals); err != nil {
+		return fmt.Errorf("cannot become %s: %w: put a working program there and reload again", s.Path, err)
 	}
 	return nil
 }
 
-func (h *Handoff) exec(s self.Self, hush func() []order.Order) error {
+func (h *Handoff) exec(s self.Self, closeSignals func() []request.Request) error {
 	if err := awaitDisk(); err != nil {
 		return err
 	}
@@ -279,38 +286,38 @@ func (h *Handoff) exec(s self.Self, hush func() []order.Order) error {
 		return err
 	}
 	defer release()
-	shielded := shielded()
-	defer catch(shielded)
-	catch(shielded) // or they would end us between hush and their being ignored
-	h.hear(hush())
-	for _, s := range shielded {
+	ignored := notIgnored()
+	defer discard(ignored)
+	discard(ignored) // or they would end this process between closeSignals and signal.Ignore
+	h.addRequests(closeSignals())
+	for _, s := range ignored {
 		signal.Ignore(s)
 	}
 	fault.At("signals closed")
 
 	w := wire{Version: Version, PID: os.Getpid(), BootID: bootID(), Handoff: *h,
-		Descriptors: map[string]int{}, Shielded: shielded}
+		Descriptors: map[string]int{}, Ignored: ignored}
 	var kept []int
 	for name, f := range h.Files {
 		fd, err := number(f)
 		if err != nil {
-			return fmt.Errorf("the descriptor %q to be kept: %w", name, err)
+			return fmt.Errorf("keep descriptor %q: %w", name, err)
 		}
 		w.Descriptors[name] = fd
 		kept = append(kept, fd)
 	}
 	file, err := w.write()
 	if err != nil {
-		return fmt.Errorf("the hand-over: %w", err)
+		return fmt.Errorf("the handoff: %w", err)
 	}
 	defer func() { _ = file.Close() }()
 	fd, err := number(file)
 	if err != nil {
-		return fmt.Errorf("the hand-over: %w", err)
+		return fmt.Errorf("the handoff: %w", err)
 	}
 	kept = append(kept, fd)
 
-	// No fork may see the descriptors without close-on-exec.
+	// No child may be forked while the descriptors are without close-on-exec.
 	syscall.ForkLock.Lock()
 	defer syscall.ForkLock.Unlock()
 	for _, fd := range kept {
@@ -320,27 +327,27 @@ func (h *Handoff) exec(s self.Self, hush func() []order.Order) error {
 		defer unix.CloseOnExec(fd)
 	}
 
-	home, err := unix.Open(".", openFolder|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	cwd, err := unix.Open(".", openDirectory|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open the working directory: %w", err)
 	}
-	defer func() { _ = unix.Close(home) }()
+	defer func() { _ = unix.Close(cwd) }()
 	if err := unix.Chdir(s.Dir); err != nil {
-		return fmt.Errorf("return to the folder %s: %w", s.Dir, err)
+		return fmt.Errorf("return to the directory %s: %w", s.Dir, err)
 	}
-	defer func() { _ = unix.Fchdir(home) }()
+	defer func() { _ = unix.Fchdir(cwd) }()
 
 	fault.At("exec")
 	env := append(slices.Clip(s.Env), self.HandoffVariable+"="+strconv.Itoa(fd))
 	return syscall.Exec(s.Path, s.Args, env)
 }
 
-// diskTime is how long an exec is put off for a disk that does not answer.
-const diskTime = time.Second
+// diskTimeout is how long an exec waits for a disk that does not answer.
+const diskTimeout = time.Second
 
-// awaitDisk returns when no thread is in a call that the exec would wait for, in the kernel.
+// awaitDisk returns when no thread is in a system call that would block the exec in the kernel.
 func awaitDisk() error {
-	for end := time.Now().Add(diskTime); procfs.WaitsForDisk(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(diskTimeout); procfs.WaitsForDisk(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return errors.New("a disk does not answer")
 		}
@@ -348,33 +355,35 @@ func awaitDisk() error {
 	return nil
 }
 
-// hear adds the orders that still mean something to the next image: one more restart is what is happening.
-func (h *Handoff) hear(orders []order.Order) {
-	for _, o := range orders {
-		if o.Verb != order.Restart {
-			h.Orders = append(h.Orders, o)
+// addRequests adds the requests that the new process has to serve. A reload is served by this
+// restart.
+func (h *Handoff) addRequests(requests []request.Request) {
+	for _, r := range requests {
+		if r.Verb != request.Reload {
+			h.Requests = append(h.Requests, r)
 		}
 	}
 }
 
-// shielded are those of INT and HUP that are not ignored already. To ignore them makes them harmless to the next image,
-// in which the runtime leaves what is ignored alone until it is asked for.
-func shielded() []syscall.Signal {
+// notIgnored returns those of INT and HUP that are not ignored. Once Exec ignores them they cannot
+// end the new process: its runtime leaves an ignored signal ignored until signal.Notify is called
+// for it.
+func notIgnored() []syscall.Signal {
 	return slices.DeleteFunc([]syscall.Signal{syscall.SIGINT, syscall.SIGHUP},
 		func(s syscall.Signal) bool { return signal.Ignored(s) })
 }
 
-// catch makes signals harmless to this image until they are asked for: nobody reads this channel. And os/signal forgets
-// that it found them ignored, which is the mark of nohup(1).
-func catch(shielded []syscall.Signal) {
-	nobody := make(chan os.Signal, 1)
-	for _, s := range shielded {
-		signal.Notify(nobody, s)
+// discard catches signals and drops them, until signal.Notify is called for them. It also makes
+// os/signal forget that they were ignored at the start, which would mean nohup(1).
+func discard(signals []syscall.Signal) {
+	unread := make(chan os.Signal, 1)
+	for _, s := range signals {
+		signal.Notify(unread, s)
 	}
 }
 
-// number is f's descriptor, without the change to blocking mode that f.Fd makes and that the next
-// image would find.
+// number returns f's descriptor. Unlike f.Fd it does not set blocking mode, which the new process
+// would inherit.
 func number(f *os.File) (int, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -382,19 +391,19 @@ func number(f *os.File) (int, error) {
 	}
 	fd := -1
 	if raw.Control(func(n uintptr) { fd = int(n) }) != nil {
-		return 0, os.ErrClosed // whose own error says the same and is not it
+		return 0, os.ErrClosed // Control's error means the same, but is not os.ErrClosed
 	}
 	return fd, nil
 }
 
-// write puts the hand-over into an anonymous file.
+// write writes the handoff to an anonymous file.
 func (w *wire) write() (*os.File, error) {
 	data, err := json.Marshal(w)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := decode(data); err != nil {
-		return nil, err // better found here, where gophd can go on, than by the next image
+		return nil, err // here gophd can still continue; the new process could not
 	}
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("%d bytes are more than %d", len(data), MaxSize)

@@ -8,10 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFolder opens a folder to return to, which need not be readable.
-const openFolder = unix.O_PATH
+// openDirectory opens a directory to return to, which need not be readable.
+const openDirectory = unix.O_PATH
 
-// anonymous makes a file without a name, in memory: a full or read-only disk cannot prevent a restart.
+// anonymous creates a file without a name, in memory: a full or read-only disk cannot prevent a
+// restart.
 func anonymous() (*os.File, error) {
 	fd, err := unix.MemfdCreate("gophd-handoff", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -20,7 +21,7 @@ func anonymous() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "gophd-handoff"), nil
 }
 
-// bootID is the kernel's name for this boot of the machine, or "" when /proc is not mounted.
+// bootID returns the kernel's id of this boot of the machine, or "" when /proc is not mounted.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openFolder opens a folder to return to; here it must be readable.
-const openFolder = unix.O_RDONLY
+// openDirectory opens a directory to return to. On this system it must be readable.
+const openDirectory = unix.O_RDONLY
 
-// anonymous makes a file whose name is gone already.
+// anonymous creates a file and removes its name.
 func anonymous() (*os.File, error) {
 	f, err := os.CreateTemp("", "gophd-handoff")
 	if err != nil {
@@ -24,5 +24,5 @@ func anonymous() (*os.File, error) {
 	return f, nil
 }
 
-// bootID is unknown here: that the PID is ours must do.
+// bootID is unknown on this system; only the PID is compared.
 func bootID() string { return "" }

@@ -20,26 +20,26 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"gophd/internal/order"
+	"gophd/internal/request"
 	"gophd/internal/restart"
 	"gophd/internal/self"
 )
 
-// role makes the test binary play a daemon that restarts itself.
+// role makes the test binary act as a daemon that re-execs itself.
 const role = "RESTART_TEST_ROLE"
 
-// generations is how many images a daemon of these tests becomes.
-const generations = 10
+// restarts is how often a daemon of these tests re-execs itself.
+const restarts = 10
 
 func TestMain(m *testing.M) {
 	var err error
 	switch os.Getenv(role) {
 	case "":
 		os.Exit(m.Run())
-	case "generations":
-		err = liveGenerations()
+	case "restarts":
+		err = restartInSequence()
 	case "signals":
-		err = liveUnderSignals()
+		err = restartUnderSignals()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -60,12 +60,12 @@ func command(t *testing.T, as string, args ...string) *exec.Cmd {
 	return c
 }
 
-// image is what one generation says about itself.
-type image struct {
+// process is what one process of the sequence reports about itself.
+type process struct {
 	PID, Restarts   int
 	Args            []string
 	Descriptors     int
-	Limit           string // soft limit of open files, as a command of it sees it
+	Limit           string // soft limit of open files, as its command sees it
 	Leaked          bool   // a private variable reached the command
 	Handoff         *restart.Handoff
 	Due             restart.Instant // of the job, after a conversion to time.Time and back
@@ -73,7 +73,7 @@ type image struct {
 	PipeText        string
 }
 
-func liveGenerations() error {
+func restartInSequence() error {
 	s, err := self.Catch()
 	if err != nil {
 		return err
@@ -83,13 +83,13 @@ func liveGenerations() error {
 		return err
 	}
 	if h == nil {
-		if h, err = begin(s); err != nil {
+		if h, err = firstHandoff(s); err != nil {
 			return err
 		}
 	} else {
 		h.Restarts++
 	}
-	now := image{PID: os.Getpid(), Restarts: h.Restarts, Args: s.Args, Handoff: h}
+	now := process{PID: os.Getpid(), Restarts: h.Restarts, Args: s.Args, Handoff: h}
 	out, err := exec.Command("/bin/sh", "-c", "ulimit -Sn; env").Output()
 	if err != nil {
 		return err
@@ -126,25 +126,25 @@ func liveGenerations() error {
 		return err
 	}
 	now.PipeText = string(text[:n])
-	if _, err := fmt.Fprintf(h.Files["writer"], "from image %d", h.Restarts); err != nil {
+	if _, err := fmt.Fprintf(h.Files["writer"], "from process %d", h.Restarts); err != nil {
 		return err
 	}
 
 	if err := json.NewEncoder(os.Stdout).Encode(now); err != nil {
 		return err
 	}
-	if h.Restarts == generations { // the lock stays until the test has looked
+	if h.Restarts == restarts { // the lock stays until the test has looked
 		_, err := io.Copy(io.Discard, os.Stdin)
 		return err
 	}
-	return h.Exec(s, silent)
+	return h.Exec(s, noSignals)
 }
 
-// silent is for an image that listens to no signals.
-func silent() []order.Order { return nil }
+// noSignals is for a process that does not listen to signals.
+func noSignals() []request.Request { return nil }
 
-// begin makes what the first image passes on: a locked file, and a pipe with text in it.
-func begin(s self.Self) (*restart.Handoff, error) {
+// firstHandoff makes the handoff of the first process: a locked file, and a pipe with text in it.
+func firstHandoff(s self.Self) (*restart.Handoff, error) {
 	lock, err := os.OpenFile(s.Args[1], os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -169,23 +169,25 @@ func begin(s self.Self) (*restart.Handoff, error) {
 	}
 	return &restart.Handoff{
 		Instance: "i-1", Daemon: true, Born: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
-		Guard:  restart.Guard{Recoveries: []time.Duration{5, 7}},
-		State:  state,
-		Orders: []order.Order{{Verb: order.Wake, From: "signal CONT"}},
-		Files:  map[string]*os.File{"lock": lock, "reader": r, "writer": w},
+		Guard:    restart.Guard{Recoveries: []time.Duration{5, 7}},
+		State:    state,
+		Requests: []request.Request{{Verb: request.RunNow, From: "signal CONT"}},
+		Files:    map[string]*os.File{"lock": lock, "reader": r, "writer": w},
 	}, nil
 }
 
-// T50 is about what a restart must keep; T21, T22 and T52 about what must not add up.
-func TestT50T21T22T52TenImagesInPlaceAreOneDaemon(t *testing.T) {
+// A restart keeps the PID, arguments, locks, pipes and state, and leaks neither descriptors nor
+// limits.
+func TestTenRestartsKeepTheDaemonAndLeakNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "lock")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	anchor := restart.At(time.Now())
 	args := []string{file, strconv.FormatInt(int64(anchor), 10), "", "two words", "--", "-d"}
-	// The shell lowers the soft limit: the runtime of each image raises it again, commands must not see that.
-	c := command(t, "generations", args...)
+	// The shell lowers the soft limit. The runtime of each process raises it; commands must not see
+	// that.
+	c := command(t, "restarts", args...)
 	c.Args = append([]string{"/bin/sh", "-c", `ulimit -Sn 123; exec "$0" "$@"`, c.Path}, args...)
 	c.Path = "/bin/sh"
 	out, err := c.StdoutPipe()
@@ -211,64 +213,64 @@ func TestT50T21T22T52TenImagesInPlaceAreOneDaemon(t *testing.T) {
 		}
 	}()
 	free := 0
-	var first image
+	var first process
 	line := <-lines
-	for i := range generations + 1 {
-		var got image
+	for i := range restarts + 1 {
+		var got process
 		if err := json.Unmarshal(line, &got); err != nil {
-			t.Fatalf("image %d: %q: %v", i, line, err)
+			t.Fatalf("process %d: %q: %v", i, line, err)
 		}
 		if i == 0 {
 			first = got
 		}
-		// Between its line and the next one's the image is replaced: is the lock ever free?
-		for line = nil; line == nil && i < generations; {
+		// Between this line and the next one the process re-execs: is the lock ever free?
+		for line = nil; line == nil && i < restarts; {
 			if locked(t, file) {
 				free++
 			}
 			select {
 			case next, ok := <-lines:
 				if line = next; !ok {
-					t.Fatalf("image %d is the last: %v", i, c.Wait())
+					t.Fatalf("process %d is the last: %v", i, c.Wait())
 				}
 			case <-time.After(time.Millisecond):
 			}
 		}
 		if got.PID != c.Process.Pid || got.Restarts != i {
-			t.Errorf("image %d: PID %d after %d restarts, want PID %d", i, got.PID, got.Restarts, c.Process.Pid)
+			t.Errorf("process %d: PID %d after %d restarts, want PID %d", i, got.PID, got.Restarts, c.Process.Pid)
 		}
 		if d := cmp.Diff(args, got.Args[1:]); d != "" {
-			t.Errorf("image %d: arguments (-want +got):\n%s", i, d)
+			t.Errorf("process %d: arguments (-want +got):\n%s", i, d)
 		}
 		if got.Limit != "123" {
-			t.Errorf("image %d: a command may open %s files, want 123", i, got.Limit)
+			t.Errorf("process %d: a command may open %s files, want 123", i, got.Limit)
 		}
 		if got.Leaked {
-			t.Errorf("image %d: the private variable reached a command", i)
+			t.Errorf("process %d: the private variable reached a command", i)
 		}
 		if i == 1 {
-			first.Descriptors = got.Descriptors // the first image of all has what the runtime made for it as it went
+			first.Descriptors = got.Descriptors // in the first process the runtime opens some of its own meanwhile
 		}
 		if i > 0 && got.Descriptors > first.Descriptors {
-			t.Errorf("image %d: %d descriptors, the one after the first had %d", i, got.Descriptors, first.Descriptors)
+			t.Errorf("process %d: %d descriptors, the one after the first had %d", i, got.Descriptors, first.Descriptors)
 		}
 		if want := anchor + restart.Instant(3*time.Hour); time.Duration(got.Due-want).Abs() > time.Millisecond {
-			t.Errorf("image %d: the tick has moved by %v", i, time.Duration(got.Due-want))
+			t.Errorf("process %d: the tick has moved by %v", i, time.Duration(got.Due-want))
 		}
 		if !got.PipeNonblocking && i > 0 {
-			t.Errorf("image %d: the pipe has become a blocking one", i)
+			t.Errorf("process %d: the pipe has become blocking", i)
 		}
 		want := "from the start"
 		if i > 0 {
-			want = fmt.Sprintf("from image %d", i-1)
+			want = fmt.Sprintf("from process %d", i-1)
 		}
 		if got.PipeText != want {
-			t.Errorf("image %d: the pipe holds %q, want %q", i, got.PipeText, want)
+			t.Errorf("process %d: the pipe holds %q, want %q", i, got.PipeText, want)
 		}
 		got.Handoff.Restarts = first.Handoff.Restarts
-		got.Handoff.State, first.Handoff.State = nil, nil // seen by Due
+		got.Handoff.State, first.Handoff.State = nil, nil // Due compares it
 		if d := cmp.Diff(first.Handoff, got.Handoff); d != "" {
-			t.Errorf("image %d: the state has changed (-first +now):\n%s", i, d)
+			t.Errorf("process %d: the state has changed (-first +now):\n%s", i, d)
 		}
 	}
 	_ = hold.Close()
@@ -277,14 +279,15 @@ func TestT50T21T22T52TenImagesInPlaceAreOneDaemon(t *testing.T) {
 		t.Error(err)
 	}
 	if free > 0 {
-		t.Errorf("the lock was free at %d looks", free)
+		t.Errorf("the lock was free %d times", free)
 	}
 	if !locked(t, file) {
-		t.Error("the lock is held after the last image has ended")
+		t.Error("the lock is held after the last process has exited")
 	}
 }
 
-// locked takes the lock through a descriptor of its own, and gives it back.
+// locked takes the lock through a descriptor of its own, and releases it. It returns whether it
+// could.
 func locked(t *testing.T, file string) bool {
 	t.Helper()
 	f, err := os.Open(file)
@@ -295,8 +298,9 @@ func locked(t *testing.T, file string) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
 }
 
-// liveUnderSignals restarts itself as soon as one more USR2 has arrived, be it during the restart.
-func liveUnderSignals() error {
+// restartUnderSignals re-execs as soon as one more USR2 has arrived, before or during the last
+// re-exec.
+func restartUnderSignals() error {
 	s, err := self.Catch()
 	if err != nil {
 		return err
@@ -310,33 +314,33 @@ func liveUnderSignals() error {
 	}
 	h.Restarts++
 	if signal.Ignored(unix.SIGHUP) || !signal.Ignored(unix.SIGINT) {
-		return fmt.Errorf("image %d: HUP is taken for ignored, or INT no more", h.Restarts)
+		return fmt.Errorf("process %d: HUP counts as ignored, or INT does not", h.Restarts)
 	}
 	arrived := make(chan os.Signal, 8)
 	signal.Notify(arrived, unix.SIGUSR2)
-	for len(h.Orders) < h.Restarts {
+	for len(h.Requests) < h.Restarts {
 		<-arrived
-		h.Orders = append(h.Orders, order.Order{Verb: order.Reopen, From: "signal USR2"})
+		h.Requests = append(h.Requests, request.Request{Verb: request.Reopen, From: "signal USR2"})
 	}
-	harmless := make(chan os.Signal, 8)
-	signal.Notify(harmless, unix.SIGHUP)
+	unread := make(chan os.Signal, 8)
+	signal.Notify(unread, unix.SIGHUP)
 	fmt.Println(h.Restarts)
-	if h.Restarts == 5*generations {
+	if h.Restarts == 5*restarts {
 		return nil
 	}
-	return h.Exec(s, func() (late []order.Order) {
+	return h.Exec(s, func() (late []request.Request) {
 		signal.Stop(arrived)
 		for range len(arrived) {
 			<-arrived
-			late = append(late, order.Order{Verb: order.Reopen, From: "signal USR2"})
+			late = append(late, request.Request{Verb: request.Reopen, From: "signal USR2"})
 		}
 		return late
 	})
 }
 
-// In the course of each restart come one USR2, which must be honoured by the next image if not by this
-// one, and one HUP, which must do no harm; the INT that was ignored from the start stays so.
-func TestT53SignalDuringExecIsHonouredAfterwards(t *testing.T) {
+// During each restart come one USR2, which the old or the new process must serve, and one HUP,
+// which must not end the process. INT is ignored from the start and stays ignored.
+func TestSignalDuringExecIsServedAfterwards(t *testing.T) {
 	c := command(t, "signals")
 	c.Args = []string{"/bin/sh", "-c", `trap "" INT; exec "$0"`, c.Path}
 	c.Path = "/bin/sh"
@@ -344,11 +348,11 @@ func TestT53SignalDuringExecIsHonouredAfterwards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// An Exec that failed in another test leaves HUP ignored for children, unless it is asked for.
-	asked := make(chan os.Signal, 1)
-	signal.Notify(asked, unix.SIGHUP)
-	defer signal.Stop(asked)
-	release, err := self.HoldSignals() // as a restart starts its next image
+	// An Exec that failed in another test leaves HUP ignored for children, unless it is caught.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, unix.SIGHUP)
+	defer signal.Stop(caught)
+	release, err := self.HoldSignals() // as Exec starts the new process
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,7 +361,7 @@ func TestT53SignalDuringExecIsHonouredAfterwards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const end = 5 * generations
+	const end = 5 * restarts
 	lines := bufio.NewScanner(out)
 	last := ""
 	for lines.Scan() {
@@ -371,11 +375,11 @@ func TestT53SignalDuringExecIsHonouredAfterwards(t *testing.T) {
 		}
 	}
 	if err := c.Wait(); err != nil || last != strconv.Itoa(end) {
-		t.Errorf("the daemon ended with %v after restart %s, want all of %d", err, last, end)
+		t.Errorf("the daemon exited with %v after restart %s, want all of %d", err, last, end)
 	}
 }
 
-func TestT51FailedExecLeavesEverythingAsItWas(t *testing.T) {
+func TestFailedExecChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) string {
 		t.Helper()
@@ -405,12 +409,12 @@ func TestT51FailedExecLeavesEverythingAsItWas(t *testing.T) {
 		want      error
 	}{
 		"missing":                 {path: filepath.Join(dir, "none"), want: unix.ENOENT},
-		"deleted image":           {path: "/x/gophd (deleted)", want: unix.ENOENT},
+		"deleted program":         {path: "/x/gophd (deleted)", want: unix.ENOENT},
 		"not executable":          {path: write("plain", "x", 0o644), want: unix.EACCES},
-		"a folder":                {path: dir, want: unix.EACCES},
+		"a directory":             {path: dir, want: unix.EACCES},
 		"not a binary":            {path: script, want: unix.ENOEXEC},
 		"empty":                   {path: write("empty", "", 0o755), want: unix.ENOEXEC},
-		"deleted folder":          {path: "/bin/true", dir: gone, want: unix.ENOENT},
+		"deleted directory":       {path: "/bin/true", dir: gone, want: unix.ENOENT},
 		"closed descriptor":       {path: "/bin/true", file: closed, want: os.ErrClosed},
 		"nil descriptor":          {path: "/bin/true", file: (*os.File)(nil), want: os.ErrInvalid},
 		"broken state":            {path: "/bin/true", state: json.RawMessage("{")},
@@ -431,29 +435,30 @@ func TestT51FailedExecLeavesEverythingAsItWas(t *testing.T) {
 			if c.dir == "" {
 				c.dir = "/"
 			}
-			before := world(t, r)
+			before := processState(t, r)
 			h := &restart.Handoff{Files: files, State: c.state}
-			err = h.Exec(self.Self{Path: c.path, Args: []string{"gophd"}, Dir: c.dir}, silent)
+			err = h.Exec(self.Self{Path: c.path, Args: []string{"gophd"}, Dir: c.dir}, noSignals)
 			if err == nil || (c.want != nil && !errors.Is(err, c.want)) {
 				t.Errorf("got error %v, want %v", err, c.want)
 			}
-			if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), strings.TrimSuffix(c.path, "\x00x")) {
+			named := strings.Contains(err.Error(), strings.TrimSuffix(c.path, "\x00x"))
+			if strings.Contains(err.Error(), "\n") || !named {
 				t.Errorf("the error should name the program, in one line: %q", err)
 			}
-			if d := cmp.Diff(before, world(t, r)); d != "" {
-				t.Errorf("the world (-before +after):\n%s", d)
+			if d := cmp.Diff(before, processState(t, r)); d != "" {
+				t.Errorf("process state (-before +after):\n%s", d)
 			}
 		})
 	}
 }
 
-// huge is valid JSON of more than a hand-over may hold.
+// huge returns valid JSON that is larger than a handoff may be.
 func huge() json.RawMessage {
 	return slices.Concat([]byte{'"'}, bytes.Repeat([]byte{'x'}, 17<<20), []byte{'"'})
 }
 
-// world is what a failed Exec could have left changed.
-func world(t *testing.T, kept *os.File) map[string]string {
+// processState returns what a failed Exec could have left changed.
+func processState(t *testing.T, kept *os.File) map[string]string {
 	t.Helper()
 	dir, err := os.Getwd()
 	if err != nil {
@@ -475,7 +480,8 @@ func world(t *testing.T, kept *os.File) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]string{"folder": dir, "flags": strconv.Itoa(flags), "command": string(out), "open": strconv.Itoa(len(open))}
+	return map[string]string{"directory": dir, "flags": strconv.Itoa(flags), "command": string(out),
+		"open": strconv.Itoa(len(open))}
 }
 
 func TestInheritWithoutAHandoffIsNil(t *testing.T) {
@@ -484,42 +490,43 @@ func TestInheritWithoutAHandoffIsNil(t *testing.T) {
 	}
 }
 
-func TestInheritRefusesGarbage(t *testing.T) {
+func TestInheritRejectsGarbage(t *testing.T) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
 	id, pid := strings.TrimSpace(string(boot)), os.Getpid()
 	text := func(format string, args ...any) func(*testing.T) string {
-		return func(t *testing.T) string { return hold(t, fmt.Sprintf(format, args...)) }
+		return func(t *testing.T) string { return openFile(t, fmt.Sprintf(format, args...)) }
 	}
 	value := func(s string) func(*testing.T) string { return func(*testing.T) string { return s } }
 	for name, c := range map[string]struct {
 		value func(*testing.T) string
 		want  string
 	}{
-		"a word":             {value("seven"), "not the number"},
-		"a number and more":  {value("7 8"), "not the number"},
-		"a huge number":      {value(strings.Repeat("9", 400)), "not the number"},
-		"negative":           {value("-1"), "not the number"},
-		"standard output":    {value("1"), "not the number"},
-		"closed":             {value("1019"), "not open"},
-		"a pipe":             {pipe, "not that of a regular file"},
-		"a folder":           {folder, "not that of a regular file"},
-		"empty":              {text(""), "not whole"},
-		"truncated":          {text(`{"Version":3,"PID":%d,"Boo`, pid), "not whole"},
-		"another type":       {text(`[1]`), "not whole"},
-		"more than one":      {text(`{"Version":3}{}`), "more than one"},
-		"no version":         {text(`{"PID":%d,"BootID":%q}`, pid, id), "version is 0"},
-		"newer":              {text(`{"Version":4,"PID":%d,"BootID":%q}`, pid, id), "version is 4"},
-		"foreign PID":        {text(`{"Version":3,"PID":%d,"BootID":%q}`, pid+1, id), "it is for process"},
-		"foreign boot":       {text(`{"Version":3,"PID":%d,"BootID":"x"}`, pid), "another boot"},
-		"unknown order":      {text(`{"Version":3,"PID":%d,"BootID":%q,"Orders":[{"Verb":77}]}`, pid, id), "order 77"},
-		"negative count":     {text(`{"Version":3,"PID":%d,"BootID":%q,"Restarts":-1}`, pid, id), "-1 restarts"},
-		"closed file":        {text(`{"Version":3,"PID":%d,"BootID":%q,"Descriptors":{"a":1019}}`, pid, id), "not open"},
-		"standard file":      {text(`{"Version":3,"PID":%d,"BootID":%q,"Descriptors":{"a":2}}`, pid, id), "standard one"},
-		"file that is twice": {text(`{"Version":3,"PID":%d,"BootID":%q,"Descriptors":{"a":1018,"b":1018}}`, pid, id), "named twice"},
-		"too much":           {text("%s", bytes.Repeat([]byte{' '}, 17<<20)), "more than"},
+		"a word":            {value("seven"), "not the number"},
+		"a number and more": {value("7 8"), "not the number"},
+		"a huge number":     {value(strings.Repeat("9", 400)), "not the number"},
+		"negative":          {value("-1"), "not the number"},
+		"standard output":   {value("1"), "not the number"},
+		"closed":            {value("1019"), "not open"},
+		"a pipe":            {pipe, "not that of a regular file"},
+		"a directory":       {directory, "not that of a regular file"},
+		"empty":             {text(""), "incomplete"},
+		"truncated":         {text(`{"Version":3,"PID":%d,"Boo`, pid), "incomplete"},
+		"another type":      {text(`[1]`), "incomplete"},
+		"more than one":     {text(`{"Version":3}{}`), "more than one"},
+		"no version":        {text(`{"PID":%d,"BootID":%q}`, pid, id), "version is 0"},
+		"newer":             {text(`{"Version":4,"PID":%d,"BootID":%q}`, pid, id), "version is 4"},
+		"foreign PID":       {text(`{"Version":3,"PID":%d,"BootID":%q}`, pid+1, id), "it is for process"},
+		"foreign boot":      {text(`{"Version":3,"PID":%d,"BootID":"x"}`, pid), "another boot"},
+		"unknown request":   {text(`{"Version":3,"PID":%d,"BootID":%q,"Requests":[{"Verb":77}]}`, pid, id), "request 77"},
+		"negative count":    {text(`{"Version":3,"PID":%d,"BootID":%q,"Restarts":-1}`, pid, id), "-1 restarts"},
+		"closed file":       {text(`{"Version":3,"PID":%d,"BootID":%q,"Descriptors":{"a":1019}}`, pid, id), "not open"},
+		"standard file":     {text(`{"Version":3,"PID":%d,"BootID":%q,"Descriptors":{"a":2}}`, pid, id), "standard one"},
+		"file named twice": {text(`{"Version":3,"PID":%d,"BootID":%q,"Descriptors":{"a":1018,"b":1018}}`, pid, id),
+			"named twice"},
+		"too much": {text("%s", bytes.Repeat([]byte{' '}, 17<<20)), "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, err := restart.Inherit(self.Self{Handoff: c.value(t)})
@@ -533,8 +540,8 @@ func TestInheritRefusesGarbage(t *testing.T) {
 	}
 }
 
-// hold puts text into a file and returns the number of its descriptor.
-func hold(t *testing.T, text string) string {
+// openFile writes text to a file and returns the number of its open descriptor.
+func openFile(t *testing.T, text string) string {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "handoff"))
 	if err != nil {
@@ -556,7 +563,7 @@ func pipe(t *testing.T) string {
 	return strconv.Itoa(int(r.Fd()))
 }
 
-func folder(t *testing.T) string {
+func directory(t *testing.T) string {
 	f, err := os.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -567,15 +574,15 @@ func folder(t *testing.T) string {
 
 func TestInstantKeepsTheMonotonicReading(t *testing.T) {
 	if i := restart.At(time.Time{}); i != 0 || !i.Time().IsZero() {
-		t.Errorf("no moment is handed over as %d, which is %s", i, i.Time())
+		t.Errorf("the zero time becomes %d, and this %s", i, i.Time())
 	}
-	begin := time.Now()
+	start := time.Now()
 	for _, d := range []time.Duration{0, time.Nanosecond, -time.Hour, 400 * 24 * time.Hour} {
-		moment := begin.Add(d)
+		moment := start.Add(d)
 		for range 100 {
 			moment = restart.At(moment).Time()
 		}
-		if off := moment.Sub(begin.Add(d)); off.Abs() > time.Millisecond {
+		if off := moment.Sub(start.Add(d)); off.Abs() > time.Millisecond {
 			t.Errorf("%v from now: a hundred restarts moved it by %v", d, off)
 		}
 		if !strings.Contains(moment.String(), "m=") {

@@ -8,9 +8,9 @@ import (
 	"gophd/internal/restart"
 )
 
-// TestT35InstantIsNotTheWallClocks: a step of the wall clock between the reading of a moment and its hand-over
-// does not move it, and in the next image it is shown by the wall clock of then.
-func TestT35InstantIsNotTheWallClocks(t *testing.T) {
+// A step of the wall clock between the reading of a moment and its handoff does not move it. The
+// new process shows it by its own wall clock.
+func TestInstantIgnoresStepsOfTheWallClock(t *testing.T) {
 	for _, step := range []time.Duration{-24 * time.Hour, -time.Hour, time.Hour, 24 * time.Hour} {
 		t.Run(step.String(), func(t *testing.T) {
 			at := time.Now().Add(-time.Minute)
@@ -26,15 +26,16 @@ func TestT35InstantIsNotTheWallClocks(t *testing.T) {
 	}
 }
 
-// stepped is t as it is when the wall clock was set back by d after it was read: the same moment with another
-// wall reading. Package time has no way to make one, so its layout is checked here and written to.
+// stepped returns at as it is when the wall clock was set back by d after the reading: the same
+// moment with another wall reading. Package time cannot make one, so stepped checks and writes its
+// layout.
 func stepped(t *testing.T, at time.Time, d time.Duration) time.Time {
 	const monotonic, secondShift = 1 << 63, 30
 	moved := at
 	wall := (*uint64)(unsafe.Pointer(&moved))
 	*wall += uint64(d/time.Second) << secondShift
 	if *wall&monotonic == 0 || moved.Sub(at) != 0 || moved.Round(0).Sub(at.Round(0)) != d {
-		t.Fatalf("package time is laid out in another way than this test knows: %v became %v", at, moved)
+		t.Fatalf("the layout of time.Time is unknown to this test: %v became %v", at, moved)
 	}
 	return moved
 }

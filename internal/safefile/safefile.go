@@ -1,14 +1,14 @@
 // Package safefile answers: can another user have prepared the file at this path?
 //
-// It opens files in directories where other users can create files as well, such as /tmp.
-// Another user can create a file of the expected name there first, and would then read what gophd
-// writes to it or hold a lock on it. Or it can be a symbolic link, which makes gophd write to
-// another file of the victim. Both are refused here. Everything is checked by descriptor, so a file
+// It opens files in directories where other users can create files as well, such as /tmp. Another
+// user can create a file of the expected name there first, and can then read what gophd writes to
+// it or hold a lock on it. The file can also be a symbolic link, which makes gophd write to another
+// file of its own user. Both are rejected here. Everything is checked by descriptor, so a file
 // cannot be exchanged between the check and its use.
 //
-// In a directory that only root and gophd's own user can change, nothing is refused. Directories
-// further up are not checked: symlinks in them are the kernel's matter (fs.protected_symlinks in
-// proc_sys_fs(5)), and hard links too (fs.protected_hardlinks).
+// In a directory that only root and gophd's own user can change, nothing is rejected. Directories
+// further up are not checked: the kernel protects symlinks in them (fs.protected_symlinks in
+// proc_sys_fs(5)), and hard links (fs.protected_hardlinks).
 package safefile
 
 import (
@@ -26,13 +26,13 @@ import (
 // maxLinks is the number of symlinks that Linux follows in one path (path_resolution(7)).
 const maxLinks = 40
 
-// Open is os.OpenFile for a file that others may have prepared. If other users can create files in
-// its directory, the file must belong to gophd's own user, to root or to one of owners. A symlink
-// is followed if it belongs to gophd's own user or to root, and its target is checked in the same
-// way.
+// Open is os.OpenFile for a file that another user may have prepared. If other users can create
+// files in its directory, the file must belong to gophd's own user, to root or to one of owners. A
+// symlink is followed if it belongs to gophd's own user or to root, and its target is checked in
+// the same way.
 //
-// It returns a *fs.PathError, or an *Error for what is refused. It may block for as long as the
-// file system does, and on a FIFO without O_NONBLOCK.
+// It returns a *fs.PathError, or an *Error for a file that is rejected. It may block for as long as
+// the file system does, and on a FIFO without O_NONBLOCK.
 func Open(path string, flags int, perm fs.FileMode, owners ...int) (*os.File, error) {
 	fd, err := OpenFD(path, flags, perm, owners...)
 	if err != nil {
@@ -45,7 +45,9 @@ func Open(path string, flags int, perm fs.FileMode, owners ...int) (*os.File, er
 func OpenFD(path string, flags int, perm fs.FileMode, owners ...int) (int, error) {
 	for range maxLinks {
 		if IsDescriptor(path) {
-			return retry(path, func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, uint32(perm.Perm())) })
+			return retry(path, func() (int, error) {
+				return unix.Open(path, flags|unix.O_CLOEXEC, uint32(perm.Perm()))
+			})
 		}
 		dir, err := openDir(path)
 		if err != nil {
@@ -61,7 +63,7 @@ func OpenFD(path string, flags int, perm fs.FileMode, owners ...int) (int, error
 	return 0, &fs.PathError{Op: "open", Path: path, Err: unix.ELOOP}
 }
 
-// Error says why a file is refused although it can be opened.
+// Error reports why a file is rejected although it can be opened.
 type Error struct {
 	Path   string
 	Reason string // what is wrong, and the fix
@@ -78,7 +80,7 @@ func Check(path string, owners ...int) error {
 		}
 		dir, err := openDir(path)
 		if err != nil {
-			return nil // whoever opens the file reports it better
+			return nil // Open reports it
 		}
 		var st unix.Stat_t
 		_, base := split(path)
@@ -112,7 +114,7 @@ func openIn(dir *os.File, path string, flags int, perm fs.FileMode, owners []int
 		if unix.Fstatat(int(dir.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 			return 0, "", err
 		}
-		if err := checkOwner(path, dir, &st, owners); err != nil { // the kernel may refuse it too, without the reason
+		if err := checkOwner(path, dir, &st, owners); err != nil { // the kernel may also reject it, without the reason
 			return 0, "", err
 		}
 		if st.Mode&unix.S_IFMT == unix.S_IFLNK && flags&unix.O_NOFOLLOW == 0 {
@@ -133,8 +135,8 @@ func openIn(dir *os.File, path string, flags int, perm fs.FileMode, owners []int
 	return fd, "", nil
 }
 
-// checkOwner returns an error if others can create files in dir and the file st in it is not a
-// trusted user's.
+// checkOwner returns an error if other users can create files in dir and the file st in it does not
+// belong to a trusted user.
 func checkOwner(path string, dir *os.File, st *unix.Stat_t, owners []int) error {
 	var d unix.Stat_t
 	if err := unix.Fstat(int(dir.Fd()), &d); err != nil {
@@ -142,7 +144,7 @@ func checkOwner(path string, dir *os.File, st *unix.Stat_t, owners []int) error 
 	}
 	what := "belongs to"
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		what, owners = "is a symbolic link of", nil // they could point it to a file of root's
+		what, owners = "is a symbolic link of", nil // owners could make it point to a file of root
 	}
 	private := Trusted(int(d.Uid)) && d.Mode&0o022 == 0
 	if private || Trusted(int(st.Uid), owners...) || st.Mode&unix.S_IFMT == unix.S_IFCHR {
@@ -152,8 +154,8 @@ func checkOwner(path string, dir *os.File, st *unix.Stat_t, owners []int) error 
 		"remove it, give it to the user of gophd, or choose another", what, st.Uid, dir.Name())}
 }
 
-// Trusted says that a file or process of that user is as good as our own: it belongs to root, to
-// our own user or to one of owners.
+// Trusted reports whether uid is root, gophd's own user or one of owners. A file or process of such
+// a user is trusted like gophd's own.
 func Trusted(uid int, owners ...int) bool {
 	return uid == 0 || uid == os.Geteuid() || slices.Contains(owners, uid)
 }
@@ -178,8 +180,8 @@ func readlink(dir *os.File, path string) string {
 	return name + "/" + string(b[:n])
 }
 
-// split returns the directory and the last element of path. Unlike filepath.Split's result cleaned,
-// the directory keeps "link/..", which the kernel resolves to another directory than its text says.
+// split returns the directory and the last element of path. It does not clean the directory, unlike
+// filepath.Dir: the kernel resolves "link/.." to the parent of the link's target.
 func split(path string) (dir, base string) {
 	switch i := strings.LastIndexByte(path, '/'); i {
 	case -1:
@@ -191,8 +193,8 @@ func split(path string) (dir, base string) {
 	}
 }
 
-// IsDescriptor says that path names a descriptor of a process, as /dev/stdout does. It means
-// another thing in each process, and the kernel resolves it without a path.
+// IsDescriptor reports whether path names a descriptor of a process, as /dev/stdout does. Such a
+// path names a different file in each process, and the kernel resolves it without a path.
 func IsDescriptor(path string) bool {
 	return slices.ContainsFunc(descriptors, func(pattern string) bool {
 		matched, _ := filepath.Match(pattern, path)
@@ -201,7 +203,9 @@ func IsDescriptor(path string) bool {
 }
 
 // descriptors are patterns of filepath.Match: proc_pid_fd(5), and the links to it in /dev.
-var descriptors = []string{"/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/*", "/proc/*/fd/*", "/proc/*/task/*/fd/*"}
+var descriptors = []string{
+	"/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/*", "/proc/*/fd/*", "/proc/*/task/*/fd/*",
+}
 
 func retry(path string, open func() (int, error)) (int, error) {
 	for {

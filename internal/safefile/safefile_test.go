@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestOpenIsLikeOpenFile(t *testing.T) {
+func TestOpenWorksLikeOpenFile(t *testing.T) {
 	for _, mode := range []fs.FileMode{0o755, 0o777, 0o1777} {
 		dir := t.TempDir()
 		if err := os.Chmod(dir, mode.Perm()|fs.ModeSticky*(mode>>9)); err != nil {
@@ -19,13 +19,14 @@ func TestOpenIsLikeOpenFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		for link, target := range map[string]string{
-			"link": "file", "chain": "link", "up": "sub/../file", "new": "sub/new", "loop": "loop", "away": inDir("sub") + "/away",
+			"link": "file", "chain": "link", "up": "sub/../file", "new": "sub/new", "loop": "loop",
+			"absolute": inDir("sub") + "/absolute",
 		} {
 			if err := os.Symlink(target, inDir(link)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, path := range []string{"file", "link", "chain", "up", "new", "away"} {
+		for _, path := range []string{"file", "link", "chain", "up", "new", "absolute"} {
 			f, err := Open(inDir(path), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
 			if err != nil {
 				t.Fatalf("mode %04o: %v", mode, err)
@@ -59,8 +60,9 @@ func TestOpenIsLikeOpenFile(t *testing.T) {
 	}
 }
 
-// A directory above may be reached through a link whose ".." leads elsewhere than its text says.
-func TestOpenLeavesPathsToTheKernel(t *testing.T) {
+// In "link/../file", the kernel resolves ".." to the parent of the link's target. Open must do the
+// same and not clean the path.
+func TestOpenResolvesPathsAsTheKernel(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "a/b"), 0o755); err != nil {
 		t.Fatal(err)
@@ -87,7 +89,8 @@ func TestIsDescriptor(t *testing.T) {
 	for path, want := range map[string]bool{
 		"/dev/stdin": true, "/dev/stdout": true, "/dev/stderr": true, "/dev/fd/3": true,
 		"/proc/self/fd/1": true, "/proc/42/fd/10": true, "/proc/self/task/42/fd/1": true,
-		"/proc/x.log": false, "/proc/self/x": false, "/proc/self/fd": false, "/dev/stdout.log": false, "/dev/null": false, "stdout": false,
+		"/proc/x.log": false, "/proc/self/x": false, "/proc/self/fd": false,
+		"/dev/stdout.log": false, "/dev/null": false, "stdout": false,
 	} {
 		if got := IsDescriptor(path); got != want {
 			t.Errorf("IsDescriptor(%q) = %t, want %t", path, got, want)

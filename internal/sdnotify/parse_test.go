@@ -48,8 +48,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// FuzzParse: what is parsed is fit to be shown and to be reckoned with, and is the same once it is written anew; what is
-// not is an error of one line, and no part of it counts.
+// FuzzParse checks that a parsed message can be shown and calculated with, and is the same when it
+// is written and parsed again. Any other text is an error of one line and an empty Message.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("READY=1\nSTATUS=well\nEXTEND_TIMEOUT_USEC=10\nGOPHD_RUN_ID=x\nX=\n"))
 	f.Add([]byte("STATUS=\xff\x1b\x00\n\nWATCHDOG=1\nSTOPPING=1"))
@@ -62,23 +62,23 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if m.ExtendTimeout < 0 || m.ExtendTimeout > maxExtend {
-			t.Errorf("a wish for %s", m.ExtendTimeout)
+			t.Errorf("an extension of %s", m.ExtendTimeout)
 		}
 		again := fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d\nGOPHD_RUN_ID=%s", m.ExtendTimeout.Microseconds(), m.RunID)
 		if s := m.Status; s != nil {
 			if !utf8.ValidString(*s) || strings.ContainsFunc(*s, unicode.IsControl) {
-				t.Errorf("the status %q is not fit to be shown", *s)
+				t.Errorf("the status %q is not printable", *s)
 			}
 			again += "\nSTATUS=" + *s
 		}
-		for name, said := range map[string]bool{"READY": m.Ready, "STOPPING": m.Stopping, "WATCHDOG": m.Watchdog} {
-			if said {
+		for name, set := range map[string]bool{"READY": m.Ready, "STOPPING": m.Stopping, "WATCHDOG": m.Watchdog} {
+			if set {
 				again += "\n" + name + "=1"
 			}
 		}
 		same, err := Parse([]byte(again))
 		if d := cmp.Diff(m, same); d != "" || err != nil {
-			t.Errorf("%q again is %q: %v\n%s", text, again, err, d)
+			t.Errorf("%q becomes %q: %v\n%s", text, again, err, d)
 		}
 	})
 }

@@ -1,9 +1,9 @@
-// Package sdnotify answers: what does the command tell us about itself?
+// Package sdnotify answers: what does the command report about itself?
 //
-// A Socket is where a command sends messages in the protocol of sd_notify(3), by which programs speak to
-// systemd: datagrams of lines NAME=VALUE. It reads them, with who sent them as the kernel knows it, and
-// reports each. Message.Whose says which run sent it. What comes of a message is not decided here, and
-// nothing here speaks to a service manager above gophd.
+// A command sends messages to a Socket in the protocol of sd_notify(3), as to systemd: datagrams of
+// lines NAME=VALUE. The Socket reads each message and its sender's credentials from the kernel, and
+// reports it. Message.Run finds the run that sent it. This package does not decide what a message
+// causes, and sends nothing to a service manager above gophd.
 package sdnotify
 
 import (
@@ -19,30 +19,33 @@ import (
 )
 
 const (
-	maxMessage = 4096 // bytes; systemd takes no more either
+	maxMessage = 4096 // bytes, as in systemd
 
-	// maxExtend is the most that can be asked for. USEC_INFINITY, which is 2^64-1, is that much.
+	// maxExtend is the longest extension. A longer request, as USEC_INFINITY (2^64-1), means
+	// maxExtend.
 	maxExtend = 100 * 365 * 24 * time.Hour
 
 	runID = "GOPHD_RUN_ID" // in the environment of every run
 )
 
-// Message is one datagram. What it did not tell is the zero value.
+// Message is one datagram. A variable that it does not contain has the zero value.
 type Message struct {
-	// The sender, as the kernel says. It may have ended meanwhile; PID 0 is one that this PID namespace does not see.
+	// The sender, from the kernel. It may have exited meanwhile. PID 0 is a process that is not
+	// visible in this PID namespace.
 	PID, UID int
 
-	RunID         string        // GOPHD_RUN_ID: of the run that it speaks for
-	ExtendTimeout time.Duration // EXTEND_TIMEOUT_USEC: the time it wants from now on
-	Status        *string       // STATUS: a line for people; an empty one takes the last one back
+	RunID         string        // GOPHD_RUN_ID: the run that it is about
+	ExtendTimeout time.Duration // EXTEND_TIMEOUT_USEC: the time that it requests, from now on
+	Status        *string       // STATUS: a line for people; an empty one clears the last one
 	Ready         bool          // READY=1
 	Stopping      bool          // STOPPING=1
 	Watchdog      bool          // WATCHDOG=1
 }
 
-// Parse reads the text of a message. Names that are not known are left out, as sd_notify(3) wants it; a line
-// that is no NAME=VALUE, or a number that is none, spoils the whole message. The last of two equal names
-// counts. A status is made fit to be shown: what cannot be printed becomes a blank, and what is no UTF-8 U+FFFD.
+// Parse reads the text of a message. It ignores unknown names, as sd_notify(3) requires. A line
+// that is not NAME=VALUE, or an invalid number, makes the whole message invalid. Of two equal names
+// the last counts. In a status, characters that cannot be printed become blanks, and invalid UTF-8
+// U+FFFD.
 func Parse(text []byte) (Message, error) {
 	var m Message
 	number := 0
@@ -66,7 +69,7 @@ func Parse(text []byte) (Message, error) {
 			}
 			m.ExtendTimeout = time.Duration(min(usec, uint64(maxExtend/time.Microsecond))) * time.Microsecond
 		case "STATUS":
-			m.Status = new(shown(value))
+			m.Status = new(printable(value))
 		case "READY":
 			m.Ready = value == "1"
 		case "STOPPING":
@@ -84,8 +87,9 @@ func isName(s string) bool {
 	}) < 0
 }
 
-// shown is a status that changes nothing but its own line, on a terminal and in a log.
-func shown(s string) string {
+// printable returns a status that cannot change anything but its own line, on a terminal and in a
+// log.
+func printable(s string) string {
 	return strings.Map(func(c rune) rune {
 		if strconv.IsPrint(c) {
 			return c
@@ -97,17 +101,22 @@ func shown(s string) string {
 // Run is a run that may have sent a message.
 type Run struct {
 	ID     string // its GOPHD_RUN_ID
-	Leader int    // PID of its command, which is that of its process group too; 0 is not known yet
+	Leader int    // PID of its command, which is also the ID of its process group; 0 if not known yet
 }
 
-// Whose finds the run that sent the message, or -1: the command itself, a member of its process group, or a process
-// that has the run's GOPHD_RUN_ID in its environment. Of senders with one of the uids two more count: one
-// that writes the GOPHD_RUN_ID into its message, and, while exactly one run goes on, one that cannot be looked
-// at, as systemd-notify(1) often cannot: it is exiting or gone by then, or it was the command itself and, as root,
-// sends in the name of its parent, which is this process.
-func (m Message) Whose(runs []Run, uids ...int) int {
-	sender, _ := procfs.ReadStat(m.PID) // zero is one that is gone
-	if i := slices.IndexFunc(runs, func(r Run) bool { return r.Leader != 0 && (r.Leader == m.PID || r.Leader == sender.Group) }); i >= 0 {
+// Run returns the index of the run that sent the message, or -1. A message belongs to a run if its
+// sender is the command itself, a member of its process group, or a process with the run's
+// GOPHD_RUN_ID in its environment. If the sender has one of the uids, two more cases count:
+//   - The message contains the run's GOPHD_RUN_ID.
+//   - Exactly one run is active, and the sender cannot be inspected. This is common with
+//     systemd-notify(1): it is exiting or has exited by then, or it is the command itself and, as
+//     root, sends in the name of its parent, which is this process.
+func (m Message) Run(runs []Run, uids ...int) int {
+	sender, _ := procfs.ReadStat(m.PID) // zero if it has exited
+	i := slices.IndexFunc(runs, func(r Run) bool {
+		return r.Leader != 0 && (r.Leader == m.PID || r.Leader == sender.Group)
+	})
+	if i >= 0 {
 		return i
 	}
 	id := ""
@@ -131,7 +140,7 @@ func (m Message) Whose(runs []Run, uids ...int) int {
 	return -1
 }
 
-// hasMemory returns false for a process that is exiting, a zombie, or gone.
+// hasMemory returns false for a process that is exiting, is a zombie, or has exited.
 func hasMemory(pid int) bool {
 	s, err := procfs.ReadStat(pid)
 	return err == nil && s.Memory != 0

@@ -18,14 +18,14 @@ import (
 	"gophd/internal/goroutine"
 )
 
-// role makes the test binary play another process.
+// role makes the test binary act as another process.
 const role = "SDNOTIFY_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(role) {
 	case "":
 		os.Exit(m.Run())
-	case "holder": // has a socket until it is killed
+	case "holder": // holds a socket until it is killed
 		s, err := Open(func(Message, error) {})
 		if err != nil {
 			panic(err)
@@ -35,27 +35,27 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// ear hears in a goroutine and is asked by the test's.
-type ear chan heard
+// inbox takes the messages of the socket's goroutine for the test.
+type inbox chan received
 
-type heard struct {
+type received struct {
 	Message
 	err error
 }
 
-func (e ear) hear(m Message, err error) { e <- heard{m, err} }
+func (in inbox) receive(m Message, err error) { in <- received{m, err} }
 
 // next blocks until a message arrives.
-func (e ear) next() heard { return <-e }
+func (in inbox) next() received { return <-in }
 
-func open(t *testing.T) (*Socket, ear) {
+func open(t *testing.T) (*Socket, inbox) {
 	t.Helper()
-	e := make(ear, 100)
-	s, err := Open(e.hear)
+	in := make(inbox, 100)
+	s, err := Open(in.receive)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, e
+	return s, in
 }
 
 func dial(t *testing.T, address string) *net.UnixConn {
@@ -77,7 +77,7 @@ func send(t *testing.T, c *net.UnixConn, texts ...string) {
 	}
 }
 
-func shut(t *testing.T, s *Socket) {
+func closeSocket(t *testing.T, s *Socket) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Error(err)
@@ -85,15 +85,18 @@ func shut(t *testing.T, s *Socket) {
 }
 
 func TestMessagesComeInOrderWithTheirSender(t *testing.T) {
-	s, e := open(t)
-	defer shut(t, s)
+	s, in := open(t)
+	defer closeSocket(t, s)
 	c := dial(t, s.Address())
-	send(t, c, "STATUS=before") // of Listen
+	send(t, c, "STATUS=before") // before Listen
 	s.Listen()
 	s.Listen()
-	send(t, c, "STATUS=1", "", "no message", strings.Repeat("A=1\n", maxMessage/4)+"A=1", strings.Repeat("A=1\n", maxMessage/4), "STATUS=2")
-	for i, want := range []string{"STATUS=before", "STATUS=1", "", "not like NAME=VALUE", "more than 4096 bytes", "", "STATUS=2"} {
-		h := e.next()
+	send(t, c, "STATUS=1", "", "no message", strings.Repeat("A=1\n", maxMessage/4)+"A=1",
+		strings.Repeat("A=1\n", maxMessage/4), "STATUS=2")
+	for i, want := range []string{
+		"STATUS=before", "STATUS=1", "", "not like NAME=VALUE", "more than 4096 bytes", "", "STATUS=2",
+	} {
+		h := in.next()
 		if h.PID != os.Getpid() || h.UID != os.Getuid() {
 			t.Errorf("%d: from pid %d, uid %d", i, h.PID, h.UID)
 		}
@@ -110,11 +113,11 @@ func TestMessagesComeInOrderWithTheirSender(t *testing.T) {
 	}
 }
 
-// TestBarrier: systemd-notify(1) waits until the receiver has closed the descriptor that it sends. None of
-// those that are sent stays open here.
-func TestBarrier(t *testing.T) {
-	s, e := open(t)
-	defer shut(t, s)
+// systemd-notify(1) waits until the receiver has closed the descriptor that it sends. The socket
+// keeps no descriptor open.
+func TestBarrierIsReleased(t *testing.T) {
+	s, in := open(t)
+	defer closeSocket(t, s)
 	s.Listen()
 	c := dial(t, s.Address())
 	r, w, err := os.Pipe()
@@ -133,7 +136,7 @@ func TestBarrier(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if h := e.next(); h.err != nil || h.PID != os.Getpid() {
+	if h := in.next(); h.err != nil || h.PID != os.Getpid() {
 		t.Errorf("%+v", h)
 	}
 	if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF { // blocks while a descriptor is open
@@ -141,45 +144,45 @@ func TestBarrier(t *testing.T) {
 	}
 }
 
-func TestDrainHearsBeforeItReturns(t *testing.T) {
-	s, e := open(t)
+func TestDrainReportsBeforeItReturns(t *testing.T) {
+	s, in := open(t)
 	c := dial(t, s.Address())
 	s.Drain()
 	send(t, c, "READY=1", "READY=1")
 	s.Drain()
-	if len(e) != 2 {
-		t.Errorf("%d of 2 messages heard", len(e))
+	if len(in) != 2 {
+		t.Errorf("%d of 2 messages reported", len(in))
 	}
-	s.Listen() // beside the reader too
+	s.Listen() // Drain works beside the reader too
 	for range 500 {
 		send(t, c, "READY=1")
 		s.Drain()
-		if h := e.next(); !h.Ready && len(e) > 1 {
+		if h := in.next(); !h.Ready && len(in) > 1 {
 			t.Fatalf("%+v", h)
 		}
 	}
-	shut(t, s)
+	closeSocket(t, s)
 	s.Drain()
 }
 
-func TestNothingIsLostBetweenTwoImages(t *testing.T) {
-	s, e := open(t)
+func TestNoMessageIsLostDuringARestart(t *testing.T) {
+	s, in := open(t)
 	s.Listen()
 	c := dial(t, s.Address())
 	var sent []string
-	tell := func(status string) {
+	sendStatus := func(status string) {
 		send(t, c, "STATUS="+status)
 		sent = append(sent, status)
 	}
 	for i := range 9 {
-		tell(fmt.Sprint(i))
+		sendStatus(fmt.Sprint(i))
 		f := s.Leave()
 		if i%2 == 0 {
-			tell("between")
+			sendStatus("between")
 		}
 		address := s.Address()
 		var err error
-		if s, err = Adopt(f, e.hear); err != nil {
+		if s, err = Adopt(f, in.receive); err != nil {
 			t.Fatal(err)
 		}
 		if s.Address() != address {
@@ -189,28 +192,29 @@ func TestNothingIsLostBetweenTwoImages(t *testing.T) {
 		if i%3 < 2 {
 			continue
 		}
-		// A process that is left at once may have read nothing, and a queue of more than ten holds up the sender.
+		// A Socket that is left at once may have read nothing. A queue of more than ten messages
+		// blocks the sender.
 		for _, want := range sent {
-			if h := e.next(); h.err != nil || *h.Status != want {
+			if h := in.next(); h.err != nil || *h.Status != want {
 				t.Errorf("%+v, want %s", h, want)
 			}
 		}
 		sent = nil
 	}
-	shut(t, s)
+	closeSocket(t, s)
 }
 
-func TestAdoptTakesNothingElse(t *testing.T) {
+func TestAdoptRejectsOtherDescriptors(t *testing.T) {
 	file, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
-	deaf, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"})
+	other, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer deaf.Close()
-	noCredentials, err := deaf.File()
+	defer other.Close()
+	noCredentials, err := other.File()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,8 +233,8 @@ func TestAdoptTakesNothingElse(t *testing.T) {
 	}
 }
 
-// TestPanicClimbsFromClose: a fault of who hears is not lost, and does not keep the socket open.
-func TestPanicClimbsFromClose(t *testing.T) {
+// A panic of receive is not lost, and does not keep the socket open.
+func TestPanicOfReceiveBecomesAPanicOfClose(t *testing.T) {
 	called := make(chan struct{})
 	s, err := Open(func(Message, error) { close(called); panic("a fault") })
 	if err != nil {
@@ -241,13 +245,13 @@ func TestPanicClimbsFromClose(t *testing.T) {
 	<-called
 	p := goroutine.Catch(func() { _ = s.Close() })
 	if p == nil || p.Value != "a fault" {
-		t.Errorf("out of Close came %v", p)
+		t.Errorf("Close panicked with %v", p)
 	}
 }
 
-// T45 stale_socket_reclaimed: a killed holder leaves nothing behind, two at once are not in each other's way, and
-// there is no path that could be too long.
-func TestT45KilledHolderLeavesNothing(t *testing.T) {
+// A killed holder leaves nothing behind, two sockets at once do not conflict, and there is no path
+// that could be too long.
+func TestKilledHolderLeavesNothing(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -267,19 +271,20 @@ func TestT45KilledHolderLeavesNothing(t *testing.T) {
 	}
 	address := strings.TrimSpace(line)
 	s, _ := open(t)
-	defer shut(t, s)
+	defer closeSocket(t, s)
 	if address == s.Address() || len(address) > 107 || address[0] != '@' {
 		t.Errorf("addresses %q and %q", address, s.Address())
 	}
 	send(t, dial(t, address), "READY=1")
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	if _, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: address, Net: "unixgram"}); !errors.Is(err, syscall.ECONNREFUSED) {
+	_, err = net.DialUnix("unixgram", nil, &net.UnixAddr{Name: address, Net: "unixgram"})
+	if !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("the socket of a killed process: %v", err)
 	}
 }
 
-// child starts a process that lives until the test ends.
+// child starts a process that runs until the test ends.
 func child(t *testing.T, attr syscall.SysProcAttr, env ...string) int {
 	t.Helper()
 	cmd := exec.Command("sleep", "3600")
@@ -291,24 +296,24 @@ func child(t *testing.T, attr syscall.SysProcAttr, env ...string) int {
 	return cmd.Process.Pid
 }
 
-func TestWhose(t *testing.T) {
+func TestRunOfAMessage(t *testing.T) {
 	leader := child(t, syscall.SysProcAttr{Setpgid: true})
 	member := child(t, syscall.SysProcAttr{Setpgid: true, Pgid: leader})
 	escaped := child(t, syscall.SysProcAttr{Setsid: true}, "A=1", "GOPHD_RUN_ID=b", "B=2")
 	ofEarlier := child(t, syscall.SysProcAttr{Setsid: true}, "GOPHD_RUN_ID=z")
-	stranger := child(t, syscall.SysProcAttr{Setsid: true})
-	const gone = 1 << 29 // above all that the kernel gives: the PID of one that has ended may be another's by now
+	unrelated := child(t, syscall.SysProcAttr{Setsid: true})
+	const gone = 1 << 29 // above every PID of the kernel: the PID of an exited process may be reused
 	zombie := exec.Command("true")
 	zombie.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := zombie.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = zombie.Wait() })
-	exited := zombie.Process.Pid
-	for unix.Waitid(unix.P_PID, exited, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	zombiePID := zombie.Process.Pid
+	for unix.Waitid(unix.P_PID, zombiePID, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 	}
 
-	a, b, unborn := Run{ID: "a", Leader: leader}, Run{ID: "b", Leader: 1 << 30}, Run{ID: "c"}
+	a, b, starting := Run{ID: "a", Leader: leader}, Run{ID: "b", Leader: 1 << 30}, Run{ID: "c"}
 	const ours, other = 7, 8
 	for _, c := range []struct {
 		name string
@@ -318,26 +323,26 @@ func TestWhose(t *testing.T) {
 	}{
 		{"the command", Message{PID: leader, UID: other}, []Run{b, a}, 1},
 		{"a member of its group", Message{PID: member, UID: other}, []Run{b, a}, 1},
-		{"one that left the group", Message{PID: escaped, UID: other}, []Run{a, b}, 1},
-		{"one of an earlier run", Message{PID: ofEarlier, UID: ours}, []Run{a}, -1},
-		{"a stranger", Message{PID: stranger, UID: ours}, []Run{a}, -1},
-		{"a stranger, and nothing goes on", Message{PID: stranger, UID: ours}, nil, -1},
-		{"a run that is being started, and not it", Message{PID: stranger, UID: ours}, []Run{unborn}, -1},
-		{"in our name", Message{PID: os.Getpid(), UID: ours}, []Run{a}, 0},
-		{"in our name, by one of two", Message{PID: os.Getpid(), UID: ours}, []Run{a, b}, -1},
+		{"a process that left the group", Message{PID: escaped, UID: other}, []Run{a, b}, 1},
+		{"a process of an earlier run", Message{PID: ofEarlier, UID: ours}, []Run{a}, -1},
+		{"unrelated", Message{PID: unrelated, UID: ours}, []Run{a}, -1},
+		{"unrelated, no active run", Message{PID: unrelated, UID: ours}, nil, -1},
+		{"unrelated, a run is being started", Message{PID: unrelated, UID: ours}, []Run{starting}, -1},
+		{"in the name of gophd", Message{PID: os.Getpid(), UID: ours}, []Run{a}, 0},
+		{"in the name of gophd, two active runs", Message{PID: os.Getpid(), UID: ours}, []Run{a, b}, -1},
 		{"gone", Message{PID: gone, UID: ours}, []Run{a}, 0},
-		{"exited, and not collected", Message{PID: exited, UID: ours}, []Run{a}, 0},
-		{"exited, and one of two", Message{PID: exited, UID: ours}, []Run{a, b}, -1},
-		{"gone, of another user", Message{PID: gone, UID: other}, []Run{a}, -1},
-		{"gone, and one of two", Message{PID: gone, UID: ours}, []Run{a, b}, -1},
-		{"gone, and nothing goes on", Message{PID: gone, UID: ours}, nil, -1},
-		{"gone, and named its run", Message{PID: gone, UID: ours, RunID: "b"}, []Run{a, b}, 1},
-		{"gone, and named one that is over", Message{PID: gone, UID: ours, RunID: "z"}, []Run{a}, -1},
-		{"of another user, and named a run", Message{PID: stranger, UID: other, RunID: "a"}, []Run{a}, -1},
-		{"a stranger that names the run", Message{PID: stranger, UID: ours, RunID: "a"}, []Run{b, a}, 1},
-		{"in a namespace that cannot be seen", Message{PID: 0, UID: ours}, []Run{a}, 0},
+		{"zombie", Message{PID: zombiePID, UID: ours}, []Run{a}, 0},
+		{"zombie, two active runs", Message{PID: zombiePID, UID: ours}, []Run{a, b}, -1},
+		{"gone, another user", Message{PID: gone, UID: other}, []Run{a}, -1},
+		{"gone, two active runs", Message{PID: gone, UID: ours}, []Run{a, b}, -1},
+		{"gone, no active run", Message{PID: gone, UID: ours}, nil, -1},
+		{"gone, names its run", Message{PID: gone, UID: ours, RunID: "b"}, []Run{a, b}, 1},
+		{"gone, names a run that has ended", Message{PID: gone, UID: ours, RunID: "z"}, []Run{a}, -1},
+		{"another user, names a run", Message{PID: unrelated, UID: other, RunID: "a"}, []Run{a}, -1},
+		{"unrelated, names the run", Message{PID: unrelated, UID: ours, RunID: "a"}, []Run{b, a}, 1},
+		{"in a PID namespace that is not visible", Message{PID: 0, UID: ours}, []Run{a}, 0},
 	} {
-		if got := c.m.Whose(c.runs, 0, ours); got != c.want {
+		if got := c.m.Run(c.runs, 0, ours); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}

@@ -7,18 +7,19 @@ import (
 	"os"
 )
 
-// Socket cannot be had here: without the kernel's word on who sends a message, anybody could speak for a run.
+// Socket is not supported on this system: without the sender's credentials from the kernel, any
+// process could send messages for a run.
 type Socket struct{}
 
 // Open fails with errors.ErrUnsupported.
 func Open(func(Message, error)) (*Socket, error) { return nil, errors.ErrUnsupported }
 
 // Adopt closes the file, and fails as Open does.
-func Adopt(f *os.File, hear func(Message, error)) (*Socket, error) {
+func Adopt(f *os.File, _ func(Message, error)) (*Socket, error) {
 	return nil, errors.Join(errors.ErrUnsupported, f.Close())
 }
 
-// Address is for the other systems, as those below are.
+// Address returns nothing on this system.
 func (s *Socket) Address() string { return "" }
 
 // Listen does nothing.
@@ -27,7 +28,7 @@ func (s *Socket) Listen() {}
 // Drain does nothing.
 func (s *Socket) Drain() {}
 
-// Leave has nothing to leave.
+// Leave does nothing.
 func (s *Socket) Leave() *os.File { return nil }
 
 // Close does nothing.

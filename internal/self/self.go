@@ -1,9 +1,10 @@
 // Package self answers: how was this program started, so that it can be started again?
 //
-// Catch looks once, first thing in main, and keeps what later changes or gets lost: the path, the
-// arguments, the folder, the environment. It also shuts what we inherited away from the commands that
-// we run. It starts nothing itself: restart and daemonize do, with what is kept here and with the
-// control signals held back by HoldSignals, so that none of them can end the new image at its birth.
+// Catch is called once, at the start of main, and records what may change later: the path, the
+// arguments, the directory, the environment. It also makes sure that commands do not inherit
+// gophd's descriptors. This package starts nothing itself. Packages restart and daemonize do, with
+// these records and with the control signals blocked by HoldSignals, so that no signal ends the new
+// process before it can handle it.
 package self
 
 import (
@@ -17,16 +18,16 @@ import (
 	"syscall"
 )
 
-// The environment variables that carry a descriptor's number from one image to the next. They are
-// gophd's own: neither the command nor the image after the next ever sees them.
+// The environment variables that pass the number of a descriptor to the new process. They are
+// private: Catch removes them, so neither commands nor later processes inherit them.
 const (
-	HandoffVariable = "GOPHD_HANDOFF" // what restart passes on
-	ReadyVariable   = "GOPHD_READY"   // the pipe on which daemonize awaits news
+	HandoffVariable = "GOPHD_HANDOFF" // the handoff of package restart
+	ReadyVariable   = "GOPHD_READY"   // the pipe on which package daemonize waits for the report
 )
 
-// Self is how this image was started.
+// Self is how this process was started.
 type Self struct {
-	Path    string   // absolute, to exec again; what is found there may be a newer version by then
+	Path    string   // absolute, to exec again; the file there may be a newer version by then
 	Args    []string // argv as given, argv[0] included; never empty
 	Dir     string   // absolute working directory at the start
 	Env     []string // without the private variables
@@ -34,13 +35,13 @@ type Self struct {
 	Ready   string   // value of ReadyVariable, "" when it was not set
 }
 
-// Catch reads how this image was started, takes the private variables out of the process's
-// environment, and marks every inherited descriptor above 2 close-on-exec. It is for the first line
-// of main, before anything is opened, started or changed.
+// Catch reads how this process was started, removes the private variables from the environment, and
+// marks every inherited descriptor above 2 close-on-exec. Call it in the first line of main, before
+// anything is opened, started or changed.
 func Catch() (Self, error) {
 	dir, err := os.Getwd()
 	if err != nil {
-		return Self{}, fmt.Errorf("cannot find the working directory: %v: start gophd in a folder that exists", err)
+		return Self{}, fmt.Errorf("cannot find the working directory: %v: start gophd in a directory that exists", err)
 	}
 	s := Self{Args: slices.Clone(os.Args), Dir: dir,
 		Handoff: os.Getenv(HandoffVariable), Ready: os.Getenv(ReadyVariable)}
@@ -51,22 +52,22 @@ func Catch() (Self, error) {
 	}
 	s.Env = os.Environ()
 	if len(s.Args) == 0 {
-		s.Args = []string{""} // execve(2) lets a caller give no argv[0]
+		s.Args = []string{""} // execve(2) allows an empty argv
 	}
 	if s.Path, err = path(s.Args[0], dir); err != nil {
 		return Self{}, err
 	}
-	if err := shutInherited(); err != nil {
+	if err := markInherited(); err != nil {
 		return Self{}, fmt.Errorf("cannot keep inherited descriptors from the command: %v", err)
 	}
 	return s, nil
 }
 
-// path is where to find this program again. The name it was called by wins, symbolic links kept, if
-// that is the file which runs: an upgrade may turn the link or rename a new file to that name.
-// Otherwise (a made-up argv[0], a moved PATH) it is the name the system has for the running image.
-// The system's name may be that of a deleted file; a new version may well appear there later, and
-// until it does an exec of it fails and changes nothing.
+// path returns where to find this program again. It prefers the name by which the program was
+// called, with symbolic links kept, if that is the running file: an upgrade may change the link, or
+// rename a new file to that name. Otherwise (an argv[0] that is no path, a changed PATH) it is the
+// system's name of the running program. That may be the name of a deleted file. A new version may
+// appear there later; until then an exec of it fails and changes nothing.
 func path(argv0, dir string) (string, error) {
 	system, err := os.Executable()
 	called := calledBy(argv0, dir)
@@ -76,7 +77,7 @@ func path(argv0, dir string) (string, error) {
 		}
 		return called, nil
 	}
-	running, err := os.Stat(image)
+	running, err := os.Stat(runningFile)
 	if err != nil {
 		running, err = os.Stat(system)
 	}
@@ -88,15 +89,15 @@ func path(argv0, dir string) (string, error) {
 	return system, nil
 }
 
-// image is the running file itself where there is a /proc, even when its name is gone.
-const image = "/proc/self/exe"
+// runningFile is the running file itself on systems with /proc, even if its name was removed.
+const runningFile = "/proc/self/exe"
 
-// calledBy is the absolute path that a shell in dir would have found for argv0, or "".
+// calledBy returns the absolute path that a shell in dir would have found for argv0, or "".
 func calledBy(argv0, dir string) string {
 	if !strings.Contains(argv0, "/") {
 		found, err := exec.LookPath(argv0)
-		// By way of a relative folder in PATH is a security matter for who runs a command; here the
-		// kernel runs that file already, or the caller's comparison finds that it does not.
+		// exec.ErrDot warns of a relative directory in PATH. Here nothing is executed: the caller
+		// compares the file with the one that is already running.
 		if err != nil && !errors.Is(err, exec.ErrDot) {
 			return ""
 		}
@@ -108,8 +109,8 @@ func calledBy(argv0, dir string) string {
 	return filepath.Join(dir, argv0)
 }
 
-// ControlSignals lists the signals by which gophd is steered. They are the ones to be held back while
-// one image becomes another; package signals says what each of them means. Process 1 has more of them.
+// ControlSignals returns the signals that are requests to gophd. They must be blocked during a
+// re-exec. Package signals defines what each of them requests. Process 1 has more of them.
 func ControlSignals() []syscall.Signal {
 	all := []syscall.Signal{
 		syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP,

@@ -8,7 +8,7 @@ import (
 	"gophd/internal/self"
 )
 
-// blocked is what a new program started now finds in its mask.
+// blocked returns the signal mask of a program that is started now.
 func blocked(t *testing.T) string {
 	t.Helper()
 	out, err := exec.Command("/bin/grep", "SigBlk", "/proc/self/status").Output()
@@ -18,7 +18,7 @@ func blocked(t *testing.T) string {
 	return strings.TrimSpace(strings.TrimPrefix(string(out), "SigBlk:"))
 }
 
-func TestT53HoldSignalsReachesTheNextImageAndIsUndone(t *testing.T) {
+func TestHoldSignalsBlocksInANewProgramUntilRelease(t *testing.T) {
 	before := blocked(t)
 	release, err := self.HoldSignals()
 	if err != nil {
@@ -26,8 +26,9 @@ func TestT53HoldSignalsReachesTheNextImageAndIsUndone(t *testing.T) {
 	}
 	held := blocked(t)
 	release()
-	// Bits 1-1, 2-1, 10-1, 12-1, 15-1 and 18-1: HUP, INT, USR1, USR2, TERM and CONT. 13-1, 14-1, 24-1 to 26-1, 29-1, 30-1
-	// and from 35-1 on: those that mean nothing, PIPE, ALRM, XCPU, XFSZ, VTALRM, IO, PWR and the realtime signals.
+	// Bits 1-1, 2-1, 10-1, 12-1, 15-1 and 18-1: HUP, INT, USR1, USR2, TERM and CONT. 13-1, 14-1,
+	// 24-1 to 26-1, 29-1, 30-1 and from 35-1 on: the unused ones, PIPE, ALRM, XCPU, XFSZ, VTALRM,
+	// IO, PWR and the realtime signals.
 	if want := "fffffffc33827a03"; held != want {
 		t.Errorf("the mask of a new program is %s, want %s", held, want)
 	}

@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var initSignals []syscall.Signal // process 1 is the system's own
+var initSignals []syscall.Signal // gophd is never process 1 on this system
 
-// HoldSignals does nothing here: the system library has no per-thread mask that Go can reach. A
-// signal that comes while one image becomes another may end the program.
+// HoldSignals does nothing on this system: Go cannot set the signal mask of a thread. A signal that
+// comes during a re-exec may end the program.
 func HoldSignals() (release func(), err error) { return func() {}, nil }
 
-// shutInherited marks every descriptor above 2 close-on-exec, up to the limit of open files; an
-// inherited one above a limit that was lowered later, or above 65536, is missed.
-func shutInherited() error {
+// markInherited marks every descriptor above 2 close-on-exec, up to the limit of open files. It
+// misses an inherited one above a limit that was lowered later, or above 65536.
+func markInherited() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("getrlimit: %v", err)

@@ -16,11 +16,11 @@ import (
 	"gophd/internal/self"
 )
 
-// role makes the test binary play gophd's part: it catches itself and tells what it found.
+// role makes the test binary act as gophd: it calls Catch and prints the result.
 const role = "SELF_TEST_ROLE"
 
-// quick takes back the second that a program built with -race sleeps at its end.
-const quick = "GORACE=atexit_sleep_ms=0"
+// noRaceSleep removes the second that a program built with -race sleeps before it exits.
+const noRaceSleep = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(role) {
@@ -32,17 +32,17 @@ func TestMain(m *testing.M) {
 		_ = os.Remove(os.Args[0])
 		_ = os.WriteFile(os.Args[0], []byte("#!/bin/sh\n"), 0o755)
 	}
-	os.Exit(tell())
+	os.Exit(printCaught())
 }
 
-// seen is what the child reports.
-type seen struct {
+// caught is what the child reports.
+type caught struct {
 	self.Self
 	Environ []string // of the process, after Catch
 	Open    []string // descriptors that an exec would pass on
 }
 
-func tell() int {
+func printCaught() int {
 	s, err := self.Catch()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -53,30 +53,30 @@ func tell() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(seen{s, os.Environ(), strings.Fields(string(open))}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(caught{s, os.Environ(), strings.Fields(string(open))}); err != nil {
 		return 1
 	}
 	return 0
 }
 
-func start(t *testing.T, c *exec.Cmd, as string) seen {
+func start(t *testing.T, c *exec.Cmd, as string) caught {
 	t.Helper()
-	c.Env = append(c.Environ(), role+"="+as, quick)
+	c.Env = append(c.Environ(), role+"="+as, noRaceSleep)
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
 	out, err := c.Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, &stderr)
 	}
-	var s seen
+	var s caught
 	if err := json.Unmarshal(out, &s); err != nil {
 		t.Fatalf("%v in %q", err, out)
 	}
 	return s
 }
 
-// place puts the test binary at dir/name.
-func place(t *testing.T, dir, name string) string {
+// install links or copies the test binary to dir/name.
+func install(t *testing.T, dir, name string) string {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -86,7 +86,7 @@ func place(t *testing.T, dir, name string) string {
 	if os.Link(exe, to) == nil {
 		return to
 	}
-	data, err := os.ReadFile(exe) // another file system, or another's file
+	data, err := os.ReadFile(exe) // another file system, or a file of another user
 	if err == nil {
 		err = os.WriteFile(to, data, 0o755)
 	}
@@ -96,7 +96,8 @@ func place(t *testing.T, dir, name string) string {
 	return to
 }
 
-// realDir is a temporary folder by its real name, since the system's name of an image has no links.
+// realDir returns a temporary directory without symbolic links in its path, like the system's name
+// of a running program.
 func realDir(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.EvalSymlinks(t.TempDir())
@@ -106,13 +107,13 @@ func realDir(t *testing.T) string {
 	return dir
 }
 
-func TestT51PathIsTheNameItWasCalledByIfThatIsTheRunningFile(t *testing.T) {
+func TestPathIsTheCalledNameIfItIsTheRunningFile(t *testing.T) {
 	dir := realDir(t)
 	v1 := filepath.Join(dir, "v1")
 	if err := os.MkdirAll(v1, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	file := place(t, v1, "gophd")
+	file := install(t, v1, "gophd")
 	if err := os.WriteFile(filepath.Join(dir, "other"), []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +133,8 @@ func TestT51PathIsTheNameItWasCalledByIfThatIsTheRunningFile(t *testing.T) {
 		"a login shell's dash":    {argv0: "-gophd", want: file},
 		"empty":                   {argv0: "", want: file},
 		"another program's name":  {argv0: "./other", want: file},
-		"a folder's name":         {argv0: "./current", want: file},
-		"a name that is not":      {argv0: "./none", want: file},
+		"a directory's name":      {argv0: "./current", want: file},
+		"a missing file's name":   {argv0: "./none", want: file},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -149,33 +150,33 @@ func TestT51PathIsTheNameItWasCalledByIfThatIsTheRunningFile(t *testing.T) {
 				t.Errorf("arguments (-given +caught):\n%s", d)
 			}
 			if s.Dir != dir {
-				t.Errorf("folder is %s, want %s", s.Dir, dir)
+				t.Errorf("directory is %s, want %s", s.Dir, dir)
 			}
 		})
 	}
 }
 
-func TestT51PathNeverShowsADeletedImage(t *testing.T) {
+func TestPathHasNoDeletedSuffix(t *testing.T) {
 	for _, as := range []string{"deleted", "replaced"} {
-		file := place(t, realDir(t), "gophd")
+		file := install(t, realDir(t), "gophd")
 		if s := start(t, exec.Command(file), as); s.Path != file {
-			t.Errorf("%s while it ran: path is %q, want %q", as, s.Path, file)
+			t.Errorf("%s while running: path is %q, want %q", as, s.Path, file)
 		}
 	}
-	odd := place(t, realDir(t), "gophd (deleted)")
+	odd := install(t, realDir(t), "gophd (deleted)")
 	if s := start(t, exec.Command(odd), "gophd"); s.Path != odd {
 		t.Errorf("path is %q, want the true name %q", s.Path, odd)
 	}
 }
 
-func TestT52PrivateVariablesGoNoFurther(t *testing.T) {
-	c := exec.Command(place(t, t.TempDir(), "gophd"))
+func TestPrivateVariablesAreNotPassedOn(t *testing.T) {
+	c := exec.Command(install(t, t.TempDir(), "gophd"))
 	c.Env = []string{self.HandoffVariable + "=7", "A=1", self.ReadyVariable + "=8", "PATH=/bin:/usr/bin", "EMPTY="}
 	s := start(t, c, "gophd")
 	if s.Handoff != "7" || s.Ready != "8" {
 		t.Errorf("caught %q and %q, want 7 and 8", s.Handoff, s.Ready)
 	}
-	want := []string{"A=1", "EMPTY=", quick, "PATH=/bin:/usr/bin", role + "=gophd"}
+	want := []string{"A=1", "EMPTY=", noRaceSleep, "PATH=/bin:/usr/bin", role + "=gophd"}
 	for what, env := range map[string][]string{"Env": s.Env, "the process's environment": s.Environ} {
 		if d := cmp.Diff(want, slices.Sorted(slices.Values(env))); d != "" {
 			t.Errorf("%s (-want +got):\n%s", what, d)
@@ -183,9 +184,9 @@ func TestT52PrivateVariablesGoNoFurther(t *testing.T) {
 	}
 }
 
-func TestT22InheritedDescriptorsDoNotReachTheCommand(t *testing.T) {
-	file := place(t, t.TempDir(), "gophd")
-	// 100 is far above what the runtime opens; the shell leaves both without close-on-exec.
+func TestInheritedDescriptorsDoNotReachTheCommand(t *testing.T) {
+	file := install(t, t.TempDir(), "gophd")
+	// 100 is far above the runtime's descriptors. The shell leaves both without close-on-exec.
 	sh := exec.Command("/bin/bash", "-c", `exec 5</dev/null 100</dev/null; exec "$0"`, file)
 	s := start(t, sh, "gophd")
 	var extra []string
@@ -199,15 +200,15 @@ func TestT22InheritedDescriptorsDoNotReachTheCommand(t *testing.T) {
 	}
 }
 
-func TestT49StartWithClosedStandardDescriptors(t *testing.T) {
-	file := place(t, t.TempDir(), "gophd")
+func TestStartWithClosedStandardDescriptors(t *testing.T) {
+	file := install(t, t.TempDir(), "gophd")
 	out := filepath.Join(t.TempDir(), "out")
 	sh := exec.Command("/bin/sh", "-c", `"$0" <&- 2>&- >"$1"`, file, out)
-	sh.Env = append(os.Environ(), role+"=gophd", quick)
+	sh.Env = append(os.Environ(), role+"=gophd", noRaceSleep)
 	if err := sh.Run(); err != nil {
 		t.Fatal(err)
 	}
-	var s seen
+	var s caught
 	data, err := os.ReadFile(out)
 	if err == nil {
 		err = json.Unmarshal(data, &s)
@@ -221,11 +222,11 @@ func TestT49StartWithClosedStandardDescriptors(t *testing.T) {
 }
 
 func TestMissingWorkingDirectoryIsNamed(t *testing.T) {
-	file, dir := place(t, t.TempDir(), "gophd"), t.TempDir()
+	file, dir := install(t, t.TempDir(), "gophd"), t.TempDir()
 	sh := exec.Command("/bin/sh", "-c", `rmdir "$1" && exec "$0"`, file, dir)
-	sh.Dir, sh.Env = dir, append(os.Environ(), role+"=gophd", quick)
+	sh.Dir, sh.Env = dir, append(os.Environ(), role+"=gophd", noRaceSleep)
 	out, err := sh.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "start gophd in a folder that exists") {
+	if err == nil || !strings.Contains(string(out), "start gophd in a directory that exists") {
 		t.Errorf("got %v and %q, want the fix", err, out)
 	}
 }

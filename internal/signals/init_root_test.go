@@ -10,19 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asInit starts c as process 1 of a PID namespace.
+// asInit makes a command process 1 of a new PID namespace.
 func asInit() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
 }
 
-// TestRootProcessOneIsStoppedByWhatContainerRuntimesSend, while a window that changes is nothing.
-func TestRootProcessOneIsStoppedByWhatContainerRuntimesSend(t *testing.T) {
-	for sig, want := range map[syscall.Signal]string{unix.SIGQUIT: "QUIT", unix.SIGPWR: "PWR", 37: "RTMIN+3", unix.SIGTERM: "TERM"} {
-		c := command(t, "orders")
+// WINCH, which a terminal sends whenever its window changes, is no stop.
+func TestRootProcessOneStopsOnTheSignalsOfContainerRuntimes(t *testing.T) {
+	for sig, want := range map[syscall.Signal]string{
+		unix.SIGQUIT: "QUIT", unix.SIGPWR: "PWR", 37: "RTMIN+3", unix.SIGTERM: "TERM",
+	} {
+		c := command(t, "requests")
 		c.SysProcAttr = asInit()
 		lines := startReading(t, c)
 		if !lines.Scan() || lines.Text() != "listening" {
-			t.Fatalf("it said %q", lines.Text())
+			t.Fatalf("it printed %q", lines.Text())
 		}
 		for _, s := range []syscall.Signal{unix.SIGWINCH, unix.SIGUSR1} {
 			if err := unix.Kill(c.Process.Pid, s); err != nil {
@@ -40,7 +42,7 @@ func TestRootProcessOneIsStoppedByWhatContainerRuntimesSend(t *testing.T) {
 			got = append(got, lines.Text())
 		}
 		if d := cmp.Diff([]string{"stop (signal " + want + ")"}, got); d != "" {
-			t.Errorf("%v: orders (-want +got):\n%s", sig, d)
+			t.Errorf("%v: requests (-want +got):\n%s", sig, d)
 		}
 		if err := c.Wait(); err != nil {
 			t.Errorf("%v: %v", sig, err)
@@ -48,14 +50,14 @@ func TestRootProcessOneIsStoppedByWhatContainerRuntimesSend(t *testing.T) {
 	}
 }
 
-// TestRootQuitThatIsIgnoredStaysSoAsProcessOne: where INT was ignored at the start, QUIT is no order either.
-func TestRootQuitThatIsIgnoredStaysSoAsProcessOne(t *testing.T) {
-	c := command(t, "orders")
+// If INT was ignored at the start, QUIT is no request either.
+func TestRootIgnoredQuitStaysIgnoredAsProcessOne(t *testing.T) {
+	c := command(t, "requests")
 	ignoring(c, "INT QUIT")
 	c.SysProcAttr = asInit()
 	lines := startReading(t, c)
 	if !lines.Scan() || lines.Text() != "listening" {
-		t.Fatalf("it said %q", lines.Text())
+		t.Fatalf("it printed %q", lines.Text())
 	}
 	for _, s := range []syscall.Signal{unix.SIGQUIT, unix.SIGTERM} {
 		if err := unix.Kill(c.Process.Pid, s); err != nil {
@@ -67,17 +69,17 @@ func TestRootQuitThatIsIgnoredStaysSoAsProcessOne(t *testing.T) {
 		got = append(got, lines.Text())
 	}
 	if d := cmp.Diff([]string{"stop (signal TERM)"}, got); d != "" {
-		t.Errorf("orders (-want +got):\n%s", d)
+		t.Errorf("requests (-want +got):\n%s", d)
 	}
 	if err := c.Wait(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestRootControlSignalsOfProcessOneAreThoseOfBothTables(t *testing.T) {
+func TestRootControlSignalsOfProcessOneMatchBothTables(t *testing.T) {
 	c := command(t, "control")
 	c.SysProcAttr = asInit()
 	if out, err := c.Output(); err != nil || len(out) > 0 {
-		t.Errorf("%v; package self lists others (-self +tables):\n%s", err, out)
+		t.Errorf("%v; package self has other signals (-self +tables):\n%s", err, out)
 	}
 }

@@ -1,8 +1,9 @@
-// Package signals answers: what did the kernel say?
+// Package signals answers: which request does each signal stand for?
 //
-// Signals turns what arrives by os/signal into orders, by one table. It also sees to what signals do to
-// gophd besides: a stop by the terminal, a broken pipe, and what was ignored when gophd started. It
-// decides nothing about an order, sends no signal to anyone else and restores no mask.
+// Signals turns the signals that arrive by os/signal into requests, by one table. It also handles
+// the other effects of signals on gophd: a stop by the terminal, a broken pipe, and signals that
+// were ignored when gophd started. It does not decide about a request, does not signal other
+// processes and does not restore the signal mask.
 package signals
 
 import (
@@ -15,67 +16,67 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
-	"gophd/internal/order"
+	"gophd/internal/request"
 )
 
-// row is what a signal asks for.
+// row is a signal and what it requests.
 type row struct {
 	signal syscall.Signal
-	verb   order.Verb
+	verb   request.Verb
 }
 
-// table is what each signal asks for. Those without a verb are the stops by the terminal, which is what
-// distinguishes a CONT that wakes from one that only ends such a stop. initTable is for process 1 only.
+// table lists what each signal requests. Those without a verb are the stops by the terminal: a CONT
+// after such a stop only ends it, any other CONT requests a run. initTable is for process 1 only.
 var table = []row{
-	{syscall.SIGINT, order.Stop},
-	{syscall.SIGTERM, order.Stop},
-	{syscall.SIGHUP, order.Restart},
-	{syscall.SIGUSR1, order.Dump},
-	{syscall.SIGUSR2, order.Reopen},
-	{syscall.SIGCONT, order.Wake},
+	{syscall.SIGINT, request.Stop},
+	{syscall.SIGTERM, request.Stop},
+	{syscall.SIGHUP, request.Reload},
+	{syscall.SIGUSR1, request.Dump},
+	{syscall.SIGUSR2, request.Reopen},
+	{syscall.SIGCONT, request.RunNow},
 	{syscall.SIGTSTP, 0},
 	{syscall.SIGTTIN, 0},
 	{syscall.SIGTTOU, 0},
 }
 
-// maxRows is the number of rows of both tables. The select of keep has a case for each.
+// maxRows is the number of rows of both tables. The select in read has a case for each.
 const maxRows = 12
 
-// Signals listens to the kernel. There is one in a process, since signals are the process's.
+// Signals receives the signals of the process. There is one per process.
 //
-// A signal of which one waits to be read already is not queued twice, as in the kernel; signals of
-// different kinds are never lost to each other, however many come.
+// As in the kernel, a signal is not queued again while one of its kind waits to be read. Signals of
+// one kind never displace those of another, however many come.
 type Signals struct {
 	rows    []row
-	arrived [maxRows]chan os.Signal // one for each row; see keep
-	ignored []os.Signal             // at the start, and to be again after Close
-	out     chan order.Order
+	arrived [maxRows]chan os.Signal // one for each row; see read
+	ignored []os.Signal             // at the start, and again after Close
+	out     chan request.Request
 	close   chan struct{}
-	keeper  goroutine.Group
+	reader  goroutine.Group
 
-	// Owned by the keeper, and by Close after it.
-	queue   []order.Order
-	stopped bool // by the terminal; the next CONT ends that and is no order
+	// Owned by the goroutine in read, and by Close after it.
+	queue   []request.Request
+	stopped bool // by the terminal; the next CONT ends that and is no request
 }
 
-// Listen starts listening. From then on a write to a broken pipe fails with EPIPE also on stdout and
-// stderr and does not end gophd, and that stays so after Close.
+// Listen starts listening. From then on a write to a broken pipe fails with EPIPE, on stdout and
+// stderr too, and does not end gophd. This stays so after Close.
 //
-// HUP (nohup(1)) and INT that were ignored when gophd was started are no orders; gophd goes on to
-// ignore them, QUIT too with the latter, because a shell's background command ignores both (POSIX,
-// Shell & Utilities 2.12). Commands find every signal at its default action, since what is caught is
-// reset by their execve(2); that those start from an empty mask is their spawner's business.
+// HUP (nohup(1)) and INT are no requests if they were ignored when gophd was started. gophd keeps
+// ignoring them. With INT it ignores QUIT too, because a shell's background command ignores both
+// (POSIX, Shell & Utilities 2.12). Commands start with every signal at its default action, because
+// their execve(2) resets caught signals. Package process sets their mask.
 //
-// Process 1, the first of a container, is stopped by what container runtimes send it, too: the STOPSIGNAL of an image
-// may be QUIT (nginx, php-fpm) or RTMIN+3 (systemd), and LXC sends PWR. The kernel protects process 1 from signals that it
-// does not catch, so one that is not understood would be answered by the runtime's KILL. To all others QUIT is the
-// dump of Go's runtime. WINCH, some images' too, is no stop: a terminal sends it whenever its window changes.
+// Process 1, the first of a container, also stops on what container runtimes send it: the
+// STOPSIGNAL of a container image may be QUIT (nginx, php-fpm) or RTMIN+3 (systemd), and LXC sends
+// PWR. The kernel protects process 1 from signals that it does not catch, so the runtime would have
+// to KILL it. In any other process QUIT is the stack dump of the Go runtime. WINCH, the STOPSIGNAL
+// of some images, is no stop: a terminal sends it whenever its window changes.
 //
-// Two gaps:
-// the Go runtime cannot tell for other signals whether they were ignored at the start and takes them as
-// not, and leaves signals 32 to 34 as it found them.
+// Two gaps: the Go runtime cannot tell whether other signals were ignored at the start, and treats
+// them as not ignored. It leaves signals 32 to 34 as it found them.
 func Listen() *Signals {
-	s := &Signals{rows: table, out: make(chan order.Order), close: make(chan struct{})}
+	s := &Signals{rows: table, out: make(chan request.Request), close: make(chan struct{})}
 	if os.Getpid() == 1 {
 		s.rows = slices.Concat(table, initTable)
 	}
@@ -88,15 +89,15 @@ func Listen() *Signals {
 		s.ignored = append(s.ignored, syscall.SIGQUIT)
 	}
 
-	// Caught and thrown away is not ignored: it does not pass to commands. The channel is full for
-	// ever after the first, and os/signal never waits.
-	nobody := make(chan os.Signal, 1)
-	signal.Notify(nobody, syscall.SIGPIPE)
+	// Commands would inherit an ignored signal, but not one that is caught and dropped. The channel
+	// stays full after the first; os/signal never waits.
+	unread := make(chan os.Signal, 1)
+	signal.Notify(unread, syscall.SIGPIPE)
 	for _, sig := range s.ignored {
-		signal.Notify(nobody, sig)
+		signal.Notify(unread, sig)
 	}
 	for i, row := range s.rows {
-		if row.verb == order.Wake && continued() {
+		if row.verb == request.RunNow && continued() {
 			s.take(i)
 		}
 		s.arrived[i] = make(chan os.Signal, 1)
@@ -104,22 +105,24 @@ func Listen() *Signals {
 			signal.Notify(s.arrived[i], row.signal)
 		}
 	}
-	s.keeper.Go(s.keep)
+	s.reader.Go(s.read)
 	return s
 }
 
-// C delivers the orders in the order of their arrival as far as the kernel tells it. It is never closed.
-func (s *Signals) C() <-chan order.Order { return s.out }
+// C delivers the requests in the order in which the kernel delivers the signals. It is never
+// closed.
+func (s *Signals) C() <-chan request.Request { return s.out }
 
-// Close stops listening, waits for the goroutine, and returns what had arrived and was not read. Signals
-// that come later meet the default action, or wait in the kernel for the next image; see
-// restart.Handoff.Exec. What was ignored at the start is ignored again, so that the next image finds it so.
-func (s *Signals) Close() []order.Order {
+// Close stops listening, waits for the goroutine, and returns the requests that had arrived and
+// were not read. Later signals cause their default action, or wait in the kernel for the new
+// process; see restart.Handoff.Exec. Close ignores again what was ignored at the start, as the new
+// process needs.
+func (s *Signals) Close() []request.Request {
 	for _, c := range s.arrived {
 		signal.Stop(c)
 	}
 	close(s.close)
-	s.keeper.Wait()
+	s.reader.Wait()
 	for i, c := range s.arrived {
 		select {
 		case <-c:
@@ -133,16 +136,16 @@ func (s *Signals) Close() []order.Order {
 	return s.queue
 }
 
-// keep queues what arrives and offers it, until Close.
+// read queues what arrives and sends it to C, until Close.
 //
-// os/signal drops a signal when its channel is full, and one of capacity 1 is enough for one kind
-// only: a burst of one kind can fill a shared channel of any capacity. One goroutine for each kind
-// that forwards to a shared channel loses none, but it mixes up the order of signals that arrive
+// os/signal drops a signal when its channel is full. A channel of capacity 1 is enough for one kind
+// of signal, but a burst of one kind can fill a shared channel of any capacity. One goroutine for
+// each kind, forwarding to a shared channel, would lose none, but would mix up signals that arrive
 // within a millisecond.
-func (s *Signals) keep() {
+func (s *Signals) read() {
 	for a := &s.arrived; ; {
-		var out chan order.Order // nil while the queue is empty, so that nothing is sent
-		var next order.Order
+		var out chan request.Request // nil while the queue is empty, so that nothing is sent
+		var next request.Request
 		if len(s.queue) > 0 {
 			out, next = s.out, s.queue[0]
 		}
@@ -179,32 +182,32 @@ func (s *Signals) keep() {
 	}
 }
 
-// take does what one signal of row i asks for.
+// take handles one signal of row i.
 func (s *Signals) take(i int) {
 	switch row := s.rows[i]; {
 	case row.verb == 0:
 		s.stopped = stop()
-	case row.verb == order.Wake && s.stopped:
+	case row.verb == request.RunNow && s.stopped:
 		s.stopped = false
 	default:
-		o := order.Order{Verb: row.verb, From: "signal " + name(row.signal)}
-		if !slices.Contains(s.queue, o) {
-			s.queue = append(s.queue, o)
+		r := request.Request{Verb: row.verb, From: "signal " + name(row.signal)}
+		if !slices.Contains(s.queue, r) {
+			s.queue = append(s.queue, r)
 		}
 	}
 }
 
-// name is that of job.SignalName, but for the one realtime signal that we know by its part.
+// name returns job.SignalName, except for systemd's realtime signal.
 func name(s syscall.Signal) string {
-	if s == stopOfSystemd {
+	if s == systemdHalt {
 		return "RTMIN+3"
 	}
 	return job.SignalName(s)
 }
 
-// stop does what the terminal asked for, and says whether it did. A session's leader and PID 1 have
-// no shell that would ever continue them, and the kernel would not stop them either: POSIX ignores
-// the default stop in an orphaned process group, which theirs is.
+// stop stops this process as the terminal requested, and returns whether it did. A session leader
+// and PID 1 have no shell that would continue them. The kernel does not stop them either: their
+// process group is orphaned, and POSIX ignores the default stop in such a group.
 func stop() bool {
 	pid := os.Getpid()
 	if sid, err := unix.Getsid(0); pid == 1 || err != nil || sid == pid {

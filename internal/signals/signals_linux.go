@@ -6,23 +6,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"gophd/internal/order"
+	"gophd/internal/request"
 )
 
-// stopOfSystemd is RTMIN+3, by which systemd(1) as process 1 is told to halt. Runtimes count from the 34 of glibc,
-// whatever C library the container has.
-const stopOfSystemd = syscall.Signal(34 + 3)
+// systemdHalt is RTMIN+3, which makes systemd(1) as process 1 halt. Container runtimes count from
+// glibc's RTMIN, which is 34, whatever C library the container has.
+const systemdHalt = syscall.Signal(34 + 3)
 
-// initTable is what else asks something of process 1.
+// initTable lists what process 1 handles in addition.
 var initTable = []row{
-	{syscall.SIGQUIT, order.Stop},
-	{syscall.SIGPWR, order.Stop},
-	{stopOfSystemd, order.Stop},
+	{syscall.SIGQUIT, request.Stop},
+	{syscall.SIGPWR, request.Stop},
+	{systemdHalt, request.Stop},
 }
 
-// continued takes a CONT that has waited in the kernel while one image became another. It cannot be
-// left to signal.Notify, which lets CONT through before it installs the handler: the default action of
-// CONT is nothing, and the signal would be lost.
+// continued takes a CONT that has waited in the kernel during a re-exec, and returns whether there
+// was one. signal.Notify would lose it: it unblocks CONT before it installs the handler, and the
+// default action of CONT is nothing.
 func continued() bool {
 	var set unix.Sigset_t
 	const n = uint(syscall.SIGCONT) - 1
@@ -30,6 +30,6 @@ func continued() bool {
 	set.Val[n/word] = 1 << (n % word)
 	var now unix.Timespec
 	sig, _, errno := unix.Syscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), 0,
-		uintptr(unsafe.Pointer(&now)), 8, 0, 0) // the kernel's own set has 64 signals
+		uintptr(unsafe.Pointer(&now)), 8, 0, 0) // the kernel's set has 64 signals, 8 bytes
 	return errno == 0 && syscall.Signal(sig) == syscall.SIGCONT
 }

@@ -4,10 +4,10 @@ package signals
 
 import "syscall"
 
-// Process 1 is the system's own here: there is no namespace in which it could be us.
-const stopOfSystemd syscall.Signal = 0
+// There are no PID namespaces on this system, so gophd is never process 1.
+const systemdHalt syscall.Signal = 0
 
 var initTable []row
 
-// continued is unknown here: a CONT that came while one image became another is lost.
+// continued is not available on this system: a CONT that came during a re-exec is lost.
 func continued() bool { return false }

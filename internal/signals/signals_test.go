@@ -17,32 +17,33 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gophd/internal/job"
-	"gophd/internal/order"
+	"gophd/internal/request"
 	"gophd/internal/self"
 )
 
-// role makes the test binary play gophd's part.
+// role makes the test binary act as gophd.
 const role = "SIGNALS_TEST_ROLE"
 
 func TestMain(m *testing.M) {
 	var err error
 	switch os.Getenv(role) {
 	case "":
-		// So that neither the tests nor the children are those of a nohup or a background command.
+		// So that the tests and their children do not count as started by nohup or in the
+		// background.
 		signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGHUP)
 		os.Exit(m.Run())
-	case "orders":
-		err = tellOrders()
+	case "requests":
+		err = printRequests()
 	case "job":
 		err = runJob()
 	case "control":
-		err = tellControl()
+		err = compareControlSignals()
 	case "pipe":
 		err = breakPipe()
 	case "continued":
-		err = unix.Kill(os.Getpid(), unix.SIGCONT) // blocked in every thread: it waits
+		err = unix.Kill(os.Getpid(), unix.SIGCONT) // blocked in every thread: it stays pending
 		if err == nil {
-			err = tellOrders()
+			err = printRequests()
 		}
 	}
 	if err != nil {
@@ -52,18 +53,18 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// tellOrders prints what is asked of it until that is a stop.
-func tellOrders() error {
+// printRequests prints the requests that arrive, until a stop.
+func printRequests() error {
 	s := Listen()
 	fmt.Println("listening")
-	for o := range s.C() {
-		fmt.Println(o)
-		if o.Verb == order.Stop {
+	for r := range s.C() {
+		fmt.Println(r)
+		if r.Verb == request.Stop {
 			break
 		}
 	}
-	for _, o := range s.Close() {
-		fmt.Println("left:", o)
+	for _, r := range s.Close() {
+		fmt.Println("left:", r)
 	}
 	return nil
 }
@@ -93,18 +94,18 @@ func kill(t *testing.T, sig syscall.Signal) {
 	}
 }
 
-// next blocks until an order comes.
-func next(s *Signals) order.Order { return <-s.C() }
+// next blocks until a request comes.
+func next(s *Signals) request.Request { return <-s.C() }
 
-func TestEverySignalOfTheTableBecomesItsOrder(t *testing.T) {
+func TestEverySignalOfTheTableBecomesItsRequest(t *testing.T) {
 	s := Listen()
-	for sig, want := range map[syscall.Signal]order.Order{
-		unix.SIGINT:  {Verb: order.Stop, From: "signal INT"},
-		unix.SIGTERM: {Verb: order.Stop, From: "signal TERM"},
-		unix.SIGHUP:  {Verb: order.Restart, From: "signal HUP"},
-		unix.SIGUSR1: {Verb: order.Dump, From: "signal USR1"},
-		unix.SIGUSR2: {Verb: order.Reopen, From: "signal USR2"},
-		unix.SIGCONT: {Verb: order.Wake, From: "signal CONT"},
+	for sig, want := range map[syscall.Signal]request.Request{
+		unix.SIGINT:  {Verb: request.Stop, From: "signal INT"},
+		unix.SIGTERM: {Verb: request.Stop, From: "signal TERM"},
+		unix.SIGHUP:  {Verb: request.Reload, From: "signal HUP"},
+		unix.SIGUSR1: {Verb: request.Dump, From: "signal USR1"},
+		unix.SIGUSR2: {Verb: request.Reopen, From: "signal USR2"},
+		unix.SIGCONT: {Verb: request.RunNow, From: "signal CONT"},
 	} {
 		kill(t, sig)
 		if got := next(s); got != want {
@@ -117,12 +118,12 @@ func TestEverySignalOfTheTableBecomesItsOrder(t *testing.T) {
 }
 
 func TestEveryRowIsRead(t *testing.T) {
-	s := &Signals{rows: slices.Concat(table, initTable), out: make(chan order.Order), close: make(chan struct{})}
+	s := &Signals{rows: slices.Concat(table, initTable), out: make(chan request.Request), close: make(chan struct{})}
 	for i := range s.rows {
-		s.rows[i].verb = order.Dump // no stop by the terminal, and none that one ends
+		s.rows[i].verb = request.Dump // so that the stops by the terminal and CONT are requests too
 		s.arrived[i] = make(chan os.Signal, 1)
 	}
-	s.keeper.Go(s.keep)
+	s.reader.Go(s.read)
 	for i, row := range s.rows {
 		s.arrived[i] <- row.signal
 		if got, want := next(s).From, "signal "+name(row.signal); got != want {
@@ -132,31 +133,31 @@ func TestEveryRowIsRead(t *testing.T) {
 	s.Close()
 }
 
-func TestControlSignalsAreThoseOfTheTableWithAVerb(t *testing.T) {
-	var here []syscall.Signal
+func TestControlSignalsMatchTheTable(t *testing.T) {
+	var inTable []syscall.Signal
 	for _, row := range table {
 		if row.verb != 0 {
-			here = append(here, row.signal)
+			inTable = append(inTable, row.signal)
 		}
 	}
-	if d := cmp.Diff(self.ControlSignals(), here); d != "" {
-		t.Errorf("package self lists others (-self +table):\n%s", d)
+	if d := cmp.Diff(self.ControlSignals(), inTable); d != "" {
+		t.Errorf("package self has other signals (-self +table):\n%s", d)
 	}
 }
 
-// tellControl is process 1 comparing the two lists of its signals.
-func tellControl() error {
-	var here []syscall.Signal
+// compareControlSignals prints, as process 1, how the list of package self differs from the tables.
+func compareControlSignals() error {
+	var inTables []syscall.Signal
 	for _, row := range append(table, initTable...) {
 		if row.verb != 0 {
-			here = append(here, row.signal)
+			inTables = append(inTables, row.signal)
 		}
 	}
-	fmt.Print(cmp.Diff(self.ControlSignals(), here))
+	fmt.Print(cmp.Diff(self.ControlSignals(), inTables))
 	return nil
 }
 
-func TestBurstOfOneKindLosesNoOther(t *testing.T) {
+func TestBurstOfOneSignalLosesNoOther(t *testing.T) {
 	s := Listen()
 	defer s.Close()
 	for i := range 3000 {
@@ -173,20 +174,22 @@ func TestBurstOfOneKindLosesNoOther(t *testing.T) {
 	}
 }
 
-// What os/signal has delivered is walked through take, with no signal on its way.
-func TestQueueKeepsOneOfAKindInOrderAndCloseReturnsIt(t *testing.T) {
+// The test calls take itself, so no signal is in flight.
+func TestQueueKeepsOneOfAKindInTheOrderOfArrival(t *testing.T) {
 	const intr, term, hup, cont = 0, 1, 2, 5
 	for name, c := range map[string]struct {
 		stopped bool
 		rows    []int
 		want    string
 	}{
-		"order of arrival":       {rows: []int{hup, intr}, want: "[restart (signal HUP) stop (signal INT)]"},
-		"one of a kind":          {rows: []int{intr, hup, intr, intr, hup}, want: "[stop (signal INT) restart (signal HUP)]"},
+		"order of arrival": {rows: []int{hup, intr}, want: "[reload (signal HUP) stop (signal INT)]"},
+		"one of a kind": {rows: []int{intr, hup, intr, intr, hup},
+			want: "[stop (signal INT) reload (signal HUP)]"},
 		"kinds with equal verbs": {rows: []int{term, intr}, want: "[stop (signal TERM) stop (signal INT)]"},
-		"CONT wakes":             {rows: []int{cont}, want: "[wake (signal CONT)]"},
+		"CONT requests a run":    {rows: []int{cont}, want: "[run now (signal CONT)]"},
 		"CONT ends a stop":       {stopped: true, rows: []int{cont}, want: "[]"},
-		"CONT after that wakes":  {stopped: true, rows: []int{cont, intr, cont}, want: "[stop (signal INT) wake (signal CONT)]"},
+		"CONT after a stop ended": {stopped: true, rows: []int{cont, intr, cont},
+			want: "[stop (signal INT) run now (signal CONT)]"},
 	} {
 		s := &Signals{rows: table, stopped: c.stopped}
 		for _, i := range c.rows {
@@ -202,12 +205,12 @@ func TestCloseReturnsWhatWasNotRead(t *testing.T) {
 	s := Listen()
 	var want []string
 	for i, row := range table[:6] {
-		s.arrived[i] <- row.signal // as os/signal has it at any moment before Close
+		s.arrived[i] <- row.signal // as os/signal may do at any moment before Close
 		want = append(want, "signal "+job.SignalName(row.signal))
 	}
 	var got []string
-	for _, o := range s.Close() {
-		got = append(got, o.From)
+	for _, r := range s.Close() {
+		got = append(got, r.From)
 	}
 	slices.Sort(want)
 	slices.Sort(got)
@@ -216,7 +219,7 @@ func TestCloseReturnsWhatWasNotRead(t *testing.T) {
 	}
 }
 
-func TestT20CommandOfANohupFindsDefaultDispositions(t *testing.T) {
+func TestCommandUnderNohupStartsWithDefaultDispositions(t *testing.T) {
 	c := command(t, "job")
 	ignoring(c, "HUP INT QUIT TERM USR1 USR2 PIPE CHLD TSTP TTIN TTOU CONT ALRM WINCH URG")
 	out, err := c.Output()
@@ -230,26 +233,26 @@ func TestT20CommandOfANohupFindsDefaultDispositions(t *testing.T) {
 		if slices.Contains([]string{"SigIgn", "SigBlk", "SigCgt", "SigPnd", "ShdPnd"}, name) {
 			masks++
 			set, err := strconv.ParseUint(mask, 16, 64)
-			// Signals 32 to 34 are the C library's; Go cannot touch them, and they stay as whoever started
-			// these tests had them.
+			// Signals 32 to 34 belong to the C library. Go cannot change them, and they stay as the
+			// process that started these tests had them.
 			if set &^= 7 << 31; err != nil || set != 0 {
 				t.Errorf("the command starts with %s %s, want none", name, mask)
 			}
 		}
 	}
 	if masks != 5 {
-		t.Errorf("%d of 5 masks are shown", masks)
+		t.Errorf("%d of 5 masks were printed", masks)
 	}
 	want := "dump (signal USR1)\nHUP is ignored again\nINT is ignored again\nQUIT is ignored again\n"
 	if rest != want {
-		t.Errorf("gophd itself said %q, want %q", rest, want)
+		t.Errorf("gophd itself printed %q, want %q", rest, want)
 	}
 }
 
-// runJob shows what a command finds, and then that what was ignored is still no order.
+// runJob prints the signal state of a command, and then that ignored signals are still no requests.
 func runJob() error {
 	s := Listen()
-	job := exec.Command("/bin/cat", "/proc/self/status") // unlike grep it catches no signal itself
+	job := exec.Command("/bin/cat", "/proc/self/status") // unlike grep, cat catches no signals
 	job.Stdout = os.Stdout
 	if err := job.Run(); err != nil {
 		return err
@@ -262,8 +265,8 @@ func runJob() error {
 		}
 	}
 	fmt.Println(<-s.C())
-	for _, o := range s.Close() {
-		fmt.Println("left:", o)
+	for _, r := range s.Close() {
+		fmt.Println("left:", r)
 	}
 	for _, sig := range []syscall.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT} {
 		if signal.Ignored(sig) {
@@ -273,7 +276,7 @@ func runJob() error {
 	return nil
 }
 
-func TestBrokenPipeIsAnErrorAndNoDeath(t *testing.T) {
+func TestBrokenPipeIsAnErrorAndDoesNotEndTheProcess(t *testing.T) {
 	c := command(t, "pipe")
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -293,7 +296,7 @@ func breakPipe() error {
 	s := Listen()
 	for _, when := range []string{"while it listens", "after Close"} {
 		if _, err := os.Stdout.WriteString("x"); !errors.Is(err, unix.EPIPE) {
-			return fmt.Errorf("%s a write to a broken pipe gives %v, want EPIPE", when, err)
+			return fmt.Errorf("%s a write to a broken pipe returns %v, want EPIPE", when, err)
 		}
 		if when == "while it listens" {
 			s.Close()
@@ -302,13 +305,13 @@ func breakPipe() error {
 	return nil
 }
 
-func TestStopByTheTerminalStopsAndItsEndIsNoWake(t *testing.T) {
+func TestStopByTheTerminalStopsAndItsContIsNoRequest(t *testing.T) {
 	for _, sig := range []syscall.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
-		c := command(t, "orders")
+		c := command(t, "requests")
 		c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		lines := startReading(t, c)
 		if !lines.Scan() {
-			t.Fatal("it does not listen")
+			t.Fatal("the process does not listen")
 		}
 		send := func(sig syscall.Signal) {
 			t.Helper()
@@ -319,7 +322,7 @@ func TestStopByTheTerminalStopsAndItsEndIsNoWake(t *testing.T) {
 		send(sig)
 		var status unix.WaitStatus
 		if _, err := unix.Wait4(c.Process.Pid, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
-			t.Fatalf("%v: it is not stopped: %v, status %#x", sig, err, status)
+			t.Fatalf("%v: the process is not stopped: %v, status %#x", sig, err, status)
 		}
 		send(unix.SIGCONT)
 		send(unix.SIGTERM)
@@ -328,7 +331,7 @@ func TestStopByTheTerminalStopsAndItsEndIsNoWake(t *testing.T) {
 			got = append(got, lines.Text())
 		}
 		if d := cmp.Diff([]string{"stop (signal TERM)"}, got); d != "" {
-			t.Errorf("%v: orders (-want +got):\n%s", sig, d)
+			t.Errorf("%v: requests (-want +got):\n%s", sig, d)
 		}
 		if err := c.Wait(); err != nil {
 			t.Error(err)
@@ -336,8 +339,8 @@ func TestStopByTheTerminalStopsAndItsEndIsNoWake(t *testing.T) {
 	}
 }
 
-func TestStopByTheTerminalDoesNotFreezeASessionLeader(t *testing.T) {
-	c := command(t, "orders")
+func TestStopByTheTerminalDoesNotStopASessionLeader(t *testing.T) {
+	c := command(t, "requests")
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	lines := startReading(t, c)
 	var got []string
@@ -358,16 +361,16 @@ func TestStopByTheTerminalDoesNotFreezeASessionLeader(t *testing.T) {
 			}
 		}
 	}
-	want := []string{"listening", "dump (signal USR1)", "wake (signal CONT)", "stop (signal TERM)"}
+	want := []string{"listening", "dump (signal USR1)", "run now (signal CONT)", "stop (signal TERM)"}
 	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("orders (-want +got):\n%s", d)
+		t.Errorf("requests (-want +got):\n%s", d)
 	}
 	if err := c.Wait(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestT53ContThatWaitedDuringARestartWakes(t *testing.T) {
+func TestContPendingDuringARestartRequestsARun(t *testing.T) {
 	c := command(t, "continued")
 	release, err := self.HoldSignals()
 	if err != nil {
@@ -375,7 +378,7 @@ func TestT53ContThatWaitedDuringARestartWakes(t *testing.T) {
 	}
 	lines := startReading(t, c)
 	release()
-	for _, want := range []string{"listening", "wake (signal CONT)"} {
+	for _, want := range []string{"listening", "run now (signal CONT)"} {
 		if !lines.Scan() || lines.Text() != want {
 			t.Errorf("got %q, want %q", lines.Text(), want)
 		}
@@ -385,7 +388,7 @@ func TestT53ContThatWaitedDuringARestartWakes(t *testing.T) {
 	}
 	for lines.Scan() {
 		if got := lines.Text(); got != "stop (signal TERM)" {
-			t.Errorf("got %q, want the stop only", got)
+			t.Errorf("got %q, want only the stop", got)
 		}
 	}
 	if err := c.Wait(); err != nil {
@@ -393,22 +396,22 @@ func TestT53ContThatWaitedDuringARestartWakes(t *testing.T) {
 	}
 }
 
-// TestQuitOfOthersIsTheDumpOfTheRuntime: only process 1 takes it for a stop.
-func TestQuitOfOthersIsTheDumpOfTheRuntime(t *testing.T) {
-	c := command(t, "orders")
+// Only process 1 stops on QUIT.
+func TestQuitIsTheStackDumpOfTheRuntimeExceptInProcessOne(t *testing.T) {
+	c := command(t, "requests")
 	c.Stderr = nil // the stacks
 	lines := startReading(t, c)
 	if !lines.Scan() {
-		t.Fatal("it does not listen")
+		t.Fatal("the process does not listen")
 	}
 	if err := unix.Kill(c.Process.Pid, unix.SIGQUIT); err != nil {
 		t.Fatal(err)
 	}
 	for lines.Scan() {
-		t.Errorf("it said %q", lines.Text())
+		t.Errorf("it printed %q", lines.Text())
 	}
 	if err := c.Wait(); err == nil || c.ProcessState.ExitCode() != 2 {
-		t.Errorf("it ended with %v, want exit 2", err)
+		t.Errorf("it exited with %v, want exit 2", err)
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"gophd/internal/job"
 )
 
-// Read puts an event on the board. It is a reader of event.Stream.
+// Read updates the board with an event. It is a reader of event.Stream.
 func (b *Board) Read(e event.Event) {
 	switch e.Type {
 	case event.TypeState:
@@ -15,15 +15,15 @@ func (b *Board) Read(e event.Event) {
 			j.State, j.Next = e.JobState, e.Next
 		})
 		if e.JobState == job.Running && e.Tick.Number > 0 {
-			b.began(e.Job, Going{Run: e.Tick.Run, Since: e.Tick.Started})
+			b.runStarted(e.Job, ActiveRun{Run: e.Tick.Run, Since: e.Tick.Started})
 		}
 	case event.TypeRunStarted, event.TypeRunAdopted:
-		b.began(e.Job, Going{Run: e.Tick.Run, PID: e.Tick.PID, Since: e.Tick.Started})
+		b.runStarted(e.Job, ActiveRun{Run: e.Tick.Run, PID: e.Tick.PID, Since: e.Tick.Started})
 	case event.TypeRunStatus:
-		b.told(e.Job, e.Tick.Number, e.Text)
+		b.statusSent(e.Job, e.Tick.Number, e.Text)
 	case event.TypeTicksSkipped:
 		b.Job(e.Job, func(j *Job) { j.Counts.Missed += e.Tick.Missed })
 	case event.TypeRunEnded:
-		b.ended(e.Job, e.Tick)
+		b.runEnded(e.Job, e.Tick)
 	}
 }

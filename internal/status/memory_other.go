@@ -4,7 +4,8 @@ package status
 
 import "syscall"
 
-// memoryNow knows only the peak here: getrusage(2), which counts bytes on macOS and KiB on the BSDs.
+// memoryNow knows only the peak on this system, from getrusage(2), which counts bytes on macOS and
+// KiB on the BSDs.
 func memoryNow() (m Memory) {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) == nil {

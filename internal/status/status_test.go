@@ -17,13 +17,16 @@ import (
 )
 
 func board() *status.Board {
-	return status.New(status.Snapshot{State: "serving", PID: 4711, User: "root", Born: time.Now(), Image: time.Now(),
+	return status.New(status.Snapshot{State: "serving", PID: 4711, User: "root",
+		Born: time.Now(), ProcessStart: time.Now(),
 		Jobs: []status.Job{{Name: "nightly", Interval: 5 * time.Second}}})
 }
 
 func tick(length time.Duration, code int, missed uint64) job.Tick {
 	now := time.Now()
-	return job.Tick{Missed: missed, Result: job.Result{Started: now.Add(-length), Ended: now, Outcome: job.Exited, Code: code}}
+	return job.Tick{Missed: missed, Result: job.Result{
+		Started: now.Add(-length), Ended: now, Outcome: job.Exited, Code: code,
+	}}
 }
 
 func TestCountsAndLengths(t *testing.T) {
@@ -35,7 +38,7 @@ func TestCountsAndLengths(t *testing.T) {
 	b.Read(event.RunEnded("nightly", tick(101*time.Millisecond, 0, 3)))
 	b.Read(event.RunEnded("unknown", tick(time.Hour, 1, 1)))
 	j := b.Snapshot().Jobs[0]
-	if want := (status.Counts{Runs: 101, Failures: 90, Overruns: 1, Missed: 3}); j.Counts != want {
+	if want := (status.Counts{Runs: 101, Failures: 90, Late: 1, Missed: 3}); j.Counts != want {
 		t.Errorf("counts %+v, want %+v", j.Counts, want)
 	}
 	ms := time.Millisecond
@@ -44,7 +47,7 @@ func TestCountsAndLengths(t *testing.T) {
 	}
 }
 
-func TestLengthsAreThoseOfTheLatestRuns(t *testing.T) {
+func TestLengthsAreThoseOfTheLast1000Runs(t *testing.T) {
 	b := board()
 	for range 500 {
 		b.Read(event.RunEnded("nightly", tick(time.Hour, 0, 0)))
@@ -53,7 +56,7 @@ func TestLengthsAreThoseOfTheLatestRuns(t *testing.T) {
 		b.Read(event.RunEnded("nightly", tick(time.Second, 0, 0)))
 	}
 	if l := b.Snapshot().Jobs[0].Lengths; l.Of != 1000 || l.P99 != time.Second || l.Mean != time.Second {
-		t.Errorf("lengths %+v still know of runs that 1000 others have followed", l)
+		t.Errorf("lengths %+v include runs before the last 1000", l)
 	}
 }
 
@@ -66,28 +69,28 @@ func TestSnapshotIsACopy(t *testing.T) {
 	}
 }
 
-func TestMemoirCrossesAsJSON(t *testing.T) {
+func TestSavedSurvivesJSON(t *testing.T) {
 	old := board()
 	for i := range 3 {
 		old.Read(event.RunEnded("nightly", tick(time.Duration(i+1)*time.Second, i%2, uint64(i))))
 	}
-	text, err := json.Marshal(old.Memoir())
+	text, err := json.Marshal(old.Save())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var m status.Memoir
-	if err := json.Unmarshal(text, &m); err != nil {
+	var saved status.Saved
+	if err := json.Unmarshal(text, &saved); err != nil {
 		t.Fatal(err)
 	}
 	b := board()
-	b.Recall(m)
-	was, is := old.Snapshot().Jobs[0], b.Snapshot().Jobs[0]
-	if is.Counts != was.Counts || is.Lengths != was.Lengths {
-		t.Errorf("recalled %+v %+v, want %+v %+v", is.Counts, is.Lengths, was.Counts, was.Lengths)
+	b.Restore(saved)
+	want, got := old.Snapshot().Jobs[0], b.Snapshot().Jobs[0]
+	if got.Counts != want.Counts || got.Lengths != want.Lengths {
+		t.Errorf("restored %+v %+v, want %+v %+v", got.Counts, got.Lengths, want.Counts, want.Lengths)
 	}
-	b.Recall(status.Memoir{})
+	b.Restore(status.Saved{})
 	if c := b.Snapshot().Jobs[0].Counts; c != (status.Counts{}) {
-		t.Errorf("an empty memoir left %+v", c)
+		t.Errorf("an empty Saved left %+v", c)
 	}
 }
 
@@ -108,12 +111,13 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// TestVariables pins the whole dump: what PHP-Daemon's had, and the loop, the runs and the lease.
-func TestVariables(t *testing.T) {
+// The whole dump: what the dump of PHP-Daemon had, and the loop, the runs and the lease.
+func TestVariablesAreTheWholeDump(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := board()
 		b.Update(func(s *status.Snapshot) {
-			s.Config, s.Log, s.Daemon, s.RestartIn, s.Restarts, s.Instance = "/etc/n.yaml", "/var/log/n.log", true, time.Hour, 1, "9f"
+			s.Config, s.Log, s.Daemon = "/etc/n.yaml", "/var/log/n.log", true
+			s.RestartIn, s.Restarts, s.Instance = time.Hour, 1, "9f"
 		})
 		b.Read(event.TicksSkipped("nightly", job.Run{Number: 1}, 1, "run 1 was active"))
 		b.Read(event.RunEnded("nightly", tick(2*time.Second, 3, 1)))
@@ -139,7 +143,7 @@ pid: 4711
 user: root
 started: BORN
 uptime: 1m0s
-this image: 1m0s, after 1 restart
+this process: 1m0s, after 1 re-exec
 config file: /etc/n.yaml
 log file: /var/log/n.log
 log lines dropped: 0
@@ -158,11 +162,11 @@ next tick: NEXT, in 4s
 run: none
 runs: 1
 failures: 1
-overruns: 1, 1 tick missed
-last outcome: exit 3 after 2s
+late runs: 1, 1 tick missed
+last outcome: exit code 3 after 2s
 run lengths: mean 2s, p50 2s, p90 2s, p99 2s over the last 1 run
-heartbeat: file:/n
-lease: held, fence 17, for ever
+lease store: file:/n
+lease: held, fencing token 17, does not expire
 holder: this instance`), "\n")
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("the dump differs (-want +got):\n%s", d)
@@ -170,16 +174,16 @@ holder: this instance`), "\n")
 	})
 }
 
-// TestT63LogTroubleShows: a reader that stalls is seen, and so is what is lost and a log that is not where it should be.
-func TestT63LogTroubleShows(t *testing.T) {
+// The dump shows a log whose reader stalls, lost lines, and a log in another file.
+func TestDumpShowsLogTrouble(t *testing.T) {
 	for _, c := range []struct {
 		s                status.Snapshot
 		trouble, dropped string
 	}{
 		{status.Snapshot{}, "none", "0"},
-		{status.Snapshot{LogStalled: time.Second / 2}, "none", "0"}, // any write takes its time
-		{status.Snapshot{LogStalled: 90 * time.Second}, "it has taken nothing for 1m30s", "0"},
-		{status.Snapshot{LogAstray: errors.New("no such folder")}, "no such folder", "0"},
+		{status.Snapshot{LogStalled: time.Second / 2}, "none", "0"}, // a normal write may take that long
+		{status.Snapshot{LogStalled: 90 * time.Second}, "write stalled for 1m30s", "0"},
+		{status.Snapshot{LogMisplaced: errors.New("no such directory")}, "no such directory", "0"},
 		{status.Snapshot{Dropped: 7, DroppedFor: errors.New("disk full")}, "none", "7, the last: disk full"},
 	} {
 		got := map[string]string{}
@@ -192,8 +196,8 @@ func TestT63LogTroubleShows(t *testing.T) {
 	}
 }
 
-// TestSeveralRunsAreShown, each once, until it has ended.
-func TestSeveralRunsAreShown(t *testing.T) {
+// Each run is shown once, until it has ended.
+func TestDumpShowsEveryActiveRun(t *testing.T) {
 	b := board()
 	shown := func() string {
 		for _, v := range b.Snapshot().Variables() {
@@ -207,19 +211,20 @@ func TestSeveralRunsAreShown(t *testing.T) {
 		b.Read(event.JobState("nightly", job.Running, job.Run{Number: n + 1}, time.Now(), time.Time{}))
 		b.Read(event.RunStarted("nightly", job.Run{Number: n + 1}, int(40+n), time.Now()))
 	}
-	if got := shown(); !strings.HasPrefix(got, "number 1, pid 40, for ") || !strings.Contains(got, "; number 2, pid 41, for ") {
-		t.Errorf("of two runs this is shown: %q", got)
+	if got := shown(); !strings.HasPrefix(got, "number 1, pid 40, for ") ||
+		!strings.Contains(got, "; number 2, pid 41, for ") {
+		t.Errorf("with two runs the dump shows %q", got)
 	}
 	ended := tick(time.Second, 0, 0)
 	ended.Run.Number = 1
 	b.Read(event.RunEnded("nightly", ended))
 	if got := shown(); !strings.HasPrefix(got, "number 2, pid 41") || strings.Contains(got, ";") {
-		t.Errorf("of the one that is left this is shown: %q", got)
+		t.Errorf("with one run left the dump shows %q", got)
 	}
 }
 
-// TestStatusIsThatOfARunThatGoesOn: the newest that has told one, and none that has ended.
-func TestStatusIsThatOfARunThatGoesOn(t *testing.T) {
+// The status is that of the newest active run that has sent one.
+func TestStatusIsThatOfAnActiveRun(t *testing.T) {
 	b := board()
 	shown := func() string {
 		for _, v := range b.Snapshot().Variables() {
@@ -229,33 +234,33 @@ func TestStatusIsThatOfARunThatGoesOn(t *testing.T) {
 		}
 		return ""
 	}
-	begin := func(n uint64) {
+	start := func(n uint64) {
 		b.Read(event.JobState("nightly", job.Running, job.Run{Number: n}, time.Time{}, time.Time{}))
 	}
-	begin(1)
+	start(1)
 	b.Read(event.RunStatus("nightly", job.Run{Number: 1}, "one"))
 	if got := shown(); got != "one" {
-		t.Errorf("shown is %q", got)
+		t.Errorf("the status is %q", got)
 	}
-	begin(2)
+	start(2)
 	if got := shown(); got != "one" {
-		t.Errorf("beside a run that told nothing %q is shown", got)
+		t.Errorf("beside a run without a status the status is %q", got)
 	}
 	b.Read(event.RunStatus("nightly", job.Run{Number: 2}, "two"))
 	b.Read(event.RunStatus("nightly", job.Run{Number: 1}, "one still"))
 	if got := shown(); got != "two" {
-		t.Errorf("of two runs %q is shown", got)
+		t.Errorf("with two runs the status is %q", got)
 	}
 	b.Read(event.RunStatus("nightly", job.Run{Number: 2}, ""))
 	if got := shown(); got != "" {
-		t.Errorf("what was taken back is shown: %q", got)
+		t.Errorf("after it was cleared the status is %q", got)
 	}
 	b.Read(event.RunStatus("nightly", job.Run{Number: 2}, "two"))
 	ended := tick(time.Second, 0, 0)
 	ended.Run.Number = 2
 	b.Read(event.RunEnded("nightly", ended))
 	if got := shown(); got != "" {
-		t.Errorf("no run goes on, and %q is shown", got)
+		t.Errorf("after the run the status is %q", got)
 	}
 }
 

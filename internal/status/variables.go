@@ -11,8 +11,8 @@ type Variable struct{ Name, Text string }
 
 const stamp = "2006-01-02 15:04:05 -0700"
 
-// Variables lists what a Snapshot says, in the order in which a person wants to read it. It has what
-// PHP-Daemon's dump had and the loop, the runs and the lease.
+// Variables lists the content of a Snapshot in the order in which a person reads it. It has what
+// the dump of PHP-Daemon had, and the loop, the runs and the lease.
 func (s Snapshot) Variables() []Variable {
 	vs := []Variable{
 		{"state", s.State},
@@ -21,7 +21,7 @@ func (s Snapshot) Variables() []Variable {
 		{"user", s.User},
 		{"started", s.Born.Format(stamp)},
 		{"uptime", span(s.Taken.Sub(s.Born))},
-		{"this image", span(s.Taken.Sub(s.Image)) + ", after " + count(uint64(s.Restarts), "restart")},
+		{"this process", span(s.Taken.Sub(s.ProcessStart)) + ", after " + count(uint64(s.Restarts), "re-exec")},
 		{"config file", or(s.Config, "none")},
 		{"log file", or(s.Log, "none")},
 		{"log lines dropped", s.dropped()},
@@ -47,21 +47,21 @@ func (s Snapshot) dropped() string {
 	return fmt.Sprintf("%d, the last: %v", s.Dropped, s.DroppedFor)
 }
 
-// logTrouble tells of a write that takes longer than any that is well.
+// logTrouble reports a write of the log that takes too long, or a log in another file.
 func (s Snapshot) logTrouble() string {
 	switch {
 	case s.LogStalled >= time.Second:
-		return "it has taken nothing for " + span(s.LogStalled)
-	case s.LogAstray != nil:
-		return s.LogAstray.Error()
+		return "write stalled for " + span(s.LogStalled)
+	case s.LogMisplaced != nil:
+		return s.LogMisplaced.Error()
 	}
 	return "none"
 }
 
 func (j Job) variables(now time.Time) []Variable {
 	running := "none"
-	for i, g := range j.Going {
-		one := fmt.Sprintf("number %d, pid %d, for %s", g.Run.Number, g.PID, span(now.Sub(g.Since)))
+	for i, r := range j.Active {
+		one := fmt.Sprintf("number %d, pid %d, for %s", r.Run.Number, r.PID, span(now.Sub(r.Since)))
 		if i == 0 {
 			running = one
 		} else {
@@ -81,13 +81,13 @@ func (j Job) variables(now time.Time) []Variable {
 		lengths = fmt.Sprintf("mean %s, p50 %s, p90 %s, p99 %s over the last %s",
 			span(l.Mean), span(l.P50), span(l.P90), span(l.P99), count(uint64(l.Of), "run"))
 	}
-	until := "for ever"
+	until := "does not expire"
 	if !j.Lease.Until.IsZero() {
 		until = "until " + j.Lease.Until.Format(stamp) + " unless renewed"
 	}
 	lease := j.Lease.State
 	if j.Lease.State == "held" {
-		lease += ", fence " + fmt.Sprint(j.Lease.Fence) + ", " + until
+		lease += ", fencing token " + fmt.Sprint(j.Lease.Fence) + ", " + until
 	}
 	vs := []Variable{
 		{"job", j.Name},
@@ -97,14 +97,14 @@ func (j Job) variables(now time.Time) []Variable {
 		{"run", running},
 		{"runs", fmt.Sprint(j.Counts.Runs)},
 		{"failures", fmt.Sprint(j.Counts.Failures)},
-		{"overruns", fmt.Sprintf("%d, %s missed", j.Counts.Overruns, count(j.Counts.Missed, "tick"))},
+		{"late runs", fmt.Sprintf("%d, %s missed", j.Counts.Late, count(j.Counts.Missed, "tick"))},
 		{"last outcome", last},
 		{"run lengths", lengths},
-		{"heartbeat", j.Lease.Store},
+		{"lease store", j.Lease.Store},
 		{"lease", lease},
-		{"holder", or(j.Lease.Holder, "nobody that we know of")},
+		{"holder", or(j.Lease.Holder, "unknown")},
 	}
-	if j.Status != "" && slices.ContainsFunc(j.Going, func(g Going) bool { return g.Run.Number == j.StatusOf }) {
+	if j.Status != "" && slices.ContainsFunc(j.Active, func(r ActiveRun) bool { return r.Run.Number == j.StatusOf }) {
 		vs = slices.Insert(vs, 5, Variable{"status", j.Status}) // below the run
 	}
 	return vs
@@ -138,7 +138,7 @@ func count(n uint64, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// span rounds to what a reader cares about: three digits or so.
+// span rounds a duration to about three digits.
 func span(d time.Duration) string {
 	switch {
 	case d >= time.Minute:

@@ -12,17 +12,17 @@ import (
 	"gophd/internal/lease"
 )
 
-// acquisition is how far the supervisor has come with the lease: local lock, PID file, leftover runs,
-// shared heartbeat.
+// acquisition is the progress of acquiring the lease: local lock, PID file, leftover runs, shared
+// heartbeat.
 type acquisition struct {
-	begun    bool
+	started  bool
 	locked   bool        // Host.Locked was called
 	prepared bool        // the PID file was taken, and leftover runs were searched
 	released bool        // see releaseEarly
-	tries    int         // how often the local lock was held by another
-	again    *time.Timer // until the next try
-	old      *time.Timer // until the end of the lease under which adopted runs were started
-	remind   *time.Timer // while the last holder may still run
+	attempts int         // how often another instance held the local lock
+	retry    *time.Timer // until the next attempt
+	oldLease *time.Timer // until the end of the lease under which adopted runs were started
+	remind   *time.Timer // while the previous holder may still run
 }
 
 func newAcquisition() acquisition {
@@ -31,22 +31,22 @@ func newAcquisition() acquisition {
 		t.Stop()
 		return t
 	}
-	return acquisition{again: stopped(), old: stopped(), remind: stopped()}
+	return acquisition{retry: stopped(), oldLease: stopped(), remind: stopped()}
 }
 
 const (
-	// A gophd that exits removes its PID file, then releases the local lock. Who has waited for the
-	// one must not fail for the other, so a held lock is tried again.
-	lockTries  = 2
-	lockPause  = 100 * time.Millisecond
-	proofPause = 2 * time.Second // between two events about a last holder that may still run
+	// A gophd that exits removes its PID file, then releases the local lock. An instance that
+	// waited for the PID file must not fail because of the lock, so a held lock is retried.
+	lockAttempts = 2
+	lockPause    = 100 * time.Millisecond
+	proofPause   = 2 * time.Second // between two events about a previous holder that may still run
 )
 
 // openLease opens the stores of the lease and adopts what was handed off.
 func (s *Supervisor) openLease() (err error) {
 	handed := s.o.Handed
 	s.lease, err = lease.Open(lease.Options{
-		Config: s.o.Config, Started: s.o.Started, Users: append(s.runner.world.UIDs(), os.Geteuid()),
+		Config: s.o.Config, Started: s.o.Started, Users: append(s.runner.credentials.UIDs(), os.Geteuid()),
 		Lock: s.o.Files[localLock], Leftover: handed.Leftover, Local: handed.Local, Shared: handed.Shared,
 	})
 	if err != nil {
@@ -58,11 +58,11 @@ func (s *Supervisor) openLease() (err error) {
 	return nil
 }
 
-// acquireLocal begins with the local lock, if there is to be one.
+// acquireLocal acquires the local lock first, if the job has one.
 func (s *Supervisor) acquireLocal() {
-	s.acquire.begun = true
+	s.acquire.started = true
 	if c := s.lease.Local(); c != nil {
-		s.beginClaim(c)
+		s.startClaim(c)
 		return
 	}
 	s.locked()
@@ -76,14 +76,14 @@ func (s *Supervisor) locked() {
 	}
 }
 
-func (s *Supervisor) beginClaim(c *lease.Claim) {
+func (s *Supervisor) startClaim(c *lease.Claim) {
 	c.Begin()
 	if c.Begun() {
 		s.leaseChanged(c)
 	}
 }
 
-// leaseChanged reads a claim and acts on what is new.
+// leaseChanged reads a claim and acts on what has changed.
 func (s *Supervisor) leaseChanged(c *lease.Claim) {
 	was, now := c.Read()
 	if s.acquire.released {
@@ -93,8 +93,8 @@ func (s *Supervisor) leaseChanged(c *lease.Claim) {
 		switch now.State {
 		case heartbeat.Held, heartbeat.Doubtful:
 		case heartbeat.Seeking, heartbeat.Proving: // for adopted runs, while the lease is acquired again
-		default: // the runs before the words
-			s.machine.leaseEnding(&leaseError{why: "the heartbeat could not be renewed in time", grace: c.Grace()})
+		default: // stop the runs before the event
+			s.machine.leaseEnding(&leaseError{why: "the lease could not be renewed in time", grace: c.Grace()})
 		}
 	}
 	if c == s.lease.Local() && now.State == heartbeat.Held {
@@ -113,7 +113,7 @@ func (s *Supervisor) leaseChanged(c *lease.Claim) {
 	}
 }
 
-// remindOfProof says how long the last holder may still run.
+// remindOfProof reports how long the previous holder may still run.
 func (s *Supervisor) remindOfProof() {
 	if s.machine.state != standby || s.lease.Shared().Seen().State != heartbeat.Proving {
 		return
@@ -124,8 +124,8 @@ func (s *Supervisor) remindOfProof() {
 	s.acquire.remind.Reset(proofPause)
 }
 
-// acquireNext goes on from a claim that is held: local lock, PID file, leftover runs, shared
-// heartbeat, loop.
+// acquireNext continues after a claim that is held, in this sequence: local lock, PID file,
+// leftover runs, shared heartbeat, loop.
 func (s *Supervisor) acquireNext(c *lease.Claim) {
 	if s.machine.state != standby {
 		return
@@ -149,7 +149,7 @@ func (s *Supervisor) acquireNext(c *lease.Claim) {
 		return
 	}
 	if c == local && shared != nil && !shared.Begun() {
-		s.beginClaim(shared)
+		s.startClaim(shared)
 		return
 	}
 	if s.lease.Held() {
@@ -157,7 +157,7 @@ func (s *Supervisor) acquireNext(c *lease.Claim) {
 	}
 }
 
-// claimEnded acts on a heartbeat that has ended.
+// claimEnded acts on a claim that has ended.
 func (s *Supervisor) claimEnded(c *lease.Claim) {
 	err := c.Err()
 	var panicked *goroutine.Panic
@@ -172,36 +172,38 @@ func (s *Supervisor) claimEnded(c *lease.Claim) {
 		s.machine.panicked(panicked)
 		return
 	case !errors.As(err, &held):
-	case c == s.lease.Local() && s.acquire.tries < lockTries && s.machine.state == standby:
-		s.acquire.tries++
-		s.acquire.again.Reset(lockPause)
+	case c == s.lease.Local() && s.acquire.attempts < lockAttempts && s.machine.state == standby:
+		s.acquire.attempts++
+		s.acquire.retry.Reset(lockPause)
 		return
 	case lease.Exited(held.Holder, lease.Self()):
-		err = fmt.Errorf("heartbeat %s is still that of PID %d, which is gone and has left what it ran behind: "+
-			"end that, or start with --wait", c.Key, held.Holder.PID)
+		err = fmt.Errorf("lease %s still belongs to PID %d, which was killed but whose run is still active: "+
+			"stop that run, or start with --standby", c.Key, held.Holder.PID)
 	}
-	s.machine.fail(err, &leaseError{why: "the heartbeat was lost", grace: c.Grace()})
+	s.machine.fail(err, &leaseError{why: "the lease was lost", grace: c.Grace()})
 }
 
 // oldLeaseEnds stops adopted runs at the deadline of the lease under which they were started, if no
 // lease was acquired since.
 func (s *Supervisor) oldLeaseEnds() {
 	switch s.lease.Shared().Seen().State {
-	case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending: // which has a deadline of its own
+	case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending: // these have a deadline of their own
 	default:
-		s.machine.leaseEnding(&leaseError{why: "the heartbeat could not be renewed across a restart", grace: s.lease.HandedGrace()})
+		s.machine.leaseEnding(&leaseError{why: "the lease could not be renewed during the re-exec",
+			grace: s.lease.HandedGrace()})
 	}
 }
 
-// releaseEarly releases the lease when the job ends and no command is alive, although the output of the
-// last one may still wait for a log that is stuck: another gophd need not wait for that. It does not
-// wait for the store; Release does. After a fatal error the new process may need the lease.
+// releaseEarly releases the lease when the job is ending and no command is alive, so that another
+// gophd need not wait while the last output is written to a log that is stuck. It does not wait for
+// the store; Release does. After a fatal error the new process may need the lease.
 func (s *Supervisor) releaseEarly() {
-	if s.acquire.released || s.machine.state < draining || errors.As(s.machine.err, new(*FatalError)) || !s.turning.draining.Load() {
+	if s.acquire.released || s.machine.state < draining || !s.loopRun.draining.Load() ||
+		errors.As(s.machine.err, new(*FatalError)) {
 		return // a run may still start
 	}
-	// In this order: while the loop drains, runs only become fewer.
-	if runs := int(s.turning.active.Load()); s.runner.dead() < runs {
+	// Read the loop's count first: while the loop drains, runs only become fewer.
+	if runs := int(s.loopRun.active.Load()); s.runner.dead() < runs {
 		return
 	}
 	s.acquire.released = true
@@ -213,21 +215,21 @@ func (s *Supervisor) releaseEarly() {
 	}
 }
 
-// Release ends the job after Done: runs that were not adopted are stopped, and the lease is released. It
-// blocks for the grace of such runs, and for at most twice the store's timeout.
+// Release ends the job after Done: runs that were not adopted are stopped, and the lease is
+// released. It blocks for the grace of such runs, and for at most twice the store's timeout.
 func (s *Supervisor) Release() {
 	if runs := s.runner.handed.runs; len(runs) > 0 { // the job ended before the loop could adopt them
 		stopRuns(s.o.Events, s.spec.Name, runs, s.o.Spawner, s.o.Files, s.runner.resume)
 	}
-	if len(s.runner.left) > 0 { // a fault of gophd came after they were left
+	if len(s.runner.handedOff) > 0 { // gophd failed after they were handed off
 		var state JobState
 		files := map[string]*os.File{}
 		s.handOffRuns(&state, files)
 		stopRuns(s.o.Events, s.spec.Name, state.Runs, s.o.Spawner, files, s.runner.resume)
 	}
 	for _, c := range []*lease.Claim{s.lease.Local(), s.lease.Shared()} {
-		if c.HandedOff() { // and must be released like the rest
-			s.beginClaim(c)
+		if c.HandedOff() { // acquire it again, so that it is released like the others
+			s.startClaim(c)
 		}
 	}
 	s.release(s.lease.Shared())
@@ -247,5 +249,5 @@ func (s *Supervisor) release(c *lease.Claim) {
 }
 
 func (s *Supervisor) notReleased(err error) {
-	s.problem(fmt.Errorf("the heartbeat was not released: %w", err))
+	s.problem(fmt.Errorf("the lease was not released: %w", err))
 }

@@ -17,29 +17,31 @@ import (
 	"gophd/internal/safefile"
 )
 
-// This file is how a run outlives a re-exec: the old process leaves it, and the new one adopts it.
+// This file keeps a run active over a re-exec: the old process hands it off, and the new one adopts
+// it.
 
-// adoptRuns takes over the runs of the old process, before any request is served. As a rule the lease is held at
-// once, and the loop starts with them. If it is not (another store by a new config, a deadline that has passed), the
-// loop starts with its gate shut, and they are stopped at the deadline of the lease under which they were started, or
-// when one that was acquired since is lost.
+// adoptRuns takes over the runs of the old process, before any request is served. Usually the lease
+// is held at once, and the loop starts with these runs. The lease may not be held, because the new
+// config has another store or its deadline has passed. Then the loop starts with its gate shut. The
+// runs are stopped at the deadline of the lease under which they were started, or when a lease that
+// was acquired since is lost.
 func (s *Supervisor) adoptRuns() {
 	s.acquireLocal()
 	if s.machine.looping || s.machine.state != standby {
 		return
 	}
 	if c := s.lease.Shared(); c != nil && !c.Begun() {
-		s.beginClaim(c)
+		s.startClaim(c)
 	}
 	if !s.machine.looping && s.machine.state == standby {
 		s.machine.looping = true
-		s.turnLoop()
-		s.acquire.old.Reset(max(s.lease.HandedDeadline()-s.o.Config.Heartbeat.StopGrace-boot(), 0))
+		s.runLoop()
+		s.acquire.oldLease.Reset(max(s.lease.HandedDeadline()-s.o.Config.Heartbeat.StopGrace-boot(), 0))
 	}
 }
 
-// handOffRuns adds the runs that were left and the pipes of escaped processes to the state, and their
-// descriptors to files. Reading stops here.
+// handOffRuns adds the runs and the pipes of escaped processes to the state, and their descriptors
+// to files. Reading the pipes stops here.
 func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 	put := func(streams []process.HandedStream) (pipes []Pipe) {
 		for _, s := range streams {
@@ -49,28 +51,28 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 		}
 		return pipes
 	}
-	g.Woken = s.turning.grid.Woken
-	if w := s.turning.grid.Wait; w != nil {
-		g.Wait = &RunWait{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
+	g.Woken = s.loopRun.grid.Woken
+	if w := s.loopRun.grid.Wait; w != nil {
+		g.Wait = &RunDelay{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
 	}
-	if s.turning.loop == nil { // the loop was not started yet with what the old process left
+	if s.loopRun.loop == nil { // the loop has not adopted them yet
 		g.Woken, g.Wait = s.o.Handed.Woken, s.o.Handed.Wait
 	}
-	for _, at := range s.runner.left {
-		handed := at.process.HandOver()
+	for _, at := range s.runner.handedOff {
+		handed := at.process.HandOff()
 		run := ActiveRun{Run: at.run, Started: restart.At(at.process.Started()), PID: handed.PID, Birth: handed.Birth,
 			Cgroup: handed.Cgroup, Pipes: put(handed.Streams), Grace: s.spec.Grace, Signals: s.spec.StopSignals}
-		for _, left := range s.turning.grid.Going {
+		for _, left := range s.loopRun.grid.Going {
 			if left.Run.Number == at.run.Number {
 				run.Missed = left.Missed
 			}
 		}
-		run.Limit, run.Status = at.limit.handOver()
+		run.Limit, run.Status = at.limit.handOff()
 		run.Stop, run.Escaped = handOffStop(handed.Stop, context.Cause(at.ctx)), handed.Escaped
 		run.Ended = restart.At(handed.Ended)
-		if at.keeper != nil {
+		if at.buffer != nil {
 			var kept bytes.Buffer
-			_ = at.keeper.Dump(&kept)
+			_ = at.buffer.Dump(&kept)
 			run.Kept = kept.Bytes()
 		}
 		g.Runs = append(g.Runs, run)
@@ -80,20 +82,21 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 	g.Leftover = lock != nil && lock.Unclean()
 }
 
-// resume completes the grid of the loop by the active runs.
+// resume adds the active runs to the grid of the loop.
 func (g JobState) resume(grid *loop.Grid) {
 	grid.Woken = g.Woken
 	if w := g.Wait; w != nil {
-		grid.Wait = &loop.Wait{Run: w.Run, Until: w.Until.Time(), Slowed: w.Slowed}
+		grid.Wait = &loop.Delay{Run: w.Run, Until: w.Until.Time(), Slowed: w.Slowed}
 	}
 	for _, run := range g.Runs {
-		grid.Going = append(grid.Going, loop.Going{Run: run.Run, Started: run.Started.Time(), Missed: run.Missed})
+		grid.Going = append(grid.Going, loop.ActiveRun{Run: run.Run, Started: run.Started.Time(), Missed: run.Missed})
 	}
 }
 
-// take returns the process of the run for process.Spawner.Adopt.
+// take returns the run's process for process.Spawner.Adopt.
 func (g *ActiveRun) take(files map[string]*os.File) process.Handed {
-	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(), Ended: g.Ended.Time(),
+	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(),
+		Ended:   g.Ended.Time(),
 		Streams: takePipes(files, g.Pipes), Stop: g.Stop.plan(), Escaped: g.Escaped}
 }
 
@@ -101,7 +104,8 @@ func handOffStop(p *process.StopPlan, cause error) *RunStop {
 	if p == nil {
 		return nil
 	}
-	s := &RunStop{Asked: restart.At(p.Asked), Signals: p.Signals, Sent: p.Sent, Grace: p.Grace, Next: restart.At(p.Next), Kill: restart.At(p.Kill)}
+	s := &RunStop{Asked: restart.At(p.Asked), Signals: p.Signals, Sent: p.Sent, Grace: p.Grace,
+		Next: restart.At(p.Next), Kill: restart.At(p.Kill)}
 	for name, c := range stopCauses {
 		if errors.Is(cause, c) {
 			s.Cause = name
@@ -115,7 +119,8 @@ func (s *RunStop) plan() *process.StopPlan {
 	if s == nil {
 		return nil
 	}
-	return &process.StopPlan{Asked: s.Asked.Time(), Signals: s.Signals, Sent: s.Sent, Grace: s.Grace, Next: s.Next.Time(), Kill: s.Kill.Time()}
+	return &process.StopPlan{Asked: s.Asked.Time(), Signals: s.Signals, Sent: s.Sent, Grace: s.Grace,
+		Next: s.Next.Time(), Kill: s.Kill.Time()}
 }
 
 func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.HandedStream) {
@@ -127,68 +132,70 @@ func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.Hande
 	return streams
 }
 
-// leave leaves the active runs to the next process, all or none; an error says which cannot be left now. The
-// loop calls it while no run of its own can start or end. A run that the loop has started may not be here yet,
-// and one that has ended here may not be known to the loop. So both must count the same: else a run or a
-// result would be lost.
-func (r *runner) leave(count int) error {
+// detach leaves the active runs to the next process, all or none. An error names one that cannot be
+// left now. The loop calls it while none of its runs can start or end. A run that the loop has
+// started may not be here yet, and the loop may not know that a run has ended here. So count
+// must be the number of runs here too: otherwise a run or a result would be lost.
+func (r *runner) detach(count int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var left []place
+	var left []slot
 	var all []*process.Process
-	for _, at := range r.places {
+	for _, at := range r.slots {
 		switch {
 		case at.cancel == nil:
 			continue
 		case at.process == nil:
 			return fmt.Errorf("run %d is being started", at.run.Number)
-		case at.forced.Load(): // nobody could send the KILL in time meanwhile
+		case at.forced.Load(): // no process could send the KILL in time during the re-exec
 			return fmt.Errorf("run %d is being stopped before the lease ends", at.run.Number)
 		}
 		left, all = append(left, at), append(all, at.process)
 	}
 	if len(all) != count {
-		return errors.New("a run begins or ends")
+		return errors.New("a run is starting or ending")
 	}
-	if busy := process.Leave(all...); busy != nil {
-		return fmt.Errorf("the last output of run %d is still being written", left[slices.Index(all, busy)].run.Number)
+	if busy := process.Detach(all...); busy != nil {
+		return fmt.Errorf("the last output of run %d is still being written",
+			left[slices.Index(all, busy)].run.Number)
 	}
-	r.left = left
+	r.handedOff = left
 	return nil
 }
 
-// begin gives the run its slot and its limit, and returns what the old process has left of it, if that
-// has started it. From then on it can be interrupted, and messages count as its own. Messages of earlier
-// runs are read before, so that they are not taken for its own.
-func (r *runner) begin(at *place) (left *ActiveRun) {
+// assignSlot gives the run its slot and its limit, and returns its handoff if the old process has
+// started it. From then on the run can be interrupted, and messages count as its own. Messages of
+// earlier runs are read first, so that they do not count as its own.
+func (r *runner) assignSlot(at *slot) (handed *ActiveRun) {
 	if r.settled() {
 		r.notices.Drain()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if i := slices.IndexFunc(r.handed.runs, func(g ActiveRun) bool { return g.Run.Number == at.run.Number }); i >= 0 {
-		left = &r.handed.runs[i]
+		handed = &r.handed.runs[i]
 		r.handed.runs = slices.Concat(r.handed.runs[:i], r.handed.runs[i+1:])
 	}
 	var cause error
-	if left != nil && left.Stop != nil {
-		if cause = stopCauses[left.Stop.Cause]; cause != nil {
+	if handed != nil && handed.Stop != nil {
+		if cause = stopCauses[handed.Stop.Cause]; cause != nil {
 			at.cancel(cause)
 		}
 	}
 	if r.spec.Timeout > 0 {
-		began, moved, told := time.Now(), time.Time{}, ""
-		if left != nil {
-			began, moved, told = left.Started.Time(), left.Limit.Time(), left.Status
+		started, moved, status := time.Now(), time.Time{}, ""
+		if handed != nil {
+			started, moved, status = handed.Started.Time(), handed.Limit.Time(), handed.Status
 		}
-		at.limit = newLimit(began.Add(r.spec.Timeout), moved, cause != nil, at.cancel)
-		at.limit.say(told)
+		at.limit = newLimit(started.Add(r.spec.Timeout), moved, cause != nil, at.cancel)
+		at.limit.setStatus(status)
 	}
-	r.places[at.run.Place] = *at
-	return left
+	r.slots[at.run.Slot] = *at
+	return handed
 }
 
-// settled returns true if there is a notify socket, and every run that may send a message has its slot.
+// settled returns true if there is a notify socket, and every run that may send a message has a
+// slot.
 func (r *runner) settled() bool {
 	if r.notices == nil {
 		return false
@@ -198,25 +205,25 @@ func (r *runner) settled() bool {
 	return len(r.handed.runs) == 0
 }
 
-// adopt is start for a run of the old process.
-func (r *runner) adopt(at place, g *ActiveRun) (*process.Process, error) {
-	if at.keeper != nil {
-		before := at.keeper.Writer() // neither Write nor Close fails
+// adopt does for a run of the old process what start does for a new one.
+func (r *runner) adopt(at slot, g *ActiveRun) (*process.Process, error) {
+	if at.buffer != nil {
+		before := at.buffer.Writer() // neither Write nor Close fails
 		_, _ = before.Write(g.Kept)
 		_ = before.Close()
 	}
 	h := g.take(r.handed.files)
-	h.Strays = r.strays(at.run)
+	h.Escapes = r.escapeRules(at.run)
 	return r.spawner.Adopt(h, func(s process.HandedStream) io.WriteCloser {
-		if at.keeper != nil {
-			return begun(at.keeper.Writer(), s)
+		if at.buffer != nil {
+			return writeRest(at.buffer.Writer(), s)
 		}
 		return r.resume(s)
 	})
 }
 
-// resume returns where the rest of a stream goes whose beginning the old process has read: where the
-// config sends the output now.
+// resume returns where the rest of a stream goes that the old process has started to read: to the
+// output of the current config.
 func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	out := r.outputs.stdout
 	if s.Number == 2 {
@@ -224,15 +231,16 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	}
 	switch f := out.File; {
 	case out.Open != nil:
-		return begun(out.Open(s.PID), s)
+		return writeRest(out.Open(s.PID), s)
 	case r.outputs.file != "":
-		opened, err := openOutput(r.outputs.file, r.world)
-		if errors.Is(err, syscall.ENXIO) { // the command must not end because nobody reads yet (fifo(7))
-			opened, err = safefile.Open(r.outputs.file, os.O_RDWR|os.O_APPEND|syscall.O_NONBLOCK, 0, r.world.UIDs()...)
+		opened, err := openOutput(r.outputs.file, r.credentials)
+		if errors.Is(err, syscall.ENXIO) { // the command must not exit because the FIFO has no reader yet (fifo(7))
+			opened, err = safefile.Open(r.outputs.file, os.O_RDWR|os.O_APPEND|syscall.O_NONBLOCK, 0,
+				r.credentials.UIDs()...)
 		}
 		if err != nil {
-			r.hooks.trouble(err)
-			return nowhere{}
+			r.hooks.problem(err)
+			return discard{}
 		}
 		return r.outlet(s, r.outputs.file, opened, opened)
 	default:
@@ -240,14 +248,14 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	}
 }
 
-// begun writes the rest to w first. A writer counts what it cannot write.
-func begun(w io.WriteCloser, s process.HandedStream) io.WriteCloser {
+// writeRest writes the rest to w and returns w. A writer counts what it cannot write.
+func writeRest(w io.WriteCloser, s process.HandedStream) io.WriteCloser {
 	_, _ = w.Write(s.Rest)
 	return w
 }
 
-// nowhere discards a stream that has no other place, so that the command does not hang.
-type nowhere struct{}
+// discard drops a stream that cannot be written anywhere, so that the command does not block.
+type discard struct{}
 
-func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
-func (nowhere) Close() error                { return nil }
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+func (discard) Close() error                { return nil }

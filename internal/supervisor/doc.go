@@ -1,10 +1,11 @@
 // Package supervisor answers: when do the runs of one job start, and how do they end?
 //
-// A Supervisor acquires the lease (acquire.go), serves the loop (turning.go), starts and stops runs
-// (runner.go), watches leftover runs (leftover.go), and hands all of that off to the next process or
-// adopts it from the old one (handoff.go, adopt.go). It receives requests, publishes events, and tells
-// in a Report where it stands. It knows nothing of the process: signals, log files and re-exec are the
-// daemon's. When the loop starts a run is the loop's to say, and how a command is killed is process's.
+// A Supervisor acquires the lease (acquire.go), serves the loop (loop.go), starts and stops runs
+// (runner.go), watches leftover runs (leftover.go), and hands all of that off to the next process
+// or adopts it from the old one (handoff.go, adopt.go). It receives requests, publishes events, and
+// reports its state in a Report. It knows nothing of the process: signals, log files and re-exec
+// belong to package daemon. The loop decides when a run starts, and package process how a command
+// is killed.
 //
 // What happens in which state ("-" is nothing; a state after the arrow is entered):
 //
@@ -12,24 +13,25 @@
 //	stop          stop loop → draining  stop loop → draining  -                     -               -
 //	force         as stop, stop the     as stop, stop the     stop the runs         stop the runs   -
 //	              runs                  runs
-//	run now       refused               wake loop             refused               refused         refused
+//	run now       rejected              wake loop             rejected              rejected        rejected
 //	lease held    start loop → active   -                     -                     -               -
 //	lease ending  stop the runs         stop the runs         stop the runs         stop the runs   -
-//	lease lost    stop the runs, say    stop the runs, say    stop the runs, say    say             say → failing
+//	lease lost    stop the runs, log    stop the runs, log    stop the runs, log    log             log → failing
 //	              → failing             → failing             → failing
-//	freeze        leave loop → frozen   leave loop → frozen   refused               refused         -
+//	freeze        hand off → frozen     hand off → frozen     rejected              rejected        -
 //	loop ended    → draining            → draining            -                     -               -
-//	loop gave up  say → draining        say → draining        -                     -               -
-//	panic         stop the runs, say    stop the runs, say    stop the runs, say    stop the runs,  say → failing
-//	              → failing             → failing             → failing             say
+//	loop gave up  log → draining        log → draining        -                     -               -
+//	panic         stop the runs, log    stop the runs, log    stop the runs, log    stop the runs,  log → failing
+//	              → failing             → failing             → failing             log
 //
-// In standby the loop runs only with the runs of the old process, until the lease is held again or the
-// one under which they were started ends. A freeze is refused while a run is being started, or its last
-// output written, or while it is stopped before the lease ends: no run starts then until a freeze
-// succeeds or Thaw opens the gate again. A run that is being stopped is left like any other, with its stop plan.
-// After a force by a request nothing becomes an error any more.
+// In standby the loop is active only with the runs of the old process, until the lease is held
+// again or the lease under which they were started ends. A freeze is rejected while a run is being
+// started, while its last output is being written, or while it is being stopped because the lease
+// ends. After that no run starts until a freeze succeeds or Thaw opens the gate again. Any other
+// run that is being stopped is handed off with its stop plan. After a forced stop by a request
+// nothing counts as an error any more.
 //
-// draining, failing and frozen end when the loop has ended; frozen ends at once, for the loop was left
-// with its runs. A lease that ends takes precedence over every grace: the command is dead by its
-// deadline.
+// draining, failing and frozen end when the loop has ended. frozen ends at once, because the loop
+// was handed off with its runs. The end of the lease takes precedence over every grace: the command
+// is dead by the deadline.
 package supervisor

@@ -17,18 +17,18 @@ import (
 	"gophd/internal/restart"
 )
 
-// JobState is where a job stands: what the old process hands off to the new one. Descriptors are in
+// JobState is the state of a job that the old process hands off to the new one. Descriptors are in
 // the Handoff's Files.
 type JobState struct {
 	Name    string
 	Grid    *restart.Grid `json:",omitempty"` // nil before the first loop
 	Runs    []ActiveRun   `json:",omitempty"`
-	Woken   bool          `json:",omitempty"` // a run was requested during them, and is due after
-	Wait    *RunWait      `json:",omitempty"`
+	Woken   bool          `json:",omitempty"` // a run was requested during them, and is due after them
+	Wait    *RunDelay     `json:",omitempty"`
 	Escaped []Pipe        `json:",omitempty"` // of processes that escaped from earlier runs
 
-	Leftover      bool                // runs of a gophd that was killed may be active
-	Local, Shared *heartbeat.Handover `json:",omitempty"`
+	Leftover      bool               // runs of a gophd that was killed may be active
+	Local, Shared *heartbeat.Handoff `json:",omitempty"`
 }
 
 // Names of descriptors in the handoff.
@@ -40,17 +40,17 @@ const (
 // handOffTime is how long the last renewal of a claim may take.
 const handOffTime = 5 * time.Second
 
-// ActiveRun is a run that is under way, and its process.
+// ActiveRun is an active run and its process.
 type ActiveRun struct {
 	Run     job.Run
 	Started restart.Instant
-	Ended   restart.Instant `json:",omitempty"` // of the command, while others of its group are still active
-	Missed  uint64          `json:",omitempty"` // see loop.Going
+	Ended   restart.Instant `json:",omitempty"` // end of the command, while others of its group are still active
+	Missed  uint64          `json:",omitempty"` // see loop.ActiveRun
 	PID     int
 	Birth   uint64
 	Cgroup  string `json:",omitempty"` // directory of its control group
 	Pipes   []Pipe
-	Kept    []byte          `json:",omitempty"` // of the output that is shown only if it fails
+	Kept    []byte          `json:",omitempty"` // output that is shown only if the run fails
 	Limit   restart.Instant `json:",omitempty"` // if the run has moved it
 	Status  string          `json:",omitempty"` // that it sent last
 	Grace   time.Duration
@@ -70,12 +70,12 @@ type RunStop struct {
 	Kill    restart.Instant
 }
 
-// stopCauses are why a run may be stopped that is handed off, by name. A lease that ends is none: nobody
-// could send the KILL in time meanwhile.
-var stopCauses = map[string]error{"timeout": job.ErrTimeout, "overlap": job.ErrOverrun}
+// stopCauses are the causes of a stop that can be handed off, by name. A lease that ends is not one
+// of them: no process could send the KILL in time during the re-exec.
+var stopCauses = map[string]error{"timeout": job.ErrTimeout, "overlap": job.ErrReplaced}
 
-// RunWait is a loop.Wait.
-type RunWait struct {
+// RunDelay is a loop.Delay.
+type RunDelay struct {
 	Run    job.Run
 	Until  restart.Instant
 	Slowed time.Duration
@@ -89,21 +89,22 @@ type Pipe struct {
 	File   string
 }
 
-// Silence stops reading the output of the runs and their messages: from here on the new process reads
-// them. It returns where the job stands, and puts descriptors into files. Call HandOff after it.
-func (s *Supervisor) Silence(files map[string]*os.File) JobState {
+// PauseOutput stops reading the output and the messages of the runs: from here on the new process
+// reads them. It returns the state of the job, and puts descriptors into files. Call HandOff after
+// it.
+func (s *Supervisor) PauseOutput(files map[string]*os.File) JobState {
 	state := JobState{Name: s.spec.Name}
-	if s.turning.loop != nil {
-		g := s.turning.grid
+	if s.loopRun.loop != nil {
+		g := s.loopRun.grid
 		state.Grid = &restart.Grid{Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
 	} else if s.o.Resumed {
 		state.Name, state.Grid = s.o.Handed.Name, s.o.Handed.Grid
 	}
 	if s.notices != nil {
-		files[notifySocket] = s.notices.Leave() // what comes now waits for the new process
+		files[notifySocket] = s.notices.Leave() // later messages wait for the new process
 		s.notices = nil
 	}
-	s.Logs((*logging.Log).Leave) // the new process writes what they have not written
+	s.Logs((*logging.Log).Leave) // the new process writes the rest
 	s.handOffRuns(&state, files)
 	return state
 }
@@ -118,16 +119,16 @@ func (s *Supervisor) LostOutput() (lost []error) {
 	return lost
 }
 
-// HandOff adds the lease to the state, and returns the instance id, "" without a lease, and what could
-// not be renewed. It blocks for the last renewals, some seconds at most.
+// HandOff adds the lease to the state. It returns the instance id, "" without a lease, and the
+// errors of renewals that failed. It blocks for the last renewals, some seconds at most.
 func (s *Supervisor) HandOff(state *JobState, files map[string]*os.File) (instance string, failed []error) {
-	handOff := func(c *lease.Claim) *heartbeat.Handover {
+	handOff := func(c *lease.Claim) *heartbeat.Handoff {
 		if !c.Begun() {
 			return nil
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), handOffTime)
 		defer cancel()
-		over, err := c.HandOff(ctx, len(s.runner.left) > 0)
+		over, err := c.HandOff(ctx, len(s.runner.handedOff) > 0)
 		if err != nil { // the new process acquires the claim again
 			failed = append(failed, err)
 		} else {
@@ -137,13 +138,13 @@ func (s *Supervisor) HandOff(state *JobState, files map[string]*os.File) (instan
 	}
 	state.Shared = handOff(s.lease.Shared())
 	if state.Shared != nil {
-		fault.At("shared claim handed over")
+		fault.At("shared lease handed off")
 	}
 	state.Local = handOff(s.lease.Local())
 	if state.Local != nil {
-		fault.At("local claim handed over")
+		fault.At("local lease handed off")
 	}
-	if lock := s.lease.Lock(); lock != nil { // in every case
+	if lock := s.lease.Lock(); lock != nil { // whether a renewal failed or not
 		if f := lock.Descriptor(); f != nil {
 			files[localLock] = f
 		}
@@ -153,14 +154,14 @@ func (s *Supervisor) HandOff(state *JobState, files map[string]*os.File) (instan
 
 // Left returns the processes of the runs that were handed off.
 func (s *Supervisor) Left() (left []*process.Process) {
-	for _, at := range s.runner.left {
+	for _, at := range s.runner.handedOff {
 		left = append(left, at.process)
 	}
 	return left
 }
 
-// Asker adds to a what the preflight of the next process must know of this job.
-func (s *Supervisor) Asker(a *preflight.Asker) {
+// Asker adds to a what the next process's preflight must know of this job.
+func (s *Supervisor) Asker(a *preflight.Running) {
 	s.call(func() {
 		a.Serves = s.machine.looping
 		if lock := s.lease.Lock(); lock != nil {
@@ -168,7 +169,8 @@ func (s *Supervisor) Asker(a *preflight.Asker) {
 		}
 		if l, ok := s.lease.Shared().Now(); ok {
 			a.URL, a.Key, a.ID = s.o.Config.Heartbeat.URL, s.lease.Shared().Key, l.ID
-			a.Holds = !l.Unproven && slices.Contains([]heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}, l.State)
+			holding := []heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}
+			a.Holds = !l.Unproven && slices.Contains(holding, l.State)
 		}
 	})
 }

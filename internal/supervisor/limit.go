@@ -14,10 +14,10 @@ import (
 	"gophd/internal/sdnotify"
 )
 
-// This file is about the notify socket, by which a run asks for more time and tells its status. A job has
-// one if its runs have a timeout.
+// This file handles the notify socket, by which a run requests more time and sends its status. A
+// job has one if its runs have a timeout.
 
-// limit stops a run that takes too long, unless it asks for more time.
+// limit stops a run that takes too long, unless the run requests more time.
 type limit struct {
 	run context.CancelCauseFunc
 
@@ -29,8 +29,8 @@ type limit struct {
 	status string // the last one that the run sent
 }
 
-// newLimit starts to count. moved is what an adopted run has requested from the old process, zero is
-// nothing; over is that it is being stopped.
+// newLimit returns a limit that is active. moved is the limit that an adopted run requested from
+// the old process; zero for none. over says that the run is already being stopped.
 func newLimit(at, moved time.Time, over bool, run context.CancelCauseFunc) *limit {
 	l := &limit{run: run, at: at, over: over}
 	if moved.After(at) {
@@ -38,12 +38,12 @@ func newLimit(at, moved time.Time, over bool, run context.CancelCauseFunc) *limi
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.timer = time.AfterFunc(time.Until(l.at), l.ring)
+	l.timer = time.AfterFunc(time.Until(l.at), l.expire)
 	return l
 }
 
-// ring is called at the moment that was the limit, and goes by what the limit is now.
-func (l *limit) ring() {
+// expire is called at the moment of the first limit, and checks the current one.
+func (l *limit) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if rest := time.Until(l.at); rest > 0 {
@@ -54,8 +54,8 @@ func (l *limit) ring() {
 	l.run(job.ErrTimeout)
 }
 
-// extend moves the limit to until, if that is later, and returns by how much. It is too late for a run
-// that is being stopped: a grace is not extended.
+// extend moves the limit to until, if that is later, and returns by how much. It is too late for a
+// run that is being stopped: a grace is not extended.
 func (l *limit) extend(until time.Time) (more time.Duration, tooLate bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,22 +67,23 @@ func (l *limit) extend(until time.Time) (more time.Duration, tooLate bool) {
 	return more, false
 }
 
-func (l *limit) say(status string) {
+func (l *limit) setStatus(status string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.status = status
 }
 
-// stop is called when the run has ended. A timer that fires at the same moment does no harm: nothing uses
-// the run's context any more.
+// stop is called when the run has ended. A timer that fires at the same moment does no harm:
+// nothing uses the run's context any more.
 func (l *limit) stop() {
 	if l != nil {
 		l.timer.Stop()
 	}
 }
 
-// handOver returns the limit for the next process: zero if the run has not moved it, and the config counts.
-func (l *limit) handOver() (moved restart.Instant, status string) {
+// handOff returns the limit for the next process; zero if the run has not moved it and the config
+// decides.
+func (l *limit) handOff() (moved restart.Instant, status string) {
 	if l == nil {
 		return 0, ""
 	}
@@ -94,8 +95,8 @@ func (l *limit) handOver() (moved restart.Instant, status string) {
 	return moved, l.status
 }
 
-// openNotify opens the notify socket, or adopts that of the old process, if the job has a timeout and the
-// system supports it.
+// openNotify opens the notify socket, or adopts that of the old process, if the job has a timeout
+// and the system supports it.
 func (s *Supervisor) openNotify() (err error) {
 	kept := s.o.Files[notifySocket]
 	switch {
@@ -115,25 +116,26 @@ func (s *Supervisor) openNotify() (err error) {
 	return err
 }
 
-// noticed is called by the goroutine of the notify socket, or by that of a run that is about to start.
+// noticed is called by the goroutine of the notify socket, or by that of a run that is about to
+// start.
 func (s *Supervisor) noticed(m sdnotify.Message, err error) {
-	run, l, ok := s.runner.whose(m)
+	run, l, ok := s.runner.runOf(m)
 	if !ok {
-		s.publish(event.MessageOfStranger(s.spec.Name, m.PID, m.UID))
+		s.publish(event.MessageOfUnknown(s.spec.Name, m.PID, m.UID))
 		return
 	}
 	if err != nil {
 		s.publish(event.MessageNotUnderstood(s.spec.Name, run, m.PID, err))
 		return
 	}
-	if words := wordsOf(m); words != nil {
+	if words := describe(m); words != nil {
 		s.publish(event.RunMessage(s.spec.Name, run, m.PID, words))
 	}
 	if l == nil {
 		return // it was started without a timeout
 	}
 	if m.Status != nil {
-		l.say(*m.Status)
+		l.setStatus(*m.Status)
 		s.publish(event.RunStatus(s.spec.Name, run, *m.Status))
 	}
 	if m.ExtendTimeout > 0 {
@@ -146,13 +148,13 @@ func (s *Supervisor) noticed(m sdnotify.Message, err error) {
 	}
 }
 
-// wordsOf returns the content of a message in words.
-func wordsOf(m sdnotify.Message) (words []string) {
+// describe returns the content of a message as text.
+func describe(m sdnotify.Message) (words []string) {
 	for _, w := range []struct {
-		said bool
+		set  bool
 		word string
-	}{{m.Ready, "it is ready"}, {m.Watchdog, "it is alive"}, {m.Stopping, "it stops"}} {
-		if w.said {
+	}{{m.Ready, "it is ready"}, {m.Watchdog, "it is alive"}, {m.Stopping, "it is stopping"}} {
+		if w.set {
 			words = append(words, w.word)
 		}
 	}
@@ -160,20 +162,20 @@ func wordsOf(m sdnotify.Message) (words []string) {
 		words = append(words, "status: "+*m.Status)
 	}
 	if m.ExtendTimeout > 0 {
-		words = append(words, "it wants "+m.ExtendTimeout.String())
+		words = append(words, "it requests "+m.ExtendTimeout.String()+" from now")
 	}
 	return words
 }
 
-// whose returns the run that sent the message.
-func (r *runner) whose(m sdnotify.Message) (job.Run, *limit, bool) {
+// runOf returns the run that sent the message.
+func (r *runner) runOf(m sdnotify.Message) (job.Run, *limit, bool) {
 	r.mu.Lock()
-	all := slices.Clone(r.places)
-	if r.left != nil { // their slots may be free already, and their limits are handed off later
-		all = r.left
+	all := slices.Clone(r.slots)
+	if r.handedOff != nil { // their slots may be free already, and their limits are handed off later
+		all = r.handedOff
 	}
 	r.mu.Unlock()
-	all = slices.DeleteFunc(all, func(at place) bool { return at.cancel == nil })
+	all = slices.DeleteFunc(all, func(at slot) bool { return at.cancel == nil })
 	runs := make([]sdnotify.Run, len(all))
 	for i, at := range all {
 		runs[i].ID = r.id(at.run)
@@ -181,7 +183,7 @@ func (r *runner) whose(m sdnotify.Message) (job.Run, *limit, bool) {
 			runs[i].Leader = at.process.PID()
 		}
 	}
-	i := m.Whose(runs, append(r.world.UIDs(), 0, os.Getuid())...)
+	i := m.Run(runs, append(r.credentials.UIDs(), 0, os.Getuid())...)
 	if i < 0 {
 		return job.Run{}, nil, false
 	}

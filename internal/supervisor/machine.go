@@ -7,15 +7,15 @@ import (
 	"gophd/internal/heartbeat"
 )
 
-// state is what the supervisor is doing. It is changed in machine.transition only.
+// state is what the supervisor is doing. Only machine.transition changes it.
 type state uint8
 
 const (
 	standby  state = iota + 1 // the lease is not held yet; adopted runs may be active
 	active                    // the lease is held and the loop starts runs
 	draining                  // the loop ends after the active runs
-	failing                   // the same, with an error: the runs are stopped
-	frozen                    // the loop was left; the next process takes over
+	failing                   // as draining, with an error: the runs are stopped
+	frozen                    // the loop was handed off; the next process takes over
 )
 
 var states = [...]state{standby, active, draining, failing, frozen}
@@ -24,22 +24,22 @@ func (s state) String() string {
 	return [...]string{"starting", "standby", "active", "draining", "failing", "frozen"}[s]
 }
 
-// hands is what the machine does to the world. None of it blocks.
-type hands struct {
-	startLoop func()
-	stopLoop  func()            // the active runs may finish
-	wakeLoop  func()            // runs now
-	interrupt func(cause error) // stops the active runs; the loop continues
-	force     func(cause error) // stops the active runs and the loop
-	kill      func()            // sends KILL to the active runs
-	leaveLoop func() error      // ends the loop and leaves its runs to the next process; else no run starts
-	changed   func()            // the report has changed
-	publish   func(event.Event)
+// actions are the effects of the machine. None of them blocks.
+type actions struct {
+	startLoop   func()
+	stopLoop    func()            // the active runs may finish
+	wakeLoop    func()            // starts a run now
+	interrupt   func(cause error) // stops the active runs; the loop continues
+	force       func(cause error) // stops the active runs and the loop
+	kill        func()            // sends KILL to the active runs
+	handOffLoop func() error      // ends the loop and leaves its runs to the next process; after an error no run starts
+	changed     func()            // the Report has changed
+	publish     func(event.Event)
 }
 
-// machine decides. It is owned by the supervisor's goroutine; the table stands in doc.go.
+// machine decides what to do. The supervisor's goroutine owns it. The table is in doc.go.
 type machine struct {
-	hands
+	actions
 	state   state
 	looping bool  // the loop was started and has not ended
 	forced  bool  // a stop was forced by a request
@@ -51,7 +51,7 @@ func (m *machine) transition(to state) {
 	m.changed()
 }
 
-// over returns true if there is nothing to wait for.
+// over returns true if there is nothing left to wait for.
 func (m *machine) over() bool { return m.state >= draining && !m.looping }
 
 // stop lets active runs finish.
@@ -66,7 +66,7 @@ func (m *machine) stop() {
 func (m *machine) forceStop(cause error) {
 	m.stop()
 	m.forced = true
-	if errors.Is(cause, ErrFault) { // of the daemon
+	if errors.Is(cause, ErrFault) { // a fault of the daemon
 		m.err = Fatal(cause)
 	}
 	m.force(cause)
@@ -86,26 +86,25 @@ func (m *machine) leaseHeld() {
 	if m.state != standby {
 		return
 	}
-	m.transition(active) // first: who reads of the start in the log may request a run
+	m.transition(active) // first, because a reader of the log may request a run as soon as it reports the start
 	if !m.looping {
 		m.looping = true
 		m.startLoop()
 	}
 }
 
-// leaseEnding says that active runs must be stopped, for cause's reason. The loop continues: its gate
-// is shut.
+// leaseEnding stops the active runs with the given cause. The loop continues with its gate shut.
 func (m *machine) leaseEnding(cause error) {
 	if m.looping {
 		m.interrupt(cause)
 	}
 }
 
-// fail says that the job must not run: the lease is lost, or what it needs cannot be set up. err is
-// why, and cause is why runs are stopped.
+// fail ends the job because it must not run: the lease is lost, or something cannot be set up. err
+// is the reason, and cause is why the runs are stopped.
 func (m *machine) fail(err, cause error) {
 	if m.looping {
-		m.interrupt(cause) // before the words
+		m.interrupt(cause) // before the event
 	}
 	if m.state != failing && !m.forced {
 		m.force(cause)
@@ -115,7 +114,7 @@ func (m *machine) fail(err, cause error) {
 	m.publish(endEvent(err))
 }
 
-// endEvent says why the job ends by itself.
+// endEvent returns the event that says why the job ended by itself.
 func endEvent(err error) event.Event {
 	if errors.As(err, new(*heartbeat.HeldError)) {
 		return event.LeaseHeldElsewhere(err)
@@ -123,7 +122,7 @@ func endEvent(err error) event.Event {
 	return event.Problem(err)
 }
 
-// panicked says that gophd itself failed.
+// panicked ends the job because gophd itself failed.
 func (m *machine) panicked(err error) {
 	m.force(ErrFault)
 	m.publish(event.Fatal(err))
@@ -133,8 +132,8 @@ func (m *machine) panicked(err error) {
 	}
 }
 
-// loopEnded says that no run is active and none will start. err is the loop's own reason, if it had
-// one.
+// loopEnded is called when no run is active and none will start. err is the loop's own reason, if
+// it has one.
 func (m *machine) loopEnded(err error) {
 	if !m.looping {
 		return
@@ -149,13 +148,13 @@ func (m *machine) loopEnded(err error) {
 	m.transition(draining)
 }
 
-// freeze leaves the active runs to the next process. An error says what is in the way now.
+// freeze leaves the active runs to the next process. An error says what prevents that now.
 func (m *machine) freeze() error {
 	if m.state > active {
-		return errors.New("the job ends")
+		return errors.New("the job is ending")
 	}
 	if m.looping {
-		if err := m.leaveLoop(); err != nil {
+		if err := m.handOffLoop(); err != nil {
 			return err
 		}
 	}
@@ -164,7 +163,7 @@ func (m *machine) freeze() error {
 	return nil
 }
 
-// FatalError is a fault of gophd itself, or an exit code that counts as one: a re-exec may help.
+// FatalError is a fault of gophd itself, or an exit code that counts as one. A re-exec may help.
 type FatalError struct{ err error }
 
 // Fatal returns err as a FatalError.

@@ -11,31 +11,31 @@ import (
 	"gophd/internal/event"
 )
 
-// deeds notes what the machine does, in order.
-type deeds struct {
+// actionLog records the actions of the machine, in sequence.
+type actionLog struct {
 	done []string
-	busy bool // the loop cannot be left
+	busy bool // the loop cannot be handed off
 }
 
-func (d *deeds) note(what string) func() { return func() { d.done = append(d.done, what) } }
-func (d *deeds) cause(what string) func(error) {
+func (d *actionLog) add(what string) func() { return func() { d.done = append(d.done, what) } }
+func (d *actionLog) addCause(what string) func(error) {
 	return func(err error) { d.done = append(d.done, fmt.Sprintf("%s: %v", what, err)) }
 }
 
-func (d *deeds) leaveLoop() error {
-	d.note("leave loop")()
+func (d *actionLog) handOffLoop() error {
+	d.add("hand off loop")()
 	if d.busy {
 		return errBusy
 	}
 	return nil
 }
 
-func newMachine(d *deeds, in state, looping bool) *machine {
-	return &machine{state: in, looping: looping, hands: hands{
-		startLoop: d.note("start loop"), stopLoop: d.note("stop loop"), wakeLoop: d.note("wake loop"),
-		interrupt: d.cause("stop the runs"), force: d.cause("force"), kill: d.note("kill"),
-		leaveLoop: d.leaveLoop, changed: func() {},
-		publish: func(e event.Event) { d.done = append(d.done, "say "+e.Err.Error()) },
+func newMachine(d *actionLog, in state, looping bool) *machine {
+	return &machine{state: in, looping: looping, actions: actions{
+		startLoop: d.add("start loop"), stopLoop: d.add("stop loop"), wakeLoop: d.add("wake loop"),
+		interrupt: d.addCause("stop the runs"), force: d.addCause("force"), kill: d.add("kill"),
+		handOffLoop: d.handOffLoop, changed: func() {},
+		publish: func(e event.Event) { d.done = append(d.done, "log "+e.Err.Error()) },
 	}}
 }
 
@@ -47,7 +47,7 @@ var (
 	errBusy  = errors.New("a run is being started")
 )
 
-// events are the rows of the table in doc.go, with how each is brought about.
+// events are the rows of the table in doc.go, and how to cause each.
 var events = []struct {
 	name string
 	fire func(*machine)
@@ -64,25 +64,33 @@ var events = []struct {
 	{"panic", func(m *machine) { m.panicked(errPanic) }},
 }
 
-// TestTable walks every cell of the table in doc.go, those that do nothing included. A cell is the state after
-// the event and what was done, in order. The loop runs in every state but frozen.
-func TestTable(t *testing.T) {
+// TestEachCellOfTheTable covers every cell of the table in doc.go, including those that do nothing.
+// A cell is the state after the event and the actions, in sequence. The loop is active in every
+// state except frozen.
+func TestEachCellOfTheTable(t *testing.T) {
 	cell := func(to state, done ...string) string { return to.String() + " " + strings.Join(done, ", ") }
-	lost := []string{"stop the runs: no lease", "force: no lease", "say lost"}
+	lost := []string{"stop the runs: no lease", "force: no lease", "log lost"}
 	stop := "stop the runs: no lease"
 	want := map[string][]string{ // standby, active, draining, failing, frozen
-		"stop":         {cell(draining, "stop loop"), cell(draining, "stop loop"), cell(draining), cell(failing), cell(frozen)},
-		"force":        {cell(draining, "stop loop", "force: stop now"), cell(draining, "stop loop", "force: stop now"), cell(draining, "force: stop now"), cell(failing, "force: stop now"), cell(frozen, "force: stop now")},
-		"run now":      {cell(standby), cell(active, "wake loop"), cell(draining), cell(failing), cell(frozen)},
-		"lease held":   {cell(active), cell(active), cell(draining), cell(failing), cell(frozen)},
-		"lease ending": {cell(standby, stop), cell(active, stop), cell(draining, stop), cell(failing, stop), cell(frozen)},
-		"lease lost":   {cell(failing, lost...), cell(failing, lost...), cell(failing, lost...), cell(failing, lost[0], lost[2]), cell(failing, lost[1:]...)},
-		"freeze":       {cell(frozen, "leave loop"), cell(frozen, "leave loop"), cell(draining), cell(failing), cell(frozen)},
-		"loop ended":   {cell(draining), cell(draining), cell(draining), cell(failing), cell(frozen)},
-		"loop gave up": {cell(draining, "say lost"), cell(draining, "say lost"), cell(draining), cell(failing), cell(frozen)},
-		"panic": {cell(failing, "force: gophd had a fatal error", "say panic"), cell(failing, "force: gophd had a fatal error", "say panic"),
-			cell(failing, "force: gophd had a fatal error", "say panic"), cell(failing, "force: gophd had a fatal error", "say panic"),
-			cell(failing, "force: gophd had a fatal error", "say panic")},
+		"stop": {cell(draining, "stop loop"), cell(draining, "stop loop"),
+			cell(draining), cell(failing), cell(frozen)},
+		"force": {cell(draining, "stop loop", "force: stop now"), cell(draining, "stop loop", "force: stop now"),
+			cell(draining, "force: stop now"), cell(failing, "force: stop now"), cell(frozen, "force: stop now")},
+		"run now":    {cell(standby), cell(active, "wake loop"), cell(draining), cell(failing), cell(frozen)},
+		"lease held": {cell(active), cell(active), cell(draining), cell(failing), cell(frozen)},
+		"lease ending": {cell(standby, stop), cell(active, stop), cell(draining, stop), cell(failing, stop),
+			cell(frozen)},
+		"lease lost": {cell(failing, lost...), cell(failing, lost...), cell(failing, lost...),
+			cell(failing, lost[0], lost[2]), cell(failing, lost[1:]...)},
+		"freeze": {cell(frozen, "hand off loop"), cell(frozen, "hand off loop"),
+			cell(draining), cell(failing), cell(frozen)},
+		"loop ended": {cell(draining), cell(draining), cell(draining), cell(failing), cell(frozen)},
+		"loop gave up": {cell(draining, "log lost"), cell(draining, "log lost"), cell(draining), cell(failing),
+			cell(frozen)},
+		"panic": {cell(failing, "force: gophd failed", "log panic"),
+			cell(failing, "force: gophd failed", "log panic"),
+			cell(failing, "force: gophd failed", "log panic"), cell(failing, "force: gophd failed", "log panic"),
+			cell(failing, "force: gophd failed", "log panic")},
 	}
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -93,7 +101,7 @@ func TestTable(t *testing.T) {
 			t.Errorf("the table in doc.go has no row %q", e.name)
 		}
 		for i, from := range states {
-			d := &deeds{}
+			d := &actionLog{}
 			m := newMachine(d, from, from != frozen)
 			e.fire(m)
 			if got := cell(m.state, d.done...); got != want[e.name][i] {
@@ -103,10 +111,10 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// The loop starts with the lease, or before it with the runs of the old process.
+// The loop starts when the lease is held, or earlier with the runs of the old process.
 func TestLoopStartsOnce(t *testing.T) {
 	for _, looping := range []bool{false, true} {
-		d := &deeds{}
+		d := &actionLog{}
 		m := newMachine(d, standby, looping)
 		m.leaseHeld()
 		m.leaseHeld()
@@ -120,9 +128,9 @@ func TestLoopStartsOnce(t *testing.T) {
 	}
 }
 
-func TestAJobThatWasNotServedEndsAtOnce(t *testing.T) {
+func TestJobThatWasNotServedEndsAtOnce(t *testing.T) {
 	for _, e := range events {
-		d := &deeds{}
+		d := &actionLog{}
 		m := newMachine(d, standby, false)
 		e.fire(m)
 		ends := slices.Contains([]string{"stop", "force", "lease lost", "freeze", "panic"}, e.name)
@@ -132,9 +140,9 @@ func TestAJobThatWasNotServedEndsAtOnce(t *testing.T) {
 	}
 }
 
-// A run that is being started cannot be left. The job continues then.
-func TestFreezeOfABusyLoop(t *testing.T) {
-	d := &deeds{busy: true}
+// A run that is being started cannot be handed off. The job continues then.
+func TestFreezeFailsWhileARunIsBeingStarted(t *testing.T) {
+	d := &actionLog{busy: true}
 	m := newMachine(d, active, true)
 	if m.freeze() != errBusy || m.state != active || m.over() {
 		t.Errorf("%v, over %v", m.state, m.over())
@@ -145,21 +153,21 @@ func TestFreezeOfABusyLoop(t *testing.T) {
 	}
 }
 
-// What was forced by a request ends without an error, whatever comes after.
-func TestFirstReasonIsTheOneToEndWith(t *testing.T) {
-	m := newMachine(&deeds{}, active, true)
+// A stop that was forced by a request ends without an error, whatever comes later.
+func TestFirstErrorIsReported(t *testing.T) {
+	m := newMachine(&actionLog{}, active, true)
 	m.fail(errLost, errCause)
 	m.panicked(errPanic)
 	if !errors.Is(m.err, errLost) {
 		t.Errorf("ends with %v, want %v", m.err, errLost)
 	}
-	m = newMachine(&deeds{}, active, true)
+	m = newMachine(&actionLog{}, active, true)
 	m.forceStop(errStop)
 	m.fail(errLost, errCause)
 	if m.err != nil {
 		t.Errorf("ends with %v", m.err)
 	}
-	m = newMachine(&deeds{}, active, true)
+	m = newMachine(&actionLog{}, active, true)
 	if m.forceStop(ErrFault); !errors.As(m.err, new(*FatalError)) {
 		t.Errorf("ends with %v, want a fatal error", m.err)
 	}

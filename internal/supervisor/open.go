@@ -8,12 +8,12 @@ import (
 	"strings"
 
 	"gophd/internal/config"
+	"gophd/internal/credentials"
+	"gophd/internal/headtail"
 	"gophd/internal/job"
-	"gophd/internal/keep"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/procfs"
-	"gophd/internal/world"
 )
 
 // openRunner opens what the command needs.
@@ -23,13 +23,13 @@ func (s *Supervisor) openRunner() error {
 		return err
 	}
 	s.null = null
-	surroundings, err := preflight.World(s.spec)
+	creds, err := preflight.Credentials(s.spec)
 	if err != nil {
 		return err
 	}
 	stdout, stderr, file := outputs(s.spec, s.o.Log, null)
-	if file != "" && !isFIFO(file) { // refuse now what every run would fail for; the reader of a FIFO would take this for the end
-		f, err := openOutput(file, surroundings)
+	if file != "" && !isFIFO(file) { // fail now and not in each run; a FIFO's reader would take this for its end
+		f, err := openOutput(file, creds)
 		if err != nil {
 			return err
 		}
@@ -37,9 +37,9 @@ func (s *Supervisor) openRunner() error {
 			return err
 		}
 	}
-	var user *world.User
-	if surroundings != nil {
-		user = surroundings.User
+	var user *credentials.User
+	if creds != nil {
+		user = creds.User
 	}
 	env := commandEnvironment(config.Private(s.o.Env), user, s.spec)
 	if file := s.o.Config.File; file != "" {
@@ -51,12 +51,12 @@ func (s *Supervisor) openRunner() error {
 	if err := s.openNotify(); err != nil {
 		return err
 	}
-	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, world: surroundings, cgroup: s.cgroup, env: env,
+	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, credentials: creds, cgroup: s.cgroup, env: env,
 		outputs: targets{stdout: stdout, stderr: stderr, file: file},
-		hooks: hooks{trouble: s.problem, fence: func() uint64 { return s.lease.Fence() },
+		hooks: hooks{problem: s.problem, fence: func() uint64 { return s.lease.Fence() },
 			started: s.runStarted, escaped: s.escaped},
 		notices: s.notices, handed: handedRuns{runs: s.o.Handed.Runs, files: s.o.Files},
-		deaths: make(chan struct{}, 1), places: make([]place, s.slots())}
+		deaths: make(chan struct{}, 1), slots: make([]slot, s.slots())}
 	s.mark("none")
 	if s.spec.Output == job.OutputOnFailure {
 		s.runner.hooks.failed = s.showFailed
@@ -64,50 +64,52 @@ func (s *Supervisor) openRunner() error {
 	return nil
 }
 
-// showFailed shows the output of a run that failed: in the log, or else on stderr as it is.
-func (s *Supervisor) showFailed(pid int, output *keep.Keeper) {
+// showFailed shows the output of a run that failed: in the log, or unchanged on stderr if there is
+// no log file.
+func (s *Supervisor) showFailed(pid int, output *headtail.Buffer) {
 	if s.o.Log.Path() == "" {
 		var all bytes.Buffer
-		_ = output.Dump(&all) // a buffer takes everything
+		_ = output.Dump(&all) // a buffer accepts everything
 		s.o.Log.Show(all.Bytes())
 		return
 	}
 	w := s.o.Log.Capture("stdout")(pid)
-	_ = output.Dump(w) // what cannot be shown is counted by the log
+	_ = output.Dump(w) // the log counts what it cannot write
 	_ = w.Close()
 }
 
-// slots returns how many runs may be active at the same time, those of the old process included.
+// slots returns how many runs may be active at the same time, including those of the old process.
 func (s *Supervisor) slots() int {
 	n := max(s.spec.MaxParallel, 1)
 	for _, g := range s.o.Handed.Runs {
-		n = max(n, g.Run.Place+1)
+		n = max(n, g.Run.Slot+1)
 	}
 	return n
 }
 
-// mark sets the beginning of the GOPHD_RUN_ID of each run of this daemon: the lock with its secret, by which a
-// leftover run is found, the PID, and the first start, so that no other daemon has it.
+// mark sets the start of the GOPHD_RUN_ID of each run of this daemon: the lock with its secret, by
+// which a leftover run is found, the PID, and the first start, so that it is unique among daemons.
 func (s *Supervisor) mark(lock string) {
 	mark := fmt.Sprintf("%s.%d.%d.", lock, os.Getpid(), s.o.Started.UnixNano())
 	s.runner.mark.Store(&mark)
 }
 
-// openCgroup creates the job's control group if it is needed: for limits, which must not be missing silently,
-// and to stop escaped processes, which can be found without it too.
+// openCgroup creates the job's control group if it is needed: for limits, which must not be missing
+// silently, and to stop escaped processes, which can also be found without it.
 func (s *Supervisor) openCgroup() (err error) {
 	l := preflight.Limits(s.spec)
-	if l == (process.Limits{}) && s.spec.Strays != job.StraysKill {
+	if l == (process.Limits{}) && s.spec.Escaped != job.EscapedKill {
 		return nil
 	}
-	SweepCgroups(s.spec.Name, gone)
-	if s.cgroup, err = process.OpenCgroup("", fmt.Sprintf("%s-%d", s.spec.Name, os.Getpid()), l); l == (process.Limits{}) {
+	SweepCgroups(s.spec.Name, exited)
+	s.cgroup, err = process.OpenCgroup("", fmt.Sprintf("%s-%d", s.spec.Name, os.Getpid()), l)
+	if l == (process.Limits{}) {
 		return nil
 	}
 	return err
 }
 
-// SweepCgroups removes the control groups that the job's earlier instances could not remove.
+// SweepCgroups removes the control groups that earlier instances of the job could not remove.
 func SweepCgroups(name string, over func(pid int) bool) {
 	process.SweepCgroups("", func(group string) bool {
 		number, ok := strings.CutPrefix(group, name+"-")
@@ -116,4 +118,4 @@ func SweepCgroups(name string, over func(pid int) bool) {
 	})
 }
 
-func gone(pid int) bool { return !procfs.Alive(pid, 0) }
+func exited(pid int) bool { return !procfs.Alive(pid, 0) }

@@ -11,47 +11,48 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gophd/internal/credentials"
 	"gophd/internal/logging"
 	"gophd/internal/process"
 	"gophd/internal/safefile"
-	"gophd/internal/world"
 )
 
-// outlet is where the rest of a stream goes, byte for byte, whose beginning went through a pipe of ours, when the
-// config now sends the output to a file or to where gophd's own goes. Whatever that is may be stuck, and has to be
-// given up as the log is.
+// outlet receives the rest of a stream, byte for byte, that started in a pipe to gophd. It is used
+// when the config now sends the output to a file, or to gophd's own output. The target may be
+// stuck, and then the outlet gives up in bounded time like the log.
 type outlet struct {
 	runner *runner
 	log    *logging.Log
 	stream *logging.Stream
 	name   string
-	file   *os.File // to be closed at the end; nil for gophd's own
+	file   *os.File // to be closed at the end; nil for gophd's own output
 }
 
 var _ process.Rester = (*outlet)(nil)
 
-// outlet makes one that can be hurried and given up until it has ended.
+// outlet returns an outlet that escalateOutlets reaches until it is closed.
 func (r *runner) outlet(s process.HandedStream, name string, to, own *os.File) io.WriteCloser {
-	log, err := logging.Open(logging.Options{Format: "simple", Echo: to, EchoName: name, EchoCommand: true, EchoExact: true})
+	log, err := logging.Open(logging.Options{Format: "simple", Echo: to, EchoName: name, EchoCommand: true,
+		EchoExact: true})
 	if err != nil {
-		r.hooks.trouble(err)
-		return nowhere{}
+		r.hooks.problem(err)
+		return discard{}
 	}
 	o := &outlet{runner: r, log: log, stream: log.Stream("", s.PID, nil), name: name, file: own}
 	r.mu.Lock()
 	r.outlets = append(r.outlets, o)
 	r.mu.Unlock()
-	return begun(o, s)
+	return writeRest(o, s)
 }
 
 func (o *outlet) Write(b []byte) (int, error) { return o.stream.Write(b) }
 
 func (o *outlet) Close() error {
-	_ = o.stream.Close() // it has no error
-	_ = o.log.Close()    // what it could not bring out is counted
+	_ = o.stream.Close() // it never fails
+	_ = o.log.Close()    // what it could not write is counted
 	o.close()
 	if err := o.lost(); err != nil {
-		o.runner.hooks.trouble(err)
+		o.runner.hooks.problem(err)
 	}
 	o.runner.mu.Lock()
 	defer o.runner.mu.Unlock()
@@ -59,7 +60,7 @@ func (o *outlet) Close() error {
 	return nil
 }
 
-// Rest ends it, and returns what it has not written. What is lost is left to who hands over.
+// Rest ends the outlet, and returns what it has not written. The caller reports what is lost.
 func (o *outlet) Rest() []byte {
 	rest := o.stream.Rest()
 	left, _ := o.log.Left() // it is closed nowhere else
@@ -76,7 +77,7 @@ func (o *outlet) close() {
 	}
 }
 
-// lost says what did not get through.
+// lost returns an error that says what could not be written; nil if nothing is lost.
 func (o *outlet) lost() error {
 	if s := o.log.Stats(); s.Dropped > 0 {
 		return fmt.Errorf("%d lines of the command's output to %s are lost: %w", s.Dropped, o.name, s.Lost)
@@ -84,8 +85,8 @@ func (o *outlet) lost() error {
 	return nil
 }
 
-// hurryOutlets is logging.Log.Hurry for every outlet.
-func (r *runner) hurryOutlets(times int) {
+// escalateOutlets calls logging.Log.Hurry for every outlet.
+func (r *runner) escalateOutlets(times int) {
 	for _, o := range r.allOutlets() {
 		o.log.Hurry(times)
 	}
@@ -97,15 +98,16 @@ func (r *runner) allOutlets() []*outlet {
 	return slices.Clone(r.outlets)
 }
 
-// openOutput opens the file that a command writes to itself. It waits for nobody: a FIFO that nobody reads cannot
-// be opened, which is ENXIO (open(2)). The job's user, if w has one, may own the file.
-func openOutput(path string, w *world.World) (*os.File, error) {
+// openOutput opens the file that a command writes to itself. It does not block: a FIFO without a
+// reader cannot be opened, which is ENXIO (open(2)). The job's user, if w has one, may own the
+// file.
+func openOutput(path string, w *credentials.Credentials) (*os.File, error) {
 	f, err := safefile.Open(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o640, w.UIDs()...)
-	switch refused := (*safefile.Error)(nil); {
-	case errors.As(err, &refused):
-		return nil, fmt.Errorf("cannot open the command's output: %w (job.output)", refused)
+	switch rejected := (*safefile.Error)(nil); {
+	case errors.As(err, &rejected):
+		return nil, fmt.Errorf("cannot open the command's output: %w (job.output)", rejected)
 	case errors.Is(err, syscall.ENXIO):
-		return nil, fmt.Errorf("cannot open the command's output: %w: let somebody read it first", err)
+		return nil, fmt.Errorf("cannot open the command's output: %w: start its reader first", err)
 	case err != nil:
 		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
 	}
@@ -117,8 +119,8 @@ func isFIFO(path string) bool {
 	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
 }
 
-// openInput opens the file that a command reads. It waits for nobody either: a FIFO that nobody has open for writing
-// is empty.
+// openInput opens the file that a command reads. It does not block either: a FIFO that no process
+// has open for writing is empty.
 func openInput(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -127,7 +129,7 @@ func openInput(path string) (*os.File, error) {
 	return f, nil
 }
 
-// asCommandsExpect takes from a file the mode in which it was opened here: a command knows nothing of EAGAIN.
-func asCommandsExpect(f *os.File) error {
+// setBlocking sets the blocking mode that commands expect: they do not handle EAGAIN.
+func setBlocking(f *os.File) error {
 	return unix.SetNonblock(int(f.Fd()), false)
 }

@@ -13,15 +13,15 @@ import (
 	"time"
 
 	"gophd/internal/config"
+	"gophd/internal/credentials"
 	"gophd/internal/fault"
+	"gophd/internal/headtail"
 	"gophd/internal/job"
-	"gophd/internal/keep"
 	"gophd/internal/process"
 	"gophd/internal/sdnotify"
-	"gophd/internal/world"
 )
 
-// leaseError is why a run is ended when the right to run it ends.
+// leaseError is why a run is stopped when the lease ends.
 type leaseError struct {
 	why   string
 	grace time.Duration // from TERM to KILL
@@ -30,65 +30,69 @@ type leaseError struct {
 func (e *leaseError) Error() string { return e.why }
 
 // ErrFault is why runs are stopped when gophd itself has failed.
-var ErrFault error = &leaseError{why: "gophd had a fatal error"}
+var ErrFault error = &leaseError{why: "gophd failed"}
 
-// runner is the loop's Runner: it turns a run into a process in the job's world, and lets the
-// supervisor end the runs that are active.
+// runner is the loop's Runner. It starts a process for each run, and stops the active runs for the
+// supervisor.
 type runner struct {
-	spec    job.Spec
-	spawner *process.Spawner
-	world   *world.World
-	cgroup  *process.Cgroup
-	env     []string               // of every run
-	mark    atomic.Pointer[string] // begins what marks the descendants of a run of this daemon, whichever process started it
+	spec        job.Spec
+	spawner     *process.Spawner
+	credentials *credentials.Credentials
+	cgroup      *process.Cgroup
+	env         []string // of every run
+	// mark is the start of GOPHD_RUN_ID, which marks all descendants of this daemon's runs, across
+	// re-execs.
+	mark    atomic.Pointer[string]
 	outputs targets
 	hooks   hooks
-	notices *sdnotify.Socket // where runs ask for more time; nil where they have no limit
+	notices *sdnotify.Socket // where runs request more time; nil if they have no timeout
 	handed  handedRuns
 
-	deaths chan struct{} // one is sent when the command of a run is dead; capacity 1
+	deaths chan struct{} // receives when the command of a run is dead; capacity 1
 
-	mu      sync.Mutex // guards those below, which the supervisor's and the loop's goroutines share
-	places  []place    // one for each run that can go on at the same time
-	left    []place    // to the next process
-	outlets []*outlet
+	mu        sync.Mutex // guards the fields below, which the supervisor's and the loop's goroutines share
+	slots     []slot     // one for each run that may be active at the same time
+	handedOff []slot     // runs for the next process
+	outlets   []*outlet
 }
 
 // targets are where the output of a run goes.
 type targets struct {
 	stdout process.Output
 	stderr process.Output
-	file   string // for both, in their place
+	file   string // for both streams instead of those; "" for none
 }
 
-// hooks is what the runner asks and tells its supervisor, from the goroutine of a run.
+// hooks are the runner's calls to its supervisor. They are called from the goroutine of a run.
 type hooks struct {
-	failed  func(pid int, output *keep.Keeper) // shows the output of a run that failed; nil when that is not asked for
-	trouble func(error)
+	// failed shows the output of a run that failed; nil if that output is not kept.
+	failed  func(pid int, output *headtail.Buffer)
+	problem func(error)
 	fence   func() uint64
 	started func(run job.Run, p *process.Process, adopted bool)
 	escaped func(run job.Run, pid int, name string, killed bool)
 }
 
-// handedRuns are the runs of the old process that wait to be adopted.
+// handedRuns are the runs of the old process that are not adopted yet.
 type handedRuns struct {
 	runs  []ActiveRun
 	files map[string]*os.File
 }
 
-// place is where one run goes on; without a cancel it is free, and without a process the run is being started.
-type place struct {
+// slot holds one active run. A slot without a cancel is free; a run without a process is being
+// started.
+type slot struct {
 	run     job.Run
 	process *process.Process
 	ctx     context.Context // of the run
 	cancel  context.CancelCauseFunc
-	forced  *atomic.Bool // it is stopped for the lease, or a fault, whatever it was stopped for before
-	dead    bool         // the command and its group have ended; its output may still wait for the log
-	keeper  *keep.Keeper // of its output until it is known whether it failed; nil when that is not asked for
-	limit   *limit       // nil without a timeout
+	forced  *atomic.Bool     // it is being stopped for the lease or a fault, whatever stopped it before
+	dead    bool             // the command and its group have ended; its output may still wait for the log
+	buffer  *headtail.Buffer // its output until the result is known; nil if it is not kept
+	limit   *limit           // nil without a timeout
 }
 
-// What is kept of a run's output until it is known whether it failed.
+// Limits of the output that is kept until the result of a run is known.
 const (
 	keptHead = 64 << 10
 	keptTail = 192 << 10
@@ -97,44 +101,45 @@ const (
 func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	at := place{run: run, ctx: ctx, cancel: cancel, forced: new(atomic.Bool)}
+	at := slot{run: run, ctx: ctx, cancel: cancel, forced: new(atomic.Bool)}
 	if r.hooks.failed != nil {
-		at.keeper = keep.New(keptHead, keptTail)
+		at.buffer = headtail.New(keptHead, keptTail)
 	}
-	began := time.Now()
-	left := r.begin(&at)
-	defer r.hold(place{run: job.Run{Place: run.Place}})
+	started := time.Now()
+	handed := r.assignSlot(&at)
+	defer r.setSlot(slot{run: job.Run{Slot: run.Slot}})
 	defer at.limit.stop()
 	var p *process.Process
 	var err error
-	adopted := left != nil
+	adopted := handed != nil
 	if adopted {
-		if p, err = r.adopt(at, left); err == nil {
-			began = p.Started()
+		if p, err = r.adopt(at, handed); err == nil {
+			started = p.Started()
 		}
 	} else {
 		p, err = r.start(ctx, at)
 	}
 	if err != nil {
-		return job.Result{Started: began, Ended: time.Now(), Outcome: job.Unstarted, Err: err, Cause: context.Cause(ctx)}
+		return job.Result{Started: started, Ended: time.Now(), Outcome: job.Unstarted, Err: err,
+			Cause: context.Cause(ctx)}
 	}
 	at.process = p
 	p.OnDeath(func() { r.died(at) })
 	waited := false
 	defer func() {
-		if !waited { // a fault of ours: nobody else would stop it, and its heartbeat is about to be let go
+		if !waited { // a fault of gophd: nothing else would stop it, and its lease is about to be released
 			p.Stop(0)
 			p.Wait()
 		}
 	}()
-	r.hold(at)
+	r.setSlot(at)
 	if r.settled() {
 		r.notices.Listen()
 	}
 	r.hooks.started(run, p, adopted)
 	fault.At("run")
 	release := context.AfterFunc(ctx, func() {
-		if p.StopPlan().Asked.IsZero() { // else the old process has begun to stop it
+		if p.StopPlan().Asked.IsZero() { // otherwise the old process has started to stop it
 			p.Stop(r.grace(context.Cause(ctx)), r.spec.StopSignals...)
 		}
 	})
@@ -147,26 +152,26 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	return result
 }
 
-// died notes that the command of a run is dead.
-func (r *runner) died(at place) {
+// died records that the command of a run is dead.
+func (r *runner) died(at slot) {
 	at.dead = true
-	r.hold(at)
-	r.tell()
+	r.setSlot(at)
+	r.recheck()
 }
 
-// tell has the supervisor look whether a command is alive.
-func (r *runner) tell() {
+// recheck makes the supervisor check whether a command is alive.
+func (r *runner) recheck() {
 	select {
 	case r.deaths <- struct{}{}:
-	default: // it has not looked yet
+	default: // it has not checked yet
 	}
 }
 
-// dead is how many runs are under way whose command is dead.
+// dead returns how many active runs have a dead command.
 func (r *runner) dead() (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, at := range r.places {
+	for _, at := range r.slots {
 		if at.dead {
 			n++
 		}
@@ -174,41 +179,44 @@ func (r *runner) dead() (n int) {
 	return n
 }
 
-// starting says that the command of a run is not started yet.
+// starting returns true while the command of a run is not started yet.
 func (r *runner) starting(number uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.places, func(at place) bool {
+	return slices.ContainsFunc(r.slots, func(at slot) bool {
 		return at.run.Number == number && at.cancel != nil && at.process == nil
 	})
 }
 
-// causeOf returns why a run was stopped. A timeout or an overlap that came after the end of the command itself,
-// while others of its group or escaped processes were waited for, did not cut it short. A request or a lease
-// counts all the same: it has ended those. asked is zero if the end came before the stop.
+// causeOf returns why a run was stopped. A timeout or an overlap after the exit of the command
+// itself, while its group or escaped processes were waited for, did not cut it short. A request or
+// a lost lease always counts: it has stopped those processes. asked is zero if the run ended before
+// the stop.
 func causeOf(ctx context.Context, asked, ended time.Time) error {
 	cause := context.Cause(ctx)
-	if (asked.IsZero() || asked.After(ended)) && (errors.Is(cause, job.ErrTimeout) || errors.Is(cause, job.ErrOverrun)) {
+	if (asked.IsZero() || asked.After(ended)) &&
+		(errors.Is(cause, job.ErrTimeout) || errors.Is(cause, job.ErrReplaced)) {
 		return nil
 	}
 	return cause
 }
 
-// show lets the output of a run be seen that failed, where it is kept for that.
-func (r *runner) show(at place, result job.Result) {
-	if at.keeper == nil || result.PID == 0 || r.spec.Judge(result) == job.Success { // without a PID it was left to the next image
+// show shows the output of a run that failed, if it was kept.
+func (r *runner) show(at slot, result job.Result) {
+	if at.buffer == nil || result.PID == 0 || r.spec.Judge(result) == job.Success { // PID 0: it was handed off
 		return
 	}
-	r.hooks.failed(result.PID, at.keeper)
+	r.hooks.failed(result.PID, at.buffer)
 }
 
-func (r *runner) start(ctx context.Context, at place) (*process.Process, error) {
+func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 	fault.At("start")
 	run := at.run
-	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run), World: r.world, Cgroup: r.cgroup,
-		Stdout: r.outputs.stdout, Stderr: r.outputs.stderr, Strays: r.strays(run)}
-	if at.keeper != nil {
-		kept := process.Output{Open: func(int) io.WriteCloser { return at.keeper.Writer() }}
+	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run),
+		Credentials: r.credentials, Cgroup: r.cgroup,
+		Stdout: r.outputs.stdout, Stderr: r.outputs.stderr, Escapes: r.escapeRules(run)}
+	if at.buffer != nil {
+		kept := process.Output{Open: func(int) io.WriteCloser { return at.buffer.Writer() }}
 		c.Stdout, c.Stderr = kept, process.Output{Same: true}
 	}
 	switch r.spec.Stdin {
@@ -218,21 +226,21 @@ func (r *runner) start(ctx context.Context, at place) (*process.Process, error) 
 	default:
 		f, err := openInput(r.spec.Stdin)
 		if err != nil {
-			return nil, job.OfWorld(err)
+			return nil, job.SetupError(err)
 		}
 		defer f.Close()
-		if err := asCommandsExpect(f); err != nil {
+		if err := setBlocking(f); err != nil {
 			return nil, err
 		}
 		c.Stdin = f
 	}
 	if r.outputs.file != "" {
-		f, err := openOutput(r.outputs.file, r.world)
+		f, err := openOutput(r.outputs.file, r.credentials)
 		if err != nil {
-			return nil, job.OfWorld(err)
+			return nil, job.SetupError(err)
 		}
 		defer f.Close() // the command has its own by then
-		if err := asCommandsExpect(f); err != nil {
+		if err := setBlocking(f); err != nil {
 			return nil, err
 		}
 		c.Stdout.File, c.Stderr.File = f, f
@@ -240,26 +248,27 @@ func (r *runner) start(ctx context.Context, at place) (*process.Process, error) 
 	return r.spawner.Start(ctx, c)
 }
 
-// grace is how long a run that is ended for that cause has from one stop signal to the next, and to KILL.
+// grace returns how long a run that is stopped for that cause has from one stop signal to the next,
+// and to KILL.
 func (r *runner) grace(cause error) time.Duration {
-	if lease, ok := cause.(*leaseError); ok { // what it leaves is for all signals together
+	if lease, ok := cause.(*leaseError); ok { // the lease leaves this time for all signals together
 		return min(lease.grace/time.Duration(max(len(r.spec.StopSignals), 1)), r.spec.Grace)
 	}
 	return r.spec.Grace
 }
 
-func (r *runner) hold(at place) {
+func (r *runner) setSlot(at slot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.places[at.run.Place] = at
+	r.slots[at.run.Slot] = at
 }
 
-// Interrupt ends the runs that are going on, if any, and no other. One that is being ended already keeps its
-// cause and gets the shorter grace.
+// Interrupt stops the runs that are active now, and no later ones. A run that is already being
+// stopped keeps its cause and gets the shorter grace.
 func (r *runner) Interrupt(cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, at := range r.places {
+	for _, at := range r.slots {
 		if at.cancel != nil {
 			at.cancel(cause)
 			if errors.As(cause, new(*leaseError)) {
@@ -272,52 +281,55 @@ func (r *runner) Interrupt(cause error) {
 	}
 }
 
-// Kill sends KILL to the runs that are going on, if any.
+// Kill sends KILL to the active runs.
 func (r *runner) Kill() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, at := range r.places {
+	for _, at := range r.slots {
 		if at.process != nil {
 			at.process.Stop(0)
 		}
 	}
 }
 
-// runID names a run of this daemon among all processes of the host, and marks its descendants.
+// runID names the variable that identifies a run among all processes of the host, and marks its
+// descendants.
 const runID = process.RunID
 
-// notifyVariable tells a command where to send messages in the protocol of sd_notify(3).
+// notifyVariable tells a command where to send sd_notify(3) messages.
 const notifyVariable = "NOTIFY_SOCKET="
 
-// strays is what becomes of the descendants of a run that left its group.
-func (r *runner) strays(run job.Run) *process.Strays {
-	if r.spec.Strays == job.StraysIgnore {
+// escapeRules returns what to do with descendants of a run that leave its group.
+func (r *runner) escapeRules(run job.Run) *process.EscapeRules {
+	if r.spec.Escaped == job.EscapedIgnore {
 		return nil
 	}
-	return &process.Strays{Mark: runID + "=" + r.id(run), Kill: r.spec.Strays == job.StraysKill, Grace: r.spec.Grace,
+	return &process.EscapeRules{Mark: runID + "=" + r.id(run), Kill: r.spec.Escaped == job.EscapedKill,
+		Grace:  r.spec.Grace,
 		Report: func(pid int, name string, killed bool) { r.hooks.escaped(run, pid, name, killed) }}
 }
 
 func (r *runner) id(run job.Run) string { return *r.mark.Load() + strconv.FormatUint(run.Number, 10) }
 
-// environment is that of one run: GOPHD_DUE is RFC 3339 with nanoseconds.
+// environment returns the environment of one run. GOPHD_DUE is RFC 3339 with nanoseconds.
 func (r *runner) environment(run job.Run) []string {
 	env := append(slices.Clip(r.env),
-		"GOPHD_PLACE="+strconv.Itoa(run.Place),
+		"GOPHD_SLOT="+strconv.Itoa(run.Slot),
 		"GOPHD_RUN="+strconv.FormatUint(run.Number, 10),
 		runID+"="+r.id(run),
 		"GOPHD_DUE="+run.Due.Format(time.RFC3339Nano),
 		"GOPHD_FENCE="+strconv.FormatUint(r.hooks.fence(), 10))
-	if r.notices != nil && !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, notifyVariable) }) {
-		env = append(env, notifyVariable+r.notices.Address()) // but where the job's own environment says another
+	hasNotify := func(kv string) bool { return strings.HasPrefix(kv, notifyVariable) }
+	if r.notices != nil && !slices.ContainsFunc(env, hasNotify) { // the job's own NOTIFY_SOCKET has priority
+		env = append(env, notifyVariable+r.notices.Address())
 	}
 	return env
 }
 
-// commandEnvironment is the environment of every run: gophd's own, less what was meant for gophd (its
-// settings, the service manager's sockets), its user's, the job's own with the config's sections, and the job's
-// name.
-func commandEnvironment(own []string, user *world.User, spec job.Spec) []string {
+// commandEnvironment returns the part of the environment that all runs share: gophd's own without
+// what was meant for gophd (its settings, the service manager's sockets), then that of the job's
+// user, that of the job with the config's sections, and the name of the job.
+func commandEnvironment(own []string, user *credentials.User, spec job.Spec) []string {
 	if spec.ClearEnv {
 		own = nil
 	}
@@ -329,31 +341,32 @@ func commandEnvironment(own []string, user *world.User, spec job.Spec) []string 
 			}
 		}
 	}
-	added := append(slices.Clone(spec.Env), "GOPHD_NAME="+spec.Name, "GOPHD_SLOT=0")
-	not := map[string]bool{config.RunVariable: true, "GOPHD_RUN": true, runID: true, "GOPHD_PLACE": true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
+	added := append(slices.Clone(spec.Env), "GOPHD_NAME="+spec.Name)
+	excluded := map[string]bool{config.RunVariable: true, "GOPHD_RUN": true, runID: true,
+		"GOPHD_SLOT": true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
 		"NOTIFY_SOCKET": true, "XDG_RUNTIME_DIR": user != nil, "WATCHDOG_USEC": true, "WATCHDOG_PID": true,
 		"LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true, "MAINPID": true}
 	for _, a := range added {
 		name, _, _ := strings.Cut(a, "=")
-		not[name] = true
+		excluded[name] = true
 	}
 	var env []string
 	for _, e := range own {
-		if name, _, _ := strings.Cut(e, "="); !not[name] {
+		if name, _, _ := strings.Cut(e, "="); !excluded[name] {
 			env = append(env, e)
 		}
 	}
 	return append(env, added...)
 }
 
-// capture is the log as the command's output sees it.
+// capture is the part of the log that receives the command's output.
 type capture interface {
-	// Capture returns the opener of writers for one stream of a command with the given PID.
+	// Capture returns a func that opens a writer for one stream of the command with the given PID.
 	Capture(stream string) func(pid int) io.WriteCloser
 }
 
-// targets are where the command's two streams go, but for a file of its own: that is opened for each run,
-// so that it may be moved away between two of them.
+// outputs returns where the command's two streams go. A file of its own is returned as its path: it
+// is opened for each run, so that it can be moved away between two runs.
 func outputs(spec job.Spec, log capture, null *os.File) (stdout, stderr process.Output, file string) {
 	switch spec.Output {
 	case job.OutputLog:

@@ -13,48 +13,51 @@ import (
 	"gophd/internal/status"
 )
 
-// WaitEvent says that a shutdown in that state waits for a run, so that no wait is silent. forced is that
-// the run was told to stop.
-func WaitEvent(spec job.Spec, state string, forced bool, g status.Going, now time.Time) event.Event {
-	hint := "ask again to stop it now"
-	if forced || spec.Keep {
-		hint = "it was told to stop; ask again to kill it"
+// WaitEvent returns the event that says that a shutdown in that state waits for a run, so that no
+// wait is silent. forced says that the run was told to stop.
+func WaitEvent(spec job.Spec, state string, forced bool, g status.ActiveRun, now time.Time) event.Event {
+	hint := "repeat the request to stop it now"
+	if forced || spec.Service {
+		hint = "it is being stopped; repeat the request to kill it"
 	}
-	if g.PID != 0 && untouchable(-g.PID) {
+	if g.PID != 0 && notPermitted(-g.PID) {
 		hint = event.NotPermitted
 	}
 	return event.RunWaitedFor(spec.Name, state, g.Run, g.PID, now.Sub(g.Since), hint)
 }
 
-// unknownGrace is the default of job.grace, for runs of which nothing is known.
+// unknownGrace is the default of job.grace, for runs whose settings are unknown.
 const unknownGrace = 10 * time.Second
 
-// UnknownRuns returns the children of this process that are commands, as far as that can be told, for a
-// handoff that cannot be read.
+// UnknownRuns returns the children of this process that seem to be commands, for a handoff that
+// cannot be read.
 func UnknownRuns() (runs []ActiveRun) {
 	for _, c := range process.Commands() {
-		runs = append(runs, ActiveRun{PID: c.PID, Birth: c.Birth, Started: restart.At(c.Started), Grace: unknownGrace})
+		runs = append(runs, ActiveRun{PID: c.PID, Birth: c.Birth, Started: restart.At(c.Started),
+			Grace: unknownGrace})
 	}
 	return runs
 }
 
-// StopHanded stops the runs that were handed off to a process that cannot adopt them, and waits for
-// their end. The rest of their output goes to log.
-func StopHanded(state JobState, files map[string]*os.File, spawner *process.Spawner, log *logging.Log, events *event.Stream) {
+// StopHanded stops the runs that were handed off to a process that cannot adopt them, and waits
+// until they have ended. The rest of their output goes to log.
+func StopHanded(state JobState, files map[string]*os.File, spawner *process.Spawner, log *logging.Log,
+	events *event.Stream) {
 	open := func(s process.HandedStream) io.WriteCloser {
 		stream := "stdout"
 		if s.Number == 2 {
 			stream = "stderr"
 		}
-		return begun(log.Capture(stream)(s.PID), s)
+		return writeRest(log.Capture(stream)(s.PID), s)
 	}
-	spawner.AdoptStrays(takePipes(files, state.Escaped), open)
+	spawner.AdoptStreams(takePipes(files, state.Escaped), open)
 	stopRuns(events, state.Name, state.Runs, spawner, files, open)
 }
 
-// stopRuns stops runs as the process that handed them off would have stopped them, and waits for their
-// end.
-func stopRuns(events *event.Stream, name string, runs []ActiveRun, spawner *process.Spawner, files map[string]*os.File, open process.Resume) {
+// stopRuns stops runs as the process that handed them off would have, and waits until they have
+// ended.
+func stopRuns(events *event.Stream, name string, runs []ActiveRun, spawner *process.Spawner,
+	files map[string]*os.File, open process.Resume) {
 	all := make([]*process.Process, len(runs))
 	for i, run := range runs {
 		p, err := spawner.Adopt(run.take(files), open)

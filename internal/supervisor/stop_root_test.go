@@ -17,9 +17,9 @@ import (
 	"gophd/internal/status"
 )
 
-// A root without CAP_KILL, as in many containers, cannot stop what runs as another user. Nobody may find that out
-// from a stop that does not come.
-func TestRootWhatMayNotBeSignaledIsSaid(t *testing.T) {
+// A root without CAP_KILL, as in many containers, cannot stop the processes of another user. The
+// messages must say so before a stop has no effect.
+func TestRootReportsProcessesItMayNotSignal(t *testing.T) {
 	cmd := exec.Command("/bin/sleep", "3600")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
 	if err := cmd.Start(); err != nil {
@@ -32,7 +32,8 @@ func TestRootWhatMayNotBeSignaledIsSaid(t *testing.T) {
 	}()
 	var leftover, waits string
 	message := func() string {
-		return WaitEvent(job.Spec{}, "killing", true, status.Going{Run: job.Run{Number: 3}, PID: other, Since: time.Now()}, time.Now()).Message()
+		run := status.ActiveRun{Run: job.Run{Number: 3}, PID: other, Since: time.Now()}
+		return WaitEvent(job.Spec{}, "killing", true, run, time.Now()).Message()
 	}
 	done := make(chan error)
 	go func() { // its thread, which ends with it, may not signal others
@@ -45,14 +46,16 @@ func TestRootWhatMayNotBeSignaledIsSaid(t *testing.T) {
 			err = unix.Capset(&header, &sets[0])
 		}
 		waits = message()
-		leftover = leftoverEvent(job.Spec{Stop: job.Stop{OnOrphan: job.OrphanKill}}, []int{os.Getpid(), other}).Message()
+		leftover = leftoverEvent(job.Spec{Stop: job.Stop{OnLeftover: job.LeftoverKill}},
+			[]int{os.Getpid(), other}).Message()
 		done <- err
 	}()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{leftover, waits} {
-		if !strings.Contains(text, "CAP_KILL") || strings.Contains(text, "ask again") || strings.Contains(text, "it is stopped") {
+		if !strings.Contains(text, "CAP_KILL") || strings.Contains(text, "repeat the request") ||
+			strings.Contains(text, "stopping it") {
 			t.Error(text)
 		}
 	}

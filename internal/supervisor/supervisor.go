@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"gophd/internal/alarm"
 	"gophd/internal/config"
 	"gophd/internal/event"
 	"gophd/internal/fault"
@@ -19,12 +18,13 @@ import (
 	"gophd/internal/process"
 	"gophd/internal/sdnotify"
 	"gophd/internal/status"
+	"gophd/internal/timer"
 )
 
-// Options is what a Supervisor is made of.
+// Options configure a Supervisor.
 type Options struct {
 	Config  *config.Config
-	Env     []string // of gophd
+	Env     []string // gophd's own
 	Log     *logging.Log
 	Events  *event.Stream
 	Spawner *process.Spawner
@@ -32,26 +32,27 @@ type Options struct {
 	Host    Host
 
 	Resumed bool                // after a re-exec
-	Handed  JobState            // by the old process
-	Files   map[string]*os.File // descriptors that were handed off
+	Handed  JobState            // from the old process
+	Files   map[string]*os.File // descriptors from the old process
 }
 
-// Host is the daemon as its supervisor needs it. Its methods are called by the goroutine of the
-// supervisor, and by that of Release.
+// Host is what a Supervisor needs from the daemon. Its methods are called by the supervisor's
+// goroutine, and by the caller of Release.
 type Host interface {
-	// Locked is called when the local lock is held, or if there is none: no other instance runs here.
+	// Locked is called when the local lock is held, or if there is none: no other instance runs
+	// here.
 	Locked()
-	// TakePIDFile is called after that, before leftover runs are searched.
+	// TakePIDFile is called after Locked, before leftover runs are searched.
 	TakePIDFile() error
-	// RemovePIDFile is called before the local lock is released: who waits for that on this host may
-	// want the same PID file.
+	// RemovePIDFile is called before the local lock is released: an instance that waits for the
+	// lock may need the same PID file.
 	RemovePIDFile()
 }
 
 // Report is where a Supervisor stands.
 type Report struct {
-	Active  bool   // runs may start, or could
-	Serving string // what it does, for who waits for the start; "" until it is known
+	Active  bool   // runs may start, or could earlier
+	Serving string // what it does, for the process that waits for the start; "" until it is known
 	Err     error  // why it stops its runs, if that was not requested
 }
 
@@ -62,18 +63,18 @@ type Supervisor struct {
 
 	lease   *lease.Lease
 	runner  *runner
-	notices *sdnotify.Socket // nil if runs have nothing to tell; the runner's too
+	notices *sdnotify.Socket // nil if the job has no timeout; the runner uses it too
 	cgroup  *process.Cgroup  // nil if the job has none of its own
 	null    *os.File         // /dev/null, for output that is discarded
-	ticks   *alarm.Alarm
+	ticks   *timer.Timer
 
 	machine  *machine
-	turning  turning
+	loopRun  loopRun
 	acquire  acquisition
 	leftover *leftoverWatch // nil if there are no leftover runs
 
 	started bool        // see call
-	calls   chan func() // of the daemon
+	calls   chan func() // from the daemon
 	done    chan struct{}
 	reports reports
 }
@@ -85,10 +86,11 @@ type reports struct {
 	report  Report
 }
 
-// New opens what the job needs, and acquires nothing yet. An error leaves nothing open but what was
-// handed off.
+// New opens what the job needs. It acquires nothing yet. After an error nothing is left open except
+// what was handed off.
 func New(o Options) (_ *Supervisor, err error) {
-	s := &Supervisor{o: o, spec: o.Config.Jobs[0], calls: make(chan func()), done: make(chan struct{}), reports: reports{changed: make(chan struct{}, 1)}}
+	s := &Supervisor{o: o, spec: o.Config.Jobs[0], calls: make(chan func()), done: make(chan struct{}),
+		reports: reports{changed: make(chan struct{}, 1)}}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -100,33 +102,33 @@ func New(o Options) (_ *Supervisor, err error) {
 	if err := s.openRunner(); err != nil {
 		return nil, err
 	}
-	if s.ticks, err = alarm.New(alarm.Monotonic); err != nil {
+	if s.ticks, err = timer.New(timer.Monotonic); err != nil {
 		return nil, err
 	}
 	if err := s.openLease(); err != nil {
 		return nil, err
 	}
-	s.turning.gate.lease = s.lease
+	s.loopRun.gate.lease = s.lease
 	s.acquire = newAcquisition()
-	s.machine = &machine{state: standby, hands: hands{
-		startLoop: s.startLoop,
-		stopLoop:  s.turning.stop,
-		wakeLoop:  func() { s.turning.loop.Wake() },
-		interrupt: s.runner.Interrupt,
-		force:     s.forceLoop,
-		kill:      s.runner.Kill,
-		leaveLoop: s.leaveLoop,
-		changed:   s.tellChange,
-		publish:   o.Events.Publish,
+	s.machine = &machine{state: standby, actions: actions{
+		startLoop:   s.startLoop,
+		stopLoop:    s.loopRun.stop,
+		wakeLoop:    func() { s.loopRun.loop.RunNow() },
+		interrupt:   s.runner.Interrupt,
+		force:       s.forceLoop,
+		kill:        s.runner.Kill,
+		handOffLoop: s.handOffLoop,
+		changed:     s.reportChange,
+		publish:     o.Events.Publish,
 	}}
 	return s, nil
 }
 
-// Adopt takes over the runs of the old process, if there are any. What is requested between Adopt and
-// Start is served before the lease is acquired, or with the adopted runs.
+// Adopt takes over the runs of the old process, if there are any. Requests between Adopt and Start
+// are served before the lease is acquired, or with the adopted runs.
 func (s *Supervisor) Adopt() {
 	p := goroutine.Catch(func() {
-		s.o.Spawner.AdoptStrays(takePipes(s.o.Files, s.o.Handed.Escaped), s.runner.resume)
+		s.o.Spawner.AdoptStreams(takePipes(s.o.Files, s.o.Handed.Escaped), s.runner.resume)
 		if len(s.runner.handed.runs) == 0 {
 			return
 		}
@@ -138,9 +140,9 @@ func (s *Supervisor) Adopt() {
 	}
 }
 
-// Start acquires the lease and serves the job, in a goroutine of g, until no run is active and none will
-// start, or until Freeze has left the runs to the next process. Done is closed then: call Release or
-// HandOff, and Close.
+// Start acquires the lease and serves the job in a goroutine of g. That ends when no run is active
+// and none will start, or when Freeze has left the runs to the next process. Then Done is closed:
+// call Release or HandOff, and then Close.
 func (s *Supervisor) Start(g *goroutine.Group) {
 	s.started = true
 	g.Go(s.run)
@@ -150,18 +152,19 @@ func (s *Supervisor) run() {
 	defer close(s.done)
 	if p := goroutine.Catch(s.serve); p != nil {
 		s.machine.panicked(p)
-		s.turning.await(s.spec.Grace+fatalTime, s.runner.Kill)
+		s.loopRun.await(s.spec.Grace+fatalTime, s.runner.Kill)
 		s.endLoop()
 		s.machine.looping = false
 	}
-	s.leftover.end()
+	s.leftover.stop()
 }
 
-// fatalTime is how long the loop may take to end after a fault of gophd, beyond the runs' grace.
+// fatalTime is how long the loop may take to end after a fault of gophd, in addition to the runs'
+// grace.
 const fatalTime = 15 * time.Second
 
 func (s *Supervisor) serve() {
-	if !s.acquire.begun && s.machine.state == standby {
+	if !s.acquire.started && s.machine.state == standby {
 		s.acquireLocal()
 	}
 	for !s.machine.over() {
@@ -180,13 +183,13 @@ func (s *Supervisor) serve() {
 		case err := <-s.leftover.ended():
 			s.leftoverEnded(err)
 		case <-s.runner.deaths:
-		case <-s.turning.done:
+		case <-s.loopRun.done:
 			s.loopEnded()
-		case <-s.acquire.again.C:
+		case <-s.acquire.retry.C:
 			if s.machine.state == standby {
-				s.beginClaim(s.lease.Local())
+				s.startClaim(s.lease.Local())
 			}
-		case <-s.acquire.old.C:
+		case <-s.acquire.oldLease.C:
 			s.oldLeaseEnds()
 		case <-s.acquire.remind.C:
 			s.remindOfProof()
@@ -194,9 +197,9 @@ func (s *Supervisor) serve() {
 	}
 }
 
-// call runs f in the supervisor's goroutine, or in this one before Start and once Done is closed. It
-// blocks until f has returned, and must not be called by f or the Host. All calls come from one
-// goroutine.
+// call runs f in the supervisor's goroutine. Before Start and after Done is closed, it runs f in
+// the caller's goroutine. It blocks until f has returned. Neither f nor the Host may call it. All
+// calls come from one goroutine.
 func (s *Supervisor) call(f func()) {
 	if !s.started {
 		f()
@@ -211,7 +214,7 @@ func (s *Supervisor) call(f func()) {
 	}
 }
 
-// Stop lets the active runs finish and then ends the job. A service is stopped.
+// Stop lets the active runs finish and then ends the job. It stops the run of a service.
 func (s *Supervisor) Stop() { s.call(s.machine.stop) }
 
 // Force stops the active runs and ends the job.
@@ -226,17 +229,18 @@ func (s *Supervisor) RunNow() (ok bool) {
 	return ok
 }
 
-// Freeze leaves the active runs to the next process: Done is closed, and HandOff tells what to hand off.
-// An error names what is in the way at this moment: a run that is being started, or whose last output is
-// being written. No run starts then until Thaw, so that another Freeze succeeds soon.
+// Freeze leaves the active runs to the next process: Done is closed, and HandOff returns what to
+// hand off. An error names what prevents that now: a run that is being started, or whose last
+// output is being written. After an error no run starts until Thaw, so that another Freeze succeeds
+// soon.
 func (s *Supervisor) Freeze() error {
 	err := ErrFault // if it panics
 	s.call(func() { err = s.machine.freeze() })
 	return err
 }
 
-// Thaw ends a Freeze that did not succeed. What came due meanwhile starts now. It does not block.
-func (s *Supervisor) Thaw() { s.turning.gate.thaw() }
+// Thaw ends a Freeze that failed. A tick that was due meanwhile starts now. It does not block.
+func (s *Supervisor) Thaw() { s.loopRun.gate.thaw() }
 
 // Done returns a channel that is closed when the job has ended.
 func (s *Supervisor) Done() <-chan struct{} { return s.done }
@@ -251,9 +255,9 @@ func (s *Supervisor) Report() Report {
 	return s.reports.report
 }
 
-// tellChange is called after each change of the machine.
-func (s *Supervisor) tellChange() {
-	s.tell(func(r *Report) {
+// reportChange is called after each change of the machine.
+func (s *Supervisor) reportChange() {
+	s.updateReport(func(r *Report) {
 		r.Active = r.Active || s.machine.state == active
 		if s.machine.state == failing {
 			r.Err = s.machine.err
@@ -261,7 +265,7 @@ func (s *Supervisor) tellChange() {
 	})
 }
 
-func (s *Supervisor) tell(change func(*Report)) {
+func (s *Supervisor) updateReport(change func(*Report)) {
 	s.reports.mu.Lock()
 	change(&s.reports.report)
 	s.reports.mu.Unlock()
@@ -271,9 +275,9 @@ func (s *Supervisor) tell(change func(*Report)) {
 	}
 }
 
-// serving says once what the job does, for who waits for the start.
+// serving reports once what the job does, for the process that waits for the start.
 func (s *Supervisor) serving(text string) {
-	s.tell(func(r *Report) {
+	s.updateReport(func(r *Report) {
 		if r.Serving == "" {
 			r.Serving = text
 		}
@@ -284,22 +288,24 @@ func (s *Supervisor) serving(text string) {
 func (s *Supervisor) Err() error { return s.machine.err }
 
 // Last returns the result of the only run of a once job; nil before, and for other jobs.
-func (s *Supervisor) Last() *job.Result { return s.turning.last }
+func (s *Supervisor) Last() *job.Result { return s.loopRun.last }
 
 // Released returns true if the lease was released before Done was closed.
 func (s *Supervisor) Released() bool { return s.acquire.released }
 
-// Logs calls f with each log that the output of adopted runs goes to instead of the job's own.
+// Logs calls f with each log that receives output of adopted runs instead of the job's own log.
 func (s *Supervisor) Logs(f func(*logging.Log)) {
 	for _, o := range s.runner.allOutlets() {
 		f(o.log)
 	}
 }
 
-// Hurry says how often a stop was requested: output that cannot be written is waited for less.
-func (s *Supervisor) Hurry(times int) { s.runner.hurryOutlets(times) }
+// Escalate sets how often a stop was requested: the more often, the shorter is the wait for output
+// that cannot be written.
+func (s *Supervisor) Escalate(times int) { s.runner.escalateOutlets(times) }
 
-// Lease returns where the lease stands now, and the instance id; false before it was asked for.
+// Lease returns the state of the lease, and the instance id. ok is false before the lease was
+// requested.
 func (s *Supervisor) Lease() (shown status.Lease, instance string, ok bool) {
 	s.call(func() {
 		c := s.lease.Visible()
@@ -321,7 +327,7 @@ func (s *Supervisor) Lease() (shown status.Lease, instance string, ok bool) {
 	return shown, instance, ok
 }
 
-// Close closes what New opened, except the local lock: Release has done that, or the next process
+// Close closes what New opened, except the local lock: Release has closed it, or the next process
 // needs it.
 func (s *Supervisor) Close() error {
 	var err error
@@ -343,7 +349,7 @@ func (s *Supervisor) Close() error {
 	return err
 }
 
-func boot() time.Duration { return alarm.Now(alarm.Boot) }
+func boot() time.Duration { return timer.Now(timer.Boot) }
 
 func (s *Supervisor) publish(e event.Event) { s.o.Events.Publish(e) }
 func (s *Supervisor) problem(err error)     { s.publish(event.Problem(err)) }

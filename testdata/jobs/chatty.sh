@@ -1,5 +1,5 @@
 #!/bin/sh
-# A job that writes to both streams in turn and ends without a final newline.
+# A job that writes to both streams in turn and exits without a final newline.
 i=1
 while [ "$i" -le "${1:-10}" ]; do
 	echo "out $i"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# A job that ends when the file $1 is there; for runs whose end is an event of the test.
+# A job that exits when the file $1 exists; for tests that decide when a run ends.
 echo "run ${GOPHD_RUN:-?} begins"
 until [ -e "$1" ]; do
 	sleep 0.1

@@ -1,3 +1,3 @@
 #!/bin/sh
-# A job that does what it should: one line that tells run and time, then success.
+# A job that succeeds: one line with the run's number and the time.
 echo "run ${GOPHD_RUN:-?} at $(date '+%Y-%m-%d %H:%M:%S')"

@@ -1,4 +1,4 @@
-// Command smallest is the smallest Go program. What gophd takes to start is measured against it.
+// Command smallest is the smallest Go program. The start of gophd is compared with it.
 package main
 
 func main() {}

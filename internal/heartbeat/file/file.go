@@ -1,18 +1,20 @@
-// Package file answers: who has the heartbeat, among the processes of this host?
+// Package file answers: which process of this host holds the lease?
 //
-// It is a heartbeat.Store whose proof is the lock on one file (package lockfile). So nothing expires,
-// nothing is renewed and nobody is waited for. The file is never unlinked: a second opener would get
-// a new one of the same name, and a second lock.
+// It is a heartbeat.Store whose proof is the lock on one file (package lockfile). So no entry
+// expires, no renewal is needed, and no deadline has to pass. The file is never unlinked: a process
+// that opens it after that would create a new file of the same name and lock that one too.
 //
-// Key L is the lock file with a record beside it: RecordPath, replaced as a whole, for everybody to
-// read. The lock file is for gophd's user alone, since whoever can open it can lock it. It contains a
-// note: which process holds the lock, and which users its runs belong to. The note and the record
-// count only while the file is locked and that process may live. A lock without such a note is
-// another program's, and an error. Key S, L + ".state", is a third file; it is replaced whole, and is
-// on the disk when a write returns. Only the holder of the lock may write any of them. One Store
-// keeps one L: the first key that it is asked for.
+// Key L is the lock file and a record next to it, at RecordPath. Every user can read the record,
+// and it is replaced as a whole. Only gophd's user can open the lock file, because a process that
+// can open it can lock it. The lock file contains a note: which process holds the lock, and which
+// users its runs belong to. The note and the record count only while the file is locked and that
+// process may be alive. A lock without such a note belongs to another program and is an error. Key
+// S, which is L + ".state", is a third file. It is replaced as a whole and is on the disk when a
+// write returns. Only the holder of the lock may write these files. One Store serves one L: the
+// first key that it is called with.
 //
-// It makes no folder, knows no ttl, and does not serve hosts: a network file system is refused.
+// The package creates no directory and ignores ttls. It does not work across hosts: a file on a
+// network file system is rejected.
 package file
 
 import (
@@ -33,20 +35,21 @@ import (
 )
 
 const (
-	mode     = 0o600 // whoever can open the file can lock it
+	mode     = 0o600 // a process that can open the file can lock it
 	maxValue = 64 << 10
-	block    = 1 << 10          // more than a record has
-	maxSize  = maxValue + block // of what write leaves
+	block    = 1 << 10          // longer than a record
+	maxSize  = maxValue + block // the longest file that write leaves
 
-	maxSpaces = 256 // each container that was killed adds one
-	// Another's look at the lock (Get, or flock -s by a poller) makes ours fail for some
-	// microseconds; as many tries outlast any number of them that is sane.
-	tries = 100
-	pause = time.Millisecond
+	maxPIDNamespaces = 256 // each killed container adds one
+	// A process that tests the lock (Get, or flock -s by a poller) makes our attempt fail for some
+	// microseconds. This many attempts outlast any realistic number of such tests.
+	maxAttempts = 100
+	retryPause  = time.Millisecond
 )
 
-// NoteTime is how long Get waits for the note of a new holder, over several calls, before it says that
-// the lock is not gophd's. A holder writes its note right after it has locked the file.
+// NoteTime is how long Get waits for the note of a new holder, over several calls, before it
+// reports that the lock is not gophd's. A holder writes its note right after it has locked the
+// file.
 const NoteTime = 5 * time.Second
 
 // Store is one lock file. Any goroutine may use it.
@@ -54,32 +57,34 @@ type Store struct {
 	path   string
 	record string // RecordPath
 
-	// One operation at a time. It may hang with the disk, so whoever only asks does not wait for it.
+	// One operation at a time. It may block on the disk, so methods that only read a field do not
+	// wait for it.
 	operation sync.Mutex
 	key       string // L
 	value     []byte // the record that we wrote last
-	writes    uint64 // the Token of what we wrote last
+	writes    uint64 // the Token of the record that we wrote last
 	closed    bool
-	foreign   time.Time // since when the file is locked without a note; zero while it is not
+	noNote    time.Time // when Get first found a lock without a note; zero if there is none
 
-	// Guarded by mu, which is never held while a file is touched. Only an operation changes lock.
-	mu      sync.Mutex
-	lock    *os.File // locked; nil when we do not hold it. An *os.File and not a number: see Descriptor
-	unclean bool     // see Unclean
-	users   []int    // see Users
-	stale   bool     // the note does not have all users
-	spaces  []string // see Clean
-	secret  string   // see Secret
+	// Guarded by mu, which is never held during file I/O. Only an operation changes lock.
+	mu            sync.Mutex
+	lock          *os.File // locked; nil when we do not hold it. Not a bare number: see Descriptor
+	unclean       bool     // see Unclean
+	users         []int    // see Users
+	noteOutdated  bool     // the note does not have all users
+	pidNamespaces []string // see Clean
+	secret        string   // see Secret
 }
 
-// theirs is the Token of a record that another process wrote.
-type theirs struct{}
+// foreignToken is the Token of a record that another process wrote.
+type foreignToken struct{}
 
-// Open returns the store of the lock file path, and makes an empty one if there is none. It fails
-// when the file could not be locked later: no folder, no permission, not a plain file, a symbolic
-// link (another user may have planted it), a file system whose locks end at another host's door.
+// Open returns the store of the lock file path, and creates an empty file if there is none. It
+// fails when the file could not be locked later: no directory, no permission, not a regular file, a
+// symbolic link (another user may have created it), a file system whose locks may be invisible to
+// other hosts.
 func Open(path string) (*Store, error) {
-	path, err := filepath.Abs(path) // a daemon changes its folder
+	path, err := filepath.Abs(path) // a daemon changes its directory
 	if err != nil {
 		return nil, fmt.Errorf("lock file: %w", err)
 	}
@@ -92,8 +97,8 @@ func Open(path string) (*Store, error) {
 
 func newStore(path string) *Store { return &Store{path: path, record: RecordPath(path)} }
 
-// Peek is Open for one who only looks: it makes no file. It fails as Open would, and also when the folder takes no
-// state file.
+// Peek is Open for a caller that only reads: it creates no file. It fails as Open would, and also
+// when no state file can be created in the directory.
 func Peek(path string) (*Store, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -103,7 +108,7 @@ func Peek(path string) (*Store, error) {
 	f, err := open(path, os.O_RDWR)
 	switch {
 	case err == nil:
-		_, err = s.left(f)
+		_, err = s.readNote(f)
 		f.Close()
 	case errors.Is(err, fs.ErrNotExist):
 		err = s.checkRecord()
@@ -114,12 +119,12 @@ func Peek(path string) (*Store, error) {
 	if _, err := s.readState(); err != nil && !errors.Is(err, heartbeat.ErrAbsent) {
 		return nil, err
 	}
-	return s, folder(path)
+	return s, checkDirectory(path)
 }
 
-// Adopt returns the store of the lock file path whose lock came with f, the Descriptor of the image
-// before this one, with what Unclean said there. It owns f from here on, and fails, with f closed, when f is not the
-// file that is at path now or does not have its lock.
+// Adopt returns the store of the lock file path whose lock came with f: the Descriptor of the old
+// process. unclean is what Unclean returned there. Adopt takes ownership of f. It fails, and closes
+// f, when f is not the file that is at path now or does not have its lock.
 func Adopt(path string, f *os.File, unclean bool) (*Store, error) {
 	s, err := adopt(path, f)
 	if err != nil {
@@ -136,15 +141,15 @@ func adopt(path string, f *os.File) (*Store, error) {
 		return nil, fmt.Errorf("lock file: %w", err)
 	}
 	unix.CloseOnExec(int(f.Fd()))
-	if err := suits(path, f); err != nil {
+	if err := checkFile(path, f); err != nil {
 		return nil, err
 	}
 	if !lockfile.Names(path, int(f.Fd())) {
-		return nil, fmt.Errorf("lock file %s was replaced since it was locked: claim it anew", path)
+		return nil, fmt.Errorf("lock file %s was replaced since it was locked", path)
 	}
-	// A lock belongs to what was opened, so for the holder this changes nothing.
+	// A lock belongs to the open file description, so for the holder this changes nothing.
 	if err := lockfile.TryLock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return nil, fmt.Errorf("lock file %s did not come with its lock: %w", path, err)
+		return nil, fmt.Errorf("lock file %s was handed off without its lock: %w", path, err)
 	}
 	text, err := read(f)
 	if err != nil {
@@ -152,42 +157,46 @@ func adopt(path string, f *os.File) (*Store, error) {
 	}
 	n, ok := parseNote(text)
 	if !ok {
-		return nil, fmt.Errorf("lock file %s did not come with the note of its holder: claim it anew", path)
+		return nil, fmt.Errorf("lock file %s was handed off without the note of its holder", path)
 	}
 	s := newStore(path)
-	s.lock, s.value, s.users, s.spaces, s.secret = f, n.Value, n.Users, n.Spaces, n.Secret
+	s.lock, s.value, s.users, s.pidNamespaces, s.secret = f, n.Value, n.Users, n.PIDNamespaces, n.Secret
 	return s, nil
 }
 
-// Descriptor returns the file that carries the lock, nil when it is not held. It stays the Store's:
-// do not close it. To keep the lock over exec(2), clear its close-on-exec flag, do not Close the
-// Store, and give the descriptor to Adopt in the next image. Nobody else inherits it.
+// Descriptor returns the file that carries the lock, nil when it is not held. The Store owns it: do
+// not close it. To keep the lock over exec(2), clear its close-on-exec flag, do not Close the
+// Store, and pass the descriptor to Adopt in the new process. No other process inherits it.
 func (s *Store) Descriptor() *os.File {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lock
 }
 
-// Unclean says that the process which held the lock before us did not release it in order, so what it has started
-// may still run. Until Clean is called the file is not emptied, and whoever has the lock after us hears the same.
+// Unclean reports whether the previous holder did not release the lock cleanly, so that processes
+// it started may still run. Until Clean is called the file is not emptied, and Unclean is true for
+// the next holder too.
 func (s *Store) Unclean() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.unclean
 }
 
-// Clean says that what the process before us has started was looked for, and that nothing of it runs. The lock stays
-// Unclean if a holder was killed in another PID namespace (container) whose processes cannot be seen from here.
+// Clean records that the caller has searched for processes of the previous holder and that none is
+// running. The lock stays Unclean if a holder was killed in another PID namespace (container) whose
+// processes cannot be seen from here.
 func (s *Store) Clean() {
 	self := procfs.Self()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.spaces = slices.DeleteFunc(s.spaces, func(space string) bool { return self.SeesAll() || space == self.PIDNS })
-	s.unclean = len(s.spaces) > 0
+	s.pidNamespaces = slices.DeleteFunc(s.pidNamespaces, func(namespace string) bool {
+		return self.SeesAll() || namespace == self.PIDNS
+	})
+	s.unclean = len(s.pidNamespaces) > 0
 }
 
-// AddUsers says that runs under this lock may belong to those users. The next holder learns it from
-// Users if this one is killed. The next Add or Swap writes it.
+// AddUsers records that runs under this lock may belong to these users. The next Add or Swap writes
+// them to the note. If this process is killed, Users of the next holder returns them.
 func (s *Store) AddUsers(users ...int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,26 +204,27 @@ func (s *Store) AddUsers(users ...int) {
 	if slices.Equal(all, s.users) {
 		return
 	}
-	s.users, s.stale = all, true
+	s.users, s.noteOutdated = all, true
 }
 
-// Users returns the users that leftover runs may belong to: those of AddUsers, and those of earlier
-// holders as long as the lock is Unclean.
+// Users returns the users that leftover runs may belong to: those from AddUsers, and those of
+// earlier holders as long as the lock is Unclean.
 func (s *Store) Users() []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.users)
 }
 
-// Secret returns a word that the holders of the lock have in common, from one release in order to the next, and that no
-// other user can read; "" before Add. What a holder marks with it, nobody else can have marked.
+// Secret returns a random word that no other user can read; "" before Add. It passes from holder to
+// holder until a clean release. A process that carries it was started by one of these holders.
 func (s *Store) Secret() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.secret
 }
 
-// Close frees the lock with its descriptor. The note and the record stay, and count no more.
+// Close closes the descriptor and so frees the lock. The note and the record stay, but no longer
+// count.
 func (s *Store) Close() error {
 	s.operation.Lock()
 	defer s.operation.Unlock()
@@ -227,10 +237,10 @@ func (s *Store) Close() error {
 	return err
 }
 
-func (s *Store) isStale() bool {
+func (s *Store) isNoteOutdated() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stale
+	return s.noteOutdated
 }
 
 func (s *Store) setLock(f *os.File) {
@@ -239,7 +249,8 @@ func (s *Store) setLock(f *os.File) {
 	s.lock = f
 }
 
-// locked reports whether a process has the lock on f, which is not ours.
+// locked reports whether another open file has the lock on the file that f is open on. f must not
+// be the descriptor that carries our own lock.
 func (s *Store) locked(f *os.File) (bool, error) {
 	locked, err := lockfile.Locked(int(f.Fd()))
 	if err != nil {

@@ -13,18 +13,18 @@ import (
 	"gophd/internal/procfs"
 )
 
-// TestDeniedByPermissions is about files that this user owns and made read-only. Root gives up what
-// lets it pass over the permissions, on a thread of its own, so that the test is the same for all.
-func TestDeniedByPermissions(t *testing.T) {
+// The files are read-only and belong to this user. As root, the test drops the capabilities that
+// override permissions, on a separate thread, so that it is the same for every user.
+func TestFilesWithoutWritePermission(t *testing.T) {
 	path, holder := heldForAll(t)
 	must(t, os.Chmod(path, 0o444))
-	runtime.LockOSThread() // and never unlocked: the thread ends with the test
+	runtime.LockOSThread() // and never unlocked: the thread exits with the test
 	obeyPermissions(t)
 	wantDenied(t, path, holder)
 }
 
-// heldForAll returns the path of a lock that is held, with a state, in a directory that everybody can
-// enter and read and nobody can write.
+// heldForAll returns the path of a held lock with a state. Every user can enter and read its
+// directory; none can write to it.
 func heldForAll(t *testing.T) (string, *Store) {
 	path := lockPath(t)
 	holder := opened(t, path)
@@ -46,19 +46,21 @@ func obeyPermissions(t *testing.T) {
 	must(t, unix.Capset(&header, &sets[0]))
 }
 
-// wantDenied fails unless this thread can read the lock file at path and not write it or beside it.
+// wantDenied fails unless this thread can read the record of the lock file at path, but can write
+// neither the lock file nor a file next to it.
 func wantDenied(t *testing.T, path string, holder *Store) {
 	t.Helper()
-	if s, err := Open(path); err == nil || !strings.Contains(err.Error(), "choose a file that this user can write") {
-		t.Errorf("Open of another user's file: %v, %v; want the advice", s, err)
+	const fix = "choose a file that this user can write"
+	if s, err := Open(path); err == nil || !strings.Contains(err.Error(), fix) {
+		t.Errorf("Open of another user's file: %v, %v; want the fix", s, err)
 	}
-	if s, err := Open(filepath.Join(filepath.Dir(path), "new")); err == nil || !strings.Contains(err.Error(), "choose a file that this user can write") {
-		t.Errorf("Open in another user's directory: %v, %v; want the advice", s, err)
+	if s, err := Open(filepath.Join(filepath.Dir(path), "new")); err == nil || !strings.Contains(err.Error(), fix) {
+		t.Errorf("Open in another user's directory: %v, %v; want the fix", s, err)
 	}
 	if b, err := os.ReadFile(RecordPath(path)); err != nil || string(b) != "h\n" {
-		t.Errorf("another user polls %q, %v; want the record", b, err)
+		t.Errorf("another user reads %q, %v; want the record", b, err)
 	}
-	// A write of the state that fails leaves the state and the lock as they were.
+	// A failed write of the state leaves the state and the lock as they were.
 	old, err := holder.Get(t.Context(), key+".state")
 	must(t, err)
 	if err := holder.Swap(t.Context(), key+".state", old, []byte("2"), 0); err == nil {
@@ -72,12 +74,12 @@ func wantDenied(t *testing.T, path string, holder *Store) {
 	}
 }
 
-func TestRemote(t *testing.T) {
+func TestRemoteKnowsNetworkFileSystems(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
 	must(t, err)
 	defer f.Close()
 	if kind, err := remote(int(f.Fd())); kind != "" || err != nil {
-		t.Errorf("the folder for temporary files is on %q, %v; want a local disk", kind, err)
+		t.Errorf("the directory for temporary files is on %q, %v; want a local disk", kind, err)
 	}
 	for magic, want := range map[uint32]string{ // as stat -f -c %t prints them
 		0x6969: "NFS", 0xff534d42: "SMB", 0xfe534d42: "SMB", 0x517b: "SMB", 0x65735546: "FUSE",
@@ -89,28 +91,33 @@ func TestRemote(t *testing.T) {
 	}
 }
 
-// A holder in another PID namespace that finds nothing proves nothing for those that cannot be seen from there.
-func TestCleanIsForWhatCanBeSeen(t *testing.T) {
+// A holder can only search the processes that are visible in its PID namespace. Runs in others may
+// still be active.
+func TestCleanCoversVisiblePIDNamespacesOnly(t *testing.T) {
 	self := procfs.Self()
 	for name, c := range map[string]struct {
-		holder procfs.Identity
-		spaces []string
-		clean  bool
+		holder     procfs.Identity
+		namespaces []string
+		clean      bool
 	}{
-		"here":                    {self, nil, true},
-		"in another container":    {procfs.Identity{PID: 1, Boot: self.Boot, PIDNS: "pid:[7]"}, nil, self.SeesAll()},
-		"long ago, in another":    {self, []string{"pid:[7]"}, self.SeesAll()},
-		"before the last reboot":  {procfs.Identity{PID: 1, Boot: "another", PIDNS: "pid:[7]"}, []string{"pid:[8]"}, true},
-		"before there were notes": {procfs.Identity{}, nil, true},
+		"here": {self, nil, true},
+		"in another container": {
+			procfs.Identity{PID: 1, Boot: self.Boot, PIDNS: "pid:[7]"}, nil, self.SeesAll(),
+		},
+		"an earlier holder in another container": {self, []string{"pid:[7]"}, self.SeesAll()},
+		"before the last reboot": {
+			procfs.Identity{PID: 1, Boot: "another", PIDNS: "pid:[7]"}, []string{"pid:[8]"}, true,
+		},
+		"a note without a holder": {procfs.Identity{}, nil, true},
 	} {
 		path := lockPath(t)
-		text, err := json.Marshal(note{V: noteVersion, Holder: c.holder, Spaces: c.spaces})
+		text, err := json.Marshal(note{V: noteVersion, Holder: c.holder, PIDNamespaces: c.namespaces})
 		must(t, err)
 		must(t, os.WriteFile(path, text, 0o600))
 		s := opened(t, path)
 		must(t, s.Add(t.Context(), key, []byte(`{"v":1,"id":"x"}`), 0))
 		if !s.Unclean() {
-			t.Errorf("%s: clean before anybody has looked", name)
+			t.Errorf("%s: clean before Clean was called", name)
 		}
 		s.Clean()
 		if s.Unclean() == c.clean {

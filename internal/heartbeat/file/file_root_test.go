@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestRootOtherUser looks at root's files as another user does, by the user ID that the kernel checks
-// for files, which on Linux each thread has for itself (setfsuid(2)).
-func TestRootOtherUser(t *testing.T) {
+// The test opens root's files as another user. It sets the user ID that the kernel checks for file
+// access, which on Linux is an attribute of the thread (setfsuid(2)).
+func TestRootOtherUserCanReadButNotLock(t *testing.T) {
 	path, holder := heldForAll(t)
-	runtime.LockOSThread() // and never unlocked: the thread ends with the test
+	runtime.LockOSThread() // and never unlocked: the thread exits with the test
 	must(t, unix.Setfsuid(65534))
 	defer unix.Setfsuid(0)
 	wantDenied(t, path, holder)

@@ -31,7 +31,7 @@ import (
 
 const key = "job_process_heartbeat"
 
-// TestMain is also the other process of these tests, see instance.
+// TestMain runs the tests. In a child process that a test starts, it runs instance instead.
 func TestMain(m *testing.M) {
 	path := os.Getenv("FILE_TEST_PATH")
 	if path == "" {
@@ -43,7 +43,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// instance does what its role is, says so line by line, and lives until its stdin ends.
+// instance is the main function of a child process. It acts as its role says, prints what it did
+// line by line, and exits at EOF on stdin.
 func instance(path, role string) error {
 	if role == "adopt" {
 		fd, err := strconv.Atoi(os.Getenv("FILE_TEST_FD"))
@@ -71,7 +72,7 @@ func instance(path, role string) error {
 	if err != nil {
 		return err
 	}
-	if role == "silent" { // as if it was stopped before it could write its note
+	if role == "no-note" { // as if it was stopped before it wrote its note
 		f, err := open(path, os.O_RDWR)
 		if err == nil {
 			err = lockfile.TryLock(int(f.Fd()), unix.LOCK_EX)
@@ -112,13 +113,13 @@ func instance(path, role string) error {
 		return unix.Exec(self, os.Args, os.Environ())
 	}
 	if role == "job" {
-		select {} // its stdin is the command's
+		select {} // the command reads this process's stdin
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
 
-// other is an instance in a process of its own.
+// other is an instance in a child process.
 type other struct {
 	t   *testing.T
 	cmd *exec.Cmd
@@ -130,7 +131,8 @@ func start(t *testing.T, path, role string) *other {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "FILE_TEST_PATH="+path, "FILE_TEST_ROLE="+role)
-	// Pipes of our own: Wait would close the library's, and a job speaks on after that.
+	// These are not cmd.StdoutPipe and so on: Wait would close those, and a command prints after
+	// it.
 	r, in, err := os.Pipe()
 	must(t, err)
 	out, w, err := os.Pipe()
@@ -141,7 +143,7 @@ func start(t *testing.T, path, role string) *other {
 	w.Close()
 	o := &other{t, cmd, in, bufio.NewReader(out)}
 	t.Cleanup(func() {
-		in.Close() // a job ends with it
+		in.Close() // a command exits then
 		o.kill()
 		out.Close()
 	})
@@ -152,24 +154,24 @@ func start(t *testing.T, path, role string) *other {
 func (o *other) expect(line string) {
 	o.t.Helper()
 	if got, err := o.out.ReadString('\n'); err != nil || got != line+"\n" {
-		o.t.Fatalf("the other process said %q, %v; want %q", got, err, line)
+		o.t.Fatalf("the other process printed %q, %v; want %q", got, err, line)
 	}
 }
 
-// kill is SIGKILL, and waits for the end.
+// kill sends SIGKILL and waits for the exit.
 func (o *other) kill() {
 	_ = o.cmd.Process.Kill()
 	_ = o.cmd.Wait()
 }
 
 func TestSuite(t *testing.T) {
-	folder := t.TempDir()
+	directory := t.TempDir()
 	heartbeattest.Run(t, func(t *testing.T) heartbeat.Store {
-		return opened(t, filepath.Join(folder, strings.ReplaceAll(t.Name(), "/", "_")+".lock"))
+		return opened(t, filepath.Join(directory, strings.ReplaceAll(t.Name(), "/", "_")+".lock"))
 	})
 }
 
-func TestCrashFreesAtOnce(t *testing.T) {
+func TestKilledHolderFreesLockAtOnce(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	s := opened(t, path)
 	for range 3 {
@@ -177,17 +179,18 @@ func TestCrashFreesAtOnce(t *testing.T) {
 		wantHeld(t, s, `{"pid":1}`)
 		o.kill()
 		if content, err := os.ReadFile(path); err != nil || len(content) == 0 {
-			t.Fatalf("content after the crash: %q, %v; want what the holder wrote", content, err)
+			t.Fatalf("content after the crash: %q, %v; want the holder's note", content, err)
 		}
 		if e, err := s.Get(ctx, key); !errors.Is(err, heartbeat.ErrAbsent) {
-			t.Fatalf("Get after the crash: %q, %v; want ErrAbsent, whatever the file says", e.Value, err)
+			t.Fatalf("Get after the crash: %q, %v; want ErrAbsent in spite of the note", e.Value, err)
 		}
 	}
 	must(t, s.Add(ctx, key, []byte("ours"), 0))
 }
 
-// What a killed holder has started may still run, however many came and went since without a look.
-func TestUncleanUntilLookedFor(t *testing.T) {
+// A run of a killed holder may still be active, also if other holders took and released the lock
+// since then without a search for leftover runs.
+func TestUncleanUntilCleanIsCalled(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	release := func(s *Store) {
 		t.Helper()
@@ -198,23 +201,23 @@ func TestUncleanUntilLookedFor(t *testing.T) {
 	start(t, path, "").kill()
 	for i := range 3 {
 		s := opened(t, path)
-		must(t, s.Add(ctx, key, []byte("came and went"), 0))
+		must(t, s.Add(ctx, key, []byte("does not search"), 0))
 		if !s.Unclean() {
-			t.Fatalf("owner %d after the kill hears that all is well", i)
+			t.Fatalf("the lock is clean for holder %d after the kill", i)
 		}
 		release(s)
 	}
 	s := opened(t, path)
-	must(t, s.Add(ctx, key, []byte("looks"), 0))
+	must(t, s.Add(ctx, key, []byte("searches"), 0))
 	s.Clean()
 	release(s)
 	must(t, s.Add(ctx, key, []byte("again"), 0))
 	if s.Unclean() {
-		t.Error("nothing was left, and the next owner hears of it")
+		t.Error("the lock is unclean for the next holder after Clean")
 	}
 }
 
-func TestStoppedHolderKeepsIt(t *testing.T) {
+func TestStoppedHolderKeepsLock(t *testing.T) {
 	path := lockPath(t)
 	o := start(t, path, "")
 	must(t, o.cmd.Process.Signal(syscall.SIGSTOP))
@@ -225,25 +228,25 @@ func TestStoppedHolderKeepsIt(t *testing.T) {
 	wantHeld(t, opened(t, path), `{"pid":1}`)
 }
 
-// A command that lives on must not keep the lock of a gophd that was killed: the next gophd could
-// not start, and nobody would know why.
-func TestFlockNotInheritedByJob(t *testing.T) {
+// A command that outlives a killed gophd must not keep its lock: the next gophd could not start,
+// and the reason would be hard to find.
+func TestCommandDoesNotInheritLock(t *testing.T) {
 	path := lockPath(t)
 	o := start(t, path, "job")
 	o.kill()
 	must(t, opened(t, path).Add(t.Context(), key, []byte("ours"), 0))
-	if _, err := io.WriteString(o.in, "job lives\n"); err != nil {
+	if _, err := io.WriteString(o.in, "job is alive\n"); err != nil {
 		t.Fatal(err)
 	}
-	o.expect("job lives")
+	o.expect("job is alive")
 }
 
-// A descriptor that is kept as a bare number is closed with the os.File it came from.
+// The garbage collector closes an os.File that is only kept as a descriptor number.
 func TestLockSurvivesGC(t *testing.T) {
 	path := lockPath(t)
 	s := opened(t, path)
 	must(t, s.Add(t.Context(), key, []byte("1"), 0))
-	s.Descriptor() // looking at it gives nothing away
+	s.Descriptor() // the caller does not become its owner
 	for range 3 {
 		runtime.GC()
 	}
@@ -251,13 +254,13 @@ func TestLockSurvivesGC(t *testing.T) {
 	runtime.KeepAlive(s)
 }
 
-func TestHandoverAcrossExec(t *testing.T) {
+func TestHandoffAcrossExecKeepsLock(t *testing.T) {
 	path := lockPath(t)
 	o := start(t, path, "exec")
 	s := opened(t, path)
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
-	wg.Go(func() { // not one moment of the exec may be free
+	wg.Go(func() { // the lock must be held at every moment of the exec
 		for {
 			select {
 			case <-stop:
@@ -280,7 +283,7 @@ func TestHandoverAcrossExec(t *testing.T) {
 	must(t, s.Add(t.Context(), key, []byte("ours"), 0))
 }
 
-func TestAdoptRefuses(t *testing.T) {
+func TestAdoptRejectsWrongDescriptors(t *testing.T) {
 	locked := func(t *testing.T, path string) *os.File {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 		must(t, err)
@@ -308,7 +311,7 @@ func TestAdoptRefuses(t *testing.T) {
 			f, err := os.OpenFile(path, os.O_RDWR, 0)
 			must(t, err)
 			return f
-		}, "did not come with its lock"},
+		}, "was handed off without its lock"},
 		"another file": {func(t *testing.T, path string) *os.File {
 			must(t, os.WriteFile(path, nil, 0o600))
 			return locked(t, path+".other")
@@ -318,7 +321,7 @@ func TestAdoptRefuses(t *testing.T) {
 			must(t, err)
 			t.Cleanup(func() { w.Close() })
 			return r
-		}, "not a plain file"},
+		}, "not a regular file"},
 		"closed": {func(t *testing.T, path string) *os.File {
 			f := locked(t, path)
 			f.Close()
@@ -333,16 +336,16 @@ func TestAdoptRefuses(t *testing.T) {
 				t.Errorf("Adopt: %v, %v; want an error with %q", s, err, c.want)
 			}
 			if err := f.Close(); !errors.Is(err, os.ErrClosed) {
-				t.Errorf("the descriptor was left open: Close says %v", err)
+				t.Errorf("the descriptor was left open: Close returns %v", err)
 			}
 		})
 	}
 }
 
-func TestFileUnlinkedOrReplacedWhileHeld(t *testing.T) {
+func TestUnlinkedOrReplacedFileLosesLock(t *testing.T) {
 	for name, c := range map[string]struct {
-		away func(path string) error
-		swap error // what the next write of the holder says when another has claimed the name
+		remove func(path string) error
+		swap   error // what the holder's next write returns when no other process has claimed the path
 	}{
 		"unlinked": {os.Remove, heartbeat.ErrAbsent},
 		"renamed":  {func(path string) error { return os.Rename(path, path+".old") }, heartbeat.ErrAbsent},
@@ -353,15 +356,15 @@ func TestFileUnlinkedOrReplacedWhileHeld(t *testing.T) {
 			return os.Rename(path+".new", path)
 		}, heartbeat.ErrAbsent},
 	} {
-		for _, beaten := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s/beaten=%v", name, beaten), func(t *testing.T) {
+		for _, claimed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/claimed=%v", name, claimed), func(t *testing.T) {
 				path, ctx := lockPath(t), t.Context()
 				a, b := opened(t, path), opened(t, path)
 				must(t, a.Add(ctx, key, []byte(`{"v":1,"id":"a"}`), 0))
 				e, err := a.Get(ctx, key)
 				must(t, err)
-				must(t, c.away(path))
-				if beaten {
+				must(t, c.remove(path))
+				if claimed {
 					must(t, b.Add(ctx, key, []byte(`{"v":1,"id":"b"}`), 0))
 					if err := a.Swap(ctx, key, e, []byte("a2"), 0); !errors.Is(err, heartbeat.ErrChanged) {
 						t.Errorf("Swap: %v; want ErrChanged", err)
@@ -372,16 +375,16 @@ func TestFileUnlinkedOrReplacedWhileHeld(t *testing.T) {
 				if err := a.Swap(ctx, key, e, []byte("a2"), 0); !errors.Is(err, heartbeat.ErrAbsent) {
 					t.Errorf("Swap: %v; want ErrAbsent", err)
 				}
-				must(t, a.Add(ctx, key, []byte(`{"v":1,"id":"a3"}`), 0)) // claimed again, under the name that all look at
+				must(t, a.Add(ctx, key, []byte(`{"v":1,"id":"a3"}`), 0)) // claimed again, at the path
 				wantHeld(t, b, `{"v":1,"id":"a3"}`)
 			})
 		}
 	}
 }
 
-// An administrator removes the file. The lock on it protects nothing any more, which is noticed with the
-// next turn of the loop, whether or not another has claimed the name by then.
-func TestRemovedFileEndsTheHeartbeat(t *testing.T) {
+// An administrator removes the file. The lock on it then protects nothing. The holder detects this
+// at the next tick of the loop, also if no other process has claimed the path by then.
+func TestRemovedFileLosesLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := lockPath(t)
 		i := heartbeattest.Launch(t, opened(t, path), key, nil)
@@ -395,35 +398,39 @@ func TestRemovedFileEndsTheHeartbeat(t *testing.T) {
 	})
 }
 
-// A process that only looks must not make a start fail as if the heartbeat were held: the only way to
-// look at a lock is to try it.
-func TestLooksDoNotKeepOthersOut(t *testing.T) {
-	synctest.Test(t, looksDoNotKeepOthersOut) // the look ends between two attempts on any machine
+// The only way to test a lock is to attempt to lock it. A process that only tests it must not make
+// a start fail as if the lease were held.
+func TestPollersSharedLockDoesNotBlockAdd(t *testing.T) {
+	synctest.Test(t, pollersSharedLockDoesNotBlockAdd) // the poller unlocks between two attempts on any machine
 }
 
-func looksDoNotKeepOthersOut(t *testing.T) {
+func pollersSharedLockDoesNotBlockAdd(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	s := opened(t, path)
 	poller, err := os.Open(path)
 	must(t, err)
 	defer poller.Close()
 	must(t, lockfile.TryLock(int(poller.Fd()), unix.LOCK_SH))
-	if err := s.Add(ctx, key, []byte("x"), 0); err == nil || errors.Is(err, heartbeat.ErrExists) || errors.Is(err, heartbeat.ErrUnfit) {
-		t.Errorf("Add during a look without end: %v; want an error that is no refusal", err)
-	} else if who := fmt.Sprintf("locked by PID %d", os.Getpid()); runtime.GOOS == "linux" && !strings.Contains(err.Error(), who) {
-		t.Errorf("Add during a look without end: %v; want %s", err, who)
+	err = s.Add(ctx, key, []byte("x"), 0)
+	if err == nil || errors.Is(err, heartbeat.ErrExists) || errors.Is(err, heartbeat.ErrUnfit) {
+		t.Errorf("Add beside a lasting shared lock: %v; want an unknown answer", err)
+	}
+	owner := fmt.Sprintf("locked by PID %d", os.Getpid())
+	if runtime.GOOS == "linux" && err != nil && !strings.Contains(err.Error(), owner) {
+		t.Errorf("Add beside a lasting shared lock: %v; want %s", err, owner)
 	}
 	if e, err := s.Get(ctx, key); !errors.Is(err, heartbeat.ErrAbsent) {
-		t.Errorf("Get during another's look: %q, %v; want ErrAbsent", e.Value, err)
+		t.Errorf("Get beside a shared lock: %q, %v; want ErrAbsent", e.Value, err)
 	}
-	time.AfterFunc(tries*pause/2, func() { poller.Close() })
+	time.AfterFunc(maxAttempts*retryPause/2, func() { poller.Close() })
 	must(t, s.Add(ctx, key, []byte("x"), 0))
 	if e, err := opened(t, path).Get(ctx, key); err != nil || string(e.Value) != "x" {
 		t.Errorf("Get: %q, %v; want x", e.Value, err)
 	}
 }
 
-// Whoever polls while the record is written reads a whole one, the old or the new.
+// A process that polls while the record is written reads either the old or the new record, never a
+// mix.
 func TestPollersReadWholeRecords(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	s := opened(t, path)
@@ -458,7 +465,7 @@ func TestPollersReadWholeRecords(t *testing.T) {
 	wg.Wait()
 }
 
-func TestReleaseLeavesAnEmptyLockAndNoRecord(t *testing.T) {
+func TestReleaseEmptiesLockFileAndRemovesRecord(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	s := opened(t, path)
 	must(t, s.Add(ctx, key, []byte(`{"v":1}`), 0))
@@ -474,7 +481,7 @@ func TestReleaseLeavesAnEmptyLockAndNoRecord(t *testing.T) {
 	must(t, err)
 	must(t, s.Expire(ctx, key, e))
 	if content, err := os.ReadFile(path); err != nil || len(content) > 0 {
-		t.Errorf("the lock after its release: %q, %v; want it there and empty", content, err)
+		t.Errorf("the lock file after its release: %q, %v; want an empty file", content, err)
 	}
 	if left, err := filepath.Glob(RecordPath(path) + "*"); len(left) > 0 || err != nil {
 		t.Errorf("left after the release: %q, %v", left, err)
@@ -484,8 +491,9 @@ func TestReleaseLeavesAnEmptyLockAndNoRecord(t *testing.T) {
 	}
 }
 
-// Whoever can open a lock file can lock it, so one that others can open is corrected.
-func TestLockFileIsClosedToOthers(t *testing.T) {
+// A process that can open a lock file can lock it, so Open corrects the mode of a file that other
+// users can open.
+func TestOpenMakesLockFilePrivate(t *testing.T) {
 	path := lockPath(t)
 	for _, old := range []fs.FileMode{0o644, 0o666, 0o604, 0o640} {
 		must(t, errors.Join(os.WriteFile(path, nil, 0o600), os.Chmod(path, old)))
@@ -493,7 +501,7 @@ func TestLockFileIsClosedToOthers(t *testing.T) {
 			t.Error(err)
 		}
 		if info, err := os.Stat(path); err != nil || info.Mode() != old {
-			t.Errorf("a look changed mode %v to %v, %v", old, info.Mode(), err)
+			t.Errorf("Peek changed mode %v to %v, %v", old, info.Mode(), err)
 		}
 		must(t, opened(t, path).Close())
 		if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
@@ -502,95 +510,102 @@ func TestLockFileIsClosedToOthers(t *testing.T) {
 	}
 }
 
-// A lock that another program holds is an error that names it, after the time that a gophd may need
-// to write its note; and so is a lock beside what a killed gophd has left.
-func TestLockOfAnotherProgram(t *testing.T) {
-	for name, left := range map[string]string{
-		"empty": "", "a note of a process that has ended": `{"v":2,"holder":{"pid":4194305,"pidstart":1,"boot":"b","pidns":"n"}}`,
+// A lock that another program holds is an error that names the program, after the time that a gophd
+// may need to write its note. This is also true if the file has the note of a killed gophd.
+func TestLockOfAnotherProgramIsAnError(t *testing.T) {
+	for name, content := range map[string]string{
+		"empty":                       "",
+		"a note of an exited process": `{"v":2,"holder":{"pid":4194305,"pidstart":1,"boot":"b","pidns":"n"}}`,
 	} {
-		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { lockOfAnotherProgram(t, left) }) })
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { lockOfAnotherProgramIsAnError(t, content) })
+		})
 	}
 }
 
-func lockOfAnotherProgram(t *testing.T, left string) {
+func lockOfAnotherProgramIsAnError(t *testing.T, content string) {
 	path, ctx := lockPath(t), t.Context()
-	must(t, os.WriteFile(path, []byte(left), 0o600))
+	must(t, os.WriteFile(path, []byte(content), 0o600))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	must(t, err)
 	defer f.Close()
 	must(t, lockfile.TryLock(int(f.Fd()), unix.LOCK_EX))
 	s := opened(t, path)
-	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
 		_, err := s.Get(ctx, key)
 		locked := (*LockedError)(nil)
-		if errors.As(err, &locked) != errors.Is(err, heartbeat.ErrUnfit) || err == nil || errors.Is(err, heartbeat.ErrAbsent) || errors.Is(err, heartbeat.ErrExists) {
-			t.Fatalf("%v; want an error that is no refusal", err)
+		if errors.As(err, &locked) != errors.Is(err, heartbeat.ErrUnfit) || err == nil ||
+			errors.Is(err, heartbeat.ErrAbsent) || errors.Is(err, heartbeat.ErrExists) {
+			t.Fatalf("%v; want an unknown answer", err)
 		}
-		if waited := time.Since(begin); locked == nil {
+		if waited := time.Since(start); locked == nil {
 			if waited > NoteTime+time.Second {
 				t.Fatalf("%v after %v", err, waited)
 			}
 			continue
 		} else if waited < NoteTime {
-			t.Errorf("given up after %v: a gophd may be slow to write its note", waited)
+			t.Errorf("a *LockedError after %v: a gophd may be slow to write its note", waited)
 		}
 		if runtime.GOOS == "linux" && !slices.Equal(locked.PIDs, []int{os.Getpid()}) {
-			t.Errorf("the lock is of %v; want PID %d", locked.PIDs, os.Getpid())
+			t.Errorf("the lock is held by %v; want PID %d", locked.PIDs, os.Getpid())
 		}
 		break
 	}
 	must(t, lockfile.Unlock(int(f.Fd())))
 	must(t, s.Add(ctx, key, []byte("ours"), 0))
-	if s.Unclean() != (left != "") {
+	if s.Unclean() != (content != "") {
 		t.Errorf("unclean: %v", s.Unclean())
 	}
 	wantHeld(t, opened(t, path), "ours")
 }
 
-// A gophd that has locked the file and was stopped before it could say so is not taken for another program.
-func TestLockOfAStoppedGophdIsWaitedFor(t *testing.T) {
+// A gophd that locked the file and was stopped before it wrote its note is not reported as another
+// program.
+func TestStoppedGophdWithoutNoteIsNotAnotherProgram(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		return // nobody can tell
+		return // other systems do not report which process holds a lock
 	}
 	path := lockPath(t)
 	s := opened(t, path)
-	start(t, path, "silent")
+	start(t, path, "no-note")
 	synctest.Test(t, func(t *testing.T) {
 		for range 30 {
-			if _, err := s.Get(t.Context(), key); err == nil || errors.Is(err, heartbeat.ErrUnfit) || errors.Is(err, heartbeat.ErrAbsent) {
-				t.Fatalf("%v; want an error that is no refusal", err)
+			_, err := s.Get(t.Context(), key)
+			if err == nil || errors.Is(err, heartbeat.ErrUnfit) || errors.Is(err, heartbeat.ErrAbsent) {
+				t.Fatalf("%v; want an unknown answer", err)
 			}
 			time.Sleep(NoteTime / 10)
 		}
 	})
 }
 
-// A file that gophd has not written is neither overwritten nor emptied.
-func TestContentOfOthersIsKept(t *testing.T) {
+// A file that gophd did not write is neither overwritten nor emptied.
+func TestContentOfOtherProgramsIsKept(t *testing.T) {
 	ctx := t.Context()
-	for content, taken := range map[string]bool{
+	for content, accepted := range map[string]bool{
 		"": true, "\x00\x00\x00": true, "\n": true, `{"v":2,"holder":{}}`: true, `{"v":2,"holder":{"pi`: true,
 		"precious": false, `{"v":1,"id":"x"}`: false, `{"v":2,"id":"x"}`: false, "4711\n": false,
-		strings.Repeat(" ", maxSize) + "precious": false, `{"v":2,"holder":{}}` + strings.Repeat("\n", maxSize) + "precious": false,
+		strings.Repeat(" ", maxSize) + "precious":                          false,
+		`{"v":2,"holder":{}}` + strings.Repeat("\n", maxSize) + "precious": false,
 	} {
 		path := lockPath(t)
 		must(t, os.WriteFile(path, []byte(content), 0o600))
 		s := opened(t, path)
 		err := s.Add(ctx, key, []byte("ours"), 0)
-		if (err == nil) != taken || errors.Is(err, heartbeat.ErrUnfit) == taken {
+		if (err == nil) != accepted || errors.Is(err, heartbeat.ErrUnfit) == accepted {
 			t.Errorf("%.20q: %v", content, err)
 		}
-		if torn := taken && strings.HasPrefix(content, noteStart); s.Unclean() != torn {
-			t.Errorf("%.20q: unclean is %v", content, !torn)
+		if unclean := accepted && strings.HasPrefix(content, noteStart); s.Unclean() != unclean {
+			t.Errorf("%.20q: unclean is %v", content, !unclean)
 		}
-		if got, err := os.ReadFile(path); !taken && string(got) != content {
+		if got, err := os.ReadFile(path); !accepted && string(got) != content {
 			t.Errorf("%.20q became %.20q, %v", content, got, err)
 		}
 		must(t, s.Close())
 	}
-	for _, torn := range []string{"", "\x00\x00", `{"v":1,"pi`} { // by a crash of the machine
+	for _, incomplete := range []string{"", "\x00\x00", `{"v":1,"pi`} { // after a crash of the machine
 		path := lockPath(t)
-		must(t, os.WriteFile(RecordPath(path), []byte(torn), 0o644))
+		must(t, os.WriteFile(RecordPath(path), []byte(incomplete), 0o644))
 		must(t, opened(t, path).Add(ctx, key, []byte("ours"), 0))
 	}
 	for _, content := range []string{"precious", `{"v":"mine"}`} {
@@ -598,19 +613,20 @@ func TestContentOfOthersIsKept(t *testing.T) {
 		must(t, os.WriteFile(RecordPath(path), []byte(content), 0o600))
 		s := opened(t, path)
 		if err := s.Add(ctx, key, []byte("ours"), 0); err == nil || !strings.Contains(err.Error(), "choose another") {
-			t.Errorf("a record over %q: %v", content, err)
+			t.Errorf("Add with the record file %q: %v", content, err)
 		}
 		if got, err := os.ReadFile(RecordPath(path)); string(got) != content {
 			t.Errorf("%q became %q, %v", content, got, err)
 		}
 		if got, err := os.ReadFile(path); len(got) > 0 || err != nil {
-			t.Errorf("the lock file is %q, %v; want it clean", got, err)
+			t.Errorf("the lock file is %q, %v; want it empty", got, err)
 		}
 	}
 }
 
-// The users who may own runs are known to the next holder until one has looked for leftover runs.
-func TestUsersAreKeptForTheNextHolder(t *testing.T) {
+// Each next holder gets the users that runs may belong to, until one has searched for leftover
+// runs.
+func TestNextHolderGetsUsersOfKilledHolder(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	first := opened(t, path)
 	first.AddUsers(1000)
@@ -631,7 +647,7 @@ func TestUsersAreKeptForTheNextHolder(t *testing.T) {
 	third.AddUsers(7)
 	must(t, third.Add(ctx, key, []byte("3"), 0))
 	if got := third.Users(); !slices.Equal(got, []int{7, 33, 1000}) {
-		t.Errorf("users %v: nobody has looked for leftover runs yet", got)
+		t.Errorf("users %v; want all, because no holder has searched for leftover runs", got)
 	}
 	third.Clean()
 	e, err = third.Get(ctx, key)
@@ -644,7 +660,7 @@ func TestUsersAreKeptForTheNextHolder(t *testing.T) {
 	}
 }
 
-func TestStateOnlyByTheHolder(t *testing.T) {
+func TestOnlyHolderWritesState(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	holder, s := opened(t, path), opened(t, path)
 	must(t, holder.Add(ctx, key, []byte("h"), 0))
@@ -653,17 +669,17 @@ func TestStateOnlyByTheHolder(t *testing.T) {
 	old, err := s.Get(ctx, key+".state")
 	must(t, err)
 	if err := s.Swap(ctx, key+".state", old, []byte("2"), 0); err == nil {
-		t.Error("one who does not hold the lock wrote the state")
+		t.Error("a process that does not hold the lock wrote the state")
 	}
 	if err := s.Expire(ctx, key+".state", old); err == nil {
-		t.Error("one who does not hold the lock removed the state")
+		t.Error("a process that does not hold the lock removed the state")
 	}
 	if e, err := s.Get(ctx, key+".state"); err != nil || string(e.Value) != "1" {
 		t.Errorf("state: %q, %v; want 1", e.Value, err)
 	}
 }
 
-// What a symbolic link planted in place of the state points to is neither read nor written.
+// The target of a symbolic link at the path of the state is neither read nor written.
 func TestStateSymlinkNotFollowed(t *testing.T) {
 	path, ctx := lockPath(t), t.Context()
 	victim := filepath.Join(t.TempDir(), "victim")
@@ -672,33 +688,35 @@ func TestStateSymlinkNotFollowed(t *testing.T) {
 	s := opened(t, path)
 	must(t, s.Add(ctx, key, []byte("h"), 0))
 	if e, err := s.Get(ctx, key+".state"); err == nil || errors.Is(err, heartbeat.ErrAbsent) {
-		t.Errorf("Get of a state that is a link: %q, %v; want an error that is no refusal", e.Value, err)
+		t.Errorf("Get of a state that is a link: %q, %v; want an unknown answer", e.Value, err)
 	}
 	if err := s.Add(ctx, key+".state", []byte("1"), 0); err == nil {
-		t.Error("Add of a state over a link succeeded")
+		t.Error("Add of a state at the path of a link succeeded")
 	}
 	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
-		t.Errorf("the file that the link points to: %q, %v", b, err)
+		t.Errorf("the target of the link: %q, %v", b, err)
 	}
 }
 
-func TestOpenRefuses(t *testing.T) {
+func TestOpenRejectsUnsafeFiles(t *testing.T) {
 	victim := filepath.Join(t.TempDir(), "victim")
 	must(t, os.WriteFile(victim, []byte("precious"), 0o600))
 	for name, c := range map[string]struct {
-		plant func(path string) error
-		want  string
+		prepare func(path string) error
+		want    string
 	}{
-		"missing folder": {func(path string) error { return os.Remove(filepath.Dir(path)) }, "does not exist: create it"},
-		"folder":         {func(path string) error { return os.Mkdir(path, 0o700) }, "is a directory"},
-		"link":           {func(path string) error { return os.Symlink(victim, path) }, "symbolic link"},
-		"dangling link":  {func(path string) error { return os.Symlink(path+"x", path) }, "symbolic link"},
-		"hard link":      {func(path string) error { return os.Link(victim, path) }, "2 names"},
-		"fifo":           {func(path string) error { return unix.Mkfifo(path, 0o600) }, "not a plain file"},
+		"missing directory": {
+			func(path string) error { return os.Remove(filepath.Dir(path)) }, "does not exist: create it",
+		},
+		"directory":     {func(path string) error { return os.Mkdir(path, 0o700) }, "is a directory"},
+		"link":          {func(path string) error { return os.Symlink(victim, path) }, "symbolic link"},
+		"dangling link": {func(path string) error { return os.Symlink(path+"x", path) }, "symbolic link"},
+		"hard link":     {func(path string) error { return os.Link(victim, path) }, "2 hard links"},
+		"fifo":          {func(path string) error { return unix.Mkfifo(path, 0o600) }, "not a regular file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := lockPath(t)
-			must(t, c.plant(path))
+			must(t, c.prepare(path))
 			s, err := Open(path)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("Open: %v, %v; want an error with the path and %q", s, err, c.want)
@@ -706,12 +724,12 @@ func TestOpenRefuses(t *testing.T) {
 		})
 	}
 	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
-		t.Errorf("the file that the links point to: %q, %v", b, err)
+		t.Errorf("the target of the links: %q, %v", b, err)
 	}
 }
 
-// What is read is what was written last, whatever was there before; and JSON stays JSON for those who
-// read the whole file.
+// read returns the value of the last write, independent of the earlier content. A process that
+// reads the whole file gets valid JSON if the value is JSON.
 func FuzzWriteRead(f *testing.F) {
 	f.Add([]byte(`{"v":1}`), []byte("\n \n"))
 	f.Add([]byte(strings.Repeat("x", 1022)), []byte(strings.Repeat(" ", 1023)))
@@ -741,9 +759,9 @@ func FuzzWriteRead(f *testing.F) {
 
 func lockPath(t *testing.T) string {
 	t.Helper()
-	folder := filepath.Join(t.TempDir(), "run")
-	must(t, os.Mkdir(folder, 0o755))
-	return filepath.Join(folder, "job.lock")
+	directory := filepath.Join(t.TempDir(), "run")
+	must(t, os.Mkdir(directory, 0o755))
+	return filepath.Join(directory, "job.lock")
 }
 
 func opened(t *testing.T, path string) *Store {
@@ -754,7 +772,7 @@ func opened(t *testing.T, path string) *Store {
 	return s
 }
 
-// wantHeld fails unless s sees that another holds the lock, with that record, and cannot take it.
+// wantHeld fails unless another process holds the lock with that record, and s cannot take it.
 func wantHeld(t *testing.T, s *Store, record string) {
 	t.Helper()
 	if e, err := s.Get(t.Context(), key); err != nil || string(e.Value) != record {
@@ -772,14 +790,17 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// Peek refuses what Open does, and makes nothing.
-func TestPeek(t *testing.T) {
+// Peek rejects the same files as Open and creates nothing.
+func TestPeekCreatesNothing(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.Mkdir(dir+"/folder", 0o700))
+	must(t, os.Mkdir(dir+"/directory", 0o700))
 	must(t, os.Symlink(dir+"/nothing", dir+"/link"))
 	holder := opened(t, dir+"/held")
 	must(t, holder.Add(t.Context(), key, []byte("theirs"), 0))
-	for name, want := range map[string]string{"free": "", "held": "", "folder": "is a directory", "link": "is a symbolic link", "no/where": "does not exist: create it"} {
+	for name, want := range map[string]string{
+		"free": "", "held": "", "directory": "is a directory", "link": "is a symbolic link",
+		"missing/file": "does not exist: create it",
+	} {
 		s, err := Peek(filepath.Join(dir, name))
 		if want != "" {
 			if err == nil || !strings.Contains(err.Error(), want) {
@@ -789,13 +810,14 @@ func TestPeek(t *testing.T) {
 		}
 		must(t, err)
 		e, err := s.Get(t.Context(), key)
-		if name == "free" && !errors.Is(err, heartbeat.ErrAbsent) || name == "held" && (err != nil || string(e.Value) != "theirs") {
+		if name == "free" && !errors.Is(err, heartbeat.ErrAbsent) ||
+			name == "held" && (err != nil || string(e.Value) != "theirs") {
 			t.Errorf("%s: %q, %v", name, e.Value, err)
 		}
 		must(t, s.Close())
 	}
 	if _, err := os.Lstat(dir + "/free"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a look has made the file: %v", err)
+		t.Errorf("Peek created the file: %v", err)
 	}
 	e, err := holder.Get(t.Context(), key)
 	must(t, err)

@@ -19,17 +19,18 @@ type note struct {
 	Holder procfs.Identity `json:"holder"`
 	Users  []int           `json:"users,omitempty"`  // see Store.Users
 	Secret string          `json:"secret,omitempty"` // see Store.Secret
-	Spaces []string        `json:"spaces,omitempty"` // see Store.Clean
-	Value  []byte          `json:"value,omitempty"`  // the record that the holder wrote first
+
+	PIDNamespaces []string `json:"spaces,omitempty"` // see Store.Clean
+	Value         []byte   `json:"value,omitempty"`  // the record that the holder wrote first
 }
 
-// noteVersion is the v of every note, and noteStart what the text of a note starts with.
+// noteVersion is the v of every note. The text of every note starts with noteStart.
 const (
 	noteVersion = 2
 	noteStart   = `{"v":2,"holder":`
 )
 
-// parseNote returns the note in text, and whether there is one.
+// parseNote returns the note in text. ok is false if there is none.
 func parseNote(text []byte) (n note, ok bool) {
 	if !bytes.HasPrefix(text, []byte(noteStart)) || json.Unmarshal(text, &n) != nil {
 		return note{}, false
@@ -37,39 +38,40 @@ func parseNote(text []byte) (n note, ok bool) {
 	return n, true
 }
 
-// contentError says that a file is not gophd's. It is a heartbeat.ErrUnfit.
+// contentError reports a file that gophd did not write. It is a heartbeat.ErrUnfit.
 type contentError struct{ text string }
 
-func notOurs(what, path string) error {
+func notWrittenByGophd(what, path string) error {
 	return &contentError{fmt.Sprintf("%s %s was not written by gophd: remove it, or choose another name", what, path)}
 }
 
 func (e *contentError) Error() string        { return e.text }
 func (e *contentError) Is(target error) bool { return target == heartbeat.ErrUnfit }
 
-// merge returns the users of both lists, each once.
+// merge returns the users of both lists, sorted and without duplicates.
 func merge(a, b []int) []int {
 	all := slices.Concat(a, b)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
 
-// LockedError says that a process that is not gophd has locked the file. It is a
+// LockedError reports that a process other than gophd has locked the file. It is a
 // heartbeat.ErrUnfit.
 type LockedError struct {
 	Path string
-	PIDs []int // of those who locked it; empty if the system does not tell
+	PIDs []int // the processes that hold the lock; empty if the system does not report them
 }
 
-// Is makes it a heartbeat.ErrUnfit: to ask again will not help.
+// Is makes it a heartbeat.ErrUnfit: a retry does not help.
 func (e *LockedError) Is(target error) bool { return target == heartbeat.ErrUnfit }
 
 func (e *LockedError) Error() string {
-	return fmt.Sprintf("lock file %s is locked by %s, which is not gophd: end that process "+
-		"(fuser %[1]s shows who has the file open), or choose another name", e.Path, e.who())
+	return fmt.Sprintf("lock file %s is locked by %s, which is not gophd: stop that process "+
+		"(fuser %[1]s lists the processes that have the file open), or choose another name", e.Path, e.owner())
 }
 
-func (e *LockedError) who() string {
+// owner describes the processes that hold the lock.
+func (e *LockedError) owner() string {
 	if len(e.PIDs) == 0 {
 		return "another process"
 	}
@@ -84,8 +86,8 @@ func (e *LockedError) who() string {
 	return strings.Join(names, ", ")
 }
 
-// isGophd says that a process runs the same program as this one: it may have been stopped before it
-// could write its note, or while it released the lock.
+// isGophd reports whether another process runs the same program as this one. Such a process may
+// have been stopped before it wrote its note, or while it released the lock.
 func isGophd(pid int) bool {
 	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	ours, err2 := os.Readlink("/proc/self/exe")

@@ -14,13 +14,13 @@ import (
 	"gophd/internal/safefile"
 )
 
-// open opens a regular file on a local disk, and nothing else. It does not block on a FIFO, and the
-// file is closed on exec. With O_CREATE the mode of an old file is corrected.
+// open opens a regular file on a local disk and rejects everything else. It does not block on a
+// FIFO, and the file is closed on exec. With O_CREATE the mode of an existing file is corrected.
 func open(path string, flags int) (*os.File, error) {
 	f, err := safefile.Open(path, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK, mode)
-	switch refused := (*safefile.Error)(nil); {
+	switch unsafe := (*safefile.Error)(nil); {
 	case err == nil:
-		err := suits(path, f)
+		err := checkFile(path, f)
 		if err == nil && flags&os.O_CREATE != 0 {
 			err = closeToOthers(path, f)
 		}
@@ -29,34 +29,34 @@ func open(path string, flags int) (*os.File, error) {
 			return nil, err
 		}
 		return f, nil
-	case errors.As(err, &refused):
-		return nil, &contentError{"lock file " + refused.Error()}
+	case errors.As(err, &unsafe):
+		return nil, &contentError{"lock file " + unsafe.Error()}
 	case errors.Is(err, fs.ErrNotExist) && flags&os.O_CREATE != 0:
-		return nil, noFolder(path)
+		return nil, noDirectory(path)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
 		return nil, denied(err)
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EMLINK): // open(2) of Linux, of FreeBSD
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EMLINK): // open(2) of Linux and of FreeBSD
 		return nil, fmt.Errorf("lock file %s is a symbolic link, which is not followed: name the file itself", path)
 	}
 	return nil, fmt.Errorf("lock file: %w", err)
 }
 
-// suits refuses what a lock or a record must not be put into.
-func suits(path string, f *os.File) error {
+// checkFile returns an error if f must not be used as a lock file or state file.
+func checkFile(path string, f *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fmt.Errorf("lock file %s: %w", path, err)
 	}
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return fmt.Errorf("lock file %s is not a plain file: choose another", path)
-	case st.Nlink > 1: // a planted one would have us write into the file it stands for
-		return fmt.Errorf("lock file %s has %d names: choose a file with one", path, st.Nlink)
+		return fmt.Errorf("lock file %s is not a regular file: choose another", path)
+	case st.Nlink > 1: // through a hard link that another user created, gophd would write to the link's target
+		return fmt.Errorf("lock file %s has %d hard links: choose a file with only one", path, st.Nlink)
 	}
-	return local(path, f)
+	return checkLocal(path, f)
 }
 
-// closeToOthers takes from other users the right to open the file: they could lock it.
+// closeToOthers removes the permission of other users to open the file, because they could lock it.
 func closeToOthers(path string, f *os.File) error {
 	info, err := f.Stat()
 	if err == nil && info.Mode().Perm()&0o077 != 0 {
@@ -68,13 +68,13 @@ func closeToOthers(path string, f *os.File) error {
 	return nil
 }
 
-// folder says why no file could be made beside path.
-func folder(path string) error {
+// checkDirectory returns an error if no file can be created next to path.
+func checkDirectory(path string) error {
 	dir := filepath.Dir(path)
 	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return noFolder(path)
+		return noDirectory(path)
 	case errors.Is(err, fs.ErrPermission):
 		return denied(err)
 	case err != nil:
@@ -84,34 +84,37 @@ func folder(path string) error {
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return denied(&fs.PathError{Op: "write to", Path: dir, Err: err})
 	}
-	return local(path, f)
+	return checkLocal(path, f)
 }
 
-func noFolder(path string) error {
-	return fmt.Errorf("lock file %s: its folder %s does not exist: create it or choose another file", path, filepath.Dir(path))
+func noDirectory(path string) error {
+	return fmt.Errorf("lock file %s: its directory %s does not exist: create it or choose another file",
+		path, filepath.Dir(path))
 }
 
 func denied(err error) error {
 	return fmt.Errorf("lock file: %w: choose a file that this user can write", err)
 }
 
-// local refuses what is on a file system that other hosts see; f is the file at path, or its folder.
-func local(path string, f *os.File) error {
+// checkLocal returns an error if f is on a file system that other hosts can use. f is the file at
+// path, or its directory.
+func checkLocal(path string, f *os.File) error {
 	switch kind, err := remote(int(f.Fd())); {
 	case err != nil:
 		return fmt.Errorf("lock file %s: %w", path, err)
 	case kind != "":
-		return fmt.Errorf("lock file %s is on %s, where a lock may not hold: choose a file on a local disk, or another heartbeat for several hosts", path, kind)
+		return fmt.Errorf("lock file %s is on %s, where locks are not reliable: "+
+			"choose a file on a local disk, or memcached for several hosts", path, kind)
 	}
 	return nil
 }
 
-// write puts value in the place of what is there, as "value NL spaces NL" of whole blocks: the file
-// then keeps its size from one record to the next, so that no reader finds the new record cut at the
-// old one's length, and JSON stays JSON when it becomes shorter.
+// write replaces the content of f with "value NL spaces NL", padded to whole blocks. So the file
+// usually keeps its size from one record to the next: no reader gets the new record cut at the
+// length of the old one, and the content stays valid JSON when the value becomes shorter.
 func write(f *os.File, value []byte) error {
 	if len(value) > maxValue {
-		return fmt.Errorf("a value of %d bytes is refused: at most %d are taken", len(value), maxValue)
+		return fmt.Errorf("a value of %d bytes is too long: the maximum is %d", len(value), maxValue)
 	}
 	st, err := f.Stat()
 	if err != nil {
@@ -128,14 +131,15 @@ func write(f *os.File, value []byte) error {
 	return f.Truncate(int64(size))
 }
 
-// read returns the value that write wrote, by one read, so that it is not put together from two
-// records. What somebody else wrote comes as it is, or cut when it is longer than all we write.
+// read returns the value that write wrote. It uses a single read call, so that the result is never
+// a mix of two records. Content of other programs is returned as it is, or cut if it is longer than
+// anything that write writes.
 func read(f *os.File) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	// A writer may make it longer by a block or two between the two calls.
+	// A writer may extend the file by a block or two between the two calls.
 	b := make([]byte, min(info.Size()+2*block, maxSize))
 	n, err := f.ReadAt(b, 0)
 	if err != nil && err != io.EOF {

@@ -19,12 +19,12 @@ import (
 	"gophd/internal/procfs"
 )
 
-// Traits tells that the lock is the lease.
+// Traits reports that the lock is the lease.
 func (s *Store) Traits() heartbeat.Traits { return heartbeat.Traits{Lock: true, FenceDurable: true} }
 
-// Get reads the record of the process that holds the lock; ErrAbsent when nobody does, whatever a
-// killed one left in the files. If the holder has left no note, which every gophd writes at once, the
-// answer is unknown for NoteTime and a *LockedError from then on.
+// Get reads the record of the process that holds the lock. It returns ErrAbsent when no process
+// does, also if a killed holder left content in the files. If the holder has written no note, which
+// every gophd does at once, the answer is unknown for NoteTime and a *LockedError after that.
 func (s *Store) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
 	s.operation.Lock()
 	defer s.operation.Unlock()
@@ -51,43 +51,45 @@ func (s *Store) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
 		return heartbeat.Entry{}, err
 	}
 	if !locked {
-		s.foreign = time.Time{}
+		s.noNote = time.Time{}
 		return heartbeat.Entry{}, heartbeat.ErrAbsent
 	}
-	for range tries { // the holder may be about to write its note
+	for range maxAttempts { // the holder may be about to write its note
 		text, err := read(f)
 		if err != nil {
 			return heartbeat.Entry{}, fmt.Errorf("lock file %s: %w", s.path, err)
 		}
 		if n, ok := parseNote(text); ok && n.Holder.MayLive() {
-			s.foreign = time.Time{}
+			s.noNote = time.Time{}
 			value := s.readRecord()
 			if value == nil {
 				value = n.Value
 			}
-			return heartbeat.Entry{Value: value, Token: theirs{}}, nil
+			return heartbeat.Entry{Value: value, Token: foreignToken{}}, nil
 		}
-		if !s.foreign.IsZero() {
+		if !s.noNote.IsZero() {
 			break
 		}
-		time.Sleep(pause)
+		time.Sleep(retryPause)
 	}
 	return heartbeat.Entry{}, s.lockedError(f)
 }
 
-// lockedError returns a *LockedError if the file has been locked without a note for long enough.
+// lockedError returns a *LockedError if the file has been locked without a note for NoteTime, and
+// an unknown answer before that.
 func (s *Store) lockedError(f *os.File) error {
-	if s.foreign.IsZero() {
-		s.foreign = time.Now()
+	if s.noNote.IsZero() {
+		s.noNote = time.Now()
 	}
 	err := &LockedError{s.path, procfs.Lockers(int(f.Fd()))}
-	if time.Since(s.foreign) < NoteTime || slices.ContainsFunc(err.PIDs, isGophd) {
-		return fmt.Errorf("lock file %s is locked by %s, which has not said yet what for", s.path, err.who())
+	if time.Since(s.noNote) < NoteTime || slices.ContainsFunc(err.PIDs, isGophd) {
+		return fmt.Errorf("lock file %s is locked by %s, which has not written its note yet", s.path, err.owner())
 	}
 	return err
 }
 
-// Add takes the lock and writes the record, or writes S if it is not there. ttl is not used.
+// Add takes the lock and writes the record. For key S it writes the state if there is none. The ttl
+// is ignored.
 func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Duration) error {
 	s.operation.Lock()
 	defer s.operation.Unlock()
@@ -107,20 +109,20 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 		return heartbeat.ErrExists
 	}
 	shared := false
-	for range tries {
+	for range maxAttempts {
 		f, err := open(s.path, os.O_RDWR|os.O_CREATE)
 		if err != nil {
 			return err
 		}
 		switch err := lockfile.TryLock(int(f.Fd()), unix.LOCK_EX); {
 		case err == nil && lockfile.Names(s.path, int(f.Fd())):
-			if err := s.begin(f, value); err != nil {
+			if err := s.claim(f, value); err != nil {
 				f.Close()
 				return err
 			}
-			s.hold(f, value)
+			s.setHeld(f, value)
 			return nil
-		case err == nil: // it was replaced between open and lock; the lock is worth nothing
+		case err == nil: // the file was replaced between open and lock, so the lock has no effect
 			shared = false
 		case errors.Is(err, lockfile.ErrLocked):
 			locked, err := s.locked(f)
@@ -131,8 +133,8 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 				f.Close()
 				return err
 			}
-			shared = true // as a look is, which does not last
-			time.Sleep(pause)
+			shared = true // the lock of a process that tests it, which is soon gone
+			time.Sleep(retryPause)
 		default:
 			f.Close()
 			return fmt.Errorf("lock file %s: %w", s.path, err)
@@ -143,12 +145,13 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 		defer f.Close()
 		return errors.New((&LockedError{s.path, procfs.Lockers(int(f.Fd()))}).Error())
 	}
-	return fmt.Errorf("lock file %s is replaced again and again: fuser shows who has it open; or choose another name", s.path)
+	return fmt.Errorf("lock file %s is replaced again and again: find the process that does it (fuser), "+
+		"or choose another name", s.path)
 }
 
-// Swap writes the record, or S, again. For L it is ErrChanged when another process has the lock,
-// ErrAbsent when nobody has it, or when the file was unlinked or replaced under our lock: then the
-// lock protects nothing any more and is given up.
+// Swap replaces the record, or S. For L it returns ErrChanged when another process has the lock. It
+// returns ErrAbsent when no process has it, or when the file was unlinked or replaced while we held
+// the lock: such a lock no longer protects anything and is released.
 func (s *Store) Swap(ctx context.Context, key string, old heartbeat.Entry, value []byte, _ time.Duration) error {
 	s.operation.Lock()
 	defer s.operation.Unlock()
@@ -162,35 +165,36 @@ func (s *Store) Swap(ctx context.Context, key string, old heartbeat.Entry, value
 	case state:
 		return s.writeState(value)
 	}
-	// What cannot be written (a full disk) is old, no more: the lock is what counts.
-	if s.isStale() {
+	// If a write fails (a full disk), the note and the record are out of date. Only the lock
+	// counts.
+	if s.isNoteOutdated() {
 		_ = s.writeNote(s.lock, s.value)
 	}
 	_ = s.writeRecord(value)
-	s.hold(s.lock, value)
+	s.setHeld(s.lock, value)
 	return nil
 }
 
-// begin writes the note and the record into a file that is locked now, and takes over what a holder
-// that was killed has left there. The old record goes first: it must not stand beside our note.
-func (s *Store) begin(f *os.File, value []byte) error {
-	left, err := s.left(f)
+// claim writes the note and the record for f, which is locked now, and takes over the note of a
+// killed holder. It removes the old record first, so that it never exists next to our note.
+func (s *Store) claim(f *os.File, value []byte) error {
+	previous, err := s.readNote(f)
 	if err == nil {
 		err = s.removeRecord()
 	}
 	if err != nil {
 		return err
 	}
-	s.sweep()
-	killed := left.V != 0
-	s.inherit(left)
+	s.removeTemporary()
+	killed := previous.V != 0
+	s.inherit(previous)
 	err = s.writeNote(f, value)
 	if err == nil {
 		err = s.writeRecord(value)
 	}
 	if err != nil {
 		if !killed {
-			err = errors.Join(err, f.Truncate(0)) // it was clean, and still is
+			err = errors.Join(err, f.Truncate(0)) // the file was clean and stays so
 		}
 		return err
 	}
@@ -200,28 +204,28 @@ func (s *Store) begin(f *os.File, value []byte) error {
 	return nil
 }
 
-// inherit takes over what a note says of the holders before.
-func (s *Store) inherit(left note) {
+// inherit takes over what the note of the previous holder contains.
+func (s *Store) inherit(previous note) {
 	self := procfs.Self()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.users = merge(s.users, left.Users)
-	if s.secret = left.Secret; s.secret == "" {
+	s.users = merge(s.users, previous.Users)
+	if s.secret = previous.Secret; s.secret == "" {
 		s.secret = rand.Text()
 	}
-	if left.V == 0 || left.Holder.Boot != self.Boot { // the machine was started anew, and no run is left
+	if previous.V == 0 || previous.Holder.Boot != self.Boot { // no run survives a reboot
 		return
 	}
-	s.spaces = left.Spaces
-	if !slices.Contains(s.spaces, left.Holder.PIDNS) {
-		s.spaces = append(s.spaces, left.Holder.PIDNS)
+	s.pidNamespaces = previous.PIDNamespaces
+	if !slices.Contains(s.pidNamespaces, previous.Holder.PIDNS) {
+		s.pidNamespaces = append(s.pidNamespaces, previous.Holder.PIDNS)
 	}
-	s.spaces = s.spaces[max(0, len(s.spaces)-maxSpaces):] // the newest
+	s.pidNamespaces = s.pidNamespaces[max(0, len(s.pidNamespaces)-maxPIDNamespaces):] // the newest
 }
 
-// left returns the note that a holder has left in f, whether it was killed or lives; without one it is
-// empty. It fails if gophd may not overwrite f or the record.
-func (s *Store) left(f *os.File) (note, error) {
+// readNote returns the note in f, of a holder that is alive or was killed. Without a note the
+// result is empty. readNote fails if gophd must not overwrite f or the record.
+func (s *Store) readNote(f *os.File) (note, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return note{}, fmt.Errorf("lock file %s: %w", s.path, err)
@@ -233,25 +237,25 @@ func (s *Store) left(f *os.File) (note, error) {
 	n, ok := parseNote(text)
 	switch {
 	case info.Size() > maxSize:
-		return note{}, notOurs("lock file", s.path) // whatever it begins with
+		return note{}, notWrittenByGophd("lock file", s.path) // also if it starts with a note
 	case ok:
 		return n, nil
-	case bytes.HasPrefix(text, []byte(noteStart)): // the disk was full, or the machine crashed
+	case bytes.HasPrefix(text, []byte(noteStart)): // cut: the disk was full, or the machine crashed
 		return note{V: noteVersion}, nil
 	case len(bytes.Trim(text, "\x00 \n")) > 0:
-		return note{}, notOurs("lock file", s.path)
+		return note{}, notWrittenByGophd("lock file", s.path)
 	}
-	// Nothing, or zeros, as some file systems leave them after a crash of the machine.
-	return note{}, s.checkRecord() // who released the lock removed the record
+	// The file is empty, or has zeros, which some file systems leave after a crash of the machine.
+	return note{}, s.checkRecord() // a clean release has removed the record
 }
 
 func (s *Store) writeNote(f *os.File, value []byte) error {
 	self := procfs.Self()
 	s.mu.Lock()
 	text, err := json.Marshal(note{
-		V: noteVersion, Holder: self, Users: s.users, Secret: s.secret, Spaces: s.spaces, Value: value,
+		V: noteVersion, Holder: self, Users: s.users, Secret: s.secret, PIDNamespaces: s.pidNamespaces, Value: value,
 	})
-	s.stale = false
+	s.noteOutdated = false
 	s.mu.Unlock()
 	if err == nil {
 		err = write(f, text)
@@ -262,8 +266,8 @@ func (s *Store) writeNote(f *os.File, value []byte) error {
 	return nil
 }
 
-// Expire removes the record, frees the lock and empties the file, unless it is Unclean; or removes S.
-// It refuses as Swap does.
+// Expire removes the record and frees the lock. It also empties the file, unless it is Unclean. For
+// key S it removes the state. It returns ErrChanged and ErrAbsent as Swap does.
 func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) error {
 	s.operation.Lock()
 	defer s.operation.Unlock()
@@ -278,13 +282,13 @@ func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) err
 		if err := os.Remove(s.path + suffix); err != nil {
 			return fmt.Errorf("state file: %w", err)
 		}
-		return s.syncFolder()
+		return s.syncDirectory()
 	}
 	err = s.removeRecord()
 	if !s.Unclean() {
 		err = errors.Join(err, s.lock.Truncate(0))
 	}
-	// Unlocked by word and not by Close alone: a copy of the descriptor may have strayed.
+	// Unlock explicitly: Close alone does not free the lock if a copy of the descriptor is open.
 	err = errors.Join(err, lockfile.Unlock(int(s.lock.Fd())), s.lock.Close())
 	s.setLock(nil)
 	if err != nil {
@@ -293,8 +297,8 @@ func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) err
 	return nil
 }
 
-// enter is the beginning of every operation: it says whether key is S, and gives up a lock that no
-// longer protects anything.
+// enter is called first in every operation. It reports whether key is S, and releases a lock that
+// no longer protects anything.
 func (s *Store) enter(ctx context.Context, key string) (state bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, fmt.Errorf("lock file %s: %w", s.path, err)
@@ -315,10 +319,10 @@ func (s *Store) enter(ctx context.Context, key string) (state bool, err error) {
 	case s.key + suffix:
 		return true, nil
 	}
-	return false, fmt.Errorf("lock file %s keeps key %s: give key %s a file of its own", s.path, s.key, key)
+	return false, fmt.Errorf("lock file %s is for key %s: use another file for key %s", s.path, s.key, key)
 }
 
-// unchanged returns nil if old is what is there and we may write it.
+// unchanged returns nil if old is still the current entry and we may write it.
 func (s *Store) unchanged(state bool, old heartbeat.Entry) error {
 	if state {
 		switch value, err := s.readState(); {
@@ -354,7 +358,7 @@ func (s *Store) unchanged(state bool, old heartbeat.Entry) error {
 	return heartbeat.ErrAbsent
 }
 
-func (s *Store) hold(f *os.File, value []byte) {
+func (s *Store) setHeld(f *os.File, value []byte) {
 	s.setLock(f)
 	s.value = bytes.Clone(value)
 	s.writes++

@@ -18,22 +18,23 @@ import (
 // recordMode lets every user read the record and the state.
 const recordMode = 0o644
 
-// startsRecord says that text may be the beginning of a record.
+// startsRecord reports whether text may be the start of a record.
 func startsRecord(text []byte) bool {
 	version, found := bytes.CutPrefix(text, []byte(`{"v":`))
 	return found && len(version) > 0 && '0' <= version[0] && version[0] <= '9'
 }
 
-// RecordPath returns where the record for others stands: NAME.record for NAME.heartbeat.
+// RecordPath returns the path of the record that other users can read: NAME.record for
+// NAME.heartbeat.
 func RecordPath(lock string) string { return strings.TrimSuffix(lock, ".heartbeat") + ".record" }
 
-// Paths returns the files of the lock at path: itself, its record and its state.
+// Paths returns the files that belong to the lock file lock: itself, its record and its state.
 func Paths(lock string) []string { return []string{lock, RecordPath(lock), lock + suffix} }
 
-// writeRecord replaces the record as a whole. It is not synced: after a crash of the machine it
-// says nothing, since its boot id is another's.
+// writeRecord replaces the record as a whole. It is not synced: after a crash of the machine the
+// boot id is another one, so the old record does not count.
 func (s *Store) writeRecord(value []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(s.record), s.temp()) // a name that nobody can have prepared
+	f, err := os.CreateTemp(filepath.Dir(s.record), s.temporaryPattern()) // no user can predict the name
 	if err != nil {
 		return fmt.Errorf("record file: %w", err)
 	}
@@ -48,18 +49,19 @@ func (s *Store) writeRecord(value []byte) error {
 	return nil
 }
 
-// temp is the pattern of the names of records that are not whole yet (os.CreateTemp).
-func (s *Store) temp() string { return "." + filepath.Base(s.record) + "-*" }
+// temporaryPattern is the pattern for the names of incomplete records (os.CreateTemp).
+func (s *Store) temporaryPattern() string { return "." + filepath.Base(s.record) + "-*" }
 
-// sweep removes what a holder that was killed has left of a record.
-func (s *Store) sweep() {
-	names, _ := filepath.Glob(filepath.Join(filepath.Dir(s.record), s.temp()))
+// removeTemporary removes the incomplete records of killed holders.
+func (s *Store) removeTemporary() {
+	names, _ := filepath.Glob(filepath.Join(filepath.Dir(s.record), s.temporaryPattern()))
 	for _, name := range names {
 		_ = os.Remove(name)
 	}
 }
 
-// checkRecord refuses to replace a file that gophd has not written.
+// checkRecord returns an error if the record file was not written by gophd and so must not be
+// replaced.
 func (s *Store) checkRecord() error {
 	if _, err := os.Lstat(s.record); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -70,14 +72,14 @@ func (s *Store) checkRecord() error {
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxValue+1))
-	// Empty, zeros or cut: a crash of the machine left it so, for it is not synced.
+	// The record is not synced, so a crash of the machine may leave it empty, cut or full of zeros.
 	if err != nil || len(bytes.Trim(text, "\x00 \n")) > 0 && !startsRecord(text) {
-		return notOurs("record file", s.record)
+		return notWrittenByGophd("record file", s.record)
 	}
 	return nil
 }
 
-// readRecord returns the record as it is, and nil if there is none that can be trusted.
+// readRecord returns the record as it is, or nil if there is none that can be trusted.
 func (s *Store) readRecord() []byte {
 	f, err := safefile.Open(s.record, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -2,8 +2,9 @@ package file
 
 import "golang.org/x/sys/unix"
 
-// remote names the file system of fd if other hosts, or a program, can be behind it: its locks may
-// be local to each client, or be forgotten. The numbers are those of statfs(2) and linux/magic.h.
+// remote returns the name of fd's file system if other hosts or a program serve it, and ""
+// otherwise. The locks of such a file system may be local to each client or get lost. The numbers
+// are those of statfs(2) and linux/magic.h.
 func remote(fd int) (string, error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {

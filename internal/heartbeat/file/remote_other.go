@@ -4,7 +4,8 @@ package file
 
 import "golang.org/x/sys/unix"
 
-// remote says that fd is not on a local disk, by the flag that statfs(2) of the BSDs has for it.
+// remote returns a description of fd's file system if it is not on a local disk, and "" otherwise.
+// It uses the flag MNT_LOCAL of statfs(2) on the BSDs.
 func remote(fd int) (string, error) {
 	var st unix.Statfs_t
 	if err := unix.Fstatfs(fd, &st); err != nil {

@@ -12,7 +12,7 @@ import (
 	"gophd/internal/heartbeat"
 )
 
-// suffix is what makes L into S, in the key and in the name of the file.
+// suffix is appended to L to get S, in the key and in the file name.
 const suffix = ".state"
 
 func (s *Store) readState() ([]byte, error) {
@@ -31,34 +31,36 @@ func (s *Store) readState() ([]byte, error) {
 	return value, nil
 }
 
-// writeState replaces S. The fence in it must not be given twice, so it is on the disk, its name
-// included, before anybody learns of it.
+// writeState replaces S. The fencing token in S must never be used twice, so the file and its
+// directory entry are on the disk when writeState returns.
 func (s *Store) writeState(value []byte) error {
 	if s.lock == nil {
 		return s.notHolder()
 	}
 	if len(value) > maxValue {
-		return fmt.Errorf("state file %s: a value of %d bytes is refused: at most %d are taken", s.path+suffix, len(value), maxValue)
+		return fmt.Errorf("state file %s: a value of %d bytes is too long: the maximum is %d",
+			s.path+suffix, len(value), maxValue)
 	}
-	// Two newlines, as write has them, so that read can tell them from the value's own.
-	err := renameio.WriteFile(s.path+suffix, append(value[:len(value):len(value)], "\n\n"...), recordMode, renameio.IgnoreUmask(), renameio.WithTempDir(filepath.Dir(s.path)))
+	// Two newlines, as in write, so that read can tell them from newlines in the value.
+	err := renameio.WriteFile(s.path+suffix, append(value[:len(value):len(value)], "\n\n"...), recordMode,
+		renameio.IgnoreUmask(), renameio.WithTempDir(filepath.Dir(s.path)))
 	if err != nil {
 		return fmt.Errorf("state file: %w", err)
 	}
-	return s.syncFolder()
+	return s.syncDirectory()
 }
 
 func (s *Store) notHolder() error {
-	return fmt.Errorf("state file %s is written by the holder of the lock only: add %s first", s.path+suffix, s.key)
+	return fmt.Errorf("only the holder of the lock may write state file %s: add %s first", s.path+suffix, s.key)
 }
 
-func (s *Store) syncFolder() error {
-	folder, err := os.Open(filepath.Dir(s.path))
+func (s *Store) syncDirectory() error {
+	directory, err := os.Open(filepath.Dir(s.path))
 	if err != nil {
 		return fmt.Errorf("state file: %w", err)
 	}
-	defer folder.Close()
-	if err := folder.Sync(); err != nil {
+	defer directory.Close()
+	if err := directory.Sync(); err != nil {
 		return fmt.Errorf("state file: %w", err)
 	}
 	return nil

@@ -8,44 +8,44 @@ import (
 	"gophd/internal/heartbeat"
 )
 
-// engine is the part of the suite in which the engine works with the store. The rules of the engine
-// themselves are proven by its simulation.
+// engine is the part of the suite that tests the engine with the store. The simulation in package
+// heartbeat tests the rules of the engine.
 func (s suite) engine(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		test func(*testing.T)
 	}{
-		{"AcquireHeldReportsHolder", s.acquireHeldReportsHolder},
-		{"StartsAtOnceOneWinner", s.startsAtOnceOneWinner},
-		{"KeepsForTwoTTL", s.keepsForTwoTTL},
-		{"ReleaseFreesAtOnceAndFenceIncreases", s.releaseFreesAtOnce},
+		{"SecondInstanceReportsHolder", s.secondInstanceReportsHolder},
+		{"SimultaneousStartsHaveOneWinner", s.simultaneousStartsHaveOneWinner},
+		{"LeaseIsKeptForTwoTTLs", s.leaseIsKeptForTwoTTLs},
+		{"ReleaseFreesKeyAndNextFencingTokenIsHigher", s.releaseFreesKey},
 		{"StandbyTakesOver", s.standbyTakesOver},
 		{"StandbyStops", s.standbyStops},
-		{"HandOver", s.handOver},
-		{"PulseIsShown", s.pulseIsShown},
+		{"Handoff", s.handoff},
+		{"PulseIsInTheRecord", s.pulseIsInTheRecord},
 	} {
 		bubble(t, c.name, c.test)
 	}
-	t.Run("ForeignValueIsHeld", s.foreignValueIsHeld)
+	t.Run("ForeignValueIsAHolder", s.foreignValueIsAHolder)
 }
 
-// acquireHeldReportsHolder has the same PID on both sides, as in two containers: the PID is nobody's identity.
-func (s suite) acquireHeldReportsHolder(t *testing.T) {
+// Both instances have the same PID, as in two containers: a PID does not identify an instance.
+func (s suite) secondInstanceReportsHolder(t *testing.T) {
 	k := key(t)
 	a := Launch(t, s.store(t), k, nil)
 	lease := a.Await(heartbeat.Held)
 	b := Launch(t, s.store(t), k, nil)
 	var held *heartbeat.HeldError
 	if err := b.Wait(); !errors.As(err, &held) {
-		t.Fatalf("Run beside a holder: %v; want *HeldError", err)
+		t.Fatalf("Run of a second instance: %v; want *HeldError", err)
 	}
 	if held.Key != k || held.Holder.ID != lease.ID || held.Holder.PID != 1 || held.Holder.Fence != lease.Fence {
-		t.Errorf("HeldError: key %s, holder %+v; want %s, and the holder %+v", held.Key, held.Holder, k, lease)
+		t.Errorf("HeldError: key %s, holder %+v; want %s and the holder of %+v", held.Key, held.Holder, k, lease)
 	}
 	a.Keeps(100 * time.Millisecond)
 }
 
-func (s suite) startsAtOnceOneWinner(t *testing.T) {
+func (s suite) simultaneousStartsHaveOneWinner(t *testing.T) {
 	k := key(t)
 	instances := make([]*Instance, 5)
 	for i := range instances {
@@ -66,44 +66,44 @@ func (s suite) startsAtOnceOneWinner(t *testing.T) {
 	}
 }
 
-func (s suite) keepsForTwoTTL(t *testing.T) {
+func (s suite) leaseIsKeptForTwoTTLs(t *testing.T) {
 	k, other := key(t), s.store(t)
 	a := Launch(t, s.store(t), k, nil)
 	a.Await(heartbeat.Held)
 	before, err := other.Get(t.Context(), k)
 	must(t, err)
 	if other.Traits().Lock {
-		a.Keeps(time.Hour) // long enough for a renewal that must not be
+		a.Keeps(time.Hour) // long enough to detect a renewal, which a lock does not need
 	} else {
 		a.Keeps(2*LeaseTTL + LeaseRenew)
 	}
 	if !a.MayStart() {
-		t.Error("MayStart of a healthy holder is false")
+		t.Error("MayStart of a holder is false")
 	}
 	e, err := other.Get(t.Context(), k)
 	must(t, err)
 	r, old := heartbeat.ParseRecord(e.Value), heartbeat.ParseRecord(before.Value)
 	if r.State != heartbeat.Active || r.ID != old.ID {
-		t.Errorf("record after that: %s; want an active one of the same instance", e.Value)
+		t.Errorf("the record: %s; want an active one of the same instance", e.Value)
 	}
 	if idle := r.Seq == old.Seq; idle != other.Traits().Lock {
-		t.Errorf("seq went from %d to %d; a lock is not renewed, all else is", old.Seq, r.Seq)
+		t.Errorf("seq changed from %d to %d; a lock must not be renewed, other stores must", old.Seq, r.Seq)
 	}
 }
 
-func (s suite) releaseFreesAtOnce(t *testing.T) {
-	k, fence := key(t), uint64(0)
+func (s suite) releaseFreesKey(t *testing.T) {
+	k, token := key(t), uint64(0)
 	for n := range 3 {
-		began := time.Now()
+		start := time.Now()
 		i := Launch(t, s.store(t), k, nil)
 		lease := i.Await(heartbeat.Held)
-		if took := time.Since(began); n > 0 && took > 2*time.Second {
+		if took := time.Since(start); n > 0 && took > 2*time.Second {
 			t.Errorf("claimed %s after a clean release; want at once", took)
 		}
-		if lease.Fence <= fence {
-			t.Errorf("fence %d after fence %d", lease.Fence, fence)
+		if lease.Fence <= token {
+			t.Errorf("fencing token %d after %d", lease.Fence, token)
 		}
-		fence = lease.Fence
+		token = lease.Fence
 		i.Stop()
 	}
 	if _, err := s.store(t).Get(t.Context(), k); !errors.Is(err, heartbeat.ErrAbsent) {
@@ -114,14 +114,14 @@ func (s suite) releaseFreesAtOnce(t *testing.T) {
 func (s suite) standbyTakesOver(t *testing.T) {
 	k := key(t)
 	a := Launch(t, s.store(t), k, nil)
-	fence := a.Await(heartbeat.Held).Fence
-	b := Launch(t, s.store(t), k, func(o *heartbeat.Options) { o.Wait = true })
-	if holder := b.Await(heartbeat.Standby).Holder; holder.Fence != fence {
-		t.Errorf("the standby sees holder %+v; want the one with fence %d", holder, fence)
+	token := a.Await(heartbeat.Held).Fence
+	b := Launch(t, s.store(t), k, func(o *heartbeat.Options) { o.Standby = true })
+	if holder := b.Await(heartbeat.Standby).Holder; holder.Fence != token {
+		t.Errorf("the standby reports holder %+v; want the one with fencing token %d", holder, token)
 	}
 	a.Stop()
-	if lease := b.Await(heartbeat.Held); lease.Fence <= fence {
-		t.Errorf("fence %d after fence %d", lease.Fence, fence)
+	if lease := b.Await(heartbeat.Held); lease.Fence <= token {
+		t.Errorf("fencing token %d after %d", lease.Fence, token)
 	}
 }
 
@@ -129,44 +129,45 @@ func (s suite) standbyStops(t *testing.T) {
 	k := key(t)
 	a := Launch(t, s.store(t), k, nil)
 	a.Await(heartbeat.Held)
-	b := Launch(t, s.store(t), k, func(o *heartbeat.Options) { o.Wait = true })
+	b := Launch(t, s.store(t), k, func(o *heartbeat.Options) { o.Standby = true })
 	b.Await(heartbeat.Standby)
-	began := time.Now()
+	start := time.Now()
 	b.Stop()
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(start); took > time.Second {
 		t.Errorf("a standby took %s to stop", took)
 	}
 	a.Keeps(100 * time.Millisecond)
 }
 
-// handOver passes the lease on within the process; a lock's own way over exec is the store's to test.
-func (s suite) handOver(t *testing.T) {
+// The handoff is within one process. The tests of a lock store must test its handoff across exec.
+func (s suite) handoff(t *testing.T) {
 	k, store, thief := key(t), s.store(t), s.store(t)
 	a := Launch(t, store, k, nil)
 	before := a.Await(heartbeat.Held)
 	for range 3 {
-		handover, err := a.HandOver(t.Context())
+		handoff, err := a.HandOff(t.Context())
 		must(t, err)
 		must(t, a.Wait())
 		if err := thief.Add(t.Context(), k, []byte("thief"), ttl); !errors.Is(err, heartbeat.ErrExists) {
-			t.Fatalf("Add between two images: %v; want ErrExists", err)
+			t.Fatalf("Add during the handoff: %v; want ErrExists", err)
 		}
-		a = Launch(t, store, k, func(o *heartbeat.Options) { o.Adopt = &handover })
-		if lease, _ := a.Watch(); lease.State != heartbeat.Held || lease.Fence != before.Fence || lease.ID != before.ID {
-			t.Fatalf("lease of the next image: %+v; want it held as before: %+v", lease, before)
+		a = Launch(t, store, k, func(o *heartbeat.Options) { o.Adopt = &handoff })
+		lease, _ := a.Watch()
+		if lease.State != heartbeat.Held || lease.Fence != before.Fence || lease.ID != before.ID {
+			t.Fatalf("lease after the handoff: %+v; want it held as before: %+v", lease, before)
 		}
 		a.Keeps(2 * LeaseRenew)
 	}
 	a.Stop()
 }
 
-func (s suite) pulseIsShown(t *testing.T) {
+func (s suite) pulseIsInTheRecord(t *testing.T) {
 	k, other := key(t), s.store(t)
 	a := Launch(t, s.store(t), k, nil)
 	a.Await(heartbeat.Held)
 	a.Beat(heartbeat.Pulse{Tick: 900, Time: time.Now(), Child: 4720})
 	var r heartbeat.Record
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(maxWait); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		e, err := other.Get(t.Context(), k)
 		must(t, err)
 		if r = heartbeat.ParseRecord(e.Value); r.Tick == 900 {
@@ -178,16 +179,17 @@ func (s suite) pulseIsShown(t *testing.T) {
 	}
 }
 
-// foreignValueIsHeld: what gophd does not understand belongs to somebody, who is named and left alone.
-func (s suite) foreignValueIsHeld(t *testing.T) {
+// A value that gophd cannot parse belongs to another program. Run reports it as the holder and does
+// not overwrite it.
+func (s suite) foreignValueIsAHolder(t *testing.T) {
 	for name, c := range map[string]struct {
 		value string
 		pid   int
 	}{
 		"digits":            {"4711", 4711},
 		"serialised array":  {`a:2:{s:3:"pid";i:4711;s:9:"timestamp";i:1790000000;}`, 4711},
-		"version to come":   {`{"v":2,"pid":4711,"id":"x"}`, 4711},
-		"nothing":           {"", 0},
+		"later version":     {`{"v":2,"pid":4711,"id":"x"}`, 4711},
+		"empty":             {"", 0},
 		"neither PID nor v": {"\x00\xffhello", 0},
 	} {
 		bubble(t, name, func(t *testing.T) {

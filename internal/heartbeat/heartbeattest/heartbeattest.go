@@ -1,10 +1,10 @@
 // Package heartbeattest answers: is this a heartbeat.Store that the engine can rely on?
 //
-// Run is the suite that every store passes, against the real thing and not a copy of it: what the
-// Store interface promises, then what the engine makes of it. The tests run in bubbles of virtual time
-// (testing/synctest), so that no machine is too slow for them. Memcached starts a real server and
-// breaks it in the ways that servers break. It tests no rule of the engine that needs no store; the
-// engine's own simulation does.
+// Run is the suite that every store must pass, with a real server and not a fake: first the
+// promises of the Store interface, then the engine with the store. The tests run in bubbles of
+// virtual time (testing/synctest), so that no machine is too slow for them. Memcached starts a real
+// server that a test can pause, kill and restart. The suite does not test the rules of the engine
+// that need no store; the simulation in package heartbeat does.
 package heartbeattest
 
 import (
@@ -24,10 +24,11 @@ import (
 	"gophd/internal/heartbeat"
 )
 
-// Run runs the suite on the stores that open makes. Two stores opened with tests of the same name are
-// two clients of one place; with different ones they need not be. Run closes them. A store should have
-// a timeout that no machine exceeds, since every operation of the suite gets its answer. The test that
-// calls Run must not be parallel itself, since leaks are counted; the suite's own tests are.
+// Run runs the suite on the stores that open returns, and closes them. Two stores that were opened
+// with tests of the same name must be two clients of the same file or server; with different names
+// they need not be. A store should have a timeout that no machine exceeds, because every operation
+// of the suite gets an answer. The test that calls Run must not be parallel, because Run counts
+// leaks. The tests of the suite are parallel.
 func Run(t *testing.T, open func(t *testing.T) heartbeat.Store) {
 	s := suite{open}
 	t.Run("NoGoroutineOrDescriptorLeak", s.noLeak) // first and alone
@@ -35,29 +36,29 @@ func Run(t *testing.T, open func(t *testing.T) heartbeat.Store) {
 		name string
 		test func(*testing.T)
 	}{
-		{"AddFree", s.addFree},
-		{"AddHeld", s.addHeld},
-		{"ConcurrentAddOneWinner", s.concurrentAddOneWinner},
+		{"AddOfFreeKey", s.addOfFreeKey},
+		{"AddOfHeldKey", s.addOfHeldKey},
+		{"ConcurrentAddHasOneWinner", s.concurrentAddHasOneWinner},
 		{"OneStoreManyCallers", s.oneStoreManyCallers},
-		{"SwapOneWinner", s.swapOneWinner},
-		{"SwapAfterForeign", s.swapAfterForeign},
-		{"SwapAbsent", s.swapAbsent},
-		{"ExpireOnlyOwn", s.expireOnlyOwn},
+		{"ConcurrentSwapHasOneWinner", s.concurrentSwapHasOneWinner},
+		{"SwapOfChangedEntry", s.swapOfChangedEntry},
+		{"SwapOfAbsentEntry", s.swapOfAbsentEntry},
+		{"ExpireOfChangedEntry", s.expireOfChangedEntry},
 		{"StateOutlivesRelease", s.stateOutlivesRelease},
 		{"TwoKeysIndependent", s.twoKeysIndependent},
 		{"ValuesRoundTrip", s.valuesRoundTrip},
 		{"RejectedBeforeSending", s.rejectedBeforeSending},
 		{"ContextCancelled", s.contextCancelled},
-		{"ClosedIsNoRefusal", s.closedIsNoRefusal},
+		{"ClosedStoreIsUnknown", s.closedStoreIsUnknown},
 	} {
 		bubble(t, c.name, c.test)
 	}
 	for _, c := range []struct {
 		name string
 		test func(*testing.T)
-	}{ // in real time: the store's own clock counts
-		{"SwapAfterEnd", s.swapAfterEnd},
-		{"SwapStartsTTLAnew", s.swapStartsTTLAnew},
+	}{ // in real time, which the clock of the store counts
+		{"SwapAfterExpiry", s.swapAfterExpiry},
+		{"SwapRestartsTTL", s.swapRestartsTTL},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -79,7 +80,7 @@ func bubble(t *testing.T, name string, test func(*testing.T)) {
 	})
 }
 
-// ttl outlasts any of the tests that use it.
+// ttl is longer than any test that uses it.
 const ttl = time.Hour
 
 func (s suite) store(t *testing.T) heartbeat.Store {
@@ -89,28 +90,28 @@ func (s suite) store(t *testing.T) heartbeat.Store {
 	return store
 }
 
-// key is another for each test, so that tests can share a server.
+// key returns a different key for each test, so that tests can share a server.
 func key(t *testing.T) string {
 	return strings.NewReplacer("/", "_", " ", "_").Replace(t.Name()) + "_process_heartbeat"
 }
 
-func (s suite) addFree(t *testing.T) {
+func (s suite) addOfFreeKey(t *testing.T) {
 	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
 	if e, err := a.Get(ctx, k); !errors.Is(err, heartbeat.ErrAbsent) {
 		t.Fatalf("Get of a free key: %q, %v; want ErrAbsent", e.Value, err)
 	}
 	must(t, a.Add(ctx, k, []byte("a"), ttl))
-	for name, store := range map[string]heartbeat.Store{"its own": a, "the other": b} {
+	for name, store := range map[string]heartbeat.Store{"the same": a, "the other": b} {
 		if e, err := store.Get(ctx, k); err != nil || string(e.Value) != "a" {
 			t.Errorf("Get by %s store: %q, %v; want the value that was added", name, e.Value, err)
 		}
 	}
 }
 
-func (s suite) addHeld(t *testing.T) {
+func (s suite) addOfHeldKey(t *testing.T) {
 	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
 	must(t, a.Add(ctx, k, []byte("a"), ttl))
-	for name, store := range map[string]heartbeat.Store{"its own": a, "the other": b} {
+	for name, store := range map[string]heartbeat.Store{"the same": a, "the other": b} {
 		if err := store.Add(ctx, k, []byte("b"), ttl); !errors.Is(err, heartbeat.ErrExists) {
 			t.Errorf("second Add by %s store: %v; want ErrExists", name, err)
 		}
@@ -118,7 +119,7 @@ func (s suite) addHeld(t *testing.T) {
 	want(t, b, k, "a")
 }
 
-func (s suite) concurrentAddOneWinner(t *testing.T) {
+func (s suite) concurrentAddHasOneWinner(t *testing.T) {
 	ctx, k := t.Context(), key(t)
 	const instances = 200
 	stores := make([]heartbeat.Store, instances)
@@ -129,7 +130,8 @@ func (s suite) concurrentAddOneWinner(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range stores {
 		wg.Go(func() {
-			// As instances do it: look first. The looks must not make an Add fail for want of a holder.
+			// As instances do: Get first. The Gets of others must not make an Add fail when no one
+			// holds the key.
 			if _, err := stores[i].Get(ctx, k); err != nil && !errors.Is(err, heartbeat.ErrAbsent) {
 				results[i] = err
 				return
@@ -142,7 +144,7 @@ func (s suite) concurrentAddOneWinner(t *testing.T) {
 	for i, err := range results {
 		switch {
 		case err == nil && winner >= 0:
-			t.Errorf("both %d and %d were told that they added", winner, i)
+			t.Errorf("Add returned nil to both %d and %d", winner, i)
 		case err == nil:
 			winner = i
 		case !errors.Is(err, heartbeat.ErrExists):
@@ -150,12 +152,12 @@ func (s suite) concurrentAddOneWinner(t *testing.T) {
 		}
 	}
 	if winner < 0 {
-		t.Fatal("nobody won a free key")
+		t.Fatal("no Add of a free key succeeded")
 	}
 	want(t, stores[(winner+1)%instances], k, fmt.Sprint(winner))
 }
 
-// oneStoreManyCallers: the engine has one operation under way, others may look meanwhile.
+// The engine has one operation under way at a time. Other callers may use the store meanwhile.
 func (s suite) oneStoreManyCallers(t *testing.T) {
 	ctx, a, k := t.Context(), s.store(t), key(t)
 	must(t, a.Add(ctx, k, []byte("0"), ttl))
@@ -178,11 +180,11 @@ func (s suite) oneStoreManyCallers(t *testing.T) {
 	}
 	wg.Wait()
 	if swaps.Load() == 0 {
-		t.Error("of those who swapped at once, none did")
+		t.Error("none of the concurrent Swaps succeeded")
 	}
 }
 
-func (s suite) swapOneWinner(t *testing.T) {
+func (s suite) concurrentSwapHasOneWinner(t *testing.T) {
 	ctx, k := t.Context(), key(t)
 	const instances = 50
 	stores, old := make([]heartbeat.Store, instances), make([]heartbeat.Entry, instances)
@@ -203,7 +205,7 @@ func (s suite) swapOneWinner(t *testing.T) {
 	for i, err := range results {
 		switch {
 		case err == nil && winner >= 0:
-			t.Errorf("both %d and %d were told that they swapped", winner, i)
+			t.Errorf("Swap returned nil to both %d and %d", winner, i)
 		case err == nil:
 			winner = i
 		case !errors.Is(err, heartbeat.ErrChanged):
@@ -211,13 +213,13 @@ func (s suite) swapOneWinner(t *testing.T) {
 		}
 	}
 	if winner < 0 {
-		t.Fatal("nobody won")
+		t.Fatal("no Swap succeeded")
 	}
 	want(t, stores[0], k, fmt.Sprint(winner))
 }
 
-// swapAfterEnd: an entry has ended with its ttl or with its process; nothing may bring it back.
-func (s suite) swapAfterEnd(t *testing.T) {
+// An entry expires with its ttl, or with its process for a lock. No Swap may restore it.
+func (s suite) swapAfterExpiry(t *testing.T) {
 	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
 	var old heartbeat.Entry
 	for short := 2 * max(b.Traits().Granularity, time.Second); ; short *= 2 {
@@ -226,7 +228,7 @@ func (s suite) swapAfterEnd(t *testing.T) {
 		if old, err = b.Get(ctx, k); err == nil {
 			break
 		}
-		if !errors.Is(err, heartbeat.ErrAbsent) { // else it expired before this machine had read it
+		if !errors.Is(err, heartbeat.ErrAbsent) { // ErrAbsent: it expired before this machine read it
 			t.Fatalf("Get after Add: %v", err)
 		}
 	}
@@ -236,20 +238,20 @@ func (s suite) swapAfterEnd(t *testing.T) {
 		awaitAbsent(t, b, k)
 	}
 	if e, err := b.Get(ctx, k); !errors.Is(err, heartbeat.ErrAbsent) {
-		t.Errorf("Get after the end: %q, %v; want ErrAbsent", e.Value, err)
+		t.Errorf("Get after the expiry: %q, %v; want ErrAbsent", e.Value, err)
 	}
 	if err := b.Swap(ctx, k, old, []byte("b"), ttl); !errors.Is(err, heartbeat.ErrAbsent) {
-		t.Errorf("Swap after the end: %v; want ErrAbsent", err)
+		t.Errorf("Swap after the expiry: %v; want ErrAbsent", err)
 	}
 	if err := b.Expire(ctx, k, old); !errors.Is(err, heartbeat.ErrAbsent) {
-		t.Errorf("Expire after the end: %v; want ErrAbsent", err)
+		t.Errorf("Expire after the expiry: %v; want ErrAbsent", err)
 	}
 	must(t, b.Add(ctx, k, []byte("b"), ttl))
 	want(t, b, k, "b")
 }
 
-// swapStartsTTLAnew: an entry lives by the ttl of its last write and not by the one it was added with.
-func (s suite) swapStartsTTLAnew(t *testing.T) {
+// An entry expires by the ttl of its last write, not by the one of Add.
+func (s suite) swapRestartsTTL(t *testing.T) {
 	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
 	if a.Traits().Lock {
 		must(t, a.Add(ctx, k, []byte("1"), time.Second))
@@ -272,12 +274,12 @@ func (s suite) swapStartsTTLAnew(t *testing.T) {
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, heartbeat.ErrAbsent) { // else it expired before this machine had written it
+		if !errors.Is(err, heartbeat.ErrAbsent) { // ErrAbsent: it expired before this machine wrote it
 			t.Fatalf("Get or Swap after Add: %v", err)
 		}
 	}
 	must(t, a.Add(ctx, k+"2", []byte("later"), short))
-	awaitAbsent(t, b, k+"2") // it came later, with the ttl that the first one was added with
+	awaitAbsent(t, b, k+"2") // it was added later than k, with the ttl of the Add of k
 	want(t, b, k, "4")
 }
 
@@ -294,7 +296,7 @@ func awaitAbsent(t *testing.T, store heartbeat.Store, key string) {
 	}
 }
 
-func (s suite) swapAfterForeign(t *testing.T) {
+func (s suite) swapOfChangedEntry(t *testing.T) {
 	ctx, a, k := t.Context(), s.store(t), key(t)
 	must(t, a.Add(ctx, k, []byte("1"), ttl))
 	old := want(t, a, k, "1")
@@ -302,7 +304,7 @@ func (s suite) swapAfterForeign(t *testing.T) {
 	if err := a.Swap(ctx, k, old, []byte("3"), ttl); !errors.Is(err, heartbeat.ErrChanged) {
 		t.Errorf("Swap of an entry that was written since: %v; want ErrChanged", err)
 	}
-	// The same value again is another entry all the same.
+	// An entry with the same value as before is still a different entry.
 	must(t, a.Swap(ctx, k, want(t, a, k, "2"), []byte("1"), ttl))
 	if err := a.Swap(ctx, k, old, []byte("3"), ttl); !errors.Is(err, heartbeat.ErrChanged) {
 		t.Errorf("Swap of an entry that was written since, to the same value: %v; want ErrChanged", err)
@@ -310,7 +312,7 @@ func (s suite) swapAfterForeign(t *testing.T) {
 	want(t, a, k, "1")
 }
 
-func (s suite) swapAbsent(t *testing.T) {
+func (s suite) swapOfAbsentEntry(t *testing.T) {
 	ctx, a, k := t.Context(), s.store(t), key(t)
 	must(t, a.Add(ctx, k, []byte("a"), ttl))
 	old := want(t, a, k, "a")
@@ -322,11 +324,11 @@ func (s suite) swapAbsent(t *testing.T) {
 		t.Error("Swap of an entry that was never read succeeded")
 	}
 	if e, err := a.Get(ctx, k); !errors.Is(err, heartbeat.ErrAbsent) {
-		t.Errorf("after refused Swaps: %q, %v; want ErrAbsent", e.Value, err)
+		t.Errorf("after rejected Swaps: %q, %v; want ErrAbsent", e.Value, err)
 	}
 }
 
-func (s suite) expireOnlyOwn(t *testing.T) {
+func (s suite) expireOfChangedEntry(t *testing.T) {
 	ctx, a, b, k := t.Context(), s.store(t), s.store(t), key(t)
 	must(t, a.Add(ctx, k, []byte("1"), ttl))
 	old := want(t, a, k, "1")
@@ -339,9 +341,9 @@ func (s suite) expireOnlyOwn(t *testing.T) {
 	if err := a.Expire(ctx, k, fresh); !errors.Is(err, heartbeat.ErrAbsent) {
 		t.Errorf("second Expire: %v; want ErrAbsent", err)
 	}
-	must(t, b.Add(ctx, k, []byte("3"), ttl)) // free at once, not a moment later
+	must(t, b.Add(ctx, k, []byte("3"), ttl)) // the key is free at once
 	if err := a.Expire(ctx, k, fresh); !errors.Is(err, heartbeat.ErrChanged) {
-		t.Errorf("Expire of the entry before the successor's: %v; want ErrChanged", err)
+		t.Errorf("Expire of an entry that another client has replaced: %v; want ErrChanged", err)
 	}
 	want(t, a, k, "3")
 }
@@ -360,7 +362,7 @@ func (s suite) stateOutlivesRelease(t *testing.T) {
 	old := want(t, a, state, "17")
 	must(t, a.Swap(ctx, state, old, []byte("19"), 0))
 	if err := a.Swap(ctx, state, old, []byte("18"), 0); !errors.Is(err, heartbeat.ErrChanged) {
-		t.Errorf("Swap of S as it was: %v; want ErrChanged", err)
+		t.Errorf("Swap of the old entry of S: %v; want ErrChanged", err)
 	}
 	must(t, a.Expire(ctx, k, want(t, a, k, "a")))
 	if _, err := b.Get(ctx, k); !errors.Is(err, heartbeat.ErrAbsent) {
@@ -374,14 +376,14 @@ func (s suite) stateOutlivesRelease(t *testing.T) {
 	}
 }
 
-// twoKeysIndependent: a store that has one key only must say so, and never take one for the other.
+// A store with only one key must return an error for a second one, and never mix them up.
 func (s suite) twoKeysIndependent(t *testing.T) {
 	ctx, a, k := t.Context(), s.store(t), key(t)
 	must(t, a.Add(ctx, k, []byte("1"), ttl))
 	err := a.Add(ctx, k+"2", []byte("2"), ttl)
 	if a.Traits().Lock {
-		if err == nil || isRefusal(err) {
-			t.Errorf("Add of a second key to a lock: %v; want an error that is no refusal", err)
+		if err == nil || isRejection(err) {
+			t.Errorf("Add of a second key to a lock: %v; want an unknown answer", err)
 		}
 		want(t, a, k, "1")
 		return
@@ -419,8 +421,8 @@ func (s suite) rejectedBeforeSending(t *testing.T) {
 	ctx, a, k := t.Context(), s.store(t), key(t)
 	reject := func(what string, err error) {
 		t.Helper()
-		if err == nil || isRefusal(err) {
-			t.Errorf("%s: %v; want an error that is no refusal", what, err)
+		if err == nil || isRejection(err) {
+			t.Errorf("%s: %v; want an error other than ErrAbsent, ErrExists and ErrChanged", what, err)
 		}
 	}
 	huge := make([]byte, 2<<20)
@@ -429,7 +431,7 @@ func (s suite) rejectedBeforeSending(t *testing.T) {
 		t.Errorf("Get after a rejected Add: %v; want ErrAbsent", err)
 	}
 	if a.Traits().Lock {
-		return // keys are not sent anywhere, ttls are not used
+		return // a lock sends no keys and ignores ttls
 	}
 	for _, bad := range []string{"", "two words", "a\r\nflush_all", "tab\t", strings.Repeat("k", 5000)} {
 		_, err := a.Get(ctx, bad)
@@ -455,19 +457,19 @@ func (s suite) contextCancelled(t *testing.T) {
 		"Expire": a.Expire(ctx, k, old),
 	} {
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("%s with a cancelled context: %v; want context.Canceled", name, err)
+			t.Errorf("%s with a canceled context: %v; want context.Canceled", name, err)
 		}
 	}
 	want(t, a, k, "1")
 }
 
-func (s suite) closedIsNoRefusal(t *testing.T) {
+func (s suite) closedStoreIsUnknown(t *testing.T) {
 	ctx, a, k := t.Context(), s.store(t), key(t)
 	must(t, a.Close())
 	_, get := a.Get(ctx, k)
 	for name, err := range map[string]error{"Get": get, "Add": a.Add(ctx, k, []byte("1"), ttl)} {
-		if err == nil || isRefusal(err) {
-			t.Errorf("%s on a closed store: %v; want an error that is no refusal", name, err)
+		if err == nil || isRejection(err) {
+			t.Errorf("%s on a closed store: %v; want an unknown answer", name, err)
 		}
 	}
 	must(t, a.Close())
@@ -475,28 +477,28 @@ func (s suite) closedIsNoRefusal(t *testing.T) {
 
 func (s suite) noLeak(t *testing.T) {
 	ctx, k := t.Context(), key(t)
-	turn := func() {
+	useStore := func() {
 		store := s.open(t)
 		defer store.Close()
 		must(t, store.Add(ctx, k, []byte("x"), ttl))
 		must(t, store.Swap(ctx, k, want(t, store, k, "x"), []byte("y"), ttl))
 		must(t, store.Expire(ctx, k, want(t, store, k, "y")))
 	}
-	turn() // what is made once and kept (the poller) is not a leak
+	useStore() // what is created once and kept (the poller) is not a leak
 	goroutines, descriptors := runtime.NumGoroutine(), openFiles(t)
 	for range 20 {
-		turn()
+		useStore()
 	}
 	noMore(t, "goroutines", runtime.NumGoroutine, goroutines)
 	noMore(t, "descriptors", func() int { return openFiles(t) }, descriptors)
 }
 
-// noMore fails unless count comes down to before: what ends may do so a moment later, and the runtime
-// may have something of its own under way.
+// noMore fails the test unless count falls to before. It retries, because goroutines may exit a
+// moment later and the runtime may have some of its own.
 func noMore(t *testing.T, what string, count func() int, before int) {
 	t.Helper()
-	for began := time.Now(); count() > before; time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > patience {
+	for start := time.Now(); count() > before; time.Sleep(5 * time.Millisecond) {
+		if time.Since(start) > maxWait {
 			t.Errorf("%d %s, %d before", count(), what, before)
 			return
 		}
@@ -510,7 +512,7 @@ func openFiles(t *testing.T) int {
 	return len(entries)
 }
 
-// want reads key and fails unless it has value.
+// want reads key and fails the test unless it has value.
 func want(t *testing.T, store heartbeat.Store, key, value string) heartbeat.Entry {
 	t.Helper()
 	e, err := store.Get(t.Context(), key)
@@ -527,6 +529,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func isRefusal(err error) bool {
-	return errors.Is(err, heartbeat.ErrAbsent) || errors.Is(err, heartbeat.ErrExists) || errors.Is(err, heartbeat.ErrChanged)
+// isRejection reports whether err says that the operation certainly did not happen.
+func isRejection(err error) bool {
+	return errors.Is(err, heartbeat.ErrAbsent) || errors.Is(err, heartbeat.ErrExists) ||
+		errors.Is(err, heartbeat.ErrChanged)
 }

@@ -11,8 +11,9 @@ import (
 	"gophd/internal/heartbeat"
 )
 
-// What the instances of this package run with. The time is virtual, so a long lease costs nothing. A
-// real server counts real time: its entries outlast each test, so that none expires on a slow machine.
+// The settings of the instances of this package. The time is virtual, so a long lease does not slow
+// down a test. A real server counts real time: its entries outlast each test, so that none expires
+// on a slow machine.
 const (
 	LeaseTTL   = time.Minute
 	LeaseRenew = 12 * time.Second
@@ -21,11 +22,12 @@ const (
 	leaseTimeout = 3 * time.Second
 )
 
-// patience is far more than any wait of a test should take on a busy machine.
-const patience = 5 * time.Minute
+// maxWait is much longer than any wait of a test should take on a busy machine.
+const maxWait = 5 * time.Minute
 
-// Instance is the heartbeat of one gophd. It runs in a bubble of virtual time (testing/synctest).
-// An operation of a real store takes no virtual time: a bubble's clock stands still during I/O.
+// Instance is the Heartbeat of one gophd. It runs in a bubble of virtual time (testing/synctest).
+// An operation of a real store takes no virtual time: the clock of a bubble stands still during
+// I/O.
 type Instance struct {
 	*heartbeat.Heartbeat
 	t      testing.TB
@@ -33,17 +35,18 @@ type Instance struct {
 	result chan error
 }
 
-// Launch runs a heartbeat for key on store until Stop, or the end of the test. change, if not nil,
-// changes the options first. Call it in a bubble. All instances of a bubble have the same boot clock.
+// Launch runs a Heartbeat for key on store until Stop or the end of the test. If change is not nil,
+// it changes the options first. Call Launch in a bubble. All instances of a bubble have the same
+// boot clock.
 func Launch(t testing.TB, store heartbeat.Store, key string, change func(*heartbeat.Options)) *Instance {
 	t.Helper()
 	o := heartbeat.Options{
 		Key:  key,
 		Self: heartbeat.Record{PID: 1, Host: "host", Job: "job", Boot: "boot", Started: time.Now()},
 		TTL:  LeaseTTL, Renew: LeaseRenew, StopGrace: leaseGrace, Timeout: leaseTimeout,
-		AcquireTimeout: patience,
+		AcquireTimeout: maxWait,
 		Boot:           boot,
-		Alarm:          newAlarm(),
+		Timer:          newTimer(),
 	}
 	if change != nil {
 		change(&o)
@@ -63,17 +66,18 @@ func Launch(t testing.TB, store heartbeat.Store, key string, change func(*heartb
 	return i
 }
 
-// Await returns the lease when it is in state, and fails the test when that does not come, or Run ends before.
+// Await waits until the lease is in state and returns it. It fails the test when that does not
+// happen, or when Run returns first.
 func (i *Instance) Await(state heartbeat.State) heartbeat.Lease {
 	i.t.Helper()
 	if err := i.await(state); err != nil {
-		i.t.Fatalf("Run ended with %v; the heartbeat was to be %v", err, state)
+		i.t.Fatalf("Run returned %v; want a lease that is %v", err, state)
 	}
 	lease, _ := i.Watch()
 	return lease
 }
 
-// settled returns nil when the lease is held, else what Run returned.
+// settled waits for a decision: it returns nil when the lease is held, or the result of Run.
 func (i *Instance) settled() error {
 	i.t.Helper()
 	return i.await(heartbeat.Held)
@@ -81,7 +85,7 @@ func (i *Instance) settled() error {
 
 func (i *Instance) await(state heartbeat.State) error {
 	i.t.Helper()
-	limit := time.NewTimer(patience)
+	limit := time.NewTimer(maxWait)
 	defer limit.Stop()
 	for {
 		lease, changed := i.Watch()
@@ -97,12 +101,12 @@ func (i *Instance) await(state heartbeat.State) error {
 			}
 			return err
 		case <-limit.C:
-			i.t.Fatalf("the heartbeat is %v (%v); it was to be %v", lease.State, lease.Err, state)
+			i.t.Fatalf("the lease is %v (%v); want %v", lease.State, lease.Err, state)
 		}
 	}
 }
 
-// Keeps fails the test when the lease leaves the states that hold it, or changes its fence, within d.
+// Keeps fails the test if the lease is lost or expires, or its fencing token changes, within d.
 func (i *Instance) Keeps(d time.Duration) {
 	i.t.Helper()
 	first, _ := i.Watch()
@@ -113,10 +117,10 @@ func (i *Instance) Keeps(d time.Duration) {
 		switch lease.State {
 		case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending:
 		default:
-			i.t.Fatalf("the heartbeat is %v (%v); it was to be kept", lease.State, lease.Err)
+			i.t.Fatalf("the lease is %v (%v); want it kept", lease.State, lease.Err)
 		}
 		if lease.Fence != first.Fence {
-			i.t.Fatalf("the fence went from %d to %d without a change of holder", first.Fence, lease.Fence)
+			i.t.Fatalf("the fencing token changed from %d to %d without a new holder", first.Fence, lease.Fence)
 		}
 		select {
 		case <-changed:
@@ -126,91 +130,92 @@ func (i *Instance) Keeps(d time.Duration) {
 	}
 }
 
-// Wait returns what Run returned.
+// Wait waits until Run returns, and returns its result.
 func (i *Instance) Wait() error {
 	i.t.Helper()
 	select {
 	case err := <-i.result:
 		i.result <- err
 		return err
-	case <-time.After(patience):
+	case <-time.After(maxWait):
 		lease, _ := i.Watch()
-		i.t.Fatalf("Run goes on; the heartbeat is %v (%v)", lease.State, lease.Err)
+		i.t.Fatalf("Run does not return; the lease is %v (%v)", lease.State, lease.Err)
 		return nil
 	}
 }
 
-// Stop ends Run in order, as after the command's end.
+// Stop stops Run gracefully, as gophd does after the command has exited.
 func (i *Instance) Stop() {
 	i.t.Helper()
 	i.cancel()
 	if err := i.Wait(); err != nil {
-		i.t.Errorf("Run, stopped in order: %v; want nil", err)
+		i.t.Errorf("Run, stopped gracefully: %v; want nil", err)
 	}
 }
 
-// Cut is a store behind a cable that can be pulled.
+// Cut is a store whose network connection a test can cut.
 type Cut struct {
 	heartbeat.Store
-	pulled atomic.Bool
+	unreachable atomic.Bool
 }
 
-// ErrCut is the answer of a store whose cable is pulled: unknown.
-var ErrCut = errors.New("the cable is pulled")
+// ErrCut is the error of an operation while the store is cut off. It is an unknown answer.
+var ErrCut = errors.New("the store is cut off")
 
-// Pull cuts the store off, or joins it again.
-func (c *Cut) Pull(pulled bool) { c.pulled.Store(pulled) }
+// Pull cuts the store off if pulled is true, and reconnects it otherwise.
+func (c *Cut) Pull(pulled bool) { c.unreachable.Store(pulled) }
 
-// Get is Store's.
+// Get implements heartbeat.Store.
 func (c *Cut) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
-	if c.pulled.Load() {
+	if c.unreachable.Load() {
 		return heartbeat.Entry{}, ErrCut
 	}
 	return c.Store.Get(ctx, key)
 }
 
-// Add is Store's.
+// Add implements heartbeat.Store.
 func (c *Cut) Add(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	if c.pulled.Load() {
+	if c.unreachable.Load() {
 		return ErrCut
 	}
 	return c.Store.Add(ctx, key, value, ttl)
 }
 
-// Swap is Store's.
+// Swap implements heartbeat.Store.
 func (c *Cut) Swap(ctx context.Context, key string, old heartbeat.Entry, value []byte, ttl time.Duration) error {
-	if c.pulled.Load() {
+	if c.unreachable.Load() {
 		return ErrCut
 	}
 	return c.Store.Swap(ctx, key, old, value, ttl)
 }
 
-// Expire is Store's.
+// Expire implements heartbeat.Store.
 func (c *Cut) Expire(ctx context.Context, key string, old heartbeat.Entry) error {
-	if c.pulled.Load() {
+	if c.unreachable.Load() {
 		return ErrCut
 	}
 	return c.Store.Expire(ctx, key, old)
 }
 
-// boot stands in for the boot clock; nobody sets the clock of a bubble or suspends it.
+// boot replaces the boot clock. The clock of a bubble is never set or suspended.
 func boot() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
-type alarm struct {
+// timer is the Options.Timer of an instance, in virtual time.
+type timer struct {
 	c     chan struct{}
 	timer *time.Timer
 }
 
-func newAlarm() *alarm {
-	a := &alarm{c: make(chan struct{}, 1)}
-	a.timer = time.AfterFunc(time.Hour, func() {
+func newTimer() *timer {
+	t := &timer{c: make(chan struct{}, 1)}
+	t.timer = time.AfterFunc(time.Hour, func() {
 		select {
-		case a.c <- struct{}{}:
+		case t.c <- struct{}{}:
 		default:
 		}
 	})
-	return a
+	return t
 }
 
-func (a *alarm) Set(d time.Duration) { a.timer.Reset(max(d, 0)) }
-func (a *alarm) C() <-chan struct{}  { return a.c }
+func (t *timer) Set(d time.Duration) { t.timer.Reset(max(d, 0)) }
+func (t *timer) C() <-chan struct{}  { return t.c }

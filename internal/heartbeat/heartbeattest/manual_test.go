@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 
 const manual = "../../../docs/heartbeat.md"
 
-// netcat is what TestMain runs under the name of nc, on a machine that has none: as much of it as the
-// manual's script uses.
+// netcat replaces nc on a machine that does not have it. TestMain runs it if the program name is
+// nc. It implements as much of nc as the manual's script uses.
 func netcat() error {
 	c, err := net.Dial("tcp", net.JoinHostPort(os.Args[3], os.Args[4])) // nc -w 2 HOST PORT
 	if err != nil {
@@ -51,7 +51,8 @@ func netcat() error {
 	return err
 }
 
-// script writes the manual's script of that name to a file, to be run as a reader would.
+// script writes the manual's script of that name to a file, so that a test can run it as a reader
+// does.
 func script(t *testing.T, language, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(manual)
@@ -59,7 +60,7 @@ func script(t *testing.T, language, name string) string {
 	for _, block := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
 		if strings.Contains(block[1], "# "+name+" ") {
 			path := filepath.Join(t.TempDir(), name)
-			must(t, os.WriteFile(path, []byte(patient(block[1])), 0o755))
+			must(t, os.WriteFile(path, []byte(withLongTimeouts(block[1])), 0o755))
 			return path
 		}
 	}
@@ -67,24 +68,25 @@ func script(t *testing.T, language, name string) string {
 	return ""
 }
 
-// patient gives a script of the manual more time than its 2 s, which a busy machine exceeds.
-func patient(script string) string {
+// withLongTimeouts replaces the timeouts of 2 s in a script of the manual, which a busy machine
+// exceeds.
+func withLongTimeouts(script string) string {
 	return strings.NewReplacer("nc -w 2 ", "nc -w 600 ", "timeout=2)", "timeout=600)").Replace(script)
 }
 
-func TestPollersOfTheManual(t *testing.T) {
+func TestMemcachedPollersOfTheManual(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, pollersOfTheManual)
+	synctest.Test(t, memcachedPollersOfTheManual)
 }
 
-func pollersOfTheManual(t *testing.T) {
+func memcachedPollersOfTheManual(t *testing.T) {
 	path := os.Getenv("PATH")
 	if _, err := exec.LookPath("nc"); err != nil {
-		folder := t.TempDir()
+		directory := t.TempDir()
 		self, err := os.Executable()
 		must(t, err)
-		must(t, os.Symlink(self, filepath.Join(folder, "nc")))
-		path = folder + ":" + path
+		must(t, os.Symlink(self, filepath.Join(directory, "nc")))
+		path = directory + ":" + path
 	}
 	server := heartbeattest.Memcached(t)
 	host, port, err := net.SplitHostPort(server.Addr())
@@ -97,7 +99,7 @@ func pollersOfTheManual(t *testing.T) {
 	}
 	sh, py := script(t, "sh", "heartbeat.sh"), script(t, "python", "heartbeat.py")
 	if out, code := run(sh, host, port, "job"); out != "" || code != 1 {
-		t.Errorf("the shell poller, with nobody there: %q, code %d; want code 1", out, code)
+		t.Errorf("the shell poller, without a holder: %q, code %d; want code 1", out, code)
 	}
 	store, err := memcached.Open(server.Addr(), time.Hour)
 	must(t, err)
@@ -105,14 +107,15 @@ func pollersOfTheManual(t *testing.T) {
 	lease := heartbeattest.Launch(t, store, job, nil).Await(heartbeat.Held)
 	out, code := run(sh, host, port, "job")
 	var r heartbeat.Record
-	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || r.ID != lease.ID || r.State != heartbeat.Active {
+	err = json.Unmarshal([]byte(out), &r)
+	if err != nil || code != 0 || r.ID != lease.ID || r.State != heartbeat.Active {
 		t.Errorf("the shell poller: %q, code %d; want the record of %s", out, code, lease.ID)
 	}
 	if out, code := run(py, host, port, "job"); !strings.HasPrefix(out, "active host 1 ") || code != 0 {
-		t.Errorf("the Python poller: %q, code %d; want state, host, PID and fence", out, code)
+		t.Errorf("the Python poller: %q, code %d; want state, host, PID and fencing token", out, code)
 	}
 	if out, code := run(py, host, port, "other"); out != "" || code != 1 {
-		t.Errorf("the Python poller, with nobody there: %q, code %d; want code 1", out, code)
+		t.Errorf("the Python poller, without a holder: %q, code %d; want code 1", out, code)
 	}
 	server.Stop()
 	if out, code := run(sh, host, port, "job"); out != "" || code != 2 {
@@ -132,21 +135,23 @@ func TestFilePollerOfTheManual(t *testing.T) {
 		return strings.TrimSpace(string(out)), cmd.ProcessState.ExitCode()
 	}
 	if out, code := poll(); out != "" || code != 1 {
-		t.Errorf("with nobody there: %q, code %d; want code 1", out, code)
+		t.Errorf("without a holder: %q, code %d; want code 1", out, code)
 	}
-	ended := exec.Command("true")
-	must(t, ended.Run())
+	exited := exec.Command("true")
+	must(t, exited.Run())
 	self := procfs.Self()
 	for name, c := range map[string]struct {
 		change func(*heartbeat.Record)
 		code   int
 	}{
-		"with a holder":                  {func(*heartbeat.Record) {}, 0},
-		"after a crash":                  {func(r *heartbeat.Record) { r.PID = ended.Process.Pid }, 1},
-		"after a crash, the PID is back": {func(r *heartbeat.Record) { r.PIDStart-- }, 1},
-		"after a reboot":                 {func(r *heartbeat.Record) { r.Boot = "another" }, 1},
+		"with a holder":                    {func(*heartbeat.Record) {}, 0},
+		"after a crash":                    {func(r *heartbeat.Record) { r.PID = exited.Process.Pid }, 1},
+		"after a crash, the PID is reused": {func(r *heartbeat.Record) { r.PIDStart-- }, 1},
+		"after a reboot":                   {func(r *heartbeat.Record) { r.Boot = "another" }, 1},
 	} {
-		r := heartbeat.Record{V: 1, ID: "i", Job: job, PID: self.PID, PIDStart: self.Start, Boot: self.Boot, PIDNS: self.PIDNS}
+		r := heartbeat.Record{
+			V: 1, ID: "i", Job: job, PID: self.PID, PIDStart: self.Start, Boot: self.Boot, PIDNS: self.PIDNS,
+		}
 		c.change(&r)
 		record, err := json.Marshal(r)
 		must(t, err)
@@ -167,8 +172,7 @@ func TestFilePollerOfTheManual(t *testing.T) {
 	}
 }
 
-// Every field that is written is explained.
-func TestFieldsOfTheManual(t *testing.T) {
+func TestManualExplainsEveryField(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(manual)
 	must(t, err)

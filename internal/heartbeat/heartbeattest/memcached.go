@@ -18,18 +18,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Server is a memcached process of one's own on a port of the loopback, to be hung, killed and
-// started again. One goroutine uses it. It can be used inside a bubble of virtual time
+// Server is a memcached process on a port of the loopback interface, which a test can pause, kill
+// and restart. Only one goroutine may use it. It can be used inside a bubble of virtual time
 // (testing/synctest) and outside: no virtual time passes in its methods.
 type Server struct {
 	args []string
 	port int
 	hold *os.File  // reserves the port as long as the Server is in use, see reserve
-	cmd  *exec.Cmd // nil while it is stopped
+	cmd  *exec.Cmd // nil while the server is stopped
 }
 
-// Memcached starts a server for one test and stops it when the test ends. A memcached that is not
-// installed fails the test: a suite that skips its only real server has tested nothing.
+// Memcached starts a server for one test and stops it at the end of the test. If memcached is not
+// installed, the test fails: a suite that skips its only real server has tested nothing.
 func Memcached(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s, err := StartMemcached(args...)
@@ -40,8 +40,8 @@ func Memcached(t testing.TB, args ...string) *Server {
 	return s
 }
 
-// StartMemcached is Memcached for a caller that has no testing.TB, such as a testscript's Setup. The
-// caller must also call Stop. args come after those that set address and user.
+// StartMemcached is Memcached for a caller that has no testing.TB, such as the Setup of a
+// testscript. The caller must call Stop. args are appended to those that set address and user.
 func StartMemcached(args ...string) (*Server, error) {
 	hold, port, err := reserve()
 	if err != nil {
@@ -55,12 +55,13 @@ func StartMemcached(args ...string) (*Server, error) {
 	return s, nil
 }
 
-// reserve returns a free port of the loopback, and the socket that keeps it. The socket is bound and
-// does not listen: memcached, which sets SO_REUSEADDR too, can bind the port and listen, but the kernel
-// gives the port to nobody else, also while memcached is stopped. A port that only was free a moment
-// ago could be another program's by then, or a client's own port.
+// reserve returns a free port of the loopback interface, and a socket that reserves it. The socket
+// is bound and does not listen. memcached, which sets SO_REUSEADDR too, can bind the port and
+// listen, but the kernel gives the port to no other program, also while memcached is stopped.
+// Without that, a port that was free a moment ago could already belong to another program or to a
+// client's connection.
 func reserve() (*os.File, int, error) {
-	syscall.ForkLock.RLock() // no command that is started meanwhile may inherit it
+	syscall.ForkLock.RLock() // no command that is started meanwhile may inherit the socket
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err == nil {
 		unix.CloseOnExec(fd)
@@ -83,11 +84,11 @@ func reserve() (*os.File, int, error) {
 	return hold, name.(*unix.SockaddrInet4).Port, nil
 }
 
-// Addr is the host:port of the server, the same over a Restart.
+// Addr returns the host:port of the server. It does not change in a Restart.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Stop kills the server, hung or not; all it knew is lost. A second Stop does nothing. The port stays
-// reserved for a Restart as long as the Server is in use.
+// Stop kills the server, paused or not. All its entries are lost. A second Stop does nothing. The
+// port stays reserved for a Restart as long as the Server is in use.
 func (s *Server) Stop() {
 	if s.cmd == nil {
 		return
@@ -103,8 +104,8 @@ func (s *Server) Restart() error {
 	return s.start()
 }
 
-// Pause hangs the server: the kernel goes on accepting connections and data for it. It returns when
-// the last of its threads has stopped.
+// Pause stops the server with SIGSTOP: the kernel still accepts connections and data for it. Pause
+// returns when all threads have stopped.
 func (s *Server) Pause() error {
 	if err := s.signal(syscall.SIGSTOP); err != nil {
 		return err
@@ -112,12 +113,12 @@ func (s *Server) Pause() error {
 	var status syscall.WaitStatus
 	_, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
 	if err == nil && !status.Stopped() {
-		err = errors.New("memcached ended instead of stopping")
+		err = errors.New("memcached exited instead of stopping")
 	}
 	return err
 }
 
-// Resume lets a paused server go on, with all that was sent to it meanwhile.
+// Resume continues a paused server. It then handles all that was sent to it meanwhile.
 func (s *Server) Resume() error { return s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) error {
@@ -127,21 +128,22 @@ func (s *Server) signal(sig syscall.Signal) error {
 	return s.cmd.Process.Signal(sig)
 }
 
-// Command sends lines in the server's text protocol, each ended by CRLF, on a connection of their
-// own and returns all that comes back: how another's program, or an administrator, acts on keys.
+// Command sends lines in the server's text protocol, each with CRLF appended, on a new connection
+// and returns the whole answer. A test uses it to act on keys as another program or an
+// administrator does.
 func (s *Server) Command(lines ...string) (string, error) {
-	c, err := net.DialTimeout("tcp", s.Addr(), patience)
+	c, err := net.DialTimeout("tcp", s.Addr(), maxWait)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(maxWait)); err != nil {
 		return "", err
 	}
 	if _, err := io.WriteString(c, strings.Join(append(lines, "quit"), "\r\n")+"\r\n"); err != nil {
 		return "", err
 	}
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil { // one that wants a password does not quit
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil { // a server with a password ignores quit
 		return "", err
 	}
 	b, err := io.ReadAll(c)
@@ -167,30 +169,32 @@ func (s *Server) start() error {
 	}
 	if err := s.await(cmd.Process.Pid); err != nil {
 		_ = cmd.Process.Kill()
-		said, _ := bufio.NewReader(stderr).ReadString('\n')
+		output, _ := bufio.NewReader(stderr).ReadString('\n')
 		_ = cmd.Wait()
-		return fmt.Errorf("memcached on port %d: %w: %s", s.port, err, strings.TrimSpace(said))
+		return fmt.Errorf("memcached on port %d: %w: %s", s.port, err, strings.TrimSpace(output))
 	}
 	s.cmd = cmd
 	return nil
 }
 
-// await returns when the process answers on the port, or has exited. A server tells nobody that it
-// listens, so the only way is to ask. The answer must have its PID: another server is not ours.
+// await returns when the process answers on the port, or has exited. A server does not report that
+// it listens, so await has to poll. The answer must contain the PID, because it could come from
+// another server.
 func (s *Server) await(pid int) error {
 	for {
-		if said, err := s.Command("stats"); err == nil {
-			if strings.Contains(said, fmt.Sprintf("STAT pid %d\r\n", pid)) ||
-				slices.Contains(s.args, "-Y") && strings.Contains(said, "unauthenticated") { // it tells strangers nothing else
+		if answer, err := s.Command("stats"); err == nil {
+			// With -Y, "unauthenticated" is the only answer to a client without a password.
+			if strings.Contains(answer, fmt.Sprintf("STAT pid %d\r\n", pid)) ||
+				slices.Contains(s.args, "-Y") && strings.Contains(answer, "unauthenticated") {
 				return nil
 			}
 			return errors.New("another server has the port")
 		}
 		var status syscall.WaitStatus
-		if ended, _ := syscall.Wait4(pid, &status, syscall.WNOHANG, nil); ended == pid {
+		if exited, _ := syscall.Wait4(pid, &status, syscall.WNOHANG, nil); exited == pid {
 			return errors.New("exited at its start")
 		}
-		// The kernel's sleep and not time.Sleep, which in a bubble would let virtual time pass.
+		// A sleep in the kernel. time.Sleep would let virtual time pass in a bubble.
 		_, _ = unix.Poll(nil, 5)
 	}
 }

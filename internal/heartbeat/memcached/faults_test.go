@@ -14,40 +14,42 @@ import (
 	"gophd/internal/heartbeat/heartbeattest"
 )
 
-// The engine on a real server that breaks, in virtual time. Each test has a server of its own. Virtual
-// time passes only while no operation is under way, so that an operation is never cut short because
-// the machine is slow, and the test acts on the server between two operations.
+// The engine with a real server that fails, in virtual time. Each test has its own server. Virtual
+// time passes only while no operation is under way. So an operation never times out because the
+// machine is slow, and the test acts on the server between two operations.
 
 const job = "job_process_heartbeat"
 
-func TestServerGoneAtStart(t *testing.T) {
+func TestServerDownAtStart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := heartbeattest.Memcached(t)
 		server.Stop()
-		began := time.Now()
+		start := time.Now()
 		var unreachable *heartbeat.UnreachableError
-		err := heartbeattest.Launch(t, opened(t, server.Addr()), job, func(o *heartbeat.Options) { o.AcquireTimeout = time.Second }).Wait()
+		err := heartbeattest.Launch(t, opened(t, server.Addr()), job, func(o *heartbeat.Options) {
+			o.AcquireTimeout = time.Second
+		}).Wait()
 		if !errors.As(err, &unreachable) || !strings.Contains(err.Error(), server.Addr()) {
 			t.Errorf("Run without a server: %v; want *UnreachableError that names %s", err, server.Addr())
 		}
-		if took := time.Since(began); took < time.Second || took > 5*time.Second {
-			t.Errorf("Run without a server took %s; want the time that was granted, 1s", took)
+		if took := time.Since(start); took < time.Second || took > 5*time.Second {
+			t.Errorf("Run without a server took %s; want the AcquireTimeout, 1s", took)
 		}
 		standby := heartbeattest.Launch(t, opened(t, server.Addr()), job, func(o *heartbeat.Options) {
-			o.Wait = true
+			o.Standby = true
 			o.AcquireTimeout = time.Second
 		})
 		time.Sleep(time.Minute)
 		if lease, _ := standby.Watch(); lease.Err == nil {
-			t.Errorf("a standby without a server: %+v; want the reason why it waits", lease)
+			t.Errorf("a standby without a server: %+v; want the error of the store", lease)
 		}
 		must(t, server.Restart())
 		standby.Await(heartbeat.Held)
 	})
 }
 
-func TestServerGoneMidway(t *testing.T) {
+func TestServerDownWhileHeld(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := heartbeattest.Memcached(t)
@@ -56,26 +58,26 @@ func TestServerGoneMidway(t *testing.T) {
 		server.Stop()
 		i.Await(heartbeat.Ending)
 		if i.MayStart() {
-			t.Error("MayStart while the lease ends")
+			t.Error("MayStart shortly before the deadline")
 		}
 		if lease := i.Await(heartbeat.Out); lease.Err == nil || !strings.Contains(lease.Err.Error(), server.Addr()) {
-			t.Errorf("error of a lease that is out: %v; want one that names %s", lease.Err, server.Addr())
+			t.Errorf("error of an expired lease: %v; want one that names %s", lease.Err, server.Addr())
 		}
 		if i.MayStart() {
-			t.Error("MayStart when the lease is out")
+			t.Error("MayStart after the deadline")
 		}
 		must(t, server.Restart())
 		if after := i.Await(heartbeat.Held); after.Fence <= before.Fence {
-			t.Errorf("fence %d after fence %d, which the server forgot", after.Fence, before.Fence)
+			t.Errorf("fencing token %d after %d, which the server lost", after.Fence, before.Fence)
 		}
 	})
 }
 
-func TestServerHungForLessThanTheLease(t *testing.T) {
+func TestServerHungForLessThanTheLeaseTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := heartbeattest.Memcached(t)
-		s := &hanging{Store: opened(t, server.Addr()), server: server}
+		s := &pausable{Store: opened(t, server.Addr()), server: server}
 		i := heartbeattest.Launch(t, s, job, nil)
 		i.Await(heartbeat.Held)
 		for range 3 {
@@ -85,14 +87,15 @@ func TestServerHungForLessThanTheLease(t *testing.T) {
 			s.resume(t)
 			i.Keeps(2 * heartbeattest.LeaseRenew)
 			if s.timeouts.Load() == timeouts {
-				t.Error("no operation met the hung server")
+				t.Error("no operation was sent to the hung server")
 			}
 		}
 		i.Await(heartbeat.Held)
 	})
 }
 
-// The entry may have expired when the server runs again, or be there still: a paused clock counts nothing.
+// When the server runs again, the entry may have expired or not: its clock may stand still in a
+// pause.
 func TestServerHungForMoreThanTheTTL(t *testing.T) {
 	t.Parallel()
 	for name, expired := range map[string]bool{"entry expired": true, "entry still there": false} {
@@ -100,7 +103,7 @@ func TestServerHungForMoreThanTheTTL(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				server := heartbeattest.Memcached(t)
-				s := &hanging{Store: opened(t, server.Addr()), server: server}
+				s := &pausable{Store: opened(t, server.Addr()), server: server}
 				i := heartbeattest.Launch(t, s, job, nil)
 				before := i.Await(heartbeat.Held)
 				s.pause(t)
@@ -112,15 +115,16 @@ func TestServerHungForMoreThanTheTTL(t *testing.T) {
 					expireEntry(t, server)
 				}
 				if after := i.Await(heartbeat.Held); after.Fence <= before.Fence {
-					t.Errorf("fence %d after fence %d", after.Fence, before.Fence)
+					t.Errorf("fencing token %d after %d", after.Fence, before.Fence)
 				}
 			})
 		})
 	}
 }
 
-// The server forgets all; whoever held goes on, and a newcomer in the same moment stands back.
-func TestServerRestartedEmpty(t *testing.T) {
+// The server loses all entries. The holder keeps the lease, also against an instance that starts at
+// the same moment.
+func TestHolderKeepsLeaseWhenServerRestartsEmpty(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := heartbeattest.Memcached(t)
@@ -131,12 +135,12 @@ func TestServerRestartedEmpty(t *testing.T) {
 		i.Keeps(2 * heartbeattest.LeaseTTL)
 		var held *heartbeat.HeldError
 		if err := newcomer.Wait(); !errors.As(err, &held) || held.Holder.ID != lease.ID {
-			t.Errorf("Run of a newcomer: %v; want *HeldError for the one who was there", err)
+			t.Errorf("Run of a new instance: %v; want *HeldError for the holder", err)
 		}
 	})
 }
 
-func TestServerRestartedEmptyAndBeaten(t *testing.T) {
+func TestServerRestartsEmptyAndAnotherClaims(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := heartbeattest.Memcached(t)
@@ -152,7 +156,7 @@ func TestServerRestartedEmptyAndBeaten(t *testing.T) {
 	})
 }
 
-func TestKeyStolen(t *testing.T) {
+func TestKeyOverwrittenByAnotherProgram(t *testing.T) {
 	t.Parallel()
 	for name, value := range map[string]struct {
 		flags, value string
@@ -179,8 +183,8 @@ func TestKeyStolen(t *testing.T) {
 	}
 }
 
-// Continue is about a server that does not answer; one that says "another" is believed.
-func TestKeyStolenWithContinue(t *testing.T) {
+// Continue applies only while the server does not answer. A value of another program still counts.
+func TestKeyOverwrittenByAnotherProgramWithContinue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := heartbeattest.Memcached(t)
@@ -189,7 +193,7 @@ func TestKeyStolenWithContinue(t *testing.T) {
 		server.Stop()
 		i.Keeps(heartbeattest.LeaseTTL)
 		if lease, _ := i.Watch(); !lease.Unproven {
-			t.Errorf("lease on a server that is gone: %+v; want it unproven", lease)
+			t.Errorf("lease while the server is down: %+v; want it unproven", lease)
 		}
 		must(t, server.Restart())
 		set(t, server, "0", "revoked")
@@ -198,7 +202,7 @@ func TestKeyStolenWithContinue(t *testing.T) {
 	})
 }
 
-func TestKeyForgotten(t *testing.T) {
+func TestHolderRestoresDeletedKey(t *testing.T) {
 	t.Parallel()
 	for name, lines := range map[string][]string{
 		"deleted":            {"delete " + job},
@@ -218,7 +222,7 @@ func TestKeyForgotten(t *testing.T) {
 				e, err := opened(t, server.Addr()).Get(t.Context(), job)
 				must(t, err)
 				if r := heartbeat.ParseRecord(e.Value); r.ID != lease.ID {
-					t.Errorf("the key has %s; want it back as it was", e.Value)
+					t.Errorf("the key has %s; want the holder's record", e.Value)
 				}
 				i.Stop()
 			})
@@ -226,106 +230,112 @@ func TestKeyForgotten(t *testing.T) {
 	}
 }
 
-// The holder dies without a word. Nobody may hold before its lease is over and the proof has passed. The
-// test ends the entry, when the server may do so at the earliest: the server itself counts real time.
-func TestHolderCrashed(t *testing.T) {
+// The holder is cut off without a release. No other instance may hold the lease before it has
+// expired and the proof has passed. The test expires the entry at the earliest time at which the
+// server may do so, because the server itself counts real time.
+func TestStandbyTakesOverAfterCrash(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := heartbeattest.Memcached(t)
 		cut := &heartbeattest.Cut{Store: opened(t, server.Addr())}
 		i := heartbeattest.Launch(t, cut, job, nil)
 		before := i.Await(heartbeat.Held)
-		standby := heartbeattest.Launch(t, opened(t, server.Addr()), job, func(o *heartbeat.Options) { o.Wait = true })
+		standby := heartbeattest.Launch(t, opened(t, server.Addr()), job, func(o *heartbeat.Options) {
+			o.Standby = true
+		})
 		standby.Await(heartbeat.Standby)
 		cut.Pull(true)
 		out := i.Await(heartbeat.Out)
 		if lease, _ := standby.Watch(); lease.State != heartbeat.Standby {
-			t.Errorf("the standby is %v beside an entry that lives", lease.State)
+			t.Errorf("the standby is %v although the entry exists", lease.State)
 		}
-		time.Sleep(heartbeattest.LeaseTTL / 50) // what the deadline is before the earliest end of the entry, and more
+		// This is longer than the time from the deadline to the earliest expiry of the entry.
+		time.Sleep(heartbeattest.LeaseTTL / 50)
 		expireEntry(t, server)
 		if lease := standby.Await(heartbeat.Proving); time.Until(lease.Until) > heartbeattest.LeaseTTL {
-			t.Errorf("the proof is to end in %s", time.Until(lease.Until))
+			t.Errorf("the proof takes another %s", time.Until(lease.Until))
 		}
 		lease := standby.Await(heartbeat.Held)
 		if lease.Fence <= before.Fence {
-			t.Errorf("fence %d after fence %d", lease.Fence, before.Fence)
+			t.Errorf("fencing token %d after %d", lease.Fence, before.Fence)
 		}
 		if !lease.Since.After(out.Since) {
-			t.Errorf("two held: one until %s, the other since %s", out.Since, lease.Since)
+			t.Errorf("two holders: one until %s, the other since %s", out.Since, lease.Since)
 		}
 		cut.Pull(false)
 		wantLostTo(t, i, standby)
 	})
 }
 
-// An interval of 300 s has nothing to do with a ttl of 5 s: nobody beats, and the lease is kept.
-func TestHeldThroughIdleLoop(t *testing.T) {
+// An interval may be longer than the ttl: the lease is kept without calls of Beat.
+func TestLeaseIsKeptBetweenTicks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := heartbeattest.Memcached(t)
-		i := heartbeattest.Launch(t, opened(t, server.Addr()), job, func(o *heartbeat.Options) { o.Self.Interval = 300 })
+		i := heartbeattest.Launch(t, opened(t, server.Addr()), job, func(o *heartbeat.Options) {
+			o.Self.Interval = 300
+		})
 		i.Await(heartbeat.Held)
 		i.Keeps(3 * heartbeattest.LeaseTTL)
 		command(t, server, `"interval":300`, "get "+job)
 	})
 }
 
-// hanging is the store of a server that the test pauses and resumes. An operation on a hung server
-// takes all the virtual time that the engine grants it.
-type hanging struct {
+// pausable is the store of a server that the test pauses and resumes. An operation on a paused
+// server takes all the virtual time that the engine allows for it.
+type pausable struct {
 	*Store
 	server   *heartbeattest.Server
 	hung     atomic.Bool
 	timeouts atomic.Int64
 }
 
-// pause hangs the server between two operations of the engine: one that was under way already would
-// wait for the patience of the store.
-func (h *hanging) pause(t *testing.T) {
+// pause stops the server between two operations of the engine. An operation that was already under
+// way would wait for the long timeout of the store.
+func (h *pausable) pause(t *testing.T) {
 	t.Helper()
 	synctest.Wait()
-	grant(h.Store, brief)
+	setTimeout(h.Store, shortTimeout)
 	h.hung.Store(true)
 	must(t, h.server.Pause())
 }
 
-func (h *hanging) resume(t *testing.T) {
+func (h *pausable) resume(t *testing.T) {
 	t.Helper()
 	synctest.Wait()
 	must(t, h.server.Resume())
 	h.hung.Store(false)
-	grant(h.Store, patience)
+	setTimeout(h.Store, longTimeout)
 }
 
-func (h *hanging) lag(ctx context.Context) {
+func (h *pausable) delay(ctx context.Context) {
 	if h.hung.Load() {
 		h.timeouts.Add(1)
 		<-ctx.Done()
 	}
 }
 
-func (h *hanging) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
-	defer h.lag(ctx)
+func (h *pausable) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
+	defer h.delay(ctx)
 	return h.Store.Get(ctx, key)
 }
 
-func (h *hanging) Add(ctx context.Context, key string, value []byte, ttl time.Duration) error {
-	defer h.lag(ctx)
+func (h *pausable) Add(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	defer h.delay(ctx)
 	return h.Store.Add(ctx, key, value, ttl)
 }
 
-func (h *hanging) Swap(ctx context.Context, key string, old heartbeat.Entry, value []byte, ttl time.Duration) error {
-	defer h.lag(ctx)
+func (h *pausable) Swap(ctx context.Context, key string, old heartbeat.Entry, value []byte, ttl time.Duration) error {
+	defer h.delay(ctx)
 	return h.Store.Swap(ctx, key, old, value, ttl)
 }
 
-func (h *hanging) Expire(ctx context.Context, key string, old heartbeat.Entry) error {
-	defer h.lag(ctx)
+func (h *pausable) Expire(ctx context.Context, key string, old heartbeat.Entry) error {
+	defer h.delay(ctx)
 	return h.Store.Expire(ctx, key, old)
 }
 
-// expireEntry ends the entry as its ttl would.
+// expireEntry removes the entry as its ttl would.
 func expireEntry(t *testing.T, server *heartbeattest.Server) {
 	t.Helper()
 	command(t, server, "TOUCHED", "touch "+job+" -1")
@@ -341,7 +351,7 @@ func wantLost(t *testing.T, i *heartbeattest.Instance, pid int) {
 		t.Errorf("lost to %+v; want a foreign one with PID %d", lost.By, pid)
 	}
 	if lease, _ := i.Watch(); lease.State != heartbeat.Lost && lease.State != heartbeat.Released {
-		t.Errorf("the heartbeat is %v; want it lost", lease.State)
+		t.Errorf("the lease is %v; want it lost", lease.State)
 	}
 }
 
@@ -354,7 +364,8 @@ func wantLostTo(t *testing.T, i, other *heartbeattest.Instance) {
 	}
 }
 
-// wantValue fails unless the key has value: nothing of another's may be touched, not even by a release.
+// wantValue fails unless the key has value: the entry of another program must stay as it is, also
+// after a release.
 func wantValue(t *testing.T, server *heartbeattest.Server, value string) {
 	t.Helper()
 	command(t, server, "\r\n"+value+"\r\n", "get "+job)
@@ -368,6 +379,6 @@ func set(t *testing.T, server *heartbeattest.Server, flags, value string) {
 func command(t *testing.T, server *heartbeattest.Server, want string, lines ...string) {
 	t.Helper()
 	if got, err := server.Command(lines...); err != nil || !strings.Contains(got, want) {
-		t.Errorf("the server says %q, %v; want %q", got, err, want)
+		t.Errorf("the server answers %q, %v; want %q", got, err, want)
 	}
 }

@@ -1,9 +1,10 @@
-// Package memcached answers: who has the heartbeat, according to one memcached server?
+// Package memcached answers: which process holds the lease, according to one memcached server?
 //
-// It is a heartbeat.Store that speaks gets, add and cas, and asks a server for its settings when it connects. set, touch, delete and
-// flush_all act on an entry whoever owns it, and "cas with an expiration of -1" is the delete that
-// does not. It keeps no deadline, retries nothing but a dead idle connection, and never spreads keys
-// over several servers: two hosts that list them differently would hold two heartbeats.
+// It is a heartbeat.Store that uses the commands gets, add and cas, and reads the settings of the
+// server when it connects. It never uses set, touch, delete or flush_all: they act on an entry
+// regardless of its owner. It deletes its own entry by a cas with an expiration of -1. It keeps no
+// deadline. It retries only after an idle connection turned out to be closed. It never distributes
+// keys over several servers: two hosts that list the servers differently would hold two leases.
 package memcached
 
 import (
@@ -25,59 +26,63 @@ import (
 	"gophd/internal/heartbeat"
 )
 
-// What a server takes; see memcached's doc/protocol.txt.
+// Limits of a server; see memcached's doc/protocol.txt.
 const (
 	maxKey   = 250
 	maxValue = 1_000_000           // an item of the default -I 1m, less its header and key
-	maxTTL   = 30 * 24 * time.Hour // anything longer is read as an absolute date
+	maxTTL   = 30 * 24 * time.Hour // the server reads a longer one as an absolute date
 )
 
 // Store is one memcached server. It has at most one connection and does one operation at a time;
-// further callers wait their turn.
+// further callers wait.
 type Store struct {
-	address string
-	timeout time.Duration
-	turn    chan struct{} // holds one value while an operation is under way; guards what follows
-	client  *memcache.Client
-	closed  bool
+	address   string
+	timeout   time.Duration
+	semaphore chan struct{} // has one value during an operation; guards client and closed
+	client    *memcache.Client
+	closed    bool
 
-	mu   sync.Mutex // a context that ends meets a connection that is being made
-	conn *conn      // the one that was dialled last; the idle one, if there is one
+	mu   sync.Mutex // a context may be canceled while a connection is being made
+	conn *conn      // the one that was dialed last; the idle one, if there is one
 }
 
-// Open returns the store of the server at address, a host, a host:port or the path of a Unix socket. A phase
-// of an operation (the dial with its name lookup, the exchange) may take timeout, a whole operation
-// twice that. It does no I/O: a name is resolved at each dial, for servers move, so a name that
-// does not exist is the error of the operations, each of which names it.
+// Open returns the store of the server at address: a host, a host:port or the path of a Unix
+// socket. Each phase of an operation (the dial with its name lookup, the exchange) may take
+// timeout; the whole operation may take twice that. Open does no I/O. The host name is resolved at
+// each dial, because a server may move. If the name does not exist, the operations fail with an
+// error that contains it.
 func Open(address string, timeout time.Duration) (*Store, error) {
 	if timeout <= 0 {
-		return nil, fmt.Errorf("timeout %s of memcached %s is not positive: give it some 500ms", timeout, address)
+		return nil, fmt.Errorf("timeout %s for memcached %s is not positive: use a value such as 500ms",
+			timeout, address)
 	}
 	if strings.ContainsAny(address, ", \t\r\n") {
 		return nil, fmt.Errorf("memcached %q is not one server: name a single host:port or socket path", address)
 	}
 	network := "tcp"
-	if address != "" && !strings.ContainsAny(address, ":/") || strings.HasPrefix(address, "[") && strings.HasSuffix(address, "]") {
-		address += ":11211" // memcached's own
+	if address != "" && !strings.ContainsAny(address, ":/") ||
+		strings.HasPrefix(address, "[") && strings.HasSuffix(address, "]") {
+		address += ":11211" // memcached's default port
 	}
 	switch host, port, err := net.SplitHostPort(address); {
 	case strings.Contains(address, "/"):
 		network = "unix"
 	case err != nil || host == "":
-		return nil, fmt.Errorf("memcached %q is not host:port nor the path of a socket: write it as in localhost:11211", address)
+		return nil, fmt.Errorf("memcached %q is neither host:port nor the path of a socket: "+
+			"write it like localhost:11211", address)
 	default:
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return nil, fmt.Errorf("memcached %q has port %q: a number from 1 to 65535 is wanted", address, port)
+			return nil, fmt.Errorf("memcached %q: invalid port %q: use a number from 1 to 65535", address, port)
 		}
 	}
 	client := memcache.NewFromSelector(server{network, address})
 	client.Timeout = timeout
 	client.MaxIdleConns = 1 // a restart of the server then costs one retry, not several
-	return &Store{address: address, timeout: timeout, turn: make(chan struct{}, 1), client: client}, nil
+	return &Store{address: address, timeout: timeout, semaphore: make(chan struct{}, 1), client: client}, nil
 }
 
-// Traits tells what one memcached can be trusted with: an entry of n seconds was seen to live
-// (n-2, n], and all memory is lost in a restart.
+// Traits reports the guarantees of one memcached. Measured: an entry with a ttl of n seconds lives
+// for more than n-2 and at most n seconds. A restart loses all entries.
 func (s *Store) Traits() heartbeat.Traits {
 	return heartbeat.Traits{Margin: 2 * time.Second, MinTTL: 5 * time.Second, Granularity: time.Second}
 }
@@ -96,17 +101,17 @@ func (s *Store) Get(ctx context.Context, key string) (heartbeat.Entry, error) {
 	case errors.Is(err, memcache.ErrCacheMiss):
 		return heartbeat.Entry{}, heartbeat.ErrAbsent
 	case err != nil:
-		return heartbeat.Entry{}, s.unknown(err)
+		return heartbeat.Entry{}, s.wrap(err)
 	case item.Key != key:
-		return heartbeat.Entry{}, s.unknown(fmt.Errorf("asked for %s and was given %s", key, item.Key))
-	case item.CasID == 0: // with 0 for an id, a cas would overwrite whatever is there
-		return heartbeat.Entry{}, s.unknown(unfit("compare-and-swap (CAS) is switched off: start it without -C"))
+		return heartbeat.Entry{}, s.wrap(fmt.Errorf("requested key %s, received key %s", key, item.Key))
+	case item.CasID == 0: // a cas with id 0 would overwrite any entry
+		return heartbeat.Entry{}, s.wrap(unfit("compare-and-swap (CAS) is switched off: start it without -C"))
 	}
 	return heartbeat.Entry{Value: item.Value, Token: item.CasID}, nil
 }
 
-// Add writes value if there is none. ttl is in whole seconds and at most 30 days: a fraction could
-// only be rounded, and a lease must not live longer than was asked at the expense of others.
+// Add writes value if key has no entry. ttl is in whole seconds and at most 30 days. A fraction
+// would have to be rounded, and an entry must not live longer than its owner asked for.
 func (s *Store) Add(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	seconds, err := seconds(ttl)
 	if err == nil {
@@ -115,19 +120,19 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, ttl time.Dura
 	if err != nil {
 		return err
 	}
-	again, err := s.do(ctx, func() error {
+	repeated, err := s.do(ctx, func() error {
 		return s.client.Add(&memcache.Item{Key: key, Value: value, Expiration: seconds})
 	})
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, memcache.ErrNotStored) && !again:
+	case errors.Is(err, memcache.ErrNotStored) && !repeated:
 		return heartbeat.ErrExists
 	}
-	return s.unknown(err)
+	return s.wrap(err)
 }
 
-// Swap writes value if the cas id is still that of old.
+// Swap writes value if the cas id of the entry is still that of old.
 func (s *Store) Swap(ctx context.Context, key string, old heartbeat.Entry, value []byte, ttl time.Duration) error {
 	seconds, err := seconds(ttl)
 	if err != nil {
@@ -136,7 +141,7 @@ func (s *Store) Swap(ctx context.Context, key string, old heartbeat.Entry, value
 	return s.cas(ctx, key, old, value, seconds)
 }
 
-// Expire removes the entry if the cas id is still that of old.
+// Expire removes the entry if its cas id is still that of old.
 func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) error {
 	return s.cas(ctx, key, old, nil, -1)
 }
@@ -144,41 +149,42 @@ func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) err
 func (s *Store) cas(ctx context.Context, key string, old heartbeat.Entry, value []byte, seconds int32) error {
 	id, ok := old.Token.(uint64)
 	if !ok || id == 0 {
-		return fmt.Errorf("entry of key %s was not read from memcached %s: get it first", key, s.address)
+		return fmt.Errorf("the entry of key %s was not read from memcached %s: get it first", key, s.address)
 	}
 	if err := s.check(key, value); err != nil {
 		return err
 	}
-	again, err := s.do(ctx, func() error {
+	repeated, err := s.do(ctx, func() error {
 		return s.client.CompareAndSwap(&memcache.Item{Key: key, Value: value, Expiration: seconds, CasID: id})
 	})
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, memcache.ErrCacheMiss), errors.Is(err, memcache.ErrNotStored): // the library documents one and returns the other
+	case errors.Is(err, memcache.ErrCacheMiss), // documented by the library
+		errors.Is(err, memcache.ErrNotStored): // returned by the library
 		return heartbeat.ErrAbsent
-	case errors.Is(err, memcache.ErrCASConflict) && !again:
+	case errors.Is(err, memcache.ErrCASConflict) && !repeated:
 		return heartbeat.ErrChanged
 	}
-	return s.unknown(err)
+	return s.wrap(err)
 }
 
-// Close ends the connection. It waits for the operation under way.
+// Close closes the connection. It waits for the operation that is under way.
 func (s *Store) Close() error {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	s.semaphore <- struct{}{}
+	defer func() { <-s.semaphore }()
 	s.closed = true
 	return s.client.Close()
 }
 
-// do runs op when its turn comes, within twice the timeout and until ctx ends. A connection that
-// the server closed while it was idle is found out only by its use, so op is then run once more on
-// a new one, and again is true: the first attempt may have been executed, so that a refusal of the
-// second one proves nothing.
-func (s *Store) do(ctx context.Context, op func() error) (again bool, err error) {
+// do waits for other operations and runs op, for at most twice the timeout or until ctx is done. If
+// the server closed an idle connection, only its use shows that. op then runs once more on a new
+// connection, and repeated is true. The server may have executed the first attempt, so an answer
+// that rejects the second one proves nothing.
+func (s *Store) do(ctx context.Context, op func() error) (repeated bool, err error) {
 	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
+	case s.semaphore <- struct{}{}:
+		defer func() { <-s.semaphore }()
 	case <-ctx.Done():
 	}
 	if err := ctx.Err(); err != nil {
@@ -187,36 +193,36 @@ func (s *Store) do(ctx context.Context, op func() error) (again bool, err error)
 	if s.closed {
 		return false, net.ErrClosed
 	}
-	end := time.Now().Add(2 * s.timeout)
-	dialled := false
+	limit := time.Now().Add(2 * s.timeout)
+	dialed := false
 	s.client.DialContext = func(_ context.Context, network, address string) (net.Conn, error) {
-		dialled = true
-		return s.dial(ctx, end, network, address)
+		dialed = true
+		return s.dial(ctx, limit, network, address)
 	}
-	s.bound(end)
-	cut := make(chan struct{})
+	s.setLimit(limit)
+	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		defer close(cut)
-		s.bound(time.Unix(1, 0))
+		defer close(interrupted)
+		s.setLimit(time.Unix(1, 0))
 	})
 	err = op()
-	if !dialled && broken(err) {
-		again = true
+	if !dialed && closedByPeer(err) {
+		repeated = true
 		err = op()
 	}
 	if !stop() {
-		<-cut // else it could cut the next operation short
+		<-interrupted // otherwise it could interrupt the next operation
 	}
-	if ended := context.Cause(ctx); ended != nil && err != nil && !refused(err) {
-		err = fmt.Errorf("%w (%w)", err, ended)
+	if cause := context.Cause(ctx); cause != nil && err != nil && !isAnswer(err) {
+		err = fmt.Errorf("%w (%w)", err, cause)
 	}
-	return again, err
+	return repeated, err
 }
 
-// dial connects within one timeout. The library looks names up once, and loses the error; the
-// dialer does it each time.
-func (s *Store) dial(ctx context.Context, end time.Time, network, address string) (net.Conn, error) {
-	phase, cancel := context.WithTimeout(ctx, min(s.timeout, time.Until(end)))
+// dial connects within one timeout. The library would look up the name only once and lose the
+// error; the dialer looks it up each time.
+func (s *Store) dial(ctx context.Context, limit time.Time, network, address string) (net.Conn, error) {
+	phase, cancel := context.WithTimeout(ctx, min(s.timeout, time.Until(limit)))
 	defer cancel()
 	nc, err := new(net.Dialer).DialContext(phase, network, address)
 	if err != nil {
@@ -226,10 +232,10 @@ func (s *Store) dial(ctx context.Context, end time.Time, network, address string
 	s.mu.Lock()
 	s.conn = c
 	s.mu.Unlock()
-	c.bound(end)
-	err = ctx.Err() // it may have ended before the connection could be seen by bound
+	c.setLimit(limit)
+	err = ctx.Err() // ctx may have been canceled before s.conn was set
 	if err == nil {
-		err = examine(nc)
+		err = checkServer(nc)
 	}
 	if err != nil {
 		nc.Close()
@@ -238,9 +244,10 @@ func (s *Store) dial(ctx context.Context, end time.Time, network, address string
 	return c, nil
 }
 
-// examine asks who is there, by the one command beside gets, add and cas; it changes nothing. What is not known is
-// taken for a memcached, for a proxy before one may not know the command (doc/protocol.txt, "Settings statistics").
-func examine(c net.Conn) error {
+// checkServer returns an error if the server is not a memcached that can keep a lease. It sends the
+// only command other than gets, add and cas, which changes nothing. An answer that the command is
+// unknown is accepted, because a proxy may not know it (doc/protocol.txt, "Settings statistics").
+func checkServer(c net.Conn) error {
 	if _, err := io.WriteString(c, "stats settings\r\n"); err != nil {
 		return err
 	}
@@ -257,106 +264,113 @@ func examine(c net.Conn) error {
 		case line == "END", line == "RESET", line == "ERROR", strings.HasPrefix(line, "SERVER_ERROR"):
 			return nil
 		case strings.Contains(line, "auth") || strings.HasPrefix(line, "-NOAUTH"):
-			return unfit("it wants a password, and gophd has none to give: start it without -Y and -S")
+			return unfit("it requires a password, which gophd does not support: start it without -Y and -S")
 		case strings.HasPrefix(line, "CLIENT_ERROR"):
 			return nil
 		case line != "":
-			return unfit(fmt.Sprintf("it is no memcached, since it answers %.40q: check host and port", line))
-		case errors.Is(err, io.EOF), broken(err):
-			return fmt.Errorf("it closes the connection without an answer, as one does that shuts down or wants TLS: %w", err)
+			return unfit(fmt.Sprintf("it is not a memcached: it answers %.40q: check host and port", line))
+		case errors.Is(err, io.EOF), closedByPeer(err):
+			return fmt.Errorf("it closed the connection without an answer "+
+				"(it may be shutting down, or require TLS): %w", err)
 		case err != nil:
 			return err
 		}
 	}
 }
 
-// maxSettings is many times the length of the answer to examine.
+// maxSettings is many times the length of the answer in checkServer.
 const maxSettings = 64 << 10
 
-func unfit(why string) error { return fmt.Errorf("%w: %s", heartbeat.ErrUnfit, why) }
+func unfit(reason string) error { return fmt.Errorf("%w: %s", heartbeat.ErrUnfit, reason) }
 
-// bound lets the connection, if there is one, work until end and not beyond.
-func (s *Store) bound(end time.Time) {
+// setLimit sets the time at which all I/O on the connection fails, if there is a connection.
+func (s *Store) setLimit(limit time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != nil {
-		s.conn.bound(end)
+		s.conn.setLimit(limit)
 	}
 }
 
-// check refuses what a server would refuse, or worse, would take for two commands.
+// check returns an error for a key or value that a server would reject, or would read as two
+// commands.
 func (s *Store) check(key string, value []byte) error {
 	switch {
 	case key == "" || len(key) > maxKey:
-		return fmt.Errorf("key of %d bytes does not suit memcached %s: 1 to %d are wanted; choose a shorter --name", len(key), s.address, maxKey)
+		return fmt.Errorf("a key of %d bytes is not valid for memcached %s: it must have 1 to %d; "+
+			"choose a shorter --name", len(key), s.address, maxKey)
 	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return fmt.Errorf("key %q does not suit memcached %s: it has spaces or control characters; choose another --name", key, s.address)
+		return fmt.Errorf("key %q is not valid for memcached %s: it has spaces or control characters; "+
+			"choose another --name", key, s.address)
 	case len(value) > maxValue:
-		return fmt.Errorf("value of %d bytes for key %s does not suit memcached %s: at most %d are taken", len(value), key, s.address, maxValue)
+		return fmt.Errorf("a value of %d bytes for key %s is too long for memcached %s: the maximum is %d",
+			len(value), key, s.address, maxValue)
 	}
 	return nil
 }
 
-func (s *Store) unknown(err error) error { return fmt.Errorf("memcached %s: %w", s.address, err) }
+// wrap adds the server to an error that leaves the outcome of an operation unknown.
+func (s *Store) wrap(err error) error { return fmt.Errorf("memcached %s: %w", s.address, err) }
 
 func seconds(ttl time.Duration) (int32, error) {
 	if ttl < 0 || ttl > maxTTL || ttl%time.Second != 0 {
-		return 0, fmt.Errorf("ttl %s does not suit memcached: whole seconds up to %s are wanted", ttl, maxTTL)
+		return 0, fmt.Errorf("ttl %s is not valid for memcached: use whole seconds, at most %s", ttl, maxTTL)
 	}
 	return int32(ttl / time.Second), nil
 }
 
-// broken says that the other side had closed the connection.
-func broken(err error) bool {
+// closedByPeer reports whether err means that the other side closed the connection.
+func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// refused says that err is an answer of the server and not the lack of one.
-func refused(err error) bool {
-	return errors.Is(err, memcache.ErrCacheMiss) || errors.Is(err, memcache.ErrNotStored) || errors.Is(err, memcache.ErrCASConflict)
+// isAnswer reports whether err is an answer of the server, not the lack of one.
+func isAnswer(err error) bool {
+	return errors.Is(err, memcache.ErrCacheMiss) || errors.Is(err, memcache.ErrNotStored) ||
+		errors.Is(err, memcache.ErrCASConflict)
 }
 
-// conn is a connection whose deadlines the library moves only within the bound of the operation:
-// it grants a new timeout for each line of a reply.
+// conn is a connection whose deadline the library cannot move past the limit of the operation. The
+// library sets a new timeout for each line of a reply.
 type conn struct {
 	net.Conn
-	mu  sync.Mutex
-	end time.Time
+	mu    sync.Mutex
+	limit time.Time
 
-	head    []byte // of the answer that is being read: its first line as far as it has come
-	checked bool   // that line was read
+	firstLine []byte // of the answer that is being read, as far as it was received
+	checked   bool   // firstLine is complete and was checked
 }
 
-// What the first line of an answer may be that no memcached gives to gets, add or cas.
+// Errors for first lines of an answer that no memcached gives to gets, add or cas.
 var (
 	errTooLong = unfit(fmt.Sprintf("it announces a value of more than %d bytes, which gophd did not write", maxValue))
 	errUnknown = unfit("it does not know the commands gets, add and cas: check host and port")
 )
 
 func (c *conn) Write(b []byte) (int, error) {
-	c.head, c.checked = nil, false // an answer begins
+	c.firstLine, c.checked = nil, false // the next Read is the start of an answer
 	return c.Conn.Write(b)
 }
 
-// Read refuses an answer by its first line: one that announces a value that is too long, before the library makes room
-// for it, and one that says that the command is unknown.
+// Read checks the first line of an answer. It returns an error if the line announces a value that
+// is too long, before the library allocates memory for it, or says that the command is unknown.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.checked {
 		return n, err
 	}
 	line, _, whole := bytes.Cut(b[:n], []byte{'\n'})
-	c.head = append(c.head, line...)
-	if whole || len(c.head) > maxKey+100 {
+	c.firstLine = append(c.firstLine, line...)
+	if whole || len(c.firstLine) > maxKey+100 {
 		c.checked = true
 		// VALUE <key> <flags> <bytes> [<cas unique>] (doc/protocol.txt)
-		if words := bytes.Fields(c.head); len(words) > 3 && string(words[0]) == "VALUE" {
+		if words := bytes.Fields(c.firstLine); len(words) > 3 && string(words[0]) == "VALUE" {
 			if size, err := strconv.ParseUint(string(words[3]), 10, 64); err != nil || size > maxValue {
 				return 0, errTooLong
 			}
 		}
-		if string(bytes.TrimSpace(c.head)) == "ERROR" {
+		if string(bytes.TrimSpace(c.firstLine)) == "ERROR" {
 			return 0, errUnknown
 		}
 	}
@@ -366,22 +380,23 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) SetDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t.After(c.end) {
-		t = c.end
+	if t.After(c.limit) {
+		t = c.limit
 	}
 	return c.Conn.SetDeadline(t)
 }
 
-// bound moves the bound; a failure means that the connection is closed, which its next use tells.
-func (c *conn) bound(end time.Time) {
+// setLimit ignores a failure: it means that the connection is closed, and the next use reports
+// that.
+func (c *conn) setLimit(limit time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.end = end
-	_ = c.Conn.SetDeadline(end)
+	c.limit = limit
+	_ = c.Conn.SetDeadline(limit)
 }
 
-// server is the one address, for the library's choice of servers by key. Unlike the library's own
-// list it is not resolved here.
+// server is a memcache.ServerSelector with one address. Unlike the library's ServerList it does not
+// resolve the name.
 type server struct{ network, address string }
 
 func (s server) Network() string                     { return s.network }

@@ -27,7 +27,7 @@ func TestSuite(t *testing.T) {
 	heartbeattest.Run(t, func(t *testing.T) heartbeat.Store { return opened(t, server.Addr()) })
 }
 
-func TestOpenRefuses(t *testing.T) {
+func TestOpenRejectsInvalidArguments(t *testing.T) {
 	for address, want := range map[string]string{
 		"":                    "host:port",
 		"localhost":           "",
@@ -45,10 +45,11 @@ func TestOpenRefuses(t *testing.T) {
 		"/run/a, /run/b":      "not one server",
 		"/run/memcached.sock": "",
 		"[::1]:11211":         "",
-		"nosuch.invalid:1":    "", // names may come to exist
+		"nosuch.invalid:1":    "", // the name may exist later
 	} {
 		_, err := Open(address, time.Second)
-		if (want == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), fmt.Sprintf("%q", address))) {
+		if (want == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), fmt.Sprintf("%q", address))) {
 			t.Errorf("Open(%q): %v; want %q", address, err, want)
 		}
 	}
@@ -61,39 +62,39 @@ func TestOpenRefuses(t *testing.T) {
 
 func TestUnixSocket(t *testing.T) {
 	t.Parallel()
-	// A folder of /tmp: the path of a socket has 107 bytes.
-	folder, err := os.MkdirTemp("", "mc")
+	// A directory in /tmp: the path of a socket has at most 107 bytes.
+	directory, err := os.MkdirTemp("", "mc")
 	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(folder) })
-	path := folder + "/s"
+	t.Cleanup(func() { os.RemoveAll(directory) })
+	path := directory + "/s"
 	l, err := net.Listen("unix", path)
 	must(t, err)
 	serve(t, l, func(_ int, request string) string { return "VALUE k 0 1 7\r\nx\r\nEND\r\n" })
 	if e, err := opened(t, path).Get(t.Context(), "k"); err != nil || string(e.Value) != "x" {
-		t.Errorf("Get by a socket: %q, %v; want x", e.Value, err)
+		t.Errorf("Get through a socket: %q, %v; want x", e.Value, err)
 	}
 }
 
-func TestUnresolvableNameIsNamed(t *testing.T) {
+func TestErrorContainsUnresolvableName(t *testing.T) {
 	t.Parallel()
 	const host = "nosuch.invalid" // never exists (RFC 6761, section 6.4)
 	s := opened(t, host+":11211")
-	grant(s, brief) // the machine may have a name server that is silent
+	setTimeout(s, shortTimeout) // the machine's name server may give no answer
 	_, err := s.Get(t.Context(), "k")
 	if err == nil || !strings.Contains(err.Error(), host) {
 		t.Errorf("Get from a host that does not exist: %v; want its name", err)
 	}
 }
 
-// A name is looked up at each dial: when a server has moved, the next dial finds it.
-func TestNameIsResolvedAnew(t *testing.T) {
+// The name is looked up at each dial, so the next dial finds a server that has moved.
+func TestNameIsResolvedAtEachDial(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	must(t, err)
 	serve(t, l, func(int, string) string { return "VALUE k 0 1 7\r\nx\r\nEND\r\n" })
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	must(t, err)
 
-	address := [4]byte{127, 0, 0, 2} // nobody listens there
+	address := [4]byte{127, 0, 0, 2} // no process listens there
 	var servers sync.WaitGroup
 	defer servers.Wait()
 	system := net.DefaultResolver
@@ -108,7 +109,7 @@ func TestNameIsResolvedAnew(t *testing.T) {
 	_, err = s.Get(t.Context(), "k")
 	unknown(t, "Get at the old address", err)
 	if !strings.Contains(err.Error(), "cache.test.:"+port) {
-		t.Errorf("Get at the old address: %v; want the server as it was named", err)
+		t.Errorf("Get at the old address: %v; want the server's name in it", err)
 	}
 	address = [4]byte{127, 0, 0, 1}
 	if e, err := s.Get(t.Context(), "k"); err != nil || string(e.Value) != "x" {
@@ -116,7 +117,7 @@ func TestNameIsResolvedAnew(t *testing.T) {
 	}
 }
 
-func TestSilentNameServerIsBounded(t *testing.T) {
+func TestSilentNameServerCostsOneTimeout(t *testing.T) {
 	system := net.DefaultResolver
 	defer func() { net.DefaultResolver = system }()
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -124,20 +125,20 @@ func TestSilentNameServerIsBounded(t *testing.T) {
 		return nil, ctx.Err()
 	}}
 	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
+		start := time.Now()
 		s := opened(t, "cache.test.:1")
-		grant(s, brief) // less than the resolver's own
+		setTimeout(s, shortTimeout) // shorter than the resolver's own
 		_, err := s.Get(t.Context(), "k")
 		unknown(t, "Get without a name server", err)
-		if took := time.Since(began); took > brief {
-			t.Errorf("a dial took %s; want at most one timeout of %s", took, brief)
+		if took := time.Since(start); took > shortTimeout {
+			t.Errorf("a dial took %s; want at most one timeout of %s", took, shortTimeout)
 		}
 	})
 }
 
-// What the config lets pass, the operations refuse in words that help.
-func TestUnfitKeysAreNamed(t *testing.T) {
-	s := opened(t, "127.0.0.1:1") // nobody is asked
+// The config accepts these keys. The operations reject them with an error that names the fix.
+func TestInvalidKeysAreRejected(t *testing.T) {
+	s := opened(t, "127.0.0.1:1") // nothing is sent
 	for key, want := range map[string]string{
 		strings.Repeat("k", 251): "shorter --name",
 		"two words":              `"two words"`,
@@ -150,7 +151,8 @@ func TestUnfitKeysAreNamed(t *testing.T) {
 	}
 }
 
-// serveName answers questions for an IPv4 address, and all others with nothing (RFC 1035, sections 4.1 and 4.2.2).
+// serveName answers queries for an IPv4 address with address, and other queries with an empty
+// answer (RFC 1035, sections 4.1 and 4.2.2).
 func serveName(c net.Conn, address [4]byte) {
 	defer c.Close()
 	for {
@@ -180,9 +182,9 @@ func serveName(c net.Conn, address [4]byte) {
 	}
 }
 
-// The real server, broken in ways that need no lease.
+// Failures of the real server, without the engine.
 
-func TestEOFOnIdleConnectionIsNoOutage(t *testing.T) {
+func TestClosedIdleConnectionIsRetried(t *testing.T) {
 	t.Parallel()
 	server := heartbeattest.Memcached(t)
 	s, ctx := opened(t, server.Addr()), t.Context()
@@ -196,28 +198,28 @@ func TestEOFOnIdleConnectionIsNoOutage(t *testing.T) {
 	} {
 		must(t, server.Restart())
 		if err := op(); !errors.Is(err, heartbeat.ErrAbsent) {
-			t.Errorf("%s after a restart: %v; want ErrAbsent, by one attempt", name, err)
+			t.Errorf("%s after a restart: %v; want ErrAbsent from one call", name, err)
 		}
 	}
 	must(t, server.Restart())
 	must(t, s.Add(ctx, "k", []byte("3"), 0))
 }
 
-func TestGhosts(t *testing.T) {
+func TestTimedOutWriteMayHappenLater(t *testing.T) {
 	t.Parallel()
 	server := heartbeattest.Memcached(t)
 	s, ctx := opened(t, server.Addr()), t.Context()
-	must(t, s.Add(ctx, "idle", nil, 0)) // there is a connection for the write to be sent on
+	must(t, s.Add(ctx, "idle", nil, 0)) // opens the connection for the next write
 
 	must(t, server.Pause())
 	timeOutAfterWrite(s)
-	unknown(t, "Add to a hung server", s.Add(ctx, "k", []byte("ghost"), 0))
+	unknown(t, "Add to a hung server", s.Add(ctx, "k", []byte("timed out"), 0))
 	must(t, server.Resume())
 	e := eventually(t, s, "k")
-	if string(e.Value) != "ghost" {
+	if string(e.Value) != "timed out" {
 		t.Fatalf("after Resume: %q; want the write that timed out", e.Value)
 	}
-	must(t, s.Swap(ctx, "k", e, []byte("adopted"), 0)) // from here on it is ours for certain
+	must(t, s.Swap(ctx, "k", e, []byte("adopted"), 0)) // the entry is certainly ours after this
 
 	e, err := s.Get(ctx, "k")
 	must(t, err)
@@ -232,19 +234,19 @@ func TestGhosts(t *testing.T) {
 	}
 }
 
-// timeOutAfterWrite lets the next operation on the idle connection time out when it is sent.
+// timeOutAfterWrite makes the next operation on the idle connection time out once it is sent.
 func timeOutAfterWrite(s *Store) {
-	s.conn.Conn = &impatient{s.conn.Conn, s.conn}
+	s.conn.Conn = &timeoutAfterWriteConn{s.conn.Conn, s.conn}
 }
 
-type impatient struct {
+type timeoutAfterWriteConn struct {
 	net.Conn
-	bounded *conn
+	outer *conn
 }
 
-func (i *impatient) Write(b []byte) (int, error) {
-	n, err := i.Conn.Write(b)
-	i.bounded.bound(time.Unix(1, 0))
+func (c *timeoutAfterWriteConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.outer.setLimit(time.Unix(1, 0))
 	return n, err
 }
 
@@ -253,19 +255,19 @@ func TestTooManyConnectionsIsUnknown(t *testing.T) {
 	server := heartbeattest.Memcached(t, "-t", "1", "-c", "32")
 	first := opened(t, server.Addr())
 	must(t, first.Add(t.Context(), "k", nil, 0))
-	refused := 0
+	failed := 0
 	for range 48 {
 		s := opened(t, server.Addr())
 		err := s.Add(t.Context(), "k", nil, 0)
 		if err != nil && !errors.Is(err, heartbeat.ErrExists) {
-			refused++
+			failed++
 			if _, err := s.Get(t.Context(), "k"); err == nil || errors.Is(err, heartbeat.ErrAbsent) {
 				t.Errorf("Get on a full server: %v; want unknown", err)
 			}
 		}
 	}
-	if refused == 0 {
-		t.Error("a server for 32 connections took 49")
+	if failed == 0 {
+		t.Error("a server for 32 connections accepted 49")
 	}
 }
 
@@ -274,35 +276,35 @@ func TestServerWithoutCAS(t *testing.T) {
 	server := heartbeattest.Memcached(t, "-C")
 	s := opened(t, server.Addr())
 	if err := s.Add(t.Context(), "k", []byte("x"), 0); err == nil || !strings.Contains(err.Error(), "without -C") {
-		t.Errorf("Add to a server without cas: %v; want the option named", err)
+		t.Errorf("Add to a server without cas: %v; want the option in it", err)
 	}
 }
 
-func TestHungServerIsBounded(t *testing.T) {
+func TestOperationOnHungServerIsBounded(t *testing.T) {
 	t.Parallel()
 	server := heartbeattest.Memcached(t)
 	slow := opened(t, server.Addr())
-	if _, err := slow.Get(t.Context(), "k"); !errors.Is(err, heartbeat.ErrAbsent) { // it has a connection, on which it can send
+	if _, err := slow.Get(t.Context(), "k"); !errors.Is(err, heartbeat.ErrAbsent) { // opens the connection
 		t.Fatal(err)
 	}
 	must(t, server.Pause())
 	s := opened(t, server.Addr())
-	grant(s, brief)
-	for _, name := range []string{"first", "second"} { // without a bound it would not return
+	setTimeout(s, shortTimeout)
+	for _, name := range []string{"first", "second"} { // without a limit it would not return
 		unknown(t, name+" Add to a hung server", s.Add(t.Context(), "k", nil, 0))
 	}
 
-	// The bound of an operation is two timeouts, and a context that ends cuts it short.
+	// The limit of an operation is two timeouts. The end of its context interrupts it.
 	ctx, cancel := context.WithCancel(t.Context())
 	added := make(chan error, 1)
 	go func() { added <- slow.Add(ctx, "k", nil, 0) }()
-	var end time.Time
-	for end.IsZero() {
+	var limit time.Time
+	for limit.IsZero() {
 		time.Sleep(time.Millisecond)
-		end = bound(slow)
+		limit = operationLimit(slow)
 	}
-	if left := time.Until(end); left <= 0 || left > 2*patience {
-		t.Errorf("an operation may take %s; want at most two timeouts of %s", left, patience)
+	if left := time.Until(limit); left <= 0 || left > 2*longTimeout {
+		t.Errorf("an operation may take %s; want at most two timeouts of %s", left, longTimeout)
 	}
 	select {
 	case err := <-added:
@@ -311,21 +313,21 @@ func TestHungServerIsBounded(t *testing.T) {
 	}
 	cancel()
 	if err := <-added; !errors.Is(err, context.Canceled) {
-		t.Errorf("Add with a context that was cancelled: %v; want its error", err)
+		t.Errorf("Add with a canceled context: %v; want its error", err)
 	}
-	brevity, cancel := context.WithTimeout(t.Context(), brief)
+	short, cancel := context.WithTimeout(t.Context(), shortTimeout)
 	defer cancel()
-	if err := slow.Add(brevity, "k", nil, 0); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Add with a context that ended: %v; want its error", err)
+	if err := slow.Add(short, "k", nil, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Add with an expired context: %v; want its error", err)
 	}
 	must(t, server.Resume())
-	grant(s, patience)
-	eventually(t, s, "k") // nothing of a cut operation is left on the connection
+	setTimeout(s, longTimeout)
+	eventually(t, s, "k") // no rest of an interrupted operation is on the connection
 }
 
-// A fake server, for the answers that the real one gives too seldom.
+// Tests with a fake server, for answers that the real one rarely gives.
 
-func TestRepeatedWriteRefusedIsUnknown(t *testing.T) {
+func TestRejectedRepeatedWriteIsUnknown(t *testing.T) {
 	t.Parallel()
 	get := "VALUE k 0 1 7\r\nx\r\nEND\r\n"
 	for name, c := range map[string]struct {
@@ -338,7 +340,7 @@ func TestRepeatedWriteRefusedIsUnknown(t *testing.T) {
 		"Swap stored, then gone":    {"NOT_FOUND\r\n", swap, heartbeat.ErrAbsent},
 		"Swap, gone, as documented": {"NOT_STORED\r\n", swap, heartbeat.ErrAbsent},
 		"Expire done, reply lost":   {"NOT_FOUND\r\n", expire, heartbeat.ErrAbsent},
-		"Expire done, then beaten":  {"EXISTS\r\n", expire, nil},
+		"Expire done, then claimed": {"EXISTS\r\n", expire, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -349,7 +351,7 @@ func TestRepeatedWriteRefusedIsUnknown(t *testing.T) {
 				case strings.HasPrefix(request, "gets"):
 					return get
 				case connection == 0:
-					return "" // executed, and the connection ends
+					return "" // executed, and the connection is closed
 				}
 				return c.again
 			})
@@ -366,7 +368,7 @@ func TestRepeatedWriteRefusedIsUnknown(t *testing.T) {
 	}
 }
 
-func TestOddRepliesAreUnknown(t *testing.T) {
+func TestUnexpectedRepliesAreUnknown(t *testing.T) {
 	t.Parallel()
 	for _, reply := range []string{
 		"SERVER_ERROR out of memory storing object\r\n",
@@ -387,7 +389,7 @@ func TestOddRepliesAreUnknown(t *testing.T) {
 			serve(t, l, func(int, string) string { return reply })
 			s := opened(t, l.Addr().String())
 			if reply == "STORED" {
-				grant(s, brief) // the rest of the line never comes
+				setTimeout(s, shortTimeout) // the rest of the line is never sent
 			}
 			_, err = s.Get(t.Context(), "k")
 			unknown(t, "Get", err)
@@ -398,9 +400,9 @@ func TestOddRepliesAreUnknown(t *testing.T) {
 	}
 }
 
-// The library grants a new timeout for each line; the operation is bounded all the same. The reply has
-// no end and the timeout is an hour, so a Get that ignores its bound does not return.
-func TestDrippingReplyIsBounded(t *testing.T) {
+// The library sets a new timeout for each line. The limit of the operation still holds. The reply
+// is endless and the timeout is an hour, so a Get that ignores its limit does not return.
+func TestEndlessReplyIsBounded(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -414,11 +416,11 @@ func TestDrippingReplyIsBounded(t *testing.T) {
 	c, err := l.Accept()
 	must(t, err)
 	in := bufio.NewReader(c)
-	_, err = in.ReadString('\n') // that of examine
+	_, err = in.ReadString('\n') // from checkServer
 	must(t, err)
 	_, err = io.WriteString(c, "END\r\n")
 	must(t, err)
-	_, err = in.ReadString('\n') // gets: what came before it would be an answer to nothing
+	_, err = in.ReadString('\n') // gets; an answer must not be sent before it
 	must(t, err)
 	flowing, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -433,15 +435,19 @@ func TestDrippingReplyIsBounded(t *testing.T) {
 		}
 	}()
 	<-flowing
-	s.bound(time.Unix(1, 0)) // as if the two timeouts had passed
+	s.setLimit(time.Unix(1, 0)) // as if two timeouts had passed
 	unknown(t, "Get", <-got)
 	must(t, c.Close())
 	<-done
 }
 
-// TestCommands reads the source: of the library, only what acts on our own entries is used.
-func TestCommands(t *testing.T) {
-	allowed := map[string]bool{"Get": true, "Add": true, "CompareAndSwap": true, "Close": true, "DialContext": true, "Timeout": true, "MaxIdleConns": true}
+// The test parses the source: the package must use only those methods of the library that act on
+// its own entries.
+func TestOnlyCommandsOnOwnEntriesAreUsed(t *testing.T) {
+	allowed := map[string]bool{
+		"Get": true, "Add": true, "CompareAndSwap": true, "Close": true,
+		"DialContext": true, "Timeout": true, "MaxIdleConns": true,
+	}
 	check := func(name string, source any) (forbidden []string, uses int) {
 		f, err := parser.ParseFile(token.NewFileSet(), name, source, 0)
 		must(t, err)
@@ -458,9 +464,10 @@ func TestCommands(t *testing.T) {
 				on = x.Sel.Name
 			}
 			switch {
-			case on != "client": // the one name that a client has in this package
+			case on != "client": // the only name of a client in this package
 				switch use.Sel.Name {
-				case "Set", "Touch", "GetAndTouch", "Delete", "DeleteAll", "FlushAll", "Replace", "Append", "Prepend", "Increment", "Decrement":
+				case "Set", "Touch", "GetAndTouch", "Delete", "DeleteAll", "FlushAll",
+					"Replace", "Append", "Prepend", "Increment", "Decrement":
 					forbidden = append(forbidden, use.Sel.Name)
 				}
 			case !allowed[use.Sel.Name]:
@@ -473,20 +480,22 @@ func TestCommands(t *testing.T) {
 		return forbidden, uses
 	}
 	if forbidden, uses := check("memcached.go", nil); len(forbidden) > 0 || uses < 4 {
-		t.Errorf("memcached.go uses %q of the client, and %d that is allowed; want none that acts on others' entries", forbidden, uses)
+		t.Errorf("memcached.go uses %q of the client, and %d allowed methods; "+
+			"want no method that acts on entries of others", forbidden, uses)
 	}
-	for _, planted := range []string{"s.client.Delete(k)", "client.Touch(k, 1)", "other.FlushAll()", "s.client.Set(nil)"} {
-		if forbidden, _ := check("planted.go", "package p\nfunc f() { "+planted+" }"); len(forbidden) != 1 {
-			t.Errorf("%s was not noticed", planted)
+	for _, call := range []string{"s.client.Delete(k)", "client.Touch(k, 1)", "other.FlushAll()", "s.client.Set(nil)"} {
+		if forbidden, _ := check("bad.go", "package p\nfunc f() { "+call+" }"); len(forbidden) != 1 {
+			t.Errorf("%s was not detected", call)
 		}
 	}
 }
 
 const (
-	// patience is the timeout of a store whose server answers, or refuses: no machine exceeds it.
-	patience = time.Hour
-	// brief is the timeout of a store whose server is silent. The test holds for any other too.
-	brief = 20 * time.Millisecond
+	// longTimeout is the timeout of a store whose server answers. No machine exceeds it.
+	longTimeout = time.Hour
+	// shortTimeout is the timeout of a store whose server does not answer. Any other value works
+	// too.
+	shortTimeout = 20 * time.Millisecond
 )
 
 func add(ctx context.Context, s *Store, _ heartbeat.Entry) error {
@@ -501,17 +510,17 @@ func expire(ctx context.Context, s *Store, old heartbeat.Entry) error {
 	return s.Expire(ctx, "k", old)
 }
 
-// serve answers each request with what reply says, by the number of its connection; an empty answer
-// closes the connection. It serves one connection at a time, until the client closes it, and ends with
-// the test.
+// serve answers each request with the result of reply, which gets the number of the connection. An
+// empty answer closes the connection. serve handles one connection at a time, until the client
+// closes it, and stops at the end of the test.
 func serve(t *testing.T, l net.Listener, reply func(connection int, request string) string) {
-	ended := make(chan struct{})
+	done := make(chan struct{})
 	t.Cleanup(func() {
 		l.Close()
-		<-ended
+		<-done
 	})
 	go func() {
-		defer close(ended)
+		defer close(done)
 		for n := 0; ; n++ {
 			c, err := l.Accept()
 			if err != nil {
@@ -523,7 +532,7 @@ func serve(t *testing.T, l net.Listener, reply func(connection int, request stri
 				if err != nil {
 					break
 				}
-				if strings.HasPrefix(request, "stats ") { // that of examine
+				if strings.HasPrefix(request, "stats ") { // from checkServer
 					if _, err := io.WriteString(c, "END\r\n"); err != nil {
 						break
 					}
@@ -546,21 +555,22 @@ func serve(t *testing.T, l net.Listener, reply func(connection int, request stri
 
 func opened(t *testing.T, address string) *Store {
 	t.Helper()
-	s, err := Open(address, patience)
+	s, err := Open(address, longTimeout)
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
 
-// grant sets the timeout of the store, between two operations.
-func grant(s *Store, timeout time.Duration) {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+// setTimeout sets the timeout of the store, between two operations.
+func setTimeout(s *Store, timeout time.Duration) {
+	s.semaphore <- struct{}{}
+	defer func() { <-s.semaphore }()
 	s.timeout, s.client.Timeout = timeout, timeout
 }
 
-// bound returns the bound of the operation under way, zero while it has no connection.
-func bound(s *Store) time.Time {
+// operationLimit returns the limit of the operation that is under way, or zero while it has no
+// connection.
+func operationLimit(s *Store) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn == nil {
@@ -568,10 +578,10 @@ func bound(s *Store) time.Time {
 	}
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	return s.conn.end
+	return s.conn.limit
 }
 
-// eventually returns the entry of key when there is one.
+// eventually waits until key has an entry and returns it.
 func eventually(t *testing.T, s *Store, key string) heartbeat.Entry {
 	t.Helper()
 	for {
@@ -586,10 +596,12 @@ func eventually(t *testing.T, s *Store, key string) heartbeat.Entry {
 	}
 }
 
+// unknown fails the test unless err is an unknown answer, as heartbeat.Store defines it.
 func unknown(t *testing.T, what string, err error) {
 	t.Helper()
-	if err == nil || errors.Is(err, heartbeat.ErrAbsent) || errors.Is(err, heartbeat.ErrExists) || errors.Is(err, heartbeat.ErrChanged) {
-		t.Errorf("%s: %v; want an error that is no refusal", what, err)
+	if err == nil || errors.Is(err, heartbeat.ErrAbsent) || errors.Is(err, heartbeat.ErrExists) ||
+		errors.Is(err, heartbeat.ErrChanged) {
+		t.Errorf("%s: %v; want an unknown answer", what, err)
 	}
 }
 

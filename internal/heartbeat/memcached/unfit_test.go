@@ -20,23 +20,29 @@ import (
 	"gophd/internal/heartbeat/heartbeattest"
 )
 
-// A server that answers and cannot keep a heartbeat is named at once, by Look too, and not waited for as in an outage.
-func TestUnfitServers(t *testing.T) {
+// If a server answers but cannot keep a lease, Run and Look fail at once. They do not wait as in an
+// outage.
+func TestUnfitServerFailsAtOnce(t *testing.T) {
 	for name, c := range map[string]struct {
 		args []string
 		want string
 	}{
-		"without cas":     {[]string{"-C"}, "compare-and-swap (CAS) is switched off: start it without -C"},
-		"with a password": {[]string{"-Y", passwords(t)}, "it wants a password, and gophd has none to give: start it without -Y and -S"},
+		"without cas": {[]string{"-C"}, "compare-and-swap (CAS) is switched off: start it without -C"},
+		"with a password": {
+			[]string{"-Y", passwords(t)},
+			"it requires a password, which gophd does not support: start it without -Y and -S",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server := heartbeattest.Memcached(t, c.args...)
-				for _, wait := range []bool{false, true} {
-					began := time.Now()
-					err := heartbeattest.Launch(t, opened(t, server.Addr()), job, func(o *heartbeat.Options) { o.Wait = wait }).Wait()
-					wantUnfit(t, err, c.want)
-					if d := time.Since(began); d > 0 {
+				for _, standby := range []bool{false, true} {
+					start := time.Now()
+					i := heartbeattest.Launch(t, opened(t, server.Addr()), job, func(o *heartbeat.Options) {
+						o.Standby = standby
+					})
+					wantUnfit(t, i.Wait(), c.want)
+					if d := time.Since(start); d > 0 {
 						t.Errorf("it took %v", d)
 					}
 				}
@@ -48,14 +54,15 @@ func TestUnfitServers(t *testing.T) {
 		server := httptest.NewServer(http.NotFoundHandler())
 		defer server.Close()
 		s := opened(t, server.Listener.Addr().String())
-		wantUnfit(t, heartbeat.Look(t.Context(), s, job, time.Hour), `it is no memcached, since it answers "HTTP/1.1 400 Bad Request": check host and port`)
+		wantUnfit(t, heartbeat.Look(t.Context(), s, job, time.Hour),
+			`it is not a memcached: it answers "HTTP/1.1 400 Bad Request": check host and port`)
 	})
 	for answer, want := range map[string]string{
-		"-NOAUTH Authentication required.\r\n":       "it wants a password",
-		"-ERR unknown command 'stats'\r\n":           `since it answers "-ERR unknown command 'stats'"`,
-		"SSH-2.0-OpenSSH_9.2\r\n":                    `since it answers "SSH-2.0-OpenSSH_9.2"`,
-		strings.Repeat("x", 100_000):                 "it is no memcached",
-		"\x81\x00\x00\x00\x00\x00\x00\x81\x00\x00\n": "it is no memcached", // memcached's binary protocol
+		"-NOAUTH Authentication required.\r\n":       "it requires a password",
+		"-ERR unknown command 'stats'\r\n":           `not a memcached: it answers "-ERR unknown command 'stats'"`,
+		"SSH-2.0-OpenSSH_9.2\r\n":                    `it is not a memcached: it answers "SSH-2.0-OpenSSH_9.2"`,
+		strings.Repeat("x", 100_000):                 "it is not a memcached",
+		"\x81\x00\x00\x00\x00\x00\x00\x81\x00\x00\n": "it is not a memcached", // memcached's binary protocol
 	} {
 		t.Run(fmt.Sprintf("%.12q", answer), func(t *testing.T) {
 			s := opened(t, answering(t, func(string) string { return answer }))
@@ -71,15 +78,16 @@ func TestUnfitServers(t *testing.T) {
 				if strings.HasPrefix(command, "gets") {
 					return answer
 				}
-				return "ERROR\r\n" // as a proxy before a memcached may say to stats
+				return "ERROR\r\n" // as a proxy in front of a memcached may answer stats
 			}))
 			wantUnfit(t, heartbeat.Look(t.Context(), s, job, time.Hour), want)
 		})
 	}
 }
 
-// A server that closes the connection may be about to shut down, so it is waited for; the error names what else it may be.
-func TestAServerThatClosesTheConnection(t *testing.T) {
+// A server that closes the connection may be shutting down, so the answer is unknown and the caller
+// may retry. The error also names TLS as a possible reason.
+func TestServerThatClosesTheConnectionIsUnknown(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	closed := make(chan struct{})
@@ -95,20 +103,22 @@ func TestAServerThatClosesTheConnection(t *testing.T) {
 	})
 	_, err = opened(t, l.Addr().String()).Get(t.Context(), "k")
 	unknown(t, "Get", err)
-	if err == nil || !strings.Contains(err.Error(), "it closes the connection without an answer, as one does that shuts down or wants TLS") {
+	const want = "it closed the connection without an answer (it may be shutting down, or require TLS)"
+	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Error(err)
 	}
 }
 
 func wantUnfit(t *testing.T, err error, want string) {
 	t.Helper()
-	if !errors.Is(err, heartbeat.ErrUnfit) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+	if !errors.Is(err, heartbeat.ErrUnfit) || !strings.Contains(err.Error(), want) ||
+		strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v; want ErrUnfit: %s", err, want)
 	}
 }
 
-// A value that nobody can have put there costs no memory.
-func TestAValueThatIsTooLongIsNotRead(t *testing.T) {
+// The store allocates no memory for a value that is longer than any that gophd writes.
+func TestTooLongValueIsNotRead(t *testing.T) {
 	s := opened(t, answering(t, func(command string) string {
 		if strings.HasPrefix(command, "gets") {
 			return "VALUE k 0 3000000000 1\r\nxxx"
@@ -123,11 +133,12 @@ func TestAValueThatIsTooLongIsNotRead(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if got := after.TotalAlloc - before.TotalAlloc; got > 10<<20 {
-		t.Errorf("it took %d bytes", got)
+		t.Errorf("it allocated %d bytes", got)
 	}
 }
 
-// answering is a server that answers each line of a client, for what no real one can be made to say.
+// answering starts a server that answers each line of a client, for answers that a real server does
+// not give, and returns its address.
 func answering(t *testing.T, answer func(line string) string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -157,7 +168,7 @@ func answering(t *testing.T, answer func(line string) string) string {
 	return l.Addr().String()
 }
 
-// passwords is a file for memcached's -Y.
+// passwords returns the path of a password file for memcached's -Y.
 func passwords(t *testing.T) string {
 	path := filepath.Join(t.TempDir(), "passwords")
 	if err := os.WriteFile(path, []byte("user:secret\n"), 0o644); err != nil {

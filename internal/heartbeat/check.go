@@ -1,0 +1,51 @@
+package heartbeat
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Look returns why key could not be claimed now, and writes nothing. It returns nil if nobody holds
+// the lease; *HeldError if the key has a value of any kind; an error if gophd did not write the
+// value of the state key; ErrUnfit, wrapped; or *UnreachableError if the store gave no answer for
+// the time of patience. It makes at least one attempt. It blocks until it has an answer, or
+// patience is over, or ctx ends.
+func Look(ctx context.Context, s Store, key string, patience time.Duration) error {
+	start := time.Now()
+	for {
+		err := look(ctx, s, key)
+		var held *HeldError
+		var foreign *foreignValueError
+		if err == nil || errors.As(err, &held) || errors.As(err, &foreign) || errors.Is(err, ErrUnfit) {
+			return err
+		}
+		if silence := time.Since(start); silence >= patience || ctx.Err() != nil {
+			return &UnreachableError{key, silence, err}
+		}
+		select {
+		case <-time.After(retry):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func look(ctx context.Context, s Store, key string) error {
+	switch entry, err := s.Get(ctx, key); {
+	case err == nil:
+		return &HeldError{key, ParseRecord(entry.Value)}
+	case !errors.Is(err, ErrAbsent):
+		return err
+	}
+	key += stateSuffix
+	switch entry, err := s.Get(ctx, key); {
+	case errors.Is(err, ErrAbsent):
+	case err != nil:
+		return err
+	default:
+		if _, ok := parseStateRecord(entry.Value); !ok {
+			return &foreignValueError{key}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/job"
+)
+
+// LookPath returns the file that would be executed for argv0 in dir with the environment env, by
+// the rules of execvp(3): a name with a slash is a path relative to dir, any other is searched in
+// PATH, where an empty element is dir. The error names the fix and can be passed to job.StartCode.
+// Only Start finds that a file is not a program (ENOEXEC).
+func LookPath(argv0, dir string, env []string) (string, error) {
+	if strings.Contains(argv0, "/") {
+		path := under(dir, argv0)
+		if err := executable(path); err != nil {
+			return "", explainErrno(argv0, dir, path, err)
+		}
+		return path, nil
+	}
+	list := searchPath(env)
+	var denied *startError
+	for _, directory := range filepath.SplitList(list) {
+		path := under(dir, directory) + "/" + argv0
+		err := executable(path)
+		switch {
+		case argv0 == "":
+		case err == nil:
+			return path, nil
+		case denied == nil && (err == syscall.EACCES || err == syscall.EISDIR):
+			denied = explainErrno(argv0, dir, path, err)
+		}
+	}
+	switch {
+	case denied != nil:
+		return "", denied
+	case argv0 == "":
+		return "", &startError{argv0, "the name is empty: name a command", syscall.ENOENT, false}
+	}
+	text := "not found in PATH (" + quote(list) + "): give its path, or add its directory to PATH"
+	return "", &startError{argv0, text, syscall.ENOENT, false}
+}
+
+// searchPath returns PATH as getenv(3) finds it, or the default of the C library if it is not set.
+// An empty PATH is one empty element.
+func searchPath(env []string) string {
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			if v == "" {
+				return "."
+			}
+			return v
+		}
+	}
+	return "/bin:/usr/bin"
+}
+
+// under joins dir and path. It removes a leading ./ and cleans nothing else: a/../b is not b if a
+// is a symbolic link.
+func under(dir, path string) string {
+	path = strings.TrimPrefix(path, "./")
+	switch {
+	case path == "":
+		return dir
+	case strings.HasPrefix(path, "/") || dir == "":
+		return path
+	}
+	return strings.TrimSuffix(dir, "/") + "/" + path
+}
+
+// executable returns the error that execve would return for the file, as far as it can be
+// determined.
+func executable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return errno(err)
+	}
+	switch {
+	case info.IsDir():
+		return syscall.EISDIR
+	case !info.Mode().IsRegular():
+		return syscall.EACCES
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS); err != nil {
+		return errno(err)
+	}
+	return nil
+}
+
+// startError describes in one line why a command was not started, and what to do.
+type startError struct {
+	argv0, text string
+	errno       syscall.Errno
+	setup       bool // it is about the exec environment, see job.ErrSetup
+}
+
+func (e *startError) Error() string { return "cannot start " + quote(e.argv0) + ": " + e.text }
+
+func (e *startError) Unwrap() error { return e.errno }
+
+func (e *startError) Is(target error) bool { return e.setup && target == job.ErrSetup }
+
+// explain turns the error of one attempt into a startError.
+func (c Command) explain(err error) *startError {
+	if explained := (*startError)(nil); errors.As(err, &explained) {
+		return explained
+	}
+	path, lookErr := LookPath(c.Argv[0], c.Dir, c.Env)
+	if lookErr != nil {
+		path = under(c.Dir, c.Argv[0])
+	}
+	return explainErrno(c.Argv[0], c.Dir, path, err)
+}
+
+// explainErrno finds the cause behind an errno. execve has few errnos: ENOENT may be the file, its
+// interpreter or the working directory, and EACCES a directory, a mode or a mount option.
+func explainErrno(argv0, dir, path string, err error) *startError {
+	code := errno(err)
+	if text := directoryError(dir); text != "" {
+		return &startError{argv0, text, code, true}
+	}
+	return &startError{argv0, reason(code, dir, path), code, false}
+}
+
+func reason(code syscall.Errno, dir, path string) string {
+	file := quote(path)
+	usable := executable(path)
+	switch code {
+	case syscall.ENOENT:
+		if usable == nil {
+			return "the interpreter of " + file + " is missing" + interpreter(path)
+		}
+		return "no such file: check the path, or the directory it is started in (" + quote(dir) + ")"
+	case syscall.ENOTDIR:
+		return "a part of its path is not a directory: check " + file
+	case syscall.ENAMETOOLONG:
+		return "its path is too long: shorten it"
+	case syscall.ELOOP:
+		return "too many symbolic links: check where " + file + " leads"
+	case syscall.EACCES, syscall.EPERM, syscall.EISDIR:
+		switch {
+		case usable == syscall.EISDIR:
+			return file + " is a directory: name a program in it"
+		case usable == nil:
+			return "permission denied for its interpreter" + interpreter(path)
+		}
+		return "permission denied: make it executable (chmod +x " + file + "), and mount its file system without noexec"
+	case syscall.ENOEXEC:
+		return "neither a program for this machine nor a script: a script must start with a line like #!/bin/sh"
+	case syscall.ETXTBSY:
+		return file + " is still open for writing: replace it by rename, or stop the process that writes to it"
+	case syscall.E2BIG:
+		return "its arguments and environment are too long for the system: shorten them"
+	case syscall.EAGAIN:
+		return "no more processes are allowed: raise the limit (ulimit -u, TasksMax of the unit)"
+	case syscall.ENOMEM:
+		return "not enough memory: free some, or raise the limit"
+	case syscall.EMFILE, syscall.ENFILE:
+		return "too many open files: raise the limit (ulimit -n, fs.file-max)"
+	case syscall.EINVAL:
+		return "invalid argument: look for a NUL byte in the arguments, the environment or the directory"
+	}
+	return code.Error() + ": check " + file
+}
+
+// directoryError returns what is wrong with the working directory, or "".
+func directoryError(dir string) string {
+	if dir == "" {
+		return ""
+	}
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "the directory it is started in (" + quote(dir) + ") is gone: create it, or choose another"
+	case err == nil && !info.IsDir():
+		return "the directory it is started in (" + quote(dir) + ") is not a directory: choose another"
+	case err != nil || unix.Faccessat(unix.AT_FDCWD, dir, unix.X_OK, unix.AT_EACCESS) != nil:
+		return "the directory it is started in (" + quote(dir) +
+			") may not be entered: grant the right (chmod +x), or choose another"
+	}
+	return ""
+}
+
+// interpreter quotes the first line of a script: a carriage return at its end is a common mistake.
+func interpreter(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	head := make([]byte, 256)
+	n, _ := f.Read(head)
+	line, _, _ := bytes.Cut(head[:n], []byte("\n"))
+	if !bytes.HasPrefix(line, []byte("#!")) {
+		return ""
+	}
+	return ": correct its first line (" + strconv.Quote(string(line)) + ")"
+}
+
+// errno returns the number behind an error of a system call, or 0 if there is none.
+func errno(err error) syscall.Errno {
+	var e syscall.Errno
+	errors.As(err, &e)
+	return e
+}
+
+// quote returns a name unchanged, or quoted if it would break the line or hide something.
+func quote(s string) string {
+	if q := strconv.Quote(s); q != `"`+s+`"` || s == "" {
+		return q
+	}
+	return s
+}

@@ -1,0 +1,28 @@
+//go:build !linux
+
+package process
+
+import (
+	"errors"
+	"os"
+	"syscall"
+
+	"gophd/internal/credentials"
+)
+
+const linuxOnly = "its user, umask, niceness and limits can be set on Linux only: leave them out"
+
+// Permitted returns an error if c is not nil: only Linux can set credentials.
+func Permitted(c *credentials.Credentials) error {
+	if c == nil {
+		return nil
+	}
+	return errors.New(linuxOnly)
+}
+
+func (s *Spawner) startShim(c Command, _ []*os.File, _ *leaf) (int, error) {
+	return 0, &startError{c.Argv[0], linuxOnly, syscall.ENOTSUP, true}
+}
+
+// Shim is never executed on this system.
+func Shim() error { return errors.New(ShimCommand + " is for Linux") }

@@ -1,0 +1,303 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gophd/internal/event"
+	"gophd/internal/fault"
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+	"gophd/internal/lease"
+	"gophd/internal/loop"
+	"gophd/internal/process"
+	"gophd/internal/restart"
+)
+
+// gate is the Gate of the loop. It is shut while the lease allows no start, and while the job is
+// being frozen.
+type gate struct {
+	lease *lease.Lease
+
+	mu     sync.Mutex
+	frozen chan struct{} // closed by thaw; nil unless the job is being frozen
+}
+
+// Shut returns nil if a run may start. Otherwise it returns a channel that is closed when it is
+// worth asking again.
+func (g *gate) Shut() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.frozen != nil {
+		return g.frozen
+	}
+	return g.lease.Shut()
+}
+
+func (g *gate) freeze() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.frozen == nil {
+		g.frozen = make(chan struct{})
+	}
+}
+
+func (g *gate) thaw() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.frozen != nil {
+		close(g.frozen)
+		g.frozen = nil
+	}
+}
+
+func (g *gate) freezing() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.frozen != nil
+}
+
+// loopRun is the job's loop and what it has reported.
+type loopRun struct {
+	gate       gate
+	loop       *loop.Loop // nil before it is started
+	cancel     context.CancelCauseFunc
+	goroutines goroutine.Group
+	done       chan struct{} // closed when the loop has ended; nil before the loop starts and after that was read
+	ended      chan struct{} // as done, but never nil after the start
+
+	// Set by the loop's goroutine, read when it has ended.
+	panicked error
+	end      loop.End
+	lastTick job.Tick
+	last     *job.Result // of a once job
+	grid     loop.Grid
+	held     bool // a tick waits for the gate
+
+	// Set by the loop's goroutine.
+	active   atomic.Int32 // runs that the loop has started and that have not ended for it
+	draining atomic.Bool  // no more runs start
+}
+
+// stop lets the active runs finish.
+func (t *loopRun) stop() {
+	if t.loop != nil {
+		t.loop.Stop()
+	}
+}
+
+// await waits up to timeout for the end of the loop, then calls late.
+func (t *loopRun) await(timeout time.Duration, late func()) {
+	if t.ended == nil {
+		return
+	}
+	select {
+	case <-t.ended:
+	case <-time.After(timeout):
+		late()
+	}
+}
+
+// startLoop starts the loop, if it was not started for adopted runs.
+func (s *Supervisor) startLoop() {
+	s.runLoop()
+	s.publish(event.JobServing(s.spec.Name, cadence(s.spec)))
+	s.serving(s.spec.Name + " runs " + cadence(s.spec))
+}
+
+// cadence returns the job's schedule as text.
+func cadence(spec job.Spec) string {
+	switch {
+	case spec.Once:
+		return "once"
+	case spec.Service:
+		return "as a service"
+	case spec.Interval == 0:
+		return "back to back"
+	}
+	return "every " + spec.Interval.String()
+}
+
+func (s *Supervisor) runLoop() {
+	t := &s.loopRun
+	ctx, cancel := context.WithCancelCause(context.Background())
+	t.cancel = cancel
+	t.loop = loop.New(loop.Options{Spec: s.spec, Runner: s.runner, Recorder: s, Gate: &t.gate, Alarm: s.ticks,
+		Grid: s.handedGrid()})
+	t.ended = make(chan struct{})
+	t.done = t.ended
+	t.goroutines.Go(func() {
+		defer close(t.ended)
+		if p := goroutine.Catch(func() { t.loop.Run(ctx) }); p != nil {
+			t.panicked = p
+		}
+	})
+}
+
+// forceLoop stops the active runs and the loop.
+func (s *Supervisor) forceLoop(cause error) {
+	if s.loopRun.cancel != nil {
+		s.runner.Interrupt(cause)
+		s.loopRun.cancel(cause)
+	}
+}
+
+// endLoop waits for a loop that must end. It blocks until no run is active.
+func (s *Supervisor) endLoop() {
+	if s.loopRun.cancel != nil {
+		s.loopRun.cancel(nil)
+		_ = goroutine.Catch(s.loopRun.goroutines.Wait) // a panic in it is in loopRun.panicked
+	}
+}
+
+func (s *Supervisor) loopEnded() {
+	t := &s.loopRun
+	t.done = nil
+	if t.panicked != nil {
+		s.machine.panicked(t.panicked)
+	}
+	s.machine.loopEnded(s.loopError())
+}
+
+// loopError returns why the loop ended by itself. A fatal exit code is treated like a fatal error
+// of gophd.
+func (s *Supervisor) loopError() error {
+	t := &s.loopRun
+	switch t.end {
+	case loop.Fatal:
+		return Fatal(fmt.Errorf("run %d ended with %s, which is in job.fatal_exit_codes",
+			t.lastTick.Number, t.lastTick.Result))
+	case loop.GaveUp:
+		what := fmt.Sprintf("%d runs failed", s.spec.StartLimit)
+		if s.spec.StartLimit == 1 {
+			what = "a run failed"
+		}
+		if s.spec.Retries > 0 {
+			what += " with all retries"
+		}
+		return fmt.Errorf("%s within %s, the last one with %s: giving up (job.start_limit)",
+			what, s.spec.StartLimitInterval, t.lastTick.Result)
+	}
+	return nil
+}
+
+// handOffLoop ends the loop for the next process. An error says what prevents that now. Then no run
+// starts until the gate is thawed.
+func (s *Supervisor) handOffLoop() error {
+	t := &s.loopRun
+	fault.At("leave the loop")
+	t.gate.freeze()
+	if err := t.loop.HandOff(func() error { return s.runner.detach(int(t.active.Load())) }); err != nil {
+		return err
+	}
+	_ = goroutine.Catch(t.goroutines.Wait) // returns at once; a panic in it is in t.panicked
+	fault.At("loop left")
+	return nil
+}
+
+// handedGrid returns the grid of the old process's loop; nil if there is none to continue from.
+func (s *Supervisor) handedGrid() *loop.Grid {
+	handed, g := s.o.Handed, s.o.Handed.Grid
+	if handed.Name != s.spec.Name { // the new config has another job
+		g = nil
+	}
+	if g == nil && len(handed.Runs) == 0 {
+		return nil
+	}
+	if g == nil {
+		g = &restart.Grid{Anchor: handed.Runs[0].Started, Tick: 1, Interval: s.spec.Interval}
+		for _, run := range handed.Runs {
+			g.Runs = max(g.Runs, run.Run.Number)
+		}
+	}
+	grid := &loop.Grid{Anchor: g.Anchor.Time(), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
+	handed.resume(grid)
+	return grid
+}
+
+// Record turns a report of the loop into events. It is called by the loop's goroutine.
+func (s *Supervisor) Record(rep loop.Report) {
+	t, name := &s.loopRun, s.spec.Name
+	t.grid = rep.Grid
+	fault.At("loop")
+	switch rep.Kind {
+	case loop.Turned:
+		s.stateChanged(rep)
+	case loop.Late:
+		if rep.Missed == 0 && s.spec.Overlap == job.OverlapAllow {
+			return // overlapping runs may take longer than the interval
+		}
+		e := event.RunLate(name, rep.Run, rep.Length, s.spec.Interval, rep.Missed)
+		if s.runner.starting(rep.Run.Number) {
+			e = event.RunNotStarted(name, rep.Run, rep.Length, rep.Missed)
+		}
+		s.publish(e)
+	case loop.Ended:
+		t.active.Add(-1)
+		if t.draining.Load() {
+			s.runner.recheck()
+		}
+		t.lastTick = rep.Tick
+		if rep.Tick.Missed > 0 {
+			s.publish(event.TicksSkipped(name, rep.Run, rep.Tick.Missed,
+				fmt.Sprintf("run %d was active", rep.Run.Number)))
+		}
+		s.publish(event.RunEnded(name, rep.Tick))
+		s.lease.Beat(rep.Run.Number, 0)
+		if s.spec.Once {
+			last := rep.Tick.Result
+			t.last = &last
+		}
+	}
+}
+
+func (s *Supervisor) stateChanged(rep loop.Report) {
+	t, name := &s.loopRun, s.spec.Name
+	if rep.End != 0 && !s.spec.Once { // the end of the only run is no reason of its own
+		t.end = rep.End
+	}
+	switch rep.State {
+	case job.Running:
+		t.active.Add(1)
+		if rep.Missed > 0 {
+			why := "no run could start when they were due"
+			if t.held {
+				why = "no run was allowed when they were due"
+			}
+			s.publish(event.TicksSkipped(name, rep.Run, rep.Missed, why))
+		}
+	case job.Draining:
+		t.draining.Store(true)
+		s.runner.recheck()
+	}
+	t.held = rep.State == job.Held
+	s.publish(event.JobState(name, rep.State, rep.Run, rep.At, rep.Next))
+	switch {
+	case rep.Slowed > 0:
+		s.publish(event.RunDelayed(name, rep.Run, rep.Slowed, s.spec.Retries, s.spec.Service))
+	case rep.State == job.Held && !t.gate.freezing():
+		s.publish(event.TickHeld(name, rep.Next))
+	}
+}
+
+// runStarted is called by the run's goroutine.
+func (s *Supervisor) runStarted(run job.Run, p *process.Process, adopted bool) {
+	s.lease.Beat(run.Number, p.PID())
+	if adopted {
+		fault.At("run adopted")
+		s.publish(event.RunAdopted(s.spec.Name, run, p.PID(), p.Started()))
+	} else {
+		s.publish(event.RunStarted(s.spec.Name, run, p.PID(), p.Started()))
+	}
+	if s.spec.User != "" && notPermitted(-p.PID()) {
+		s.publish(event.RunNotStoppable(s.spec.Name, run, p.PID()))
+	}
+}
+
+// escaped is called by the run's goroutine.
+func (s *Supervisor) escaped(run job.Run, pid int, name string, killed bool) {
+	s.publish(event.ProcessEscaped(s.spec.Name, run, pid, name, !killed))
+}

@@ -1,0 +1,36 @@
+// Package timer answers: how does gophd wait for an exact moment on a clock?
+//
+// A Timer expires once, at a moment on the monotonic or on the boot clock. Go's own timers are not
+// enough: they round to the millisecond, as the poller sleeps, and do not count while the machine
+// is suspended. On Linux a Timer is a timerfd (timerfd_create(2)). It is late by a few tens of
+// microseconds, and on the boot clock it expires at the resume. It does not repeat and does not use
+// the wall clock.
+package timer
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Clock is the clock of a Timer. A change of the wall clock does not affect it.
+type Clock uint8
+
+// The clocks.
+const (
+	Monotonic Clock = iota + 1 // stops while the machine is suspended; Go's own time on Linux
+	Boot                       // continues while the machine is suspended
+)
+
+// Now reads the clock: about the time since the boot of the machine. Readings can be compared
+// across processes and across exec, but not across boots.
+func Now(c Clock) time.Duration {
+	var t unix.Timespec
+	// It fails only for a clock that the system does not have, for which New already returned an
+	// error.
+	if err := unix.ClockGettime(c.id(), &t); err != nil {
+		panic(fmt.Errorf("timer: cannot read the clock %d: %w", c, err))
+	}
+	return time.Duration(t.Nano())
+}
