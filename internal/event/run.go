@@ -303,7 +303,7 @@ func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration
 
 // ProcessEscaped says that a process left the process group of its run and outlived it.
 func ProcessEscaped(name string, run job.Run, pid int, process string, alive bool) Event {
-	return Event{Type: TypeProcessEscaped, Level: Warn, Repeat: "stray", Job: name, Tick: TickOfRun(run, 0),
+	return Event{Type: TypeProcessEscaped, Level: Warn, Repeat: "escaped", Job: name, Tick: TickOfRun(run, 0),
 		Process: Process{pid, process}, Alive: alive, message: func(e Event) string {
 			fate := "stopping it"
 			if e.Alive {
@@ -316,7 +316,7 @@ func ProcessEscaped(name string, run job.Run, pid int, process string, alive boo
 
 // ProcessesEscaped says that more processes escaped, and the log has suppressed their own events.
 func ProcessesEscaped(name string, run job.Run, count int, names string, alive bool) Event {
-	return Event{Type: TypeProcessesEscaped, Level: Warn, Repeat: "strays", Job: name, Tick: TickOfRun(run, 0),
+	return Event{Type: TypeProcessesEscaped, Level: Warn, Repeat: "escaped, listed", Job: name, Tick: TickOfRun(run, 0),
 		Count: uint64(count), Text: names, Alive: alive, message: func(e Event) string {
 			fate := "stopping them"
 			if e.Alive {

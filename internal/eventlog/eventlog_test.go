@@ -135,7 +135,7 @@ func TestEachEscapedProcessIsNamedOnce(t *testing.T) {
 		t.Errorf("%d lines:\n%s", lines, b.String())
 	}
 	b.Reset()
-	r.limit.kinds["stray"].left = 1
+	r.limit.kinds["escaped"].left = 1
 	events.Publish(event.ProcessEscaped("x", job.Run{Number: 8}, 2000, "sleep", false))
 	if strings.Contains(b.String(), "more") {
 		t.Errorf("named processes are counted again: %s", b.String())

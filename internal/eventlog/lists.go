@@ -134,7 +134,7 @@ func (r *Reader) listEscaped(e event.Event, wanted func(outcome) bool) {
 		list := event.ProcessesEscaped(o.job, job.Run{Number: o.run}, n, text, o.alive)
 		list.Time = e.Time
 		if r.write(list) {
-			r.limit.settle("stray", n)
+			r.limit.settle("escaped", n)
 		}
 	}
 }
