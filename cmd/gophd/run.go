@@ -19,7 +19,8 @@ func newRun(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run -H | [-d] [-v] [-p PID_FILE] [flags] -- COMMAND [ARG...]",
 		Short: "Run a command on a schedule, once, or as a service",
-		Long: `Run COMMAND again and again, on one host at a time in the whole cluster.
+		Long: `Run COMMAND again and again, one instance at a time: on this host, or with a memcached lease in the
+whole cluster.
 
 COMMAND is executed as given, without a shell; --shell runs one line by /bin/sh -c. Without -d gophd
 stays in the foreground, does not touch the command's output, and prints warnings and errors only;

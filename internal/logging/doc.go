@@ -9,13 +9,13 @@
 //
 // The format simple keeps the command's bytes as they are. Only a newline ends a line:
 //
-//	2026-11-22 06:51:02.123 [4711] run started number=7
-//	2026-11-22 06:51:02.123 [4711] warn: run is late number=7 late=1.2s
+//	2026-11-22 06:51:02.123 [4711] adopted run 7, pid 4720
+//	2026-11-22 06:51:02.123 [4711] warn: run 7 failed after 1.2s: exit code 3
 //	2026-11-22 06:51:02.130 [4720] out: a line of the command's stdout
 //	2026-11-22 06:51:02.131 [4720] err+ bytes of its stderr, with no newline after them
 //
 // gophd's own lines have gophd's PID, the level if it is warn or higher, the message, and the
-// fields as key=value. Control characters are escaped, so no error text or name can forge a line.
+// fields of a line that is no event as key=value. Control characters are escaped, so no error text or name can forge a line.
 // The command's lines have the command's PID and the stream. They cannot be mistaken for gophd's
 // own.
 //

@@ -269,7 +269,7 @@ func decode(data []byte) (wire, error) {
 //   - INT and HUP are dropped. An INT may have to be repeated; a HUP is served by this restart.
 //   - TERM ends the process. This is the known gap: before main, the Go runtime unblocks TERM and
 //     installs a handler that ends the process. That is better than a TERM that is lost.
-//   - All others that can be caught do nothing, as without a restart.
+//   - All others that can be caught do nothing.
 func (h *Handoff) Exec(s self.Self, closeSignals func() []request.Request) error {
 	if err := h.exec(s, closeSignals); err != nil {
 		return fmt.Errorf("cannot become %s: %w: put a working program there and reload again", s.Path, err)
