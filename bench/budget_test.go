@@ -21,8 +21,8 @@ import (
 // The limits of the budget. A time limit is a ratio to the smallest Go program, measured in the
 // same run, because the time to start a process differs by a factor of ten between machines. The
 // ratio differs too, with the cost of a page fault and of a wake-up: for one commit, the first run
-// was 3.5 on one virtual machine and 6.2 on another, the gap 4.1 and 9.6. The limits are half as much
-// again as the most that was seen.
+// was 3.5 on one virtual machine and 6.2 on another, the gap 4.1 and 9.6. The limits are about 1.5
+// times the highest ratio that was measured.
 const (
 	maxRSS        = 8 << 10 // KiB
 	maxInit       = 1.6     // of the time of the smallest Go program from exec to exit

@@ -104,3 +104,11 @@ func (s *Stream) Publish(e Event) {
 		read(e)
 	}
 }
+
+// because returns the reason as the end of a message, or nothing if there is none.
+func because(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ": " + err.Error()
+}

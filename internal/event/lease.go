@@ -106,15 +106,6 @@ func LeaseEnding(name, store string, err error) Event {
 		}}
 }
 
-// because returns the reason, if it is known: a lease that was handed off may be near its deadline
-// before the first request to its store.
-func because(err error) string {
-	if err == nil {
-		return ""
-	}
-	return ": " + err.Error()
-}
-
 // LeaseExpired says that the lease was not renewed in time, and gophd tries to acquire it again.
 func LeaseExpired(name, store string) Event {
 	return Event{Type: TypeLeaseExpired, Level: Error, Job: name, Lease: Lease{Store: store},

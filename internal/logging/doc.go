@@ -15,9 +15,9 @@
 //	2026-11-22 06:51:02.131 [4720] err+ bytes of its stderr, with no newline after them
 //
 // gophd's own lines have gophd's PID, the level if it is warn or higher, the message, and the
-// fields of a line that is no event as key=value. Control characters are escaped, so no error text or name can forge a line.
-// The command's lines have the command's PID and the stream. They cannot be mistaken for gophd's
-// own.
+// fields of a line that is no event as key=value. Control characters are escaped, so no error text
+// or name can forge a line. The command's lines have the command's PID and the stream. They cannot
+// be mistaken for gophd's own.
 //
 // The format json is one object per line: {"time","pid","job","level",...,"message"} for gophd's
 // own lines, {"time","pid","job","stream","line"} for the command's. JSON cannot hold bytes that

@@ -1,4 +1,4 @@
-// Package request answers: what can be requested from a running gophd, and by whom?
+// Package request answers: what can be requested from a running gophd, and where does it come from?
 //
 // A request has a verb, and is the same from each source: a signal, the uptime limit, later a
 // socket. This package decides nothing: the daemon's table says what a request does in each state.

@@ -14,7 +14,7 @@ import (
 )
 
 // WaitEvent returns the event that says that a shutdown in that state waits for a run, so that no
-// wait is silent. forced says that the run was told to stop.
+// wait is silent. forced says that the run is already being stopped.
 func WaitEvent(spec job.Spec, state string, forced bool, g status.ActiveRun, now time.Time) event.Event {
 	hint := "repeat the request to stop it now"
 	if forced || spec.Service {
