@@ -96,6 +96,7 @@ func (d *Daemon) awaitReopening() {
 
 // dump publishes a Snapshot.
 func (d *Daemon) dump() {
+	d.job.LookForSuspended()
 	shown, instance, known := d.job.Lease()
 	if known {
 		d.board.Job(d.o.Config.Jobs[0].Name, func(j *status.Job) { j.Lease = shown })

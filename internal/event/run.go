@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"gophd/internal/job"
@@ -26,6 +27,8 @@ const (
 	TypeRunExtended      Type = "run.extended"
 	TypeRunNotExtended   Type = "run.not_extended"
 	TypeRunNotStoppable  Type = "run.not_stoppable"
+	TypeRunSuspended     Type = "run.suspended"
+	TypeRunContinued     Type = "run.continued"
 	TypeRunWaitedFor     Type = "run.waited_for"
 	TypeTickHeld         Type = "tick.held"
 	TypeTicksSkipped     Type = "tick.skipped"
@@ -128,6 +131,9 @@ func runEnded(e Event) string {
 	case t.Late():
 		return fmt.Sprintf("run %d took %s, longer than its interval of %s; ticks missed: %d; %s",
 			t.Number, took, t.Interval, t.Missed, t.Result)
+	case t.Verdict == job.TooEarly:
+		return fmt.Sprintf("run %d ended after %s, too early for a service: %s; the command must stay in the foreground",
+			t.Number, took, t.Result)
 	case t.Failed():
 		return fmt.Sprintf("run %d failed after %s: %s", t.Number, took, t.Result)
 	case nearLength(t):
@@ -288,6 +294,38 @@ func RunNotStoppable(name string, run job.Run, pid int) Event {
 		}}
 }
 
+// RunSuspended says that a signal has suspended the command of a run (job control: STOP, TSTP, TTIN
+// or TTOU), why, and what helps.
+func RunSuspended(name string, run job.Run, pid int, by syscall.Signal) Event {
+	t := TickOfRun(run, pid)
+	t.Signal = by
+	return Event{Type: TypeRunSuspended, Level: Warn, Repeat: "suspended", Job: name, Tick: t,
+		message: func(e Event) string {
+			return fmt.Sprintf("run %d (pid %d) is suspended: stopped by signal %s%s",
+				e.Tick.Number, e.Tick.PID, job.SignalName(e.Tick.Signal), suspensionAdvice(e.Tick))
+		}}
+}
+
+func suspensionAdvice(t job.Tick) string {
+	switch t.Signal {
+	case syscall.SIGTTIN:
+		return ", because it reads from the terminal (a question, a password); make the command ask nothing, " +
+			"as with ssh -o BatchMode=yes or sudo -n"
+	case syscall.SIGTTOU:
+		return ", because it writes to the terminal or changes its settings; redirect that, or detach the command " +
+			"from the terminal with setsid"
+	}
+	return fmt.Sprintf("; continue it with kill -CONT -%d", t.PID)
+}
+
+// RunContinued says that the command of a run that was suspended runs again.
+func RunContinued(name string, run job.Run, pid int) Event {
+	return Event{Type: TypeRunContinued, Level: Info, Repeat: "continued", Job: name, Tick: TickOfRun(run, pid),
+		message: func(e Event) string {
+			return fmt.Sprintf("run %d (pid %d) is no longer suspended", e.Tick.Number, e.Tick.PID)
+		}}
+}
+
 // RunWaitedFor says that a shutdown waits for a run, and how to stop that sooner.
 func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration, hint string) Event {
 	return Event{Type: TypeRunWaitedFor, Level: Warn,
@@ -301,16 +339,21 @@ func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration
 		}}
 }
 
-// ProcessEscaped says that a process left the process group of its run and outlived it.
-func ProcessEscaped(name string, run job.Run, pid int, process string, alive bool) Event {
+// ProcessEscaped says that a process left the process group of its run and outlived it. For a
+// service the message names the usual cause: the command goes to the background by itself.
+func ProcessEscaped(name string, run job.Run, pid int, process string, alive, service bool) Event {
+	advice := ""
+	if service {
+		advice = "; the command of a service must stay in the foreground"
+	}
 	return Event{Type: TypeProcessEscaped, Level: Warn, Repeat: "escaped", Job: name, Tick: TickOfRun(run, 0),
-		Process: Process{pid, process}, Alive: alive, message: func(e Event) string {
+		Process: Process{pid, process}, Alive: alive, Text: advice, message: func(e Event) string {
 			fate := "stopping it"
 			if e.Alive {
 				fate = "it keeps running"
 			}
-			return fmt.Sprintf("run %d: process %d (%s) escaped the process group; %s",
-				e.Tick.Number, e.Process.PID, e.Process.Name, fate)
+			return fmt.Sprintf("run %d: process %d (%s) escaped the process group; %s%s",
+				e.Tick.Number, e.Process.PID, e.Process.Name, fate, e.Text)
 		}}
 }
 

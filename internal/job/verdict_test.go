@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 	"testing"
+	"time"
 
 	"gophd/internal/job"
 )
@@ -86,6 +87,38 @@ func TestExitCodeOfARunCutShort(t *testing.T) {
 		c.r.Cause = c.cause
 		if a, b := plain.ExitCode(c.r), codes.ExitCode(c.r); a != c.plain || b != c.codes {
 			t.Errorf("%v because of %v: codes %d and %d, want %d and %d", c.r, c.cause, a, b, c.plain, c.codes)
+		}
+	}
+}
+
+// TestServiceThatExitsEarlyHasFailed checks that the exit of a service with a success code is a
+// success only if it ran long enough, or was stopped.
+func TestServiceThatExitsEarlyHasFailed(t *testing.T) {
+	started := time.Now()
+	for _, c := range []struct {
+		interval, ran time.Duration
+		code          int
+		cause         error
+		want          job.Verdict
+	}{
+		{0, 999 * time.Millisecond, 0, nil, job.TooEarly},
+		{0, time.Second, 0, nil, job.Success},
+		{5 * time.Second, 4 * time.Second, 0, nil, job.TooEarly},
+		{5 * time.Second, 5 * time.Second, 0, nil, job.Success},
+		{0, time.Millisecond, 1, nil, job.Failure},
+		{0, time.Hour, 1, nil, job.Failure},
+		{0, time.Millisecond, 0, job.ErrStopped, job.Success},
+		{0, time.Millisecond, 0, errors.New("the lease was lost"), job.Success},
+	} {
+		spec := job.Spec{Schedule: job.Schedule{Service: true, Interval: c.interval}}
+		r := job.Result{Outcome: job.Exited, Code: c.code, Cause: c.cause,
+			Started: started, Ended: started.Add(c.ran)}
+		r.Verdict = spec.Judge(r)
+		if r.Verdict != c.want || r.OK() != (c.want == job.Success) {
+			t.Errorf("%+v: verdict %d", c, r.Verdict)
+		}
+		if failed := c.want != job.Success; r.Failed() != failed {
+			t.Errorf("%+v: failed %t", c, r.Failed())
 		}
 	}
 }

@@ -88,13 +88,13 @@ func (s *scheduler) givesUp(p *slot, r job.Result, now time.Time) bool {
 }
 
 // restart restarts a service that exited after uptime: at once if it was up long enough, else after
-// a back-off. A service that exits has failed, whatever its exit code.
+// a back-off.
 func (s *scheduler) restart(now time.Time, uptime time.Duration) {
 	if uptime >= max(healthyMin, s.slowed) {
 		s.slow.Reset()
 		s.slowed = 0
 	}
-	if uptime >= max(s.Spec.Interval, stableMin) {
+	if uptime >= s.Spec.StableAfter() {
 		s.startOrHold(due{})
 		return
 	}

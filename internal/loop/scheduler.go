@@ -21,7 +21,6 @@ const (
 	backoffGrow   = 2
 	backoffJitter = 0.1              // drawn once per wait, so that many loops do not fail in step
 	healthyMin    = 10 * time.Second // a service that stays up this long has its earlier failures forgotten
-	stableMin     = time.Second      // a service that stays up this long is restarted at once
 	retryMax      = time.Hour        // between two attempts: the limit of doubling
 )
 

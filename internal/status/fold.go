@@ -19,10 +19,17 @@ func (b *Board) Read(e event.Event) {
 		}
 	case event.TypeRunStarted, event.TypeRunAdopted:
 		b.runStarted(e.Job, ActiveRun{Run: e.Tick.Run, PID: e.Tick.PID, Since: e.Tick.Started})
+	case event.TypeRunLate:
+		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.Missed = e.Tick.Missed })
+	case event.TypeRunSuspended:
+		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.SuspendedBy = e.Tick.Signal })
+	case event.TypeRunContinued:
+		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.SuspendedBy = 0 })
 	case event.TypeRunStatus:
 		b.statusSent(e.Job, e.Tick.Number, e.Text)
 	case event.TypeTicksSkipped:
 		b.Job(e.Job, func(j *Job) { j.Counts.Missed += e.Tick.Missed })
+		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.Missed = 0 })
 	case event.TypeRunEnded:
 		b.runEnded(e.Job, e.Tick)
 	}

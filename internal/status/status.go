@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"gophd/internal/job"
@@ -70,9 +71,11 @@ type Job struct {
 
 // ActiveRun is a run that is active.
 type ActiveRun struct {
-	Run   job.Run
-	PID   int // 0 while it is being started
-	Since time.Time
+	Run         job.Run
+	PID         int // 0 while it is being started
+	Since       time.Time
+	Missed      uint64         // ticks that were due meanwhile; Counts gets them when it has ended
+	SuspendedBy syscall.Signal // 0 if it is not suspended
 }
 
 // Counts are kept across restarts.
@@ -123,9 +126,18 @@ func (b *Board) Job(name string, f func(*Job)) {
 func (b *Board) runStarted(name string, r ActiveRun) {
 	b.Job(name, func(j *Job) {
 		if i := slices.IndexFunc(j.Active, func(o ActiveRun) bool { return o.Run.Number == r.Run.Number }); i >= 0 {
-			j.Active[i] = r
+			j.Active[i].PID, j.Active[i].Since = r.PID, r.Since
 		} else {
 			j.Active = append(j.Active, r)
+		}
+	})
+}
+
+// active calls f to change an active run.
+func (b *Board) active(name string, run uint64, f func(*ActiveRun)) {
+	b.Job(name, func(j *Job) {
+		if i := slices.IndexFunc(j.Active, func(r ActiveRun) bool { return r.Run.Number == run }); i >= 0 {
+			f(&j.Active[i])
 		}
 	})
 }

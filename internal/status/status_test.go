@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -220,6 +221,63 @@ func TestDumpShowsEveryActiveRun(t *testing.T) {
 	b.Read(event.RunEnded("nightly", ended))
 	if got := shown(); !strings.HasPrefix(got, "number 2, pid 41") || strings.Contains(got, ";") {
 		t.Errorf("with one run left the dump shows %q", got)
+	}
+}
+
+// While a run is late, the dump has the numbers that the log has. At its end they are counted once.
+func TestDumpCountsALateRunWhileItIsActive(t *testing.T) {
+	b := board()
+	shown := func() (run, late string) {
+		for _, v := range b.Snapshot().Variables() {
+			switch v.Name {
+			case "run":
+				run = v.Text
+			case "late runs":
+				late = v.Text
+			}
+		}
+		return run, late
+	}
+	run := job.Run{Number: 1}
+	b.Read(event.JobState("nightly", job.Running, run, time.Now(), time.Time{}))
+	b.Read(event.RunLate("nightly", run, 4900*time.Millisecond, 5*time.Second, 0))
+	if _, late := shown(); late != "0, 0 ticks missed" {
+		t.Errorf("with no missed tick the dump has %q", late)
+	}
+	b.Read(event.RunLate("nightly", run, 11*time.Second, 5*time.Second, 2))
+	b.Read(event.RunStarted("nightly", run, 901, time.Now())) // its start took that long
+	if _, late := shown(); late != "1, 2 ticks missed" {
+		t.Errorf("with two missed ticks the dump has %q", late)
+	}
+	b.Read(event.TicksSkipped("nightly", run, 3, "run 1 was active"))
+	ended := tick(16*time.Second, 0, 3)
+	ended.Run = run
+	b.Read(event.RunEnded("nightly", ended))
+	if _, late := shown(); late != "1, 3 ticks missed" {
+		t.Errorf("after its end the dump has %q", late)
+	}
+}
+
+// The dump names the signal that has suspended a run, until the run continues.
+func TestDumpShowsASuspendedRun(t *testing.T) {
+	b := board()
+	shown := func() string {
+		for _, v := range b.Snapshot().Variables() {
+			if v.Name == "run" {
+				return v.Text
+			}
+		}
+		return ""
+	}
+	run := job.Run{Number: 1}
+	b.Read(event.RunStarted("nightly", run, 901, time.Now()))
+	b.Read(event.RunSuspended("nightly", run, 901, syscall.SIGTTIN))
+	if got := shown(); !strings.HasSuffix(got, ", suspended: stopped by signal TTIN") {
+		t.Errorf("the dump shows %q", got)
+	}
+	b.Read(event.RunContinued("nightly", run, 901))
+	if got := shown(); strings.Contains(got, "suspended") {
+		t.Errorf("when it has continued the dump shows %q", got)
 	}
 }
 

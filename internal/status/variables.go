@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"gophd/internal/job"
 )
 
 // Variable is one line of the dump.
@@ -60,8 +62,15 @@ func (s Snapshot) logTrouble() string {
 
 func (j Job) variables(now time.Time) []Variable {
 	running := "none"
+	late, missed := j.Counts.Late, j.Counts.Missed
 	for i, r := range j.Active {
+		if missed += r.Missed; r.Missed > 0 {
+			late++
+		}
 		one := fmt.Sprintf("number %d, pid %d, for %s", r.Run.Number, r.PID, span(now.Sub(r.Since)))
+		if r.SuspendedBy != 0 {
+			one += ", suspended: stopped by signal " + job.SignalName(r.SuspendedBy)
+		}
 		if i == 0 {
 			running = one
 		} else {
@@ -97,7 +106,7 @@ func (j Job) variables(now time.Time) []Variable {
 		{"run", running},
 		{"runs", fmt.Sprint(j.Counts.Runs)},
 		{"failures", fmt.Sprint(j.Counts.Failures)},
-		{"late runs", fmt.Sprintf("%d, %s missed", j.Counts.Late, count(j.Counts.Missed, "tick"))},
+		{"late runs", fmt.Sprintf("%d, %s missed", late, count(missed, "tick"))},
 		{"last outcome", last},
 		{"run lengths", lengths},
 		{"lease store", j.Lease.Store},

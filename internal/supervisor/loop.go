@@ -299,5 +299,5 @@ func (s *Supervisor) runStarted(run job.Run, p *process.Process, adopted bool) {
 
 // escaped is called by the run's goroutine.
 func (s *Supervisor) escaped(run job.Run, pid int, name string, killed bool) {
-	s.publish(event.ProcessEscaped(s.spec.Name, run, pid, name, !killed))
+	s.publish(event.ProcessEscaped(s.spec.Name, run, pid, name, !killed, s.spec.Service))
 }

@@ -54,7 +54,7 @@ func (s *Supervisor) openRunner() error {
 	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, credentials: creds, cgroup: s.cgroup, env: env,
 		outputs: targets{stdout: stdout, stderr: stderr, file: file},
 		hooks: hooks{problem: s.problem, fence: func() uint64 { return s.lease.Fence() },
-			started: s.runStarted, escaped: s.escaped},
+			started: s.runStarted, escaped: s.escaped, suspended: s.suspended},
 		notices: s.notices, handed: handedRuns{runs: s.o.Handed.Runs, files: s.o.Files},
 		deaths: make(chan struct{}, 1), slots: make([]slot, s.slots())}
 	s.mark("none")

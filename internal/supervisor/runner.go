@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"gophd/internal/config"
@@ -47,6 +48,7 @@ type runner struct {
 	hooks   hooks
 	notices *sdnotify.Socket // where runs request more time; nil if they have no timeout
 	handed  handedRuns
+	looks   suspendedLooks
 
 	deaths chan struct{} // receives when the command of a run is dead; capacity 1
 
@@ -71,6 +73,8 @@ type hooks struct {
 	fence   func() uint64
 	started func(run job.Run, p *process.Process, adopted bool)
 	escaped func(run job.Run, pid int, name string, killed bool)
+	// suspended says that the signal by has suspended a command; 0: it is no longer suspended.
+	suspended func(run job.Run, pid int, by syscall.Signal)
 }
 
 // handedRuns are the runs of the old process that are not adopted yet.
@@ -90,6 +94,8 @@ type slot struct {
 	dead    bool             // the command and its group have ended; its output may still wait for the log
 	buffer  *headtail.Buffer // its output until the result is known; nil if it is not kept
 	limit   *limit           // nil without a timeout
+
+	suspended *atomic.Int32 // the signal that has suspended it, as reported last; 0 for none
 }
 
 // Limits of the output that is kept until the result of a run is known.
@@ -101,7 +107,7 @@ const (
 func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	at := slot{run: run, ctx: ctx, cancel: cancel, forced: new(atomic.Bool)}
+	at := slot{run: run, ctx: ctx, cancel: cancel, forced: new(atomic.Bool), suspended: new(atomic.Int32)}
 	if r.hooks.failed != nil {
 		at.buffer = headtail.New(keptHead, keptTail)
 	}
@@ -137,6 +143,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		r.notices.Listen()
 	}
 	r.hooks.started(run, p, adopted)
+	r.planLook(p.Started())
 	fault.At("run")
 	release := context.AfterFunc(ctx, func() {
 		if p.StopPlan().Asked.IsZero() { // otherwise the old process has started to stop it
