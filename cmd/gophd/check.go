@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"gophd/internal/config"
 	"gophd/internal/job"
+	"gophd/internal/lease"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 )
@@ -71,7 +73,7 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	for _, l := range schedule(spec) {
 		line(l[0], l[1])
 	}
-	line("lease", c.Shown("heartbeat.url")+held(heldLock))
+	line("lease", storeName(c)+held(heldLock))
 	line("output", string(spec.Output))
 	line("log", or(c.Log.File, "stderr"))
 	line("PID file", or(c.PIDFile, "none")+held(heldFile))
@@ -94,6 +96,14 @@ func (p *program) lookPath(c *config.Config) (string, error) {
 	return path, nil
 }
 
+// storeName returns the store of the lease as the log names it. The URL of a file may have no path.
+func storeName(c *config.Config) string {
+	if strings.HasPrefix(c.Heartbeat.URL, "file:") {
+		return "file:" + lease.LockPath(c)
+	}
+	return c.Shown("heartbeat.url")
+}
+
 // held describes the holder of a lock or PID file.
 func held(by string) string {
 	if by == "" {
@@ -104,9 +114,9 @@ func held(by string) string {
 
 // schedule describes when the job would run if it were started now.
 func schedule(spec job.Spec) [][2]string {
-	first := "immediately"
+	first, next := "immediately", "if the first starts now"
 	if !spec.RunAtStart {
-		first = "after " + spec.Interval.String()
+		first, next = "after "+spec.Interval.String(), "if started now"
 	}
 	switch {
 	case spec.Once:
@@ -126,7 +136,7 @@ func schedule(spec job.Spec) [][2]string {
 	return [][2]string{
 		{"when", fmt.Sprintf("every %s, the first %s", spec.Interval, first)},
 		{"tick during a run", overlap},
-		{"next run", time.Now().Add(spec.Interval).Format(time.RFC3339) + " (if started now)"},
+		{"next run", time.Now().Add(spec.Interval).Format(time.RFC3339) + " (" + next + ")"},
 	}
 }
 

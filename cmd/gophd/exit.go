@@ -17,7 +17,7 @@ const (
 	codeLost     = 5
 	exitCodeHelp = `Exit codes:
   0    success, or another instance holds the lease (--held-exit-code changes that)
-  1    failed, or the command's directory, stdin, user or limits could not be set up
+  1    gophd failed or gave up, or could not set up the command's directory, stdin, user or limits
   2    invalid usage or config; nothing was done
   5    the lease was lost to another instance
   126  the command cannot be executed

@@ -49,7 +49,8 @@ func newRoot(p *program) *cobra.Command {
 		Use:   "gophd",
 		Short: "Run any command as a solid daemon",
 		Long: `gophd runs any command as a solid daemon: on a schedule, one instance at a time on a host or in the
-whole cluster, with its output kept and nothing left behind. A reload or an upgrade does not touch the running command.`,
+whole cluster. It keeps the output, and reports processes that outlive their run. A reload or an
+upgrade does not touch the running command.`,
 		Example: `  gophd run -v --interval 2 -- ./job.sh          every 2 seconds, in the foreground, with the log
   gophd run -d -p /run/job.pid -- ./job.sh       as a daemon, every 5 seconds
   gophd check -c job.yaml                        what would run, and when

@@ -247,7 +247,7 @@ func RunExtended(name string, run job.Run, asked, more time.Duration) Event {
 	return Event{Type: TypeRunExtended, Level: Info, Repeat: "extended",
 		Job: name, Tick: TickOfRun(run, 0), Duration: asked,
 		Text: more.Round(time.Millisecond).String(), message: func(e Event) string {
-			return fmt.Sprintf("run %d asked for %s more: its timeout is extended by %s",
+			return fmt.Sprintf("run %d asked for %s from now: its timeout is extended by %s",
 				e.Tick.Number, e.Duration, e.Text)
 		}}
 }
