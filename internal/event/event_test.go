@@ -222,7 +222,8 @@ fields are stable: match them, not the message. A line of the command's output h
 ` + "```" + `
 
 After a burst of ten, an event that repeats many times a second is logged only every ten seconds, with the number of
-suppressed events. Each failed run and each escaped process still has its own line, or is named in a list.
+suppressed events. A later line lists the numbers of the failed runs among them; another lists the escaped processes of
+a run.
 
 ` + "`time`, `pid` (gophd's own), `job`, `level` and `message`" + ` are in every line. The other fields:
 

@@ -24,7 +24,8 @@ var fields = [...]field{
 		return e.Tick.Due.Format(time.RFC3339Nano)
 	}},
 	{"run_pid", "process of the run", func(e Event) any { return unlessZero(e.Tick.PID) }},
-	{"outcome", "success, failure, stopped (by gophd, for another reason than its duration) or not_started",
+	{"outcome", "success, failure, stopped or not_started; a run that gophd stopped is stopped, " +
+		"or failure if its timeout or --overlap replace stopped it",
 		func(e Event) any {
 			if e.Tick.Outcome == 0 {
 				return nil

@@ -42,13 +42,13 @@ func LeaseStandby(name, store, holder string) Event {
 		}}
 }
 
-// LeaseProving says that the previous holder did not release the lease. This instance waits until
-// no other instance can run the job.
+// LeaseProving says that nothing records that the last holder released the lease, or that there was
+// one. This instance waits until no other instance can run the job.
 func LeaseProving(name, store string, rest time.Duration) Event {
 	return Event{Type: TypeLeaseProving, Level: Warn, Job: name, Lease: Lease{Store: store}, Duration: rest,
 		message: func(e Event) string {
-			return fmt.Sprintf("the previous holder did not release lease %s; waiting %s until nobody else can run",
-				e.Lease.Store, e.Duration)
+			return fmt.Sprintf("lease %s has no record of a clean release; "+
+				"waiting %s in case another instance still runs", e.Lease.Store, e.Duration)
 		}}
 }
 
