@@ -130,7 +130,8 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: restartKey, flag: "auto-restart-interval", kind: duration, arg: "TIME",
 			def: "24h", min: 10 * time.Second, zero: true, example: "12h",
-			help: "re-exec gophd after this time, without touching the run; 0 is never",
+			help: "with --daemon, re-exec gophd after this time, without touching the run; 0 is never; " +
+				"see restart.when",
 		},
 		{
 			name: "config.daemon", flag: "daemon", short: "d", kind: boolean, def: "false", example: "true",
@@ -169,8 +170,8 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "job.env_file", flag: "env-file", kind: files, arg: "FILE",
 			check: checkEnvFile, example: "-/etc/default/nightly",
-			help: "file of KEY=VALUE lines with environment variables of the command; after a - it may be " +
-				"missing (repeatable)",
+			help: "file of KEY=VALUE lines with environment variables of the command; with a - before its name " +
+				"it may be missing (repeatable)",
 			advanced: true,
 		},
 		{
@@ -229,7 +230,8 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: "job.service", flag: "service", kind: boolean, def: "false", example: "true",
-			help: "a service: restart it when it exits, at the earliest --interval (here 1s) after its start",
+			help: "a service: restart it when it exits, no sooner than --interval after its last start; " +
+				"--interval is then 1s by default",
 		},
 		{
 			name: "job.run_at_start", flag: "no-run-at-start", negated: true, kind: boolean,
@@ -245,7 +247,8 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "job.max_parallel", flag: "max-parallel", kind: number, arg: "N",
 			def: "2", lo: 2, hi: 1000, example: "4", advanced: true,
-			help: "how many runs may be active at a time; with as many a tick is skipped; requires --overlap allow",
+			help: "how many runs may be active at a time; if that many are active, a tick is skipped; " +
+				"requires --overlap allow",
 		},
 		{
 			name: "job.timeout", flag: "timeout", kind: duration, arg: "TIME",
@@ -297,8 +300,8 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: "job.start_limit", kind: number, def: "0", hi: 1000, example: "5", advanced: true,
-			help: "exit with 1 when this many runs in a row failed with all retries within " +
-				"job.start_limit_interval; 0 is never",
+			help: "exit with 1 when this many runs in a row started within job.start_limit_interval and failed, " +
+				"each with all its retries; 0 is never",
 		},
 		{
 			name: "job.start_limit_interval", kind: duration,
@@ -308,8 +311,8 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "job.output", flag: "output", kind: path, arg: "WHERE",
 			choices: outputs, check: checkOutput, example: "discard",
-			help: "where the command's output goes; on-failure: to the log if the run failed; default: log " +
-				"if there is one, else inherit",
+			help: "where the command's output goes; on-failure: if the run failed, to the log if there is one, " +
+				"else to stderr; default: log if there is one, else inherit",
 		},
 		{
 			name: "heartbeat.url", flag: "heartbeat", kind: word, arg: "URL",
@@ -326,11 +329,11 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: "heartbeat.stop_grace", kind: duration, def: "2s", min: time.Millisecond, zero: true, example: "5s",
-			help: "time a run has to stop before another host may take the lease",
+			help: "time for a run to stop, before another host may take the lease",
 		},
 		{
 			name: "heartbeat.timeout", kind: duration, def: "500ms", min: time.Millisecond, example: "1s",
-			help: "timeout of the store, for connecting and again for an answer",
+			help: "timeout of the store: once for connecting, once for the answer",
 		},
 		{
 			name: "heartbeat.acquire_timeout", kind: duration,
@@ -409,7 +412,7 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "restart.when", kind: choice, def: "daemon",
 			choices: []string{"daemon", "always", "never"}, example: "always",
-			help: "when config.auto_restart_interval applies: with --daemon only, always or never",
+			help: "when config.auto_restart_interval applies: daemon is only with --daemon",
 		},
 	}
 })

@@ -40,7 +40,7 @@ func during(sim *simulation, length time.Duration, change, back func()) {
 }
 
 var tableFaults = []tableFault{
-	{"holder stopped in order", func(sim *simulation, p *process, _ time.Duration) {
+	{"holder stopped gracefully", func(sim *simulation, p *process, _ time.Duration) {
 		locked(sim, func() { p.command.dies = sim.now(); stop(sim, p, nil) })
 	}},
 	{"holder killed, with its command", func(sim *simulation, p *process, _ time.Duration) { crash(sim, p, nil) }},
