@@ -25,10 +25,12 @@ func newCheck(p *program) *cobra.Command {
 Nothing is started or written. A memcached server is asked once whether a lease can be kept there; a
 server that does not answer is no error.
 
-Errors are what is missing on this host: the command, the directory of a file, the input. Warnings are
-what this user may not do, and limits that the control group of this shell does not allow: the daemon
-may have both. HUP does the same check for a reload, as the daemon's user, and also rejects a PID file
-or a lease that another process holds.
+Errors are what is missing on this host: the command, the job's directory, the stdin file, or the
+directory of a log, output or PID file. Permissions that this user does not have, and limits that the
+control group of this shell does not allow, are only warnings: the daemon may have them.
+
+HUP does the same check for a reload, as the daemon's user. It also rejects a PID file or a lease that
+another process holds.
 
 ` + exitCodeHelp,
 		Example: `  gophd check -c job.yaml

@@ -41,7 +41,7 @@ The environment of the command has:
   GOPHD_FENCE   fencing token            GOPHD_SLOT    slot of the run if runs overlap, else 0
 and each key of your own sections in the config file: host below database: is GOPHD_DATABASE_HOST.
 
-Every flag has a config key and an environment variable: --interval is job.interval and
+Every setting has a config key and an environment variable: --interval is job.interval and
 GOPHD_JOB_INTERVAL. A flag takes precedence over the environment, the environment over the file.
 Cgroup limits, exit code rules and log rotation have config keys and no flags: see docs/config.md, or
 gophd config show.

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// The types of events about the process.
+// The types of events about gophd. A type process.* is about gophd's own process, except for
+// process.escaped and process.escaped_more (run.go): those are about processes of a run.
 const (
 	TypeStarted         Type = "process.started"
 	TypeResumed         Type = "process.resumed"

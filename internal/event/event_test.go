@@ -217,6 +217,9 @@ gophd reports what it does as events. Each event is a line in the log. With ` + 
 with the type in ` + "`event`" + `, the fields below and the message; in the other formats it is the message alone. Types and
 fields are stable: match them, not the message. A line of the command's output has no type.
 
+` + "`process.escaped` and `process.escaped_more`" + ` are about processes of a run. Every other ` + "`process`" + ` type is about gophd's
+own process.
+
 ` + "```json" + `
 {"time":"2026-11-27T03:17:05.002000Z","pid":812,"job":"nightly","level":"warn","event":"run.ended","run":17,"due":"2026-11-27T03:17:00Z","run_pid":901,"outcome":"failure","exit_code":3,"duration_seconds":5,"message":"run 17 failed after 5s: exit code 3"}
 ` + "```" + `

@@ -38,7 +38,7 @@ func LeaseAcquired(name, store string, fence uint64, after bool) Event {
 func LeaseStandby(name, store, holder string) Event {
 	return Event{Type: TypeLeaseStandby, Level: Warn, Job: name, Lease: Lease{Store: store, Holder: holder},
 		message: func(e Event) string {
-			return fmt.Sprintf("on standby: lease %s is held by %s", e.Lease.Store, e.Lease.Holder)
+			return fmt.Sprintf("on standby: lease %s in %s is held by %s", e.Job, e.Lease.Store, e.Lease.Holder)
 		}}
 }
 
@@ -93,7 +93,8 @@ func LeaseIgnored(name, store string, err error) Event {
 func LeaseDoubtful(name, store string, err error) Event {
 	return Event{Type: TypeLeaseDoubtful, Level: Warn, Job: name, Lease: Lease{Store: store}, Err: err,
 		message: func(e Event) string {
-			return fmt.Sprintf("lease %s not renewed; no run starts until it is%s", e.Lease.Store, because(e.Err))
+			return fmt.Sprintf("lease %s not renewed%s; no run starts until it is renewed",
+				e.Lease.Store, because(e.Err))
 		}}
 }
 
@@ -102,7 +103,8 @@ func LeaseDoubtful(name, store string, err error) Event {
 func LeaseEnding(name, store string, err error) Event {
 	return Event{Type: TypeLeaseEnding, Level: Error, Job: name, Lease: Lease{Store: store}, Err: err,
 		message: func(e Event) string {
-			return fmt.Sprintf("lease %s not renewed in time; stopping the command%s", e.Lease.Store, because(e.Err))
+			return fmt.Sprintf("lease %s not renewed in time%s; stopping the command",
+				e.Lease.Store, because(e.Err))
 		}}
 }
 
@@ -118,7 +120,7 @@ func LeaseExpired(name, store string) Event {
 func LeaseLost(name, store, holder string) Event {
 	return Event{Type: TypeLeaseLost, Level: Error, Job: name, Lease: Lease{Store: store, Holder: holder},
 		message: func(e Event) string {
-			return fmt.Sprintf("lease %s lost to %s", e.Lease.Store, e.Lease.Holder)
+			return fmt.Sprintf("lease %s in %s lost to %s", e.Job, e.Lease.Store, e.Lease.Holder)
 		}}
 }
 

@@ -100,7 +100,7 @@ func which(t job.Tick) string {
 	return fmt.Sprintf("run %d (pid %d)", t.Number, t.PID)
 }
 
-// nearLength returns true if the run took more than 90 % of its interval.
+// nearLength returns true if the run took at least 90 % of its interval.
 func nearLength(t job.Tick) bool { return t.Interval > 0 && t.Length() >= t.Interval*9/10 }
 
 // RunEnded says that a run has ended. Its level depends on the outcome.
@@ -149,7 +149,7 @@ func RunsFailed(name, numbers string) Event {
 	}}
 }
 
-// RunLate says that a run takes longer than 90 % of its interval, or ticks were missed because of
+// RunLate says that a run has taken at least 90 % of its interval, or ticks were missed because of
 // it.
 func RunLate(name string, run job.Run, length, interval time.Duration, missed uint64) Event {
 	t := TickOfRun(run, 0)

@@ -36,7 +36,7 @@ func TestEventsOfALease(t *testing.T) {
 		{"held after it expired", heartbeat.Lease{State: heartbeat.Out}, again,
 			"warn|lease acquired from S, fencing token 8"},
 		{"short before a renewal", held, heartbeat.Lease{State: heartbeat.Doubtful},
-			"warn|lease S not renewed; no run starts until it is"},
+			"warn|lease S not renewed; no run starts until it is renewed"},
 	} {
 		e, ok := eventOf("x", "S", c.was, c.is)
 		level := map[event.Level]string{event.Info: "info", event.Warn: "warn", event.Error: "error"}[e.Level]
