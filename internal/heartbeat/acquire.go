@@ -8,9 +8,9 @@ import (
 
 // claim repeats the full procedure until the lease is ours (nil), or an error ends it.
 func (h *Heartbeat) claim(ctx context.Context) error {
-	w := &h.owner
-	// failing is true from the first failed attempt, at the boot time since. An answer during an
-	// attempt that fails later does not reset it.
+	w := &h.engine
+	// since is the boot time of the first failed attempt, and failing is true from then on. An
+	// answer during an attempt that fails later does not reset it.
 	var failing bool
 	var since time.Duration
 	for {
@@ -56,7 +56,7 @@ func (h *Heartbeat) claim(ctx context.Context) error {
 
 // attempt runs the full procedure once: check, claim, proof, fencing token, confirmation.
 func (h *Heartbeat) attempt(ctx context.Context) error {
-	w := &h.owner
+	w := &h.engine
 	if err := h.claimKey(ctx); err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (h *Heartbeat) attempt(ctx context.Context) error {
 
 // setHeld marks the lease as ours. sent is the time at which the confirming read was sent.
 func (h *Heartbeat) setHeld(sent time.Duration) error {
-	w := &h.owner
+	w := &h.engine
 	if !h.traits.Lock {
 		w.deadline = sent + h.validity(h.o.TTL)
 		if h.expired() { // this process was frozen meanwhile
@@ -119,7 +119,7 @@ func (h *Heartbeat) setHeld(sent time.Duration) error {
 
 // claimKey claims key L, as Pending. A standby waits in it.
 func (h *Heartbeat) claimKey(ctx context.Context) error {
-	w := &h.owner
+	w := &h.engine
 	for {
 		entry, err := h.get(ctx, h.o.Key)
 		absent := errors.Is(err, ErrAbsent)
@@ -157,7 +157,7 @@ func (h *Heartbeat) claimKey(ctx context.Context) error {
 
 // lose records that the key has another's value.
 func (h *Heartbeat) lose(r Record) error {
-	w := &h.owner
+	w := &h.engine
 	w.unproven, w.mine, w.touched, w.holder = false, false, false, r
 	if r.Fence <= maxFence {
 		w.known = max(w.known, r.Fence)
@@ -201,7 +201,7 @@ func (h *Heartbeat) waitForRestore(ctx context.Context) error {
 
 // noteState parses the value of key S, and records the highest fencing token and the longest ttl.
 func (h *Heartbeat) noteState(entry Entry, absent bool) (stateRecord, error) {
-	w := &h.owner
+	w := &h.engine
 	if absent {
 		return stateRecord{}, nil
 	}
@@ -218,13 +218,13 @@ func (h *Heartbeat) noteState(entry Entry, absent bool) (stateRecord, error) {
 // does not show that: an old write of ours that timed out may appear after the server has forgotten
 // the write of a later owner.
 func (h *Heartbeat) lastHolderWasUs(m stateRecord) bool {
-	return m.Op != "" && m.Op == h.owner.stateOp && m.Owner == h.owner.id
+	return m.Op != "" && m.Op == h.engine.stateOp && m.Owner == h.engine.id
 }
 
 // lastHolderIsOut returns true if the last instance that completed the proof is this one or a dead
 // owner, so that no other can hold the lease.
 func (h *Heartbeat) lastHolderIsOut(m stateRecord) bool {
-	return h.lastHolderWasUs(m) || m.Owner != "" && m.Owner == h.owner.deadOwner
+	return h.lastHolderWasUs(m) || m.Owner != "" && m.Owner == h.engine.deadOwner
 }
 
 // proof returns how long the key must be held, from the answer to the claim, until no other
@@ -236,7 +236,7 @@ func (h *Heartbeat) proof(m stateRecord) time.Duration {
 	case m.Clean:
 		return cleanWait
 	}
-	return h.validity(max(h.o.TTL, h.owner.longest)) + proofExtra
+	return h.validity(max(h.o.TTL, h.engine.longest)) + proofExtra
 }
 
 // hold renews the claimed key until the boot clock reaches until. It returns nil only if the key
@@ -274,7 +274,7 @@ func (h *Heartbeat) hold(ctx context.Context, until time.Duration) error {
 // takeFence writes the next fencing token into key S, with this instance as the owner. Key L is
 // ours meanwhile, so the order of fencing tokens is the order of holders.
 func (h *Heartbeat) takeFence(ctx context.Context, entry Entry, m stateRecord, absent bool) error {
-	w := &h.owner
+	w := &h.engine
 	fence := max(w.known, m.Fence) + 1
 	if absent && !h.traits.FenceDurable {
 		// The store forgot the last fencing token. The time in milliseconds is higher than every

@@ -18,11 +18,11 @@
 // unknown: it counts neither as failed nor as done. The key is read back and the operation is
 // repeated.
 //
-// The deadline is local, on the boot clock: the time at which the read before the last acknowledged
-// write was sent, plus the validity T - M - 1 % of T - 50 ms. M is the time by which the server's
-// clock may shorten a ttl. 1 % is the tolerated difference in clock rate. The command must be dead
-// by the deadline, and is stopped StopGrace before it. After the deadline the full procedure starts
-// again, even if L still shows our id.
+// The deadline is local, on the boot clock. It is t + T - M - 1 % of T - 50 ms. t is the time at
+// which a read was sent: the one before the last acknowledged write. T is the ttl. M is the time by
+// which the server's clock may shorten a ttl. 1 % is the tolerated difference in clock rate. The
+// command must be dead by the deadline, and is stopped StopGrace before it. After the deadline the
+// full procedure starts again, even if L still shows our id.
 //
 // The full procedure has five steps:
 //
@@ -31,21 +31,23 @@
 //  2. Claim L.
 //  3. Prove. Hold L without a break for as long as any lease can last. Nobody else can renew
 //     meanwhile, so all others have lost their lease, whatever the server forgot or expired too
-//     early. The wait is short after a clean release. There is none if S says that nobody completed
-//     the proof since this instance, or the dead owner, did.
+//     early. The wait is short after a clean release. No wait is needed if S shows that the last
+//     instance that completed the proof is this one, or the dead owner.
 //  4. Write the next fencing token into S.
 //  5. Confirm L. So the order of fencing tokens is the order of holders.
 //
-// Not promised: that a command dies which cannot be killed, or that a machine stands still only for
-// as long as its clock says. The fencing token closes that gap if the resource rejects lower ones.
+// Two things are not promised: that an unkillable command is dead by the deadline, and that the
+// clock of a machine counts all the time for which the machine stands still. The fencing token
+// closes these gaps if the resource rejects lower ones.
 //
 // # States
 //
 // ample, short, late and expired say how much of the lease is left: enough to start a run; too
-// little to start one; no more than the grace; nothing. missed: the key is not, or no longer, ours,
-// and has no value of another either, or the store gave no answer. acquired is also the event when
-// Options.Continue applies to a silent store. A cell with the row's own name does nothing.
-// TestTransitionTable checks every cell.
+// little to start one; no more than the grace; nothing. missed: the full procedure has to start
+// again, because the key has changed or the store gave no answer; or it waits for an absent key to
+// be restored. acquired is also the event when Options.Continue lets runs start although the store
+// gives no answer. A cell with the row's own name does nothing. TestTransitionTable checks every
+// cell.
 //
 //	|          | taken    | missed   | claimed  | acquired | ample    | short    | late     | expired  | released |
 //	| seeking  | standby  | seeking  | proving  | held     | seeking  | seeking  | seeking  | seeking  | released |

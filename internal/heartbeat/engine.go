@@ -15,10 +15,11 @@ const (
 	poll           = 500 * time.Millisecond // between two reads of a standby
 	sleepThreshold = 100 * time.Millisecond // the clocks differ by more only after a suspend
 
-	// serverDelay is the wait between the read from which a deadline is counted and its write. A
-	// server that was paused serves its queue before it reads the clock again (seen: memcached
-	// 1.6.18, within 0.5 ms). So the ttl of a write may count from before the pause. If the write
-	// is sent this much later than the answer to the read, the server has set its clock in between.
+	// serverDelay is the wait between a read from which a deadline is counted and the write that
+	// follows it. A server that was paused serves its queue before it reads the clock again (seen:
+	// memcached 1.6.18, within 0.5 ms). So the ttl of a write may count from before the pause. If
+	// the write is sent this much later than the answer to the read, the server has set its clock
+	// in between.
 	serverDelay = 100 * time.Millisecond
 
 	proofExtra  = 200 * time.Millisecond // added to the validity for which a new instance waits
@@ -46,8 +47,8 @@ func (e *foreignValueError) Error() string {
 		e.key)
 }
 
-// owner is the state of Run's goroutine. No other goroutine accesses it after New.
-type owner struct {
+// engine is the state of Run's goroutine. No other goroutine accesses it after New.
+type engine struct {
 	id string
 	leaseState
 	storeState
@@ -98,7 +99,7 @@ type storeState struct {
 // attempts the release for four timeouts. If the store gives no answer for that time, the lease
 // expires by itself. Call Run once.
 func (h *Heartbeat) Run(ctx context.Context) error {
-	w := &h.owner
+	w := &h.engine
 	defer func() {
 		if w.request != nil {
 			w.request.reply <- handoffReply{err: errEnded}
@@ -140,7 +141,7 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 // checkDeadline compares what is left of the lease with what is needed, and sets the timer for the
 // next change.
 func (h *Heartbeat) checkDeadline() {
-	w := &h.owner
+	w := &h.engine
 	if !w.state.holding() || w.unproven || h.traits.Lock {
 		return
 	}
@@ -172,13 +173,13 @@ func (h *Heartbeat) checkDeadline() {
 }
 
 // resetSkew starts a new comparison of the boot clock with the monotonic clock.
-func (h *Heartbeat) resetSkew() { h.owner.skew = h.skew() }
+func (h *Heartbeat) resetSkew() { h.engine.skew = h.skew() }
 
-func (h *Heartbeat) expired() bool { return h.owner.deadline <= h.o.Boot() }
+func (h *Heartbeat) expired() bool { return h.engine.deadline <= h.o.Boot() }
 
 // answered records whether the store gave an answer.
 func (h *Heartbeat) answered(err error) {
-	w := &h.owner
+	w := &h.engine
 	switch {
 	case err == nil, rejected(err):
 		w.err = nil
@@ -190,16 +191,16 @@ func (h *Heartbeat) answered(err error) {
 
 // transition is the only place that changes the state.
 func (h *Heartbeat) transition(e event) {
-	w := &h.owner
+	w := &h.engine
 	if to := next[w.state][e]; to != w.state {
 		w.state, w.since = to, time.Now()
 	}
 	h.publish()
 }
 
-// publish makes the owner's lease visible to other goroutines.
+// publish makes the engine's lease visible to other goroutines.
 func (h *Heartbeat) publish() {
-	w := &h.owner
+	w := &h.engine
 	l := Lease{State: w.state, ID: w.id, Fence: w.fence, Since: w.since, Err: w.err, Unproven: w.unproven}
 	switch w.state {
 	case Seeking, Standby, Lost:
@@ -227,7 +228,7 @@ func (h *Heartbeat) publish() {
 
 // record returns our next value of key L.
 func (h *Heartbeat) record(state string) Record {
-	w := &h.owner
+	w := &h.engine
 	w.seq++
 	w.touched = true
 	r, now := h.o.Self, time.Now()
@@ -249,13 +250,13 @@ func (h *Heartbeat) record(state string) Record {
 	return r
 }
 
-func (h *Heartbeat) own(r Record) bool { return !r.Foreign && r.ID == h.owner.id }
+func (h *Heartbeat) own(r Record) bool { return !r.Foreign && r.ID == h.engine.id }
 
 // inChain returns true if the entry is one of our chain of writes since the claim: no other
 // instance wrote in between.
 func (h *Heartbeat) inChain(e Entry) bool {
 	r := ParseRecord(e.Value)
-	return h.own(r) && slices.Contains(h.owner.chain, r.Op)
+	return h.own(r) && slices.Contains(h.engine.chain, r.Op)
 }
 
 // stateSuffix is appended to key L for key S.

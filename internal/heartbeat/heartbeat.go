@@ -34,8 +34,8 @@ type Options struct {
 	AcquireTimeout time.Duration // retry limit at the start if unreachable, unless Standby
 
 	// Dead returns true if the owner of a record ran on this host and has provably exited, and its
-	// command too. The key is then taken over at once. nil means never. Record.Child may be older
-	// than the last run by one Renew. Dead must not block.
+	// command too. The key is then taken over at once. nil means never. Record.Child may be out of
+	// date by up to one Renew. Dead must not block.
 	Dead func(Record) bool
 	// Boot returns the time since boot, including suspend (CLOCK_BOOTTIME, clock_gettime(2)).
 	Boot   func() time.Duration
@@ -143,7 +143,7 @@ type Heartbeat struct {
 	handoffs chan handoffRequest
 	done     chan struct{} // closed when Run has returned
 
-	owner owner // accessed by Run's goroutine only
+	engine engine // accessed by Run's goroutine only
 }
 
 // view is an immutable copy for other goroutines.
@@ -172,7 +172,7 @@ func New(o Options, s Store) (*Heartbeat, error) {
 	if h.traits.Lock {
 		h.o.TTL = max(h.o.TTL, time.Second) // any ttl: the entry lasts as long as this process
 	}
-	w := &h.owner
+	w := &h.engine
 	w.id, w.since, w.skew = nonce(), time.Now(), h.skew()
 	if a := o.Adopt; a != nil && a.PID == o.Self.PID && a.Boot == o.Self.Boot && a.Key == o.Key && a.ID != "" {
 		h.o.Self.Started = a.Started
@@ -269,8 +269,9 @@ func (h *Heartbeat) Beat(p Pulse) {
 }
 
 // HandOff ends Run without a release, so that the new process can continue with the lease. It waits
-// for the store operation in progress and attempts one more renewal. It blocks until that is done,
-// or Run returns, or ctx ends before it starts. In the last case Run continues as before.
+// for the store operation in progress and attempts one more renewal. It blocks until that is done
+// or Run returns. If ctx ends before Run has accepted the request, HandOff returns an error and Run
+// continues as before.
 func (h *Heartbeat) HandOff(ctx context.Context) (Handoff, error) {
 	q := handoffRequest{ctx.Done(), make(chan handoffReply, 1)}
 	select {

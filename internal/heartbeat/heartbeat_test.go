@@ -301,7 +301,7 @@ func TestTransitionTable(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			h.owner.state = from
+			h.engine.state = from
 			h.publish()
 			_, changed := h.Watch()
 			h.transition(e)

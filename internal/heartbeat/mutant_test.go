@@ -24,8 +24,8 @@ var (
 var mutants = map[string][]edit{
 	"no proof": {withoutRestore, withoutProof},
 	"no proof, trusted": {withoutRestore, withoutProof,
-		{"	w := &h.owner\n	if err := h.claimKey(ctx)",
-			"	w, start := &h.owner, h.o.Boot()\n	if err := h.claimKey(ctx)"},
+		{"	w := &h.engine\n	if err := h.claimKey(ctx)",
+			"	w, start := &h.engine, h.o.Boot()\n	if err := h.claimKey(ctx)"},
 		{"	sent := h.o.Boot()\n	if entry, err = h.get(ctx, h.o.Key); err != nil {\n		return again(err)",
 			"	if len(w.chain) == 0 {\n		return h.setHeld(start)\n	}\n" +
 				"	sent := h.o.Boot()\n	if entry, err = h.get(ctx, h.o.Key); err != nil {\n		return again(err)"},
@@ -39,8 +39,8 @@ var mutants = map[string][]edit{
 			"waitServerDelay(ctx context.Context) error {\n	if true {"}},
 	"proof where absent": {{"h.proof(m); wait > 0 {", "h.proof(m); wait > 0 && absent {"}},
 	"half the wait": {withoutRestore,
-		{"return h.validity(max(h.o.TTL, h.owner.longest)) + proofExtra",
-			"return h.validity(max(h.o.TTL, h.owner.longest)) / 2"}},
+		{"return h.validity(max(h.o.TTL, h.engine.longest)) + proofExtra",
+			"return h.validity(max(h.o.TTL, h.engine.longest)) / 2"}},
 }
 
 // TestMutants builds this test program with an engine that breaks a rule, and runs TestSimulation

@@ -9,7 +9,7 @@ import (
 
 // renewLoop renews the lease until it is lost or expires, or a request arrives.
 func (h *Heartbeat) renewLoop(ctx context.Context) error {
-	w := &h.owner
+	w := &h.engine
 	if h.traits.Lock {
 		return h.recordLoop(ctx)
 	}
@@ -61,7 +61,7 @@ func (h *Heartbeat) renew(ctx context.Context) error {
 		switch {
 		case err == nil && h.expired(): // the answer came too late: this ends the loop
 		case err == nil:
-			h.owner.deadline, h.owner.unproven = sent+h.validity(h.o.TTL), false
+			h.engine.deadline, h.engine.unproven = sent+h.validity(h.o.TTL), false
 			h.resetSkew()
 			h.checkDeadline()
 			return nil
@@ -103,7 +103,7 @@ func (h *Heartbeat) recordLoop(ctx context.Context) error {
 // serveHandoff serves a request for a handoff. It returns true if Run must return, because the
 // lease now belongs to the new process.
 func (h *Heartbeat) serveHandoff(ctx context.Context) (bool, error) {
-	w := &h.owner
+	w := &h.engine
 	q := *w.request
 	w.request = nil
 	if w.state == Held && w.mine && !w.unproven && !h.traits.Lock {
@@ -127,7 +127,7 @@ func (h *Heartbeat) serveHandoff(ctx context.Context) (bool, error) {
 // release first marks key S as clean, because our command has exited, and then removes key L. It
 // changes neither key unless it is ours.
 func (h *Heartbeat) release(ctx context.Context) {
-	w := &h.owner
+	w := &h.engine
 	w.releasing = true // no request is accepted any more
 	end := h.o.Boot() + 2*h.budget()
 	if w.touched && w.stateOp != "" {

@@ -38,7 +38,7 @@ type event uint8
 
 const (
 	taken    event = iota // the key has another's value
-	missed                // the key is not, or no longer, ours, and has no value of another
+	missed                // the full procedure has to start again, or waits for an absent key; see doc.go
 	claimed               // the key is ours, and the proof has started
 	acquired              // the proof is complete, and the fencing token is written
 	ample                 // enough of the lease is left to start a run

@@ -79,7 +79,7 @@ func (h *Heartbeat) waitServerDelay(ctx context.Context) error {
 // channels is ready. If answer is nil, a request also ends it (errRequest), and so does the
 // deadline (nil).
 func (h *Heartbeat) await(ctx context.Context, until <-chan time.Time, answer, wakeup <-chan struct{}) error {
-	w := &h.owner
+	w := &h.engine
 	var fired <-chan struct{}
 	if !h.traits.Lock {
 		fired = h.o.Timer.C()
@@ -118,7 +118,7 @@ func (h *Heartbeat) await(ctx context.Context, until <-chan time.Time, answer, w
 
 // requested returns true if a stop or a handoff is waiting.
 func (h *Heartbeat) requested() bool {
-	w := &h.owner
+	w := &h.engine
 	return !w.releasing && (w.stopped || w.request != nil)
 }
 
