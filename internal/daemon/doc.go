@@ -15,7 +15,7 @@
 //	event             starting      serving     validating       reexecuting  stopping        killing
 //	stop              stop →        stop →      stop →           -            force →         kill
 //	                  stopping      stopping    stopping                      killing
-//	stop at once      as above      as above    as above         -            -               -
+//	duplicate stop    as above      as above    as above         -            -               -
 //	reload            check →       check →     -                -            -               -
 //	                  validating    validating
 //	run now           rejected      run now     run now          rejected     rejected        rejected
@@ -41,20 +41,28 @@
 //	panic             force, log    force, log  force, log       force, log   force, log      force, log
 //	                  → killing     → killing   → killing        → killing    → killing
 //
-// A stop is at once if it comes within stopRepeat of the stop before it, or within forceRepeat if
-// that was the second: it counts as the same stop. stop lets active runs finish; force stops them
-// (stop signals, grace, KILL); kill sends KILL.
+// A stop is a duplicate if it comes within stopRepeat of the first one, or within forceRepeat of
+// the second: it counts as the same stop. stop lets active runs finish; force stops them (stop
+// signals, grace, KILL); kill sends KILL.
 //
-// While a freeze is attempted no run starts. If something still prevents it after validFor, an
-// event names it, and runs start again until the check is repeated.
+// While a freeze is attempted no run starts. An attempt that failed is repeated by the event retry.
+// What happens then depends on why it failed, and for how long:
+//   - retry: the program was checked less than validFor ago. The freeze is attempted again.
+//   - late: the check is older than that, so it is repeated.
+//   - busy: the check is older, and a run still prevents the freeze. An event names it, and runs
+//     start again.
+//   - thawed: runs have started again for thawedFor, so the check is repeated.
+//   - blocked: a disk does not answer (see below). The attempt is repeated, for blockedLimit at
+//     most.
 //
 // A re-exec is blocked while the log's disk does not answer: execve would wait for the active
 // write, and meanwhile no signal would be served and no lease renewed. The log pauses in
 // validating, and resumes in every other state.
 //
 // Every state from reexecuting on ends when the job has ended. The Outcome is a re-exec from
-// reexecuting, and from killing or stopping after a panic or a fatal exit code, if the storm guard
-// allows it. In every other case gophd exits. reexecuting ends at once, because the job is frozen:
-// the next process adopts its runs before it serves any request. Requests that arrive in between
-// are handed off too.
+// reexecuting, and from killing or stopping after a panic or a fatal exit code, if the restart
+// guard (restart.Guard) allows it. In every other case gophd exits. reexecuting ends immediately,
+// because the job is frozen: the next process adopts its runs before it serves any request.
+// Requests that arrive before Exec closes the signals are handed off too, except for a reload,
+// which the re-exec itself serves.
 package daemon

@@ -79,7 +79,7 @@ var events = []struct {
 	fire func(*machine)
 }{
 	{"stop", func(m *machine) { m.entered = time.Now().Add(-time.Minute); requesting(request.Stop)(m) }},
-	{"stop at once", func(m *machine) { m.entered = time.Now(); requesting(request.Stop)(m) }},
+	{"duplicate stop", func(m *machine) { m.entered = time.Now(); requesting(request.Stop)(m) }},
 	{"reload", requesting(request.Reload)},
 	{"run now", requesting(request.RunNow)},
 	{"dump", requesting(request.Dump)},
@@ -125,7 +125,7 @@ func TestEachCellOfTheTable(t *testing.T) {
 	want := map[string][]string{ // starting, serving, validating, reexecuting, stopping, killing
 		"stop": {cell(stopping, "stop"), cell(stopping, "stop"), cell(stopping, "stop"),
 			cell(reexecuting), cell(killing, force), cell(killing, "kill")},
-		"stop at once": {cell(stopping, "stop"), cell(stopping, "stop"), cell(stopping, "stop"),
+		"duplicate stop": {cell(stopping, "stop"), cell(stopping, "stop"), cell(stopping, "stop"),
 			cell(reexecuting), cell(stopping), cell(killing)},
 		"reload": {cell(validating, "check"), cell(validating, "check"), cell(validating),
 			cell(reexecuting), cell(stopping), cell(killing)},

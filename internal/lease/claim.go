@@ -10,8 +10,8 @@ import (
 	"gophd/internal/heartbeat/file"
 )
 
-// Claim is the part of a Lease in one store. Methods that return a channel, Seen, Now, Stop,
-// Release and HandedOff may be called on a nil Claim, which never changes or ends.
+// Claim is the part of a Lease in one store. These methods may be called on a nil Claim, which
+// never changes or ends: Begun, Changed, Ended, Seen, Now, Stop, Release and HandedOff.
 type Claim struct {
 	Store string // URL of the store, without secrets
 	Key   string
@@ -30,8 +30,9 @@ type Claim struct {
 	seen   heartbeat.Lease
 }
 
-// Begin starts to acquire the claim and to renew it. Changed and Ended report its progress. Begin
-// may be called again after the claim has ended with an error.
+// Begin starts a goroutine that acquires the claim and then renews it, until Stop, Release or
+// HandOff. It does not block: Changed and Ended report the progress. Begin may be called again
+// after the claim has ended with an error.
 func (c *Claim) Begin() {
 	c.watch, c.done = nil, make(chan struct{})
 	hb, err := heartbeat.New(c.options(), c.store)
@@ -157,9 +158,10 @@ func (c *Claim) Release() error {
 // HandedOff returns true if the claim was handed off to this process and Begin was not called yet.
 func (c *Claim) HandedOff() bool { return c != nil && c.hb == nil && c.handed != nil }
 
-// HandOff renews the claim once more and ends it without a release. It blocks until ctx ends at
-// most. If the error is not nil, the new process must acquire the claim again. With keep, the claim
-// is then renewed until this process exits, because a command is active under it.
+// HandOff renews the claim once more and ends it without a release. It blocks until the renewal is
+// done. If ctx ends before the renewal starts, HandOff returns an error. If the error is not nil,
+// the new process must acquire the claim again. With keep, the claim is then renewed until this
+// process exits, because a command is active under it.
 func (c *Claim) HandOff(ctx context.Context, keep bool) (heartbeat.Handoff, error) {
 	handoff, err := c.hb.HandOff(ctx)
 	if err == nil || !keep {

@@ -20,8 +20,9 @@ func Self() heartbeat.Record {
 }
 
 // Dead returns true if the holder in r ran on this host, has exited, and has no leftover run, so
-// that its lease may be taken at once. The proof that it has exited is that self holds the lock
-// that it held. The other checks are about leftover runs. For mark and users see process.Leftover.
+// that its lease may be taken at once. The holder has exited if its PID is not alive and this
+// process, self, now holds the lock that the holder had. The other checks are about leftover runs.
+// For mark and users see process.Leftover.
 func Dead(r, self heartbeat.Record, mark string, users []int) bool {
 	switch {
 	case !Exited(r, self):

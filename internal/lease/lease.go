@@ -20,7 +20,8 @@ import (
 )
 
 // Lease is the right of one job to run here. It has at most two claims: the local lock, which is
-// acquired first, and the record in a shared store. Without any (none:) it is held.
+// acquired first, and the record in a shared store. With heartbeat.url "none:" it has no claim, and
+// always counts as held.
 //
 // One goroutine owns it. Any goroutine may call Shut, Fence and Beat after Begin of every claim.
 type Lease struct {

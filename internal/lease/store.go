@@ -28,7 +28,7 @@ func OpenStore(url, job string, timeout time.Duration) (heartbeat.Store, string,
 }
 
 // LockPath returns the path of the lock that keeps one host from running the job twice, also with a
-// shared store; "" if the config has none:.
+// shared store. It returns "" if heartbeat.url is "none:".
 func LockPath(c *config.Config) string {
 	if c.Heartbeat.URL == "none:" {
 		return ""

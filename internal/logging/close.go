@@ -83,8 +83,9 @@ func (l *Log) Idle() error {
 	return nil
 }
 
-// Leave prepares the Log for a re-exec. After it no write starts, and active writes are interrupted
-// if the target can do that. A Stream no longer waits for space.
+// Leave is the Log's first step in a re-exec, and Left the second. From Leave on no write starts,
+// and an active write is interrupted if the target can do that. Lines are still taken, and a Stream
+// does not wait for space.
 func (l *Log) Leave() {
 	l.Pause()
 	l.mu.Lock()
@@ -202,10 +203,14 @@ func (l *Log) transition(to state) {
 	l.wakeAll()
 }
 
-// Hurry sets the number of stop requests that gophd got. 0 cancels the stop. The number limits how
-// long the command and Close wait for a sink without progress, whatever OnFull says. 1: 30 seconds
-// for a regular file, 10 for any other sink. 2: 10 seconds. 3: they do not wait. Hurry does not
-// block.
+// Hurry tells the Log how often gophd was requested to stop. That limits how long the command and
+// Close wait for a sink that makes no progress, whatever OnFull says:
+//   - 0: no stop is requested, or no longer; OnFull decides
+//   - 1: 30 seconds for a regular file, 10 for any other sink
+//   - 2: 10 seconds
+//   - 3 or more: they do not wait
+//
+// Hurry does not block.
 func (l *Log) Hurry(times int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

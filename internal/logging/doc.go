@@ -39,19 +39,19 @@
 // daemons cut at 8 KiB. The cut is at the limit or up to 3 bytes before it, so that no UTF-8
 // sequence is split. A piece without a newline after it is partial: it is marked with "+" instead
 // of ":", or with "partial":true. The last bytes of a stream that does not end in a newline are
-// partial too. Bytes that Rest returned become the start of the first line of the next Stream
-// instead.
+// partial too. If Rest has returned those bytes, they are not written: they start the first line of
+// the next Stream.
 //
 // One rule restores the exact bytes: for each record of one PID and stream take its text, and add a
 // newline unless the record is partial.
 //
 // # Files and archives
 //
-// A file name may contain a time. Then the file changes when its name changes. A file that is too
-// large or too old is renamed to NAME.20261122T065102.123456Z, the UTC time of the rename. If the
-// name exists, the time is increased by microseconds until the name is free. So `zcat -f NAME.*
-// NAME` prints the whole log in order. Rotation happens only between two records. A file is never
-// larger than its limit, except for a single record that is larger.
+// A file name may contain a time. When the time changes the name, the file with the new name is
+// opened. A file that is too large or too old is renamed to NAME.20261122T065102.123456Z, the UTC
+// time of the rename. If the name exists, the time is increased by microseconds until the name is
+// free. So `zcat -f NAME.* NAME` prints the whole log in order. Rotation happens only between two
+// records. A file is never larger than its limit, except for a single record that is larger.
 //
 // The age counts from the first line, whose time is read from the file. The age of a file that
 // cannot be read counts from its modification time. The age is checked when a line arrives, so an
@@ -64,11 +64,12 @@
 // priority. At every moment either the archive or its compressed form is complete and on the disk.
 // If Close or kill -9 interrupts a compression, the next Log that compresses starts it again.
 //
-// If another process moves or deletes the file, the first line after a second finds that out and
-// the file is created again. Reopen does that at once. Two gophds may write to one file: each
-// checks that the file is still its own before it renames it, and switches to the new one within a
-// second if it is not. An archive that one gophd has open is not compressed by the other (flock).
-// Their size limits are then exact up to the lines of one second.
+// If another process moves or deletes the file, gophd notices that at the first write that comes a
+// second or more after the last check, and creates the file again. Reopen does that at once. Two
+// gophds may write to one file: each checks that the file is still its own before it renames it,
+// and switches to the new one within a second if it is not. An archive that one gophd has open is
+// not compressed by the other (flock). A file that two gophds write can exceed its limit by the
+// lines of one second.
 //
 // Known gap: if the clock is set back and a pattern's name returns while that file is being
 // compressed, the lines of up to a second can be lost.
@@ -92,8 +93,9 @@
 //   - With OnFull block a failed write is kept and retried each second or at Reopen. The command
 //     waits, for a stuck file too. gophd's own lines are dropped while 1 MiB is pending.
 //   - An echo never blocks for longer than the 10 seconds.
-//   - After Hurry or Close, a sink that makes no progress is given up, by the command too:
-//     a regular file after 30 seconds, any other sink after 10, earlier with more stop requests.
+//   - After Hurry or Close, the command and Close do not wait indefinitely for a sink that makes no
+//     progress: 30 seconds for a regular file, 10 for any other sink, less after more stop
+//     requests. Then its lines are lost.
 //
 // Before an exec no write may be active that can hang with its disk, because the exec would hang
 // with it. After Pause no such write starts, and Idle reports when none is active. Then Leave and

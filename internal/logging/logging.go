@@ -74,10 +74,11 @@ type Options struct {
 	Sync    string // when lines are synced to disk: never, second or always; "" is never
 }
 
-// Losses are lines that could not be written.
+// Losses are lines that could not be written. The next successful write reports those that the log
+// has not reported yet.
 type Losses struct {
 	Lines  uint64 `json:",omitempty"` // total
-	Untold uint64 `json:",omitempty"` // not reported in the log yet; the next successful write does
+	Untold uint64 `json:",omitempty"` // the part of Lines that the log has not reported yet
 	Why    string `json:",omitempty"` // reason of the last loss
 }
 
@@ -336,8 +337,9 @@ type Stats struct {
 	Err     error         // error of the last write, or nil
 
 	Lost error // reason of the last loss
-	// Stray is the reason why the file in use is not the one with the right name, or the last error
-	// of the archives. It is nil if there is none.
+	// Stray is why the log is not in the file that it should be in now, or why work on its archives
+	// failed. It is nil if neither is the case, and becomes nil again when another file is opened
+	// without such an error.
 	Stray error
 }
 

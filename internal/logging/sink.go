@@ -201,15 +201,15 @@ func (k *sink) closeWaitLeft() time.Duration {
 }
 
 // remaining returns how much is left of the time limit most. The limit counts from the last
-// progress of the sink, but not from before from.
-func (k *sink) remaining(most time.Duration, from time.Time) time.Duration {
+// progress of the sink, but not from before start.
+func (k *sink) remaining(most time.Duration, start time.Time) time.Duration {
 	if k.since.IsZero() { // not stuck: its goroutine is about to take the buffer
 		return max(most, k.log.abort)
 	}
-	if k.since.After(from) {
-		from = k.since
+	if k.since.After(start) {
+		start = k.since
 	}
-	return max(most-time.Since(from), 0)
+	return max(most-time.Since(start), 0)
 }
 
 func (k *sink) isEcho() bool {

@@ -16,12 +16,14 @@
 // wait. A service would never end by itself, so a stop stops its run.
 //
 // If runs may overlap, a tick that is due starts a run beside the active ones, each in a slot of
-// its own, and is dropped if no slot is free. Every tick that was due is either served or counted
-// as missed. A tick that is counted may be the one that a late run serves.
+// its own, and is dropped if no slot is free. Every tick that was due is served or counted as
+// missed. A tick can be both: the last tick that was due during a run is counted, and the next run,
+// which starts late, may serve it.
 //
-// A retry follows a failed run after a delay, and starts before the next tick: it is a run with a
-// number of its own for the same tick. The loop waits for it in waiting, or in running beside other
-// runs. A start that comes sooner replaces it: the next tick, or a requested run.
+// A retry follows a failed run after a delay, and starts before the next tick. It is a run for the
+// same tick, with a number of its own. The loop waits for it in the state waiting, or in the state
+// running if other runs are active. A start that comes sooner replaces it: the next tick, or a
+// requested run.
 //
 // The loop gives up and ends by itself when a run ended with a fatal code, or when as many runs in
 // a row failed, with all their retries, as the start limit allows within its time. The count starts
@@ -50,11 +52,15 @@
 //	canceled   → done            → done            → draining          -             -
 //	hand off   → done            → done            → done if detached  -             -
 //
-// timer is the one timer of the loop: it fires for the tick in waiting, and for the next report of
-// lateness in running. tick is the timer, and one ended the end of a run beside others, if runs may
-// overlap. A start while the gate is shut leads to held. The tick stays due and runs when the gate
-// opens, so that an hourly job does not lose a run to a store that was unreachable for a second. If
-// other runs are active it waits in running. canceled also stops the runs: the context of the
-// Runner ends with it, and the loop waits for their Results in draining. hand off is for the next
-// process, whose loop starts where this one stopped: in running if runs are active.
+// timer is the one timer of the loop. In waiting it fires for the next tick, in running for the
+// next report of lateness. The rows tick and one ended apply only if runs may overlap: tick means
+// that the timer fires for a tick while runs are active, and one ended means that a run has ended
+// while others are active.
+//
+// A start while the gate is shut leads to held. The tick stays due and runs when the gate opens, so
+// that an hourly job does not lose a run to a store that was unreachable for a second. If other
+// runs are active, the loop stays in running, and the tick is held there. canceled also stops the
+// runs: the context of the Runner ends with it, and the loop waits for their Results in draining.
+// hand off is for the next process, whose loop starts where this one stopped: in running if runs
+// are active.
 package loop

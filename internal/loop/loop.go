@@ -40,7 +40,8 @@ type Timer interface {
 	C() <-chan struct{}
 }
 
-// Report is one thing that the loop did.
+// Report is one thing that the loop did. Kind says what it is. The comments of the other fields say
+// for which kinds they are set. "Turned to running" is the kind Turned with the State job.Running.
 type Report struct {
 	Kind   Kind
 	At     time.Time
@@ -49,8 +50,8 @@ type Report struct {
 	Length time.Duration // Late: how long the run has been active
 	Next   time.Time     // Turned: the next tick, zero when there is none
 	Slowed time.Duration // Turned to waiting: the wait is this back-off or retry delay, and not the grid
-	// Late: ticks that the run has cost so far. Turned to running: ticks that were due before and
-	// that no run serves.
+	// Late: the ticks that the run has cost so far. Turned to running: the ticks that were due before
+	// this run and that no run serves.
 	Missed uint64
 	Tick   job.Tick // Ended
 	End    End      // Turned to draining or done: why the loop has ended by itself
@@ -62,7 +63,7 @@ type Kind uint8
 
 // The kinds of Report.
 const (
-	Turned Kind = iota + 1 // the state changed, or a run started beside others
+	Turned Kind = iota + 1 // the state is now State; or a run started beside others, and the state is still running
 	Late                   // the run has taken 90 % of the interval, or longer than to the next tick
 	Ended                  // a run has ended
 )
@@ -84,8 +85,8 @@ type Grid struct {
 	Runs     uint64        // number of the last run
 
 	// Set by HandOff only.
-	Going []ActiveRun // the runs that are still active
-	Woken bool        // a run was requested during them, and is still due
+	Going []ActiveRun // the active runs, which the next process adopts
+	Woken bool        // RunNow was called while no slot was free: a run is due when one of Going ends
 	Wait  *Delay      // nil when the grid determines the next start
 }
 
@@ -96,9 +97,11 @@ type ActiveRun struct {
 	Missed  uint64    // ticks that it has cost so far, if runs overlap; otherwise the grid tells
 }
 
-// Delay is a start that is not on the grid. It is a retry if Attempt of its Run is not 0.
-// Otherwise, if its Due is not zero, it is a requested run or a tick that is held and was counted
-// already. Otherwise it is the end of a back-off.
+// Delay is a start that is not on the grid. It is one of these:
+//   - a retry, if the Attempt of its Run is not 0
+//   - a start that the gate held, if the Due of its Run is not zero: a requested run, or a tick
+//     that was counted as missed already
+//   - the end of a back-off, if both are zero
 type Delay struct {
 	Run    job.Run   // without a number yet
 	Until  time.Time // with its monotonic reading

@@ -26,8 +26,9 @@ const (
 
 // scheduler is the state of one call of Run. mu guards the fields below it. Several goroutines hold
 // it: the one that serves events, and those that run the command, which continue the loop
-// themselves when a run has ended. If the first decided in every case, it would have to be woken,
-// on a thread of its own, between any two runs. Back to back, that cost a tenth of a short run.
+// themselves when a run has ended. If only the goroutine that serves events continued the loop, it
+// would have to be woken, on a thread of its own, between any two runs. Back to back, that cost a
+// tenth of a short run.
 type scheduler struct {
 	*Loop
 	ctx         context.Context // of the call of Run

@@ -76,7 +76,7 @@ func checkAll(c *config.Config) (wrong []error) {
 }
 
 // checkCgroup checks whether the control group of the job can be created, without side effects. It
-// ignores the processes in leaving: the running gophd and the new program.
+// ignores the processes in leaving: the running gophd, and the parent of this program.
 func checkCgroup(spec job.Spec, leaving ...int) error {
 	if l := Limits(spec); l != (process.Limits{}) {
 		return process.CheckCgroup("", l, leaving...)

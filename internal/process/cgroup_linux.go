@@ -69,8 +69,8 @@ func OpenCgroup(parent, name string, l Limits) (*Cgroup, error) {
 }
 
 // CheckCgroup returns the error that OpenCgroup would return, and changes nothing. ignored are
-// processes that may be in this program's group: the process that requests the check and the one
-// that it requests it for.
+// processes that may be in this program's group too: before a re-exec, the running gophd that
+// requests the check, and the parent of this program.
 func CheckCgroup(parent string, l Limits, ignored ...int) error {
 	values, err := l.values()
 	if err != nil {
@@ -285,9 +285,9 @@ func (c *Cgroup) Close() error {
 	return err
 }
 
-// SweepCgroups removes job groups that a killed gophd left in the group parent, which is as for
-// OpenCgroup: those for whose name gone returns true and that hold no process. A group that cannot
-// be removed stays for the next sweep.
+// SweepCgroups removes job groups that a killed gophd left. parent is the group that they are in,
+// as in OpenCgroup. A group is removed if gone returns true for its name and no process is in it.
+// One that cannot be removed stays for the next sweep.
 func SweepCgroups(parent string, gone func(name string) bool) {
 	if parent == "" {
 		var err error

@@ -16,9 +16,9 @@
 // reported as precisely as without Credentials, and a command runs in its exec environment or not
 // at all.
 //
-// The parent cannot set any of this for a child alone, except for the user, and then only one errno
-// for seven steps is returned. Changing gophd itself for the moment of a fork would affect other
-// starts. A command without Credentials is started directly, at no extra cost.
+// The parent could set only the user for a child alone. If that failed, it would get one errno, and
+// not which of seven steps failed. Changing gophd itself for the moment of a fork would affect
+// other starts. A command without Credentials is started directly, at no extra cost.
 //
 // # Process groups
 //
@@ -55,20 +55,21 @@
 // is still open, and otherwise gets the final KILL without the grace. On other systems kill(2) with
 // signal 0 answers exactly.
 //
-// Zombies that orphans leave are reaped here: at once while a command runs, since the exit of any
+// Zombies that orphans leave are reaped here: at once while a command runs, because the exit of any
 // child wakes its Wait, and otherwise by the next Wait or by Close. If gophd is process 1, all
 // orphans of its PID namespace become its children, and their zombies are reaped within a second
-// between runs too. Session and group distinguish them from the children of other packages: those
-// may start children in gophd's group or as leaders of their own, but not with setsid.
+// between runs too. Session and group distinguish orphans from children that other packages start.
+// So another package may start a child in gophd's group or as the leader of a new group, but not in
+// a new session.
 //
 // # Escaped processes
 //
 // An escaped process is a descendant that left the group by setsid(2) or by a shell's job control.
 // When the group is gone, those that became children of gophd are identified by the environment of
-// the run (EscapeRules.Mark). Each is reported once, and either spared or stopped together with the
-// processes that become gophd's children when it exits. A process that cannot be attributed to a
-// run, and is not older than the run, is reported and spared. If nothing but the group was there,
-// all of this costs nothing: the call that checks the group shows it.
+// the run (EscapeRules.Mark). Each is reported once, and then spared or stopped. If it is stopped,
+// its own children are too: they become gophd's when it exits. A process that cannot be attributed
+// to a run, and is not older than the run, is reported and spared. If no process escaped, this
+// costs nothing: the system call that checks the group also shows that gophd has no other child.
 //
 // With a Cgroup each run has a control group of its own, with the limits, below that of its job. A
 // process that is in it when the process group is gone is an escaped process, however it hides, and
@@ -106,7 +107,7 @@
 //   - Where there is no subreaper, escaped processes become children of init.
 //   - A command that cannot be killed (uninterruptible sleep in the kernel) blocks Wait. Stop and
 //     everything else stay responsive.
-//   - On Linux MaxRSS is never below gophd's own peak, since the child starts as a copy of gophd.
+//   - On Linux MaxRSS is never below gophd's own peak, because the child starts as a copy of gophd.
 //   - A start waits for execve(2), which an unresponsive network file system can block, and Go
 //     stops the whole program for that.
 //   - Outside Linux the signal mask is inherited unchanged.

@@ -15,9 +15,9 @@ import (
 	"gophd/internal/procfs"
 )
 
-// unreadableTime is how long the search waits for a process whose environment cannot be read since
-// it is in the middle of execve(2) or of its exit. A slow disk can delay the exec, and a busy
-// machine both.
+// unreadableTime is how long the search waits for a process whose environment cannot be read
+// because it is in the middle of execve(2) or of its exit. A slow disk can delay the exec, and a
+// busy machine both.
 const unreadableTime = time.Second
 
 // sweep reports and stops the escaped processes of a run whose group is gone.

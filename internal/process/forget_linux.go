@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Forget ends the Waits of commands that were detached when the new process did not start and this
-// one continues with them. Otherwise each Wait would keep a thread and a descriptor until its
-// command exits. Forget blocks for at most a tenth of a second. A Wait that has not returned by
-// then stays until another call of Forget or the exit of its command.
+// Forget ends the Waits of detached commands. It is called when the new process did not start and
+// this one continues with those commands. Otherwise each Wait would keep a thread and a descriptor
+// until its command exits. Forget blocks for at most a tenth of a second. A Wait that has not
+// returned by then stays until another call of Forget or the exit of its command.
 func Forget(all ...*Process) {
 	if len(all) == 0 {
 		return

@@ -28,7 +28,7 @@ func resetSIGCHLD() {}
 func emptySignalMask() (restore func()) { return func() {} }
 
 // observe blocks until the child has exited, and does not reap it. If kqueue(2) cannot watch the
-// child, mostly since it has already exited, observe returns at once and wait4 does the waiting.
+// child, mostly because it has already exited, observe returns at once and wait4 does the waiting.
 func observe(pid int, _ func() bool, _ func()) {
 	kq, err := unix.Kqueue()
 	if err != nil {

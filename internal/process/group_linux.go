@@ -168,10 +168,11 @@ func suspendedBy(pid int) syscall.Signal {
 
 // isOrphan reports whether a child of this program cannot have been started by it.
 //
-// A child that this program started is in its session, and there in its group or the leader of
-// another. So a child that has another session, or is a plain member of another group, is an
-// orphan. An escaped process that leads a group in the same session (a job of a shell with set -m)
-// is identified by its mark or not at all, and then stays a zombie until the next re-exec.
+// A child that this program started has the program's session, and is in the program's group or
+// leads a group of its own. So a child that has another session, or is a plain member of another
+// group, is an orphan. An escaped process that leads a group in the same session (a job of a shell
+// with set -m) is identified by its mark or not at all, and then stays a zombie until the next
+// re-exec.
 func isOrphan(p procfs.Stat, session, group int) bool {
 	return p.Session != session || p.Group != p.PID && p.Group != group
 }

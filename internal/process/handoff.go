@@ -40,7 +40,7 @@ type Resume func(HandedStream) io.WriteCloser
 type Rester interface{ Rest() []byte }
 
 // Detach gives up commands for the new process, all or none, whether they are being stopped or not.
-// It returns the first command that cannot be detached, since it is dead and only its output is
+// It returns the first command that cannot be detached, because it is dead and only its output is
 // still being delivered, or nil if all are detached.
 //
 // After Detach this process sends the commands no signal and does not reap them. Their Waits return
@@ -96,9 +96,10 @@ func (p *Process) resumeStop(h Handed) {
 	}
 }
 
-// HandOver stops reading the pipes that escaped processes hold and returns them, so that an escaped
-// process that writes later does not get SIGPIPE. It blocks as Process.HandOff does, and is called
-// before Close.
+// HandOver does for escaped processes what Process.HandOff does for one command. It stops reading
+// the pipes that they hold, and returns the pipes for AdoptStreams in the new process, so that an
+// escaped process that writes later does not get SIGPIPE. It blocks as Process.HandOff does, and is
+// called before Close, which would close the pipes.
 func (s *Spawner) HandOver() []HandedStream {
 	s.mu.Lock()
 	escaped := s.escapedStreams

@@ -25,7 +25,7 @@ const RunID = "GOPHD_RUN_ID"
 // user could start a process with such an environment to keep the job from running. A process that
 // hides or has cleared its environment is missed.
 //
-// An error means that not all processes could be checked, for example since no descriptors were
+// An error means that not all processes could be checked, for example because no descriptors were
 // free, or ErrNoProc.
 func Leftover(mark, ours string, users ...int) ([]int, error) {
 	entries, err := os.ReadDir("/proc")

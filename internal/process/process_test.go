@@ -25,9 +25,9 @@ import (
 // The tests wait for commands without a time limit of their own. If one hangs, the time limit of
 // the test binary ends it and prints all goroutines.
 
-// newSpawner returns a Spawner for the test. Tests are not parallel to each other, since a Spawner
-// reaps the orphans of the whole program. A process that was sent KILL has an hour to exit: on a
-// busy machine it may have to wait for a processor.
+// newSpawner returns a Spawner for the test. Tests are not parallel to each other, because a
+// Spawner reaps the orphans of the whole program. A process that was sent KILL has an hour to exit:
+// on a busy machine it may have to wait for a processor.
 func newSpawner(t testing.TB) *Spawner {
 	t.Helper()
 	s, err := New()

@@ -291,8 +291,8 @@ func allowRlimit(r credentials.Rlimit) (text string, err error) {
 	return "", nil
 }
 
-// switchUser sets the groups, gid and uid of this process, in that order, since each step needs the
-// permission that the next one gives up. Then it verifies the result.
+// switchUser sets the groups, gid and uid of this process, in that order, because each step needs
+// the permission that the next one gives up. Then it verifies the result.
 func switchUser(u *credentials.User) (text string, err error) {
 	if !canSwitch() {
 		if isCurrentUser(u) {

@@ -54,13 +54,13 @@ type Command struct {
 	Dir  string   // absolute working directory
 	Env  []string // the complete environment, KEY=VALUE
 
-	// Credentials is how the exec environment differs from gophd's own; nil is not at all. A
-	// command with Credentials is started by a shim, some milliseconds later, and never runs
-	// without them.
+	// Credentials is how the exec environment differs from gophd's own; nil means that it does not
+	// differ. A command with Credentials is started by a shim, some milliseconds later, and never
+	// runs without them.
 	Credentials *credentials.Credentials
 
 	// Stdin is the descriptor 0; nil is /dev/null. It must stay open until Start has returned. If
-	// it is a terminal, a command that reads it is stopped (SIGTTIN), since its group is not the
+	// it is a terminal, a command that reads it is stopped (SIGTTIN), because its group is not the
 	// foreground group of the terminal.
 	Stdin *os.File
 
@@ -305,9 +305,10 @@ func (s *Spawner) reapOrphans() {
 	}
 }
 
-// reapBetweenRuns reaps orphans between runs too. It is for process 1, whose children all processes
-// become that lose their parent: those of a health check, for example, while the next run is hours
-// away. In other processes only escaped processes become children, and they wait for the next run.
+// reapBetweenRuns reaps orphans between runs too. It is for process 1, which becomes the parent of
+// every orphan in its PID namespace: those of a health check, for example, while the next run is
+// hours away. Any other gophd becomes the parent of escaped processes only, and their zombies wait
+// for the next run.
 func (s *Spawner) reapBetweenRuns() {
 	exits := make(chan os.Signal, 1)
 	signal.Notify(exits, syscall.SIGCHLD)

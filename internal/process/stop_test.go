@@ -119,7 +119,7 @@ func TestNoSignalsAfterTheExit(t *testing.T) {
 	})
 }
 
-// A suspended command gets each of the signals, since CONT follows it.
+// A suspended command gets each of the signals, because CONT follows it.
 func TestSuspendedCommandGetsEachSignal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, output := startScript(t, `trap 'echo TERM; kill -STOP $$' TERM; trap 'echo INT; kill -STOP $$' INT

@@ -252,9 +252,9 @@ func decode(data []byte) (wire, error) {
 
 // Exec replaces this process by the program at s.Path, with the arguments, directory and
 // environment of s, and passes h to it. Exec returns only if that failed, with the reason. This
-// process can continue then: descriptors, signal mask and working directory are unchanged. Only the
-// limit of open files may be the one that gophd was started with, and INT and HUP do nothing until
-// signal.Notify is called for them again.
+// process can continue then: descriptors, signal mask and working directory are unchanged. Two
+// things may have changed: the limit of open files is the one that gophd was started with, and INT
+// and HUP do nothing until signal.Notify is called for them again.
 //
 // Call it last: no goroutine survives, buffered output is lost, and no other goroutine may start a
 // program or use a relative path meanwhile (a start would wait, a relative path would resolve in
@@ -265,11 +265,13 @@ func decode(data []byte) (wire, error) {
 // A signal may come between closeSignals and the signal.Notify of the new process, some
 // milliseconds:
 //   - USR1, USR2 and CONT wait in the kernel and are delivered then, if this process itself was
-//     started with them blocked.
+//     started with them blocked, as it is by -d and by Exec. Otherwise one that comes before execve
+//     may be lost.
 //   - INT and HUP are dropped. An INT may have to be repeated; a HUP is served by this restart.
 //   - TERM ends the process. This is the known gap: before main, the Go runtime unblocks TERM and
 //     installs a handler that ends the process. That is better than a TERM that is lost.
-//   - All others that can be caught do nothing.
+//   - QUIT is not held: it may end the process, with a dump of its stacks.
+//   - Other signals that gophd does not use do nothing.
 func (h *Handoff) Exec(s self.Self, closeSignals func() []request.Request) error {
 	if err := h.exec(s, closeSignals); err != nil {
 		return fmt.Errorf("cannot become %s: %w: put a working program there and reload again", s.Path, err)

@@ -133,9 +133,10 @@ func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.Hande
 }
 
 // detach leaves the active runs to the next process, all or none. An error names one that cannot be
-// left now. The loop calls it while none of its runs can start or end. A run that the loop has
-// started may not be here yet, and the loop may not know that a run has ended here. So count
-// must be the number of runs here too: otherwise a run or a result would be lost.
+// left now. The loop calls it while none of its runs can start or end. count is how many runs the
+// loop has. r may have fewer: a run that the loop has started may not be in r yet, and the loop may
+// not know yet that a run in r has ended. Then detach fails, because a run or a result would be
+// lost.
 func (r *runner) detach(count int) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -222,8 +223,8 @@ func (r *runner) adopt(at slot, g *ActiveRun) (*process.Process, error) {
 	})
 }
 
-// resume returns where the rest of a stream goes that the old process has started to read: to the
-// output of the current config.
+// resume returns the writer for the rest of a stream. The old process has read the part before it.
+// The writer is the output of the current config.
 func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	out := r.outputs.stdout
 	if s.Number == 2 {

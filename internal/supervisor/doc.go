@@ -28,8 +28,8 @@
 // again or the lease under which they were started ends. A freeze is rejected while a run is being
 // started, while its last output is being written, or while it is being stopped because the lease
 // ends. After that no run starts until a freeze succeeds or Thaw opens the gate again. Any other
-// run that is being stopped is handed off with its stop plan. After a forced stop by a request
-// nothing counts as an error any more.
+// run that is being stopped is handed off with its stop plan. A lost lease or a panic after a
+// forced stop is logged. It does not change the state, and is not the reason why the job ends.
 //
 // draining, failing and frozen end when the loop has ended. frozen ends at once, because the loop
 // was handed off with its runs. The end of the lease takes precedence over every grace: the command

@@ -195,10 +195,10 @@ func (r *runner) starting(number uint64) bool {
 	})
 }
 
-// causeOf returns why a run was stopped. A timeout or an overlap after the exit of the command
-// itself, while its group or escaped processes were waited for, did not cut it short. A request or
-// a lost lease always counts: it has stopped those processes. asked is zero if the run ended before
-// the stop.
+// causeOf returns why a run was stopped. asked is when the stop was requested, and is zero if the
+// run ended before that. ended is when the command exited. A timeout or an overlap that came after
+// ended is not the cause: it stopped only the rest of the group, or escaped processes. A request or
+// a lost lease always is the cause.
 func causeOf(ctx context.Context, asked, ended time.Time) error {
 	cause := context.Cause(ctx)
 	if (asked.IsZero() || asked.After(ended)) &&
