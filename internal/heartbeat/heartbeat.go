@@ -281,7 +281,7 @@ func (h *Heartbeat) HandOff(ctx context.Context) (Handoff, error) {
 	case <-ctx.Done():
 		return Handoff{}, fmt.Errorf("the lease was not handed off: %w", context.Cause(ctx))
 	}
-	r := <-q.reply // Run answers soon after ctx ends, so that both agree on who has the lease
+	r := <-q.reply // not ended by ctx, so that both agree on who has the lease
 	return r.handoff, r.err
 }
 

@@ -37,7 +37,7 @@ const (
 	notifySocket = "notify-socket"
 )
 
-// handOffTime is how long the last renewal of a claim may take.
+// handOffTime is how long a claim may take to accept the request for its handoff.
 const handOffTime = 5 * time.Second
 
 // ActiveRun is an active run and its process.
