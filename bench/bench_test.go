@@ -250,7 +250,7 @@ func (k kit) restartGaps(tb testing.TB, restarts int, between func()) []time.Dur
 		}
 	}
 	stop()
-	await("stopping: waiting for run 1", 1)
+	await("draining: waiting for run 1", 1)
 	time.Sleep(200 * time.Millisecond) // an earlier signal counts as the same request
 	stop()
 	if err := cmd.Wait(); err != nil {

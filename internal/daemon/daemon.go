@@ -252,7 +252,7 @@ func (d *Daemon) stateChanged(to state) {
 	case reexecuting:
 		d.notifyReloading()
 		d.reminder()
-	case stopping, killing:
+	case draining, stopping:
 		d.notify(sdStopping)
 		d.reminder()
 	}
@@ -266,7 +266,7 @@ func (d *Daemon) reminder() {
 	}
 	snap, spec := d.board.Snapshot(), d.o.Config.Jobs[0]
 	for _, g := range snap.Jobs[0].Active {
-		d.events.Publish(supervisor.WaitEvent(spec, d.machine.state.String(), d.machine.state == killing, g,
+		d.events.Publish(supervisor.WaitEvent(spec, d.machine.state.String(), d.machine.state == stopping, g,
 			snap.Taken))
 	}
 	d.notify(sdExtend)
@@ -346,7 +346,7 @@ func (d *Daemon) finish() (Outcome, error) {
 
 // reason returns why gophd exits; nil after a graceful stop.
 func (m *machine) reason() error {
-	if m.err == nil && m.state == killing {
+	if m.err == nil && m.state == stopping {
 		return job.ErrInsisted
 	}
 	return m.err

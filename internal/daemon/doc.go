@@ -12,9 +12,9 @@
 //
 // What happens in which state ("-" is nothing; a state after the arrow is entered):
 //
-//	event             starting      serving     validating       reexecuting  stopping        killing
+//	event             starting      serving     validating       reexecuting  draining        stopping
 //	stop              stop →        stop →      stop →           -            force →         kill
-//	                  stopping      stopping    stopping                      killing
+//	                  draining      draining    draining                      stopping
 //	duplicate stop    as above      as above    as above         -            -               -
 //	reload            check →       check →     -                -            -               -
 //	                  validating    validating
@@ -22,7 +22,7 @@
 //	dump              log           log         log              log          log             log
 //	reopen            reopen        reopen      reopen           reopen       reopen          reopen
 //	served            → serving     -           -                -            -               -
-//	job fails         → killing     → killing   → killing        → killing    → killing       -
+//	job fails         → stopping    → stopping  → stopping       → stopping   → stopping      -
 //	checked: ok       -             -           freeze →         -            -               -
 //	                                            reexecuting,
 //	                                            or retry
@@ -36,10 +36,10 @@
 //	                                            (or starting)
 //	checked: no       -             -           log → serving    -            -               -
 //	                                            (or starting)
-//	job ended         → stopping    → stopping  → stopping       -            -               -
-//	job gave up       → stopping    → stopping  → stopping       -            -               -
+//	job ended         → draining    → draining  → draining       -            -               -
+//	job gave up       → draining    → draining  → draining       -            -               -
 //	panic             force, log    force, log  force, log       force, log   force, log      force, log
-//	                  → killing     → killing   → killing        → killing    → killing
+//	                  → stopping    → stopping  → stopping       → stopping   → stopping
 //
 // A stop is a duplicate if it comes within stopRepeat of the first one, or within forceRepeat of
 // the second: it counts as the same stop. stop lets active runs finish; force stops them (stop
@@ -60,7 +60,7 @@
 // validating, and resumes in every other state.
 //
 // Every state from reexecuting on ends when the job has ended. The Outcome is a re-exec from
-// reexecuting, and from killing or stopping after a panic or a fatal exit code, if the restart
+// reexecuting, and from stopping or draining after a panic or a fatal exit code, if the restart
 // guard (restart.Guard) allows it. In every other case gophd exits. reexecuting ends immediately,
 // because the job is frozen: the next process adopts its runs before it serves any request.
 // Requests that arrive before Exec closes the signals are handed off too, except for a reload,

@@ -18,14 +18,14 @@ const (
 	serving                      // a job is served
 	validating                   // as starting or serving, while the next program is checked
 	reexecuting                  // the jobs are frozen, and the next process starts
-	stopping                     // active runs may finish, then gophd exits
-	killing                      // active runs are stopped, then gophd exits
+	draining                     // active runs may finish, then gophd exits
+	stopping                     // active runs are stopped, then gophd exits
 )
 
-var states = [...]state{starting, serving, validating, reexecuting, stopping, killing}
+var states = [...]state{starting, serving, validating, reexecuting, draining, stopping}
 
 func (s state) String() string {
-	return [...]string{"none", "starting", "serving", "validating", "re-executing", "stopping", "killing"}[s]
+	return [...]string{"none", "starting", "serving", "validating", "re-executing", "draining", "stopping"}[s]
 }
 
 // A stop counts as the next step only after some time. A process that sends stop signals often
@@ -135,13 +135,13 @@ func (m *machine) stopRequested() {
 	switch m.state {
 	case starting, serving, validating:
 		m.stop()
-		m.transition(stopping)
-	case stopping:
+		m.transition(draining)
+	case draining:
 		if time.Since(m.entered) >= stopRepeat {
 			m.force(job.ErrInsisted)
-			m.transition(killing)
+			m.transition(stopping)
 		}
-	case killing:
+	case stopping:
 		if time.Since(m.entered) >= forceRepeat {
 			m.kill()
 		}
@@ -158,9 +158,9 @@ func (m *machine) served() {
 
 // failing is called when a job stops its runs because it must not run any more.
 func (m *machine) failing(err error) {
-	if m.state != killing {
+	if m.state != stopping {
 		m.err = err
-		m.transition(killing)
+		m.transition(stopping)
 	}
 }
 
@@ -174,16 +174,16 @@ func (m *machine) ended(err error) {
 		return
 	}
 	m.err = err
-	m.transition(stopping)
+	m.transition(draining)
 }
 
 // panicked is called when a goroutine of the daemon failed.
 func (m *machine) panicked(err error) {
 	m.force(supervisor.ErrFault)
 	m.publish(event.Fatal(err))
-	if m.state != killing {
+	if m.state != stopping {
 		m.err = supervisor.Fatal(err)
-		m.transition(killing)
+		m.transition(stopping)
 	}
 }
 

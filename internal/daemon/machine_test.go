@@ -122,43 +122,43 @@ func TestEachCellOfTheTable(t *testing.T) {
 		}
 		return row
 	}
-	want := map[string][]string{ // starting, serving, validating, reexecuting, stopping, killing
-		"stop": {cell(stopping, "stop"), cell(stopping, "stop"), cell(stopping, "stop"),
-			cell(reexecuting), cell(killing, force), cell(killing, "kill")},
-		"duplicate stop": {cell(stopping, "stop"), cell(stopping, "stop"), cell(stopping, "stop"),
-			cell(reexecuting), cell(stopping), cell(killing)},
+	want := map[string][]string{ // starting, serving, validating, reexecuting, draining, stopping
+		"stop": {cell(draining, "stop"), cell(draining, "stop"), cell(draining, "stop"),
+			cell(reexecuting), cell(stopping, force), cell(stopping, "kill")},
+		"duplicate stop": {cell(draining, "stop"), cell(draining, "stop"), cell(draining, "stop"),
+			cell(reexecuting), cell(draining), cell(stopping)},
 		"reload": {cell(validating, "check"), cell(validating, "check"), cell(validating),
-			cell(reexecuting), cell(stopping), cell(killing)},
+			cell(reexecuting), cell(draining), cell(stopping)},
 		"run now": {cell(starting, "reject run now"), cell(serving, "run now"), cell(validating, "run now"),
-			cell(reexecuting, "reject run now"), cell(stopping, "reject run now"), cell(killing, "reject run now")},
+			cell(reexecuting, "reject run now"), cell(draining, "reject run now"), cell(stopping, "reject run now")},
 		"dump":   all("dump"),
 		"reopen": all("reopen"),
 		"served": {cell(serving), cell(serving), cell(validating),
-			cell(reexecuting), cell(stopping), cell(killing)},
-		"job fails": {cell(killing), cell(killing), cell(killing), cell(killing), cell(killing), cell(killing)},
+			cell(reexecuting), cell(draining), cell(stopping)},
+		"job fails": {cell(stopping), cell(stopping), cell(stopping), cell(stopping), cell(stopping), cell(stopping)},
 		"checked: ok": {cell(starting), cell(serving), cell(reexecuting, "freeze"),
-			cell(reexecuting), cell(stopping), cell(killing)},
+			cell(reexecuting), cell(draining), cell(stopping)},
 		"retry": {cell(starting), cell(serving), cell(reexecuting, "freeze"),
-			cell(reexecuting), cell(stopping), cell(killing)},
+			cell(reexecuting), cell(draining), cell(stopping)},
 		"retry, late": {cell(starting), cell(serving), cell(validating, "check"),
-			cell(reexecuting), cell(stopping), cell(killing)},
+			cell(reexecuting), cell(draining), cell(stopping)},
 		"retry, busy": {cell(starting), cell(serving), cell(validating, "log the delay", "thaw", "retry"),
-			cell(reexecuting), cell(stopping), cell(killing)},
+			cell(reexecuting), cell(draining), cell(stopping)},
 		"retry, thawed": {cell(starting), cell(serving), cell(validating, "check"),
-			cell(reexecuting), cell(stopping), cell(killing)},
+			cell(reexecuting), cell(draining), cell(stopping)},
 		"retry, blocked": {cell(starting), cell(serving), cell(validating, "retry"),
-			cell(reexecuting), cell(stopping), cell(killing)},
+			cell(reexecuting), cell(draining), cell(stopping)},
 		"blocked too long": {cell(starting), cell(serving),
 			cell(serving, "log the delay", "log a disk does not answer, for 1m0s"),
-			cell(reexecuting), cell(stopping), cell(killing)},
+			cell(reexecuting), cell(draining), cell(stopping)},
 		"checked: no": {cell(starting), cell(serving), cell(serving, "log bad config"),
-			cell(reexecuting), cell(stopping), cell(killing)},
-		"job gave up": {cell(stopping), cell(stopping), cell(stopping),
-			cell(reexecuting), cell(stopping), cell(killing)},
-		"job ended": {cell(stopping), cell(stopping), cell(stopping),
-			cell(reexecuting), cell(stopping), cell(killing)},
-		"panic": {cell(killing, panicked...), cell(killing, panicked...), cell(killing, panicked...),
-			cell(killing, panicked...), cell(killing, panicked...), cell(killing, panicked...)},
+			cell(reexecuting), cell(draining), cell(stopping)},
+		"job gave up": {cell(draining), cell(draining), cell(draining),
+			cell(reexecuting), cell(draining), cell(stopping)},
+		"job ended": {cell(draining), cell(draining), cell(draining),
+			cell(reexecuting), cell(draining), cell(stopping)},
+		"panic": {cell(stopping, panicked...), cell(stopping, panicked...), cell(stopping, panicked...),
+			cell(stopping, panicked...), cell(stopping, panicked...), cell(stopping, panicked...)},
 	}
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -227,8 +227,8 @@ func TestReloadDuringShutdownIsIgnored(t *testing.T) {
 	requesting(request.Reload)(m)
 	m.checked(nil)
 	m.ended(nil)
-	if m.state != stopping || !m.over() {
-		t.Errorf("%v, over %v: want stopping and over", m.state, m.over())
+	if m.state != draining || !m.over() {
+		t.Errorf("%v, over %v: want draining and over", m.state, m.over())
 	}
 }
 
@@ -273,7 +273,7 @@ func TestFreezeIsRetried(t *testing.T) {
 	requesting(request.Stop)(m)
 	m.retry()
 	want = []string{"check", "freeze", "retry", "stop", "thaw"}
-	if !slices.Equal(d.done, want) || m.state != stopping || d.frozen {
+	if !slices.Equal(d.done, want) || m.state != draining || d.frozen {
 		t.Errorf("did %q in %v, want the stop to take precedence: %q", d.done, m.state, want)
 	}
 }
@@ -342,8 +342,8 @@ func TestStopDuringCheckWins(t *testing.T) {
 	requesting(request.Stop)(m)
 	m.checked(nil)
 	m.ended(nil)
-	if m.state != stopping {
-		t.Errorf("%v, want stopping: a reload must not cancel the stop", m.state)
+	if m.state != draining {
+		t.Errorf("%v, want draining: a reload must not cancel the stop", m.state)
 	}
 }
 

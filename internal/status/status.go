@@ -29,7 +29,7 @@ const lengthsKept = 1000
 
 // Snapshot is gophd's state at one moment. It is a copy and does not change.
 type Snapshot struct {
-	State        string // serving, restarting, stopping, killing, ...
+	State        string // serving, re-executing, draining, stopping, ...
 	PID          int
 	Instance     string        // random id of this daemon in the heartbeat; kept across restarts
 	User         string        // the user that it runs as

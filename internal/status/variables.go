@@ -18,7 +18,7 @@ const stamp = "2006-01-02 15:04:05 -0700"
 func (s Snapshot) Variables() []Variable {
 	vs := []Variable{
 		{"state", s.State},
-		{"shutting down", yes(s.State == "stopping" || s.State == "killing")},
+		{"shutting down", yes(s.State == "draining" || s.State == "stopping")},
 		{"pid", fmt.Sprint(s.PID)},
 		{"user", s.User},
 		{"started", s.Born.Format(stamp)},

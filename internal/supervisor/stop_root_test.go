@@ -33,7 +33,7 @@ func TestRootReportsProcessesItMayNotSignal(t *testing.T) {
 	var leftover, waits string
 	message := func() string {
 		run := status.ActiveRun{Run: job.Run{Number: 3}, PID: other, Since: time.Now()}
-		return WaitEvent(job.Spec{}, "killing", true, run, time.Now()).Message()
+		return WaitEvent(job.Spec{}, "stopping", true, run, time.Now()).Message()
 	}
 	done := make(chan error)
 	go func() { // its thread, which ends with it, may not signal others
