@@ -195,9 +195,9 @@ func RunDelayed(name string, run job.Run, delay time.Duration, retries int, serv
 			return fmt.Sprintf("retry %d of %d in %s", e.Tick.Attempt, e.Count, e.Duration)
 		}
 	case service:
-		e.Level, e.Repeat = Warn, "slowed"
+		e.Level, e.Repeat = Info, "slowed"
 		e.message = func(e Event) string {
-			return fmt.Sprintf("the service exited soon after its start; restarting in %s", e.Duration)
+			return fmt.Sprintf("restarting the service in %s", e.Duration)
 		}
 	default:
 		e.message = func(e Event) string {
