@@ -273,7 +273,7 @@ func (h *Heartbeat) Beat(p Pulse) {
 // or Run returns. If ctx ends before Run has accepted the request, HandOff returns an error and Run
 // continues as before.
 func (h *Heartbeat) HandOff(ctx context.Context) (Handoff, error) {
-	q := handoffRequest{ctx.Done(), make(chan handoffReply, 1)}
+	q := handoffRequest{make(chan handoffReply, 1)}
 	select {
 	case h.handoffs <- q:
 	case <-h.done:
@@ -285,10 +285,7 @@ func (h *Heartbeat) HandOff(ctx context.Context) (Handoff, error) {
 	return r.handoff, r.err
 }
 
-type handoffRequest struct {
-	canceled <-chan struct{}
-	reply    chan handoffReply
-}
+type handoffRequest struct{ reply chan handoffReply }
 
 type handoffReply struct {
 	handoff Handoff
