@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -134,7 +135,7 @@ func (l *loader) directories() (runtime, state, log string) {
 
 // readFile returns gophd's settings in the file and the user's keys, and rejects invalid ones.
 func (l *loader) readFile(path string) (map[string]given, []Value) {
-	data, err := l.bytes(path, "config file")
+	data, err := l.text(path, "config file")
 	if err != nil {
 		l.reject(path, "", err.Error())
 		return nil, nil
@@ -163,9 +164,9 @@ func (l *loader) readFile(path string) (map[string]given, []Value) {
 	return s.own, s.user
 }
 
-// bytes reads a file of that kind. It must be a regular file, so that the next restart can read it
-// again.
-func (l *loader) bytes(path, kind string) ([]byte, error) {
+// text reads a file of that kind, without a byte order mark. It must be a regular file, so that the
+// next restart can read it again.
+func (l *loader) text(path, kind string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not block
 	if err != nil {
 		return nil, withoutPath(err)
@@ -182,8 +183,11 @@ func (l *loader) bytes(path, kind string) ([]byte, error) {
 	if err != nil {
 		return nil, withoutPath(err)
 	}
-	if len(data) > maxFile {
+	switch {
+	case len(data) > maxFile:
 		return nil, errors.New("larger than 1 MiB; not a " + kind)
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return nil, errors.New("UTF-16 text, as some Windows editors save it; save the file as UTF-8")
 	}
 	if info.Mode().Perm()&0o002 != 0 {
 		l.warnings = append(l.warnings, path+": writable by every user, who could change what runs; fix it with chmod o-w")
@@ -192,7 +196,7 @@ func (l *loader) bytes(path, kind string) ([]byte, error) {
 		l.warnings = append(l.warnings,
 			fmt.Sprintf("%s: owned by user %d, who could change what runs; fix it with chown", path, st.Uid))
 	}
-	return data, nil
+	return bytes.TrimPrefix(data, []byte("\ufeff")), nil
 }
 
 // foreign reports whether a user with that UID cannot trust a file of the owner. Root is trusted.

@@ -313,7 +313,7 @@ func (l *loader) envFiles(names []string) []string {
 // readEnvFile returns the variables of one file of job.env_file.
 func (l *loader) readEnvFile(name string, envFile given) []string {
 	path, optional := strings.CutPrefix(name, "-")
-	data, err := l.bytes(path, "file of KEY=VALUE lines")
+	data, err := l.text(path, "file of KEY=VALUE lines")
 	if optional && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -321,11 +321,15 @@ func (l *loader) readEnvFile(name string, envFile given) []string {
 		l.reject(envFile.subject, visible(path), err.Error())
 		return nil
 	}
-	env, err := credentials.ParseEnvFile(string(data))
+	env, warnings, err := credentials.ParseEnvFile(string(data))
 	if err != nil {
-		const most = 300 // the error may quote a very long line
-		l.reject(path, "", strings.ToValidUTF8(err.Error()[:min(most, len(err.Error()))], ""))
+		l.reject(path, "", brief(err.Error()))
 		return nil
+	}
+	for _, text := range warnings {
+		if len(l.warnings) < maxProblems {
+			l.warnings = append(l.warnings, path+": "+brief(text))
+		}
 	}
 	for _, kv := range env {
 		if name, _, _ := strings.Cut(kv, "="); slices.Contains(ownVariables, name) {
@@ -334,6 +338,9 @@ func (l *loader) readEnvFile(name string, envFile given) []string {
 	}
 	return env
 }
+
+// brief shortens a message about a file, which may have a very long name in it.
+func brief(text string) string { return strings.ToValidUTF8(text[:min(300, len(text))], "") }
 
 const (
 	memcached    = "memcached://"

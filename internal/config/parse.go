@@ -53,7 +53,6 @@ const tooDeep = "nested too deep"
 // parse reads the entries of a file in their order. With a parseError it returns the entries read
 // so far.
 func parse(format string, data []byte) ([]entry, *parseError) {
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	for i, line := range bytes.Split(data, []byte("\n")) {
 		if !utf8.Valid(line) {
 			return nil, &parseError{i + 1, "not UTF-8 text; save the file as UTF-8"}

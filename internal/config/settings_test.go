@@ -155,8 +155,10 @@ func TestEnvironmentOrder(t *testing.T) {
 
 func TestInvalidEnvFileErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"A=1\nB":                       "line 2 has no =: write KEY=VALUE, or # before a comment",
-		"export A=1":                   `line 1: "export A" is not the KEY of a KEY=VALUE; write letters, digits and _, no digit first`,
+		"A=1\nB":                       "line 2 has no =: write KEY=VALUE, # before a comment, or quotes around a value of several lines",
+		"\xff\xfeA\x00=\x001\x00":      "UTF-16 text, as some Windows editors save it; save the file as UTF-8",
+		"\xfe\xff\x00A\x00=\x001":      "UTF-16 text, as some Windows editors save it; save the file as UTF-8",
+		"A\x00=\x001\x00":              "line 1 holds a NUL byte: save the file as UTF-8 text",
 		"A=1\n\nPW=\"hunter2":          "line 3: the value of PW has no closing quote: add it",
 		"GOPHD_RUN=7":                  "GOPHD_RUN is gophd's own; rename it",
 		strings.Repeat("x", maxFile+1): "larger than 1 MiB; not a file of KEY=VALUE lines",
@@ -172,6 +174,15 @@ func TestInvalidEnvFileErrors(t *testing.T) {
 	write(t, filepath.Join(r.Dir, "a.env"), strings.Repeat("\xff", maxFile-2)+"=")
 	if _, err := Load(parsed(t, r, "--env-file", "a.env", "x")); err == nil || len(err.Error()) > 1000 {
 		t.Errorf("error of %d bytes", len(err.Error()))
+	}
+	r = request(t)
+	path := write(t, filepath.Join(r.Dir, "a.env"), "\ufeffexport A=1\r\n"+strings.Repeat("B=2 # why\n", 2*maxProblems))
+	c := load(t, parsed(t, r, "--env-file", "a.env", "x"))
+	if diff := cmp.Diff([]string{"A=1", "B=2 # why"}, c.Jobs[0].Env); diff != "" {
+		t.Error(diff)
+	}
+	if len(c.Warnings) != maxProblems || !strings.HasPrefix(c.Warnings[0], path+": line 2: the value of B goes up to the end") {
+		t.Errorf("%d warnings: %q", len(c.Warnings), c.Warnings)
 	}
 	r = request(t)
 	if err := os.Chmod(write(t, filepath.Join(r.Dir, "a.env"), "A=1"), 0o666); err != nil {

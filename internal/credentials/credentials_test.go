@@ -245,26 +245,65 @@ func TestEnvOfAUser(t *testing.T) {
 }
 
 func TestEnvFile(t *testing.T) {
-	got, err := credentials.ParseEnvFile("# a comment\n; another\n\n \t\nA=1\r\nB = two words # not a comment \nC=\n" +
-		`D='a "b" \ $HOME '` + "\n" + `E=" \"q\" \\ \$x \` + "`" + ` \n "` + "\n" +
-		`F=it's` + "\nA=2\n  _g1=x=y\nH='' ")
-	want := []string{
-		"A=2", "B=two words # not a comment", "C=", `D=a "b" \ $HOME `, "E= \"q\" \\ $x ` \\n ", "F=it's", "_g1=x=y", "H=",
+	for name, tc := range map[string]struct {
+		text string
+		want []string
+	}{
+		"comments":            {"# a comment\n; another\n \t# a third \\\n\n \t\nA=1\n", []string{"A=1"}},
+		"the last counts":     {"A=1\nB=1\nA=2", []string{"A=2", "B=1"}},
+		"unquoted":            {"A = two  words \nB=\nC=x=y\nD= \nE=it's\n", []string{"A=two  words", "B=", "C=x=y", "D=", "E=it's"}},
+		"backslashes stay":    {`A=C:\new\x` + "\n" + `B=C:\\` + "\nC=1", []string{`A=C:\new\x`, `B=C:\\`, "C=1"}},
+		"systemd: continued":  {"A=one \\\ntwo\\\n  # three \nB=\\\n\\\n1\nC=x\\", []string{"A=one two  # three", "B=1", "C=x"}},
+		"blank after the end": {"A=x\\ \nB=1", []string{`A=x\`, "B=1"}},
+		"single quotes":       {`A='a "b" \ $HOME '` + "\nB='' ", []string{`A=a "b" \ $HOME `, "B="}},
+		"double quotes":       {`A=" \"q\" \\ \$x \` + "`" + ` \n \x"`, []string{"A= \"q\" \\ $x ` \\n \\x"}},
+		"several lines":       {"A=\"one\ntwo\n\"\nB='1\n\n=2'\nC=3", []string{"A=one\ntwo\n", "B=1\n\n=2", "C=3"}},
+		"systemd: joined":     {"A=\"one \\\n two\"\nB='1\\\n2'", []string{"A=one  two", "B=1\\\n2"}},
+		"dotenv: comment":     {"A=\"x # y\" # why\nB='x'\t#why \"\nC=\"1\n2\" # c\nD=4", []string{"A=x # y", "B=x", "C=1\n2", "D=4"}},
+		"dotenv: export":      {"export A=1\n  export\t B = 2\nexport=3\nexported=4", []string{"A=1", "B=2", "export=3", "exported=4"}},
+		"docker: any name":    {"discovery.type=x\na-b=y", []string{"discovery.type=x", "a-b=y"}},
+		"docker: # inside":    {"COLOR=#fff\nB=a#b", []string{"COLOR=#fff", "B=a#b"}},
+		"Windows":             {"A=1\r\nB=\"1\r\n2\"\r\n\r\nC=1\\\r\n2\r\nD=' ' # c\r\nE=5\r", []string{"A=1", "B=1\n2", "C=12", "D= ", "E=5"}},
+		"nothing":             {"", nil},
+	} {
+		got, warnings, err := credentials.ParseEnvFile(tc.text)
+		if d := diff.Diff(tc.want, got); err != nil || d != "" || (warnings != nil) != strings.Contains(tc.text, "# three \nB") {
+			t.Errorf("%s: %v, warnings %q (-want +got):\n%s", name, err, warnings, d)
+		}
 	}
-	if d := diff.Diff(want, got); err != nil || d != "" {
+}
+
+// TestEnvFileWarnsOfComments checks that a value that other tools would cut off at a # is named.
+func TestEnvFileWarnsOfComments(t *testing.T) {
+	got, warnings, err := credentials.ParseEnvFile("A=1\nB=secret # why\n\nC=\t# none\nD=\"x\" # why\n")
+	if d := diff.Diff([]string{"A=1", "B=secret # why", "C=# none", "D=x"}, got); err != nil || d != "" {
 		t.Errorf("%v (-want +got):\n%s", err, d)
 	}
+	const fix = " goes up to the end of the line, the # included; put it into quotes, and a comment may follow them"
+	if d := diff.Diff([]string{"line 2: the value of B" + fix, "line 4: the value of C" + fix}, warnings); d != "" {
+		t.Errorf("warnings (-want +got):\n%s", d)
+	}
+}
+
+func TestEnvFileErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"A=1\nB\n":        "line 2 has no =",
-		"=x":              `"" is not the KEY`,
-		"1A=x":            `line 1: "1A" is not the KEY`,
-		"export A=x":      `"export A" is not the KEY`,
-		"\n\nA='secret":   "line 3: the value of A has no closing quote",
-		`A="secret\"`:     "no closing quote",
-		`A="x" # comment`: "continues after its closing quote",
-		"A=x\x00secret":   "NUL byte",
+		"A=1\nB\n":                    "line 2 has no =: write KEY=VALUE",
+		"A=1\nexport B\n":             "line 2 has no =",
+		"=x":                          "line 1: no name of a variable before the =",
+		"1A=x":                        "line 1: no name",
+		"A B=x":                       "line 1: no name",
+		"export =x\nexport -A=secret": "line 2: no name of a variable before the =: write letters",
+		"A=---\nsecret+/x==\n": "line 2: no name of a variable before the =: write letters, digits and _ . -, " +
+			"starting with a letter or _; a value of several lines needs quotes",
+		"A=---\nsecret\n":               "line 2 has no =: write KEY=VALUE, # before a comment, or quotes around a value of several lines",
+		"\n\nA='secret\nB=1\n":          "line 3: the value of A has no closing quote: add it",
+		`A="secret\"`:                   "no closing quote",
+		"A=\"x\"\"secret\"":             "line 1: the value of A continues after its closing quote in line 1",
+		"B=1\r\nA='x\r\nC=\"it's\"\r\n": "line 2: the value of A continues after its closing quote in line 3: remove what follows, or quote the whole value",
+		`A="x"#secret`:                  "continues after its closing quote",
+		"A=1\nB=x\x00secret":            "line 2 holds a NUL byte: save the file as UTF-8 text",
 	} {
-		got, err := credentials.ParseEnvFile(text)
+		got, _, err := credentials.ParseEnvFile(text)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %q, %v; want an error with %q", text, got, err, want)
 		}
@@ -274,30 +313,46 @@ func TestEnvFile(t *testing.T) {
 	}
 }
 
+// FuzzEnvFile checks that a file gives each name once, that neither error nor warnings are long or
+// show a value, and that each value can be written in double quotes and, without a single quote, in
+// single quotes, with the line ends of any system.
 func FuzzEnvFile(f *testing.F) {
 	f.Add("A=1\nB='2'\n", "K", "v")
 	f.Add("A=\"\\\"\"", "_x", ` "\$`+"`'")
 	f.Add("# c\r\n;\n", "a1", "\t\x80")
+	f.Add("export A=one \\\r\n two # three\r\nB=\"1\n2\" # c\n", "export", "-----BEGIN\nx+/=\n-----END\n")
 	f.Fuzz(func(t *testing.T, text, key, value string) {
-		env, err := credentials.ParseEnvFile(text)
-		if err == nil {
-			seen := map[string]bool{}
-			for _, kv := range env {
-				k, _, _ := strings.Cut(kv, "=")
-				if k == "" || seen[k] || strings.ContainsAny(k, " \t\"'") || strings.ContainsAny(kv, "\n\x00") {
-					t.Errorf("%q gives %q", text, env)
-				}
-				seen[k] = true
+		env, warnings, err := credentials.ParseEnvFile(text)
+		seen := map[string]bool{}
+		for _, kv := range env {
+			k, _, _ := strings.Cut(kv, "=")
+			if err != nil || seen[k] || k == "" || strings.ContainsAny(k, " \t\n\"'") || strings.Contains(kv, "\x00") {
+				t.Errorf("%q gives %q, %v", text, env, err)
+			}
+			seen[k] = true
+		}
+		if err != nil {
+			warnings = append(warnings, err.Error())
+		}
+		for _, line := range warnings {
+			if !strings.HasPrefix(line, "line ") || strings.ContainsAny(line, "\r\n") {
+				t.Errorf("%q: %q", text, line)
 			}
 		}
-		// Any value without an end of line can be written in double quotes.
-		if strings.ContainsAny(value, "\n\x00") || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_") != "" || key == "" {
+		if strings.Contains(value, "\x00") || strings.Contains(value, "\r\n") || key == "" || strings.Trim(key, "abcdefghijklmnopqrstuvwxyz_") != "" {
 			return
 		}
-		quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value)
-		got, err := credentials.ParseEnvFile(key + `="` + quoted + "\"\n")
-		if err != nil || len(got) != 1 || got[0] != key+"="+value {
-			t.Errorf("%q was read back as %q (%v)", value, got, err)
+		want := []string{key + "=" + value}
+		double := key + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + "\" # comment\n"
+		files := []string{double, "export " + double, strings.ReplaceAll(double, "\n", "\r\n")}
+		if !strings.Contains(value, "'") {
+			files = append(files, key+"='"+value+"'")
+		}
+		for _, file := range files {
+			got, warnings, err := credentials.ParseEnvFile(file)
+			if err != nil || warnings != nil || !slices.Equal(got, want) {
+				t.Errorf("%q is read as %q (%q, %v), want %q", file, got, warnings, err, want)
+			}
 		}
 	})
 }

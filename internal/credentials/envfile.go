@@ -5,81 +5,150 @@ import (
 	"strings"
 )
 
-// ParseEnvFile reads a file of KEY=VALUE lines. It returns each KEY once, with its last value, in
-// the order in which the keys first occur.
+// ParseEnvFile reads a file of KEY=VALUE lines, as systemd, docker, dotenv and Windows editors write
+// them. It returns each KEY once, with its last value, in the order in which the keys first occur.
 //
 //	# a comment, if it is the first character of the line; so is ;
-//	KEY=a value, up to the end of the line, without the blanks around it # this is part of it too
-//	KEY='taken literally, with its blanks'
-//	KEY="the same, but the backslash is removed from \" \\ \$ and \`"
+//	export KEY=a value without the blanks around it # this is part of it too
+//	KEY=a value that continues after a backslash \
+//	    on the next line
+//	KEY='taken literally, over several lines too' # a comment
+//	KEY="the same, but the backslash is removed from \" \\ \$ and \`, and with the line break after it"
 //
-// Quotes count only if they open the value, and then the closing quote must be its last character.
-// Nothing is expanded, a value never continues on the next line, and gophd's own environment is not
-// read. An error names the line.
-func ParseEnvFile(text string) ([]string, error) {
+// Quotes count only if they open the value, and then only a comment may follow them. Nothing is
+// expanded, and gophd's own environment is not read. A line may end with CR LF.
+//
+// Each warning is about a line that other tools read as a value and a comment. Error and warnings
+// name the line and no part of it that may be a secret.
+func ParseEnvFile(text string) (env, warnings []string, err error) {
+	f := envFile{rest: strings.ReplaceAll(text, "\r\n", "\n")}
+	if before, _, found := strings.Cut(f.rest, "\x00"); found {
+		return nil, nil, fmt.Errorf("line %d holds a NUL byte: save the file as UTF-8 text",
+			strings.Count(before, "\n")+1)
+	}
 	var keys []string
 	values := map[string]string{}
-	number := 0
-	for line := range strings.Lines(text) {
-		number++
-		line = strings.Trim(line, " \t\r\n")
-		if line == "" || line[0] == '#' || line[0] == ';' {
+	for f.rest != "" {
+		number := f.lines + 1
+		line, _, _ := strings.Cut(f.rest, "\n")
+		first := strings.TrimLeft(line, blanks)
+		if first == "" || first[0] == '#' || first[0] == ';' {
+			f.line()
 			continue
 		}
-		key, value, ok := strings.Cut(line, "=")
-		key = strings.TrimRight(key, " \t")
+		key, text, ok := strings.Cut(line, "=")
 		if !ok {
-			return nil, fmt.Errorf("line %d has no =: write KEY=VALUE, or # before a comment", number)
+			return nil, nil, fmt.Errorf("line %d has no =: write KEY=VALUE, # before a comment, "+
+				"or quotes around a value of several lines", number)
 		}
-		if !isKey(key) {
-			return nil, fmt.Errorf(
-				"line %d: %q is not the KEY of a KEY=VALUE; write letters, digits and _, no digit first", number, key)
+		name := withoutExport(strings.Trim(key, blanks))
+		if !isKey(name) {
+			return nil, nil, fmt.Errorf("line %d: no name of a variable before the =: write letters, digits and _ . -, "+
+				"starting with a letter or _; a value of several lines needs quotes", number)
 		}
-		value, err := unquote(strings.TrimLeft(value, " \t"))
+		f.rest = f.rest[len(key)+1:]
+		value, quoted, err := f.value()
 		if err != nil {
-			return nil, fmt.Errorf("line %d: the value of %s %w", number, key, err)
+			return nil, nil, fmt.Errorf("line %d: the value of %s %w", number, name, err)
 		}
-		if _, again := values[key]; !again {
-			keys = append(keys, key)
+		if !quoted && (hasComment(text) || hasComment(value)) {
+			warnings = append(warnings, fmt.Sprintf("line %d: the value of %s goes up to the end of the line, "+
+				"the # included; put it into quotes, and a comment may follow them", number, name))
 		}
-		values[key] = value
+		if _, again := values[name]; !again {
+			keys = append(keys, name)
+		}
+		values[name] = value
 	}
-	env := make([]string, 0, len(keys))
 	for _, key := range keys {
 		env = append(env, key+"="+values[key])
 	}
-	return env, nil
+	return env, warnings, nil
 }
 
+// isKey accepts the names of a shell, and those with a dot or a dash, which some programs read.
 func isKey(s string) bool {
 	for i, c := range []byte(s) {
 		letter := c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z'
-		if !letter && (i == 0 || c < '0' || c > '9') {
+		if !letter && (i == 0 || (c < '0' || c > '9') && c != '.' && c != '-') {
 			return false
 		}
 	}
 	return s != ""
 }
 
-// unquote never puts the value into an error: it may be a secret.
-func unquote(s string) (string, error) {
-	if strings.Contains(s, "\x00") {
-		return "", fmt.Errorf("holds a NUL byte: remove it")
+// hasComment reports whether text, which stands after a = sign, has a # that starts a comment for a
+// shell.
+func hasComment(text string) bool {
+	return strings.Contains(text, " #") || strings.Contains(text, "\t#")
+}
+
+const blanks = " \t\r"
+
+func withoutExport(key string) string {
+	name, ok := strings.CutPrefix(key, "export")
+	if trimmed := strings.TrimLeft(name, blanks); ok && trimmed != name {
+		return trimmed
 	}
-	if s == "" || s[0] != '"' && s[0] != '\'' {
-		return s, nil
+	return key
+}
+
+// envFile is the part of a file that is not read yet, and the number of lines before it.
+type envFile struct {
+	rest  string
+	lines int
+}
+
+// line reads up to the end of the line.
+func (f *envFile) line() string {
+	line, rest, _ := strings.Cut(f.rest, "\n")
+	f.rest, f.lines = rest, f.lines+1
+	return line
+}
+
+// value reads a value, to the end of its last line. Its error continues a sentence.
+func (f *envFile) value() (value string, quoted bool, err error) {
+	f.rest = strings.TrimLeft(f.rest, blanks)
+	if f.rest != "" && (f.rest[0] == '"' || f.rest[0] == '\'') {
+		value, err := f.quoted(f.rest[0])
+		return value, true, err
 	}
 	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch {
-		case s[i] == s[0] && i == len(s)-1:
-			return b.String(), nil
-		case s[i] == s[0]:
-			return "", fmt.Errorf("continues after its closing quote: remove what follows, or quote the whole value")
-		case s[0] == '"' && s[i] == '\\' && i+1 < len(s) && strings.IndexByte("\"\\$`", s[i+1]) >= 0:
-			i++
+	for {
+		line := f.line()
+		slashes := len(line) - len(strings.TrimRight(line, `\`))
+		b.WriteString(line[:len(line)-slashes%2])
+		if slashes%2 == 0 || f.rest == "" {
+			return strings.TrimRight(b.String(), blanks), false, nil
 		}
-		b.WriteByte(s[i])
+	}
+}
+
+func (f *envFile) quoted(quote byte) (string, error) {
+	var b strings.Builder
+	lines := 0
+	for i := 1; i < len(f.rest); i++ {
+		c := f.rest[i]
+		if c == quote {
+			f.rest, f.lines = f.rest[i+1:], f.lines+lines
+			after := f.line()
+			if strings.Trim(after, blanks) != "" && (after[0] == '#' || strings.TrimLeft(after, blanks)[0] != '#') {
+				return "", fmt.Errorf("continues after its closing quote in line %d: "+
+					"remove what follows, or quote the whole value", f.lines)
+			}
+			return b.String(), nil
+		}
+		escaped := false
+		if quote == '"' && c == '\\' && i+1 < len(f.rest) && strings.IndexByte("\"\\$`\n", f.rest[i+1]) >= 0 {
+			i++
+			c, escaped = f.rest[i], true
+		}
+		if c == '\n' {
+			lines++
+		}
+		if c != '\n' || !escaped {
+			b.WriteByte(c)
+		}
 	}
 	return "", fmt.Errorf("has no closing quote: add it")
 }
