@@ -35,6 +35,9 @@ func (l *loader) locate() string {
 	}
 	if ok {
 		l.explicit = true
+		if l.isUnexpanded(subject, named, configVariable) {
+			return ""
+		}
 		if err := checkPath(named); err != nil {
 			l.reject(subject, visible(named), err.Error())
 			return ""
@@ -270,12 +273,23 @@ func (s *sorter) add(e entry) {
 		s.topLevel(e, subject+visible(shownKey(e.key)))
 	case slices.Contains(s.sections, section):
 		s.setting(e, subject+visible(shownKey(e.key)))
+		s.doubt(e, subject+visible(shownKey(e.key)))
 	case near != "":
 		if first {
 			s.reject(subject+visible(section), "", "no section of gophd; did you mean "+near+"? otherwise rename your own")
 		}
 	default:
 		s.userKey(e, subject+visible(shownKey(e.key)))
+		s.doubt(e, subject+visible(shownKey(e.key)))
+	}
+}
+
+// doubt warns of a value that may end with a comment. A command may have both: it is a line for the
+// shell.
+func (s *sorter) doubt(e entry, subject string) {
+	if e.comment && e.key != "job.command" && len(s.warnings) < maxProblems {
+		s.warnings = append(s.warnings, subject+": the value goes up to the end of the line, the ; or # included; "+
+			"put it into quotes, or the comment on a line of its own")
 	}
 }
 
@@ -344,6 +358,9 @@ func (s *sorter) setting(e entry, subject string) {
 		s.reject(subject, "", "an empty list; write a value, or remove the line")
 	case strings.Contains(e.text+strings.Join(e.list, ""), "\x00"):
 		s.reject(subject, "", "contains a NUL byte; remove it")
+	case e.comment && !below && k.kind != command && k.kind != mapping:
+		s.reject(subject, visible(e.text),
+			"a comment needs a line of its own; a value that contains \" ;\" or \" #\" needs quotes")
 	case k.kind == command && e.form == scalar && strings.TrimSpace(e.text) == "":
 		s.reject(subject, visible(e.text), "an empty line for the shell; write the command")
 	case below:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,6 +58,12 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("written again: %v", err)
 		}
 		second.File, c.File = "", ""
+		c.Warnings = slices.DeleteFunc(c.Warnings, func(text string) bool {
+			return strings.Contains(text, ": the value goes up to the end of the line, ") // of INI only
+		})
+		if len(c.Warnings) == 0 {
+			c.Warnings = nil
+		}
 		for i := range c.values {
 			c.values[i].Source, second.values[i].Source = "", ""
 		}

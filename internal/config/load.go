@@ -284,6 +284,9 @@ func (l *loader) read(k key, g given) given {
 		}
 		return g
 	}
+	if k.kind != command && l.isUnexpanded(g.subject, g.text, k.env()) {
+		return g
+	}
 	value, err := k.parse(g.text)
 	switch {
 	case err != nil && k.kind.list():
@@ -293,6 +296,22 @@ func (l *loader) read(k key, g given) given {
 	}
 	g.value = value
 	return g
+}
+
+var shellVariable = lazyRegexp(`\$(\{|[A-Za-z_])`)
+
+// isUnexpanded rejects a text with a variable that a shell would have expanded. The setting can be
+// given by the environment variable of that name instead.
+func (l *loader) isUnexpanded(subject, text, name string) bool {
+	if !shellVariable().MatchString(text) {
+		return false
+	}
+	fix := "variables are expanded by shells only; write the value"
+	if subject != name {
+		fix += ", or set " + name
+	}
+	l.reject(subject, visible(text), fix)
+	return true
 }
 
 // pair adds one NAME=VALUE to a mapping.
@@ -370,6 +389,10 @@ func (l *loader) flags() map[string]given {
 			continue
 		}
 		g := given{text: text, source: "flag --" + k.flag, subject: "--" + k.flag}
+		if k.short != "" && k.short+text == k.flag {
+			l.reject("-"+k.flag, "", "one dash is for flags of one letter; write --"+k.flag)
+			continue
+		}
 		switch all := l.Flags.Lookup(k.flag).Value.(*flagValue).all; {
 		case k.kind == mapping:
 			for _, text := range all {

@@ -23,6 +23,8 @@ type entry struct {
 	text  string
 	list  []string
 	wrong string // what the value is, if its form is unsupported
+
+	comment bool // an INI value in which other tools see a comment
 }
 
 type form uint8
@@ -297,7 +299,8 @@ func (w *jsonWalk) list(e *entry) {
 }
 
 // parseINI reads name = value and drops one pair of quotes around a value. It knows no escapes,
-// continuation lines or comments after a value, so the text of a value is never lost. The name -
+// continuation lines or comments after a value, so the text of a value is never lost. It marks a
+// value without quotes in which other tools see a comment. The name -
 // and the quotes ` and """ are rejected, because they have a special meaning in other parsers.
 func parseINI(data []byte) ([]entry, *parseError) {
 	var entries []entry
@@ -316,8 +319,8 @@ func parseINI(data []byte) ([]entry, *parseError) {
 			section = strings.TrimSpace(name)
 			continue
 		}
-		name, value, found := strings.Cut(line, "=")
-		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		name, raw, found := strings.Cut(line, "=")
+		name, value := strings.TrimSpace(name), strings.TrimSpace(raw)
 		switch {
 		case !found:
 			return entries, &parseError{i + 1, "neither [section] nor name = value; a comment starts with # or ;"}
@@ -326,7 +329,10 @@ func parseINI(data []byte) ([]entry, *parseError) {
 		case strings.HasPrefix(value, "`") || strings.HasPrefix(value, `"""`):
 			return entries, &parseError{i + 1, "a value that starts with ` or \"\"\"; put it in single quotes"}
 		}
-		entries = append(entries, entry{key: under(section, name), line: i + 1, text: unquoted(value)})
+		e := entry{key: under(section, name), line: i + 1, text: unquoted(value)}
+		marks := strings.NewReplacer("\t", " ", ";", "#").Replace(raw)
+		e.comment = e.text == value && strings.Contains(marks, " #")
+		entries = append(entries, e)
 	}
 	return entries, nil
 }

@@ -101,7 +101,7 @@ func parseDuration(text string) (time.Duration, error) {
 		if _, e := strconv.ParseFloat(text, 64); plain && (e == nil || errors.Is(e, strconv.ErrRange)) {
 			return 0, errors.New("too long; the maximum is 292 years")
 		}
-		return 0, errors.New("not a duration; " + durationFix)
+		return 0, errors.New(durationAdvice(text))
 	}
 	if d == 0 && strings.ContainsAny(text, "123456789") {
 		return 0, errors.New("shorter than a nanosecond; " + durationFix)
@@ -151,7 +151,7 @@ func checkPath(p string) error {
 	switch {
 	case p == "":
 		return errors.New("empty; name a file, or leave it out")
-	case p == "~" || strings.HasPrefix(p, "~/"):
+	case strings.HasPrefix(p, "~"):
 		return errors.New("~ is expanded by shells only; write the full path")
 	case strings.ContainsFunc(p, unicode.IsControl):
 		return errors.New("contains a control character")
@@ -182,7 +182,7 @@ func checkWordOrPath(text string, words []string) error {
 	if slices.Contains(words, text) {
 		return nil
 	}
-	if w := nearest(text, words); w != "" && !strings.Contains(text, "/") {
+	if w := nearestOrLonger(text, words); w != "" && !strings.Contains(text, "/") {
 		return fmt.Errorf("did you mean %s? for a file of that name write ./%s", w, text)
 	}
 	return checkPath(text)
@@ -223,6 +223,19 @@ func nearest(text string, candidates []string) string {
 		}
 	}
 	return best
+}
+
+// nearestOrLonger returns also the only candidate that begins with text. It is for words of which
+// each is gophd's own.
+func nearestOrLonger(text string, candidates []string) string {
+	if near := nearest(text, candidates); near != "" {
+		return near
+	}
+	longer := slices.DeleteFunc(slices.Clone(candidates), func(c string) bool { return !strings.HasPrefix(c, text) })
+	if len(text) < 2 || len(longer) != 1 {
+		return ""
+	}
+	return longer[0]
 }
 
 // distance counts the letters to insert, delete, replace or swap with their neighbor to turn a into

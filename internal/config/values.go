@@ -36,7 +36,7 @@ func parseSize(text string) (int64, error) {
 	case !ok && strings.Trim(digits, "0123456789") == "" && digits != "", ok && n > math.MaxInt64/factor:
 		return 0, errors.New("too large; the maximum is 8388607T")
 	case !ok || digits[0] == '-':
-		return 0, errors.New("not a size; write bytes, or a number with K, M, G or T")
+		return 0, errors.New(sizeAdvice(text))
 	}
 	return n * factor, nil
 }

@@ -1,0 +1,91 @@
+package config
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// quantity is a number with a unit, as other tools write it.
+type quantity struct {
+	number float64
+	unit   string // as it was written
+}
+
+var quantityForm = lazyRegexp(`^\s*(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-zµ]+)\s*`)
+
+// quantities splits a text such as 1h 30min. It returns nil for any other text.
+func quantities(text string) (all []quantity) {
+	for text != "" {
+		m := quantityForm().FindStringSubmatch(text)
+		if m == nil {
+			return nil
+		}
+		number, _ := strconv.ParseFloat(m[1], 64) // the form allows digits only
+		all = append(all, quantity{number, m[2]})
+		text = text[len(m[0]):]
+	}
+	return all
+}
+
+// timeUnits are the units of other tools, without the s of a plural.
+var timeUnits = map[string]time.Duration{
+	"ns": time.Nanosecond, "us": time.Microsecond, "µs": time.Microsecond,
+	"ms": time.Millisecond, "msec": time.Millisecond, "millisecond": time.Millisecond,
+	"s": time.Second, "sec": time.Second, "second": time.Second,
+	"m": time.Minute, "min": time.Minute, "minute": time.Minute,
+	"h": time.Hour, "hr": time.Hour, "hour": time.Hour,
+	"d": 24 * time.Hour, "day": 24 * time.Hour,
+	"w": 7 * 24 * time.Hour, "week": 7 * 24 * time.Hour,
+}
+
+// durationAdvice returns what is wrong with a text that is no duration, and how to write it.
+func durationAdvice(text string) string {
+	problem, sum := "", 0.0
+	for _, q := range quantities(text) {
+		unit := strings.ToLower(q.unit)
+		length, ok := timeUnits[unit]
+		if !ok {
+			length = timeUnits[strings.TrimSuffix(unit, "s")]
+		}
+		if length == 0 || q.unit == "M" { // which is a month for some tools
+			return "not a duration; " + durationFix
+		}
+		if _, err := time.ParseDuration("1" + q.unit); err != nil && problem == "" {
+			problem = "unit " + q.unit + " is not known"
+		}
+		sum += q.number * float64(length)
+	}
+	if sum < 1 || sum > math.MaxInt64/2 {
+		return "not a duration; " + durationFix
+	}
+	if problem == "" {
+		problem = "not a duration"
+	}
+	return problem + "; write " + showDuration(time.Duration(sum))
+}
+
+// showDuration returns d without the zeros at its end.
+func showDuration(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-len(zero)+1]
+		}
+	}
+	return text
+}
+
+// sizeAdvice does for a size what durationAdvice does for a duration.
+func sizeAdvice(text string) string {
+	if all := quantities(text); len(all) == 1 {
+		unit := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(all[0].unit), "B"), "I")
+		power := strings.Index("\x00"+units, unit) // 0 if there is no unit but B
+		n := all[0].number * math.Pow(1024, float64(power))
+		if power >= 0 && len(unit) <= 1 && n == math.Trunc(n) && n < math.MaxInt64 {
+			return "not a size; write " + showSize(int64(n))
+		}
+	}
+	return "not a size; write bytes, or a number with K, M, G or T"
+}
