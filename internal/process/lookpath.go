@@ -26,9 +26,8 @@ func LookPath(argv0, dir string, env []string) (string, error) {
 		}
 		return path, nil
 	}
-	list := searchPath(env)
 	var denied *startError
-	for _, directory := range filepath.SplitList(list) {
+	for _, directory := range filepath.SplitList(searchPath(env)) {
 		path := under(dir, directory) + "/" + argv0
 		err := executable(path)
 		switch {
@@ -45,8 +44,7 @@ func LookPath(argv0, dir string, env []string) (string, error) {
 	case argv0 == "":
 		return "", &startError{argv0, "the name is empty: name a command", syscall.ENOENT, false}
 	}
-	text := "not found in PATH (" + quote(list) + "): give its path, or add its directory to PATH"
-	return "", &startError{argv0, text, syscall.ENOENT, false}
+	return "", &startError{argv0, notInPath(argv0, dir), syscall.ENOENT, false}
 }
 
 // searchPath returns PATH as getenv(3) finds it, or the default of the C library if it is not set.
@@ -102,7 +100,7 @@ type startError struct {
 	setup       bool // it is about the exec environment, see job.ErrSetup
 }
 
-func (e *startError) Error() string { return "cannot start " + quote(e.argv0) + ": " + e.text }
+func (e *startError) Error() string { return "cannot start " + shown(e.argv0) + ": " + e.text }
 
 func (e *startError) Unwrap() error { return e.errno }
 
@@ -126,6 +124,11 @@ func explainErrno(argv0, dir, path string, err error) *startError {
 	code := errno(err)
 	if text := directoryError(dir); text != "" {
 		return &startError{argv0, text, code, true}
+	}
+	if code == syscall.ENOENT || code == syscall.ENOTDIR || code == syscall.ENAMETOOLONG {
+		if text := mistake(argv0, dir); text != "" && executable(path) != nil {
+			return &startError{argv0, text, code, false}
+		}
 	}
 	return &startError{argv0, reason(code, dir, path), code, false}
 }
@@ -212,9 +215,9 @@ func errno(err error) syscall.Errno {
 	return e
 }
 
-// quote returns a name unchanged, or quoted if it would break the line or hide something.
+// quote returns a name unchanged, or quoted if it would break the line, end early or hide something.
 func quote(s string) string {
-	if q := strconv.Quote(s); q != `"`+s+`"` || s == "" {
+	if q := strconv.Quote(s); q != `"`+s+`"` || s == "" || strings.Contains(s, " ") {
 		return q
 	}
 	return s

@@ -258,7 +258,11 @@ func TestStartErrors(t *testing.T) {
 		},
 		{
 			name: "not in path", argv0: "no.sh", path: "/bin:" + dir, errno: syscall.ENOENT, code: 127,
-			message: "not found in PATH (/bin:" + dir + ")",
+			message: "cannot start no.sh: not found in PATH: give its path, or set PATH with --env",
+		},
+		{
+			name: "in the directory", argv0: "plain", path: "/bin", errno: syscall.ENOENT, code: 127,
+			message: "cannot start plain: not found in PATH, but in " + dir + ": write ./plain",
 		},
 		{name: "empty name", argv0: "", errno: syscall.ENOENT, code: 127, message: "the name is empty"},
 		{name: "under a file", argv0: "./plain/x", errno: syscall.ENOTDIR, code: 127, message: "not a directory"},

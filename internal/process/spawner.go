@@ -150,7 +150,7 @@ func (s *Spawner) Start(ctx context.Context, c Command) (*Process, error) {
 	started := time.Now()
 	for attempts := 0; ; attempts++ {
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("cannot start %s: %w", quote(c.Argv[0]), context.Cause(ctx))
+			return nil, fmt.Errorf("cannot start %s: %w", shown(c.Argv[0]), context.Cause(ctx))
 		}
 		p, err := s.start(c)
 		if err == nil {
@@ -193,7 +193,7 @@ func (c Command) check() error {
 			continue
 		}
 		if o.Same || (o.File == nil) == (o.Open == nil) {
-			return fmt.Errorf("cannot start %s: each output needs either a file or a writer", quote(c.Argv[0]))
+			return fmt.Errorf("cannot start %s: each output needs either a file or a writer", shown(c.Argv[0]))
 		}
 	}
 	return nil

@@ -1,0 +1,76 @@
+package process
+
+import (
+	"os"
+	"strconv"
+	"strings"
+)
+
+// mistake returns what is wrong with a command that was not found, if its word says that, and the
+// right form; otherwise "". Most such words are meant for a shell.
+func mistake(argv0, dir string) string {
+	first, _, several := strings.Cut(argv0, " ")
+	switch {
+	case strings.HasSuffix(argv0, "\r"):
+		return "it ends with a carriage return: save the file that it is in with Unix line ends"
+	case strings.HasPrefix(argv0, "-"):
+		return "a flag is no command: write flags of gophd before the --, and the command after it"
+	case several && (!strings.Contains(first, "/") || executable(under(dir, first)) == nil || isForShell(first)):
+		return "it is one word with blanks: for a shell line use --shell, for arguments leave out the quotes"
+	case variable(argv0) != "":
+		return "it sets a variable: write --env " + variable(argv0) + "=... before the --, or use --shell"
+	case strings.HasPrefix(argv0, "~"):
+		return "~ is expanded by shells only: write the full path, or use --shell"
+	case strings.ContainsAny(argv0, "$`"):
+		return "variables are expanded by shells only: write the value, or use --shell"
+	case isForShell(argv0):
+		return "only a shell reads such a word: use --shell"
+	case builtins[argv0] != "":
+		return "it is a command of the shell: use " + builtins[argv0] + ", or --shell"
+	}
+	return ""
+}
+
+// isForShell reports whether a word has what is special to a shell, and rare in the name of a
+// program.
+func isForShell(word string) bool {
+	return variable(word) != "" || strings.HasPrefix(word, "~") || strings.ContainsAny(word, "$`|&;<>*?")
+}
+
+// variable returns the name of the variable that a shell would set for the word, or "".
+func variable(word string) string {
+	name, _, ok := strings.Cut(word, "=")
+	if !ok || strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+		return ""
+	}
+	return name
+}
+
+// builtins are commands that exist only in a shell, and the flags for what they do.
+var builtins = map[string]string{
+	"cd": "--chdir", "export": "--env", "source": "--env-file", "ulimit": "--rlimit", "umask": "--umask",
+}
+
+// notInPath returns why a name without a slash was not found.
+func notInPath(name, dir string) string {
+	if text := mistake(name, dir); text != "" {
+		return text
+	}
+	if info, err := os.Stat(under(dir, name)); err == nil && info.Mode().IsRegular() {
+		return "not found in PATH, but in " + quote(dir) + ": write " + quote("./"+name)
+	}
+	return "not found in PATH: give its path, or set PATH with --env"
+}
+
+// shown returns the first word of a command as a message quotes it. It hides the value of a
+// variable, which may be a secret.
+func shown(argv0 string) string {
+	const most = 80
+	switch name := variable(argv0); {
+	case name != "":
+		return strconv.Quote(name + "=...")
+	case len(argv0) > most:
+		return quote(strings.ToValidUTF8(argv0[:most], "") + "...")
+	}
+	return quote(argv0)
+}

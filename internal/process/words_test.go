@@ -1,0 +1,91 @@
+package process
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+
+	"gophd/internal/job"
+)
+
+// TestWordsForAShell checks that a command that is meant for a shell, or for gophd, gets the right
+// form, from LookPath and from a start.
+func TestWordsForAShell(t *testing.T) {
+	s := newSpawner(t)
+	dir := t.TempDir()
+	write(t, dir+"/job.sh", "#!/bin/sh\n", 0o755)
+	const (
+		line     = "it is one word with blanks: for a shell line use --shell, for arguments leave out the quotes"
+		variable = "variables are expanded by shells only: write the value, or use --shell"
+		home     = "~ is expanded by shells only: write the full path, or use --shell"
+		syntax   = "only a shell reads such a word: use --shell"
+		flag     = "a flag is no command: write flags of gophd before the --, and the command after it"
+		path     = "not found in PATH: give its path, or set PATH with --env"
+		file     = "no such file: check the path, or the directory it is started in ("
+	)
+	for argv0, want := range map[string]string{
+		"echo hi there":                        `"echo hi there": ` + line,
+		"echo a|b":                             `"echo a|b": ` + line,
+		"./job.sh --all":                       `"./job.sh --all": ` + line,
+		"~/job.sh --all":                       `"~/job.sh --all": ` + line,
+		"$X/job.sh --all":                      `"$X/job.sh --all": ` + line,
+		"./My Jobs/job":                        `"./My Jobs/job": ` + file,
+		"FOO=bar":                              `"FOO=...": it sets a variable: write --env FOO=... before the --, or use --shell`,
+		"PASSWORD=hunter2":                     `"PASSWORD=...": it sets a variable: write --env PASSWORD=... before the --`,
+		"PW=hunter2 ./job":                     `"PW=...": ` + line,
+		"PW=/hunter2":                          `"PW=...": it sets a variable: `,
+		"./a=b":                                "./a=b: " + file,
+		"~":                                    "~: " + home,
+		"~/bin/job":                            "~/bin/job: " + home,
+		"~ann/bin/job":                         "~ann/bin/job: " + home,
+		"$HOME/bin/job":                        "$HOME/bin/job: " + variable,
+		"${APP}":                               "${APP}: " + variable,
+		"`job`":                                "`job`: " + variable,
+		"a|b":                                  "a|b: " + syntax,
+		"./*.sh":                               "./*.sh: " + syntax,
+		">out":                                 ">out: " + syntax,
+		"--once":                               "--once: " + flag,
+		"-n":                                   "-n: " + flag,
+		"job.sh\r":                             `"job.sh\r": it ends with a carriage return: `,
+		"./job.sh\r":                           `"./job.sh\r": it ends with a carriage return: `,
+		"job.sh":                               "job.sh: not found in PATH, but in " + dir + ": write ./job.sh",
+		"source":                               "source: it is a command of the shell: use --env-file, or --shell",
+		"no-such-command":                      "no-such-command: " + path,
+		"/no-such-command/x":                   "/no-such-command/x: " + file,
+		"echo " + strings.Repeat("x", 300):     `"echo ` + strings.Repeat("x", 75) + `...": ` + line,
+		"./job.sh " + strings.Repeat("x", 300): `"./job.sh ` + strings.Repeat("x", 71) + `...": ` + line,
+	} {
+		env := []string{"PATH=/bin:/hidden"}
+		_, look := LookPath(argv0, dir, env)
+		_, start := s.Start(t.Context(), Command{Argv: []string{argv0}, Dir: dir, Env: env, Stdout: discard(), Stderr: discard()})
+		for by, err := range map[string]error{"LookPath": look, "Start": start} {
+			if err == nil || !strings.HasPrefix(err.Error(), "cannot start "+want) || strings.Contains(err.Error(), "hidden") ||
+				strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s: %v, want %s", by, err, want)
+				continue
+			}
+			if job.StartCode(err) != 127 || !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ENAMETOOLONG) {
+				t.Errorf("%s: %v has code %d", by, err, job.StartCode(err))
+			}
+		}
+	}
+
+	// A file that exists under such a name is started, or has its own error.
+	for _, name := range []string{"FOO=bar", "$x", "a b", "-x"} {
+		write(t, dir+"/"+name, "#!/bin/sh\n", 0o755)
+		if found, err := LookPath("./"+name, dir, nil); err != nil || found != dir+"/"+name {
+			t.Errorf("%s: %s, %v", name, found, err)
+		}
+		if found, err := LookPath(name, "/", []string{"PATH=" + dir}); err != nil || found != dir+"/"+name {
+			t.Errorf("%s in PATH: %s, %v", name, found, err)
+		}
+	}
+	write(t, dir+"/$plain", "", 0o644)
+	if _, err := LookPath("./$plain", dir, nil); err == nil || !strings.Contains(err.Error(), "chmod +x") {
+		t.Errorf("a file without the right to execute: %v", err)
+	}
+	if _, err := LookPath("~/x", dir+"/gone", nil); err == nil || !strings.Contains(err.Error(), "is gone") {
+		t.Errorf("a directory that is gone: %v", err)
+	}
+}
