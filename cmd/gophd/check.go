@@ -21,6 +21,8 @@ func newCheck(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [-c FILE] [flags of run] [-- COMMAND [ARG...]]",
 		Short: "Validate the config and show what would run, and when; no side effects",
+
+		SuggestFor: []string{"dry-run", "lint", "preview", "test", "validate", "verify"},
 		Long: `Read flags, environment and config file as run does, and show what would run, and when.
 Nothing is started or written. A memcached server is asked once whether a lease can be kept there; a
 server that does not answer is no error.

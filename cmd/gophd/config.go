@@ -17,6 +17,7 @@ func newConfig(p *program) *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	cmd.Flags().SetInterspersed(false)
 	cmd.AddCommand(newConfigGet(p), newConfigInit(p), newConfigShow(p))
 	return cmd
 }
@@ -85,6 +86,8 @@ func newConfigShow(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [-c FILE] [flags of run] [-- COMMAND [ARG...]]",
 		Short: "Show each effective setting and its source; secrets are hidden",
+
+		SuggestFor: []string{"list", "ls", "print"},
 		Example: `  gophd config show -c job.yaml
   GOPHD_JOB_INTERVAL=2 gophd config show -- ./job.sh`,
 		RunE: func(cmd *cobra.Command, args []string) error { return p.configShow(cmd, args) },

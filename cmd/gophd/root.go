@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"gophd/internal/config"
 	"gophd/internal/daemonize"
@@ -64,11 +67,25 @@ upgrade does not touch the running command.`,
 			return cmd.Help()
 		},
 	}
+	root.Flags().SetInterspersed(false) // a misspelled command is found before its flags
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.PersistentFlags().BoolP("help", "H", false, "show this help (-h too)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{config.FlagError(err)} })
+	root.SetFlagErrorFunc(p.flagError)
 	return root
+}
+
+// flagError adds to the error of a flag what was probably meant.
+func (p *program) flagError(cmd *cobra.Command, err error) error {
+	flags := cmd.Flags()
+	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && !cmd.HasParent() {
+		flags = newRun(p).Flags() // most likely a run whose name is missing
+		name := unknown.GetSpecifiedName()
+		if flags.Lookup(name) != nil || len(name) == 1 && flags.ShorthandLookup(name) != nil {
+			return &usageError{fmt.Errorf("%w; it is a flag of run: write gophd run before it", err)}
+		}
+	}
+	return &usageError{config.FlagError(flags, err)}
 }
 
 func addCommands(root *cobra.Command, p *program) {
@@ -76,17 +93,40 @@ func addCommands(root *cobra.Command, p *program) {
 }
 
 // noArgs rejects arguments of a command that takes none. An argument is most likely a misspelled
-// command.
+// command, or a command to run.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	hint := ""
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = fmt.Sprintf(": did you mean %s?", near[0])
+	cmd.SuggestionsMinimumDistance = 2
+	hint := "; --help lists the commands"
+	later := laterCommands[args[0]]
+	switch near := cmd.SuggestionsFor(args[0]); {
+	case !cmd.HasParent() && later != "":
+		hint = "; it is not in this version: " + later
+	case len(near) > 0:
+		hint = fmt.Sprintf("; did you mean %s %s?", cmd.CommandPath(), near[0])
+	case !cmd.HasParent():
+		hint = "; to run it, write gophd run -- " + args[0]
+	case !cmd.HasSubCommands():
+		return &usageError{fmt.Errorf("%s takes no argument, and %q is one; leave it out",
+			strings.TrimPrefix(cmd.CommandPath(), "gophd "), args[0])}
 	}
 	return &usageError{fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), hint)}
 }
+
+// laterCommands are commands of later versions and of other tools, and what does the same now.
+var laterCommands = map[string]string{
+	"list": askPID, "ps": askPID, "status": askPID, "top": askPID, "why": askPID, "next": "gophd check shows the next run",
+	"history": seeLog, "logs": seeLog, "events": seeLog,
+	"stop": "send TERM to the process of the PID file", "reload": "send HUP to the process of the PID file",
+	"restart": "send HUP to the process of the PID file",
+}
+
+const (
+	askPID = "send USR1 to the process of the PID file, and read the log"
+	seeLog = "read the log; with --log-format json it has each event"
+)
 
 // load loads the config for the flags and the command of a command line.
 func (p *program) load(cmd *cobra.Command, command []string, needCommand bool) (*config.Config, error) {

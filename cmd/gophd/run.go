@@ -19,6 +19,8 @@ func newRun(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run -H | [-d] [-v] [-p PID_FILE] [flags] -- COMMAND [ARG...]",
 		Short: "Run a command on a schedule, once, or as a service",
+
+		SuggestFor: []string{"cron", "daemon", "every", "exec", "job", "loop", "once", "start", "supervise", "watch"},
 		Long: `Run COMMAND again and again, one instance at a time: on this host, or with a memcached lease in the
 whole cluster.
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -40,18 +41,70 @@ func AddFileFlag(fs *pflag.FlagSet) {
 	fs.VarP(&flagValue{arg: "FILE"}, configFlag, "c", "read this config file: yaml, toml, json or ini")
 }
 
-// FlagError returns err, or an error with the new name if err is about a flag that was renamed.
-func FlagError(err error) error {
+// FlagError adds to an error of fs, the flags of a command, what was probably meant.
+func FlagError(fs *pflag.FlagSet, err error) error {
+	var bare *pflag.ValueRequiredError
+	if errors.As(err, &bare) {
+		flag := bare.GetFlag()
+		example := cmp.Or(flag.DefValue, "job.yaml") // of --format and --config
+		for _, k := range keys() {
+			if k.flag == flag.Name {
+				example = k.example
+			}
+		}
+		return fmt.Errorf("%w; write one, as in --%s %s", err, flag.Name, example)
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
 		return err
 	}
+	name, letters := unknown.GetSpecifiedName(), unknown.GetSpecifiedShortnames()
+	if letters != "" {
+		return letterError(fs, err, name, letters)
+	}
 	for before, now := range renamed {
-		if flagName(before) == unknown.GetSpecifiedName() {
-			return fmt.Errorf("--%s: renamed; write --%s", flagName(before), flagName(now))
+		if flagName(before) == name {
+			return fmt.Errorf("--%s: renamed; write --%s", name, flagName(now))
 		}
 	}
-	return err
+	word := flagName("." + name[strings.LastIndexByte(name, '.')+1:]) // job.stop_signals is --stop-signals
+	if fs.Lookup(word) != nil {
+		return fmt.Errorf("%w; write --%s", err, word)
+	}
+	var all []string
+	fs.VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+	if near := nearestOrLonger(word, all); near != "" {
+		return fmt.Errorf("%w; did you mean --%s?", err, near)
+	}
+	for _, k := range keys() {
+		if k.flag == "" && flagName(k.name) == word {
+			return fmt.Errorf("%w; %s has no flag: set it in a config file, or set %s", err, k.name, k.env())
+		}
+	}
+	return fmt.Errorf("%w; --help lists the flags", err)
+}
+
+// letterError is FlagError for a letter after one dash. letters are that letter and all after it.
+func letterError(fs *pflag.FlagSet, err error, name, letters string) error {
+	fix := "--help lists the flags"
+	var long error
+	fs.VisitAll(func(f *pflag.Flag) {
+		switch {
+		case f.Name == letters, f.Shorthand != "" && f.Name == f.Shorthand+letters: // f.Shorthand is a flag too
+			long = oneDash(f.Name)
+		case f.Shorthand != "" && strings.EqualFold(f.Shorthand, name):
+			fix = "did you mean -" + f.Shorthand + "?"
+		}
+	})
+	if long != nil {
+		return long
+	}
+	return fmt.Errorf("%w; %s", err, fix)
+}
+
+// oneDash returns the error for the name of a flag after one dash.
+func oneDash(name string) error {
+	return &Error{"-" + name, "", "one dash is for flags of one letter; write --" + name}
 }
 
 // flagName returns the flag that is named after a key.

@@ -390,7 +390,7 @@ func (l *loader) flags() map[string]given {
 		}
 		g := given{text: text, source: "flag --" + k.flag, subject: "--" + k.flag}
 		if k.short != "" && k.short+text == k.flag {
-			l.reject("-"+k.flag, "", "one dash is for flags of one letter; write --"+k.flag)
+			l.problems = append(l.problems, oneDash(k.flag))
 			continue
 		}
 		switch all := l.Flags.Lookup(k.flag).Value.(*flagValue).all; {
