@@ -53,7 +53,7 @@ func (e codeError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // printError prints the message of err, if it has one, and returns the exit code.
 func (p *program) printError(err error) int {
 	text, code := p.explain(err)
-	if text == "" {
+	if text == "" || code == codeSuccess && p.quiet {
 		return code
 	}
 	to := p.stderr

@@ -27,6 +27,7 @@ type program struct {
 	handoffErr     error            // why the handoff cannot be used
 	signals        *signals.Signals // nil until signals are caught
 	heldCode       int              // exit code when another instance holds the lease
+	quiet          bool             // print no message about a success
 	ready          *daemonize.Ready // pipe to the process that waits for this daemon; or nil
 }
 

@@ -26,7 +26,7 @@ whole cluster.
 
 COMMAND is executed as given, without a shell; --shell runs one line by /bin/sh -c. Without -d gophd
 stays in the foreground, does not touch the command's output, and prints warnings and errors only;
--v also prints log lines to stderr.
+-v also prints log lines to stderr, -q prints errors and failed runs only.
 
 Signals:
   INT, TERM  graceful stop: wait for the run, then exit. Again: stop the run now. A third time: kill it.
@@ -84,7 +84,7 @@ func (p *program) runConfig(cmd *cobra.Command, args []string) (*config.Config, 
 
 // run runs the daemon of c, in this process or detached, until it exits.
 func (p *program) run(ctx context.Context, c *config.Config) error {
-	p.heldCode = c.Heartbeat.HeldExitCode
+	p.heldCode, p.quiet = c.Heartbeat.HeldExitCode, c.Quiet
 	if p.handoffErr != nil {
 		return p.handoffErr
 	}
@@ -169,8 +169,12 @@ func (p *program) serving(text string) {
 	if p.ready == nil {
 		return
 	}
+	text = fmt.Sprintf("gophd: %s; pid %d", text, os.Getpid())
+	if p.quiet {
+		text = ""
+	}
 	// It fails only if the waiting process has exited. Then nobody needs the report.
-	_ = p.ready.Serving(fmt.Sprintf("gophd: %s; pid %d", text, os.Getpid()))
+	_ = p.ready.Serving(text)
 	p.ready = nil
 }
 
@@ -187,7 +191,7 @@ func (p *program) report(err error) error {
 		return err
 	}
 	var b strings.Builder
-	code := (&program{stdout: &b, stderr: &b, heldCode: p.heldCode}).printError(err)
+	code := (&program{stdout: &b, stderr: &b, heldCode: p.heldCode, quiet: p.quiet}).printError(err)
 	if code == codeSuccess {
 		_ = p.ready.Serving(b.String()) // another instance runs the job, which is a success
 	} else {

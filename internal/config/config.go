@@ -32,7 +32,8 @@ type Config struct {
 	Jobs []job.Spec // exactly one; its Command is nil only without Request.NeedCommand
 
 	Daemon      bool
-	Verbose     bool          // never together with Daemon
+	Verbose     bool          // never together with Daemon or Quiet
+	Quiet       bool          // only what event.Event.Failure selects is printed
 	PIDFile     string        // absolute; "" is none
 	AutoRestart time.Duration // 0 is never
 	RestartWhen string        // "daemon", "always" or "never"

@@ -175,6 +175,9 @@ func (l *loader) checkConflicts(s *settings, get func(string) given) {
 	reject := func(name, problem string) { l.reject(get(name).subject, visible(get(name).show()), problem) }
 	isSet := func(name string) bool { return get(name).source != defaultSource }
 
+	if s.Config.Verbose && s.Config.Quiet {
+		reject("config.quiet", "config.verbose prints more and this prints less; leave one of them out")
+	}
 	overlap := j.Overlap == job.OverlapAllow
 	switch {
 	case j.Service && j.Once:

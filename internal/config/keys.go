@@ -142,6 +142,11 @@ var keys = sync.OnceValue(func() []key {
 			help: "also print log lines to stderr; ignored with --daemon",
 		},
 		{
+			name: "config.quiet", flag: "quiet", short: "q", kind: boolean, def: "false", example: "true",
+			help: "of gophd's own lines print errors and failed runs only: no warnings, no start of a daemon, " +
+				"and not that another instance holds the lease",
+		},
+		{
 			name: "config.pid_file", flag: "pid-file", short: "p", kind: path, arg: "FILE",
 			check: checkPath, example: "/run/nightly.pid",
 			help: "write the process ID to this file",

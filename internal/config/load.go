@@ -55,7 +55,8 @@ func (g given) show() string {
 type settings struct {
 	Config struct {
 		AutoRestartInterval time.Duration
-		Daemon, Verbose     bool
+		Daemon              bool
+		Verbose, Quiet      bool
 		PIDFile             string
 	}
 	Job struct {
@@ -98,6 +99,7 @@ func Load(req Request) (*Config, error) {
 		File:        path,
 		Daemon:      s.Config.Daemon,
 		Verbose:     s.Config.Verbose && !s.Config.Daemon,
+		Quiet:       s.Config.Quiet,
 		PIDFile:     l.absolute(s.Config.PIDFile),
 		AutoRestart: s.Config.AutoRestartInterval,
 		RestartWhen: s.Restart.When,

@@ -244,6 +244,8 @@ func TestInvalidSettingErrors(t *testing.T) {
 		{[]string{"x"}, "GOPHD_LOG_MODE=440", "GOPHD_LOG_MODE 440: its owner could not write it; write one like 0640"},
 		{[]string{"x"}, "GOPHD_LOG_MODE=0", "GOPHD_LOG_MODE 0: its owner could not write it; write one like 0640"},
 
+		{[]string{"-q", "-v", "x"}, "",
+			"--quiet true: config.verbose prints more and this prints less; leave one of them out"},
 		{[]string{"--service", "--once", "x"}, "",
 			"--service true: a service is restarted when it exits, and --once is one run; leave one of them out"},
 		{[]string{"--service", "--overlap", "allow", "x"}, "",

@@ -48,7 +48,8 @@ func abandon(s handedState, files map[string]*os.File, why error) {
 			return // a handoff with an unknown format has none of our runs
 		}
 	}
-	events := event.NewStream(eventlog.New(log.Logger(), log.EchoLogger(), options.Format == "json").Read)
+	reader := eventlog.New(log.Logger(), log.Logger(), log.EchoLogger(), options.Format == "json")
+	events := event.NewStream(reader.Read)
 	events.Publish(event.NotResumed(why))
 	if spawner, err := process.New(); err != nil {
 		events.Publish(event.Problem(err))

@@ -162,7 +162,11 @@ func (d *Daemon) openLog() (err error) {
 	if d.o.Handoff != nil {
 		d.board.Restore(d.handed.Board)
 	}
-	readLog := eventlog.New(d.log.Logger(), d.log.EchoLogger(), c.Log.Format == "json").Read
+	rest := d.log.Logger()
+	if c.Quiet {
+		rest = d.log.FileLogger()
+	}
+	readLog := eventlog.New(d.log.Logger(), rest, d.log.EchoLogger(), c.Log.Format == "json").Read
 	d.events = event.NewStream(d.board.Read, readLog)
 	if err := d.log.CrashOutput(); err != nil {
 		d.problem(err)

@@ -82,6 +82,12 @@ func (e Event) Message() string {
 	return e.message(e)
 }
 
+// Failure reports whether something failed: an error, or a failed run. With config.quiet only these
+// are printed.
+func (e Event) Failure() bool {
+	return e.Level == Error || e.Type == TypeRunsFailed || e.Type == TypeRunEnded && e.Level == Warn && e.Tick.Failed()
+}
+
 // Stack returns the stack of a panic; "" for any other event.
 func (e Event) Stack() string {
 	if p := (*goroutine.Panic)(nil); e.Type == TypeFatal && errors.As(e.Err, &p) {

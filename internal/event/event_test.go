@@ -264,6 +264,34 @@ func constructors(t *testing.T) map[string]string {
 	return docs
 }
 
+// TestFailures checks that all errors are failures, and which warnings are. A user who prints
+// failures only must get each failed run, and nothing that may still succeed.
+func TestFailures(t *testing.T) {
+	var got []string
+	for _, events := range samples {
+		for _, e := range events {
+			switch {
+			case e.Level == Error && !e.Failure():
+				t.Errorf("%s (%s) is no failure", e.Type, e.Message())
+			case e.Level < Warn && e.Failure(), e.Level == Always && e.Failure():
+				t.Errorf("%s (%s) is a failure", e.Type, e.Message())
+			case e.Level == Warn && e.Failure():
+				got = append(got, e.Message())
+			}
+		}
+	}
+	slices.Sort(got)
+	want := []string{
+		"more failed runs: 18-40, 43",
+		"run 17 failed after 5s: exit code 3",
+		"run 17 failed after 5s: not started: resource temporarily unavailable",
+		"run 17 stopped after 5s because it exceeded its timeout: signal TERM",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("warnings that are failures:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // An event is a value: making, publishing and reading one does not allocate, and formats no text.
 func TestEventsAreMadeWithoutAllocation(t *testing.T) {
 	var seen uint64

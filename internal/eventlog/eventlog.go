@@ -17,17 +17,18 @@ import (
 // Reader writes events to a log. Any goroutine may use it. It does not block: the log drops lines
 // and does not wait.
 type Reader struct {
-	log, echo zerolog.Logger
-	fields    bool
-	limit     limiter
-	failed    failedRuns
-	escaped   escapedProcesses
+	failures, rest, echo zerolog.Logger
+	fields               bool
+	limit                limiter
+	failed               failedRuns
+	escaped              escapedProcesses
 }
 
-// New returns a Reader that writes to log. Events about the log itself go to echo. With fields,
-// each line has the type and the fields of the event; without, only its message.
-func New(log, echo zerolog.Logger, fields bool) *Reader {
-	return &Reader{log: log, echo: echo, fields: fields}
+// New returns a Reader that writes failures and dumps to the first logger, and all other events to
+// rest. Events about the log itself go to echo. With fields, each line has the type and the fields
+// of the event; without, only its message.
+func New(failures, rest, echo zerolog.Logger, fields bool) *Reader {
+	return &Reader{failures: failures, rest: rest, echo: echo, fields: fields}
 }
 
 // Read writes or suppresses an event.
@@ -74,7 +75,11 @@ func (r *Reader) write(e event.Event) bool {
 			more = fmt.Sprintf(" (and %d more like this since the last such line)", suppressed)
 		}
 	}
-	r.line(r.log, e, more)
+	to := r.rest
+	if e.Failure() {
+		to = r.failures
+	}
+	r.line(to, e, more)
 	return true
 }
 
@@ -100,15 +105,15 @@ func (r *Reader) line(to zerolog.Logger, e event.Event, more string) {
 // dump writes one line with all values as fields, or one line for each value.
 func (r *Reader) dump(e event.Event) {
 	if r.fields {
-		line := r.log.Log()
+		line := r.failures.Log()
 		for _, v := range e.Dump {
 			line.Str(v.Name, v.Text)
 		}
 		line.Msg(e.Message())
 		return
 	}
-	r.log.Log().Msg("dump of gophd:")
+	r.failures.Log().Msg("dump of gophd:")
 	for _, v := range e.Dump {
-		r.log.Log().Msgf("  %-18s %s", v.Name, v.Text)
+		r.failures.Log().Msgf("  %-18s %s", v.Name, v.Text)
 	}
 }

@@ -19,7 +19,8 @@ import (
 
 // stream returns a Stream whose one reader writes to out.
 func stream(out io.Writer) *event.Stream {
-	return event.NewStream(New(zerolog.New(out).Level(zerolog.InfoLevel), zerolog.Nop(), false).Read)
+	log := zerolog.New(out).Level(zerolog.InfoLevel)
+	return event.NewStream(New(log, log, zerolog.Nop(), false).Read)
 }
 
 // failedRun matches a line about one failed run or a list of failed runs.
@@ -120,7 +121,8 @@ func TestEscapedProcessesAreNamedBeforeAReexec(t *testing.T) {
 
 func TestEachEscapedProcessIsNamedOnce(t *testing.T) {
 	var b bytes.Buffer
-	r := New(zerolog.New(&b), zerolog.Nop(), false)
+	log := zerolog.New(&b)
+	r := New(log, log, zerolog.Nop(), false)
 	events := event.NewStream(r.Read)
 	for pid := range 50 {
 		events.Publish(event.ProcessEscaped("x", job.Run{Number: 7}, 1000+pid, "sleep", pid%2 == 1, false))

@@ -266,6 +266,11 @@ func (l *Log) Logger() zerolog.Logger {
 	return zerolog.New(own{log: l}).Level(l.level)
 }
 
+// FileLogger is Logger without Echo.
+func (l *Log) FileLogger() zerolog.Logger {
+	return zerolog.New(own{log: l, file: true}).Level(l.level)
+}
+
 // EchoLogger returns a logger that writes to Echo only. It is for lines about the log itself.
 func (l *Log) EchoLogger() zerolog.Logger { return zerolog.New(own{log: l, echo: true}) }
 
@@ -390,6 +395,7 @@ func (l *Log) wakeAll() {
 type own struct {
 	log  *Log
 	echo bool // write to Echo only
+	file bool // do not write to Echo
 }
 
 var _ zerolog.LevelWriter = own{}
@@ -399,7 +405,7 @@ func (o own) Write(p []byte) (int, error) { return o.WriteLevel(zerolog.NoLevel,
 func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	now := time.Now()
 	for _, k := range o.log.sinks {
-		if level >= k.level && (k.isEcho() || !o.echo) {
+		if level >= k.level && (k.isEcho() || !o.echo) && !(k.isEcho() && o.file) {
 			k.offer(k.format.own(nil, now, level, p, k.color), 1)
 		}
 	}

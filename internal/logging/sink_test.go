@@ -663,6 +663,24 @@ func TestLossesAreReportedAndPassedOn(t *testing.T) {
 	})
 }
 
+func TestFileLoggerDoesNotWriteToEcho(t *testing.T) {
+	var got bytes.Buffer
+	path := filepath.Join(t.TempDir(), "log")
+	l := open(t, Options{Format: simple, File: path, Level: zerolog.WarnLevel, Echo: &got, EchoLevel: zerolog.WarnLevel})
+	file, both := l.FileLogger(), l.Logger()
+	file.Error().Msg("to the file")
+	file.Info().Msg("below the level")
+	both.Error().Msg("to both")
+	closeLog(t, l)
+	if text := got.String(); strings.Contains(text, "to the file") || !strings.Contains(text, "to both") {
+		t.Errorf("the echo has %q", text)
+	}
+	if text := read(t, path); !strings.Contains(text, "to the file") || !strings.Contains(text, "to both") ||
+		strings.Contains(text, "below") {
+		t.Errorf("the file has %q", text)
+	}
+}
+
 func TestEchoLoggerWritesOnlyToEcho(t *testing.T) {
 	var got bytes.Buffer
 	path := filepath.Join(t.TempDir(), "log")
