@@ -22,7 +22,7 @@ func mistake(argv0, dir string) string {
 	case strings.HasPrefix(argv0, "~"):
 		return "~ is expanded by shells only: write the full path, or use --shell"
 	case strings.ContainsAny(argv0, "$`"):
-		return "variables are expanded by shells only: write the value, or use --shell"
+		return "variables are expanded by shells only: write the full path, or use --shell"
 	case isForShell(argv0):
 		return "only a shell reads such a word: use --shell"
 	case builtins[argv0] != "":

@@ -17,7 +17,7 @@ func TestWordsForAShell(t *testing.T) {
 	write(t, dir+"/job.sh", "#!/bin/sh\n", 0o755)
 	const (
 		line     = "it is one word with blanks: for a shell line use --shell, for arguments leave out the quotes"
-		variable = "variables are expanded by shells only: write the value, or use --shell"
+		variable = "variables are expanded by shells only: write the full path, or use --shell"
 		home     = "~ is expanded by shells only: write the full path, or use --shell"
 		syntax   = "only a shell reads such a word: use --shell"
 		flag     = "a flag is no command: write flags of gophd before the --, and the command after it"
