@@ -56,6 +56,9 @@ func (p *program) configGet(cmd *cobra.Command, key string) error {
 	}
 	text, ok := c.Get(key)
 	if !ok {
+		if near := c.Nearest(key); near != "" {
+			return fmt.Errorf("no setting %s; did you mean %s?", key, near)
+		}
 		return fmt.Errorf("no setting %s: gophd config show lists all", key)
 	}
 	_, err = fmt.Fprintln(p.stdout, text)

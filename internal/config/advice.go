@@ -42,6 +42,9 @@ var timeUnits = map[string]time.Duration{
 
 // durationAdvice returns what is wrong with a text that is no duration, and how to write it.
 func durationAdvice(text string) string {
+	if strings.HasPrefix(text, "@") || len(strings.Fields(text)) == 5 && quantities(text) == nil {
+		return "not a duration, and calendar schedules are not in this version; call gophd run --once from cron"
+	}
 	problem, sum := "", 0.0
 	for _, q := range quantities(text) {
 		unit := strings.ToLower(q.unit)

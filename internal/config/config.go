@@ -144,6 +144,15 @@ func (c *Config) Get(key string) (string, bool) {
 	return c.values[i].Text, true
 }
 
+// Nearest returns the setting of which key is most likely a misspelling, or "".
+func (c *Config) Nearest(key string) string {
+	var all []string
+	for _, v := range c.values {
+		all = append(all, v.Key)
+	}
+	return nearest(key, all)
+}
+
 // Private returns env without the variables that configure gophd. A command that is a gophd, or
 // starts one, must not inherit the settings of its parent.
 func Private(env []string) []string {
