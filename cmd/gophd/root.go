@@ -101,7 +101,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	}
 	cmd.SuggestionsMinimumDistance = 2
 	hint := "; --help lists the commands"
-	later := laterCommands[args[0]]
+	later := laterCommand(args[0])
 	switch near := cmd.SuggestionsFor(args[0]); {
 	case !cmd.HasParent() && later != "":
 		hint = "; it is not in this version: " + later
@@ -116,18 +116,22 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return &usageError{fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), hint)}
 }
 
-// laterCommands are commands of later versions and of other tools, and what does the same now.
-var laterCommands = map[string]string{
-	"list": askPID, "ps": askPID, "status": askPID, "top": askPID, "why": askPID, "next": "gophd check shows the next run",
-	"history": seeLog, "logs": seeLog, "events": seeLog,
-	"stop": "send TERM to the process of the PID file", "reload": "send HUP to the process of the PID file",
-	"restart": "send HUP to the process of the PID file",
+// laterCommand returns what to do instead of a command of later versions, or "".
+func laterCommand(name string) string {
+	switch name {
+	case "list", "status", "top", "why":
+		return "send USR1 to the process of the PID file, and read the log"
+	case "events", "history", "logs":
+		return "read the log; with --log-format json it has each event"
+	case "next":
+		return "gophd check shows the next run"
+	case "stop":
+		return "send TERM to the process of the PID file"
+	case "reload", "restart":
+		return "send HUP to the process of the PID file"
+	}
+	return ""
 }
-
-const (
-	askPID = "send USR1 to the process of the PID file, and read the log"
-	seeLog = "read the log; with --log-format json it has each event"
-)
 
 // load loads the config for the flags and the command of a command line.
 func (p *program) load(cmd *cobra.Command, command []string, needCommand bool) (*config.Config, error) {

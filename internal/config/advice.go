@@ -29,15 +29,34 @@ func quantities(text string) (all []quantity) {
 	return all
 }
 
-// timeUnits are the units of other tools, without the s of a plural.
-var timeUnits = map[string]time.Duration{
-	"ns": time.Nanosecond, "us": time.Microsecond, "µs": time.Microsecond,
-	"ms": time.Millisecond, "msec": time.Millisecond, "millisecond": time.Millisecond,
-	"s": time.Second, "sec": time.Second, "second": time.Second,
-	"m": time.Minute, "min": time.Minute, "minute": time.Minute,
-	"h": time.Hour, "hr": time.Hour, "hour": time.Hour,
-	"d": 24 * time.Hour, "day": 24 * time.Hour,
-	"w": 7 * 24 * time.Hour, "week": 7 * 24 * time.Hour,
+// timeUnit returns the length of a unit of any tool, or 0. M is a minute for some and a month for
+// others.
+func timeUnit(unit string) time.Duration {
+	if unit == "M" {
+		return 0
+	}
+	unit = strings.ToLower(unit)
+	for _, name := range []string{unit, strings.TrimSuffix(unit, "s")} { // of a plural
+		switch name {
+		case "ns":
+			return time.Nanosecond
+		case "us", "µs":
+			return time.Microsecond
+		case "ms", "msec", "millisecond":
+			return time.Millisecond
+		case "s", "sec", "second":
+			return time.Second
+		case "m", "min", "minute":
+			return time.Minute
+		case "h", "hr", "hour":
+			return time.Hour
+		case "d", "day":
+			return 24 * time.Hour
+		case "w", "week":
+			return 7 * 24 * time.Hour
+		}
+	}
+	return 0
 }
 
 // durationAdvice returns what is wrong with a text that is no duration, and how to write it.
@@ -47,12 +66,8 @@ func durationAdvice(text string) string {
 	}
 	problem, sum := "", 0.0
 	for _, q := range quantities(text) {
-		unit := strings.ToLower(q.unit)
-		length, ok := timeUnits[unit]
-		if !ok {
-			length = timeUnits[strings.TrimSuffix(unit, "s")]
-		}
-		if length == 0 || q.unit == "M" { // which is a month for some tools
+		length := timeUnit(q.unit)
+		if length == 0 {
 			return "not a duration; " + durationFix
 		}
 		if _, err := time.ParseDuration("1" + q.unit); err != nil && problem == "" {

@@ -25,8 +25,12 @@ func mistake(argv0, dir string) string {
 		return "variables are expanded by shells only: write the full path, or use --shell"
 	case isForShell(argv0):
 		return "only a shell reads such a word: use --shell"
-	case builtins[argv0] != "":
-		return "it is a command of the shell: use " + builtins[argv0] + ", or --shell"
+	}
+	builtins := map[string]string{
+		"cd": "--chdir", "export": "--env", "source": "--env-file", "ulimit": "--rlimit", "umask": "--umask",
+	}
+	if flag := builtins[argv0]; flag != "" {
+		return "it is a command of the shell: use " + flag + ", or --shell"
 	}
 	return ""
 }
@@ -46,11 +50,6 @@ func variable(word string) string {
 	return name
 }
 
-// builtins are commands that exist only in a shell, and the flags for what they do.
-var builtins = map[string]string{
-	"cd": "--chdir", "export": "--env", "source": "--env-file", "ulimit": "--rlimit", "umask": "--umask",
-}
-
 // notInPath returns why a name without a slash was not found.
 func notInPath(name, dir string) string {
 	if text := mistake(name, dir); text != "" {
@@ -62,14 +61,14 @@ func notInPath(name, dir string) string {
 	return "not found in PATH: give its path, or set PATH with --env"
 }
 
-// shown returns the first word of a command as a message quotes it. It hides the value of a
-// variable, which may be a secret.
+// shown returns the first word of a command as a message quotes it. It shortens a line for a shell,
+// and hides the value of a variable, which may be a secret.
 func shown(argv0 string) string {
 	const most = 80
 	switch name := variable(argv0); {
 	case name != "":
 		return strconv.Quote(name + "=...")
-	case len(argv0) > most:
+	case len(argv0) > most && strings.Contains(argv0, " "):
 		return quote(strings.ToValidUTF8(argv0[:most], "") + "...")
 	}
 	return quote(argv0)
