@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"gophd/internal/config"
 	"gophd/internal/daemonize"
@@ -78,15 +76,10 @@ upgrade does not touch the running command.`,
 
 // flagError adds to the error of a flag what was probably meant.
 func (p *program) flagError(cmd *cobra.Command, err error) error {
-	flags := cmd.Flags()
-	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) && !cmd.HasParent() {
-		flags = newRun(p).Flags() // most likely a run whose name is missing
-		name := unknown.GetSpecifiedName()
-		if flags.Lookup(name) != nil || len(name) == 1 && flags.ShorthandLookup(name) != nil {
-			return &usageError{fmt.Errorf("%w; it is a flag of run: write gophd run before it", err)}
-		}
+	if !cmd.HasParent() { // most likely the name of the command is missing, and it is run
+		return &usageError{config.NoCommandError(newRun(p).Flags(), err)}
 	}
-	return &usageError{config.FlagError(flags, err)}
+	return &usageError{config.FlagError(cmd.Flags(), err)}
 }
 
 func addCommands(root *cobra.Command, p *program) {

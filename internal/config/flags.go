@@ -84,6 +84,18 @@ func FlagError(fs *pflag.FlagSet, err error) error {
 	return fmt.Errorf("%w; --help lists the flags", err)
 }
 
+// NoCommandError is FlagError for a flag before any command. run are the flags of `gophd run`.
+func NoCommandError(run *pflag.FlagSet, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		name := unknown.GetSpecifiedName()
+		if run.Lookup(name) != nil || len(name) == 1 && run.ShorthandLookup(name) != nil {
+			return fmt.Errorf("%w; it is a flag of run: write gophd run before it", err)
+		}
+	}
+	return FlagError(run, err)
+}
+
 // letterError is FlagError for a letter after one dash. letters are that letter and all after it.
 func letterError(fs *pflag.FlagSet, err error, name, letters string) error {
 	fix := "--help lists the flags"
