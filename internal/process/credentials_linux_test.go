@@ -230,7 +230,7 @@ func TestStartErrorsWithCredentials(t *testing.T) {
 		message    string
 	}{
 		"missing":        {argv0: "./no.sh", errno: syscall.ENOENT, code: 127, message: "no such file"},
-		"not in path":    {argv0: "no.sh", errno: syscall.ENOENT, code: 127, message: "not found in PATH: give its path, or set PATH with --env"},
+		"not in path":    {argv0: "no.sh", errno: syscall.ENOENT, code: 127, message: "not found in PATH: give its path, or add its directory to PATH (--env PATH=...)"},
 		"not executable": {argv0: "./plain", errno: syscall.EACCES, code: 126, message: "chmod +x"},
 		"no first line":  {argv0: "./naked", errno: syscall.ENOEXEC, code: 126, message: "must start with a line"},
 		"interpreter":    {argv0: "./crlf", errno: syscall.ENOENT, code: 127, message: "correct its first line"},

@@ -258,7 +258,7 @@ func TestStartErrors(t *testing.T) {
 		},
 		{
 			name: "not in path", argv0: "no.sh", path: "/bin:" + dir, errno: syscall.ENOENT, code: 127,
-			message: "cannot start no.sh: not found in PATH: give its path, or set PATH with --env",
+			message: "cannot start no.sh: not found in PATH: give its path, or add its directory to PATH (--env PATH=...)",
 		},
 		{
 			name: "in the directory", argv0: "plain", path: "/bin", errno: syscall.ENOENT, code: 127,

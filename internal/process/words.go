@@ -58,7 +58,7 @@ func notInPath(name, dir string) string {
 	if info, err := os.Stat(under(dir, name)); err == nil && info.Mode().IsRegular() {
 		return "not found in PATH, but in " + quote(dir) + ": write " + quote("./"+name)
 	}
-	return "not found in PATH: give its path, or set PATH with --env"
+	return "not found in PATH: give its path, or add its directory to PATH (--env PATH=...)"
 }
 
 // shown returns the first word of a command as a message quotes it. It shortens a line for a shell,

@@ -21,7 +21,7 @@ func TestWordsForAShell(t *testing.T) {
 		home     = "~ is expanded by shells only: write the full path, or use --shell"
 		syntax   = "only a shell reads such a word: use --shell"
 		flag     = "a flag is no command: write flags of gophd before the --, and the command after it"
-		path     = "not found in PATH: give its path, or set PATH with --env"
+		path     = "not found in PATH: give its path, or add its directory to PATH (--env PATH=...)"
 		file     = "no such file: check the path, or the directory it is started in ("
 	)
 	for argv0, want := range map[string]string{
