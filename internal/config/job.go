@@ -18,6 +18,7 @@ import (
 
 	"gophd/internal/credentials"
 	"gophd/internal/job"
+	"gophd/internal/safefile"
 )
 
 const (
@@ -113,6 +114,7 @@ func clean(text string) string {
 
 // output returns where the command's output goes, and rejects values with which it would be lost.
 func (l *loader) output(out string, g given, c *Config) string {
+	const fix = "use log, on-failure, discard or a file"
 	switch {
 	case out == "" && c.Log.File != "":
 		return job.OutputLog
@@ -121,15 +123,40 @@ func (l *loader) output(out string, g given, c *Config) string {
 	case out == job.OutputLog && c.Log.File == "" && !c.Daemon:
 		l.reject(g.subject, out, "there is no log file; add --log-file FILE, or use inherit")
 	case out == job.OutputInherit && c.Daemon:
-		l.reject(g.subject, out,
-			"a daemon has no terminal, the output would be lost; use log, on-failure, discard or a file")
+		l.reject(g.subject, out, "a daemon has no terminal, the output would be lost; "+fix)
 	case !slices.Contains(outputs, out):
-		out = l.absolute(out)
-		if out == c.Log.File {
-			l.reject(g.subject, visible(out), "the log file itself; use log")
-		}
+		out = l.target(out, g, c.Daemon, fix)
 	}
 	return out
+}
+
+// stdio stands for gophd's own stdout, or stdin, where a setting names a file.
+const stdio = "-"
+
+// target returns the absolute path of a file that is written. It rejects a descriptor or a terminal
+// that gophd does not have, however it is named.
+func (l *loader) target(path string, g given, daemon bool, fix string) string {
+	if path == stdio {
+		path = "/dev/stdout"
+	}
+	path = l.absolute(path)
+	n, own := ownDescriptor(path)
+	switch {
+	case own && daemon:
+		l.reject(g.subject, visible(g.text), "a daemon has no stdout or stderr, the output would be lost; "+fix)
+	case own && n != 1 && n != 2:
+		l.reject(g.subject, visible(g.text), "neither gophd's stdout nor its stderr, and gophd keeps no other "+
+			"descriptor; redirect stdout to it, and use -")
+	case daemon && isSessionTerminal(path):
+		l.reject(g.subject, visible(g.text), "a daemon has no terminal, the output would be lost; "+fix)
+	}
+	return path
+}
+
+// ownDescriptor returns the number of the descriptor of gophd itself that path leads to.
+func ownDescriptor(path string) (n int, own bool) {
+	n, ok := safefile.Descriptor(path)
+	return n, ok && n != safefile.Others
 }
 
 // complete sets the values that depend on more than one setting: absolute paths, the name, the log
@@ -142,15 +169,15 @@ func (l *loader) complete(c *Config, s *settings, get func(string) given, user [
 	if j.Name == "" {
 		j.Name = l.name(cmd, c.File, j.Dir)
 	}
-	if !service(c.Log.File) {
-		c.Log.File = l.absolute(c.Log.File)
+	if c.Log.File != "" && !service(c.Log.File) {
+		c.Log.File = l.target(c.Log.File, get("log.file"), c.Daemon, "name a file, journald: or syslog:")
 	}
 	if c.Log.File == "" && c.Daemon && j.Name != "" {
 		// log.file is a strftime pattern.
 		c.Log.File = strings.ReplaceAll(filepath.Join(c.LogDir, j.Name+".log"), "%", "%%")
 	}
 	j.Output = job.Output(l.output(string(j.Output), get("job.output"), c))
-	j.Stdin = l.stdin(j.Stdin, get("job.stdin"), c.Daemon)
+	j.Stdin = l.stdin(&j.Spec, get("job.stdin"), c.Daemon)
 	l.checkHeartbeat(c.Heartbeat, get)
 	j.EnvFile = l.envFiles(j.EnvFile)
 	j.Env = l.variables(s, get("job.env_file"), user)
@@ -188,8 +215,6 @@ func (l *loader) checkConflicts(s *settings, get func(string) given) {
 		reject("job.retries", "a service is always restarted; leave it out, or job.service")
 	case overlap && j.Interval == 0:
 		reject("job.overlap", "back to back there is no tick during a run; set an interval")
-	case overlap && j.Stdin == job.StdinInherit:
-		reject("job.stdin", "overlapping runs would take each other's input; use null or a file")
 	}
 	if !overlap && isSet("job.max_parallel") {
 		reject("job.max_parallel", "runs do not overlap; set job.overlap to allow, or leave it out")
@@ -252,13 +277,30 @@ func checkExitCodes(s *settings, reject func(name, problem string)) {
 	}
 }
 
-// stdin returns the standard input of the command, and rejects inherit for a daemon.
-func (l *loader) stdin(in string, g given, daemon bool) string {
+// stdin returns the standard input of the command. It is inherit for each name of gophd's own
+// stdin. It rejects a descriptor or a terminal that gophd does not have, and an input that runs
+// would take from each other.
+func (l *loader) stdin(j *job.Spec, g given, daemon bool) string {
+	const fix = "use null or a file"
+	in := j.Stdin
+	if in == stdio {
+		in = job.StdinInherit
+	}
+	if !slices.Contains(inputs, in) {
+		in = l.absolute(in)
+	}
+	n, own := ownDescriptor(in)
+	if own && n == 0 {
+		in = job.StdinInherit
+	}
 	switch {
-	case in == job.StdinInherit && daemon:
-		l.reject(g.subject, in, "a daemon has no terminal; use null or a file")
-	case !slices.Contains(inputs, in):
-		return l.absolute(in)
+	case own && n != 0:
+		l.reject(g.subject, visible(g.text), "not gophd's stdin, and gophd keeps no other descriptor to read; "+
+			"redirect stdin from it, and use -")
+	case daemon && in == job.StdinInherit, daemon && isSessionTerminal(in):
+		l.reject(g.subject, visible(g.text), "a daemon has no terminal; "+fix)
+	case in == job.StdinInherit && j.Overlap == job.OverlapAllow:
+		l.reject(g.subject, visible(g.text), "overlapping runs would take each other's input; "+fix)
 	}
 	return in
 }

@@ -186,7 +186,7 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "job.stdin", flag: "stdin", kind: path, arg: "WHERE", def: job.StdinNull,
 			choices: inputs, check: checkInput, example: "/srv/app/batch.txt", advanced: true,
-			help: "standard input of each run",
+			help: "standard input of each run; - is inherit",
 		},
 		{
 			name: "job.user", flag: "user", kind: word, arg: "USER[:GROUP]", check: checkUser, example: "www-data",
@@ -317,7 +317,7 @@ var keys = sync.OnceValue(func() []key {
 			name: "job.output", flag: "output", kind: path, arg: "WHERE",
 			choices: outputs, check: checkOutput, example: "discard",
 			help: "where the command's output goes; on-failure: if the run failed, to the log if there is one, " +
-				"else to stderr; default: log if there is one, else inherit",
+				"else to stderr; - is stdout; default: log if there is one, else inherit",
 		},
 		{
 			name: "heartbeat.url", flag: "heartbeat", kind: word, arg: "URL",
@@ -362,8 +362,8 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "log.file", flag: "log-file", kind: path, arg: "FILE", choices: services,
 			check: checkLogFile, example: "/var/log/nightly.log",
-			help: "log to this file, whose name may contain strftime patterns; default with --daemon: " +
-				"NAME.log in the log directory",
+			help: "log to this file, whose name may contain strftime patterns; - is stdout; default with " +
+				"--daemon: NAME.log in the log directory",
 		},
 		{
 			name: "log.format", flag: "log-format", kind: choice, arg: "FORMAT", def: "simple",

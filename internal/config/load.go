@@ -71,8 +71,9 @@ type settings struct {
 }
 
 // Load reads flags, environment and file, in this order of precedence, then the defaults. It has no
-// side effect, and blocks only while it reads the config file and those of job.env_file. Its error
-// is one line for each invalid setting, each an *Error.
+// side effect, and blocks only while it reads the config file and those of job.env_file, and follows
+// the symlinks of the log, output and input. Its error is one line for each invalid setting, each an
+// *Error.
 func Load(req Request) (*Config, error) {
 	l := newLoader(req)
 	path := l.locate()

@@ -157,6 +157,8 @@ func checkPath(p string) error {
 		return errors.New("contains a control character")
 	case strings.HasSuffix(p, "/"):
 		return errors.New("a directory; name a file in it")
+	case p == stdio:
+		return errors.New("not a file here; for a file of that name write ./-")
 	}
 	return nil
 }
@@ -176,10 +178,10 @@ const (
 func checkOutput(out string) error { return checkWordOrPath(out, outputs) }
 func checkInput(in string) error   { return checkWordOrPath(in, inputs) }
 
-// checkWordOrPath rejects a misspelled word, which would silently become a file in the working
-// directory.
+// checkWordOrPath accepts one of the words, a path, or stdio. It rejects a misspelled word, which
+// would silently become a file in the working directory.
 func checkWordOrPath(text string, words []string) error {
-	if slices.Contains(words, text) {
+	if slices.Contains(words, text) || text == stdio {
 		return nil
 	}
 	if w := nearestOrLonger(text, words); w != "" && !strings.Contains(text, "/") {

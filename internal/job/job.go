@@ -76,7 +76,7 @@ type Retry struct {
 }
 
 // Output is where the output of a run goes: one of the policies below, or the absolute path of a
-// file.
+// file, which may lead to gophd's own stdout or stderr.
 type Output string
 
 // Rlimit is a resource limit in the units of getrlimit(2): bytes, seconds or a count.

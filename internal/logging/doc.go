@@ -55,8 +55,8 @@
 //
 // The age counts from the first line, whose time is read from the file. The age of a file that
 // cannot be read counts from its modification time. The age is checked when a line arrives, so an
-// idle log causes no wakeups. Only regular files are rotated: a FIFO or /dev/stdout stays where it
-// is.
+// idle log causes no wakeups. Only regular files are rotated: a FIFO or a descriptor such as
+// /dev/stdout stays where it is, also if it leads to a regular file.
 //
 // Archives are the files with such a timestamp, and the files whose names the pattern could have
 // produced at another time. They are counted, compressed, and removed, oldest first. Nothing else

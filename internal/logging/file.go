@@ -52,20 +52,22 @@ type file struct {
 
 // activeFile is the file in use.
 type activeFile struct {
-	path  string
-	info  fs.FileInfo // identifies the file; nil if it is not a regular file
-	size  int64
-	first time.Time // time of its first line; zero without one
-	torn  bool      // its last byte is not a newline
+	path    string
+	info    fs.FileInfo // identifies the file; nil if it is not a regular file, or a descriptor
+	regular bool        // it is a regular file, which a descriptor such as /dev/stdout can be too
+	size    int64
+	first   time.Time // time of its first line; zero without one
+	torn    bool      // its last byte is not a newline
 }
 
 // opened is an open file. f is nil for a FIFO without a reader.
 type opened struct {
-	path  string
-	f     *os.File
-	info  fs.FileInfo // of a regular file
-	first time.Time   // time of its first line
-	torn  bool        // its last byte is not a newline: the writer was killed or the disk was full
+	path    string
+	f       *os.File
+	info    fs.FileInfo // of a regular file that is no descriptor
+	regular bool        // it is a regular file
+	first   time.Time   // time of its first line
+	torn    bool        // its last byte is not a newline: the writer was killed or the disk was full
 }
 
 func newFile(o Options, now time.Time) (*file, error) {
@@ -146,7 +148,8 @@ func (t *file) check() bool {
 func (t *file) use(o *opened) error {
 	before := t.current.Swap(o.f)
 	err := t.finish(before)
-	t.path, t.warned, t.info, t.first, t.torn, t.size = o.path, false, o.info, o.first, o.torn, 0
+	t.path, t.warned, t.info, t.regular, t.first, t.torn = o.path, false, o.info, o.regular, o.first, o.torn
+	t.size = 0
 	t.checked, t.retry = t.now, time.Time{}
 	if t.info != nil {
 		t.size = o.info.Size()
@@ -165,7 +168,7 @@ func (t *file) finish(f *os.File) error {
 		return nil
 	}
 	var err error
-	if t.info != nil && t.options.Sync != syncNever && !t.unsynced.Load() {
+	if t.regular && t.options.Sync != syncNever && !t.unsynced.Load() {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
@@ -273,12 +276,12 @@ func (t *file) fitting(p []byte) int {
 	return n
 }
 
-func (t *file) hasReader() bool { return t.info == nil }
+func (t *file) hasReader() bool { return !t.regular }
 
 // sync syncs the file.
 func (t *file) sync() error {
 	f := t.current.Load()
-	if f == nil || t.info == nil {
+	if f == nil || !t.regular {
 		return nil
 	}
 	if err := f.Sync(); err != nil {
@@ -313,26 +316,17 @@ func ignoreCrashes() error { return debug.SetCrashOutput(nil, debug.CrashOptions
 // of FIFOs: the open does not wait for a reader (open(2), ENXIO), and a write can be interrupted.
 // If the runtime does not poll FIFOs (the BSDs), a write to a full FIFO fails and lines are lost.
 func (t *file) open(name string) (*opened, error) {
-	// These two are gophd's own descriptors. Opening them again would fail for a socket, and for a
-	// file it would overwrite the data that other processes append.
-	switch name {
-	case "/dev/stdout":
-		return duplicate(1, name)
-	case "/dev/stderr":
-		return duplicate(2, name)
-	}
 	const flags = os.O_WRONLY | os.O_APPEND | syscall.O_NONBLOCK | syscall.O_NOCTTY
-	f, err := safefile.Open(name, flags, 0, t.options.Owners()...)
-	if errors.Is(err, fs.ErrNotExist) {
-		mode := cmp.Or(t.options.Mode, 0o640)
-		if f, err = safefile.Open(name, flags|os.O_CREATE, mode, t.options.Owners()...); err == nil {
-			if err := t.setOwnerAndMode(f); err != nil {
-				return nil, errors.Join(err, os.Remove(name), f.Close())
-			}
-		}
-	}
-	if err == nil {
+	var unset error
+	f, err := safefile.Create(name, flags, cmp.Or(t.options.Mode, 0o640), func(f *os.File) error {
+		unset = t.setOwnerAndMode(f)
+		return unset
+	}, t.options.Owners()...)
+	switch {
+	case err == nil:
 		return examine(name, f), nil
+	case unset != nil:
+		return nil, err
 	}
 	if errors.Is(err, syscall.ENXIO) {
 		if info, err := os.Stat(name); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
@@ -370,13 +364,17 @@ func (t *file) setOwnerAndMode(f *os.File) error {
 	return f.Chmod(t.options.Mode)
 }
 
-// examine reads the time of the first line and the last byte of a file, if it is a regular file and
-// readable.
+// examine reads the time of the first line and the last byte of a file, if it is a regular file,
+// readable and no descriptor.
 func examine(name string, f *os.File) *opened {
 	o := &opened{path: name, f: f}
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
 		return o
+	}
+	o.regular = true
+	if _, ok := safefile.Descriptor(name); ok {
+		return o // it belongs to who opened it, and is not rotated
 	}
 	o.info = info
 	lock(f, unix.LOCK_SH) // so that no gophd compresses it
@@ -412,14 +410,6 @@ func firstTime(head []byte) (time.Time, bool) {
 	}
 	at, err := time.ParseInLocation(simpleTime, string(head[:min(len(head), len(simpleTime))]), time.Local)
 	return at, err == nil
-}
-
-func duplicate(fd uintptr, name string) (*opened, error) {
-	n, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return nil, fmt.Errorf("cannot write the log to %s: %w: choose another file", name, err)
-	}
-	return &opened{path: name, f: os.NewFile(uintptr(n), name)}, nil
 }
 
 // cause returns the error without operation and path, because the outer message names them.

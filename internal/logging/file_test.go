@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -420,25 +421,39 @@ func TestFIFO(t *testing.T) {
 	closeLog(t, l)
 }
 
-// The stdout of a child process is a file, a socket or /dev/null.
+// The stdout of a child process is a file, a socket or /dev/null. The child logs to it under several
+// names. It is not rotated, also if it is a regular file, and no file beside it is an archive.
 func TestDevStdout(t *testing.T) {
-	if os.Getenv("GOPHD_TEST_STDOUT") != "" {
-		l, err := Open(Options{File: "/dev/stdout", Format: simple})
+	if name := os.Getenv("GOPHD_TEST_STDOUT"); name != "" {
+		l, err := Open(Options{File: name, Format: simple, RotateSize: 10, RotateAge: 1, Keep: 1, Sync: syncAlways})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return
 		}
 		z := withTestTimeouts(l).Logger()
 		z.Info().Msg("hello")
-		fmt.Fprintln(os.Stderr, l.Close())
+		err = l.Reopen()
+		z.Info().Msg("again")
+		fmt.Fprintln(os.Stderr, errors.Join(err, l.Close()), l.Stats().Stray)
 		return
 	}
-	path := filepath.Join(t.TempDir(), "out")
-	file, err := os.Create(path)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out")
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600) // not for appending: the offset is shared
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
+	others := []string{path + ".20200101T000000.000000Z", path + ".20210101T000000.000000Z"}
+	for _, other := range others {
+		if err := os.WriteFile(other, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("/dev/stdout", link); err != nil {
+		t.Fatal(err)
+	}
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -450,30 +465,45 @@ func TestDevStdout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	for _, c := range []struct {
-		name string
-		out  *os.File
-		err  string
-	}{{"a file", file, "<nil>"}, {"a socket", theirs, "<nil>"}, {"/dev/null", null, "<nil>"}} {
-		t.Run(c.name, func(t *testing.T) {
+	want := ""
+	for _, name := range []string{"/dev/stdout", "/dev/fd/1", link} {
+		want += " [0] hello\n [0] again\n"
+		for _, c := range []struct {
+			kind string
+			out  *os.File
+		}{{"a file", file}, {"a socket", theirs}, {"/dev/null", null}} {
 			cmd := exec.Command(os.Args[0], "-test.run=^TestDevStdout$")
-			cmd.Env = append(os.Environ(), "GOPHD_TEST_STDOUT=1", "GORACE=atexit_sleep_ms=0")
+			cmd.Env = append(os.Environ(), "GOPHD_TEST_STDOUT="+name, "GORACE=atexit_sleep_ms=0")
 			var stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = c.out, &stderr
-			if err := cmd.Run(); err != nil || !strings.HasPrefix(stderr.String(), c.err) {
-				t.Errorf("%v, %s", err, stderr.String())
+			if err := cmd.Run(); err != nil || !strings.HasPrefix(stderr.String(), "<nil> <nil>\n") {
+				t.Errorf("%s as %s: %v, %s", c.kind, name, err, stderr.String())
 			}
-		})
+		}
 	}
 	theirs.Close()
-	b := make([]byte, 200)
-	n, err := ours.Read(b)
-	if err != nil || !strings.HasPrefix(untimed(b[:n]), " [0] hello\n") {
-		t.Errorf("the socket got %q, %v", b[:n], err)
+	got, err := io.ReadAll(ours)
+	if text := untimedLines(got); err != nil || text != want {
+		t.Errorf("the socket got %q, %v", text, err)
 	}
-	if got := untimed([]byte(read(t, path))); !strings.HasPrefix(got, " [0] hello\n") {
-		t.Errorf("the file got %q", got)
+	if text := untimedLines([]byte(read(t, path))); text != want {
+		t.Errorf("the file got %q", text)
 	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1+len(others) {
+		t.Errorf("the directory has %v, %v; want the file and what was there", entries, err)
+	}
+}
+
+// untimedLines returns gophd's own lines in text without their time. Other lines are those of the
+// test program.
+func untimedLines(text []byte) string {
+	var own strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, " [0] ") {
+			own.WriteString(untimed([]byte(line)))
+		}
+	}
+	return own.String()
 }
 
 // The sink waits for a full FIFO until Close interrupts the write.

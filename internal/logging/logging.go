@@ -34,7 +34,8 @@ const (
 // Options select where lines go and how they are formatted.
 type Options struct {
 	// File is an absolute path, which may contain %Y %m %d %H and other verbs of strftime, in local
-	// time. Or it is "journald:TAG" or "syslog:TAG", with the default tag gophd. "" is no file.
+	// time. It may lead to stdout or stderr of this process. Or it is "journald:TAG" or
+	// "syslog:TAG", with the default tag gophd. "" is no file.
 	File   string
 	Format string        // simple, json or console; the services have their own
 	Level  zerolog.Level // gophd's own lines below it are dropped
@@ -185,7 +186,7 @@ func openLog(o Options, at sockets) (*Log, error) {
 		if l.file, err = newFile(o, time.Now()); err != nil {
 			return nil, err
 		}
-		main.target, main.path, main.torn, main.regular = l.file, l.file.path, l.file.torn, l.file.info != nil
+		main.target, main.path, main.torn, main.regular = l.file, l.file.path, l.file.torn, l.file.regular
 		l.add(main)
 	}
 	if o.Echo != nil {

@@ -9,10 +9,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The log really syncs: a file that cannot be synced, as those of proc(5), is an error with the
-// policies second and always, and not with never.
+// policies second and always, and not with never. So is stdin, here for stdout, that is such a file:
+// like any regular file it can hang with its disk, and Pause stops writes to it.
 func TestSyncErrorsAreReported(t *testing.T) {
 	const file = "/proc/self/comm"
 	name := strings.TrimSpace(read(t, file))
@@ -21,11 +24,30 @@ func TestSyncErrorsAreReported(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for policy, fails := range map[string]bool{syncNever: false, syncSecond: true, syncAlways: true} {
-		l := open(t, Options{Format: simple, File: file, Sync: policy})
-		fmt.Fprintln(l.Capture("stdout")(1), "a line")
-		if err := l.Close(); (err != nil) != fails {
-			t.Errorf("%s: got error %v", policy, err)
+	stdin, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(stdin)
+	defer unix.Dup2(stdin, 0)
+	opened, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	if err := unix.Dup2(int(opened.Fd()), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{file, "/dev/stdin"} {
+		for policy, fails := range map[string]bool{syncNever: false, syncSecond: true, syncAlways: true} {
+			l := open(t, Options{Format: simple, File: file, Sync: policy})
+			if !l.sinks[0].regular {
+				t.Errorf("%s is not treated as a regular file", file)
+			}
+			fmt.Fprintln(l.Capture("stdout")(1), "a line")
+			if err := l.Close(); (err != nil) != fails {
+				t.Errorf("%s, %s: got error %v", file, policy, err)
+			}
 		}
 	}
 }

@@ -135,7 +135,7 @@ func (k *sink) ready(now time.Time, next *opened) readyResult {
 	k.log.mu.Lock()
 	defer k.log.mu.Unlock()
 	if f, ok := k.target.(*file); ok {
-		k.regular = f.info != nil
+		k.regular = f.regular
 	}
 	if k.next == nil {
 		k.path = t.path

@@ -31,7 +31,7 @@ func configured(t *testing.T, dir string, settings ...string) *config.Config {
 // create are accepted, and that Check creates nothing.
 func TestCheckAcceptsUsablePathsWithoutSideEffects(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Symlink(dir+"/nothing", dir+"/dangling"); err != nil {
+	if err := errors.Join(os.Symlink(dir+"/nothing", dir+"/dangling"), os.Symlink("/dev/stdout", dir+"/stdout")); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"there", "there2"} {
@@ -44,8 +44,9 @@ func TestCheckAcceptsUsablePathsWithoutSideEffects(t *testing.T) {
 		"all there":  {"GOPHD_LOG_FILE=there", "GOPHD_CONFIG_PID_FILE=there2", "GOPHD_JOB_STDIN=there"},
 		"a dangling": {"GOPHD_LOG_FILE=dangling"},
 		"a device":   {"GOPHD_LOG_FILE=/dev/null", "GOPHD_JOB_STDIN=/dev/zero"},
-		"descriptors": {"GOPHD_LOG_FILE=/dev/stderr", "GOPHD_JOB_OUTPUT=/dev/fd/77",
+		"descriptors": {"GOPHD_LOG_FILE=/dev/stderr", "GOPHD_JOB_OUTPUT=/dev/fd/1",
 			"GOPHD_JOB_STDIN=/dev/stdin"},
+		"links to descriptors": {"GOPHD_LOG_FILE=stdout", "GOPHD_JOB_OUTPUT=stdout"},
 		"directories to be": {"GOPHD_LOG_FILE=" + dir + "/new/state/x.log",
 			"GOPHD_CONFIG_PID_FILE=" + dir + "/new/state/p"},
 		"a service": {"GOPHD_LOG_FILE=journald:"},
@@ -58,8 +59,8 @@ func TestCheckAcceptsUsablePathsWithoutSideEffects(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, cautions, err)
 		}
 	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 3 {
-		t.Errorf("the directory has %v; want the three entries that were there before", entries)
+	if entries, _ := os.ReadDir(dir); len(entries) != 4 {
+		t.Errorf("the directory has %v; want the four entries that were there before", entries)
 	}
 }
 
@@ -147,7 +148,8 @@ func TestCheckNextRejectsWhatAnotherProcessHolds(t *testing.T) {
 // only, by whatever path it is named.
 func TestDistinctFindsOneFileInTwoSettings(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Symlink(dir, dir+"/alias"); err != nil {
+	if err := errors.Join(os.Symlink(dir, dir+"/alias"), os.Symlink("x", dir+"/to-x"), os.Symlink("old", dir+"/to-old"),
+		os.WriteFile(dir+"/old", nil, 0o600), os.Link(dir+"/old", dir+"/hard")); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ settings, want string }{
@@ -159,7 +161,17 @@ func TestDistinctFindsOneFileInTwoSettings(t *testing.T) {
 		"log and record":      {"GOPHD_LOG_FILE=j.record", "the lock of job j and log.file"},
 		"output and lock":     {"GOPHD_JOB_OUTPUT=alias/j.heartbeat", "the lock of job j and job.output"},
 		"no lock":             {"GOPHD_JOB_OUTPUT=j.heartbeat GOPHD_HEARTBEAT_URL=none:", ""},
-		"words":               {"GOPHD_JOB_OUTPUT=inherit GOPHD_LOG_FILE=journald:", ""},
+		"a link to the PID file": {"GOPHD_LOG_FILE=to-x GOPHD_CONFIG_PID_FILE=x",
+			"config.pid_file and log.file have the same file"},
+		"output and log":                 {"GOPHD_JOB_OUTPUT=x GOPHD_LOG_FILE=x", "/x is the log file itself: use job.output log"},
+		"output is a link to it":         {"GOPHD_JOB_OUTPUT=to-old GOPHD_LOG_FILE=alias/old", "is the log file itself"},
+		"a hard link to it":              {"GOPHD_JOB_OUTPUT=hard GOPHD_LOG_FILE=old", "is the log file itself"},
+		"a dangling link to it":          {"GOPHD_JOB_OUTPUT=to-x GOPHD_LOG_FILE=x", "is the log file itself"},
+		"output and the name of the log": {"GOPHD_JOB_OUTPUT=x% GOPHD_LOG_FILE=x%%", "/x% is the log file itself"},
+		"another file":                   {"GOPHD_JOB_OUTPUT=x GOPHD_LOG_FILE=old", ""},
+		"both are stdout":                {"GOPHD_JOB_OUTPUT=- GOPHD_LOG_FILE=-", ""},
+		"both are a device":              {"GOPHD_JOB_OUTPUT=/dev/null GOPHD_LOG_FILE=/dev/null", ""},
+		"words":                          {"GOPHD_JOB_OUTPUT=inherit GOPHD_LOG_FILE=journald:", ""},
 	} {
 		err := Distinct(configured(t, dir, append(strings.Fields(c.settings), "GOPHD_JOB_NAME=j")...))
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -40,7 +40,7 @@ func (p paths) pending(path string) bool {
 }
 
 // Distinct returns an error if another setting names a file that gophd replaces, because gophd
-// would overwrite the data of that setting.
+// would overwrite the data of that setting, or if the output is the log file, which is gophd's own.
 func Distinct(c *config.Config) error {
 	type named struct{ setting, path string }
 	all := []named{{"config.pid_file", c.PIDFile}}
@@ -50,18 +50,17 @@ func Distinct(c *config.Config) error {
 		}
 	}
 	replaced := len(all)
-	all = append(all, named{"log.file", logging.FileAt(c.Log.File, time.Now())},
-		named{"job.output", string(c.Jobs[0].Output)})
+	log, output := logging.FileAt(c.Log.File, time.Now()), string(c.Jobs[0].Output)
+	if sameFile(log, output) {
+		return fmt.Errorf("job.output %s is the log file itself: use job.output log", output)
+	}
+	all = append(all, named{"log.file", log}, named{"job.output", output})
 	setting := map[string]string{} // by path
 	for i, n := range all {
 		if !filepath.IsAbs(n.path) { // not a file
 			continue
 		}
-		dir, base := filepath.Split(n.path)
-		if real, err := filepath.EvalSymlinks(dir); err == nil {
-			dir = real
-		}
-		at := filepath.Join(dir, base)
+		at := realPath(n.path)
 		if other, twice := setting[at]; twice {
 			return fmt.Errorf("%s and %s have the same file %s: choose another file for one of them",
 				other, n.setting, n.path)
@@ -71,6 +70,31 @@ func Distinct(c *config.Config) error {
 		}
 	}
 	return nil
+}
+
+// realPath returns path with its symlinks resolved. The file may be missing.
+func realPath(path string) string {
+	dir, base := filepath.Split(target(path))
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	return filepath.Join(dir, base)
+}
+
+// sameFile reports whether two paths lead to one regular file, which may be missing. A descriptor, a
+// device and a FIFO may have several writers.
+func sameFile(a, b string) bool {
+	for _, path := range []string{a, b} {
+		if _, ok := safefile.Descriptor(path); ok || !filepath.IsAbs(path) {
+			return false
+		}
+	}
+	infoA, err := os.Stat(a)
+	if err != nil {
+		return realPath(a) == realPath(b)
+	}
+	infoB, err := os.Stat(b)
+	return err == nil && infoA.Mode().IsRegular() && os.SameFile(infoA, infoB)
 }
 
 func (p paths) log(l logging.Options, at time.Time) error {
@@ -112,7 +136,7 @@ func (p paths) output(path string, w *credentials.Credentials) error {
 }
 
 func (p paths) input(path string) error {
-	if path == "" || path == job.StdinNull || path == job.StdinInherit || safefile.IsDescriptor(path) {
+	if _, ok := safefile.Descriptor(path); ok || path == "" || path == job.StdinNull || path == job.StdinInherit {
 		return nil
 	}
 	info, err := os.Stat(path)
@@ -148,7 +172,7 @@ func (p paths) lock(path string) error {
 // writable returns an error if no file at path can be opened for appending, and whether the file
 // would be created. An existing file may belong to one of owners, as in safefile.Open.
 func (p paths) writable(key, path string, owners ...int) (made bool, err error) {
-	if safefile.IsDescriptor(path) || p.pending(path) {
+	if _, ok := safefile.Descriptor(path); ok || p.pending(path) {
 		return false, nil
 	}
 	info, err := os.Stat(path)
@@ -199,7 +223,7 @@ func (p paths) createAll(c *config.Config, a Running) error {
 		{"config.pid_file", c.PIDFile, a.PIDFile != "" && lease.PathID(c.PIDFile) == a.PIDFile, nil},
 		{"the lock file", lease.LockPath(c), a.Lock != "" && lease.PathID(lease.LockPath(c)) == a.Lock, nil},
 	} {
-		if at.exists || !filepath.IsAbs(at.path) || safefile.IsDescriptor(at.path) || p.pending(at.path) {
+		if _, ok := safefile.Descriptor(at.path); ok || at.exists || !filepath.IsAbs(at.path) || p.pending(at.path) {
 			continue
 		}
 		replaced := at.key == "config.pid_file" || at.key == "the lock file" // or a file next to it

@@ -9,6 +9,8 @@
 // In a directory that only root and gophd's own user can change, nothing is rejected. Directories
 // further up are not checked: the kernel protects symlinks in them (fs.protected_symlinks in
 // proc_sys_fs(5)), and hard links (fs.protected_hardlinks).
+//
+// A path can also lead to a descriptor of a process, however it is spelled: see Descriptor.
 package safefile
 
 import (
@@ -31,36 +33,76 @@ const maxLinks = 40
 // symlink is followed if it belongs to gophd's own user or to root, and its target is checked in
 // the same way.
 //
+// If path leads to stdin, stdout or stderr of this process, Open duplicates that descriptor, unless
+// flags has O_NOFOLLOW. Flags and perm do not apply then. To open it again would fail for a socket
+// and for the terminal of another user, and in a file it would overwrite what others append.
+//
 // It returns a *fs.PathError, or an *Error for a file that is rejected. It may block for as long as
 // the file system does, and on a FIFO without O_NONBLOCK.
 func Open(path string, flags int, perm fs.FileMode, owners ...int) (*os.File, error) {
-	fd, err := OpenFD(path, flags, perm, owners...)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), path), nil
+	f, _, err := open(path, flags, perm, owners)
+	return f, err
 }
 
 // OpenFD is Open for a caller that keeps the bare descriptor. It is closed on exec.
 func OpenFD(path string, flags int, perm fs.FileMode, owners ...int) (int, error) {
+	fd, _, err := openFD(path, flags, perm, owners)
+	return fd, err
+}
+
+// Create is Open for a file that may be missing. It passes a file that it has created, and no
+// other, to setUp. If setUp returns an error, Create removes the file and returns the error.
+func Create(path string, flags int, perm fs.FileMode, setUp func(*os.File) error, owners ...int) (*os.File, error) {
+	for range maxAttempts {
+		f, _, err := open(path, flags, 0, owners)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		f, at, err := open(path, flags|os.O_CREATE|os.O_EXCL, perm, owners)
+		if errors.Is(err, fs.ErrExist) {
+			continue // it was created meanwhile, and may be anything
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := setUp(f); err != nil {
+			return nil, errors.Join(err, os.Remove(at), f.Close())
+		}
+		return f, nil
+	}
+	return nil, &fs.PathError{Op: "open", Path: path, Err: unix.EAGAIN}
+}
+
+// maxAttempts limits the attempts of Create while another process creates and removes the file.
+const maxAttempts = 100
+
+func open(path string, flags int, perm fs.FileMode, owners []int) (f *os.File, at string, err error) {
+	fd, at, err := openFD(path, flags, perm, owners)
+	if err != nil {
+		return nil, "", err
+	}
+	return os.NewFile(uintptr(fd), path), at, nil
+}
+
+// openFD also returns the path of the file to which path leads.
+func openFD(path string, flags int, perm fs.FileMode, owners []int) (fd int, at string, err error) {
 	for range maxLinks {
-		if IsDescriptor(path) {
-			return retry(path, func() (int, error) {
-				return unix.Open(path, flags|unix.O_CLOEXEC, uint32(perm.Perm()))
-			})
+		if n, ok := descriptor(path); ok {
+			fd, err = openDescriptor(n, path, flags, perm)
+			return fd, path, err
 		}
 		dir, err := openDir(path)
 		if err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		fd, next, err := openIn(dir, path, flags, perm, owners)
 		dir.Close()
 		if err != nil || next == "" {
-			return fd, err
+			return fd, path, err
 		}
 		path = next
 	}
-	return 0, &fs.PathError{Op: "open", Path: path, Err: unix.ELOOP}
+	return 0, "", &fs.PathError{Op: "open", Path: path, Err: unix.ELOOP}
 }
 
 // Error reports why a file is rejected although it can be opened.
@@ -75,7 +117,7 @@ func (e *Error) Error() string { return e.Path + " " + e.Reason }
 // no file, so path may also be a directory.
 func Check(path string, owners ...int) error {
 	for range maxLinks {
-		if IsDescriptor(path) {
+		if _, ok := descriptor(path); ok {
 			return nil
 		}
 		dir, err := openDir(path)
@@ -191,20 +233,6 @@ func split(path string) (dir, base string) {
 	default:
 		return path[:i], path[i+1:]
 	}
-}
-
-// IsDescriptor reports whether path names a descriptor of a process, as /dev/stdout does. Such a
-// path names a different file in each process, and the kernel resolves it without a path.
-func IsDescriptor(path string) bool {
-	return slices.ContainsFunc(descriptors, func(pattern string) bool {
-		matched, _ := filepath.Match(pattern, path)
-		return matched
-	})
-}
-
-// descriptors are patterns of filepath.Match: proc_pid_fd(5), and the links to it in /dev.
-var descriptors = []string{
-	"/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/*", "/proc/*/fd/*", "/proc/*/task/*/fd/*",
 }
 
 func retry(path string, open func() (int, error)) (int, error) {

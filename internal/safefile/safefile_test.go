@@ -84,16 +84,3 @@ func TestOpenResolvesPathsAsTheKernel(t *testing.T) {
 	}
 	f.Close()
 }
-
-func TestIsDescriptor(t *testing.T) {
-	for path, want := range map[string]bool{
-		"/dev/stdin": true, "/dev/stdout": true, "/dev/stderr": true, "/dev/fd/3": true,
-		"/proc/self/fd/1": true, "/proc/42/fd/10": true, "/proc/self/task/42/fd/1": true,
-		"/proc/x.log": false, "/proc/self/x": false, "/proc/self/fd": false,
-		"/dev/stdout.log": false, "/dev/null": false, "stdout": false,
-	} {
-		if got := IsDescriptor(path); got != want {
-			t.Errorf("IsDescriptor(%q) = %t, want %t", path, got, want)
-		}
-	}
-}

@@ -98,15 +98,18 @@ func (r *runner) allOutlets() []*outlet {
 	return slices.Clone(r.outlets)
 }
 
+// terminalFlags keep an open from blocking, and from making a terminal that of gophd's session.
+const terminalFlags = syscall.O_NONBLOCK | syscall.O_NOCTTY
+
 // openOutput opens the file that a command writes to itself. It does not block: a FIFO without a
 // reader cannot be opened, which is ENXIO (open(2)). The job's user, if w has one, may own the
 // file.
 func openOutput(path string, w *credentials.Credentials) (*os.File, error) {
-	f, err := safefile.Open(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o640, w.UIDs()...)
+	f, err := safefile.Open(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|terminalFlags, 0o640, w.UIDs()...)
 	switch rejected := (*safefile.Error)(nil); {
 	case errors.As(err, &rejected):
 		return nil, fmt.Errorf("cannot open the command's output: %w (job.output)", rejected)
-	case errors.Is(err, syscall.ENXIO):
+	case errors.Is(err, syscall.ENXIO) && isFIFO(path):
 		return nil, fmt.Errorf("cannot open the command's output: %w: start its reader first", err)
 	case err != nil:
 		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
@@ -122,7 +125,7 @@ func isFIFO(path string) bool {
 // openInput opens the file that a command reads. It does not block either: a FIFO that no process
 // has open for writing is empty.
 func openInput(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|terminalFlags, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the command's input: %w: check job.stdin", err)
 	}

@@ -19,6 +19,7 @@ import (
 	"gophd/internal/headtail"
 	"gophd/internal/job"
 	"gophd/internal/process"
+	"gophd/internal/safefile"
 	"gophd/internal/sdnotify"
 )
 
@@ -373,7 +374,8 @@ type capture interface {
 }
 
 // outputs returns where the command's two streams go. A file of its own is returned as its path: it
-// is opened for each run, so that it can be moved away between two runs.
+// is opened for each run, so that it can be moved away between two runs. Gophd's own stdout or stderr
+// is not opened: a socket could not be, nor the terminal of another user.
 func outputs(spec job.Spec, log capture, null *os.File) (stdout, stderr process.Output, file string) {
 	switch spec.Output {
 	case job.OutputLog:
@@ -382,6 +384,12 @@ func outputs(spec job.Spec, log capture, null *os.File) (stdout, stderr process.
 		return process.Output{File: os.Stdout}, process.Output{File: os.Stderr}, ""
 	case job.OutputDiscard, job.OutputOnFailure:
 		return process.Output{File: null}, process.Output{File: null}, ""
+	}
+	switch n, ok := safefile.Descriptor(string(spec.Output)); {
+	case ok && n == 1:
+		return process.Output{File: os.Stdout}, process.Output{File: os.Stdout}, ""
+	case ok && n == 2:
+		return process.Output{File: os.Stderr}, process.Output{File: os.Stderr}, ""
 	}
 	return process.Output{}, process.Output{}, string(spec.Output)
 }

@@ -1,0 +1,88 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"gophd/internal/job"
+)
+
+// What a setting names decides, not how it is spelled: gophd's own stdout, stderr and stdin are
+// accepted without -d under each of their names, and rejected with -d.
+func TestDescriptorsAreAcceptedOnlyWithoutDaemon(t *testing.T) {
+	dir := t.TempDir()
+	link := func(target string) string {
+		path := filepath.Join(dir, strings.ReplaceAll(target, "/", "_"))
+		if err := os.Symlink(target, path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	outputs := []string{"-", "/dev/stdout", "/dev/stderr", "/dev/fd/1", "/dev//stdout", link("/dev/stdout"),
+		link("/dev/fd/2")}
+	const lost = "a daemon has no stdout or stderr, the output would be lost; "
+	for _, c := range []struct {
+		flag   string
+		values []string
+		want   string // the error with -d
+		got    func(*Config) string
+	}{
+		{"--log-file", outputs, lost + "name a file, journald: or syslog:", func(c *Config) string { return c.Log.File }},
+		{"--output", outputs, lost + "use log, on-failure, discard or a file",
+			func(c *Config) string { return string(c.Jobs[0].Output) }},
+		{"--stdin", []string{"-", "inherit", "/dev/stdin", "/dev/fd/0", link("/dev/stdin")},
+			"a daemon has no terminal; use null or a file", func(c *Config) string { return c.Jobs[0].Stdin }},
+	} {
+		for _, value := range c.values {
+			want := value
+			switch {
+			case c.flag == "--stdin":
+				want = job.StdinInherit
+			case value == "-":
+				want = "/dev/stdout"
+			}
+			if got := c.got(load(t, parsed(t, request(t), c.flag, value, "x"))); got != want {
+				t.Errorf("%s %s is %s, want %s", c.flag, value, got, want)
+			}
+			_, err := Load(parsed(t, request(t), "-d", c.flag, value, "x"))
+			if want := c.flag + " " + value + ": " + c.want; err == nil || err.Error() != want {
+				t.Errorf("with -d: %v, want %s", err, want)
+			}
+			r := request(t)
+			write(t, filepath.Join(r.Dir, "gophd.yaml"), "config: {auto_restart_interval: 24h, daemon: yes}\n")
+			if _, err := Load(parsed(t, r, "-c", "gophd.yaml", c.flag, value, "x")); err == nil {
+				t.Errorf("with config.daemon, %s %s is accepted", c.flag, value)
+			}
+		}
+	}
+	// A file with such a name and a device are files like others.
+	for _, value := range []string{"./-", "/dev/null", "/dev/stdout.log"} {
+		c := load(t, parsed(t, request(t), "-d", "--log-file", value, "--output", value, "--stdin", value, "x"))
+		if got := []string{c.Log.File, string(c.Jobs[0].Output), c.Jobs[0].Stdin}; slices.Contains(got, "/dev/stdout") ||
+			slices.Contains(got, job.StdinInherit) {
+			t.Errorf("%s is %q", value, got)
+		}
+	}
+}
+
+// gophd keeps its descriptors 0 to 2 only, and each has one direction.
+func TestDescriptorsThatGophdDoesNotKeepAreRejected(t *testing.T) {
+	const out = ": neither gophd's stdout nor its stderr, and gophd keeps no other descriptor; " +
+		"redirect stdout to it, and use -"
+	const in = ": not gophd's stdin, and gophd keeps no other descriptor to read; redirect stdin from it, and use -"
+	for args, want := range map[string]string{
+		"--log-file /dev/fd/3": out, "--log-file /dev/stdin": out, "--output /dev/fd/0": out, "--output /dev/fd/77": out,
+		"--stdin /dev/fd/3": in, "--stdin /dev/stdout": in,
+		"--overlap=allow --stdin /dev/stdin": ": overlapping runs would take each other's input; use null or a file",
+		"--overlap=allow --stdin -":          ": overlapping runs would take each other's input; use null or a file",
+	} {
+		_, err := Load(parsed(t, request(t), append(strings.Fields(args), "x")...))
+		want = strings.TrimPrefix(args, "--overlap=allow ") + want
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v\nwant %s", args, err, want)
+		}
+	}
+}
