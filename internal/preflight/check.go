@@ -39,6 +39,11 @@ func Check(c *config.Config) (cautions []string, err error) {
 	if err := checkCgroup(c.Jobs[0]); err != nil {
 		cautions = append(cautions, err.Error()+" (in the control group of this check)")
 	}
+	if w, err := Credentials(c.Jobs[0]); err == nil {
+		if err := MayGivePipes(c.Jobs[0], w); err != nil {
+			cautions = append(cautions, err.Error()+" (as the user of this check)")
+		}
+	}
 	return cautions, errors.Join(wrong...)
 }
 

@@ -61,6 +61,15 @@ func Credentials(spec job.Spec) (*credentials.Credentials, error) {
 	return w, process.Permitted(w)
 }
 
+// MayGivePipes returns an error, fs.ErrPermission, if the output of the command goes through pipes
+// that gophd may not give to the user of w. The command runs all the same.
+func MayGivePipes(spec job.Spec, w *credentials.Credentials) error {
+	if spec.Output != job.OutputLog && spec.Output != job.OutputOnFailure {
+		return nil
+	}
+	return process.MayGive(w)
+}
+
 // Limits returns the limits of the job's control group.
 func Limits(spec job.Spec) process.Limits {
 	return process.Limits{Memory: spec.MemoryMax, CPU: spec.CPUMax, Tasks: spec.TasksMax}

@@ -186,7 +186,7 @@ func helpCredentials() error {
 	before := Permitted(w)
 	p, err := s.Start(context.Background(), Command{
 		Argv: os.Args[2:], Dir: "/", Env: []string{"PATH=/bin:/usr/bin"}, Credentials: w,
-		Stdout: Output{File: os.Stdout}, Stderr: Output{File: os.Stdout},
+		Stdout: Output{Open: func(int) io.WriteCloser { return openStdout{} }}, Stderr: Output{Same: true},
 	})
 	if err != nil {
 		return fmt.Errorf("%w [errno %d, reported beforehand: %v]", err, errno(err), before != nil)
@@ -194,8 +194,14 @@ func helpCredentials() error {
 	if r := p.Wait(); !r.OK() {
 		return errors.New(r.String())
 	}
-	return nil
+	return MayGive(w)
 }
+
+// openStdout writes to stdout and does not close it.
+type openStdout struct{}
+
+func (openStdout) Write(b []byte) (int, error) { return os.Stdout.Write(b) }
+func (openStdout) Close() error                { return nil }
 
 // asHelper runs helpCredentials through a wrapper that drops permissions.
 func asHelper(attr *syscall.SysProcAttr, wrapper []string, args ...string) string {

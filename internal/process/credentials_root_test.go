@@ -77,6 +77,58 @@ func TestRootSetuidFailureNeverRunsAsRoot(t *testing.T) {
 	}
 }
 
+// A command of another user opens /dev/stdout, /dev/stderr and /proc/self/fd again, as the images of
+// nginx, httpd and php-fpm do. Its pipes belong to it and to nobody else.
+func TestRootCommandOpensItsPipesAgain(t *testing.T) {
+	s := newSpawner(t)
+	const script = `echo a > /dev/stdout; echo b > /proc/self/fd/1; echo c > /dev/fd/1
+		echo d > /dev/stderr; echo e > /proc/self/fd/2; stat -L -c '%u:%g %a' /dev/stdout /dev/stderr; id -u`
+	for _, spec := range []string{"nobody", "games:users", "1000:0", "4294967294:4294967294", "0:nogroup", "root"} {
+		u := lookup(t, spec)
+		owner := fmt.Sprintf("%d:%d 600\n", u.UID, u.GID)
+		for name, shared := range map[string]bool{"one pipe": true, "two pipes": false} {
+			stdout, stderr := newCapture(), newCapture()
+			c := Command{Argv: []string{"sh", "-c", script}, Dir: "/", Env: []string{"PATH=/bin:/usr/bin"},
+				Credentials: &credentials.Credentials{User: u}, Stdout: stdout.output(), Stderr: stderr.output()}
+			want, wantErr := "a\nb\nc\n", "d\ne\n"
+			if shared {
+				c.Stderr = Output{Same: true}
+				want, wantErr = want+wantErr, ""
+			}
+			want += owner + owner + fmt.Sprintln(u.UID)
+			p, err := s.Start(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r := p.Wait(); !r.OK() || stdout.String() != want || stderr.String() != wantErr {
+				t.Errorf("%s, %s: %v, %q and %q, want %q and %q", spec, name, r, stdout, stderr, want, wantErr)
+			}
+		}
+	}
+	// Without a user of its own a command has gophd's pipes.
+	got, err := runWith(t, s, &credentials.Credentials{Umask: ptr(0o77)}, "stat", "-L", "-c", "%u:%g", "/dev/stdout")
+	if want := fmt.Sprintf("%d:%d", os.Geteuid(), os.Getegid()); err != nil || got != want {
+		t.Errorf("the pipe of a command with a umask belongs to %s (%v), want %s", got, err, want)
+	}
+}
+
+// Without CAP_CHOWN the command runs, and only the opening fails, which MayGive reports.
+func TestRootPipesWithoutCapChown(t *testing.T) {
+	script := []string{"sh", "-c", "{ echo again > /dev/stdout; } 2>/dev/null || echo once"}
+	const fix = "the command cannot open /dev/stdout or /dev/stderr: gophd may not give its pipes to user nobody; " +
+		"give gophd the capability CAP_CHOWN"
+	without := []string{"setpriv", "--bounding-set", "-chown", "--"}
+	if got := asHelper(nil, without, append([]string{"nobody"}, script...)...); got != "once\n"+fix {
+		t.Errorf("got %q", got)
+	}
+	if got := asHelper(nil, nil, append([]string{"nobody"}, script...)...); got != "again" {
+		t.Errorf("with it: %q", got)
+	}
+	if got := asHelper(nil, without, append([]string{"root"}, script...)...); got != "again" {
+		t.Errorf("as gophd's own user: %q", got)
+	}
+}
+
 func credential(id uint32) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 }

@@ -20,6 +20,10 @@
 // not which of seven steps failed. Changing gophd itself for the moment of a fork would affect
 // other starts. A command without Credentials is started directly, at no extra cost.
 //
+// The pipes of the output belong to the user of the command, so that it can open /dev/stdout,
+// /dev/stderr and /proc/self/fd/1: the kernel checks the owner of the pipe then. A file keeps its
+// owner: it is the caller's, and so is gophd's own stdout.
+//
 // # Process groups
 //
 // When Wait returns, no process of the group is left. The exit of the leader (the command itself)

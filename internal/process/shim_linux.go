@@ -70,11 +70,23 @@ func isCurrentUser(u *credentials.User) bool {
 	return os.Getuid() == u.UID && os.Geteuid() == u.UID && os.Getgid() == u.GID && os.Getegid() == u.GID
 }
 
-func canSwitch() bool {
+func canSwitch() bool { return hasCapabilities(1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID) }
+
+func hasCapabilities(all uint32) bool {
 	var caps [2]unix.CapUserData // version 3 has two
 	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &caps[0])
-	const both = 1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID
-	return err == nil && caps[0].Effective&both == both
+	return err == nil && caps[0].Effective&all == all
+}
+
+// MayGive returns an error, fs.ErrPermission, if the pipes of a command with these credentials
+// cannot belong to its user. The command can write to them all the same, but cannot open
+// /dev/stdout or /dev/stderr.
+func MayGive(c *credentials.Credentials) error {
+	if c == nil || c.User == nil || isCurrentUser(c.User) || hasCapabilities(1<<unix.CAP_CHOWN) {
+		return nil
+	}
+	return permissionError(fmt.Sprintf("the command cannot open /dev/stdout or /dev/stderr: gophd may not give "+
+		"its pipes to user %s; give gophd the capability CAP_CHOWN", quote(c.User.Name)))
 }
 
 // startShim starts the shim, and returns when the shim has executed the command.

@@ -56,7 +56,7 @@ type Command struct {
 
 	// Credentials is how the exec environment differs from gophd's own; nil means that it does not
 	// differ. A command with Credentials is started by a shim, some milliseconds later, and never
-	// runs without them.
+	// runs without them. The pipes of its output belong to its user, see MayGive.
 	Credentials *credentials.Credentials
 
 	// Stdin is the descriptor 0; nil is /dev/null. It must stay open until Start has returned. If
@@ -235,6 +235,7 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 		}
 		defer w.Close()
 		files[i+1] = w
+		give(w, c.Credentials)
 		st, err := newStream(r, i+1, o.Open)
 		if err != nil {
 			_ = r.Close()
@@ -268,6 +269,16 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 	p = s.attach(pid, started, streams)
 	p.escapes, p.leaf = c.Escapes, group
 	return p, nil
+}
+
+// give makes a pipe belong to the user of the command, who could not open /dev/stdout otherwise: the
+// mode of a pipe is 0600.
+func give(pipe *os.File, c *credentials.Credentials) {
+	if c != nil && c.User != nil {
+		// It fails without the permission, which MayGive reports, and for a user that the user
+		// namespace does not have, as whom the shim cannot run the command.
+		_ = pipe.Chown(c.User.UID, c.User.GID)
+	}
 }
 
 // fork starts the command with an empty signal mask. A child inherits the mask of the thread that

@@ -234,7 +234,7 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	case out.Open != nil:
 		return writeRest(out.Open(s.PID), s)
 	case r.outputs.file != "":
-		opened, err := openOutput(r.outputs.file, r.credentials)
+		opened, err := openOutput(r.outputs.file, r.credentials, r.hooks.problem)
 		if errors.Is(err, syscall.ENXIO) { // the command must not exit because the FIFO has no reader yet (fifo(7))
 			opened, err = safefile.Open(r.outputs.file, os.O_RDWR|os.O_APPEND|terminalFlags, 0,
 				r.credentials.UIDs()...)

@@ -9,6 +9,7 @@ import (
 
 	"gophd/internal/config"
 	"gophd/internal/credentials"
+	"gophd/internal/event"
 	"gophd/internal/headtail"
 	"gophd/internal/job"
 	"gophd/internal/preflight"
@@ -27,9 +28,12 @@ func (s *Supervisor) openRunner() error {
 	if err != nil {
 		return err
 	}
+	if cannot := preflight.MayGivePipes(s.spec, creds); cannot != nil {
+		s.publish(event.Warning(cannot.Error()))
+	}
 	stdout, stderr, file := outputs(s.spec, s.o.Log, null)
 	if file != "" && !isFIFO(file) { // fail now and not in each run; a FIFO's reader would take this for its end
-		f, err := openOutput(file, creds)
+		f, err := openOutput(file, creds, s.problem)
 		if err != nil {
 			return err
 		}

@@ -102,10 +102,18 @@ func (r *runner) allOutlets() []*outlet {
 const terminalFlags = syscall.O_NONBLOCK | syscall.O_NOCTTY
 
 // openOutput opens the file that a command writes to itself. It does not block: a FIFO without a
-// reader cannot be opened, which is ENXIO (open(2)). The job's user, if w has one, may own the
-// file.
-func openOutput(path string, w *credentials.Credentials) (*os.File, error) {
-	f, err := safefile.Open(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|terminalFlags, 0o640, w.UIDs()...)
+// reader cannot be opened, which is ENXIO (open(2)). The job's user, if w has one, may own the file,
+// and a new file belongs to it. If the file system does not allow that, problem is called, and the
+// command can write to the file all the same.
+func openOutput(path string, w *credentials.Credentials, problem func(error)) (*os.File, error) {
+	give := func(f *os.File) error {
+		if err := giveOutput(f, w); err != nil {
+			problem(fmt.Errorf("the command cannot open /dev/stdout again: its output cannot be given to user %s: "+
+				"%w: create the file for that user, or choose another", w.User.Name, err))
+		}
+		return nil
+	}
+	f, err := safefile.Create(path, os.O_WRONLY|os.O_APPEND|terminalFlags, 0o640, give, w.UIDs()...)
 	switch rejected := (*safefile.Error)(nil); {
 	case errors.As(err, &rejected):
 		return nil, fmt.Errorf("cannot open the command's output: %w (job.output)", rejected)
@@ -115,6 +123,24 @@ func openOutput(path string, w *credentials.Credentials) (*os.File, error) {
 		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
 	}
 	return f, nil
+}
+
+// giveOutput makes a new file belong to the job's user, as if that user had created it: the group is
+// the user's too, unless the file has another than gophd's, from a directory with the set-group-ID
+// bit.
+func giveOutput(f *os.File, w *credentials.Credentials) error {
+	if w == nil || w.User == nil {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	group := w.User.GID
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Gid) != os.Getegid() {
+		group = -1
+	}
+	return f.Chown(w.User.UID, group)
 }
 
 func isFIFO(path string) bool {

@@ -27,7 +27,7 @@ func TestOpenOutputNamesTheFix(t *testing.T) {
 	for path, want := range map[string]string{
 		fifo: "start its reader first", socket: "check job.output", dir + "/none/x": "check job.output",
 	} {
-		f, err := openOutput(path, nil)
+		f, err := openOutput(path, nil, func(err error) { t.Error(err) })
 		if err == nil {
 			f.Close()
 			t.Errorf("%s was opened", path)

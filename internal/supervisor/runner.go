@@ -243,7 +243,7 @@ func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 		c.Stdin = f
 	}
 	if r.outputs.file != "" {
-		f, err := openOutput(r.outputs.file, r.credentials)
+		f, err := openOutput(r.outputs.file, r.credentials, r.hooks.problem)
 		if err != nil {
 			return nil, job.SetupError(err)
 		}
