@@ -17,7 +17,7 @@ const module = "gophd/"
 // own. A package without a layer fails the test.
 var layers = [][]string{
 	{"internal/timer", "internal/event", "internal/fault", "internal/goroutine", "internal/job", "internal/headtail",
-		"internal/lockfile", "internal/request", "internal/procfs", "internal/safefile", "internal/self",
+		"internal/line", "internal/lockfile", "internal/request", "internal/procfs", "internal/safefile", "internal/self",
 		"internal/credentials"},
 	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/logging",
 		"internal/loop", "internal/pidfile", "internal/process", "internal/restart", "internal/sdnotify",
@@ -34,6 +34,7 @@ var sideways = map[[2]string]string{
 	{"internal/timer", "internal/goroutine"}:      "every goroutine has a waiter",
 	{"internal/event", "internal/goroutine"}:      "an event may be about a panic",
 	{"internal/event", "internal/job"}:            "an event is about a run and its result",
+	{"internal/headtail", "internal/line"}:        "one rule says where a line ends",
 	{"internal/eventlog", "internal/logging"}:     "it writes the event stream to the log",
 	{"internal/supervisor", "internal/preflight"}: "a start opens what check and reload have validated, with the same code",
 }

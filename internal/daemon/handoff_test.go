@@ -15,7 +15,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
 		version = 3
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int}; "
-		pipes   = "{PID int; Number int; Rest uint8; File string}"
+		pipes   = "{PID int; Number int; Rest uint8; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{ID string; Key string; PID int; Boot string; Held bool; Unproven bool; Fence uint64; " +
 			"Deadline int64; Started Time; Seq uint64; Op string}"
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +

@@ -3,7 +3,8 @@
 // A Buffer takes the output of one run and keeps its head and its tail, in bounded memory. The
 // caller dumps it if the run failed. Between head and tail it leaves out whole lines and reports
 // the number of bytes. Lines of the two streams are not mixed: each line is stored when it is
-// complete. A line of more than 64 KiB is stored in pieces of 64 KiB.
+// complete. A line of more than 64 KiB is stored in pieces of 64 KiB. Package line says what ends a
+// line.
 //
 // The package adds no time and no name to lines. It does not know runs, files or logs.
 package headtail
@@ -12,7 +13,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
+
+	"gophd/internal/line"
 )
 
 // maxLine is the largest part of an unfinished line that a writer holds.
@@ -22,14 +26,15 @@ const maxLine = 64 << 10
 type Buffer struct {
 	headSize, tailSize int
 
-	mu   sync.Mutex
-	head []byte // whole pieces; at most headSize
-	tail []byte // a ring once it has tailSize bytes
-	next int    // where the next byte goes in the ring; its oldest byte
-	full bool   // head takes no more
-	out  int64  // bytes that were overwritten in the ring
-	last *writer
-	torn bool // the last stored piece does not end with a newline
+	mu      sync.Mutex // guards the fields below and those of the writers
+	writers []*writer  // that are not closed
+	head    []byte     // whole pieces; at most headSize
+	tail    []byte     // a ring once it has tailSize bytes
+	next    int        // where the next byte goes in the ring; its oldest byte
+	full    bool       // head takes no more
+	out     int64      // bytes that were overwritten in the ring
+	last    *writer    // of the last stored piece
+	torn    bool       // that piece does not end its line
 }
 
 // New returns a Buffer for the first head bytes and the last tail bytes.
@@ -37,7 +42,34 @@ func New(head, tail int) *Buffer { return &Buffer{headSize: head, tailSize: tail
 
 // Writer returns a writer for one stream. Only one goroutine may use it. Close stores an unfinished
 // line. Close and Write never block and never fail.
-func (b *Buffer) Writer() io.WriteCloser { return &writer{buffer: b} }
+func (b *Buffer) Writer() io.WriteCloser {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := &writer{buffer: b}
+	b.writers = append(b.writers, w)
+	return w
+}
+
+// Restore stores the Dump of another Buffer. A writer then continues its last line.
+func (b *Buffer) Restore(dump []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.add(dump)
+}
+
+// Unfinished returns the lines of all writers that have no end yet.
+func (b *Buffer) Unfinished() (all []line.Part) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, w := range b.writers {
+		p := line.Part{Start: bytes.Clone(w.stored.Start)}
+		p.Add(w.line)
+		if p.Bytes += w.stored.Bytes; p.Bytes > 0 && !line.Returns(w.line) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
 
 // Dump writes the content of the buffer: byte for byte if nothing is left out, otherwise with a
 // line that says how many bytes are left out. It returns the write error of to.
@@ -50,11 +82,11 @@ func (b *Buffer) Dump(to io.Writer) error {
 
 	if out > 0 {
 		// Cut at line ends, if there are any.
-		whole := bytes.LastIndexByte(head, '\n') + 1
+		whole := lastEnd(head)
 		if whole == 0 {
 			whole = len(head)
 		}
-		cut := bytes.IndexByte(tail, '\n') + 1
+		cut := line.First(tail)
 		if cut == len(tail) {
 			cut = 0
 		}
@@ -78,42 +110,72 @@ func (b *Buffer) Dump(to io.Writer) error {
 // writer is one stream with its unfinished line.
 type writer struct {
 	buffer *Buffer
-	line   []byte // at most maxLine
+	stored line.Part // the pieces of the line that are stored
+	line   []byte    // the rest of it; at most maxLine
 }
 
 func (w *writer) Write(p []byte) (int, error) {
+	w.buffer.mu.Lock()
+	defer w.buffer.mu.Unlock()
 	n := len(p)
-	if i := bytes.LastIndexByte(p, '\n') + 1; i > 0 {
+	if line.Returns(w.line) && n > 0 && p[0] != '\n' {
+		w.end()
+	}
+	if i := line.Last(p); i > 0 {
 		w.buffer.store(w, w.line, p[:i])
 		w.line, p = w.line[:0], p[i:]
+		w.stored.Reset()
 	}
 	for len(w.line)+len(p) > maxLine {
 		m := maxLine - len(w.line)
-		w.buffer.store(w, w.line, p[:m])
-		w.line, p = w.line[:0], p[m:]
+		w.line, p = append(w.line, p[:m]...), p[m:]
+		w.stored.Add(w.line)
+		w.buffer.store(w, w.line)
+		w.line = w.line[:0]
 	}
 	w.line = append(w.line, p...)
 	return n, nil
 }
 
 func (w *writer) Close() error {
-	w.buffer.store(w, w.line)
-	w.line = nil
+	w.buffer.mu.Lock()
+	defer w.buffer.mu.Unlock()
+	w.end()
+	w.forget()
 	return nil
 }
 
-// Rest removes the unfinished line from the writer and returns it. Write it to the writer of
-// another Buffer to continue the line there.
-func (w *writer) Rest() []byte {
-	line := w.line
-	w.line = nil
-	return line
+// Rest removes the unfinished line from the writer and returns what is not stored of it. Continue
+// and Write of another Buffer's writer continue the line there.
+func (w *writer) Rest() (rest []byte, stored line.Part) {
+	w.buffer.mu.Lock()
+	defer w.buffer.mu.Unlock()
+	w.forget()
+	rest, stored = w.line, w.stored
+	w.line, w.stored = nil, line.Part{}
+	return rest, stored
+}
+
+// Continue is called before the first Write, with what is stored of the line that Write continues.
+func (w *writer) Continue(stored line.Part) {
+	w.buffer.mu.Lock()
+	defer w.buffer.mu.Unlock()
+	w.stored = stored
+}
+
+// end stores the line.
+func (w *writer) end() {
+	w.buffer.store(w, w.line)
+	w.line = w.line[:0]
+	w.stored.Reset()
+}
+
+func (w *writer) forget() {
+	w.buffer.writers = slices.DeleteFunc(w.buffer.writers, func(o *writer) bool { return o == w })
 }
 
 // store adds pieces that belong together.
 func (b *Buffer) store(from *writer, pieces ...[]byte) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	for _, p := range pieces {
 		if len(p) == 0 {
 			continue
@@ -122,8 +184,17 @@ func (b *Buffer) store(from *writer, pieces ...[]byte) {
 			b.add([]byte{'\n'}) // the unfinished line belongs to the other stream
 		}
 		b.add(p)
-		b.last, b.torn = from, p[len(p)-1] != '\n'
+		end := p[len(p)-1]
+		b.last, b.torn = from, end != '\n' && end != '\r'
 	}
+}
+
+// lastEnd is line.Last where it does not matter that a newline may follow a carriage return.
+func lastEnd(p []byte) int {
+	if line.Returns(p) {
+		return len(p)
+	}
+	return line.Last(p)
 }
 
 func (b *Buffer) add(p []byte) {
@@ -131,7 +202,7 @@ func (b *Buffer) add(p []byte) {
 		n := len(p)
 		if space := b.headSize - len(b.head); n > space {
 			b.full = true
-			n = bytes.LastIndexByte(p[:space], '\n') + 1
+			n = lastEnd(p[:space])
 			if n == 0 && len(b.head) == 0 {
 				n = space
 			}

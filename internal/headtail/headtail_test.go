@@ -15,6 +15,7 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/headtail"
+	"gophd/internal/process"
 )
 
 func dump(t interface{ Fatal(...any) }, b *headtail.Buffer) string {
@@ -49,6 +50,10 @@ func TestDump(t *testing.T) {
 		{"no head", 0, 9, "one\ntwo\nthree\n", "... 8 bytes left out ...\nthree\n"},
 		{"no tail", 4, 0, "one\ntwo\n", "one\n... 4 bytes left out ...\n"},
 		{"neither head nor tail", 0, 0, "one\n", "... 4 bytes left out ...\n"},
+		{"lines of a progress bar", 8, 9, "one\rtwo\rthree\rfour\rfive\r",
+			"one\rtwo\r\n... 11 bytes left out ...\nfive\r"},
+		{"line ends of two bytes", 8, 11, "one\r\ntwo\r\nthree\r\nfour\r\nfive\r\n",
+			"one\r\n... 18 bytes left out ...\nfive\r\n"},
 		{"binary data", 20, 20, "\x00\xff\r\n\x1b", "\x00\xff\r\n\x1b"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -129,6 +134,57 @@ func TestStreamsDoNotMix(t *testing.T) {
 	}
 	if got := dump(t, buffer); got != "beta\nalpha\ngamma\nlast of a\nlast of b" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// A carriage return ends a line, and one with a newline is one line end wherever the chunks end.
+func TestCarriageReturnsEndLinesOfStreams(t *testing.T) {
+	buffer := headtail.New(1000, 1000)
+	a, b := buffer.Writer(), buffer.Writer()
+	write(t, a, " 5%\r10%\r")
+	write(t, b, "beta\r")
+	write(t, a, "15%")
+	write(t, b, "\nend")
+	write(t, a, "\r20%\r")
+	if all := buffer.Unfinished(); len(all) != 1 || string(all[0].Start) != "end" {
+		t.Errorf("it shows %+v", all)
+	}
+	if err := errors.Join(a.Close(), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := dump(t, buffer); got != " 5%\r10%\rbeta\r\n15%\r20%\rend" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A line that is not finished when the buffer is handed off is continued, whether a part of it is
+// stored or not.
+func TestRestoredBufferContinuesTheLine(t *testing.T) {
+	for _, n := range []int{0, 1, 100 << 10} {
+		old := headtail.New(64<<10, 192<<10)
+		w := old.Writer()
+		in := "one\n" + strings.Repeat("x", n)
+		write(t, w, in)
+		rester := w.(process.Rester)
+		rest, stored := rester.Rest()
+		if len(old.Unfinished()) != 0 {
+			t.Error("the old buffer still shows the line")
+		}
+		next := headtail.New(64<<10, 192<<10)
+		next.Restore([]byte(dump(t, old)))
+		w = next.Writer()
+		w.(process.Rester).Continue(stored)
+		write(t, w, string(rest))
+		if all := next.Unfinished(); n > 0 && (len(all) != 1 || all[0].Bytes != n || all[0].Start[0] != 'x') || n == 0 && len(all) > 0 {
+			t.Errorf("of a line of %d bytes the new buffer shows %+v", n, all)
+		}
+		write(t, w, "yy\nlast\n")
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := dump(t, next); got != in+"yy\nlast\n" {
+			t.Errorf("%d bytes became %d", len(in)+8, len(got))
+		}
 	}
 }
 

@@ -68,10 +68,13 @@ func together(t interface{ Fatal(...any) }, path string) (all []byte) {
 // waitForArchives waits until there is no more work on the archives.
 func waitForArchives(a *archives) { a.work.Wait() }
 
-func capture(t interface{ Fatal(...any) }, l *Log, in []byte, rest []byte) *Stream {
-	s := l.Stream("stdout", 4720, rest)
-	if _, err := s.Write(in); err != nil {
-		t.Fatal(err)
+// capture returns a Stream with the chunks.
+func capture(t interface{ Fatal(...any) }, l *Log, chunks ...[]byte) *Stream {
+	s := l.Stream("stdout", 4720)
+	for _, c := range chunks {
+		if n, err := s.Write(c); n != len(c) || err != nil {
+			t.Fatal("write:", n, err)
+		}
 	}
 	return s
 }
@@ -99,7 +102,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
-			s := withTestTimeouts(l).Stream("stdout", 4720, rest)
+			s := capture(rt, withTestTimeouts(l), rest)
 			n := rapid.IntRange(1, max(1, len(chunks))).Draw(rt, "chunks of this process")
 			for _, c := range chunks[:min(n, len(chunks))] {
 				if _, err := s.Write(c); err != nil {
@@ -108,7 +111,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			}
 			chunks = chunks[min(n, len(chunks)):]
 			if len(chunks) > 0 {
-				rest = s.Rest()
+				rest, _ = s.Rest()
 			}
 			if err := errors.Join(s.Close(), l.Close()); err != nil {
 				rt.Fatal(err)
@@ -517,7 +520,7 @@ func TestKilledWhileItRotates(t *testing.T) {
 	if path := os.Getenv("GOPHD_TEST_ROTATE"); path != "" {
 		l := open(t, Options{File: path, Format: simple, RotateSize: 20_000, Compress: true})
 		for i := 0; ; i++ {
-			capture(t, l, []byte(fmt.Sprintf("%d %0500d\n", i, i)), nil)
+			capture(t, l, []byte(fmt.Sprintf("%d %0500d\n", i, i)))
 			if i%100 == 99 {
 				flush(l)
 				fmt.Println(i)

@@ -177,7 +177,7 @@ func TestNothingIsLostBetweenTwoLogs(t *testing.T) {
 			var rest, in []byte
 			for i := range logs {
 				l := open(t, Options{File: path, Format: simple, Unwritten: unwritten})
-				w := l.Stream("stdout", 4720, rest)
+				w := capture(t, l, rest)
 				var command goroutine.Group
 				chunk := new(bytes.Buffer)
 				for n := range lines / logs {
@@ -201,7 +201,7 @@ func TestNothingIsLostBetweenTwoLogs(t *testing.T) {
 				}
 				l.Leave()
 				command.Wait()
-				rest = w.Rest()
+				rest, _ = w.Rest()
 				var err error
 				if unwritten, err = l.Left(); err != nil {
 					t.Fatal(err)
@@ -211,7 +211,7 @@ func TestNothingIsLostBetweenTwoLogs(t *testing.T) {
 				}
 			}
 			l := open(t, Options{File: path, Format: simple, Unwritten: unwritten})
-			if err := errors.Join(l.Stream("stdout", 4720, rest).Close(), l.Close()); err != nil {
+			if err := errors.Join(capture(t, l, rest).Close(), l.Close()); err != nil {
 				t.Error(err)
 			}
 			if got := restored(t, simple, whole()); !bytes.Equal(got, in) {
@@ -301,7 +301,7 @@ func TestPauseOfAnEchoThatIsAFile(t *testing.T) {
 	for l.Idle() != nil {
 		shortSleep()
 	}
-	w := l.Stream("", 4720, nil)
+	w := l.Stream("", 4720)
 	fmt.Fprint(w, "line\nrest")
 	l.Leave()
 	unwritten, err := l.Left()
@@ -309,7 +309,7 @@ func TestPauseOfAnEchoThatIsAFile(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(unwritten, want) || read(t, f.Name()) != "" {
 		t.Errorf("unwritten %+v, in the file %q, %v", unwritten, read(t, f.Name()), err)
 	}
-	if rest := w.Rest(); string(rest) != "rest" {
+	if rest, _ := w.Rest(); string(rest) != "rest" {
 		t.Errorf("the rest is %q", rest)
 	}
 }

@@ -10,7 +10,7 @@ import (
 // Capture returns a function that opens a Stream for the named stream ("stdout", "stderr") of the
 // command with the given PID.
 func (l *Log) Capture(name string) func(pid int) io.WriteCloser {
-	return func(pid int) io.WriteCloser { return l.Stream(name, pid, nil) }
+	return func(pid int) io.WriteCloser { return l.Stream(name, pid) }
 }
 
 // Show writes text to Echo unchanged, between two lines. It adds a newline if there is none at the

@@ -7,7 +7,7 @@
 //
 // # Formats
 //
-// The format simple keeps the command's bytes as they are. Only a newline ends a line:
+// The format simple keeps the command's bytes as they are:
 //
 //	2026-11-22 06:51:02.123 [4711] adopted run 7, pid 4720
 //	2026-11-22 06:51:02.123 [4711] warn: run 7 failed after 1.2s: exit code 3
@@ -35,12 +35,21 @@
 //
 // # Long and unfinished lines
 //
-// A line of more than 64 KiB is written in pieces. With syslog the limit is 8000 bytes, because its
-// daemons cut at 8 KiB. The cut is at the limit or up to 3 bytes before it, so that no UTF-8
-// sequence is split. A piece without a newline after it is partial: it is marked with "+" instead
-// of ":", or with "partial":true. The last bytes of a stream that does not end in a newline are
-// partial too. If Rest has returned those bytes, they are not written: they start the first line of
-// the next Stream.
+// A newline ends a line, and so does a carriage return that no newline follows: see package line. A
+// record has the carriage return in its text, and not the newline.
+//
+// A record without a newline after it in the command's output is partial: it is marked with "+"
+// instead of ":", or with "partial":true. Partial are
+//
+//   - a line that ends in a carriage return only;
+//   - what there is of an unfinished line a second after its first byte, and again a second after
+//     the first byte of the rest. A timer of the Stream writes it: at most one firing in a second,
+//     and none while no line is unfinished. An unfinished UTF-8 sequence waits for another second;
+//   - a piece of a line of more than 64 KiB. With syslog the limit is 8000 bytes, because its
+//     daemons cut at 8 KiB. The cut is at the limit or up to 3 bytes before it, so that no UTF-8
+//     sequence is split;
+//   - the last bytes of a stream that does not end in a line end. If Rest has returned those bytes,
+//     they are not written: they start the first record of the next Stream.
 //
 // One rule restores the exact bytes: for each record of one PID and stream take its text, and add a
 // newline unless the record is partial.

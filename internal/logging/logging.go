@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"gophd/internal/goroutine"
+	"gophd/internal/line"
 )
 
 const (
@@ -29,6 +30,7 @@ const (
 	abortTime     = time.Second           // for a write that cannot be interrupted
 	awaitInterval = 50 * time.Millisecond // between two checks of a sink that must exit
 	returnTime    = 10 * time.Second      // for an interrupted write, which returns when scheduled
+	lineTime      = time.Second           // until an unfinished line is written
 )
 
 // Options select where lines go and how they are formatted.
@@ -120,14 +122,20 @@ type Log struct {
 	stopsChanged chan struct{} // Hurry changed stopRequests
 	timeLimits
 	writers goroutine.Group
+	open    openLines
 
-	mu           sync.Mutex // guards the fields below and some fields of sink
+	mu    sync.Mutex // guards control and some fields of sink
+	space *sync.Cond // broadcast when a sink took its buffer, and at each change of state
+	control
+}
+
+// control is what the owner of a Log requested of it.
+type control struct {
 	state        state
-	paused       bool       // see Pause
-	leaving      bool       // see Leave
-	stopRequests int        // see Hurry
-	stopSince    time.Time  // time of the first request; the time without progress counts from then
-	space        *sync.Cond // broadcast when a sink took its buffer, and at each change of state
+	paused       bool      // see Pause
+	leaving      bool      // see Leave
+	stopRequests int       // see Hurry
+	stopSince    time.Time // time of the first request; the time without progress counts from then
 }
 
 // timeLimits has the times that the Log waits for a sink: see stuckTime and the next constants.
@@ -138,6 +146,7 @@ type timeLimits struct {
 	readerTime time.Duration
 	abort      time.Duration
 	returns    time.Duration
+	lineTime   time.Duration
 }
 
 // The states of a Log; see the table in doc.go.
@@ -166,7 +175,9 @@ func openLog(o Options, at sockets) (*Log, error) {
 		trouble: make(chan struct{}, 1), stopsChanged: make(chan struct{}, 1),
 		timeLimits: timeLimits{
 			stuckTime: stuckTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime, returns: returnTime,
+			lineTime: lineTime,
 		},
+		open: openLines{of: map[*Stream]line.Unfinished{}},
 	}
 	l.space = sync.NewCond(&l.mu)
 	main := &sink{sinkOptions: sinkOptions{
@@ -276,9 +287,9 @@ func (l *Log) FileLogger() zerolog.Logger {
 func (l *Log) EchoLogger() zerolog.Logger { return zerolog.New(own{log: l, echo: true}) }
 
 // Stream returns a writer for the named stream of the command with the given PID. It splits the
-// data into lines. rest is the start of the first line, as returned by Rest of another Stream.
-func (l *Log) Stream(name string, pid int, rest []byte) *Stream {
-	s := &Stream{log: l, rest: rest}
+// data into lines.
+func (l *Log) Stream(name string, pid int) *Stream {
+	s := &Stream{log: l, name: name, pid: pid, busy: make(chan struct{}, 1)}
 	for _, f := range l.forms {
 		s.forms = append(s.forms, rendering{format: f, head: f.head(name, pid)})
 	}

@@ -311,7 +311,7 @@ func TestAServiceAndAnEchoUnderLoad(t *testing.T) {
 	l := openAt(t, Options{
 		File: "syslog:", Format: simple, Echo: &echo, EchoLevel: zerolog.Disabled, EchoCommand: true,
 	}, path)
-	s := capture(t, l, in.Bytes(), nil)
+	s := capture(t, l, in.Bytes())
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

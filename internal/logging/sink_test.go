@@ -40,11 +40,12 @@ func openTimed(t *testing.T, o Options) *Log {
 	return l
 }
 
-// withTestTimeouts makes the log wait for its sinks, in Close too, as long as a test waits.
+// withTestTimeouts makes the log wait for its sinks, in Close too, and for the end of a line, as long
+// as a test waits.
 func withTestTimeouts(l *Log) *Log {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.timeLimits = timeLimits{testTimeout, testTimeout, testTimeout, testTimeout, testTimeout}
+	l.timeLimits = timeLimits{testTimeout, testTimeout, testTimeout, testTimeout, testTimeout, testTimeout}
 	return l
 }
 

@@ -5,17 +5,34 @@ import (
 	"math"
 	"time"
 	"unicode/utf8"
+
+	"gophd/internal/goroutine"
+	"gophd/internal/line"
 )
 
 // batchSize is the number of rendered bytes that a stream collects before it takes the Log's lock.
 const batchSize = 1 << 16
 
-// Stream splits the chunks of one stream of a command into lines. Only one goroutine may use it.
+// Stream splits the chunks of one stream of a command into lines. A line that stays unfinished is
+// written after a second, as a partial record. Write, Close and Rest are called by one goroutine; a
+// panic of the timer's is raised again there.
 type Stream struct {
-	log     *Log
-	forms   []rendering // one per format that the sinks use; usually one
-	records uint64      // rendered and not yet given to the sinks
-	rest    []byte      // the unfinished line; at most log.maxLine
+	log  *Log
+	name string
+	pid  int // of the command
+
+	busy    chan struct{} // see lock; guards the fields below
+	forms   []rendering   // one per format that the sinks use; usually one
+	records uint64        // rendered and not yet given to the sinks
+	now     time.Time     // of the next records
+
+	written line.Part   // what the records have of the unfinished line
+	rest    []byte      // the rest of it; at most log.maxLine
+	since   time.Time   // when the rest began to arrive
+	timer   *time.Timer // writes the rest when it is due; nil before the first unfinished line
+	armed   bool        // the timer runs
+	panic   *goroutine.Panic
+	shown   bool // log.open has the line
 }
 
 // rendering has the records of a stream in one format.
@@ -30,78 +47,189 @@ type rendering struct {
 // Write takes a chunk, which may start and end anywhere in a line. It does not keep p. It waits
 // while the sinks are full, and never returns an error: the Log counts losses.
 func (s *Stream) Write(p []byte) (int, error) {
-	n := len(p)
 	if len(s.forms) == 0 {
-		return n, nil
+		return len(p), nil
 	}
+	s.lock()
+	defer s.unlock()
+	s.raise()
 	s.setTime()
-	for len(p) > 0 {
-		if len(s.rest) == 0 {
-			if m := s.lines(p); m > 0 {
-				p = p[m:]
-				continue
-			}
-		}
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			s.add(p)
-			break
-		}
-		s.add(p[:i])
-		s.record(s.rest, false)
-		s.rest, p = s.rest[:0], p[i+1:]
+	if len(s.rest) == 0 {
+		s.since = s.now
 	}
+	s.split(p)
 	s.flush()
-	return n, nil
+	s.wait()
+	return len(p), nil
 }
 
-// Close writes the bytes after the last newline, if any, as a partial record.
+// Close writes the bytes after the last line end, if any, as a partial record.
 func (s *Stream) Close() error {
+	s.lock()
+	defer s.unlock()
+	s.raise()
 	if len(s.rest) > 0 {
 		s.setTime()
 		s.record(s.rest, true)
-		s.rest = nil
 		s.flush()
 	}
+	s.forget()
 	return nil
 }
 
-// Rest removes the unfinished line from the stream and returns it, so that Close has nothing to
-// write. A Stream that starts with these bytes continues the line. So the old process passes a line
-// to the new process.
-func (s *Stream) Rest() []byte {
-	rest := s.rest
+// Rest removes the unfinished line from the stream, so that Close has nothing to write. It returns
+// the bytes that are not written, and what was written of the line. A Stream that continues with
+// them continues the line. So the old process passes a line to the new process.
+func (s *Stream) Rest() (rest []byte, written line.Part) {
+	s.lock()
+	defer s.unlock()
+	s.raise()
+	rest, written = s.rest, s.written
+	s.written = line.Part{}
+	s.forget()
+	return rest, written
+}
+
+// Continue is called before the first Write, with what another Stream has written of the line that
+// Write continues.
+func (s *Stream) Continue(written line.Part) {
+	s.lock()
+	defer s.unlock()
+	s.written = written
+	s.wait()
+}
+
+// lock is held while records are made and given to the sinks, which may take long. It is a channel
+// of capacity 1, because virtual time (testing/synctest) stops while a goroutine waits for a mutex.
+func (s *Stream) lock()   { s.busy <- struct{}{} }
+func (s *Stream) unlock() { <-s.busy }
+
+// raise repeats a panic of the timer.
+func (s *Stream) raise() {
+	if p := s.panic; p != nil {
+		s.panic = nil
+		panic(p)
+	}
+}
+
+// forget drops the unfinished line.
+func (s *Stream) forget() {
 	s.rest = nil
-	return rest
+	s.written.Reset()
+	s.wait()
+	if s.armed && s.timer.Stop() {
+		s.armed = false
+	}
+}
+
+// wait shows the unfinished line in the Log, and starts the timer if it does not run. A running
+// timer is left alone: when it fires, it is started again for the rest of that time.
+func (s *Stream) wait() {
+	s.log.open.show(s)
+	if len(s.rest) == 0 || s.armed {
+		return
+	}
+	s.armed = true
+	left := time.Until(s.since.Add(s.log.lineTime))
+	if s.timer == nil {
+		s.timer = time.AfterFunc(left, s.due)
+	} else {
+		s.timer.Reset(left)
+	}
+}
+
+// due is the timer's function.
+func (s *Stream) due() {
+	s.lock()
+	defer s.unlock()
+	s.armed = false
+	if p := goroutine.Catch(s.writeRest); p != nil {
+		s.panic = p
+	}
+}
+
+// writeRest writes the unfinished line if it is due. An unfinished UTF-8 sequence stays for another
+// second.
+func (s *Stream) writeRest() {
+	if len(s.rest) == 0 {
+		return
+	}
+	if time.Since(s.since) >= s.log.lineTime {
+		s.setTime()
+		n := cut(s.rest)
+		if n == 0 {
+			n = len(s.rest)
+		}
+		s.part(n)
+		s.flush()
+	}
+	s.wait()
 }
 
 // setTime sets the time of the next records.
 func (s *Stream) setTime() {
-	now := time.Now()
+	s.now = time.Now()
 	for i := range s.forms {
 		r := &s.forms[i]
-		if r.stamp.set(now, r.format.name) {
+		if r.stamp.set(s.now, r.format.name) {
 			r.lead = r.format.lead(r.lead[:0], r.stamp.text, r.head)
 		}
 	}
 }
 
-// add appends b to the line. The cuts depend only on the bytes of the line, so the borders of
-// chunks make no difference.
-func (s *Stream) add(b []byte) {
-	most := s.log.maxLine
-	for len(s.rest)+len(b) > most {
-		if len(s.rest) == 0 {
-			n := cut(b[:most])
-			s.record(b[:n], true)
-			b = b[n:]
-			continue
+// split makes records of the lines in p.
+func (s *Stream) split(p []byte) {
+	for lone := line.Lone(p); len(p) > 0; {
+		if line.Returns(s.rest) && p[0] != '\n' {
+			s.end(true)
 		}
+		if len(s.rest) == 0 {
+			if n := s.lines(p[:lone]); n > 0 {
+				p, lone = p[n:], lone-n
+				s.written.Reset()
+				continue
+			}
+		}
+		switch i := bytes.IndexByte(p[:lone], '\n'); {
+		case i >= 0:
+			s.add(p[:i])
+			s.end(false)
+			p, lone = p[i+1:], lone-i-1
+		case lone < len(p): // the next byte tells whether the line ends with it
+			s.add(p[:lone+1])
+			p = p[lone+1:]
+			lone = line.Lone(p)
+		default:
+			s.add(p)
+			p = nil
+		}
+	}
+}
+
+// end ends the line. A line that ends in a lone carriage return has it in its text, and is partial.
+func (s *Stream) end(partial bool) {
+	s.record(s.rest, partial)
+	s.rest = s.rest[:0]
+	s.written.Reset()
+}
+
+// part makes a partial record of the first n bytes of the rest.
+func (s *Stream) part(n int) {
+	s.record(s.rest[:n], true)
+	s.written.Add(s.rest[:n])
+	if line.Returns(s.rest[:n]) { // a newline that comes now is a line of its own
+		s.written.Reset()
+	}
+	s.rest = append(s.rest[:0], s.rest[n:]...)
+}
+
+// add appends b to the line. The cuts depend only on the bytes since the start of the line or the
+// last part that was due, so the borders of chunks make no difference.
+func (s *Stream) add(b []byte) {
+	for most := s.log.maxLine; len(s.rest)+len(b) > most; {
 		n := most - len(s.rest)
 		s.rest, b = append(s.rest, b[:n]...), b[n:]
-		n = cut(s.rest)
-		s.record(s.rest[:n], true)
-		s.rest = append(s.rest[:0], s.rest[n:]...)
+		s.part(cut(s.rest))
 	}
 	s.rest = append(s.rest, b...)
 }
@@ -140,11 +268,12 @@ func (r *rendering) lines(p []byte, longest, enough int) (length int, n uint64) 
 }
 
 // record renders one record in each format.
-func (s *Stream) record(line []byte, partial bool) {
+func (s *Stream) record(text []byte, partial bool) {
 	s.records++
+	s.since = s.now
 	for i := range s.forms {
 		r := &s.forms[i]
-		r.out = r.format.command(r.out, r.lead, line, partial)
+		r.out = r.format.command(r.out, r.lead, text, partial)
 	}
 	s.flushFull()
 }

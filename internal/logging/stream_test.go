@@ -28,13 +28,7 @@ func captured(t interface{ Fatal(...any) }, format string, chunks ...[]byte) []b
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := withTestTimeouts(l).Capture("stdout")(4720)
-	for _, c := range chunks {
-		if n, err := w.Write(c); n != len(c) || err != nil {
-			t.Fatal("write:", n, err)
-		}
-	}
-	if err := w.Close(); err != nil {
+	if err := capture(t, withTestTimeouts(l), chunks...).Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
@@ -102,7 +96,7 @@ func drawOutput(t *rapid.T) []byte {
 	piece := rapid.OneOf(
 		rapid.SliceOfN(rapid.Byte(), 0, 40),
 		rapid.SampledFrom([][]byte{
-			{'\n'}, {'\n', '\n'}, {'\r', '\n'}, {0}, {0xff}, {0xc3}, []byte("é"), []byte("😀"),
+			{'\n'}, {'\n', '\n'}, {'\r', '\n'}, {'\r'}, []byte("\r 7%"), {'\r', '\r', '\n'}, {0}, {0xff}, {0xc3}, []byte("é"), []byte("😀"),
 			[]byte("\x1b[31m"), []byte(`"\`),
 		}),
 		rapid.Custom(func(t *rapid.T) []byte {
@@ -149,6 +143,18 @@ func TestRecordsKeepAllBytes(t *testing.T) {
 		{"line", "hello\n", "out: hello\n", `"line":"hello"}`},
 		{"unfinished last line", "a\nb", "out: a\nout+ b\n", `"line":"a"}|"line":"b","partial":true}`},
 		{"carriage return and color", "\x1b[1mx\r\n", "out: \x1b[1mx\r\n", `"line":"\u001b[1mx\r"}`},
+		{"progress bar", " 5%\r10%\rdone\n", "out+  5%\r\nout+ 10%\r\nout: done\n",
+			`"line":" 5%\r","partial":true}|"line":"10%\r","partial":true}|"line":"done"}`},
+		{"carriage returns only", "\r\r", "out+ \r\nout+ \r\n", `"line":"\r","partial":true}|"line":"\r","partial":true}`},
+		{"two carriage returns and a newline", "a\r\r\nb\n", "out+ a\r\nout: \r\nout: b\n",
+			`"line":"a\r","partial":true}|"line":"\r"}|"line":"b"}`},
+		{"lines before and after a carriage return", "a\nb\r\nc\rd\r\ne", "out: a\nout: b\r\nout+ c\r\nout: d\r\nout+ e\n",
+			`"line":"a"}|"line":"b\r"}|"line":"c\r","partial":true}|"line":"d\r"}|"line":"e","partial":true}`},
+		{"64 KiB and a line end of two bytes", strings.Repeat("x", maxLine-1) + "\r\n",
+			"out: " + strings.Repeat("x", maxLine-1) + "\r\n", `"line":"` + strings.Repeat("x", maxLine-1) + `\r"}`},
+		{"a carriage return after 64 KiB", strings.Repeat("x", maxLine) + "\ry\n",
+			"out+ " + strings.Repeat("x", maxLine) + "\nout+ \r\nout: y\n",
+			`"line":"` + strings.Repeat("x", maxLine) + `","partial":true}|"line":"\r","partial":true}|"line":"y"}`},
 		{"NUL, quote, backslash, tab, DEL",
 			"\x00\"\\\t\x7f\n", "out: \x00\"\\\t\x7f\n", `"line":"\u0000\"\\\t` + "\x7f" + `"}`},
 		{"invalid UTF-8", "\xffé\n", "out: \xffé\n",
@@ -185,10 +191,9 @@ func TestRestOfOneStreamStartsTheNext(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				s := withTestTimeouts(l).Stream("stdout", 4720, rest)
-				_, err = s.Write(in)
+				s := capture(t, withTestTimeouts(l), rest, in)
 				left = end(s)
-				if err := errors.Join(err, s.Close(), l.Close()); err != nil {
+				if err := errors.Join(s.Close(), l.Close()); err != nil {
 					t.Fatal(err)
 				}
 				return out.Bytes(), left
@@ -196,7 +201,10 @@ func TestRestOfOneStreamStartsTheNext(t *testing.T) {
 			b := drawOutput(t)
 			n := rapid.IntRange(0, len(b)).Draw(t, "cut")
 			want := untimed(captured(t, format, b))
-			first, rest := process(nil, b[:n], (*Stream).Rest)
+			first, rest := process(nil, b[:n], func(s *Stream) []byte {
+				rest, _ := s.Rest()
+				return rest
+			})
 			second, _ := process(rest, b[n:], func(*Stream) []byte { return nil })
 			if got := untimed(append(first, second...)); got != want {
 				t.Fatalf("cut in two, %d bytes of records became %d, or they differ", len(want), len(got))
@@ -310,6 +318,7 @@ func FuzzRecordsGiveTheBytesBack(f *testing.F) {
 	f.Add([]byte("a\nb"), uint16(1), uint16(1))
 	f.Add([]byte("\xff\x00\xe2\x82\n\n\r"), uint16(2), uint16(3))
 	f.Add([]byte("€"), uint16(1000), uint16(30000))
+	f.Add([]byte("7%\r\r\n"), uint16(2), uint16(5))
 	f.Fuzz(func(t *testing.T, b []byte, chunk, times uint16) {
 		all := bytes.Repeat(b, min(int(times), 3*maxLine/max(1, len(b))))
 		for _, format := range []string{simple, inJSON} {

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"gophd/internal/line"
 )
 
 // Handed is a running command during a re-exec: what the new process needs to adopt it. The
@@ -27,17 +29,24 @@ type HandedStream struct {
 	PID    int // of the command; its group may be gone when an escaped process holds the pipe
 	Number int // 1 is stdout, 2 is stderr
 	Rest   []byte
-	File   *os.File
+	// Written is what the old process has written of that line already.
+	Written line.Part
+	File    *os.File
 }
 
 // Resume returns the writer for a stream that was handed off. Its output has to start with the
 // Rest.
 type Resume func(HandedStream) io.WriteCloser
 
-// Rester is a writer that can be detached in the middle of a line. Rest is called instead of Close,
-// and returns what the next writer has to start with. If a writer is not a Rester, the next one
-// starts with nothing.
-type Rester interface{ Rest() []byte }
+// Rester is a writer that can be detached in the middle of a line. If a writer is not a Rester, the
+// next one starts with nothing.
+type Rester interface {
+	// Rest is called instead of Close. It returns what the next writer has to start with, and what
+	// is written of that line already.
+	Rest() (rest []byte, written line.Part)
+	// Continue is called by a Resume before the first Write, with what is written of the line.
+	Continue(written line.Part)
+}
 
 // Detach gives up commands for the new process, all or none, whether they are being stopped or not.
 // It returns the first command that cannot be detached, because it is dead and only its output is
@@ -116,7 +125,8 @@ func handOff(streams []*stream) (kept []HandedStream) {
 	for _, st := range streams {
 		<-st.done
 		if st.detached {
-			kept = append(kept, HandedStream{PID: st.pid, Number: st.number, Rest: st.rest, File: st.r})
+			kept = append(kept, HandedStream{PID: st.pid, Number: st.number, Rest: st.rest, Written: st.written,
+				File: st.r})
 		}
 	}
 	return kept

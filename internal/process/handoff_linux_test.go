@@ -16,13 +16,15 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/line"
 )
 
 // lineWriter is a writer that can be detached in the middle of a line. whole holds the finished
 // lines of all writers, one after another.
 type lineWriter struct {
-	whole *bytes.Buffer
-	line  []byte
+	whole  *bytes.Buffer
+	line   []byte
+	handed line.Part
 }
 
 func (l *lineWriter) Write(b []byte) (int, error) {
@@ -35,7 +37,10 @@ func (l *lineWriter) Write(b []byte) (int, error) {
 }
 
 func (l *lineWriter) Close() error { l.whole.Write(l.line); return nil }
-func (l *lineWriter) Rest() []byte { return l.line }
+
+// Rest counts the handoffs in the Part.
+func (l *lineWriter) Rest() ([]byte, line.Part)  { return l.line, line.Part{Bytes: 1 + l.handed.Bytes} }
+func (l *lineWriter) Continue(written line.Part) { l.handed = written }
 
 // TestHandoffKeepsTheCommand hands a command off a hundred times. Before each handoff it requests a
 // block of lines, which the command writes meanwhile. Every byte arrives once and in order, and the
@@ -71,7 +76,10 @@ func TestHandoffKeepsTheCommand(t *testing.T) {
 			if hs.Number == 2 {
 				return discardWriter{}
 			}
-			return &lineWriter{whole: &got, line: hs.Rest}
+			if hs.Written.Bytes != i+1 {
+				t.Errorf("handoff %d has the part of handoff %d", i+1, hs.Written.Bytes)
+			}
+			return &lineWriter{whole: &got, line: hs.Rest, handed: hs.Written}
 		}); err != nil {
 			t.Fatal(err)
 		}

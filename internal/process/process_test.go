@@ -20,6 +20,7 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/line"
 )
 
 // The tests wait for commands without a time limit of their own. If one hangs, the time limit of
@@ -76,7 +77,8 @@ func (c *capture) Close() error {
 	return nil
 }
 
-func (c *capture) Rest() []byte { return nil }
+func (c *capture) Rest() ([]byte, line.Part) { return nil, line.Part{} }
+func (c *capture) Continue(line.Part)        {}
 
 func (c *capture) String() string {
 	c.mu.Lock()

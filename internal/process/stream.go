@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gophd/internal/goroutine"
+	"gophd/internal/line"
 )
 
 const (
@@ -36,7 +37,8 @@ type stream struct {
 	detaching atomic.Bool   // the deadline tells the reader to leave the stream to the new process
 	done      chan struct{} // closed when the reader has returned; then the fields below may be read
 	detached  bool          // r is still open, for the new process
-	rest      []byte        // the unfinished line
+	rest      []byte        // the unfinished line, as far as it is not written
+	written   line.Part     // of it
 }
 
 // report is sent by a stream to its process, once: what the group wrote is delivered.
@@ -96,7 +98,7 @@ func (s *Spawner) serve(st *stream, reports chan<- report) {
 	if !st.detached {
 		_ = st.r.Close()
 	}
-	out.protect(func() { st.rest = finish(out.w, st.detached) })
+	out.protect(func() { st.finish(out.w) })
 	if p := out.take(); !escaped && !st.detached {
 		reports <- report{p}
 	} else if p != nil {
@@ -104,14 +106,13 @@ func (s *Spawner) serve(st *stream, reports chan<- report) {
 	}
 }
 
-// finish closes a writer, or detaches it. It returns the rest for the next writer if the stream
-// continues.
-func finish(w io.WriteCloser, detached bool) []byte {
-	if r, ok := w.(Rester); ok && detached {
-		return r.Rest()
+// finish closes the writer, or detaches it if the stream continues in the new process.
+func (st *stream) finish(w io.WriteCloser) {
+	if r, ok := w.(Rester); ok && st.detached {
+		st.rest, st.written = r.Rest()
+		return
 	}
 	_ = w.Close()
-	return nil
 }
 
 // deliver passes chunks to the writer. With wait it returns only with an error: io.EOF, the

@@ -47,7 +47,7 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 		for _, s := range streams {
 			name := fmt.Sprintf("pipe-%d", len(files))
 			files[name] = s.File
-			pipes = append(pipes, Pipe{PID: s.PID, Number: s.Number, Rest: s.Rest, File: name})
+			pipes = append(pipes, Pipe{PID: s.PID, Number: s.Number, Rest: s.Rest, Written: s.Written, File: name})
 		}
 		return pipes
 	}
@@ -126,7 +126,8 @@ func (s *RunStop) plan() *process.StopPlan {
 func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.HandedStream) {
 	for _, p := range pipes {
 		if f := files[p.File]; f != nil {
-			streams = append(streams, process.HandedStream{PID: p.PID, Number: p.Number, Rest: p.Rest, File: f})
+			streams = append(streams, process.HandedStream{PID: p.PID, Number: p.Number, Rest: p.Rest,
+				Written: p.Written, File: f})
 		}
 	}
 	return streams
@@ -209,15 +210,13 @@ func (r *runner) settled() bool {
 // adopt does for a run of the old process what start does for a new one.
 func (r *runner) adopt(at slot, g *ActiveRun) (*process.Process, error) {
 	if at.buffer != nil {
-		before := at.buffer.Writer() // neither Write nor Close fails
-		_, _ = before.Write(g.Kept)
-		_ = before.Close()
+		at.buffer.Restore(g.Kept)
 	}
 	h := g.take(r.handed.files)
 	h.Escapes = r.escapeRules(at.run)
 	return r.spawner.Adopt(h, func(s process.HandedStream) io.WriteCloser {
 		if at.buffer != nil {
-			return writeRest(at.buffer.Writer(), s)
+			return resumeLine(at.buffer.Writer(), s)
 		}
 		return r.resume(s)
 	})
@@ -232,7 +231,7 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	}
 	switch f := out.File; {
 	case out.Open != nil:
-		return writeRest(out.Open(s.PID), s)
+		return resumeLine(out.Open(s.PID), s)
 	case r.outputs.file != "":
 		opened, err := openOutput(r.outputs.file, r.credentials, r.hooks.problem)
 		if errors.Is(err, syscall.ENXIO) { // the command must not exit because the FIFO has no reader yet (fifo(7))
@@ -249,8 +248,19 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	}
 }
 
-// writeRest writes the rest to w and returns w. A writer counts what it cannot write.
-func writeRest(w io.WriteCloser, s process.HandedStream) io.WriteCloser {
+func streamName(number int) string {
+	if number == 2 {
+		return "stderr"
+	}
+	return "stdout"
+}
+
+// resumeLine makes w continue the line that the old process has not finished. A writer counts what
+// it cannot write.
+func resumeLine(w io.WriteCloser, s process.HandedStream) io.WriteCloser {
+	if r, ok := w.(process.Rester); ok {
+		r.Continue(s.Written)
+	}
 	_, _ = w.Write(s.Rest)
 	return w
 }

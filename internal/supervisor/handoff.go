@@ -11,6 +11,7 @@ import (
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/lease"
+	"gophd/internal/line"
 	"gophd/internal/logging"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
@@ -83,10 +84,11 @@ type RunDelay struct {
 
 // Pipe is a captured stream; File is the name of its descriptor in the handoff.
 type Pipe struct {
-	PID    int
-	Number int
-	Rest   []byte
-	File   string
+	PID     int
+	Number  int
+	Rest    []byte
+	Written line.Part // see process.HandedStream
+	File    string
 }
 
 // PauseOutput stops reading the output and the messages of the runs: from here on the new process

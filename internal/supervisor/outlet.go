@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gophd/internal/credentials"
+	"gophd/internal/line"
 	"gophd/internal/logging"
 	"gophd/internal/process"
 	"gophd/internal/safefile"
@@ -23,9 +24,9 @@ import (
 type outlet struct {
 	runner *runner
 	log    *logging.Log
-	stream *logging.Stream
-	name   string
-	file   *os.File // to be closed at the end; nil for gophd's own output
+	*logging.Stream
+	name string
+	file *os.File // to be closed at the end; nil for gophd's own output
 }
 
 var _ process.Rester = (*outlet)(nil)
@@ -38,17 +39,15 @@ func (r *runner) outlet(s process.HandedStream, name string, to, own *os.File) i
 		r.hooks.problem(err)
 		return discard{}
 	}
-	o := &outlet{runner: r, log: log, stream: log.Stream("", s.PID, nil), name: name, file: own}
+	o := &outlet{runner: r, log: log, Stream: log.Stream(streamName(s.Number), s.PID), name: name, file: own}
 	r.mu.Lock()
 	r.outlets = append(r.outlets, o)
 	r.mu.Unlock()
-	return writeRest(o, s)
+	return resumeLine(o, s)
 }
 
-func (o *outlet) Write(b []byte) (int, error) { return o.stream.Write(b) }
-
 func (o *outlet) Close() error {
-	_ = o.stream.Close() // it never fails
+	_ = o.Stream.Close() // it never fails
 	_ = o.log.Close()    // what it could not write is counted
 	o.close()
 	if err := o.lost(); err != nil {
@@ -61,14 +60,16 @@ func (o *outlet) Close() error {
 }
 
 // Rest ends the outlet, and returns what it has not written. The caller reports what is lost.
-func (o *outlet) Rest() []byte {
-	rest := o.stream.Rest()
+func (o *outlet) Rest() (rest []byte, written line.Part) {
+	rest, written = o.Stream.Rest()
 	left, _ := o.log.Left() // it is closed nowhere else
 	for _, l := range left {
-		rest = append(l.Records, rest...)
+		if len(l.Records) > 0 {
+			rest, written = append(l.Records, rest...), line.Part{}
+		}
 	}
 	o.close()
-	return rest
+	return rest, written
 }
 
 func (o *outlet) close() {

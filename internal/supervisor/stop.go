@@ -44,11 +44,7 @@ func UnknownRuns() (runs []ActiveRun) {
 func StopHanded(state JobState, files map[string]*os.File, spawner *process.Spawner, log *logging.Log,
 	events *event.Stream) {
 	open := func(s process.HandedStream) io.WriteCloser {
-		stream := "stdout"
-		if s.Number == 2 {
-			stream = "stderr"
-		}
-		return writeRest(log.Capture(stream)(s.PID), s)
+		return resumeLine(log.Capture(streamName(s.Number))(s.PID), s)
 	}
 	spawner.AdoptStreams(takePipes(files, state.Escaped), open)
 	stopRuns(events, state.Name, state.Runs, spawner, files, open)
