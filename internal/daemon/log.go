@@ -98,9 +98,13 @@ func (d *Daemon) awaitReopening() {
 func (d *Daemon) dump() {
 	d.job.LookForSuspended()
 	shown, instance, known := d.job.Lease()
-	if known {
-		d.board.Job(d.o.Config.Jobs[0].Name, func(j *status.Job) { j.Lease = shown })
-	}
+	unfinished := d.job.Unfinished()
+	d.board.Job(d.o.Config.Jobs[0].Name, func(j *status.Job) {
+		j.Unfinished = unfinished
+		if known {
+			j.Lease = shown
+		}
+	})
 	name := "uid " + strconv.Itoa(os.Getuid())
 	if u, err := user.Current(); err == nil {
 		name = u.Username

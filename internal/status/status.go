@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"gophd/internal/job"
+	"gophd/internal/line"
 )
 
 // Board holds the current state. Its methods may be called from any goroutine and block only for a
@@ -63,10 +64,12 @@ type Job struct {
 	Active   []ActiveRun // in the order of their start
 	Status   string      // the last status that a run sent; "" for none
 	StatusOf uint64      // the number of that run, which may have ended
-	Counts   Counts
-	Last     *job.Result // the last run's; nil before the first has ended
-	Lengths  Lengths
-	Lease    Lease
+	// Unfinished are lines that a command has begun and not ended: a question, a progress bar.
+	Unfinished []line.Unfinished
+	Counts     Counts
+	Last       *job.Result // the last run's; nil before the first has ended
+	Lengths    Lengths
+	Lease      Lease
 }
 
 // ActiveRun is a run that is active.

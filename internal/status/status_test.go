@@ -14,6 +14,7 @@ import (
 	"gophd/internal/event"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/line"
 	"gophd/internal/status"
 )
 
@@ -193,6 +194,42 @@ func TestDumpShowsLogTrouble(t *testing.T) {
 		}
 		if got["log trouble"] != c.trouble || got["log lines dropped"] != c.dropped {
 			t.Errorf("%+v: got %q and %q", c.s, got["log trouble"], got["log lines dropped"])
+		}
+	}
+}
+
+// A line that a command has not finished is shown with its size and its beginning, without control
+// characters.
+func TestDumpShowsUnfinishedLines(t *testing.T) {
+	shown := func(lines ...line.Unfinished) string {
+		b := board()
+		b.Job("nightly", func(j *status.Job) { j.Unfinished = lines })
+		for _, v := range b.Snapshot().Variables() {
+			if v.Name == "unfinished line" {
+				return v.Text
+			}
+		}
+		return "nothing"
+	}
+	part := func(stream, text string) line.Unfinished {
+		u := line.Unfinished{PID: 4720, Stream: stream}
+		u.Add([]byte(text))
+		return u
+	}
+	for _, c := range []struct {
+		want  string
+		lines []line.Unfinished
+	}{
+		{"nothing", nil},
+		{`stdout of pid 4720, 21 bytes: "Really delete? [y/N] "`, []line.Unfinished{part("stdout", "Really delete? [y/N] ")}},
+		{`output of pid 4720, 1 byte: "?"`, []line.Unfinished{part("", "?")}},
+		{`stderr of pid 4720, 9 bytes: "\x1b[2J\r\n\"\xff\x00"`, []line.Unfinished{part("stderr", "\x1b[2J\r\n\"\xff\x00")}[:1]},
+		{`stdout of pid 4720, 60 bytes: "` + strings.Repeat("x", 60) + `"`, []line.Unfinished{part("stdout", strings.Repeat("x", 60))}},
+		{`stdout of pid 4720, 200000 bytes: "` + strings.Repeat("😀", 60) + `"...; stderr of pid 4720, 1 byte: "a"`,
+			[]line.Unfinished{part("stdout", strings.Repeat("😀", 50_000)), part("stderr", "a")}},
+	} {
+		if got := shown(c.lines...); got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
 		}
 	}
 }

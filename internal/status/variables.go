@@ -3,9 +3,11 @@ package status
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"gophd/internal/job"
+	"gophd/internal/line"
 )
 
 // Variable is one line of the dump.
@@ -113,10 +115,35 @@ func (j Job) variables(now time.Time) []Variable {
 		{"lease", lease},
 		{"holder", or(j.Lease.Holder, "unknown")},
 	}
+	if len(j.Unfinished) > 0 {
+		vs = slices.Insert(vs, 5, Variable{"unfinished line", unfinished(j.Unfinished)})
+	}
 	if j.Status != "" && slices.ContainsFunc(j.Active, func(r ActiveRun) bool { return r.Run.Number == j.StatusOf }) {
 		vs = slices.Insert(vs, 5, Variable{"status", j.Status}) // below the run
 	}
 	return vs
+}
+
+// shownStart is the number of characters that the dump shows of an unfinished line.
+const shownStart = 60
+
+func unfinished(lines []line.Unfinished) string {
+	var all []string
+	for _, u := range lines {
+		start, n := string(u.Start), 0
+		for i := range start { // by characters
+			if n++; n > shownStart {
+				start = start[:i]
+				break
+			}
+		}
+		text := fmt.Sprintf("%s of pid %d, %s: %q", or(u.Stream, "output"), u.PID, count(uint64(u.Bytes), "byte"), start)
+		if len(start) < u.Bytes {
+			text += "..."
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, "; ")
 }
 
 func yes(b bool) string {

@@ -18,6 +18,7 @@ import (
 	"gophd/internal/fault"
 	"gophd/internal/headtail"
 	"gophd/internal/job"
+	"gophd/internal/line"
 	"gophd/internal/process"
 	"gophd/internal/safefile"
 	"gophd/internal/sdnotify"
@@ -215,6 +216,22 @@ func (r *runner) show(at slot, result job.Result) {
 		return
 	}
 	r.hooks.failed(result.PID, at.buffer)
+}
+
+// unfinished returns the unfinished lines in the output that is kept until the result is known. A
+// buffer does not know which of the two streams they come from.
+func (r *runner) unfinished() (all []line.Unfinished) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, at := range r.slots {
+		if at.buffer == nil || at.process == nil {
+			continue
+		}
+		for _, part := range at.buffer.Unfinished() {
+			all = append(all, line.Unfinished{PID: at.process.PID(), Part: part})
+		}
+	}
+	return all
 }
 
 func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {

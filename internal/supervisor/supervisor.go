@@ -14,6 +14,7 @@ import (
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/lease"
+	"gophd/internal/line"
 	"gophd/internal/logging"
 	"gophd/internal/process"
 	"gophd/internal/sdnotify"
@@ -298,6 +299,14 @@ func (s *Supervisor) Logs(f func(*logging.Log)) {
 	for _, o := range s.runner.allOutlets() {
 		f(o.log)
 	}
+}
+
+// Unfinished returns the lines that commands have begun and not ended, as far as their output passes
+// through gophd.
+func (s *Supervisor) Unfinished() []line.Unfinished {
+	all := s.o.Log.Unfinished()
+	s.Logs(func(l *logging.Log) { all = append(all, l.Unfinished()...) })
+	return append(all, s.runner.unfinished()...)
 }
 
 // Escalate sets how often a stop was requested: the more often, the shorter is the wait for output
