@@ -175,8 +175,12 @@ func TestRestoredBufferContinuesTheLine(t *testing.T) {
 		w = next.Writer()
 		w.(process.Rester).Continue(stored)
 		write(t, w, string(rest))
-		if all := next.Unfinished(); n > 0 && (len(all) != 1 || all[0].Bytes != n || all[0].Start[0] != 'x') || n == 0 && len(all) > 0 {
-			t.Errorf("of a line of %d bytes the new buffer shows %+v", n, all)
+		shown := 0
+		for _, part := range next.Unfinished() {
+			shown += part.Bytes
+		}
+		if shown != n {
+			t.Errorf("of a line of %d bytes the new buffer shows %d", n, shown)
 		}
 		write(t, w, "yy\nlast\n")
 		if err := w.Close(); err != nil {

@@ -13,9 +13,9 @@ import (
 // batchSize is the number of rendered bytes that a stream collects before it takes the Log's lock.
 const batchSize = 1 << 16
 
-// Stream splits the chunks of one stream of a command into lines. A line that stays unfinished is
-// written after a second, as a partial record. Write, Close and Rest are called by one goroutine; a
-// panic of the timer's is raised again there.
+// Stream splits the chunks of one stream of a command into lines. An unfinished line is written
+// after a second, as a partial record, by a timer. Only one goroutine may call the methods; a panic
+// of the timer is raised again there.
 type Stream struct {
 	log  *Log
 	name string

@@ -96,8 +96,8 @@ func drawOutput(t *rapid.T) []byte {
 	piece := rapid.OneOf(
 		rapid.SliceOfN(rapid.Byte(), 0, 40),
 		rapid.SampledFrom([][]byte{
-			{'\n'}, {'\n', '\n'}, {'\r', '\n'}, {'\r'}, []byte("\r 7%"), {'\r', '\r', '\n'}, {0}, {0xff}, {0xc3}, []byte("é"), []byte("😀"),
-			[]byte("\x1b[31m"), []byte(`"\`),
+			{'\n'}, {'\n', '\n'}, {'\r', '\n'}, {'\r'}, []byte("\r 7%"), {'\r', '\r', '\n'},
+			{0}, {0xff}, {0xc3}, []byte("é"), []byte("😀"), []byte("\x1b[31m"), []byte(`"\`),
 		}),
 		rapid.Custom(func(t *rapid.T) []byte {
 			unit := rapid.SampledFrom([]string{"x", "é", "€", "😀", "\xff"}).Draw(t, "unit")

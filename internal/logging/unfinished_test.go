@@ -175,7 +175,8 @@ func TestTimerWritesNothingOfALineThatWasHandedOff(t *testing.T) {
 		time.Sleep(time.Hour)
 		next := capture(t, l)
 		next.Continue(written)
-		want := []line.Unfinished{{PID: 4720, Stream: "stdout", Part: line.Part{Bytes: 21, Start: []byte("Really delete? [y/N] ")}}}
+		want := []line.Unfinished{{PID: 4720, Stream: "stdout",
+			Part: line.Part{Bytes: 21, Start: []byte("Really delete? [y/N] ")}}}
 		if _, err := next.Write(rest); err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +235,8 @@ func TestUnfinishedShowsTheLineSoFar(t *testing.T) {
 		write(a, "y\nnext\n")
 		check()
 		write(a, strings.Repeat("x", 3*maxLine))
-		if got := l.Unfinished(); len(got) != 1 || got[0].Bytes != 3*maxLine || !strings.HasPrefix(string(got[0].Start), "xxx") {
+		got := l.Unfinished()
+		if len(got) != 1 || got[0].Bytes != 3*maxLine || !strings.HasPrefix(string(got[0].Start), "xxx") {
 			t.Errorf("of a long line it shows %+v", got)
 		}
 		_ = errors.Join(a.Close(), b.Close())

@@ -223,8 +223,10 @@ func TestDumpShowsUnfinishedLines(t *testing.T) {
 		{"nothing", nil},
 		{`stdout of pid 4720, 21 bytes: "Really delete? [y/N] "`, []line.Unfinished{part("stdout", "Really delete? [y/N] ")}},
 		{`output of pid 4720, 1 byte: "?"`, []line.Unfinished{part("", "?")}},
-		{`stderr of pid 4720, 9 bytes: "\x1b[2J\r\n\"\xff\x00"`, []line.Unfinished{part("stderr", "\x1b[2J\r\n\"\xff\x00")}[:1]},
-		{`stdout of pid 4720, 60 bytes: "` + strings.Repeat("x", 60) + `"`, []line.Unfinished{part("stdout", strings.Repeat("x", 60))}},
+		{`stderr of pid 4720, 9 bytes: "\x1b[2J\r\n\"\xff\x00"`,
+			[]line.Unfinished{part("stderr", "\x1b[2J\r\n\"\xff\x00")}},
+		{`stdout of pid 4720, 60 bytes: "` + strings.Repeat("x", 60) + `"`,
+			[]line.Unfinished{part("stdout", strings.Repeat("x", 60))}},
 		{`stdout of pid 4720, 200000 bytes: "` + strings.Repeat("😀", 60) + `"...; stderr of pid 4720, 1 byte: "a"`,
 			[]line.Unfinished{part("stdout", strings.Repeat("😀", 50_000)), part("stderr", "a")}},
 	} {
