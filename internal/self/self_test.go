@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -26,6 +27,9 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(role) {
 	case "":
 		os.Exit(m.Run())
+	case "zone":
+		fmt.Printf("%q %s", self.UnknownZone(), time.Now().Location())
+		os.Exit(0)
 	case "deleted":
 		_ = os.Remove(os.Args[0])
 	case "replaced":
@@ -73,6 +77,36 @@ func start(t *testing.T, c *exec.Cmd, as string) caught {
 		t.Fatalf("%v in %q", err, out)
 	}
 	return s
+}
+
+// The warning is exactly for the zones for which Go falls back to UTC.
+func TestUnknownZone(t *testing.T) {
+	file := install(t, t.TempDir(), "gophd")
+	for tz, unknown := range map[string]bool{
+		"Europe/Berlin": false, ":Europe/Berlin": false, "UTC": false, ":UTC": false, "": false, ":": false,
+		"Etc/UTC": false, "UTC0": false, "/usr/share/zoneinfo/Europe/Berlin": false,
+		"Mars/Base": true, ":Mars/Base": true, "CET-1CEST": true, "Europe/Berlin ": true, "../../etc/passwd": true,
+		"/none": true, "/etc/passwd": true,
+	} {
+		cmd := exec.Command(file)
+		cmd.Env = []string{role + "=zone", "TZ=" + tz, noRaceSleep}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("%q ", "")
+		if unknown {
+			want = fmt.Sprintf("%q UTC", tz)
+		}
+		if !strings.HasPrefix(string(out), want) {
+			t.Errorf("TZ=%q: %s, want %s", tz, out, want)
+		}
+	}
+	cmd := exec.Command(file)
+	cmd.Env = []string{role + "=zone", noRaceSleep}
+	if out, err := cmd.Output(); err != nil || !strings.HasPrefix(string(out), `"" `) {
+		t.Errorf("without TZ: %s, %v", out, err)
+	}
 }
 
 // install links or copies the test binary to dir/name.
