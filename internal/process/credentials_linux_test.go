@@ -239,7 +239,7 @@ func TestStartErrorsWithCredentials(t *testing.T) {
 		"not in path":    {argv0: "no.sh", errno: syscall.ENOENT, code: 127, message: "not found in PATH: give its path, or add its directory to PATH (--env PATH=...)"},
 		"not executable": {argv0: "./plain", errno: syscall.EACCES, code: 126, message: "chmod +x"},
 		"no first line":  {argv0: "./naked", errno: syscall.ENOEXEC, code: 126, message: "must start with a line"},
-		"interpreter":    {argv0: "./crlf", errno: syscall.ENOENT, code: 127, message: "correct its first line"},
+		"interpreter":    {argv0: "./crlf", errno: syscall.ENOENT, code: 127, message: "have Windows ends"},
 		"directory gone": {argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 1, message: "is gone"},
 		"NUL":            {argv0: "./a\x00b", errno: syscall.EINVAL, code: 1, message: "NUL byte"},
 		"limit too high": {
@@ -280,10 +280,18 @@ func TestStartErrorsWithCredentials(t *testing.T) {
 			if err == nil {
 				t.Fatalf("it was started: %v", p.Wait())
 			}
-			if !errors.Is(err, tc.errno) || job.StartCode(err) != tc.code ||
-				!strings.Contains(err.Error(), tc.message) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("%v (code %d); want %v, code %d, %q in one line",
-					err, job.StartCode(err), tc.errno, tc.code, tc.message)
+			path, checkErr := Check(Command{
+				Argv: []string{tc.argv0}, Dir: tc.dir, Env: []string{"PATH=/bin"}, Credentials: &tc.creds,
+			})
+			if checkErr == nil {
+				t.Fatalf("Check found %s; Start: %v", path, err)
+			}
+			for _, err := range []error{err, checkErr} {
+				if !errors.Is(err, tc.errno) || job.StartCode(err) != tc.code ||
+					!strings.Contains(err.Error(), tc.message) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("%v (code %d); want %v, code %d, %q in one line",
+						err, job.StartCode(err), tc.errno, tc.code, tc.message)
+				}
 			}
 		})
 	}

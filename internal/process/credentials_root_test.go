@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -159,6 +160,47 @@ func TestRootFailuresAreTheUsersOwn(t *testing.T) {
 		})
 		if err == nil || !strings.Contains(err.Error(), want) || job.StartCode(err) != 1 {
 			t.Errorf("%s: %v (code %d), want %q", argv0, err, job.StartCode(err), want)
+		}
+	}
+}
+
+// Check looks as the user of the command, in its directory: what root may do does not count.
+func TestRootCheckLooksAsTheUser(t *testing.T) {
+	s := newSpawner(t)
+	dir := t.TempDir()
+	for _, at := range []string{dir, filepath.Dir(dir)} { // only the owner can enter a TempDir
+		if err := os.Chmod(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Mkdir(dir+"/roots", 0o700), os.Mkdir(dir+"/bin", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/roots/x", "#!/bin/sh\n", 0o755)
+	write(t, dir+"/private", "#!/bin/sh\n", 0o700)
+	write(t, dir+"/public", "#!/bin/sh\n", 0o755)
+	write(t, dir+"/by-private", "#!"+dir+"/private\n", 0o755)
+	write(t, dir+"/bin/private", "#!/bin/sh\n", 0o755)
+	for name, tc := range map[string]struct {
+		argv0, dir, want string
+	}{
+		"public":              {"./public", dir, ""},
+		"private":             {"./private", dir, "permission denied"},
+		"private interpreter": {"./by-private", dir, "its interpreter " + dir + "/private may not be executed"},
+		"private directory":   {"/bin/true", dir + "/roots", "may not be entered"},
+		"private part":        {dir + "/roots/x", dir, "permission denied"},
+		"second in PATH":      {"private", dir, ""},
+	} {
+		for _, user := range []string{"nobody", "root"} {
+			w := credentials.Credentials{User: lookup(t, user)}
+			c := Command{Argv: []string{tc.argv0}, Dir: tc.dir, Env: []string{"PATH=" + dir + ":" + dir + "/bin"}, Credentials: &w}
+			want := tc.want
+			if user == "root" {
+				want = ""
+			}
+			if err := agree(t, s, c); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s as %s: %v; want %q", name, user, err, want)
+			}
 		}
 	}
 }

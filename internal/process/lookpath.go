@@ -1,10 +1,10 @@
 package process
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,15 +14,58 @@ import (
 	"gophd/internal/job"
 )
 
+// Check returns the file that Start would execute for c, or the error that Start would return, as
+// far as that can be known without a start. It looks with the user, groups and limits of
+// c.Credentials, in c.Dir, with the PATH of c.Env, and follows a script to its interpreter and a
+// program to its dynamic loader. It ignores the streams and the control group. It changes nothing.
+// It blocks for as long as the file system does, and with Credentials until a process of gophd's
+// own has answered. The error names the fix and can be passed to job.StartCode.
+func Check(c Command) (path string, err error) {
+	if len(c.Argv) == 0 {
+		return "", errNoName
+	}
+	if c.Credentials != nil {
+		return checkByShim(c)
+	}
+	return c.look()
+}
+
+// look is Check with the permissions of this process.
+func (c Command) look() (path string, err error) {
+	argv0 := c.Argv[0]
+	if text, code := directoryError(c.Dir); text != "" {
+		return "", &startError{argv0, text, code, true}
+	}
+	if path, err = LookPath(argv0, c.Dir, c.Env); err != nil {
+		return "", err
+	}
+	for _, word := range slices.Concat(c.Argv, c.Env) {
+		switch {
+		case strings.Contains(word, "\x00"):
+			return "", c.explain(syscall.EINVAL)
+		case len(word) >= maxWords*os.Getpagesize():
+			return "", c.explain(syscall.E2BIG)
+		}
+	}
+	if text, code := formatError(path, c.Dir, c.Env); text != "" {
+		return "", &startError{argv0, text, code, false}
+	}
+	return path, nil
+}
+
+// maxWords is the number of pages that one argument or variable may fill with its NUL byte: see
+// MAX_ARG_STRLEN in execve(2).
+const maxWords = 32
+
 // LookPath returns the file that would be executed for argv0 in dir with the environment env, by
 // the rules of execvp(3): a name with a slash is a path relative to dir, any other is searched in
 // PATH, where an empty element is dir. The error names the fix and can be passed to job.StartCode.
-// Only Start finds that a file is not a program (ENOEXEC).
+// It does not look into the file: Check does.
 func LookPath(argv0, dir string, env []string) (string, error) {
 	if strings.Contains(argv0, "/") {
 		path := under(dir, argv0)
 		if err := executable(path); err != nil {
-			return "", explainErrno(argv0, dir, path, err)
+			return "", explainErrno(argv0, dir, path, env, err)
 		}
 		return path, nil
 	}
@@ -35,7 +78,7 @@ func LookPath(argv0, dir string, env []string) (string, error) {
 		case err == nil:
 			return path, nil
 		case denied == nil && (err == syscall.EACCES || err == syscall.EISDIR):
-			denied = explainErrno(argv0, dir, path, err)
+			denied = explainErrno(argv0, dir, path, env, err)
 		}
 	}
 	switch {
@@ -115,31 +158,37 @@ func (c Command) explain(err error) *startError {
 	if lookErr != nil {
 		path = under(c.Dir, c.Argv[0])
 	}
-	return explainErrno(c.Argv[0], c.Dir, path, err)
+	return explainErrno(c.Argv[0], c.Dir, path, c.Env, err)
 }
 
 // explainErrno finds the cause behind an errno. execve has few errnos: ENOENT may be the file, its
 // interpreter or the working directory, and EACCES a directory, a mode or a mount option.
-func explainErrno(argv0, dir, path string, err error) *startError {
+func explainErrno(argv0, dir, path string, env []string, err error) *startError {
 	code := errno(err)
-	if text := directoryError(dir); text != "" {
+	if text, _ := directoryError(dir); text != "" {
 		return &startError{argv0, text, code, true}
 	}
-	if code == syscall.ENOENT || code == syscall.ENOTDIR || code == syscall.ENAMETOOLONG {
-		if text := mistake(argv0, dir); text != "" && executable(path) != nil {
+	usable := executable(path)
+	switch {
+	case usable == nil:
+		if text, same := formatError(path, dir, env); same == code && text != "" {
+			return &startError{argv0, text, code, false}
+		}
+	case code == syscall.ENOENT || code == syscall.ENOTDIR || code == syscall.ENAMETOOLONG:
+		if text := mistake(argv0, dir); text != "" {
 			return &startError{argv0, text, code, false}
 		}
 	}
-	return &startError{argv0, reason(code, dir, path), code, false}
+	return &startError{argv0, reason(code, dir, path, usable), code, false}
 }
 
-func reason(code syscall.Errno, dir, path string) string {
+// reason describes an errno of execve for the file at path. usable is what executable returned.
+func reason(code syscall.Errno, dir, path string, usable error) string {
 	file := quote(path)
-	usable := executable(path)
 	switch code {
 	case syscall.ENOENT:
 		if usable == nil {
-			return "the interpreter of " + file + " is missing" + interpreter(path)
+			return "the interpreter of " + file + " is missing: install it, or correct the file"
 		}
 		return "no such file: check the path, or the directory it is started in (" + quote(dir) + ")"
 	case syscall.ENOTDIR:
@@ -153,7 +202,7 @@ func reason(code syscall.Errno, dir, path string) string {
 		case usable == syscall.EISDIR:
 			return file + " is a directory: name a program in it"
 		case usable == nil:
-			return "permission denied for its interpreter" + interpreter(path)
+			return "permission denied for its interpreter: check the permissions of the programs that " + file + " names"
 		}
 		return "permission denied: make it executable (chmod +x " + file + "), and mount its file system without noexec"
 	case syscall.ENOEXEC:
@@ -174,38 +223,25 @@ func reason(code syscall.Errno, dir, path string) string {
 	return code.Error() + ": check " + file
 }
 
-// directoryError returns what is wrong with the working directory, or "".
-func directoryError(dir string) string {
+// directoryError returns what is wrong with the working directory, and the errno of chdir(2); "" if
+// nothing is.
+func directoryError(dir string) (text string, code syscall.Errno) {
 	if dir == "" {
-		return ""
+		return "", 0
 	}
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "the directory it is started in (" + quote(dir) + ") is gone: create it, or choose another"
+		return "the directory it is started in (" + quote(dir) + ") is gone: create it, or choose another --chdir",
+			syscall.ENOENT
 	case err == nil && !info.IsDir():
-		return "the directory it is started in (" + quote(dir) + ") is not a directory: choose another"
+		return "the directory it is started in (" + quote(dir) + ") is not a directory: choose another --chdir",
+			syscall.ENOTDIR
 	case err != nil || unix.Faccessat(unix.AT_FDCWD, dir, unix.X_OK, unix.AT_EACCESS) != nil:
 		return "the directory it is started in (" + quote(dir) +
-			") may not be entered: grant the right (chmod +x), or choose another"
+			") may not be entered: grant the right (chmod +x), or choose another --chdir", syscall.EACCES
 	}
-	return ""
-}
-
-// interpreter quotes the first line of a script: a carriage return at its end is a common mistake.
-func interpreter(path string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	head := make([]byte, 256)
-	n, _ := f.Read(head)
-	line, _, _ := bytes.Cut(head[:n], []byte("\n"))
-	if !bytes.HasPrefix(line, []byte("#!")) {
-		return ""
-	}
-	return ": correct its first line (" + strconv.Quote(string(line)) + ")"
+	return "", 0
 }
 
 // errno returns the number behind an error of a system call, or 0 if there is none.

@@ -252,7 +252,7 @@ func TestStartErrors(t *testing.T) {
 		errno                  syscall.Errno
 		code                   int
 		message                string
-		onlyStart              bool
+		onlyFormat             bool // LookPath does not find it
 	}{
 		{
 			name: "missing", argv0: "./no.sh", errno: syscall.ENOENT, code: 127,
@@ -287,16 +287,17 @@ func TestStartErrors(t *testing.T) {
 		},
 		{
 			name: "no first line", argv0: "./naked", errno: syscall.ENOEXEC, code: 126,
-			message: "must start with a line like #!/bin/sh", onlyStart: true,
+			message: "must start with a line like #!/bin/sh", onlyFormat: true,
 		},
 		{
 			name: "empty file", argv0: "empty", path: dir, errno: syscall.ENOEXEC, code: 126,
-			message: "neither a program", onlyStart: true,
+			message: "neither a program", onlyFormat: true,
 		},
 		{
 			name: "interpreter", argv0: "./crlf", errno: syscall.ENOENT, code: 127,
-			message:   `the interpreter of ` + dir + `/crlf is missing: correct its first line ("#!/bin/sh\r")`,
-			onlyStart: true,
+			message: `its interpreter "/bin/sh\r" does not exist: the lines of ` + dir +
+				`/crlf have Windows ends; convert it with dos2unix`,
+			onlyFormat: true,
 		},
 		{
 			name: "directory gone", argv0: "./plain", dir: dir + "/gone", errno: syscall.ENOENT, code: 1,
@@ -305,11 +306,12 @@ func TestStartErrors(t *testing.T) {
 		{
 			name: "directory gone, command absolute", argv0: "/bin/true", dir: dir + "/gone",
 			errno: syscall.ENOENT, code: 1,
-			message: "the directory it is started in (" + dir + "/gone) is gone", onlyStart: true,
+			message:    "the directory it is started in (" + dir + "/gone) is gone: create it, or choose another --chdir",
+			onlyFormat: true,
 		},
 		{
 			name: "directory a file", argv0: "/bin/true", dir: dir + "/plain", errno: syscall.ENOTDIR, code: 1,
-			message: "is not a directory: choose another", onlyStart: true,
+			message: "is not a directory: choose another --chdir", onlyFormat: true,
 		},
 		{name: "newline", argv0: "./a\nb", errno: syscall.ENOENT, code: 127, message: `cannot start "./a\nb"`},
 		{name: "nul", argv0: "./a\x00b", errno: syscall.EINVAL, code: 1, message: "NUL byte"},
@@ -338,12 +340,17 @@ func TestStartErrors(t *testing.T) {
 			}
 			check("Start", err)
 			switch path, err := LookPath(tc.argv0, tc.dir, env); {
-			case tc.onlyStart && err != nil:
+			case tc.onlyFormat && err != nil:
 				t.Errorf("Look: %v", err)
-			case !tc.onlyStart && err == nil:
+			case !tc.onlyFormat && err == nil:
 				t.Errorf("Look found %s", path)
-			case !tc.onlyStart:
+			case !tc.onlyFormat:
 				check("Look", err)
+			}
+			if path, err := Check(Command{Argv: []string{tc.argv0}, Dir: tc.dir, Env: env}); err == nil {
+				t.Errorf("Check found %s", path)
+			} else {
+				check("Check", err)
 			}
 		})
 	}

@@ -36,10 +36,12 @@ type shimRequest struct {
 	Dir         []byte
 	Credentials credentials.Credentials
 	Cgroup      string // the directory of the run's control group, or ""
+	Check       bool   // do not execute the command: see Check
 }
 
-// shimError is the reply of the shim if it fails.
-type shimError struct {
+// shimReply is the reply of the shim if it does not execute the command.
+type shimReply struct {
+	Path  []byte // the result of Check; empty after an error
 	Text  string
 	Errno int
 	World bool // the error is about the exec environment, see startError.setup
@@ -91,57 +93,80 @@ func MayGive(c *credentials.Credentials) error {
 
 // startShim starts the shim, and returns when the shim has executed the command.
 func (s *Spawner) startShim(c Command, files []*os.File, group *leaf) (int, error) {
+	pid, _, err := runShim(c, files, group, false)
+	return pid, err
+}
+
+// checkByShim is Check for a command with Credentials.
+func checkByShim(c Command) (path string, err error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return "", err
+	}
+	defer null.Close()
+	if _, path, err = runShim(c, []*os.File{null, null, null}, nil, true); err != nil {
+		return "", c.explain(err)
+	}
+	return path, nil
+}
+
+// runShim starts the shim, and returns its PID when the shim has executed the command. With check
+// it returns the path of the command instead, and the shim has exited.
+func runShim(c Command, files []*os.File, group *leaf, check bool) (pid int, path string, err error) {
 	request, err := json.Marshal(shimRequest{
 		Argv: asBytes(c.Argv), Env: asBytes(c.Env), Dir: []byte(c.Dir), Credentials: *c.Credentials,
-		Cgroup: group.String(),
+		Cgroup: group.String(), Check: check,
 	})
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	ours, shimEnd := os.NewFile(uintptr(pair[0]), "shim"), os.NewFile(uintptr(pair[1]), "shim")
 	defer ours.Close()
-	pid, err := fork(selfExe, Command{Argv: []string{"gophd", ShimCommand}, Dir: "/"}, append(files, shimEnd))
+	pid, err = fork(selfExe, Command{Argv: []string{"gophd", ShimCommand}, Dir: "/"}, append(files, shimEnd))
 	_ = shimEnd.Close()
 	if err == syscall.ENOENT || err == syscall.EACCES {
 		text := "gophd's own program is not at " + selfExe + ": mount /proc"
-		return 0, &startError{c.Argv[0], text, err.(syscall.Errno), true}
+		return 0, "", &startError{c.Argv[0], text, err.(syscall.Errno), true}
 	}
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	// A shim that died reads and replies nothing, which is found below.
 	_, _ = ours.Write(request)
 	_ = unix.Shutdown(pair[0], unix.SHUT_WR)
-	reply, err := io.ReadAll(ours)
+	answer, err := io.ReadAll(ours)
 	var failed syscall.Errno // of the last step
-	rest, ready := bytes.CutPrefix(reply, []byte(aboutToExec))
+	rest, ready := bytes.CutPrefix(answer, []byte(aboutToExec))
 	if err == nil && ready {
 		if len(rest) == 0 {
-			return pid, nil
+			return pid, "", nil
 		}
 		failed, rest = syscall.Errno(rest[0]), rest[1:]
 	}
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 	var status syscall.WaitStatus
 	_, _ = wait4(pid, &status, 0, nil)
-	var why shimError
+	var reply shimReply
 	switch {
-	case json.Unmarshal(rest, &why) == nil:
+	case json.Unmarshal(rest, &reply) == nil:
 	case failed != 0:
-		return 0, failed // the shim was short of resources for a text
+		return 0, "", failed // the shim was short of resources for a text
 	default:
 		outcome := fmt.Sprintf("exit code %d", status.ExitStatus())
 		if status.Signaled() {
 			outcome = "signal " + job.SignalName(status.Signal())
 		}
 		text := "the process that sets up its user and limits exited early (" + outcome + "): check the free memory"
-		return 0, &startError{c.Argv[0], text, 0, true}
+		return 0, "", &startError{c.Argv[0], text, 0, true}
 	}
-	return 0, &startError{c.Argv[0], why.Text, syscall.Errno(why.Errno), why.World}
+	if len(reply.Path) > 0 {
+		return 0, string(reply.Path), nil
+	}
+	return 0, "", &startError{c.Argv[0], reply.Text, syscall.Errno(reply.Errno), reply.World}
 }
 
 // Shim is the hidden command of the program that Start executes with ShimCommand as its only
@@ -167,12 +192,34 @@ func Shim() error {
 		return err
 	}
 	c := Command{Argv: asStrings(p.Argv), Env: asStrings(p.Env), Dir: string(p.Dir), Credentials: &p.Credentials}
-	fault := c.setUpAndExec(conn, p.Cgroup)
-	reply, err := json.Marshal(shimError{fault.text, int(fault.errno), fault.setup})
+	var path string
+	var fault *startError
+	if p.Check {
+		path, fault = c.setUpAndLook()
+	} else {
+		fault = c.setUpAndExec(conn, p.Cgroup)
+	}
+	reply := shimReply{Path: []byte(path)}
+	if fault != nil {
+		reply.Text, reply.Errno, reply.World = fault.text, int(fault.errno), fault.setup
+	}
+	answer, err := json.Marshal(reply)
 	if err == nil {
-		_, err = conn.Write(reply)
+		_, err = conn.Write(answer)
 	}
 	return err
+}
+
+// setUpAndLook is Check in a process with the credentials.
+func (c Command) setUpAndLook() (path string, fault *startError) {
+	if text, err := applyCredentials(c.Credentials); err != nil {
+		return "", &startError{c.Argv[0], text, errno(err), true}
+	}
+	path, err := c.look()
+	if err != nil {
+		return "", c.explain(err)
+	}
+	return path, nil
 }
 
 // setUpAndExec sets this process up and executes the command; it returns only if it fails. What

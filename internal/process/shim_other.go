@@ -27,5 +27,9 @@ func (s *Spawner) startShim(c Command, _ []*os.File, _ *leaf) (int, error) {
 	return 0, &startError{c.Argv[0], linuxOnly, syscall.ENOTSUP, true}
 }
 
+func checkByShim(c Command) (string, error) {
+	return "", &startError{c.Argv[0], linuxOnly, syscall.ENOTSUP, true}
+}
+
 // Shim is never executed on this system.
 func Shim() error { return errors.New(ShimCommand + " is for Linux") }

@@ -184,9 +184,11 @@ func backoff(err error, attempts int) (pause, limit time.Duration) {
 	return 0, 0
 }
 
+var errNoName = errors.New("cannot start a command without a name: give at least one argument")
+
 func (c Command) check() error {
 	if len(c.Argv) == 0 {
-		return errors.New("cannot start a command without a name: give at least one argument")
+		return errNoName
 	}
 	for i, o := range []Output{c.Stdout, c.Stderr} {
 		if o.Same && i == 1 && o.File == nil && o.Open == nil {
