@@ -334,19 +334,19 @@ func (t *file) open(name string) (*opened, error) {
 		}
 	}
 	if unsafe := (*safefile.Error)(nil); errors.As(err, &unsafe) {
-		return nil, fmt.Errorf("log file %w", unsafe)
+		return nil, fmt.Errorf("log file %w, or choose another --log-file", unsafe)
 	}
 	if errors.Is(err, syscall.EISDIR) {
-		return nil, fmt.Errorf("log file %s is a directory: name a file in it", name)
+		return nil, fmt.Errorf("log file %s is a directory: name a file in it with --log-file", name)
 	}
 	if dir := filepath.Dir(name); errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf(
-				"cannot open log file %s: directory %s does not exist: create it or choose another file", name, dir)
+				"cannot open log file %s: directory %s does not exist: create it or choose another --log-file", name, dir)
 		}
 	}
 	return nil, fmt.Errorf(
-		"cannot open log file %s: %w: allow gophd to write there, or choose another file", name, cause(err))
+		"cannot open log file %s: %w: allow gophd to write there, or choose another --log-file", name, cause(err))
 }
 
 // setOwnerAndMode gives a new file the configured owner and mode. The umask has no effect.
@@ -354,7 +354,7 @@ func (t *file) setOwnerAndMode(f *os.File) error {
 	if o := t.options.Owner; o != nil {
 		if err := f.Chown(o.UID, o.GID); err != nil {
 			return fmt.Errorf(
-				"cannot give log file %s to user %d and group %d: %w: run gophd as root or ask for no owner",
+				"cannot give log file %s to user %d and group %d: %w: run gophd as root, or leave log.owner out",
 				f.Name(), o.UID, o.GID, cause(err))
 		}
 	}

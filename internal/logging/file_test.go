@@ -25,12 +25,12 @@ import (
 func TestOpenRejects(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ name, file, format, want string }{
-		{"a directory", dir, simple, "log file " + dir + " is a directory: name a file in it"},
+		{"a directory", dir, simple, "log file " + dir + " is a directory: name a file in it with --log-file"},
 		{"a missing directory", dir + "/no/log", simple,
 			"cannot open log file " + dir + "/no/log: directory " + dir +
-				"/no does not exist: create it or choose another file"},
+				"/no does not exist: create it or choose another --log-file"},
 		{"a directory that is a file", "/dev/null/log", simple,
-			"cannot open log file /dev/null/log: not a directory: allow gophd to write there, or choose another file"},
+			"cannot open log file /dev/null/log: not a directory: allow gophd to write there, or choose another --log-file"},
 		{"a relative path", "log", simple, `log file "log" is not an absolute path: start it with /`},
 		{"an unknown verb", dir + "/log.%Q", simple,
 			"log file " + dir + "/log.%Q: %Q is not known: use one of " + verbs},
@@ -222,7 +222,7 @@ func TestTheOldFileIsUsedUntilTheNextCanBeOpened(t *testing.T) {
 		z.Info().Msg("with its directory")
 		closeLog(t, l)
 		warning := fmt.Sprintf(" [0] warn: switching the log file failed error=%q\n", fmt.Sprintf(
-			"cannot open log file %[1]s/log: directory %[1]s does not exist: create it or choose another file", day()))
+			"cannot open log file %[1]s/log: directory %[1]s does not exist: create it or choose another --log-file", day()))
 		want := warning + strings.Repeat(" [0] no directory yet\n", 3)
 		if diff := cmp.Diff(want, untimed([]byte(read(t, old+"/log")))); diff != "" {
 			t.Error(diff)

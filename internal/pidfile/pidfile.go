@@ -49,7 +49,7 @@ func (e *HeldError) Error() string {
 	if e.PID != 0 {
 		holder += " " + strconv.Itoa(e.PID)
 	}
-	return fmt.Sprintf("pid file %s is held by %s: stop it or choose another file", e.Path, holder)
+	return fmt.Sprintf("pid file %s is held by %s: stop it or choose another --pid-file", e.Path, holder)
 }
 
 const (
@@ -139,7 +139,7 @@ func take(path string) (*File, error) {
 			return f, err
 		}
 	}
-	return nil, fmt.Errorf("pid file %s is replaced again and again: choose another file", path)
+	return nil, fmt.Errorf("pid file %s is replaced again and again: choose another --pid-file", path)
 }
 
 // errReplaced reports that path no longer names the file that was opened.
@@ -155,7 +155,7 @@ func replace(path string, old int) (*File, error) {
 			return nil, &HeldError{Path: path, PID: pid}
 		}
 	} else if err != nil {
-		return nil, fmt.Errorf("cannot lock pid file %s: %v: choose a file on a local disk", path, err)
+		return nil, fmt.Errorf("cannot lock pid file %s: %v: choose a --pid-file on a local disk", path, err)
 	}
 	if !lockfile.Names(path, old) {
 		return nil, errReplaced
@@ -184,11 +184,11 @@ func checkReplaceable(path string, fd int) error {
 	var text [32]byte
 	n, err := retry(func() (int, error) { return unix.Pread(fd, text[:], 0) })
 	if err != nil {
-		return fmt.Errorf("cannot read pid file %s: %w: choose another file", path, err)
+		return fmt.Errorf("cannot read pid file %s: %w: choose another --pid-file", path, err)
 	}
 	content := strings.Trim(string(text[:n]), "\x00 \t\r\n")
 	if n == len(text) || content != "" && parse(content) == 0 {
-		return fmt.Errorf("pid file %s is not a PID file: choose another file, or remove it", path)
+		return fmt.Errorf("pid file %s is not a PID file: choose another --pid-file, or remove it", path)
 	}
 	return nil
 }
@@ -202,13 +202,13 @@ func open(path string) (int, error) {
 	}
 	switch unsafe := (*safefile.Error)(nil); {
 	case errors.As(err, &unsafe):
-		return 0, fmt.Errorf("pid file %w", unsafe)
+		return 0, fmt.Errorf("pid file %w, or choose another --pid-file", unsafe)
 	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ELOOP): // a socket; a link that was created since resolve
-		return 0, fmt.Errorf("pid file %s is not a regular file: remove it or choose another file", path)
+		return 0, fmt.Errorf("pid file %s is not a regular file: remove it or choose another --pid-file", path)
 	case errors.Is(err, unix.ENOENT):
 		return 0, fs.ErrNotExist
 	case err != nil:
-		return 0, fmt.Errorf("cannot open pid file %s: %w: choose a file that this user can write", path, err)
+		return 0, fmt.Errorf("cannot open pid file %s: %w: choose a --pid-file that this user can write", path, err)
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -217,7 +217,7 @@ func open(path string) (int, error) {
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		_ = unix.Close(fd)
-		return 0, fmt.Errorf("pid file %s is not a regular file: choose another file", path)
+		return 0, fmt.Errorf("pid file %s is not a regular file: choose another --pid-file", path)
 	}
 	return fd, nil
 }
@@ -251,11 +251,11 @@ func publish(path string, name func(from, to string) error) (*File, error) {
 	if errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	return nil, fmt.Errorf("cannot create pid file %s: %w", path, err)
+	return nil, createError(path, err)
 }
 
 func createError(path string, err error) error {
-	return fmt.Errorf("cannot create pid file %s: %w: choose a directory that this user can write to", path, err)
+	return fmt.Errorf("cannot create pid file %s: %w: choose a --pid-file in a directory that this user can write to", path, err)
 }
 
 // Adopt takes over the file of the old process. f is the Descriptor that was kept over exec. Adopt
@@ -347,10 +347,10 @@ func resolve(given string) (string, error) {
 		slash := strings.LastIndexByte(path, '/')
 		dir, err := filepath.EvalSymlinks(path[:slash+1])
 		if errors.Is(err, fs.ErrPermission) {
-			return "", fmt.Errorf("pid file %s: %w: choose a file that this user can reach", given, err)
+			return "", fmt.Errorf("pid file %s: %w: choose a --pid-file that this user can reach", given, err)
 		}
 		if err != nil {
-			return "", fmt.Errorf("pid file %s: directory %s does not exist: create it or choose another file",
+			return "", fmt.Errorf("pid file %s: directory %s does not exist: create it or choose another --pid-file",
 				given, path[:slash+1])
 		}
 		path = strings.TrimSuffix(dir, "/") + path[slash:]
@@ -359,19 +359,19 @@ func resolve(given string) (string, error) {
 			return path, nil // any other error is reported when the file is used
 		}
 		if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-			return "", fmt.Errorf("pid file %s is a symbolic link of user %d: remove it or choose another file",
+			return "", fmt.Errorf("pid file %s is a symbolic link of user %d: remove it or choose another --pid-file",
 				path, st.Uid)
 		}
 		target, err := os.Readlink(path)
 		if err != nil {
-			return "", fmt.Errorf("pid file %s: %v: choose another file", path, err)
+			return "", fmt.Errorf("pid file %s: %v: choose another --pid-file", path, err)
 		}
 		if !filepath.IsAbs(target) {
 			target = strings.TrimSuffix(dir, "/") + "/" + target
 		}
 		path = target
 	}
-	return "", fmt.Errorf("pid file %s is a symbolic link to itself: remove it or choose another file", given)
+	return "", fmt.Errorf("pid file %s is a symbolic link to itself: remove it or choose another --pid-file", given)
 }
 
 // read returns the PID in the file, or 0 if the file contains anything else.

@@ -105,7 +105,8 @@ func openFD(path string, flags int, perm fs.FileMode, owners []int) (fd int, at 
 	return 0, "", &fs.PathError{Op: "open", Path: path, Err: unix.ELOOP}
 }
 
-// Error reports why a file is rejected although it can be opened.
+// Error reports why a file is rejected although it can be opened. A caller that knows the setting adds
+// it to the fix: ", or choose another ...".
 type Error struct {
 	Path   string
 	Reason string // what is wrong, and the fix
@@ -143,6 +144,31 @@ func Check(path string, owners ...int) error {
 		path = next
 	}
 	return nil
+}
+
+// Creatable returns nil if path is a directory, or if os.MkdirAll would create it with the
+// permissions of this process, and the error otherwise. It changes nothing.
+func Creatable(path string) error {
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			if _, err := os.Lstat(at); err == nil {
+				return fmt.Errorf("%s is a symbolic link to nothing: %w", at, fs.ErrExist)
+			}
+			continue
+		case err != nil:
+			return err
+		case !info.IsDir():
+			return fmt.Errorf("%s: %w", at, unix.ENOTDIR)
+		case at == path:
+			return nil
+		}
+		if err := unix.Faccessat(unix.AT_FDCWD, at, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+			return &fs.PathError{Op: "mkdir in", Path: at, Err: err}
+		}
+		return nil
+	}
 }
 
 // openIn opens the last element of path in dir. If that is a symlink to follow, next is its target.
@@ -193,7 +219,7 @@ func checkOwner(path string, dir *os.File, st *unix.Stat_t, owners []int) error 
 		return nil
 	}
 	return &Error{path, fmt.Sprintf("%s user %d, and other users can create files in %s: "+
-		"remove it, give it to the user of gophd, or choose another", what, st.Uid, dir.Name())}
+		"remove it or give it to the user of gophd", what, st.Uid, dir.Name())}
 }
 
 // Trusted reports whether uid is root, gophd's own user or one of owners. A file or process of such

@@ -117,7 +117,7 @@ func openOutput(path string, w *credentials.Credentials, problem func(error)) (*
 	f, err := safefile.Create(path, os.O_WRONLY|os.O_APPEND|terminalFlags, 0o640, give, w.UIDs()...)
 	switch rejected := (*safefile.Error)(nil); {
 	case errors.As(err, &rejected):
-		return nil, fmt.Errorf("cannot open the command's output: %w (job.output)", rejected)
+		return nil, fmt.Errorf("cannot open the command's output: %w, or choose another --output (job.output)", rejected)
 	case errors.Is(err, syscall.ENXIO) && isFIFO(path):
 		return nil, fmt.Errorf("cannot open the command's output: %w: start its reader first", err)
 	case err != nil:

@@ -50,7 +50,7 @@ func obeyPermissions(t *testing.T) {
 // neither the lock file nor a file next to it.
 func wantDenied(t *testing.T, path string, holder *Store) {
 	t.Helper()
-	const fix = "choose a file that this user can write"
+	const fix = "set GOPHD_STATE_DIR to a directory that user "
 	if s, err := Open(path); err == nil || !strings.Contains(err.Error(), fix) {
 		t.Errorf("Open of another user's file: %v, %v; want the fix", s, err)
 	}

@@ -612,7 +612,7 @@ func TestContentOfOtherProgramsIsKept(t *testing.T) {
 		path := lockPath(t)
 		must(t, os.WriteFile(RecordPath(path), []byte(content), 0o600))
 		s := opened(t, path)
-		if err := s.Add(ctx, key, []byte("ours"), 0); err == nil || !strings.Contains(err.Error(), "choose another") {
+		if err := s.Add(ctx, key, []byte("ours"), 0); err == nil || !strings.Contains(err.Error(), "choose another --name") {
 			t.Errorf("Add with the record file %q: %v", content, err)
 		}
 		if got, err := os.ReadFile(RecordPath(path)); string(got) != content {
@@ -718,8 +718,9 @@ func TestOpenRejectsUnsafeFiles(t *testing.T) {
 			path := lockPath(t)
 			must(t, c.prepare(path))
 			s, err := Open(path)
-			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
-				t.Errorf("Open: %v, %v; want an error with the path and %q", s, err, c.want)
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) ||
+				!strings.HasSuffix(err.Error(), "set GOPHD_STATE_DIR to another directory") {
+				t.Errorf("Open: %v, %v; want an error with the path, %q and the setting", s, err, c.want)
 			}
 		})
 	}

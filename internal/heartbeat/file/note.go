@@ -42,7 +42,7 @@ func parseNote(text []byte) (n note, ok bool) {
 type contentError struct{ text string }
 
 func notWrittenByGophd(what, path string) error {
-	return &contentError{fmt.Sprintf("%s %s was not written by gophd: remove it, or choose another name", what, path)}
+	return &contentError{fmt.Sprintf("%s %s was not written by gophd: remove it, or choose another --name", what, path)}
 }
 
 func (e *contentError) Error() string        { return e.text }
@@ -67,7 +67,7 @@ func (e *LockedError) Is(target error) bool { return target == heartbeat.ErrUnfi
 
 func (e *LockedError) Error() string {
 	return fmt.Sprintf("lock file %s is locked by %s, which is not gophd: stop that process "+
-		"(fuser %[1]s lists the processes that have the file open), or choose another name", e.Path, e.owner())
+		"(fuser %[1]s lists the processes that have the file open), or choose another --name", e.Path, e.owner())
 }
 
 // owner describes the processes that hold the lock.

@@ -30,15 +30,54 @@ func open(path string, flags int) (*os.File, error) {
 		}
 		return f, nil
 	case errors.As(err, &unsafe):
-		return nil, &contentError{"lock file " + unsafe.Error()}
+		return nil, &contentError{rejected("lock file", path, unsafe).Error()}
 	case errors.Is(err, fs.ErrNotExist) && flags&os.O_CREATE != 0:
 		return nil, noDirectory(path)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-		return nil, denied(err)
+		return nil, denied("lock file "+path, err)
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EMLINK): // open(2) of Linux and of FreeBSD
-		return nil, fmt.Errorf("lock file %s is a symbolic link, which is not followed: name the file itself", path)
+		return nil, fmt.Errorf("lock file %s is a symbolic link, which is not followed: remove it, or %s",
+			path, otherDirectory)
 	}
-	return nil, fmt.Errorf("lock file: %w", err)
+	return nil, failed("lock file "+path, err)
+}
+
+// The path of each file is made from the state directory and the job's name. So the fix for a file
+// in the wrong place is another state directory.
+const otherDirectory = "set GOPHD_STATE_DIR to another directory"
+
+// failed is the error of an operation on a file, with the fix.
+func failed(what string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s: %w: create its directory, or %s", what, cause(err), otherDirectory)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
+		return denied(what, err)
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%s: %w: free some space, or %s", what, cause(err), otherDirectory)
+	}
+	return fmt.Errorf("%s: %w: check its directory, or %s", what, cause(err), otherDirectory)
+}
+
+// rejected is the error of an open by package safefile.
+func rejected(what, path string, err error) error {
+	if unsafe := (*safefile.Error)(nil); errors.As(err, &unsafe) {
+		return fmt.Errorf("%s %w, or %s", what, unsafe, otherDirectory)
+	}
+	return failed(what+" "+path, err)
+}
+
+func denied(what string, err error) error {
+	return fmt.Errorf("%s: %w: set GOPHD_STATE_DIR to a directory that user %d can write to",
+		what, cause(err), os.Geteuid())
+}
+
+// cause returns the error without operation and path, because the message names them.
+func cause(err error) error {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }
 
 // checkFile returns an error if f must not be used as a lock file or state file.
@@ -49,9 +88,10 @@ func checkFile(path string, f *os.File) error {
 	}
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return fmt.Errorf("lock file %s is not a regular file: choose another", path)
+		return fmt.Errorf("lock file %s is not a regular file: remove it, or %s", path, otherDirectory)
 	case st.Nlink > 1: // through a hard link that another user created, gophd would write to the link's target
-		return fmt.Errorf("lock file %s has %d hard links: choose a file with only one", path, st.Nlink)
+		return fmt.Errorf("lock file %s has %d hard links, and may have only one: remove it, or %s",
+			path, st.Nlink, otherDirectory)
 	}
 	return checkLocal(path, f)
 }
@@ -75,25 +115,19 @@ func checkDirectory(path string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return noDirectory(path)
-	case errors.Is(err, fs.ErrPermission):
-		return denied(err)
 	case err != nil:
-		return fmt.Errorf("lock file %s: %w", path, err)
+		return failed("lock file "+path, err)
 	}
 	defer f.Close()
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return denied(&fs.PathError{Op: "write to", Path: dir, Err: err})
+		return denied("lock file "+path+": directory "+dir, err)
 	}
 	return checkLocal(path, f)
 }
 
 func noDirectory(path string) error {
-	return fmt.Errorf("lock file %s: its directory %s does not exist: create it or choose another file",
-		path, filepath.Dir(path))
-}
-
-func denied(err error) error {
-	return fmt.Errorf("lock file: %w: choose a file that this user can write", err)
+	return fmt.Errorf("lock file %s: its directory %s does not exist: create it, or %s",
+		path, filepath.Dir(path), otherDirectory)
 }
 
 // checkLocal returns an error if f is on a file system that other hosts can use. f is the file at
@@ -104,7 +138,7 @@ func checkLocal(path string, f *os.File) error {
 		return fmt.Errorf("lock file %s: %w", path, err)
 	case kind != "":
 		return fmt.Errorf("lock file %s is on %s, where locks are not reliable: "+
-			"choose a file on a local disk, or memcached for several hosts", path, kind)
+			"set GOPHD_STATE_DIR to a directory on a local disk; for several hosts use --heartbeat memcached: too", path, kind)
 	}
 	return nil
 }

@@ -146,7 +146,7 @@ func (s *Store) Add(ctx context.Context, key string, value []byte, _ time.Durati
 		return errors.New((&LockedError{s.path, procfs.Lockers(int(f.Fd()))}).Error())
 	}
 	return fmt.Errorf("lock file %s is replaced again and again: find the process that does it (fuser), "+
-		"or choose another name", s.path)
+		"or choose another --name", s.path)
 }
 
 // Swap replaces the record, or S. For L it returns ErrChanged when another process has the lock. It
@@ -261,7 +261,7 @@ func (s *Store) writeNote(f *os.File, value []byte) error {
 		err = write(f, text)
 	}
 	if err != nil {
-		return fmt.Errorf("lock file %s: %w", s.path, err)
+		return failed("lock file "+s.path, err)
 	}
 	return nil
 }
@@ -280,7 +280,7 @@ func (s *Store) Expire(ctx context.Context, key string, old heartbeat.Entry) err
 		return err
 	case state:
 		if err := os.Remove(s.path + suffix); err != nil {
-			return fmt.Errorf("state file: %w", err)
+			return failed("state file "+s.path+suffix, err)
 		}
 		return s.syncDirectory()
 	}

@@ -3,7 +3,6 @@ package file
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -36,7 +35,7 @@ func Paths(lock string) []string { return []string{lock, RecordPath(lock), lock 
 func (s *Store) writeRecord(value []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(s.record), s.temporaryPattern()) // no user can predict the name
 	if err != nil {
-		return fmt.Errorf("record file: %w", err)
+		return failed("record file "+s.record, err)
 	}
 	_, err = f.Write(append(value[:len(value):len(value)], '\n'))
 	err = errors.Join(err, f.Chmod(recordMode), f.Close())
@@ -44,7 +43,8 @@ func (s *Store) writeRecord(value []byte) error {
 		err = os.Rename(f.Name(), s.record)
 	}
 	if err != nil {
-		return fmt.Errorf("record file: %w", errors.Join(err, os.Remove(f.Name())))
+		_ = os.Remove(f.Name()) // the first error counts
+		return failed("record file "+s.record, err)
 	}
 	return nil
 }
@@ -68,7 +68,7 @@ func (s *Store) checkRecord() error {
 	}
 	f, err := safefile.Open(s.record, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return &contentError{fmt.Sprintf("record file %v", err)}
+		return &contentError{rejected("record file", s.record, err).Error()}
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxValue+1))
@@ -99,7 +99,7 @@ func (s *Store) readRecord() []byte {
 
 func (s *Store) removeRecord() error {
 	if err := os.Remove(s.record); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("record file: %w", err)
+		return failed("record file "+s.record, err)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func (s *Store) readState() ([]byte, error) {
 	defer f.Close()
 	value, err := read(f)
 	if err != nil {
-		return nil, fmt.Errorf("state file %s: %w", s.path+suffix, err)
+		return nil, failed("state file "+s.path+suffix, err)
 	}
 	return value, nil
 }
@@ -45,7 +45,7 @@ func (s *Store) writeState(value []byte) error {
 	err := renameio.WriteFile(s.path+suffix, append(value[:len(value):len(value)], "\n\n"...), recordMode,
 		renameio.IgnoreUmask(), renameio.WithTempDir(filepath.Dir(s.path)))
 	if err != nil {
-		return fmt.Errorf("state file: %w", err)
+		return failed("state file "+s.path+suffix, err)
 	}
 	return s.syncDirectory()
 }
@@ -57,11 +57,11 @@ func (s *Store) notHolder() error {
 func (s *Store) syncDirectory() error {
 	directory, err := os.Open(filepath.Dir(s.path))
 	if err != nil {
-		return fmt.Errorf("state file: %w", err)
+		return failed("state file "+s.path+suffix, err)
 	}
 	defer directory.Close()
 	if err := directory.Sync(); err != nil {
-		return fmt.Errorf("state file: %w", err)
+		return failed("state file "+s.path+suffix, err)
 	}
 	return nil
 }
