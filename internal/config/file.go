@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"unicode"
+
+	"gophd/internal/safefile"
 )
 
 // formats are the extensions of a config file, in the order in which messages list them.
@@ -95,34 +97,43 @@ func (l *loader) found(dir string) string {
 }
 
 // xdg returns a directory of the XDG Base Directory Specification, or "" without a home. The
-// specification says to ignore a relative path in the variable.
+// specification says to ignore a relative path in the variable; a relative home is none either.
 func (l *loader) xdg(name, fallback string) string {
 	if dir := l.env[name]; filepath.IsAbs(dir) {
 		return dir
 	}
-	if l.Home == "" {
+	if !filepath.IsAbs(l.Home) {
 		return ""
 	}
 	return filepath.Join(l.Home, fallback)
 }
 
 // directories returns the directories for files that last until the next boot, for files that
-// survive it, and for logs.
+// survive it, and for logs. A default of a user other than root that cannot be created is replaced by
+// the next one: a container platform sets HOME=/ for a user without a home, and a user switch leaves
+// the XDG_RUNTIME_DIR of another user.
 func (l *loader) directories() (runtime, state, log string) {
 	if l.UID == 0 {
 		runtime, state, log = "/run/gophd", "/var/lib/gophd", "/var/log/gophd"
 	} else {
-		tmp := l.env["TMPDIR"]
-		if !filepath.IsAbs(tmp) {
-			tmp = "/tmp"
-		}
-		runtime = filepath.Join(tmp, "gophd-"+strconv.Itoa(l.UID))
+		var temporary []string
 		if dir := l.env["XDG_RUNTIME_DIR"]; filepath.IsAbs(dir) {
-			runtime = filepath.Join(dir, "gophd")
+			temporary = append(temporary, filepath.Join(dir, "gophd"))
 		}
-		state = runtime // for a user without a home
+		own := "gophd-" + strconv.Itoa(l.UID)
+		if tmp := l.env["TMPDIR"]; filepath.IsAbs(tmp) {
+			temporary = append(temporary, filepath.Join(tmp, own))
+		}
+		temporary = append(temporary, filepath.Join("/tmp", own))
+		runtime, _ = creatable(temporary)
+		var lasting []string
 		if home := l.xdg("XDG_STATE_HOME", ".local/state"); home != "" {
-			state = filepath.Join(home, "gophd")
+			lasting = append(lasting, filepath.Join(home, "gophd"))
+		}
+		if filepath.IsAbs(l.env["XDG_STATE_HOME"]) {
+			state = lasting[0] // a user who names a directory gets that one or an error
+		} else {
+			state, l.unusable = creatable(append(lasting, temporary...))
 		}
 		log = state
 	}
@@ -130,10 +141,25 @@ func (l *loader) directories() (runtime, state, log string) {
 		runtime = l.absolute(dir)
 	}
 	if dir := l.env["GOPHD_STATE_DIR"]; dir != "" {
-		state = l.absolute(dir)
+		state, l.unusable = l.absolute(dir), nil
 		log = state
 	}
 	return runtime, state, log
+}
+
+// creatable returns the first directory that exists or can be created, and why the first of all
+// cannot. It returns the first one if none can.
+func creatable(dirs []string) (dir string, first error) {
+	for i, dir := range dirs {
+		err := safefile.Creatable(dir)
+		if i == 0 {
+			first = err
+		}
+		if err == nil {
+			return dir, first
+		}
+	}
+	return dirs[0], nil
 }
 
 // readFile returns gophd's settings in the file and the user's keys, and rejects invalid ones.

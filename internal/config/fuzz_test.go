@@ -2,13 +2,17 @@ package config
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	store "gophd/internal/heartbeat/memcached"
 )
 
 // FuzzLoad checks that no file makes Load panic, that errors are short lines, and that an accepted
@@ -95,4 +99,31 @@ func rewritten(t *testing.T, c *Config) string {
 		pairs = append(pairs, string(pair[1:len(pair)-1]))
 	}
 	return "{" + strings.Join(pairs, ",\n") + "}"
+}
+
+// FuzzMemcachedAddress checks that every URL that config accepts is one that the store accepts too, and
+// that its parts are those of the URL.
+func FuzzMemcachedAddress(f *testing.F) {
+	for _, seed := range []string{"db1", "10.0.0.5:11211", "[::1]", "[fe80::1%25eth0]:7", "::1", "[", "]:", "a:b:c", "a@b",
+		"10.0.0", "x..y", "[::1%\x00]", "1.2.3.4:0"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, rest string) {
+		url := "memcached://" + rest
+		if checkURL(url) != nil {
+			return
+		}
+		address, err := MemcachedAddress(url)
+		if err != nil {
+			t.Fatalf("%q: accepted, and then %v", url, err)
+		}
+		host, port, err := net.SplitHostPort(address)
+		if err != nil || !strings.Contains(strings.ReplaceAll(rest, "%25", "%"), host) ||
+			port != "11211" && !strings.HasSuffix(rest, ":"+port) {
+			t.Errorf("%q becomes %q (%v)", rest, address, err)
+		}
+		if _, err := store.Open(address, time.Second); err != nil {
+			t.Errorf("%q: config accepts it, the store does not: %v", url, err)
+		}
+	})
 }

@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
+	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"gophd/internal/credentials"
 	"gophd/internal/job"
@@ -390,6 +392,7 @@ func brief(text string) string { return strings.ToValidUTF8(text[:min(300, len(t
 const (
 	memcached    = "memcached://"
 	heartbeatFix = "write file:, none: or memcached://HOST[:PORT]"
+	addressFix   = "write memcached://HOST[:PORT]"
 	portFix      = "not a port; write a number from 1 to 65535"
 )
 
@@ -410,23 +413,65 @@ func checkURL(text string) error {
 	case strings.Contains(rest, ","):
 		return errors.New("several servers are not in this version; name one")
 	}
-	u, err := url.Parse(text)
-	if err != nil || u.Hostname() == "" {
-		return errors.New("not an address; write memcached://HOST[:PORT]")
+	_, err := MemcachedAddress(text)
+	return err
+}
+
+// MemcachedAddress returns the HOST:PORT of a URL memcached://HOST[:PORT], as net.Dial takes it. The
+// host is a name, an IPv4 address or an IPv6 address in brackets. It contacts nothing.
+func MemcachedAddress(text string) (string, error) {
+	const bracketFix = "write memcached://[::1] or memcached://[::1]:11211"
+	rest := strings.TrimPrefix(text, memcached)
+	host, port := rest, ""
+	inner, after, closed := strings.Cut(strings.TrimPrefix(rest, "["), "]")
+	bracketed := strings.HasPrefix(rest, "[")
+	switch {
+	case strings.Contains(rest, "@"):
+		return "", errors.New("memcached takes no user and password here; " + addressFix)
+	case strings.ContainsAny(rest, "/?#"):
+		return "", errors.New("nothing may follow host and port; " + addressFix)
+	case bracketed && !closed:
+		return "", errors.New("no ] after the IPv6 address; " + bracketFix)
+	case bracketed:
+		host, port = strings.Replace(inner, "%25", "%", 1), after // RFC 6874 writes a zone so
+		if ip, err := netip.ParseAddr(host); err != nil || !ip.Is6() || strings.ContainsFunc(host, isBlank) {
+			return "", errors.New("not an IPv6 address between [ and ]; " + bracketFix)
+		}
+	case strings.Count(rest, ":") > 1:
+		return "", errors.New("an IPv6 address needs brackets; " + bracketFix)
+	default:
+		if i := strings.IndexByte(rest, ':'); i >= 0 {
+			host, port = rest[:i], rest[i:]
+		}
+		if _, err := netip.ParseAddr(host); err != nil && !isHostName(host) {
+			return "", errors.New("not an address; " + addressFix)
+		}
 	}
-	if u.User != nil {
-		return errors.New("memcached takes no user and password here; write memcached://HOST[:PORT]")
+	if port == "" {
+		return net.JoinHostPort(host, "11211"), nil
 	}
-	if u.Host != rest[len("//"):] {
-		return errors.New("nothing may follow host and port; write memcached://HOST[:PORT]")
+	number, colon := strings.CutPrefix(port, ":")
+	if n, err := strconv.ParseUint(number, 10, 16); !colon || err != nil || n == 0 {
+		return "", errors.New(portFix)
 	}
-	if strings.HasSuffix(u.Host, ":") {
-		return errors.New(portFix)
+	return net.JoinHostPort(host, number), nil
+}
+
+func isBlank(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
+
+// isHostName reports whether a resolver can look the name up: RFC 1123, section 2.1, with _ allowed,
+// which is usual in names of containers. A name whose last label is a number is a misspelled IPv4
+// address.
+func isHostName(name string) bool {
+	name = strings.TrimSuffix(name, ".")
+	labels := strings.Split(name, ".")
+	for _, label := range labels {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.ContainsFunc(label, func(r rune) bool { return r != '-' && isNotNameRune(r) }) {
+			return false
+		}
 	}
-	if n, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || n == 0) {
-		return errors.New(portFix)
-	}
-	return nil
+	return len(name) <= 253 && strings.Trim(labels[len(labels)-1], "0123456789") != ""
 }
 
 // checkHeartbeat applies the heartbeat's own rule, so that an invalid file is rejected before

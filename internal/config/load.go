@@ -113,6 +113,10 @@ func Load(req Request) (*Config, error) {
 		return nil, err
 	}
 	c.Jobs = []job.Spec{s.Job.Spec}
+	if l.unusable != nil && (c.Heartbeat.URL != "none:" || filepath.Dir(c.Log.File) == c.LogDir) {
+		l.warnings = append(l.warnings, fmt.Sprintf("the state directory is %s, because the usual one cannot be "+
+			"created (%v); set GOPHD_STATE_DIR, the same for all who start this job", c.StateDir, l.unusable))
+	}
 	c.Warnings = l.warnings
 	if c.Heartbeat.Shared() && get("job.name").text == "" && cmd.source == commandLine && !l.explicit {
 		c.Warnings = append(c.Warnings, fmt.Sprintf(
@@ -240,6 +244,7 @@ type loader struct {
 	table    map[string]key // by name
 	sections []string       // gophd's own
 	explicit bool           // the config file was named by flag or environment
+	unusable error          // why the usual state directory cannot be created, and another is used
 	problems []error
 	warnings []string
 }

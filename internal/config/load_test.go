@@ -294,7 +294,8 @@ func TestHeartbeatURL(t *testing.T) {
 	for url, want := range map[string]string{
 		"file:": "", "none:": "",
 		"memcached://db1": "", "memcached://10.0.0.5:11211": "", "memcached://[::1]": "",
-		"memcached://[::1]:1": "", "memcached://db1:65535": "",
+		"memcached://[::1]:1": "", "memcached://db1:65535": "", "memcached://db_1.example.": "",
+		"memcached://[fe80::1%eth0]:1": "", "memcached://[fe80::1%25eth0]": "", "memcached://1a.2b": "",
 		"":                        "empty",
 		"file":                    "not a heartbeat store",
 		"file:/tmp/x":             "nothing may follow file:",
@@ -315,14 +316,28 @@ func TestHeartbeatURL(t *testing.T) {
 		"memcached://db1:0":       "not a port",
 		"memcached://db1:65536":   "not a port",
 		"memcached://[::1]:":      "not a port",
-		"memcached://db1:x":       "not an address",
+		"memcached://db1:x":       "not a port",
+		"memcached://db1:+1":      "not a port",
+		"memcached://[::1]1":      "not a port",
+		"memcached://::1":         "an IPv6 address needs brackets; write memcached://[::1]",
+		"memcached://fe80::1:1":   "an IPv6 address needs brackets",
+		"memcached://[]":          "not an IPv6 address",
+		"memcached://[db1]":       "not an IPv6 address",
+		"memcached://[10.0.0.5]":  "not an IPv6 address",
+		"memcached://[::1%a b]":   "not an IPv6 address",
+		"memcached://[::g]:1":     "not an IPv6 address",
+		"memcached://10.0.0.256":  "not an address",
+		"memcached://10.0.0":      "not an address",
+		"memcached://db1..x":      "not an address",
+		"memcached://-db1":        "not an address",
+		"memcached://d\u00fc":     "not an address",
 		"memcached://d b":         "not an address",
-		"memcached://[::1":        "not an address",
+		"memcached://[::1":        "no ] after the IPv6 address",
 		"memcached://%zz":         "not an address",
 		"memcached://db1\x00:1":   "not an address",
 		"MEMCACHED://db1":         "not a heartbeat store",
 		" memcached://db1":        "not a heartbeat store",
-		"memcached://db1:11211\n": "not an address",
+		"memcached://db1:11211\n": "not a port",
 	} {
 		err := checkURL(url)
 		if want == "" && err != nil {
@@ -330,6 +345,14 @@ func TestHeartbeatURL(t *testing.T) {
 		}
 		if want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%q: got %v, want %s", url, err, want)
+		}
+	}
+	for url, want := range map[string]string{
+		"memcached://db1": "db1:11211", "memcached://[::1]": "[::1]:11211", "memcached://[::1]:7": "[::1]:7",
+		"memcached://[fe80::1%25eth0]": "[fe80::1%eth0]:11211",
+	} {
+		if got, err := MemcachedAddress(url); got != want || err != nil {
+			t.Errorf("%s: %s, %v; want %s", url, got, err, want)
 		}
 	}
 }
@@ -474,26 +497,52 @@ func TestName(t *testing.T) {
 }
 
 func TestDirectories(t *testing.T) {
+	base := t.TempDir()
+	// A file: no user can create a directory in it, root neither.
+	none := write(t, base+"/none", "") + "/x"
 	for _, tt := range []struct {
 		uid                 int
 		home                string
 		env                 []string
 		runtime, state, log string
+		warns               bool
 	}{
 		{0, "/root", []string{"XDG_RUNTIME_DIR=/x", "XDG_STATE_HOME=/y"}, "/run/gophd", "/var/lib/gophd",
-			"/var/log/gophd"},
-		{7, "/h", nil, "/tmp/gophd-7", "/h/.local/state/gophd", "/h/.local/state/gophd"},
-		{7, "/h", []string{"TMPDIR=/t"}, "/t/gophd-7", "/h/.local/state/gophd", "/h/.local/state/gophd"},
-		{7, "/h", []string{"XDG_RUNTIME_DIR=/x", "XDG_STATE_HOME=/y"}, "/x/gophd", "/y/gophd", "/y/gophd"},
-		{7, "/h", []string{"XDG_RUNTIME_DIR=x", "XDG_STATE_HOME=y", "TMPDIR=t"}, "/tmp/gophd-7",
-			"/h/.local/state/gophd", "/h/.local/state/gophd"},
-		{7, "", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7"},
-		{7, "/h", []string{"GOPHD_RUNTIME_DIR=r", "GOPHD_STATE_DIR=/s"}, "/d/r", "/s", "/s"},
-		{0, "/h", []string{"GOPHD_STATE_DIR=s"}, "/run/gophd", "/d/s", "/d/s"},
+			"/var/log/gophd", false},
+		{7, "B/h", nil, "/tmp/gophd-7", "B/h/.local/state/gophd", "B/h/.local/state/gophd", false},
+		{7, "B/h", []string{"TMPDIR=B/t"}, "B/t/gophd-7", "B/h/.local/state/gophd", "B/h/.local/state/gophd", false},
+		{7, "B/h", []string{"XDG_RUNTIME_DIR=B/x", "XDG_STATE_HOME=B/y"}, "B/x/gophd", "B/y/gophd", "B/y/gophd", false},
+		{7, "B/h", []string{"XDG_RUNTIME_DIR=x", "XDG_STATE_HOME=y", "TMPDIR=t"}, "/tmp/gophd-7",
+			"B/h/.local/state/gophd", "B/h/.local/state/gophd", false},
+		{7, "", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", false},
+		{7, "h", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", false},
+		{7, "B/h", []string{"GOPHD_RUNTIME_DIR=r", "GOPHD_STATE_DIR=/s"}, "/d/r", "/s", "/s", false},
+		{0, "/h", []string{"GOPHD_STATE_DIR=s"}, "/run/gophd", "/d/s", "/d/s", false},
+		// What is set and cannot be used counts as not set, with a warning if the state moves.
+		{7, none, []string{"TMPDIR=B/t"}, "B/t/gophd-7", "B/t/gophd-7", "B/t/gophd-7", true},
+		{7, none, []string{"XDG_RUNTIME_DIR=" + none, "TMPDIR=" + none}, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7",
+			true},
+		{7, "B/h", []string{"XDG_RUNTIME_DIR=" + none}, "/tmp/gophd-7", "B/h/.local/state/gophd",
+			"B/h/.local/state/gophd", false},
+		{7, none, []string{"GOPHD_STATE_DIR=/s"}, "/tmp/gophd-7", "/s", "/s", false},
+		{7, none, []string{"GOPHD_HEARTBEAT_URL=none:"}, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", false},
+		// A user who names a directory gets that one or an error of a start.
+		{7, "B/h", []string{"XDG_STATE_HOME=" + none}, "/tmp/gophd-7", none + "/gophd", none + "/gophd", false},
+		{7, "B/h", []string{"GOPHD_STATE_DIR=" + none}, "/tmp/gophd-7", none, none, false},
 	} {
-		c := load(t, Request{Dir: "/d", Home: tt.home, UID: tt.uid, Env: tt.env, SystemDir: "/none"})
-		if c.RuntimeDir != tt.runtime || c.StateDir != tt.state || c.LogDir != tt.log {
+		in := func(text string) string { return strings.ReplaceAll(text, "B/", base+"/") }
+		env := []string{}
+		for _, kv := range tt.env {
+			env = append(env, in(kv))
+		}
+		c := load(t, Request{Dir: "/d", Home: in(tt.home), UID: tt.uid, Env: env, SystemDir: "/none"})
+		if c.RuntimeDir != in(tt.runtime) || c.StateDir != in(tt.state) || c.LogDir != in(tt.log) {
 			t.Errorf("%+v: %s, %s, %s", tt, c.RuntimeDir, c.StateDir, c.LogDir)
+		}
+		warning := strings.Join(c.Warnings, "\n")
+		if strings.Contains(warning, "the state directory is "+c.StateDir) != tt.warns || tt.warns &&
+			!strings.Contains(warning, "set GOPHD_STATE_DIR") {
+			t.Errorf("%+v: warnings %q", tt, c.Warnings)
 		}
 	}
 }

@@ -18,10 +18,14 @@ import (
 // that of PHP-Daemon, so that its pollers keep working. A new scheme needs a case here, and in
 // config the checks of its URL and of the lease's times.
 func OpenStore(url, job string, timeout time.Duration) (heartbeat.Store, string, error) {
-	scheme, rest, _ := strings.Cut(url, ":")
+	scheme, _, _ := strings.Cut(url, ":")
 	switch scheme {
 	case "memcached":
-		s, err := memcached.Open(strings.TrimPrefix(rest, "//"), timeout)
+		address, err := config.MemcachedAddress(url)
+		if err != nil {
+			return nil, "", fmt.Errorf("heartbeat.url %s: %w", url, err)
+		}
+		s, err := memcached.Open(address, timeout)
 		return s, job + "_process_heartbeat", err
 	}
 	return nil, "", fmt.Errorf("heartbeat.url %s: unknown scheme; use none:, file: or memcached://host:port", url)
