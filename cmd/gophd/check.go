@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
+	"io/fs"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,7 +16,6 @@ import (
 	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/preflight"
-	"gophd/internal/process"
 )
 
 func newCheck(p *program) *cobra.Command {
@@ -24,14 +25,14 @@ func newCheck(p *program) *cobra.Command {
 
 		SuggestFor: []string{"dry-run", "lint", "preview", "test", "validate", "verify"},
 		Long: `Read flags, environment and config file as run does, and show what would run, and when.
-Nothing is started or written. A memcached server is asked once whether a lease can be kept there; a
-server that does not answer is no error.
+No command is started and nothing is written. A memcached server is asked whether a lease can be kept
+there.
 
-Errors are what is missing on this host: the command, the job's directory, the stdin file, or the
-directory of a log, output or PID file. Permissions that this user does not have, and limits that the
-control group of this shell does not allow, are only warnings: the daemon may have them.
-
-HUP does the same check for a reload, as the daemon's user. It also rejects a PID file or a lease that
+A config that cannot be understood is exit code 2, as it is of run. Exit code 1 says that run would not
+start it here and now, as this user and in this control group: the command or its interpreter is missing
+or may not be executed, a directory cannot be created, a file cannot be opened, there is no such user, a
+limit is not allowed, the memcached server does not answer. Check as the user that starts gophd. HUP does
+the same check for a reload. It also tries to create files, and rejects a PID file or a lease that
 another process holds.
 
 ` + exitCodeHelp,
@@ -51,12 +52,11 @@ another process holds.
 }
 
 func (p *program) check(ctx context.Context, c *config.Config) error {
-	cautions, err := preflight.Check(c)
+	path, err := preflight.Check(c, p.self.Env)
 	if err != nil {
-		return &usageError{err}
-	}
-	path, err := p.lookPath(c)
-	if err != nil {
+		if user := os.Geteuid(); user != 0 && errors.Is(err, fs.ErrPermission) {
+			err = errors.Join(err, fmt.Errorf("this check ran as user %d: check as the user that starts gophd", user))
+		}
 		return err
 	}
 	if err := preflight.CheckStore(ctx, c); err != nil {
@@ -84,20 +84,10 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	for _, text := range append(c.Warnings, cautions...) {
+	for _, text := range append(c.Warnings, preflight.Cautions(c)...) {
 		fmt.Fprintf(p.stderr, "gophd: warning: %s\n", text)
 	}
 	return nil
-}
-
-// lookPath returns the path of the command, or an error if there is no such command.
-func (p *program) lookPath(c *config.Config) (string, error) {
-	spec := c.Jobs[0]
-	path, err := process.LookPath(spec.Command[0], spec.Dir, lookupEnv(p.self.Env, spec))
-	if err != nil {
-		return "", &startError{err}
-	}
-	return path, nil
 }
 
 // storeName returns the store of the lease as the log names it. The URL of a file may have no path.
@@ -142,14 +132,6 @@ func schedule(spec job.Spec) [][2]string {
 		{"tick during a run", overlap},
 		{"next run", time.Now().Add(spec.Interval).Format(time.RFC3339) + " (" + next + ")"},
 	}
-}
-
-// lookupEnv returns the environment whose PATH is searched for the command.
-func lookupEnv(own []string, spec job.Spec) []string {
-	if spec.ClearEnv {
-		return spec.Env
-	}
-	return append(slices.Clip(spec.Env), own...) // the first value of a name counts
 }
 
 func or(s, otherwise string) string {

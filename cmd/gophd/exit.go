@@ -17,8 +17,8 @@ const (
 	codeLost     = 5
 	exitCodeHelp = `Exit codes:
   0    success, or another instance holds the lease (--held-exit-code changes that)
-  1    gophd failed or gave up, or could not set up the command's directory, stdin, user or limits
-  2    invalid usage or config; nothing was done
+  1    gophd failed or gave up, or a directory, file, user, limit or store is missing here; for check the command too
+  2    invalid usage, or a config that cannot be understood; nothing was done
   5    the lease was lost to another instance
   126  the command cannot be executed
   127  the command was not found
@@ -33,7 +33,7 @@ type usageError struct{ err error }
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// startError is a command that cannot be started. It is found before anything else was done.
+// startError is why a start failed: the command, or what it needs, is missing here or cannot be used.
 type startError struct{ err error }
 
 func (e *startError) Error() string { return e.err.Error() }

@@ -49,11 +49,8 @@ func (p *program) probe(ctx context.Context, handoffVersion string, args []strin
 	if err != nil {
 		return err
 	}
-	if _, err := p.lookPath(c); err != nil {
-		return err
-	}
 	if err := preflight.CheckNext(ctx, c, p.self); err != nil {
-		return &usageError{err}
+		return &startError{err} // another holder is one too, which is a success elsewhere
 	}
 	_, err = fmt.Fprint(p.stdout, preflight.Answer(handoffVersion, c.Encode()))
 	return err

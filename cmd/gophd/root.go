@@ -11,6 +11,7 @@ import (
 
 	"gophd/internal/config"
 	"gophd/internal/daemonize"
+	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/restart"
 	"gophd/internal/self"
@@ -134,8 +135,15 @@ func (p *program) load(cmd *cobra.Command, command []string, needCommand bool) (
 	}
 	c, err := config.Load(config.Request{Flags: cmd.Flags(), Command: command, Env: p.self.Env, Dir: p.self.Dir,
 		Home: home, UID: os.Getuid(), NeedCommand: needCommand})
+	if err == nil {
+		err = preflight.Valid(c)
+	}
 	if err != nil {
 		return nil, &usageError{err}
+	}
+	if zone := self.UnknownZone(); zone != "" {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("TZ %q: gophd cannot load this time zone and uses UTC, and the command "+
+			"may use another zone; set TZ to a name such as Europe/Berlin, or install tzdata", zone))
 	}
 	return c, nil
 }

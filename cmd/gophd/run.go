@@ -12,6 +12,7 @@ import (
 	"gophd/internal/daemon"
 	"gophd/internal/daemonize"
 	"gophd/internal/job"
+	"gophd/internal/preflight"
 	"gophd/internal/signals"
 )
 
@@ -89,14 +90,14 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 		return p.handoffErr
 	}
 	handoff := p.handoff
-	if handoff == nil {
-		// Only the first start fails here. A re-exec cannot be undone, and probe has checked it.
-		if _, err := p.lookPath(c); err != nil {
-			return err
+	if handoff == nil && p.self.Ready == "" {
+		// Only a first start fails here. A re-exec cannot be undone, and probe has checked it.
+		if _, err := preflight.Check(c, p.self.Env); err != nil {
+			return &startError{err}
 		}
-	}
-	if c.Daemon && handoff == nil && p.self.Ready == "" {
-		return p.detach()
+		if c.Daemon {
+			return p.detach()
+		}
 	}
 	ready, err := daemonize.Inherit(p.self)
 	if err != nil {

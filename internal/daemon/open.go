@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"gophd/internal/logging"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
-	"gophd/internal/safefile"
 	"gophd/internal/status"
 	"gophd/internal/supervisor"
 )
@@ -34,7 +32,7 @@ func (d *Daemon) open() (err error) {
 	if err := preflight.Distinct(o.Config); err != nil {
 		return err
 	}
-	if err := createDirectories(preflight.OwnDirectories(o.Config)); err != nil {
+	if err := preflight.CreateDirectories(o.Config); err != nil {
 		return err
 	}
 	if err := d.openLog(); err != nil {
@@ -127,21 +125,6 @@ func (d *Daemon) inherit() life {
 		l.daemonStart = h.Began
 	}
 	return l
-}
-
-// createDirectories creates gophd's own default directories. A directory that the user has
-// configured must exist.
-func createDirectories(dirs []string) error {
-	for _, dir := range dirs {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("cannot create the directory %s: %w: create it, "+
-				"or set GOPHD_STATE_DIR to one that can be written", dir, err)
-		}
-		if err := safefile.Check(dir); err != nil {
-			return fmt.Errorf("directory %w", err)
-		}
-	}
-	return nil
 }
 
 // openLog opens the log, and the stream of events with its readers.

@@ -85,7 +85,10 @@ func (d *Daemon) preflightNext(ctx context.Context, a preflight.Running) (json.R
 		Argv: append([]string{own.Path, preflight.Command, version}, own.Args[1:]...),
 		Dir:  own.Dir, Env: append(slices.Clip(own.Env), a.Variable()),
 		Stdout: process.Output{Open: stdout.open}, Stderr: process.Output{Open: stderr.open}})
-	if err != nil {
+	switch {
+	case errors.Is(err, job.ErrSetup):
+		return nil, fmt.Errorf("the directory in which gophd was started (%s) cannot be entered: create it again", own.Dir)
+	case err != nil:
 		return nil, err
 	}
 	release := context.AfterFunc(ctx, func() { p.Stop(0) })

@@ -1,16 +1,16 @@
 // Package preflight answers: can this config start on this host?
 //
-// Check is for gophd check, CheckNext for a running gophd before it re-execs. A start uses the
-// functions in options.go too. The package has no side effects except for files that CheckNext
-// creates and removes. Package config has validated the settings themselves.
+// Package config and Valid reject an invalid config, which cannot be understood. Check rejects an unfit one:
+// something that it names is missing here, or may not be used. Check is the same for gophd check, a
+// start, and a running gophd before it re-execs (CheckNext). A start uses the functions in options.go
+// and directories.go too. The package has no side effects except for directories that
+// CreateDirectories creates, and files that CheckNext creates and removes.
 package preflight
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"syscall"
 	"time"
 
 	"gophd/internal/config"
@@ -23,88 +23,93 @@ import (
 	"gophd/internal/process"
 )
 
-// Check returns the errors of a loaded config that package config cannot find, without any side
-// effect. It calls the checks of the packages that will use the config, and checks each path that a
-// start will open. It contacts no server and ignores locks of other processes. Cautions are missing
-// rights of the calling user, and limits that depend on the daemon's own environment.
-func Check(c *config.Config) (cautions []string, err error) {
-	var wrong []error
-	for _, err := range checkAll(c) {
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-			cautions = append(cautions, err.Error()+" (as the user of this check)")
-		} else {
-			wrong = append(wrong, err)
-		}
-	}
-	if err := checkCgroup(c.Jobs[0]); err != nil {
-		cautions = append(cautions, err.Error()+" (in the control group of this check)")
-	}
-	if w, err := Credentials(c.Jobs[0]); err == nil {
-		if err := MayGivePipes(c.Jobs[0], w); err != nil {
-			cautions = append(cautions, err.Error()+" (as the user of this check)")
-		}
-	}
-	return cautions, errors.Join(wrong...)
+// Valid returns what cannot be understood in a loaded config, but only another package can tell. It
+// looks at nothing on this host.
+func Valid(c *config.Config) error {
+	return logging.Check(logging.Options{File: c.Log.File, Format: c.Log.Format})
 }
 
-// checkAll has the checks that Check and CheckNext share.
-func checkAll(c *config.Config) (wrong []error) {
+// Check returns the file that each run of a loaded config would execute, or why a start would fail
+// here and now, with the permissions of this process: an error with a line for each problem.
+// job.StartCode returns the exit code of such a start. It calls the checks of the packages that will
+// use the config, and checks each path that a start will open. env is gophd's own environment. The
+// processes in leaving are no obstacle to limits: they leave this control group, or belong to gophd.
+//
+// It has no side effects, contacts no server and ignores locks of other processes. It blocks for as
+// long as the file systems do, and while a process of gophd's own looks as the job's user.
+func Check(c *config.Config, env []string, leaving ...int) (program string, err error) {
+	var wrong []error
 	add := func(err error) {
+		if err != nil {
+			wrong = append(wrong, job.SetupError(err))
+		}
+	}
+	spec, p := c.Jobs[0], pathsOf(c)
+	add(Distinct(c))
+	for i, dir := range p.made {
+		err := dir.check()
+		p.made[i].unfit = err != nil
+		add(err)
+	}
+	l, err := LogOptions(c)
+	add(err)
+	if err == nil {
+		add(p.log(l, time.Now()))
+	}
+	w, err := Credentials(spec)
+	add(err)
+	if err == nil {
+		program, err = process.Check(process.Command{Argv: spec.Command, Dir: spec.Dir, Credentials: w,
+			Env: Environment(env, w, spec)})
 		if err != nil {
 			wrong = append(wrong, err)
 		}
 	}
-	l, err := LogOptions(c)
-	add(err)
-	err = logging.Check(l)
-	add(err)
-	add(Distinct(c))
-	p := pathsOf(c)
-	for _, dir := range p.made {
-		add(creatable(dir))
-	}
-	if err == nil {
-		add(p.log(l, time.Now()))
-	}
-	w, err := Credentials(c.Jobs[0])
-	add(err)
-	add(p.directory(c.Jobs[0].Dir))
-	add(p.output(string(c.Jobs[0].Output), w))
-	add(p.input(c.Jobs[0].Stdin))
+	add(p.output(string(spec.Output), w))
+	add(p.input(spec.Stdin))
 	if err := p.pidFile(c.PIDFile); !errors.As(err, new(*pidfile.HeldError)) {
 		add(err)
 	}
 	if path := lease.LockPath(c); path != "" {
 		add(p.lock(path))
 	}
-	return wrong
-}
-
-// checkCgroup checks whether the control group of the job can be created, without side effects. It
-// ignores the processes in leaving: the running gophd, and the parent of this program.
-func checkCgroup(spec job.Spec, leaving ...int) error {
 	if l := Limits(spec); l != (process.Limits{}) {
-		return process.CheckCgroup("", l, leaving...)
+		add(process.CheckCgroup("", l, leaving...))
 	}
-	return nil
+	return program, errors.Join(wrong...)
 }
 
-// CheckStore contacts the heartbeat's server once, if there is one, and returns an error if no
-// lease can be kept there. A server that does not answer is no error: it may be up when gophd is
-// started. It blocks for some timeouts of the store.
+// Cautions returns what a start would warn of, and start all the same. It has no side effects.
+func Cautions(c *config.Config) (texts []string) {
+	if w, err := Credentials(c.Jobs[0]); err == nil {
+		if err := MayGivePipes(c.Jobs[0], w); err != nil {
+			texts = append(texts, err.Error()+" (as the user of this check)")
+		}
+	}
+	return texts
+}
+
+// CheckStore contacts the heartbeat's server, if there is one, and returns an error if no lease can
+// be kept there, or if it does not answer: for as long as a start would try, or storeTimeout. With
+// heartbeat.on_unreachable: continue a server that does not answer is no error. It blocks until it
+// has an answer.
 func CheckStore(ctx context.Context, c *config.Config) error {
-	if !c.Heartbeat.Shared() {
+	h := c.Heartbeat
+	if !h.Shared() {
 		return nil
 	}
-	store, key, err := lease.OpenStore(c.Heartbeat.URL, c.Jobs[0].Name, c.Heartbeat.Timeout)
+	store, key, err := lease.OpenStore(h.URL, c.Jobs[0].Name, h.Timeout)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(heartbeat.Look(ctx, store, key, 0), store.Close())
-	if errors.Is(err, heartbeat.ErrUnfit) {
-		return err
+	err = errors.Join(heartbeat.Look(ctx, store, key, min(h.AcquireTimeout, storeTimeout)), store.Close())
+	switch {
+	case errors.As(err, new(*heartbeat.HeldError)):
+		return nil
+	case h.OnUnreachable == "continue" && errors.As(err, new(*heartbeat.UnreachableError)):
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Holders returns the current holders of the PID file and the local lock on this host, as text; ""

@@ -5,22 +5,35 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"gophd/internal/config"
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/file"
+	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/pidfile"
+	"gophd/internal/process"
 	"gophd/internal/self"
 )
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == process.ShimCommand {
+		if err := process.Shim(); err != nil {
+			panic(err)
+		}
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
 
 // configured loads a config with the settings, in a directory of the test.
 func configured(t *testing.T, dir string, settings ...string) *config.Config {
 	t.Helper()
 	c, err := config.Load(config.Request{Command: []string{"true"}, Dir: dir, UID: 1, NeedCommand: true, SystemDir: dir,
-		Env: append(settings, "GOPHD_STATE_DIR="+dir, "GOPHD_CONFIG_AUTO_RESTART_INTERVAL=24h")})
+		Env: append([]string{"GOPHD_STATE_DIR=" + dir, "GOPHD_CONFIG_AUTO_RESTART_INTERVAL=24h"}, settings...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,12 +68,128 @@ func TestCheckAcceptsUsablePathsWithoutSideEffects(t *testing.T) {
 		if name == "directories to be" {
 			c.StateDir, c.LogDir = dir+"/new/state", dir+"/new/state"
 		}
-		if cautions, err := Check(c); err != nil || cautions != nil {
-			t.Errorf("%s: %q, %v", name, cautions, err)
+		if program, err := Check(c, os.Environ()); err != nil || filepath.Base(program) != "true" {
+			t.Errorf("%s: %q, %v", name, program, err)
 		}
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 4 {
 		t.Errorf("the directory has %v; want the four entries that were there before", entries)
+	}
+}
+
+// TestCheckRejectsWhatAStartNeeds checks the error and the exit code of a start for each thing that is
+// missing here, that all are reported at once, and that nothing is created.
+func TestCheckRejectsWhatAStartNeeds(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"file": "", "crlf": "#!/bin/sh\r\n", "naked": "echo\n", "plain": ""} {
+		mode := os.FileMode(0o755)
+		if name == "plain" {
+			mode = 0o644
+		}
+		if err := os.WriteFile(dir+"/"+name, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, tc := range map[string]struct {
+		command  string
+		settings []string
+		code     int
+		want     []string
+	}{
+		"command":               {"./none", nil, 127, []string{"cannot start ./none: no such file"}},
+		"command, PATH":         {"none", nil, 127, []string{"cannot start none: not found in PATH"}},
+		"interpreter":           {"./crlf", nil, 127, []string{"have Windows ends"}},
+		"format":                {"./naked", nil, 126, []string{"must start with a line like #!/bin/sh"}},
+		"not executable":        {"./plain", nil, 126, []string{"chmod +x"}},
+		"PATH of the job":       {"true", []string{"GOPHD_JOB_ENV=PATH=/none"}, 127, []string{"not found in PATH"}},
+		"directory":             {"true", []string{"GOPHD_JOB_CHDIR=none"}, 1, []string{"is gone: create it, or choose another --chdir"}},
+		"directory and command": {"./none", []string{"GOPHD_JOB_CHDIR=none"}, 1, []string{"is gone"}},
+		"user":                  {"true", []string{"GOPHD_JOB_USER=no-such-user"}, 1, []string{"there is no user no-such-user"}},
+		"limit":                 {"true", []string{"GOPHD_JOB_RLIMIT=nofile=unlimited"}, 1, []string{"the limit nofile=unlimited"}},
+		"input":                 {"true", []string{"GOPHD_JOB_STDIN=none"}, 1, []string{"job.stdin " + dir + "/none: no such file"}},
+		"log":                   {"true", []string{"GOPHD_LOG_FILE=none/x"}, 1, []string{"log.file " + dir + "/none/x: directory"}},
+		"output":                {"true", []string{"GOPHD_JOB_OUTPUT=none/x"}, 1, []string{"job.output " + dir + "/none/x"}},
+		"PID file":              {"true", []string{"GOPHD_CONFIG_PID_FILE=none/x"}, 1, []string{"choose another --pid-file"}},
+		"two of one file":       {"true", []string{"GOPHD_CONFIG_PID_FILE=x", "GOPHD_LOG_FILE=x"}, 1, []string{"have the same file"}},
+		"state directory": {"true", []string{"GOPHD_STATE_DIR=" + dir + "/file/x"}, 1,
+			[]string{"cannot create the state directory " + dir + "/file/x", "set GOPHD_STATE_DIR"}},
+		"log directory": {"true", []string{"GOPHD_STATE_DIR=" + dir + "/file/x", "GOPHD_HEARTBEAT_URL=none:",
+			"GOPHD_CONFIG_DAEMON=yes"}, 1, []string{"cannot create the log directory " + dir + "/file/x", "set --log-file"}},
+		"all at once": {"./none", []string{"GOPHD_JOB_STDIN=none", "GOPHD_LOG_FILE=none/x"}, 1,
+			[]string{"cannot start ./none", "job.stdin", "log.file"}},
+	} {
+		c := configured(t, dir, tc.settings...)
+		c.Jobs[0].Command = []string{tc.command}
+		program, err := Check(c, []string{"PATH=" + os.Getenv("PATH")})
+		if err == nil {
+			t.Errorf("%s: %s was found", name, program)
+			continue
+		}
+		if code := job.StartCode(err); code != tc.code {
+			t.Errorf("%s: a start exits with %d, want %d: %v", name, code, tc.code, err)
+		}
+		if strings.Contains(err.Error(), "\n") != (name == "all at once") {
+			t.Errorf("%s: not one line for each cause: %v", name, err)
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v; want %q", name, err, want)
+			}
+		}
+		if strings.Contains(err.Error(), os.Getenv("PATH")) {
+			t.Errorf("%s: the whole PATH is in %v", name, err)
+		}
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 4 {
+		t.Errorf("the directory has %v; want what was there before", entries)
+	}
+}
+
+// TestNoStateDirectoryIsNeededWithoutALock checks that none: creates and checks no directory, unless
+// the default log is there.
+func TestNoStateDirectoryIsNeededWithoutALock(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	none := []string{"GOPHD_STATE_DIR=" + dir + "/file/x", "GOPHD_HEARTBEAT_URL=none:"}
+	for name, settings := range map[string][]string{
+		"foreground":      nil,
+		"daemon, own log": {"GOPHD_CONFIG_DAEMON=yes", "GOPHD_LOG_FILE=own.log"},
+		"daemon, journal": {"GOPHD_CONFIG_DAEMON=yes", "GOPHD_LOG_FILE=journald:"},
+	} {
+		c := configured(t, dir, append(settings, none...)...)
+		if _, err := Check(c, os.Environ()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := CreateDirectories(c); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestCheckStoreNeedsAnAnswer checks that a server that does not answer is an error, unless the job
+// runs without it.
+func TestCheckStoreNeedsAnAnswer(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "GOPHD_HEARTBEAT_URL=memcached://" + closed.Addr().String()
+	closed.Close()
+	for _, tc := range []struct {
+		settings []string
+		accepted bool
+	}{
+		{nil, false},
+		{[]string{"GOPHD_HEARTBEAT_STANDBY=yes"}, false},
+		{[]string{"GOPHD_HEARTBEAT_ON_UNREACHABLE=continue"}, true},
+	} {
+		c := configured(t, t.TempDir(), append(tc.settings, url, "GOPHD_HEARTBEAT_ACQUIRE_TIMEOUT=10ms", "GOPHD_JOB_NAME=x")...)
+		err := CheckStore(t.Context(), c)
+		if tc.accepted != (err == nil) || err != nil && !strings.Contains(err.Error(), "the store did not answer") {
+			t.Errorf("%q: %v", tc.settings, err)
+		}
 	}
 }
 

@@ -68,13 +68,11 @@ func (a Running) Variable() string {
 	return AskerVariable + "=" + string(text)
 }
 
-// CheckNext is Check for the new program before a re-exec. It runs with the rights of the running
-// gophd, so a missing right is an error. It creates and removes a file wherever the start would
-// create one. It also checks the holders of the PID file, of the local lock, and of a shared
-// heartbeat that is not handed off. For that it blocks for up to the acquire timeout or
-// storeTimeout.
+// CheckNext is Check for the new program before a re-exec, and looks further. It creates and removes
+// a file wherever the start would create one. It also checks the holders of the PID file, of the
+// local lock, and of a shared heartbeat that is not handed off. For that it blocks for up to the
+// acquire timeout or storeTimeout.
 func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
-	wrong := checkAll(c)
 	text := ""
 	for _, kv := range s.Env {
 		if t, ok := strings.CutPrefix(kv, AskerVariable+"="); ok {
@@ -83,11 +81,8 @@ func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
 	}
 	var a Running
 	known := json.Unmarshal([]byte(text), &a) == nil // else called by an older gophd, or manually
-	if err := checkCgroup(c.Jobs[0], a.PID, os.Getppid()); err != nil {
-		wrong = append(wrong, err)
-	}
-	if len(wrong) > 0 {
-		return errors.Join(wrong...)
+	if _, err := Check(c, s.Env, a.PID, os.Getppid()); err != nil {
+		return err
 	}
 	if err := pathsOf(c).createAll(c, a); err != nil || !known {
 		return err

@@ -3,7 +3,8 @@ package preflight
 import (
 	"fmt"
 	"os"
-	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -70,17 +71,42 @@ func MayGivePipes(spec job.Spec, w *credentials.Credentials) error {
 	return process.MayGive(w)
 }
 
+// Environment returns the part of the command's environment that all runs share: gophd's own without
+// what was meant for gophd (its settings, the service manager's sockets), then that of the job's
+// user, that of the job with the config's sections, and the name of the job.
+func Environment(own []string, w *credentials.Credentials, spec job.Spec) []string {
+	own = config.Private(own)
+	if spec.ClearEnv {
+		own = nil
+	}
+	otherUser := w != nil && w.User != nil
+	if otherUser {
+		for _, e := range w.User.Env() {
+			name, _, _ := strings.Cut(e, "=")
+			if !slices.ContainsFunc(spec.Env, func(s string) bool { return strings.HasPrefix(s, name+"=") }) {
+				spec.Env = append(slices.Clip(spec.Env), e)
+			}
+		}
+	}
+	added := append(slices.Clone(spec.Env), "GOPHD_NAME="+spec.Name)
+	excluded := map[string]bool{config.RunVariable: true, "GOPHD_RUN": true, process.RunID: true,
+		"GOPHD_SLOT": true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
+		"NOTIFY_SOCKET": true, "XDG_RUNTIME_DIR": otherUser, "WATCHDOG_USEC": true, "WATCHDOG_PID": true,
+		"LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true, "MAINPID": true}
+	for _, a := range added {
+		name, _, _ := strings.Cut(a, "=")
+		excluded[name] = true
+	}
+	var env []string
+	for _, e := range own {
+		if name, _, _ := strings.Cut(e, "="); !excluded[name] {
+			env = append(env, e)
+		}
+	}
+	return append(env, added...)
+}
+
 // Limits returns the limits of the job's control group.
 func Limits(spec job.Spec) process.Limits {
 	return process.Limits{Memory: spec.MemoryMax, CPU: spec.CPUMax, Tasks: spec.TasksMax}
-}
-
-// OwnDirectories returns the directories that a start creates if they are missing: gophd's own
-// directories. A directory that the user has configured must exist.
-func OwnDirectories(c *config.Config) []string {
-	own := []string{c.StateDir}
-	if filepath.Dir(c.Log.File) == c.LogDir {
-		own = append(own, c.LogDir)
-	}
-	return own
 }

@@ -27,16 +27,19 @@ import (
 
 // paths checks the paths of one config.
 type paths struct {
-	made []string // directories that a start creates if they are missing
+	made []directory // those that a start creates if they are missing
 }
 
-func pathsOf(c *config.Config) paths { return paths{OwnDirectories(c)} }
+func pathsOf(c *config.Config) paths { return paths{ownDirectories(c)} }
 
-// pending reports whether path is in a missing directory that a start creates.
+// pending reports whether path is in a directory that a start creates and that is missing, or has been
+// found unfit: there is nothing to check yet.
 func (p paths) pending(path string) bool {
-	dir := filepath.Dir(path)
-	_, err := os.Stat(dir)
-	return errors.Is(err, fs.ErrNotExist) && slices.Contains(p.made, dir)
+	at := filepath.Dir(path)
+	_, err := os.Stat(at)
+	return slices.ContainsFunc(p.made, func(d directory) bool {
+		return d.path == at && (d.unfit || errors.Is(err, fs.ErrNotExist))
+	})
 }
 
 // Distinct returns an error if another setting names a file that gophd replaces, because gophd
@@ -116,17 +119,6 @@ func (p paths) log(l logging.Options, at time.Time) error {
 	return nil
 }
 
-func (p paths) directory(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case err == nil && !info.IsDir():
-		err = errors.New("it is not a directory: choose another")
-	case err == nil:
-		err = access(path, unix.X_OK)
-	}
-	return pathError("job.chdir", path, err)
-}
-
 func (p paths) output(path string, w *credentials.Credentials) error {
 	if !filepath.IsAbs(path) {
 		return nil // not a file
@@ -155,10 +147,7 @@ func (p paths) pidFile(path string) error {
 	if path == "" || p.pending(path) {
 		return nil
 	}
-	if err := pidfile.Check(path); err != nil {
-		return fmt.Errorf("config.pid_file: %w", err)
-	}
-	return nil
+	return pidfile.Check(path)
 }
 
 func (p paths) lock(path string) error {
@@ -213,21 +202,22 @@ func (p paths) createAll(c *config.Config, a Running) error {
 	if err != nil {
 		return err
 	}
+	lock := lease.LockPath(c)
 	for _, at := range []struct {
 		key, path string
 		exists    bool
+		replaced  bool // or a file next to it is
 		owner     *logging.Owner
 	}{
-		{"log.file", logging.FileAt(l.File, time.Now()), false, l.Owner},
-		{"job.output", string(c.Jobs[0].Output), false, nil},
-		{"config.pid_file", c.PIDFile, a.PIDFile != "" && lease.PathID(c.PIDFile) == a.PIDFile, nil},
-		{"the lock file", lease.LockPath(c), a.Lock != "" && lease.PathID(lease.LockPath(c)) == a.Lock, nil},
+		{"log.file", logging.FileAt(l.File, time.Now()), false, false, l.Owner},
+		{"job.output", string(c.Jobs[0].Output), false, false, nil},
+		{"config.pid_file", c.PIDFile, a.PIDFile != "" && lease.PathID(c.PIDFile) == a.PIDFile, true, nil},
+		{lockFile, lock, a.Lock != "" && lease.PathID(lock) == a.Lock, true, nil},
 	} {
 		if _, ok := safefile.Descriptor(at.path); ok || at.exists || !filepath.IsAbs(at.path) || p.pending(at.path) {
 			continue
 		}
-		replaced := at.key == "config.pid_file" || at.key == "the lock file" // or a file next to it
-		if !replaced && lease.PathID(at.path) != "" {
+		if !at.replaced && lease.PathID(at.path) != "" {
 			continue
 		}
 		if err := createFile(filepath.Dir(target(at.path)), at.owner); err != nil {
@@ -246,28 +236,6 @@ func createFile(dir string, owner *logging.Owner) error {
 		err = f.Chown(owner.UID, owner.GID)
 	}
 	return errors.Join(err, os.Remove(f.Name()), f.Close())
-}
-
-// creatable returns an error if the directory is missing and cannot be created.
-func creatable(dir string) error {
-	const fix = "create it, or set GOPHD_STATE_DIR to one that can be written"
-	for at := dir; ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
-			continue
-		case err == nil && info.IsDir() && at == dir: // the package that uses it checks its rights
-			return withSetting("directory", safefile.Check(dir))
-		case err == nil && !info.IsDir():
-			err = fmt.Errorf("%s is not a directory", at)
-		case err == nil:
-			err = access(at, unix.W_OK|unix.X_OK)
-		}
-		if err != nil {
-			return fmt.Errorf("cannot create the directory %s: %w: %s", dir, err, fix)
-		}
-		return nil
-	}
 }
 
 // target follows dangling symbolic links, as open(2) does when it creates a file.
@@ -292,13 +260,16 @@ func access(path string, mode uint32) error {
 	return nil
 }
 
-// withSetting prefixes an error of package safefile with the setting.
+// withSetting adds the setting to an error of package safefile.
 func withSetting(key string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s %w", key, err)
+	return fmt.Errorf("%s %w, or choose another file", key, err)
 }
+
+// lockFile stands for a setting: the lock has none of its own.
+const lockFile = "lock file"
 
 // pathError prefixes an error with the setting and its path.
 func pathError(key, path string, err error) error {
@@ -306,7 +277,11 @@ func pathError(key, path string, err error) error {
 		return nil
 	}
 	if p := (*fs.PathError)(nil); errors.As(err, &p) {
-		return fmt.Errorf("%s %s: %w: choose another path, or allow gophd to use it", key, path, p.Err)
+		fix := "choose another file"
+		if key == lockFile {
+			fix = "set GOPHD_STATE_DIR to another directory"
+		}
+		return fmt.Errorf("%s %s: %w: %s, or allow gophd to use it", key, path, p.Err, fix)
 	}
 	return fmt.Errorf("%s %s: %w", key, path, err)
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"gophd/internal/config"
-	"gophd/internal/credentials"
 	"gophd/internal/event"
 	"gophd/internal/headtail"
 	"gophd/internal/job"
@@ -41,11 +40,7 @@ func (s *Supervisor) openRunner() error {
 			return err
 		}
 	}
-	var user *credentials.User
-	if creds != nil {
-		user = creds.User
-	}
-	env := commandEnvironment(config.Private(s.o.Env), user, s.spec)
+	env := preflight.Environment(s.o.Env, creds, s.spec)
 	if file := s.o.Config.File; file != "" {
 		env = append(env, config.RunVariable+"="+file) // for `gophd config get`
 	}

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"gophd/internal/config"
 	"gophd/internal/credentials"
 	"gophd/internal/fault"
 	"gophd/internal/headtail"
@@ -349,39 +348,6 @@ func (r *runner) environment(run job.Run) []string {
 		env = append(env, notifyVariable+r.notices.Address())
 	}
 	return env
-}
-
-// commandEnvironment returns the part of the environment that all runs share: gophd's own without
-// what was meant for gophd (its settings, the service manager's sockets), then that of the job's
-// user, that of the job with the config's sections, and the name of the job.
-func commandEnvironment(own []string, user *credentials.User, spec job.Spec) []string {
-	if spec.ClearEnv {
-		own = nil
-	}
-	if user != nil {
-		for _, e := range user.Env() {
-			name, _, _ := strings.Cut(e, "=")
-			if !slices.ContainsFunc(spec.Env, func(s string) bool { return strings.HasPrefix(s, name+"=") }) {
-				spec.Env = append(slices.Clip(spec.Env), e)
-			}
-		}
-	}
-	added := append(slices.Clone(spec.Env), "GOPHD_NAME="+spec.Name)
-	excluded := map[string]bool{config.RunVariable: true, "GOPHD_RUN": true, runID: true,
-		"GOPHD_SLOT": true, "GOPHD_DUE": true, "GOPHD_FENCE": true,
-		"NOTIFY_SOCKET": true, "XDG_RUNTIME_DIR": user != nil, "WATCHDOG_USEC": true, "WATCHDOG_PID": true,
-		"LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true, "MAINPID": true}
-	for _, a := range added {
-		name, _, _ := strings.Cut(a, "=")
-		excluded[name] = true
-	}
-	var env []string
-	for _, e := range own {
-		if name, _, _ := strings.Cut(e, "="); !excluded[name] {
-			env = append(env, e)
-		}
-	}
-	return append(env, added...)
 }
 
 // capture is the part of the log that receives the command's output.

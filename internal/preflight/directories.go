@@ -1,0 +1,73 @@
+package preflight
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"gophd/internal/config"
+	"gophd/internal/lease"
+	"gophd/internal/safefile"
+)
+
+// directory is one of gophd's own directories. A start creates it if it is missing. A directory that
+// the user has configured must exist.
+type directory struct {
+	path, name string
+	fix        string // the settings that choose another one
+	unfit      bool   // check has failed
+}
+
+// ownDirectories returns the directories that this config needs: one for the lock, and one for the
+// log if the config names no other.
+func ownDirectories(c *config.Config) (own []directory) {
+	if lease.LockPath(c) != "" {
+		own = append(own, directory{path: c.StateDir, name: "state directory",
+			fix: fmt.Sprintf("set GOPHD_STATE_DIR to a directory that user %d can write to", os.Geteuid())})
+	}
+	if filepath.Dir(c.Log.File) == c.LogDir && (own == nil || c.LogDir != c.StateDir) {
+		own = append(own, directory{path: c.LogDir, name: "log directory",
+			fix: fmt.Sprintf("set --log-file to a file that user %d can write to, or set GOPHD_STATE_DIR", os.Geteuid())})
+	}
+	return own
+}
+
+// check returns why create would fail, and changes nothing.
+func (d directory) check() error {
+	if err := d.checkOwner(); err != nil {
+		return err
+	}
+	if err := safefile.Creatable(d.path); err != nil {
+		return d.cannotCreate(err)
+	}
+	return nil
+}
+
+func (d directory) create() error {
+	if err := os.MkdirAll(d.path, 0o755); err != nil {
+		return d.cannotCreate(err)
+	}
+	return d.checkOwner()
+}
+
+func (d directory) cannotCreate(err error) error {
+	return fmt.Errorf("cannot create the %s %s: %w: %s", d.name, d.path, err, d.fix)
+}
+
+func (d directory) checkOwner() error {
+	if err := safefile.Check(d.path); err != nil {
+		return fmt.Errorf("%s %w, or %s", d.name, err, d.fix)
+	}
+	return nil
+}
+
+// CreateDirectories creates the directories of gophd that the config needs. Check has found most of
+// its errors before.
+func CreateDirectories(c *config.Config) error {
+	for _, d := range ownDirectories(c) {
+		if err := d.create(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
