@@ -33,7 +33,8 @@ type usageError struct{ err error }
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// startError is why a start failed: the command, or what it needs, is missing here or cannot be used.
+// startError is why a start failed: the command, or what it needs, is missing here or cannot be
+// used.
 type startError struct{ err error }
 
 func (e *startError) Error() string { return e.err.Error() }

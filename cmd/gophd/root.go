@@ -142,8 +142,8 @@ func (p *program) load(cmd *cobra.Command, command []string, needCommand bool) (
 		return nil, &usageError{err}
 	}
 	if zone := self.UnknownZone(); zone != "" {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("TZ %q: gophd cannot load this time zone and uses UTC, and the command "+
-			"may use another zone; set TZ to a name such as Europe/Berlin, or install tzdata", zone))
+		c.Warnings = append(c.Warnings, fmt.Sprintf("TZ %q: gophd cannot load this time zone and uses UTC, "+
+			"and the command may use another zone; set TZ to a name such as Europe/Berlin, or install tzdata", zone))
 	}
 	return c, nil
 }

@@ -109,9 +109,9 @@ func (l *loader) xdg(name, fallback string) string {
 }
 
 // directories returns the directories for files that last until the next boot, for files that
-// survive it, and for logs. A default of a user other than root that cannot be created is replaced by
-// the next one: a container platform sets HOME=/ for a user without a home, and a user switch leaves
-// the XDG_RUNTIME_DIR of another user.
+// survive it, and for logs. A default of a user other than root that cannot be created is replaced
+// by the next one: a container platform sets HOME=/ for a user without a home, and a user switch
+// leaves the XDG_RUNTIME_DIR of another user.
 func (l *loader) directories() (runtime, state, log string) {
 	if l.UID == 0 {
 		runtime, state, log = "/run/gophd", "/var/lib/gophd", "/var/log/gophd"

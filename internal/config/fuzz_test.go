@@ -101,8 +101,8 @@ func rewritten(t *testing.T, c *Config) string {
 	return "{" + strings.Join(pairs, ",\n") + "}"
 }
 
-// FuzzMemcachedAddress checks that every URL that config accepts is one that the store accepts too, and
-// that its parts are those of the URL.
+// FuzzMemcachedAddress checks that every URL that config accepts is one that the store accepts too,
+// and that its parts are those of the URL.
 func FuzzMemcachedAddress(f *testing.F) {
 	for _, seed := range []string{"db1", "10.0.0.5:11211", "[::1]", "[fe80::1%25eth0]:7", "::1", "[", "]:", "a:b:c", "a@b",
 		"10.0.0", "x..y", "[::1%\x00]", "1.2.3.4:0"} {

@@ -417,8 +417,8 @@ func checkURL(text string) error {
 	return err
 }
 
-// MemcachedAddress returns the HOST:PORT of a URL memcached://HOST[:PORT], as net.Dial takes it. The
-// host is a name, an IPv4 address or an IPv6 address in brackets. It contacts nothing.
+// MemcachedAddress returns the HOST:PORT of a URL memcached://HOST[:PORT], as net.Dial takes it.
+// The host is a name, an IPv4 address or an IPv6 address in brackets. It contacts nothing.
 func MemcachedAddress(text string) (string, error) {
 	const bracketFix = "write memcached://[::1] or memcached://[::1]:11211"
 	rest := strings.TrimPrefix(text, memcached)
@@ -459,9 +459,9 @@ func MemcachedAddress(text string) (string, error) {
 
 func isBlank(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
 
-// isHostName reports whether a resolver can look the name up: RFC 1123, section 2.1, with _ allowed,
-// which is usual in names of containers. A name whose last label is a number is a misspelled IPv4
-// address.
+// isHostName reports whether a resolver can look the name up: RFC 1123, section 2.1, with _
+// allowed, which is usual in names of containers. A name whose last label is a number is a
+// misspelled IPv4 address.
 func isHostName(name string) bool {
 	name = strings.TrimSuffix(name, ".")
 	labels := strings.Split(name, ".")

@@ -162,7 +162,8 @@ func (a *archives) setAside(path string, now time.Time, open func() error) error
 	aside := free(path, now)
 	a.last = aside.stamp
 	if err := os.Rename(path, aside.String()); err != nil {
-		return fmt.Errorf("cannot rotate log file %s: %w: allow gophd to write in its directory", path, cause(err))
+		return fmt.Errorf("cannot rotate log file %s: %w: allow gophd to write in its directory, "+
+			"or choose another --log-file", path, cause(err))
 	}
 	if err := open(); err != nil {
 		// Link, unlike Rename, does not replace a file that another process created there.
@@ -288,7 +289,8 @@ func (a *archives) remove(f archive) error {
 	}
 	err := os.Remove(f.String())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot remove log archive %s: %w: allow gophd to write in its directory", f, cause(err))
+		return fmt.Errorf("cannot remove log archive %s: %w: allow gophd to write in its directory, "+
+			"or choose another --log-file", f, cause(err))
 	}
 	return nil
 }

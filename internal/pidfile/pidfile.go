@@ -255,7 +255,8 @@ func publish(path string, name func(from, to string) error) (*File, error) {
 }
 
 func createError(path string, err error) error {
-	return fmt.Errorf("cannot create pid file %s: %w: choose a --pid-file in a directory that this user can write to", path, err)
+	return fmt.Errorf("cannot create pid file %s: %w: choose a --pid-file in a directory that this user can write to",
+		path, err)
 }
 
 // Adopt takes over the file of the old process. f is the Descriptor that was kept over exec. Adopt

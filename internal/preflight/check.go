@@ -1,10 +1,10 @@
 // Package preflight answers: can this config start on this host?
 //
-// Package config and Valid reject an invalid config, which cannot be understood. Check rejects an unfit one:
-// something that it names is missing here, or may not be used. Check is the same for gophd check, a
-// start, and a running gophd before it re-execs (CheckNext). A start uses the functions in options.go
-// and directories.go too. The package has no side effects except for directories that
-// CreateDirectories creates, and files that CheckNext creates and removes.
+// Package config and Valid reject an invalid config, which cannot be understood. Check rejects an
+// unfit one: something that it names is missing here, or may not be used. Check is the same for
+// gophd check, a start, and a running gophd before it re-execs (CheckNext). A start uses the
+// functions in options.go and directories.go too. The package has no side effects except for
+// directories that CreateDirectories creates, and files that CheckNext creates and removes.
 package preflight
 
 import (
@@ -31,9 +31,10 @@ func Valid(c *config.Config) error {
 
 // Check returns the file that each run of a loaded config would execute, or why a start would fail
 // here and now, with the permissions of this process: an error with a line for each problem.
-// job.StartCode returns the exit code of such a start. It calls the checks of the packages that will
-// use the config, and checks each path that a start will open. env is gophd's own environment. The
-// processes in leaving are no obstacle to limits: they leave this control group, or belong to gophd.
+// job.StartCode returns the exit code of such a start. It calls the checks of the packages that
+// will use the config, and checks each path that a start will open. env is gophd's own environment.
+// The processes in leaving are no obstacle to limits: they leave this control group, or belong to
+// gophd.
 //
 // It has no side effects, contacts no server and ignores locks of other processes. It blocks for as
 // long as the file systems do, and while a process of gophd's own looks as the job's user.

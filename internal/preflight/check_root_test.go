@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestRootMissingRightsAreErrors checks that a missing right of the calling user is an error, as it is
-// at a start by that user. The test changes the user ID that the kernel checks for files,
-// which each thread has for itself on Linux (setfsuid(2)).
+// TestRootMissingRightsAreErrors checks that a missing right of the calling user is an error, as it
+// is at a start by that user. The test changes the user ID that the kernel checks for files, which
+// each thread has for itself on Linux (setfsuid(2)).
 func TestRootMissingRightsAreErrors(t *testing.T) {
 	dir := t.TempDir()
 	for _, at := range []string{dir, filepath.Dir(dir)} { // only the owner can access a TempDir

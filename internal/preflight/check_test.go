@@ -77,8 +77,8 @@ func TestCheckAcceptsUsablePathsWithoutSideEffects(t *testing.T) {
 	}
 }
 
-// TestCheckRejectsWhatAStartNeeds checks the error and the exit code of a start for each thing that is
-// missing here, that all are reported at once, and that nothing is created.
+// TestCheckRejectsWhatAStartNeeds checks the error and the exit code of a start for each thing that
+// is missing here, that all are reported at once, and that nothing is created.
 func TestCheckRejectsWhatAStartNeeds(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{"file": "", "crlf": "#!/bin/sh\r\n", "naked": "echo\n", "plain": ""} {
@@ -145,8 +145,8 @@ func TestCheckRejectsWhatAStartNeeds(t *testing.T) {
 	}
 }
 
-// TestNoStateDirectoryIsNeededWithoutALock checks that none: creates and checks no directory, unless
-// the default log is there.
+// TestNoStateDirectoryIsNeededWithoutALock checks that none: creates and checks no directory,
+// unless the default log is there.
 func TestNoStateDirectoryIsNeededWithoutALock(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(dir+"/file", nil, 0o600); err != nil {

@@ -10,8 +10,8 @@ import (
 	"gophd/internal/safefile"
 )
 
-// directory is one of gophd's own directories. A start creates it if it is missing. A directory that
-// the user has configured must exist.
+// directory is one of gophd's own directories. A start creates it if it is missing. A directory
+// that the user has configured must exist.
 type directory struct {
 	path, name string
 	fix        string // the settings that choose another one

@@ -68,10 +68,10 @@ func (a Running) Variable() string {
 	return AskerVariable + "=" + string(text)
 }
 
-// CheckNext is Check for the new program before a re-exec, and looks further. It creates and removes
-// a file wherever the start would create one. It also checks the holders of the PID file, of the
-// local lock, and of a shared heartbeat that is not handed off. For that it blocks for up to the
-// acquire timeout or storeTimeout.
+// CheckNext is Check for the new program before a re-exec, and looks further. It creates and
+// removes a file wherever the start would create one. It also checks the holders of the PID file,
+// of the local lock, and of a shared heartbeat that is not handed off. For that it blocks for up to
+// the acquire timeout or storeTimeout.
 func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
 	text := ""
 	for _, kv := range s.Env {

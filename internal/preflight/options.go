@@ -71,9 +71,9 @@ func MayGivePipes(spec job.Spec, w *credentials.Credentials) error {
 	return process.MayGive(w)
 }
 
-// Environment returns the part of the command's environment that all runs share: gophd's own without
-// what was meant for gophd (its settings, the service manager's sockets), then that of the job's
-// user, that of the job with the config's sections, and the name of the job.
+// Environment returns the part of the command's environment that all runs share: gophd's own
+// without what was meant for gophd (its settings, the service manager's sockets), then that of the
+// job's user, that of the job with the config's sections, and the name of the job.
 func Environment(own []string, w *credentials.Credentials, spec job.Spec) []string {
 	own = config.Private(own)
 	if spec.ClearEnv {

@@ -32,8 +32,8 @@ type paths struct {
 
 func pathsOf(c *config.Config) paths { return paths{ownDirectories(c)} }
 
-// pending reports whether path is in a directory that a start creates and that is missing, or has been
-// found unfit: there is nothing to check yet.
+// pending reports whether path is in a directory that a start creates and that is missing, or has
+// been found unfit: there is nothing to check yet.
 func (p paths) pending(path string) bool {
 	at := filepath.Dir(path)
 	_, err := os.Stat(at)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -18,8 +17,9 @@ const (
 )
 
 // formatError returns what execve(2) does not accept in the format of an executable file, with the
-// fix, and the errno; "" if it accepts it, or if that cannot be known: the file may not be readable,
-// or the kernel may have a handler that is not visible here. dir and env are those of the command.
+// fix, and the errno; "" if it accepts it, or if that cannot be known: the file may not be
+// readable, or the kernel may have a handler that is not visible here. dir and env are those of the
+// command.
 //
 // The rules are those of fs/binfmt_script.c, fs/binfmt_elf.c and fs/exec.c of Linux. Older kernels
 // than 5.1 accept some first lines that are rejected here.
@@ -127,7 +127,7 @@ func lineFix(script, word string) string {
 // envWord returns the command that env(1) searches in PATH for a script that starts with
 // "#!/usr/bin/env NAME" or "#!/usr/bin/env -S NAME ..."; "" for any other script.
 func envWord(interpreter, argument string) string {
-	if filepath.Base(interpreter) != "env" {
+	if interpreter != "/usr/bin/env" && interpreter != "/bin/env" {
 		return ""
 	}
 	word := argument

@@ -151,6 +151,7 @@ func program(t *testing.T, loader string) string {
 func TestCheckFollowsEnv(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/mine", "#!/bin/sh\n", 0o755)
+	write(t, dir+"/env", "#!/bin/sh\n", 0o755)
 	for line, want := range map[string]string{
 		"#!/usr/bin/env sh":          "",
 		"#!/usr/bin/env -S sh -e":    "",
@@ -159,6 +160,7 @@ func TestCheckFollowsEnv(t *testing.T) {
 		"#!/usr/bin/env A=1":         "",
 		"#!/usr/bin/env":             "",
 		"#!/bin/sh none":             "",
+		"#!" + dir + "/env none":     "",
 		"#!/usr/bin/env none":        "env does not find none: install it, or correct the first line of",
 		"#!/usr/bin/env -S none -e":  "env does not find none: install it",
 		"#!/usr/bin/env sh\r":        `env does not find "sh\r": the lines of ` + dir + `/x have Windows ends`,

@@ -33,8 +33,8 @@ func unhandled(dir, path string, head []byte) bool {
 	return true
 }
 
-// isText reports whether a file starts like text, by the rule of search_binary_handler in fs/exec.c.
-// An empty file is text too.
+// isText reports whether a file starts like text, by the rule of search_binary_handler in
+// fs/exec.c. An empty file is text too.
 func isText(head []byte) bool {
 	for _, c := range head[:4] {
 		if c != 0 && c != '\t' && c != '\n' && (c < 0x20 || c > 0x7e) {

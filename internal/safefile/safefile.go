@@ -105,8 +105,8 @@ func openFD(path string, flags int, perm fs.FileMode, owners []int) (fd int, at 
 	return 0, "", &fs.PathError{Op: "open", Path: path, Err: unix.ELOOP}
 }
 
-// Error reports why a file is rejected although it can be opened. A caller that knows the setting adds
-// it to the fix: ", or choose another ...".
+// Error reports why a file is rejected although it can be opened. A caller that knows the setting
+// adds it to the fix: ", or choose another ...".
 type Error struct {
 	Path   string
 	Reason string // what is wrong, and the fix

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// UnknownZone returns the value of TZ if this program uses UTC because it cannot load that zone, and
-// "" otherwise. Go knows the files of the zone database only, and falls back to UTC silently. The C
-// library of a command may have another database, and knows rules such as CET-1CEST too.
+// UnknownZone returns the value of TZ if this program uses UTC because it cannot load that zone,
+// and "" otherwise. Go knows the files of the zone database only, and falls back to UTC silently.
+// The C library of a command may have another database, and knows rules such as CET-1CEST too.
 func UnknownZone() string {
 	zone := os.Getenv("TZ")
 	name := strings.TrimPrefix(zone, ":")

@@ -138,7 +138,8 @@ func checkLocal(path string, f *os.File) error {
 		return fmt.Errorf("lock file %s: %w", path, err)
 	case kind != "":
 		return fmt.Errorf("lock file %s is on %s, where locks are not reliable: "+
-			"set GOPHD_STATE_DIR to a directory on a local disk; for several hosts use --heartbeat memcached: too", path, kind)
+			"set GOPHD_STATE_DIR to a directory on a local disk; for several hosts set --heartbeat memcached://HOST too",
+			path, kind)
 	}
 	return nil
 }
