@@ -14,7 +14,7 @@
 // directory and the control group, sets the limits and executes the command by execve(2). An error
 // is returned through a socket that is closed on exec, as text and errno. So each failure is
 // reported as precisely as without Credentials, and a command runs in its exec environment or not
-// at all.
+// at all. Check uses the same shim, which then looks at the files and executes nothing.
 //
 // The parent could set only the user for a child alone. If that failed, it would get one errno, and
 // not which of seven steps failed. Changing gophd itself for the moment of a fork would affect
