@@ -283,6 +283,7 @@ func TestFailures(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"more failed runs: 18-40, 43",
+		"run 17 ended after 1ms, too early for a service: exit code 0; the command must stay in the foreground",
 		"run 17 failed after 5s: exit code 3",
 		"run 17 failed after 5s: not started: resource temporarily unavailable",
 		"run 17 stopped after 5s because it exceeded its timeout: signal TERM",
