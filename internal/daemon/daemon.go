@@ -96,11 +96,11 @@ type life struct {
 
 // timers are the timers of the daemon itself.
 type timers struct {
-	uptime  *time.Timer // config.auto_restart_interval
-	remind  *time.Timer // while runs are waited for
-	retry   *time.Timer // for a job that could not be frozen
-	trim    *time.Timer
-	started bool // the start is over
+	uptime *time.Timer // config.auto_restart_interval
+	remind *time.Timer // while runs are waited for
+	retry  *time.Timer // for a job that could not be frozen
+	unmap  *time.Timer // for the pages of the program that only the start needed
+	shrink *time.Timer // for the heap
 }
 
 const remindAfter = 15 * time.Second // between two events about runs that are waited for
@@ -167,8 +167,10 @@ func (d *Daemon) serve(ctx context.Context) {
 			d.logTrouble()
 		case <-d.timers.remind.C:
 			d.reminder()
-		case <-d.timers.trim.C:
-			d.trimMemory()
+		case <-d.timers.unmap.C:
+			unmapProgram()
+		case <-d.timers.shrink.C:
+			shrinkHeap()
 		}
 	}
 }
@@ -196,6 +198,9 @@ func (d *Daemon) request(o request.Request) {
 func (d *Daemon) jobChanged() {
 	r := d.job.Report()
 	if r.Active {
+		if d.machine.state == starting {
+			d.timers.unmap.Reset(unmapAfter)
+		}
 		d.machine.served()
 	}
 	if r.Serving != "" {
@@ -273,22 +278,17 @@ func (d *Daemon) reminder() {
 	d.timers.remind.Reset(remindAfter)
 }
 
-// Memory that only the start needs is free after firstTrim. A garbage collection earlier, while the
-// heap still grows, would leave it larger for good: measured, 0.4 MB.
+// Memory that only the start needs is free after unmapAfter, and again that long after the lease was
+// acquired. A garbage collection before shrinkAfter, while the heap still grows, would leave it
+// larger for good: measured, 0.4 MB.
 const (
-	firstTrim  = 2 * time.Second
-	secondTrim = time.Minute
+	unmapAfter  = 2 * time.Second
+	shrinkAfter = time.Minute
 )
 
-// trimMemory releases the memory of the start, and keeps the heap small from secondTrim on:
-// measured, a third less memory after thousands of runs, for 10 % more of gophd's own CPU time.
-func (d *Daemon) trimMemory() {
-	if !d.timers.started {
-		d.timers.started = true
-		d.timers.trim.Reset(secondTrim - firstTrim)
-		unmapProgram()
-		return
-	}
+// shrinkHeap keeps the heap small from now on: measured, a third less memory after thousands of
+// runs, for 10 % more of gophd's own CPU time.
+func shrinkHeap() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25)
 	}

@@ -83,7 +83,8 @@ func (d *Daemon) open() (err error) {
 		publish:      d.events.Publish,
 	}}
 	d.probe.answer = make(chan answer, 1)
-	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(), trim: time.NewTimer(firstTrim)}
+	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(),
+		unmap: time.NewTimer(unmapAfter), shrink: time.NewTimer(shrinkAfter)}
 	if d.restartsByItself() {
 		d.timers.uptime.Reset(o.Config.AutoRestart)
 	}
