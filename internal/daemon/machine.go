@@ -30,8 +30,7 @@ func (s state) String() string {
 
 // A stop counts as the next step only after some time. A process that sends stop signals often
 // sends more than one and means one: timeout(1) sends TERM to gophd and then to its process group.
-// So a burst of any length is at most two steps before the command has had its chance: the burst
-// does not kill it.
+// A burst shorter than both times together is at most two steps, and does not kill the command.
 const (
 	stopRepeat  = 100 * time.Millisecond // from the first stop to the one that stops the runs
 	forceRepeat = 500 * time.Millisecond // from that to the one that kills them
@@ -110,6 +109,9 @@ func (m *machine) over() bool { return m.state >= reexecuting && !m.alive }
 
 // request serves a request.
 func (m *machine) request(o request.Request) {
+	if o.Verb == request.Stop && m.duplicateStop() {
+		return
+	}
 	m.publish(event.Request(o.Verb.String(), o.From, m.state.String()))
 	switch o.Verb {
 	case request.Stop:
@@ -131,20 +133,27 @@ func (m *machine) request(o request.Request) {
 	}
 }
 
+// duplicateStop returns true if a stop counts as the same as the one before it.
+func (m *machine) duplicateStop() bool {
+	switch m.state {
+	case draining:
+		return time.Since(m.entered) < stopRepeat
+	case stopping:
+		return time.Since(m.entered) < forceRepeat
+	}
+	return false
+}
+
 func (m *machine) stopRequested() {
 	switch m.state {
 	case starting, serving, validating:
 		m.stop()
 		m.transition(draining)
 	case draining:
-		if time.Since(m.entered) >= stopRepeat {
-			m.force(job.ErrInsisted)
-			m.transition(stopping)
-		}
+		m.force(job.ErrInsisted)
+		m.transition(stopping)
 	case stopping:
-		if time.Since(m.entered) >= forceRepeat {
-			m.kill()
-		}
+		m.kill()
 	}
 }
 

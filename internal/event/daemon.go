@@ -86,8 +86,7 @@ func Request(what, from, state string) Event {
 		}}
 }
 
-// RequestRejected says that a request cannot be served in that state. It is no warning: programs
-// that stop a process often send CONT after TERM, in case the process was frozen.
+// RequestRejected says that a request cannot be served in that state.
 func RequestRejected(what, from, state string) Event {
 	return Event{Type: TypeRequestRejected, Level: Info, Text: what + " (" + from + ")", State: state,
 		message: func(e Event) string {

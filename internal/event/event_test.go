@@ -88,6 +88,10 @@ var samples = map[string][]Event{
 		RunEnded("nightly", tick(func(t *job.Tick) { t.Code = 3 })),
 		RunEnded("nightly", tick(func(t *job.Tick) { t.Verdict, t.Ended = job.TooEarly, day.Add(time.Millisecond) })),
 		RunEnded("nightly", tick(func(t *job.Tick) { t.Missed = 1; t.Ended = day.Add(61 * time.Second) })),
+		RunEnded("nightly", tick(func(t *job.Tick) { t.Missed = 1 })),
+		RunEnded("nightly", tick(func(t *job.Tick) {
+			t.Outcome, t.Signal, t.Cause = job.Signaled, syscall.SIGTERM, job.ErrReplaced
+		})),
 		RunEnded("nightly", tick(func(t *job.Tick) { t.Ended = day.Add(55 * time.Second) })),
 		RunEnded("nightly", tick(func(t *job.Tick) {
 			t.Outcome, t.Signal, t.Cause = job.Signaled, syscall.SIGTERM, job.ErrTimeout
@@ -97,9 +101,14 @@ var samples = map[string][]Event{
 		})),
 		RunEnded("nightly", tick(func(t *job.Tick) { t.PID, t.Outcome, t.Err = 0, job.Unstarted, syscall.EAGAIN })),
 	},
+	"ServiceEnded": {
+		ServiceEnded("nightly", tick(func(t *job.Tick) {})),
+		ServiceEnded("nightly", tick(func(t *job.Tick) { t.Code = 3 })),
+	},
 	"RunsFailed": {RunsFailed("nightly", "18-40, 43")},
 	"RunLate": {RunLate("nightly", run, 55*time.Second, time.Minute, 0),
-		RunLate("nightly", run, 61*time.Second, time.Minute, 1)},
+		RunLate("nightly", run, 61*time.Second, time.Minute, 1),
+		RunLate("nightly", run, 12*time.Second, time.Minute, 1)},
 	"RunNotStarted": {RunNotStarted("nightly", run, 61*time.Second, 1)},
 	"RunDelayed": {RunDelayed("nightly", retry, time.Second, 2, false),
 		RunDelayed("nightly", run, 2*time.Second, 0, true),
@@ -281,12 +290,14 @@ func TestFailures(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
+	got = slices.Compact(got)
 	want := []string{
 		"more failed runs: 18-40, 43",
 		"run 17 ended after 1ms, too early for a service: exit code 0; the command must stay in the foreground",
 		"run 17 failed after 5s: exit code 3",
 		"run 17 failed after 5s: not started: resource temporarily unavailable",
 		"run 17 stopped after 5s because it exceeded its timeout: signal TERM",
+		"run 17 stopped after 5s because the next tick was due: signal TERM",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("warnings that are failures:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -100,8 +100,18 @@ func which(t job.Tick) string {
 	return fmt.Sprintf("run %d (pid %d)", t.Number, t.PID)
 }
 
-// nearLength returns true if the run took at least 90 % of its interval.
+// nearLength returns true if the run took 90 % of its interval or more. A run that is active at a
+// tick may be shorter: it started late, because of the run before it.
 func nearLength(t job.Tick) bool { return t.Interval > 0 && t.Length() >= t.Interval*9/10 }
+
+// ServiceEnded says that the run of a service has ended. It is RunEnded, but at least at level info.
+func ServiceEnded(name string, t job.Tick) Event {
+	e := RunEnded(name, t)
+	if e.Level == Debug {
+		e.Level, e.Repeat = Info, "ended"
+	}
+	return e
+}
 
 // RunEnded says that a run has ended. Its level depends on the outcome.
 func RunEnded(name string, t job.Tick) Event {
@@ -111,8 +121,10 @@ func RunEnded(name string, t job.Tick) Event {
 		e.Level = Info
 	case t.Cause != nil && !errors.Is(t.Cause, job.ErrReplaced):
 		e.Level = Warn
-	case t.Late():
+	case t.Late() && nearLength(t):
 		e.Level, e.Repeat = Error, "late"
+	case t.Late():
+		e.Level, e.Repeat = Warn, "late"
 	case t.Failed():
 		e.Level, e.Repeat = Warn, "failure"
 	case nearLength(t):
@@ -126,10 +138,10 @@ func runEnded(e Event) string {
 	switch {
 	case errors.Is(t.Cause, job.ErrStopped):
 		return fmt.Sprintf("run %d stopped after %s: %s", t.Number, took, t.Result)
-	case t.Cause != nil && !errors.Is(t.Cause, job.ErrReplaced):
+	case t.Cause != nil:
 		return fmt.Sprintf("run %d stopped after %s because %s: %s", t.Number, took, t.Cause, t.Result)
 	case t.Late():
-		return fmt.Sprintf("run %d took %s, longer than its interval of %s; ticks missed: %d; %s",
+		return fmt.Sprintf("run %d took %s (interval %s); ticks missed: %d; %s",
 			t.Number, took, t.Interval, t.Missed, t.Result)
 	case t.Verdict == job.TooEarly:
 		return fmt.Sprintf("run %d ended after %s, too early for a service: %s; the command must stay in the foreground",
@@ -156,15 +168,15 @@ func RunLate(name string, run job.Run, length, interval time.Duration, missed ui
 	t.Interval, t.Missed = interval, missed
 	e := Event{Type: TypeRunLate, Level: Error, Repeat: "late",
 		Job: name, Tick: t, Duration: length.Round(time.Millisecond)}
-	if missed == 0 {
-		e.Level, e.Repeat = Warn, "late"
+	if missed == 0 || length < interval*9/10 { // a run that started late is soon at the next tick
+		e.Level = Warn
 	}
 	e.message = func(e Event) string {
 		if e.Tick.Missed == 0 {
 			return fmt.Sprintf("run %d has been active for %s, over 90 %% of its interval of %s",
 				e.Tick.Number, e.Duration, e.Tick.Interval)
 		}
-		return fmt.Sprintf("run %d is still active after %s, longer than its interval of %s; ticks missed so far: %d",
+		return fmt.Sprintf("run %d is still active after %s (interval %s); ticks missed so far: %d",
 			e.Tick.Number, e.Duration, e.Tick.Interval, e.Tick.Missed)
 	}
 	return e

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +27,8 @@ type row struct {
 }
 
 // table lists what each signal requests. Those without a verb are the stops by the terminal: a CONT
-// after such a stop only ends it, any other CONT requests a run. initTable is for process 1 only.
+// after such a stop only ends it. A CONT that comes with a stop or a reload is no request either, see
+// together. Any other CONT requests a run. initTable is for process 1 only.
 var table = []row{
 	{syscall.SIGINT, request.Stop},
 	{syscall.SIGTERM, request.Stop},
@@ -42,6 +44,11 @@ var table = []row{
 // maxRows is the number of rows of both tables. The select in read has a case for each.
 const maxRows = 12
 
+// together is how far apart a CONT and a stop or reload may come and still be one act of the sender:
+// systemd, timeout(1) and the kernel at the hangup of a terminal send CONT after TERM or HUP, in case
+// the process is frozen. Either may arrive first. So a CONT waits that long before it is a request.
+const together = 100 * time.Millisecond
+
 // Signals receives the signals of the process. There is one per process.
 //
 // As in the kernel, a signal is not queued again while one of its kind waits to be read. Signals of
@@ -56,7 +63,9 @@ type Signals struct {
 
 	// Owned by the goroutine in read, and by Close after it.
 	queue   []request.Request
-	stopped bool // by the terminal; the next CONT ends that and is no request
+	stopped bool             // by the terminal; the next CONT ends that and is no request
+	cont    <-chan time.Time // delivers when a CONT that waits is a request; nil if none waits
+	other   time.Time        // when the last stop or reload arrived
 }
 
 // Listen starts listening. From then on a write to a broken pipe fails with EPIPE, on stdout and
@@ -130,6 +139,9 @@ func (s *Signals) Close() []request.Request {
 		default:
 		}
 	}
+	if s.cont != nil {
+		s.add(syscall.SIGCONT, request.RunNow)
+	}
 	if len(s.ignored) > 0 {
 		signal.Ignore(s.ignored...)
 	}
@@ -154,6 +166,9 @@ func (s *Signals) read() {
 			return
 		case out <- next:
 			s.queue = s.queue[1:]
+		case <-s.cont:
+			s.cont = nil
+			s.add(syscall.SIGCONT, request.RunNow)
 		case <-a[0]:
 			s.take(0)
 		case <-a[1]:
@@ -189,11 +204,23 @@ func (s *Signals) take(i int) {
 		s.stopped = stop()
 	case row.verb == request.RunNow && s.stopped:
 		s.stopped = false
-	default:
-		r := request.Request{Verb: row.verb, From: "signal " + name(row.signal)}
-		if !slices.Contains(s.queue, r) {
-			s.queue = append(s.queue, r)
+	case row.verb == request.RunNow:
+		if s.cont == nil && time.Since(s.other) >= together {
+			s.cont = time.After(together)
 		}
+	default:
+		if row.verb == request.Stop || row.verb == request.Reload {
+			s.cont, s.other = nil, time.Now()
+		}
+		s.add(row.signal, row.verb)
+	}
+}
+
+// add queues a request, unless the same is in the queue.
+func (s *Signals) add(sig syscall.Signal, verb request.Verb) {
+	r := request.Request{Verb: verb, From: "signal " + name(sig)}
+	if !slices.Contains(s.queue, r) {
+		s.queue = append(s.queue, r)
 	}
 }
 

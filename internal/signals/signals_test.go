@@ -12,10 +12,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"gophd/internal/goroutine"
 	"gophd/internal/job"
 	"gophd/internal/request"
 	"gophd/internal/self"
@@ -105,7 +108,6 @@ func TestEverySignalOfTheTableBecomesItsRequest(t *testing.T) {
 		unix.SIGHUP:  {Verb: request.Reload, From: "signal HUP"},
 		unix.SIGUSR1: {Verb: request.Dump, From: "signal USR1"},
 		unix.SIGUSR2: {Verb: request.Reopen, From: "signal USR2"},
-		unix.SIGCONT: {Verb: request.RunNow, From: "signal CONT"},
 	} {
 		kill(t, sig)
 		if got := next(s); got != want {
@@ -114,6 +116,75 @@ func TestEverySignalOfTheTableBecomesItsRequest(t *testing.T) {
 	}
 	if left := s.Close(); len(left) > 0 {
 		t.Errorf("%v is left over", left)
+	}
+	s = Listen() // a CONT that comes with another is no request
+	kill(t, unix.SIGCONT)
+	if got, want := next(s), (request.Request{Verb: request.RunNow, From: "signal CONT"}); got != want {
+		t.Errorf("CONT is %v, want %v", got, want)
+	}
+	if left := s.Close(); len(left) > 0 {
+		t.Errorf("%v is left over", left)
+	}
+}
+
+// A CONT less than 100 ms before or after a stop or a reload is no request. After any other signal
+// it is.
+func TestContWithAStopOrAReloadIsNoRequest(t *testing.T) {
+	const intr, term, hup, usr1, cont = 0, 1, 2, 3, 5
+	type at struct {
+		ms  time.Duration
+		row int
+	}
+	for name, c := range map[string]struct {
+		arrive []at
+		want   string
+	}{
+		"after a stop":                    {[]at{{0, term}, {1, cont}}, "[stop (signal TERM)]"},
+		"before a stop":                   {[]at{{0, cont}, {1, term}}, "[stop (signal TERM)]"},
+		"twice, as of timeout(1)":         {[]at{{0, term}, {1, cont}, {2, term}, {3, cont}}, "[stop (signal TERM) stop (signal TERM)]"},
+		"after a reload":                  {[]at{{0, hup}, {99, cont}}, "[reload (signal HUP)]"},
+		"before an INT":                   {[]at{{0, cont}, {99, intr}}, "[stop (signal INT)]"},
+		"long after a reload":             {[]at{{0, hup}, {100, cont}}, "[reload (signal HUP) run now (signal CONT)]"},
+		"long before a stop":              {[]at{{0, cont}, {101, term}}, "[run now (signal CONT) stop (signal TERM)]"},
+		"with a dump":                     {[]at{{0, usr1}, {1, cont}}, "[dump (signal USR1) run now (signal CONT)]"},
+		"two are one":                     {[]at{{0, cont}, {50, cont}}, "[run now (signal CONT)]"},
+		"again after it became a request": {[]at{{0, cont}, {150, cont}}, "[run now (signal CONT) run now (signal CONT)]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &Signals{rows: table, out: make(chan request.Request), close: make(chan struct{})}
+				for i := range s.rows {
+					s.arrived[i] = make(chan os.Signal, 1)
+				}
+				var got []request.Request
+				done := make(chan struct{})
+				var reader goroutine.Group
+				reader.Go(func() {
+					for {
+						select {
+						case r := <-s.out:
+							got = append(got, r)
+						case <-done:
+							return
+						}
+					}
+				})
+				s.reader.Go(s.read)
+				started := time.Now()
+				for _, a := range c.arrive {
+					time.Sleep(time.Until(started.Add(a.ms * time.Millisecond)))
+					s.arrived[a.row] <- s.rows[a.row].signal
+					synctest.Wait()
+				}
+				time.Sleep(time.Second)
+				synctest.Wait()
+				close(done)
+				reader.Wait()
+				if left := s.Close(); len(left) > 0 || fmt.Sprint(got) != c.want {
+					t.Errorf("%v, left over %v, want %s", got, left, c.want)
+				}
+			})
+		})
 	}
 }
 
@@ -169,7 +240,7 @@ func TestBurstOfOneSignalLosesNoOther(t *testing.T) {
 		}
 	}
 	seen := map[string]bool{}
-	for len(seen) < len(self.ControlSignals()) {
+	for len(seen) < len(self.ControlSignals())-1 { // CONT comes with a stop, and is no request
 		seen[next(s).From] = true
 	}
 }
@@ -186,10 +257,7 @@ func TestQueueKeepsOneOfAKindInTheOrderOfArrival(t *testing.T) {
 		"one of a kind": {rows: []int{intr, hup, intr, intr, hup},
 			want: "[stop (signal INT) reload (signal HUP)]"},
 		"kinds with equal verbs": {rows: []int{term, intr}, want: "[stop (signal TERM) stop (signal INT)]"},
-		"CONT requests a run":    {rows: []int{cont}, want: "[run now (signal CONT)]"},
 		"CONT ends a stop":       {stopped: true, rows: []int{cont}, want: "[]"},
-		"CONT after a stop ended": {stopped: true, rows: []int{cont, intr, cont},
-			want: "[stop (signal INT) run now (signal CONT)]"},
 	} {
 		s := &Signals{rows: table, stopped: c.stopped}
 		for _, i := range c.rows {
@@ -204,7 +272,7 @@ func TestQueueKeepsOneOfAKindInTheOrderOfArrival(t *testing.T) {
 func TestCloseReturnsWhatWasNotRead(t *testing.T) {
 	s := Listen()
 	var want []string
-	for i, row := range table[:6] {
+	for i, row := range table[:5] {
 		s.arrived[i] <- row.signal // as os/signal may do at any moment before Close
 		want = append(want, "signal "+job.SignalName(row.signal))
 	}
@@ -216,6 +284,11 @@ func TestCloseReturnsWhatWasNotRead(t *testing.T) {
 	slices.Sort(got)
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("left over (-want +got):\n%s", d)
+	}
+	s = Listen()
+	s.arrived[5] <- unix.SIGCONT // whether it waits already or was not read
+	if got := fmt.Sprint(s.Close()); got != "[run now (signal CONT)]" {
+		t.Errorf("left over is %s", got)
 	}
 }
 

@@ -245,7 +245,11 @@ func (s *Supervisor) Record(rep loop.Report) {
 			s.publish(event.TicksSkipped(name, rep.Run, rep.Tick.Missed,
 				fmt.Sprintf("run %d was active", rep.Run.Number)))
 		}
-		s.publish(event.RunEnded(name, rep.Tick))
+		if s.spec.Service {
+			s.publish(event.ServiceEnded(name, rep.Tick))
+		} else {
+			s.publish(event.RunEnded(name, rep.Tick))
+		}
 		s.lease.Beat(rep.Run.Number, 0)
 		if s.spec.Once {
 			last := rep.Tick.Result
