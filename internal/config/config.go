@@ -51,7 +51,8 @@ type Config struct {
 
 // Heartbeat is the section of that name.
 type Heartbeat struct {
-	URL            string // file:, none: or memcached://host[:port]
+	URL            string // file:, none:, memcached://host[:port] or memcached:///socket
+	PasswordFile   string // absolute; "" is none; only for memcached
 	TTL            time.Duration
 	Renew          time.Duration
 	StopGrace      time.Duration

@@ -105,7 +105,7 @@ func rewritten(t *testing.T, c *Config) string {
 // and that its parts are those of the URL.
 func FuzzMemcachedAddress(f *testing.F) {
 	for _, seed := range []string{"db1", "10.0.0.5:11211", "[::1]", "[fe80::1%25eth0]:7", "::1", "[", "]:", "a:b:c", "a@b",
-		"10.0.0", "x..y", "[::1%\x00]", "1.2.3.4:0"} {
+		"10.0.0", "x..y", "[::1%\x00]", "1.2.3.4:0", "/run/m.sock", "/run/../m", "//m", "/", "/run/m,n", "/" + strings.Repeat("m", 107)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, rest string) {
@@ -118,11 +118,15 @@ func FuzzMemcachedAddress(f *testing.F) {
 			t.Fatalf("%q: accepted, and then %v", url, err)
 		}
 		host, port, err := net.SplitHostPort(address)
-		if err != nil || !strings.Contains(strings.ReplaceAll(rest, "%25", "%"), host) ||
+		if strings.HasPrefix(rest, "/") {
+			if address != rest {
+				t.Errorf("socket %q becomes %q", rest, address)
+			}
+		} else if err != nil || !strings.Contains(strings.ReplaceAll(rest, "%25", "%"), host) ||
 			port != "11211" && !strings.HasSuffix(rest, ":"+port) {
 			t.Errorf("%q becomes %q (%v)", rest, address, err)
 		}
-		if _, err := store.Open(address, time.Second); err != nil {
+		if _, err := store.Open(address, "", time.Second); err != nil {
 			t.Errorf("%q: config accepts it, the store does not: %v", url, err)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -391,8 +392,8 @@ func brief(text string) string { return strings.ToValidUTF8(text[:min(300, len(t
 
 const (
 	memcached    = "memcached://"
-	heartbeatFix = "write file:, none: or memcached://HOST[:PORT]"
-	addressFix   = "write memcached://HOST[:PORT]"
+	heartbeatFix = "write file:, none:, memcached://HOST[:PORT] or memcached:///SOCKET"
+	addressFix   = "write memcached://HOST[:PORT], or memcached:///SOCKET with an absolute path"
 	portFix      = "not a port; write a number from 1 to 65535"
 )
 
@@ -417,17 +418,21 @@ func checkURL(text string) error {
 	return err
 }
 
-// MemcachedAddress returns the HOST:PORT of a URL memcached://HOST[:PORT], as net.Dial takes it.
-// The host is a name, an IPv4 address or an IPv6 address in brackets. It contacts nothing.
+// MemcachedAddress returns the HOST:PORT of a URL memcached://HOST[:PORT], as net.Dial takes it, or
+// the path of a URL memcached:///SOCKET, as it is. The host is a name, an IPv4 address or an IPv6
+// address in brackets. It contacts nothing.
 func MemcachedAddress(text string) (string, error) {
 	const bracketFix = "write memcached://[::1] or memcached://[::1]:11211"
 	rest := strings.TrimPrefix(text, memcached)
+	if strings.HasPrefix(rest, "/") {
+		return rest, checkSocket(rest)
+	}
 	host, port := rest, ""
 	inner, after, closed := strings.Cut(strings.TrimPrefix(rest, "["), "]")
 	bracketed := strings.HasPrefix(rest, "[")
 	switch {
 	case strings.Contains(rest, "@"):
-		return "", errors.New("memcached takes no user and password here; " + addressFix)
+		return "", errors.New("memcached takes no user and password here; set heartbeat.password_file, and " + addressFix)
 	case strings.ContainsAny(rest, "/?#"):
 		return "", errors.New("nothing may follow host and port; " + addressFix)
 	case bracketed && !closed:
@@ -455,6 +460,21 @@ func MemcachedAddress(text string) (string, error) {
 		return "", errors.New(portFix)
 	}
 	return net.JoinHostPort(host, number), nil
+}
+
+// checkSocket returns an error if path cannot be that of a Unix socket. A path is not decoded, so it
+// must not look as if it were.
+func checkSocket(path string) error {
+	const most = len(syscall.RawSockaddrUnix{}.Path) - 1 // a NUL follows; unix(7)
+	switch {
+	case strings.ContainsAny(path, "?#,") || strings.ContainsFunc(path, isBlank):
+		return errors.New("a space, a comma, ? or # in the path of the socket; choose another path")
+	case path != filepath.Clean(path) || path == "/":
+		return errors.New("not the path of a socket; write it like memcached:///run/memcached.sock")
+	case len(path) > most:
+		return fmt.Errorf("the path of the socket has %d bytes, and the system allows %d; choose a shorter one", len(path), most)
+	}
+	return nil
 }
 
 func isBlank(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }

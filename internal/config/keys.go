@@ -322,7 +322,12 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "heartbeat.url", flag: "heartbeat", kind: word, arg: "URL",
 			def: "file:", check: checkURL, example: "memcached://10.0.0.5:11211",
-			help: "store of the lease: file:, memcached://HOST[:PORT] or none:",
+			help: "store of the lease: file:, memcached://HOST[:PORT], memcached:///SOCKET or none:",
+		},
+		{
+			name: "heartbeat.password_file", flag: "heartbeat-password-file", kind: path, arg: "FILE",
+			example: "/etc/gophd/memcached.password",
+			help:    "file with the line user:password for a memcached started with -Y; read at each new connection",
 		},
 		{
 			name: "heartbeat.ttl", kind: duration, def: "10s", min: 5 * time.Second, example: "30s",

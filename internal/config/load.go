@@ -107,6 +107,7 @@ func Load(req Request) (*Config, error) {
 		Heartbeat:   s.Heartbeat,
 		Log:         s.Log,
 	}
+	c.Heartbeat.PasswordFile = l.absolute(c.Heartbeat.PasswordFile)
 	c.RuntimeDir, c.StateDir, c.LogDir = l.directories()
 	cmd := l.complete(c, s, get, user)
 	if err := l.err(); err != nil {
@@ -178,13 +179,14 @@ func convert(from, to reflect.Value) (any, error) {
 // shown returns every setting with its effective value, which may differ from the given text.
 func shown(c *Config, s *settings, cmd given, get func(string) given) []Value {
 	derived := map[string]string{
-		"config.pid_file": c.PIDFile,
-		"job.name":        s.Job.Name,
-		"job.chdir":       s.Job.Dir,
-		"job.env_file":    strings.Join(s.Job.EnvFile, ","),
-		"job.stdin":       s.Job.Stdin,
-		"job.output":      string(s.Job.Output),
-		"log.file":        c.Log.File,
+		"config.pid_file":         c.PIDFile,
+		"heartbeat.password_file": c.Heartbeat.PasswordFile,
+		"job.name":                s.Job.Name,
+		"job.chdir":               s.Job.Dir,
+		"job.env_file":            strings.Join(s.Job.EnvFile, ","),
+		"job.stdin":               s.Job.Stdin,
+		"job.output":              string(s.Job.Output),
+		"log.file":                c.Log.File,
 	}
 	if get("job.interval").value != s.Job.Interval {
 		derived["job.interval"] = s.Job.Interval.String()

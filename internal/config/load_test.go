@@ -91,7 +91,7 @@ func TestFlags(t *testing.T) {
 	r := request(t)
 	c := load(t, parsed(t, r, "-dvp", "x.pid", "-n", "nightly", "-i", "0.2", "--no-run-at-start", "--standby",
 		"--held-exit-code", "75", "--heartbeat", "memcached://db1:11211", "--output", "out/x",
-		"--auto-restart-interval=0",
+		"--auto-restart-interval=0", "--heartbeat-password-file", "mc.pw",
 		"./job.sh", "-d", "--", "--once"))
 	s := c.Jobs[0]
 	want := job.Spec{
@@ -109,6 +109,10 @@ func TestFlags(t *testing.T) {
 	if !c.Daemon || c.Verbose || c.PIDFile != filepath.Join(r.Dir, "x.pid") || c.AutoRestart != 0 ||
 		!c.Heartbeat.Standby || c.Heartbeat.HeldExitCode != 75 || c.Log.File != filepath.Join(c.LogDir, "nightly.log") {
 		t.Errorf("%+v", c)
+	}
+	if got, _ := c.Get("heartbeat.password_file"); got != filepath.Join(r.Dir, "mc.pw") || got != c.Heartbeat.PasswordFile ||
+		got != c.Shown("heartbeat.password_file") {
+		t.Errorf("heartbeat.password_file is %q, and shown as %q", c.Heartbeat.PasswordFile, got)
 	}
 	if got, _ := c.Get("log.file"); got != c.Log.File || source(c, "log.file") != "default" {
 		t.Errorf("log.file is shown as %q from %s", got, source(c, "log.file"))
@@ -290,51 +294,67 @@ func TestInvalidSettingErrors(t *testing.T) {
 	}
 }
 
+// longestSocket is the length of the longest path of a socket on Linux; see unix(7).
+const longestSocket = 107
+
 func TestHeartbeatURL(t *testing.T) {
 	for url, want := range map[string]string{
 		"file:": "", "none:": "",
 		"memcached://db1": "", "memcached://10.0.0.5:11211": "", "memcached://[::1]": "",
 		"memcached://[::1]:1": "", "memcached://db1:65535": "", "memcached://db_1.example.": "",
 		"memcached://[fe80::1%eth0]:1": "", "memcached://[fe80::1%25eth0]": "", "memcached://1a.2b": "",
-		"":                        "empty",
-		"file":                    "not a heartbeat store",
-		"file:/tmp/x":             "nothing may follow file:",
-		"none://":                 "nothing may follow none:",
-		"memcache://db1":          "not a heartbeat store",
-		"memcached:db1":           "not a heartbeat store",
-		"redis://db1":             "redis is not in this version",
-		"etcd://db1":              "etcd is not in this version",
-		"memcached://":            "not an address",
-		"memcached://:11211":      "not an address",
-		"memcached://a,b":         "several servers are not in this version",
-		"memcached://a:1,b:2":     "several servers are not in this version",
-		"memcached://u:p@db1":     "no user and password",
-		"memcached://db1/key":     "nothing may follow",
-		"memcached://db1?x":       "nothing may follow",
-		"memcached://db1#x":       "nothing may follow",
-		"memcached://db1:":        "not a port",
-		"memcached://db1:0":       "not a port",
-		"memcached://db1:65536":   "not a port",
-		"memcached://[::1]:":      "not a port",
-		"memcached://db1:x":       "not a port",
-		"memcached://db1:+1":      "not a port",
-		"memcached://[::1]1":      "not a port",
-		"memcached://::1":         "an IPv6 address needs brackets; write memcached://[::1]",
-		"memcached://fe80::1:1":   "an IPv6 address needs brackets",
-		"memcached://[]":          "not an IPv6 address",
-		"memcached://[db1]":       "not an IPv6 address",
-		"memcached://[10.0.0.5]":  "not an IPv6 address",
-		"memcached://[::1%a b]":   "not an IPv6 address",
-		"memcached://[::g]:1":     "not an IPv6 address",
-		"memcached://10.0.0.256":  "not an address",
-		"memcached://10.0.0":      "not an address",
-		"memcached://db1..x":      "not an address",
-		"memcached://-db1":        "not an address",
-		"memcached://d\u00fc":     "not an address",
-		"memcached://d b":         "not an address",
-		"memcached://[::1":        "no ] after the IPv6 address",
-		"memcached://%zz":         "not an address",
-		"memcached://db1\x00:1":   "not an address",
+		"memcached:///run/m.sock": "", "memcached:///m@h:1": "", "memcached:///" + strings.Repeat("x", longestSocket-1): "",
+		"":                       "empty",
+		"file":                   "not a heartbeat store",
+		"file:/tmp/x":            "nothing may follow file:",
+		"none://":                "nothing may follow none:",
+		"memcache://db1":         "not a heartbeat store",
+		"memcached:db1":          "not a heartbeat store",
+		"redis://db1":            "redis is not in this version",
+		"etcd://db1":             "etcd is not in this version",
+		"memcached://":           "not an address",
+		"memcached://:11211":     "not an address",
+		"memcached://a,b":        "several servers are not in this version",
+		"memcached://a:1,b:2":    "several servers are not in this version",
+		"memcached://u:p@db1":    "no user and password",
+		"memcached://db1/key":    "nothing may follow",
+		"memcached://db1?x":      "nothing may follow",
+		"memcached://db1#x":      "nothing may follow",
+		"memcached://db1:":       "not a port",
+		"memcached://db1:0":      "not a port",
+		"memcached://db1:65536":  "not a port",
+		"memcached://[::1]:":     "not a port",
+		"memcached://db1:x":      "not a port",
+		"memcached://db1:+1":     "not a port",
+		"memcached://[::1]1":     "not a port",
+		"memcached://::1":        "an IPv6 address needs brackets; write memcached://[::1]",
+		"memcached://fe80::1:1":  "an IPv6 address needs brackets",
+		"memcached://[]":         "not an IPv6 address",
+		"memcached://[db1]":      "not an IPv6 address",
+		"memcached://[10.0.0.5]": "not an IPv6 address",
+		"memcached://[::1%a b]":  "not an IPv6 address",
+		"memcached://[::g]:1":    "not an IPv6 address",
+		"memcached://10.0.0.256": "not an address",
+		"memcached://10.0.0":     "not an address",
+		"memcached://db1..x":     "not an address",
+		"memcached://-db1":       "not an address",
+		"memcached://d\u00fc":    "not an address",
+		"memcached://d b":        "not an address",
+		"memcached://[::1":       "no ] after the IPv6 address",
+		"memcached://%zz":        "not an address",
+		"memcached://db1\x00:1":  "not an address",
+		"memcached:///" + strings.Repeat("x", longestSocket): fmt.Sprintf(
+			"the path of the socket has %d bytes, and the system allows %d; choose a shorter one", longestSocket+1, longestSocket),
+		"memcached://run/m.sock":  "nothing may follow host and port; write memcached://HOST[:PORT], or memcached:///SOCKET with an absolute path",
+		"memcached://./m.sock":    "with an absolute path",
+		"memcached:///":           "not the path of a socket",
+		"memcached:///run/":       "not the path of a socket",
+		"memcached:////run/m":     "not the path of a socket",
+		"memcached:///run/../m":   "not the path of a socket",
+		"memcached:///run/m s":    "a space, a comma, ? or # in the path",
+		"memcached:///run/m\x00":  "a space, a comma, ? or # in the path",
+		"memcached:///run/m?x":    "a space, a comma, ? or # in the path",
+		"memcached:///run/m,/n":   "several servers",
 		"MEMCACHED://db1":         "not a heartbeat store",
 		" memcached://db1":        "not a heartbeat store",
 		"memcached://db1:11211\n": "not a port",
@@ -349,7 +369,7 @@ func TestHeartbeatURL(t *testing.T) {
 	}
 	for url, want := range map[string]string{
 		"memcached://db1": "db1:11211", "memcached://[::1]": "[::1]:11211", "memcached://[::1]:7": "[::1]:7",
-		"memcached://[fe80::1%25eth0]": "[fe80::1%eth0]:11211",
+		"memcached://[fe80::1%25eth0]": "[fe80::1%eth0]:11211", "memcached:///run/m%20.sock": "/run/m%20.sock",
 	} {
 		if got, err := MemcachedAddress(url); got != want || err != nil {
 			t.Errorf("%s: %s, %v; want %s", url, got, err, want)

@@ -61,7 +61,7 @@ func Open(o Options) (*Lease, error) {
 	if strings.HasPrefix(h.URL, "file:") {
 		return l, nil
 	}
-	store, key, err := OpenStore(h.URL, name, h.Timeout)
+	store, key, err := OpenStore(h, name)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"gophd/internal/config"
 	"gophd/internal/heartbeat"
@@ -14,21 +13,21 @@ import (
 	"gophd/internal/heartbeat/memcached"
 )
 
-// OpenStore opens the shared store at a URL, and returns it with the key of a job in it. The key is
-// that of PHP-Daemon, so that its pollers keep working. A new scheme needs a case here, and in
-// config the checks of its URL and of the lease's times.
-func OpenStore(url, job string, timeout time.Duration) (heartbeat.Store, string, error) {
-	scheme, _, _ := strings.Cut(url, ":")
+// OpenStore opens the shared store of h, and returns it with the key of a job in it. The key is that
+// of PHP-Daemon, so that its pollers keep working. A new scheme needs a case here, and in config the
+// checks of its URL and of the lease's times.
+func OpenStore(h config.Heartbeat, job string) (heartbeat.Store, string, error) {
+	scheme, _, _ := strings.Cut(h.URL, ":")
 	switch scheme {
 	case "memcached":
-		address, err := config.MemcachedAddress(url)
+		address, err := config.MemcachedAddress(h.URL)
 		if err != nil {
-			return nil, "", fmt.Errorf("heartbeat.url %s: %w", url, err)
+			return nil, "", fmt.Errorf("heartbeat.url %s: %w", h.URL, err)
 		}
-		s, err := memcached.Open(address, timeout)
+		s, err := memcached.Open(address, h.PasswordFile, h.Timeout)
 		return s, job + "_process_heartbeat", err
 	}
-	return nil, "", fmt.Errorf("heartbeat.url %s: unknown scheme; use none:, file: or memcached://host:port", url)
+	return nil, "", fmt.Errorf("heartbeat.url %s: unknown scheme; use none:, file: or memcached://host:port", h.URL)
 }
 
 // LockPath returns the path of the lock that keeps one host from running the job twice, also with a

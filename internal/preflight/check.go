@@ -16,6 +16,7 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/file"
+	"gophd/internal/heartbeat/memcached"
 	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/logging"
@@ -74,6 +75,9 @@ func Check(c *config.Config, env []string, leaving ...int) (program string, err 
 	if path := lease.LockPath(c); path != "" {
 		add(p.lock(path))
 	}
+	if h := c.Heartbeat; h.Shared() && h.PasswordFile != "" {
+		add(memcached.CheckPasswordFile(h.PasswordFile))
+	}
 	if l := Limits(spec); l != (process.Limits{}) {
 		add(process.CheckCgroup("", l, leaving...))
 	}
@@ -99,7 +103,7 @@ func CheckStore(ctx context.Context, c *config.Config) error {
 	if !h.Shared() {
 		return nil
 	}
-	store, key, err := lease.OpenStore(h.URL, c.Jobs[0].Name, h.Timeout)
+	store, key, err := lease.OpenStore(h, c.Jobs[0].Name)
 	if err != nil {
 		return err
 	}

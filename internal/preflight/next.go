@@ -70,8 +70,8 @@ func (a Running) Variable() string {
 
 // CheckNext is Check for the new program before a re-exec, and looks further. It creates and
 // removes a file wherever the start would create one. It also checks the holders of the PID file,
-// of the local lock, and of a shared heartbeat that is not handed off. For that it blocks for up to
-// the acquire timeout or storeTimeout.
+// of the local lock, and of a shared heartbeat that is not handed off, and whether the new program
+// can use its server. For that it blocks for up to the acquire timeout or storeTimeout.
 func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
 	text := ""
 	for _, kv := range s.Env {
@@ -117,11 +117,11 @@ func (a Running) holders(ctx context.Context, c *config.Config) error {
 	if path == "" || strings.HasPrefix(h.URL, "file:") {
 		return nil
 	}
-	store, key, err := lease.OpenStore(h.URL, c.Jobs[0].Name, h.Timeout)
-	same, patience := a.URL == h.URL && a.Key == key, h.AcquireTimeout
-	if err != nil || same && a.Holds {
+	store, key, err := lease.OpenStore(h, c.Jobs[0].Name)
+	if err != nil {
 		return err
 	}
+	same, patience := a.URL == h.URL && a.Key == key, h.AcquireTimeout
 	if same {
 		patience = 0 // the running gophd gets no answer either; the new process continues to retry
 	}
@@ -129,6 +129,8 @@ func (a Running) holders(ctx context.Context, c *config.Config) error {
 	defer cancel()
 	err = a.look(ctx, store, key, patience, path)
 	switch {
+	case same && a.Holds && !errors.Is(err, heartbeat.ErrUnfit): // as it is now, with or without a restart
+		return nil
 	case mayWait && errors.As(err, new(*heartbeat.HeldError)):
 		return nil
 	case (same || h.OnUnreachable == "continue") && errors.As(err, new(*heartbeat.UnreachableError)):

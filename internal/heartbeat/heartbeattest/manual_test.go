@@ -101,7 +101,7 @@ func memcachedPollersOfTheManual(t *testing.T) {
 	if out, code := run(sh, host, port, "job"); out != "" || code != 1 {
 		t.Errorf("the shell poller, without a holder: %q, code %d; want code 1", out, code)
 	}
-	store, err := memcached.Open(server.Addr(), time.Hour)
+	store, err := memcached.Open(server.Addr(), "", time.Hour)
 	must(t, err)
 	t.Cleanup(func() { store.Close() })
 	lease := heartbeattest.Launch(t, store, job, nil).Await(heartbeat.Held)

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Server is a memcached process on a port of the loopback interface, which a test can pause, kill
-// and restart. Only one goroutine may use it. It can be used inside a bubble of virtual time
+// Server is a memcached process on a port of the loopback interface, or on the Unix socket of the
+// option -s, which a test can pause, kill and restart. Only one goroutine may use it. It can be used inside a bubble of virtual time
 // (testing/synctest) and outside: no virtual time passes in its methods.
 type Server struct {
 	args []string
@@ -41,7 +41,8 @@ func Memcached(t testing.TB, args ...string) *Server {
 }
 
 // StartMemcached is Memcached for a caller that has no testing.TB, such as the Setup of a
-// testscript. The caller must call Stop. args are appended to those that set address and user.
+// testscript. The caller must call Stop. args are appended to those that set address and user. With
+// -s PATH the directory of the socket must be writable by nobody if we are root.
 func StartMemcached(args ...string) (*Server, error) {
 	hold, port, err := reserve()
 	if err != nil {
@@ -84,8 +85,22 @@ func reserve() (*os.File, int, error) {
 	return hold, name.(*unix.SockaddrInet4).Port, nil
 }
 
-// Addr returns the host:port of the server. It does not change in a Restart.
-func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+// Addr returns the host:port of the server, or the path of its socket. It does not change in a
+// Restart.
+func (s *Server) Addr() string {
+	if path := s.option("-s"); path != "" {
+		return path
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+}
+
+// option returns the argument of an option of the server; "" if it has none.
+func (s *Server) option(name string) string {
+	if i := slices.Index(s.args, name); i >= 0 && i+1 < len(s.args) {
+		return s.args[i+1]
+	}
+	return ""
+}
 
 // Stop kills the server, paused or not. All its entries are lost. A second Stop does nothing. The
 // port stays reserved for a Restart as long as the Server is in use.
@@ -129,10 +144,23 @@ func (s *Server) signal(sig syscall.Signal) error {
 }
 
 // Command sends lines in the server's text protocol, each with CRLF appended, on a new connection
-// and returns the whole answer. A test uses it to act on keys as another program or an
-// administrator does.
+// and returns the whole answer. With -Y it logs in first, with the line in that file. A test uses it
+// to act on keys as another program or an administrator does.
 func (s *Server) Command(lines ...string) (string, error) {
-	c, err := net.DialTimeout("tcp", s.Addr(), maxWait)
+	network := "tcp"
+	if s.option("-s") != "" {
+		network = "unix"
+	}
+	login := ""
+	if file := s.option("-Y"); file != "" {
+		line, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		login = strings.Replace(strings.TrimSpace(string(line)), ":", " ", 1)
+		lines = append([]string{fmt.Sprintf("set login 0 0 %d", len(login)), login}, lines...)
+	}
+	c, err := net.DialTimeout(network, s.Addr(), maxWait)
 	if err != nil {
 		return "", err
 	}
@@ -143,11 +171,16 @@ func (s *Server) Command(lines ...string) (string, error) {
 	if _, err := io.WriteString(c, strings.Join(append(lines, "quit"), "\r\n")+"\r\n"); err != nil {
 		return "", err
 	}
-	if err := c.(*net.TCPConn).CloseWrite(); err != nil { // a server with a password ignores quit
+	// A server that wants a password ignores quit.
+	if err := c.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		return "", err
 	}
 	b, err := io.ReadAll(c)
-	return string(b), err
+	answer := string(b)
+	if rest, ok := strings.CutPrefix(answer, "STORED\r\n"); ok && login != "" {
+		answer = rest
+	}
+	return answer, err
 }
 
 func (s *Server) start() error {
@@ -171,7 +204,7 @@ func (s *Server) start() error {
 		_ = cmd.Process.Kill()
 		output, _ := bufio.NewReader(stderr).ReadString('\n')
 		_ = cmd.Wait()
-		return fmt.Errorf("memcached on port %d: %w: %s", s.port, err, strings.TrimSpace(output))
+		return fmt.Errorf("memcached on %s: %w: %s", s.Addr(), err, strings.TrimSpace(output))
 	}
 	s.cmd = cmd
 	return nil
@@ -183,9 +216,7 @@ func (s *Server) start() error {
 func (s *Server) await(pid int) error {
 	for {
 		if answer, err := s.Command("stats"); err == nil {
-			// With -Y, "unauthenticated" is the only answer to a client without a password.
-			if strings.Contains(answer, fmt.Sprintf("STAT pid %d\r\n", pid)) ||
-				slices.Contains(s.args, "-Y") && strings.Contains(answer, "unauthenticated") {
+			if strings.Contains(answer, fmt.Sprintf("STAT pid %d\r\n", pid)) {
 				return nil
 			}
 			return errors.New("another server has the port")

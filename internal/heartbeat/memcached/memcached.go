@@ -1,8 +1,9 @@
 // Package memcached answers: which process holds the lease, according to one memcached server?
 //
 // It is a heartbeat.Store that uses the commands gets, add and cas, and reads the settings of the
-// server when it connects. It never uses set, touch, delete or flush_all: they act on an entry
-// regardless of its owner. It deletes its own entry by a cas with an expiration of -1. It keeps no
+// server when it connects. It never uses touch, delete or flush_all: they act on an entry regardless
+// of its owner. So does set, which it sends only to log in, to a server that asks for a password and
+// then stores nothing. It deletes its own entry by a cas with an expiration of -1. It keeps no
 // deadline. It retries only after an idle connection turned out to be closed. It never distributes
 // keys over several servers: two hosts that list the servers differently would hold two leases.
 package memcached
@@ -14,7 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +40,7 @@ const (
 // further callers wait.
 type Store struct {
 	address   string
+	passwords string // path of the file with user and password; "" is none
 	timeout   time.Duration
 	semaphore chan struct{} // has one value during an operation; guards client and closed
 	client    *memcache.Client
@@ -51,7 +55,10 @@ type Store struct {
 // timeout; the whole operation may take twice that. Open does no I/O. The host name is resolved at
 // each dial, because a server may move. If the name does not exist, the operations fail with an
 // error that contains it.
-func Open(address string, timeout time.Duration) (*Store, error) {
+//
+// passwordFile is the path of a file that CheckPasswordFile accepts, or "". It is read at each dial
+// to a server that asks for a password, because the password may change.
+func Open(address, passwordFile string, timeout time.Duration) (*Store, error) {
 	if timeout <= 0 {
 		return nil, fmt.Errorf("timeout %s for memcached %s is not positive: use a value such as 500ms",
 			timeout, address)
@@ -78,7 +85,8 @@ func Open(address string, timeout time.Duration) (*Store, error) {
 	client := memcache.NewFromSelector(server{network, address})
 	client.Timeout = timeout
 	client.MaxIdleConns = 1 // a restart of the server then costs one retry, not several
-	return &Store{address: address, timeout: timeout, semaphore: make(chan struct{}, 1), client: client}, nil
+	return &Store{address: address, passwords: passwordFile, timeout: timeout,
+		semaphore: make(chan struct{}, 1), client: client}, nil
 }
 
 // Traits reports the guarantees of one memcached. Measured: an entry with a ttl of n seconds lives
@@ -226,7 +234,7 @@ func (s *Store) dial(ctx context.Context, limit time.Time, network, address stri
 	defer cancel()
 	nc, err := new(net.Dialer).DialContext(phase, network, address)
 	if err != nil {
-		return nil, err
+		return nil, dialError(network, address, err)
 	}
 	c := &conn{Conn: nc}
 	s.mu.Lock()
@@ -237,11 +245,34 @@ func (s *Store) dial(ctx context.Context, limit time.Time, network, address stri
 	if err == nil {
 		err = checkServer(nc)
 	}
+	if errors.Is(err, errPassword) && s.passwords != "" {
+		if err = authenticate(nc, s.passwords); err == nil {
+			err = checkServer(nc)
+		}
+	}
 	if err != nil {
 		nc.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+// dialError adds the fix to an error of a dial to a Unix socket. A missing socket may be that of a
+// server which is starting.
+func dialError(network, address string, err error) error {
+	if network != "unix" {
+		return err
+	}
+	info, _ := os.Stat(address)
+	switch {
+	case info != nil && info.Mode()&fs.ModeSocket == 0:
+		return unfit("it is not a socket: name the one of memcached -s")
+	case errors.Is(err, fs.ErrPermission):
+		return unfit(err.Error() + ": allow gophd's user to use it (memcached -a), and to enter its directory")
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: start memcached with -s %s", err, address)
+	}
+	return err
 }
 
 // checkServer returns an error if the server is not a memcached that can keep a lease. It sends the
@@ -263,8 +294,8 @@ func checkServer(c net.Conn) error {
 			continue
 		case line == "END", line == "RESET", line == "ERROR", strings.HasPrefix(line, "SERVER_ERROR"):
 			return nil
-		case strings.Contains(line, "auth") || strings.HasPrefix(line, "-NOAUTH"):
-			return unfit("it requires a password, which gophd does not support: start it without -Y and -S")
+		case strings.HasPrefix(line, "CLIENT_ERROR") && strings.Contains(line, "auth"):
+			return errPassword
 		case strings.HasPrefix(line, "CLIENT_ERROR"):
 			return nil
 		case line != "":
@@ -277,6 +308,9 @@ func checkServer(c net.Conn) error {
 		}
 	}
 }
+
+// errPassword is returned for a server that answers nothing else before it has got a password (-Y).
+var errPassword = unfit("it requires a password: name a file with user:password in heartbeat.password_file")
 
 // maxSettings is many times the length of the answer in checkServer.
 const maxSettings = 64 << 10

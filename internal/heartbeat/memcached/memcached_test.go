@@ -11,7 +11,6 @@ import (
 	"go/token"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -23,8 +22,24 @@ import (
 )
 
 func TestSuite(t *testing.T) {
-	server := heartbeattest.Memcached(t)
-	heartbeattest.Run(t, func(t *testing.T) heartbeat.Store { return opened(t, server.Addr()) })
+	login := passwords(t)
+	for name, c := range map[string]struct {
+		password string
+		args     []string
+	}{
+		"port":                   {},
+		"port, password":         {login, []string{"-Y", login}},
+		"socket":                 {"", []string{"-s", socket(t), "-a", "777"}},
+		"socket, password":       {login, []string{"-s", socket(t), "-a", "777", "-Y", login}},
+		"password not asked for": {login, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := heartbeattest.Memcached(t, c.args...)
+			heartbeattest.Run(t, func(t *testing.T) heartbeat.Store {
+				return openedWith(t, server.Addr(), c.password)
+			})
+		})
+	}
 }
 
 func TestOpenRejectsInvalidArguments(t *testing.T) {
@@ -47,31 +62,16 @@ func TestOpenRejectsInvalidArguments(t *testing.T) {
 		"[::1]:11211":         "",
 		"nosuch.invalid:1":    "", // the name may exist later
 	} {
-		_, err := Open(address, time.Second)
+		_, err := Open(address, "", time.Second)
 		if (want == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), want) ||
 			!strings.Contains(err.Error(), fmt.Sprintf("%q", address))) {
 			t.Errorf("Open(%q): %v; want %q", address, err, want)
 		}
 	}
 	for _, timeout := range []time.Duration{0, -1} {
-		if _, err := Open("localhost:11211", timeout); err == nil {
+		if _, err := Open("localhost:11211", "", timeout); err == nil {
 			t.Errorf("Open with timeout %d succeeded", timeout)
 		}
-	}
-}
-
-func TestUnixSocket(t *testing.T) {
-	t.Parallel()
-	// A directory in /tmp: the path of a socket has at most 107 bytes.
-	directory, err := os.MkdirTemp("", "mc")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(directory) })
-	path := directory + "/s"
-	l, err := net.Listen("unix", path)
-	must(t, err)
-	serve(t, l, func(_ int, request string) string { return "VALUE k 0 1 7\r\nx\r\nEND\r\n" })
-	if e, err := opened(t, path).Get(t.Context(), "k"); err != nil || string(e.Value) != "x" {
-		t.Errorf("Get through a socket: %q, %v; want x", e.Value, err)
 	}
 }
 
@@ -555,7 +555,12 @@ func serve(t *testing.T, l net.Listener, reply func(connection int, request stri
 
 func opened(t *testing.T, address string) *Store {
 	t.Helper()
-	s, err := Open(address, longTimeout)
+	return openedWith(t, address, "")
+}
+
+func openedWith(t *testing.T, address, passwordFile string) *Store {
+	t.Helper()
+	s, err := Open(address, passwordFile, longTimeout)
 	must(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s

@@ -30,7 +30,7 @@ func TestUnfitServerFailsAtOnce(t *testing.T) {
 		"without cas": {[]string{"-C"}, "compare-and-swap (CAS) is switched off: start it without -C"},
 		"with a password": {
 			[]string{"-Y", passwords(t)},
-			"it requires a password, which gophd does not support: start it without -Y and -S",
+			"it requires a password: name a file with user:password in heartbeat.password_file",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestUnfitServerFailsAtOnce(t *testing.T) {
 			`it is not a memcached: it answers "HTTP/1.1 400 Bad Request": check host and port`)
 	})
 	for answer, want := range map[string]string{
-		"-NOAUTH Authentication required.\r\n":       "it requires a password",
+		"-NOAUTH Authentication required.\r\n":       `not a memcached: it answers "-NOAUTH Authentication required."`,
 		"-ERR unknown command 'stats'\r\n":           `not a memcached: it answers "-ERR unknown command 'stats'"`,
 		"SSH-2.0-OpenSSH_9.2\r\n":                    `it is not a memcached: it answers "SSH-2.0-OpenSSH_9.2"`,
 		strings.Repeat("x", 100_000):                 "it is not a memcached",
