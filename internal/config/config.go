@@ -119,7 +119,8 @@ func (c *Config) Values() []Value {
 	shown := slices.Clone(c.values)
 	for i, v := range shown {
 		shown[i].Text = redact(v.Text)
-		if looksSecret(v.Key) {
+		own := slices.ContainsFunc(keys(), func(k key) bool { return k.name == v.Key }) // none is a secret itself
+		if !own && looksSecret(v.Key) {
 			shown[i].Key, shown[i].Text = shownKey(v.Key), hidden
 		}
 	}
