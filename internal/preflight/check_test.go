@@ -308,3 +308,28 @@ func TestDistinctFindsOneFileInTwoSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckReadsThePasswordFile checks that the file of a shared heartbeat must have a user and a
+// password, and that no other heartbeat needs it.
+func TestCheckReadsThePasswordFile(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{"good": "user:secret\n", "bad": "secret\n"} {
+		if err := os.WriteFile(dir+"/"+name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct{ url, file, want string }{
+		{"memcached:///run/m.sock", "good", ""},
+		{"memcached:///run/m.sock", "bad", "heartbeat.password_file " + dir + "/bad: not one line user:password"},
+		{"memcached://db1", "missing", "heartbeat.password_file " + dir + "/missing: no such file or directory"},
+		{"file:", "missing", ""},
+		{"none:", "missing", ""},
+	} {
+		c := configured(t, dir, "GOPHD_JOB_NAME=x", "GOPHD_HEARTBEAT_URL="+tc.url, "GOPHD_HEARTBEAT_PASSWORD_FILE="+tc.file)
+		_, err := Check(c, nil)
+		if (err == nil) != (tc.want == "") || err != nil && (!strings.Contains(err.Error(), tc.want) ||
+			strings.Contains(err.Error(), "secret")) {
+			t.Errorf("%s with password file %s: %v; want %q", tc.url, tc.file, err, tc.want)
+		}
+	}
+}
