@@ -26,8 +26,10 @@ func newConfigGet(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get [-c FILE] SECTION.KEY",
 		Short: "Print the value of one setting, gophd's or your own",
-		Long: `Print the value of one setting. In a command that gophd runs, the config file is found by the
-environment variable GOPHD_RUN_CONFIG.`,
+		Long: `Print the value of one setting. gophd sets GOPHD_RUN_CONFIG to its config file for the command that it
+runs; there config get reads that file.`,
+		DisableFlagsInUseLine: true,
+
 		Example: `  host=$(gophd config get database.host)
   gophd config get -c job.yaml job.interval`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,8 +70,11 @@ func (p *program) configGet(cmd *cobra.Command, key string) error {
 func newConfigInit(p *program) *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use:     "init [--format yaml|toml|json|ini]",
-		Short:   "Print a commented starter file",
+		Use:   "init [--format yaml|toml|json|ini]",
+		Short: "Print a commented starter file",
+
+		DisableFlagsInUseLine: true,
+
 		Example: `  gophd config init > gophd.yaml`,
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -89,6 +94,8 @@ func newConfigShow(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [-c FILE] [flags of run] [-- COMMAND [ARG...]]",
 		Short: "Show each effective setting and its source; secrets are hidden",
+
+		DisableFlagsInUseLine: true,
 
 		SuggestFor: []string{"list", "ls", "print"},
 		Example: `  gophd config show -c job.yaml

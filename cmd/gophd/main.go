@@ -1,4 +1,4 @@
-// Command gophd runs any command as a solid daemon.
+// Command gophd runs any command as a daemon.
 //
 // This package answers: what is on the command line, and what is the exit code? It parses the
 // arguments, loads the config with package config and runs the daemon with package daemon. Then it

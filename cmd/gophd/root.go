@@ -50,9 +50,9 @@ func (p *program) execute(ctx context.Context, args []string) error {
 func newRoot(p *program) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "gophd",
-		Short: "Run any command as a solid daemon",
-		Long: `gophd runs any command as a solid daemon: on a schedule, one instance at a time on a host or in the
-whole cluster. It keeps the output, and reports processes that outlive their run. A reload or an
+		Short: "Run any command as a daemon",
+		Long: `gophd runs any command as a daemon: at an interval, one instance at a time on a host or in the whole
+cluster. With a log it keeps the output. It reports processes that outlive their run. A reload or an
 upgrade does not touch the running command.`,
 		Example: `  gophd run -v --interval 2 -- ./job.sh          every 2 seconds, in the foreground, with the log
   gophd run -d -p /run/job.pid -- ./job.sh       as a daemon, every 5 seconds
@@ -67,6 +67,7 @@ upgrade does not touch the running command.`,
 			return cmd.Help()
 		},
 	}
+	root.Flags().BoolP("version", "v", false, "print the version (after run, -v is --verbose)")
 	root.Flags().SetInterspersed(false) // a misspelled command is found before its flags
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)

@@ -18,8 +18,8 @@ import (
 
 func newRun(p *program) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "run -H | [-d] [-v] [-p PID_FILE] [flags] -- COMMAND [ARG...]",
-		Short: "Run a command on a schedule, once, or as a service",
+		Use:   "run [-d] [-v] [-p PID_FILE] [flags] -- COMMAND [ARG...]",
+		Short: "Run a command at an interval, once, or as a service",
 
 		SuggestFor: []string{"cron", "daemon", "every", "exec", "job", "loop", "once", "start", "supervise", "watch"},
 		Long: `Run COMMAND again and again, one instance at a time: on this host, or with a memcached lease in the
@@ -55,7 +55,7 @@ gophd config show.
   gophd run -d --heartbeat memcached://10.0.0.5 -n nightly -i 1h -- ./nightly.sh
                                                      on one host at a time
   gophd run --once -- ./backup.sh                    once, with its own exit code, as a cron wrapper
-  gophd run --service -n web -- ./server                a service: restarted when it exits
+  gophd run --service -n web -- ./server             a service: restarted when it exits
   gophd run --once --output on-failure -- ./sync.sh  print its output only if it fails
   gophd run --user www-data --timeout 10m -- ./job.sh
                                                      as another user, ten minutes at most

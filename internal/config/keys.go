@@ -130,8 +130,8 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: restartKey, flag: "auto-restart-interval", kind: duration, arg: "TIME",
 			def: "24h", min: 10 * time.Second, zero: true, example: "12h",
-			help: "with --daemon, re-exec gophd after this time, without touching the run; 0 is never; " +
-				"see restart.when",
+			help: "re-exec gophd after this time; the run continues; 0 is never; applies with --daemon only, " +
+				"unless the key restart.when is set",
 		},
 		{
 			name: "config.daemon", flag: "daemon", short: "d", kind: boolean, def: "false", example: "true",
@@ -175,8 +175,8 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "job.env_file", flag: "env-file", kind: files, arg: "FILE",
 			check: checkEnvFile, example: "-/etc/default/nightly",
-			help: "file of KEY=VALUE lines with environment variables of the command; with a - before its name " +
-				"it may be missing (repeatable)",
+			help: "file of KEY=VALUE lines with environment variables of the command (repeatable); a - before the " +
+				"name: no error if the file is missing",
 			advanced: true,
 		},
 		{
@@ -247,7 +247,7 @@ var keys = sync.OnceValue(func() []key {
 			name: "job.overlap", flag: "overlap", kind: choice, arg: "POLICY",
 			def: "queue", choices: []string{"queue", "skip", "replace", "allow"}, example: "skip",
 			help: "when a tick is due during a run: queue it until the run ends, skip it, replace the run, " +
-				"or allow both at a time",
+				"or allow several at a time",
 		},
 		{
 			name: "job.max_parallel", flag: "max-parallel", kind: number, arg: "N",
@@ -301,7 +301,8 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: "job.fatal_exit_codes", kind: codes, example: "70", advanced: true,
-			help: "exit codes after which gophd re-execs, or exits with 1 in the first 10 s after its start",
+			help: "exit codes after which gophd re-execs; it exits with 1 instead in the first 10 s after its start " +
+				"or last re-exec, and at the sixth fatal error in ten minutes",
 		},
 		{
 			name: "job.start_limit", kind: number, def: "0", hi: 1000, example: "5", advanced: true,
@@ -339,11 +340,11 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: "heartbeat.stop_grace", kind: duration, def: "2s", min: time.Millisecond, zero: true, example: "5s",
-			help: "time for a run to stop, before another host may take the lease",
+			help: "how long a run may take to stop when the lease is about to expire or was lost, with all stop signals",
 		},
 		{
 			name: "heartbeat.timeout", kind: duration, def: "500ms", min: time.Millisecond, example: "1s",
-			help: "timeout of the store: once for connecting, once for the answer",
+			help: "timeout for connecting to the store, and again for its answer",
 		},
 		{
 			name: "heartbeat.acquire_timeout", kind: duration,
@@ -362,7 +363,7 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "heartbeat.held_exit_code", flag: "held-exit-code", kind: number, arg: "CODE",
 			def: "0", hi: 255, example: "75",
-			help: "exit code when another instance holds the lease at the start",
+			help: "exit code when another instance holds the lease at the start; 0 by default",
 		},
 		{
 			name: "log.file", flag: "log-file", kind: path, arg: "FILE", choices: services,
@@ -422,7 +423,7 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "restart.when", kind: choice, def: "daemon",
 			choices: []string{"daemon", "always", "never"}, example: "always",
-			help: "when config.auto_restart_interval applies: daemon is only with --daemon",
+			help: "when config.auto_restart_interval applies: daemon: only with --daemon",
 		},
 	}
 })
