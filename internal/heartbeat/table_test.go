@@ -122,7 +122,7 @@ func TestTableOfTheManual(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, text, _ = bytes.Cut(text, []byte("\n| U in seconds |"))
+	_, text, _ = bytes.Cut(text, []byte("\n| none, in seconds |"))
 	head, text, _ := bytes.Cut(text, []byte("\n"))
 	var lengths []time.Duration
 	for _, cell := range strings.Split(strings.Trim(string(head), "| "), "|") {
