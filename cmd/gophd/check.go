@@ -112,9 +112,9 @@ func held(by string) string {
 
 // schedule describes when the job would run if it were started now.
 func schedule(spec job.Spec) [][2]string {
-	first, next := "immediately", "if the first starts now"
+	first, label, since := "immediately", "second run", "if the first starts now"
 	if !spec.RunAtStart {
-		first, next = "after "+spec.Interval.String(), "if started now"
+		first, label, since = "after "+spec.Interval.String(), "first run", "if started now"
 	}
 	switch {
 	case spec.Once:
@@ -134,7 +134,7 @@ func schedule(spec job.Spec) [][2]string {
 	return [][2]string{
 		{"when", fmt.Sprintf("every %s, the first %s", spec.Interval, first)},
 		{"tick during a run", overlap},
-		{"next run", time.Now().Add(spec.Interval).Format(time.RFC3339) + " (" + next + ")"},
+		{label, time.Now().Add(spec.Interval).Format(time.RFC3339) + " (" + since + ")"},
 	}
 }
 

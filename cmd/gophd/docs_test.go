@@ -58,7 +58,8 @@ func TestReadmeHasTheTwoCommands(t *testing.T) {
 // generated reference.
 func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
 	// Flags of other commands and programs.
-	others := []string{"help", "line-buffered", "version", "format", "kill-whom", "signal", "password", "all", "nonblock", "shared"}
+	others := []string{"help", "line-buffered", "version", "format", "kill-who", "kill-whom", "signal", "password", "all",
+		"nonblock", "shared"}
 	flags := newRun(&program{}).Flags()
 	reference := read(t, top+"docs/config.md")
 	flag := regexp.MustCompile("(?m)(?:^|[ `(])--([a-z][a-z-]*)")

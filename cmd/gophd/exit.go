@@ -17,13 +17,14 @@ const (
 	codeLost     = 5
 	exitCodeHelp = `Exit codes:
   0    success, or another instance holds the lease (--held-exit-code changes that)
-  1    gophd failed or gave up, or a directory, file, user, limit or store is missing here; for check the command too
+  1    gophd failed; job.start_limit or a fatal exit code ended it; or a directory, file, user, limit or store is missing
   2    invalid usage, or a config that cannot be understood; nothing was done
   5    the lease was lost to another instance
   126  the command cannot be executed
   127  the command was not found
   --once exits with the command's own code, or with 128 + the number of the signal that ended it.
-  A run that was stopped by its timeout and exited with 0 counts as 124.
+  It exits with 124 if the timeout stopped the run and the command exited with a success code.
+  For check, 1 also means that the command is missing.
 `
 )
 
