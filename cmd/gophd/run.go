@@ -119,17 +119,17 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 	for o.Signals = p.signals; ; o.Signals = signals.Listen() {
 		outcome, err := daemon.New(o).Run(ctx)
 		switch {
-		case err != nil && outcome.Said:
+		case err != nil && outcome.Reported:
 			return &loggedError{err}
 		case err != nil:
 			return err
 		case outcome.Restart != nil:
 			// Exec returns only if it failed. Then this process continues.
 			o.Trouble = outcome.Restart.Exec(p.self, o.Signals.Close)
-			outcome.Stay()
+			outcome.ReleaseWaits()
 			o.Handoff = outcome.Restart
 		case outcome.Last != nil:
-			return lastCode(&c.Jobs[0], *outcome.Last, outcome.Said)
+			return lastCode(&c.Jobs[0], *outcome.Last, outcome.Reported)
 		default:
 			return nil
 		}

@@ -29,7 +29,7 @@ type Request struct {
 // Config is the validated configuration of one daemon. It does not change after Load.
 type Config struct {
 	File string     // absolute path of the config file; "" when there is none
-	Jobs []job.Spec // exactly one; its Command is nil only without Request.NeedCommand
+	Jobs []job.Spec // exactly one; its Command may be nil if Request.NeedCommand is false
 
 	Daemon      bool
 	Verbose     bool          // never together with Daemon or Quiet

@@ -46,16 +46,17 @@ type Outcome struct {
 	Restart *restart.Handoff
 	// Last is the result of the only run of a once job; nil otherwise.
 	Last *job.Result
-	// Said is true if the log has shown on Stderr why gophd exits, or that the only run was not
+	// Reported is true if the log has shown on Stderr why gophd exits, or that the only run was not
 	// started. Then no other message is needed.
-	Said bool
+	Reported bool
 
 	left []*process.Process // handed off to the next process
 }
 
-// Stay is for a process that could not re-exec. Call it before the process continues with its own
-// handoff. It releases what still waits for the runs, and blocks for a tenth of a second at most.
-func (o Outcome) Stay() { process.Forget(o.left...) }
+// ReleaseWaits ends what still waits for the runs that were handed off. It is for a process that
+// could not re-exec, before it continues with its own handoff. It blocks for a tenth of a second at
+// most.
+func (o Outcome) ReleaseWaits() { process.Forget(o.left...) }
 
 // Daemon is one gophd process. Its fields belong to the goroutine of Run.
 type Daemon struct {
@@ -228,8 +229,9 @@ func (d *Daemon) serving(text string) {
 	}
 }
 
-// Locked is called by the supervisor when no other gophd can run the job on this host.
-func (d *Daemon) Locked() {
+// OnLocked reports that gophd has started, or has resumed after a re-exec. The supervisor calls it
+// when no other gophd can run the job on this host.
+func (d *Daemon) OnLocked() {
 	d.progress.locked = true
 	if d.o.Trouble != nil {
 		return // it continues as before, which was logged
@@ -245,10 +247,10 @@ func (d *Daemon) Locked() {
 	}
 }
 
-// TakePIDFile is called by the supervisor.
+// TakePIDFile creates and locks the PID file, or takes over that of the old process.
 func (d *Daemon) TakePIDFile() error { return d.pidFile.take() }
 
-// RemovePIDFile is called by the supervisor.
+// RemovePIDFile removes the PID file, if gophd has it.
 func (d *Daemon) RemovePIDFile() { d.pidFile.remove() }
 
 // stateChanged acts on a new state of the machine.
@@ -297,7 +299,7 @@ func shrinkHeap() {
 }
 
 // escalate reports to the log, and to every other output, how often a stop was requested: the more
-// often, the shorter is the wait for an output that is stuck.
+// often, the shorter is the wait for an output that is stalled.
 func (d *Daemon) escalate(times int) {
 	for {
 		before := d.stops.Load()
@@ -309,10 +311,10 @@ func (d *Daemon) escalate(times int) {
 		}
 	}
 	if d.log != nil {
-		d.log.Hurry(times)
+		d.log.SetStopRequests(times)
 	}
 	if d.job != nil {
-		d.job.Escalate(times)
+		d.job.SetStopRequests(times)
 	}
 }
 
@@ -332,7 +334,7 @@ func (d *Daemon) finish() (Outcome, error) {
 	d.probe.end()
 	if reexec {
 		o := Outcome{Restart: d.handOff()}
-		o.left = d.job.Left()
+		o.left = d.job.HandedOff()
 		return o, nil
 	}
 	d.job.Release()
@@ -341,7 +343,7 @@ func (d *Daemon) finish() (Outcome, error) {
 		d.events.Publish(event.Exiting(m.reason()))
 	}
 	d.watchStops(d.close)
-	return Outcome{Last: d.job.Last(), Said: d.echoed()}, m.err
+	return Outcome{Last: d.job.Last(), Reported: d.echoed()}, m.err
 }
 
 // reason returns why gophd exits; nil after a graceful stop.

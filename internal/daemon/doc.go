@@ -15,7 +15,8 @@
 //	event             starting      serving     validating       reexecuting  draining        stopping
 //	stop              stop →        stop →      stop →           -            force →         kill
 //	                  draining      draining    draining                      stopping
-//	duplicate stop    as above      as above    as above         -            -               -
+//	duplicate stop    stop →        stop →      stop →           -            -               -
+//	                  draining      draining    draining
 //	reload            check →       check →     -                -            -               -
 //	                  validating    validating
 //	run now           rejected      run now     run now          rejected     rejected        rejected
@@ -51,7 +52,7 @@
 //   - late: the check is older than that, so it is repeated.
 //   - busy: the check is older, and a run still prevents the freeze. An event names it, and runs
 //     start again.
-//   - thawed: runs have started again for thawedFor, so the check is repeated.
+//   - thawed: after busy, runs could start for thawedFor. The check is repeated.
 //   - blocked: a disk does not answer (see below). The attempt is repeated, for blockedLimit at
 //     most.
 //
@@ -59,7 +60,7 @@
 // write, and meanwhile no signal would be served and no lease renewed. The log pauses in
 // validating, and resumes in every other state.
 //
-// Every state from reexecuting on ends when the job has ended. The Outcome is a re-exec from
+// reexecuting, draining and stopping end when the job has ended. The Outcome is a re-exec from
 // reexecuting, and from stopping or draining after a panic or a fatal exit code, if the restart
 // guard (restart.Guard) allows it. In every other case gophd exits. reexecuting ends immediately,
 // because the job is frozen: the next process adopts its runs before it serves any request.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strings"
@@ -16,11 +17,11 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 		version = 3
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int}; "
 		pipes   = "{PID int; Number int; Rest uint8; Written {Bytes int; Start uint8}; File string}"
-		lease   = "{ID string; Key string; PID int; Boot string; Held bool; Unproven bool; Fence uint64; " +
-			"Deadline int64; Started Time; Seq uint64; Op string}"
+		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
+			"deadline int64; started Time; seq uint64; op string}"
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +
 			"Left {Echo bool; Service bool; Records uint8; Lines uint64; Midway bool}}; Errors string; " +
-			"Board {Counts {Runs uint64; Failures uint64; Late uint64; Missed uint64}; Lengths int64}; " +
+			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; lengths int64}; " +
 			"Job {Name string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
 			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
 			"Pipes " + pipes + "; " +
@@ -35,8 +36,8 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	}
 }
 
-// shape lists the fields that are handed off, and their types, without those of packages time and
-// reflect.
+// shape lists the fields that are handed off, by their names in JSON, and their types, without
+// those of packages time and reflect.
 func shape(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Map:
@@ -51,7 +52,8 @@ func shape(t reflect.Type) string {
 	var fields []string
 	for i := range t.NumField() {
 		if f := t.Field(i); f.IsExported() {
-			fields = append(fields, fmt.Sprintf("%s %s", f.Name, shape(f.Type)))
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			fields = append(fields, fmt.Sprintf("%s %s", cmp.Or(name, f.Name), shape(f.Type)))
 		}
 	}
 	return "{" + strings.Join(fields, "; ") + "}"

@@ -35,11 +35,11 @@ func (d *Daemon) logTrouble() {
 		return // it is stderr itself
 	}
 	switch {
-	case s.Stray == nil:
+	case s.Misplaced == nil:
 		d.logs.reportedMisplaced = "" // report it again when it comes back
-	case s.Stray.Error() != d.logs.reportedMisplaced:
-		d.logs.reportedMisplaced = s.Stray.Error()
-		d.events.Publish(event.LogMisplaced(s.Stray))
+	case s.Misplaced.Error() != d.logs.reportedMisplaced:
+		d.logs.reportedMisplaced = s.Misplaced.Error()
+		d.events.Publish(event.LogMisplaced(s.Misplaced))
 	}
 	if s.Dropped > d.logs.reportedLost {
 		d.logs.reportedLost = s.Dropped
@@ -112,7 +112,7 @@ func (d *Daemon) dump() {
 	d.board.Update(func(s *status.Snapshot) {
 		log := d.log.Stats()
 		s.User, s.Log, s.State = name, d.log.Path(), d.machine.String()
-		s.Dropped, s.DroppedFor, s.LogStalled, s.LogMisplaced = log.Dropped, log.Lost, log.Stalled, log.Stray
+		s.Dropped, s.DroppedFor, s.LogStalled, s.LogMisplaced = log.Dropped, log.Lost, log.Stalled, log.Misplaced
 		if known {
 			s.Instance = instance
 		}

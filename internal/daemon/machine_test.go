@@ -356,3 +356,18 @@ func TestFirstErrorIsReported(t *testing.T) {
 		t.Errorf("ends with %v, want %v", m.err, errLost)
 	}
 }
+
+// A log line has all errors of the other gophd: without its name, and without an escaped newline.
+func TestErrorsOfThePreflightAreOneLine(t *testing.T) {
+	for printed, want := range map[string]string{
+		"":                        "",
+		"\n":                      "",
+		"gophd: a: b\n":           "a: b",
+		"gophd: a\ngophd: b\n":    "a; b",
+		"gophd: a\n\n  more\nend": "a; more; end",
+	} {
+		if got := oneLine(printed); got != want {
+			t.Errorf("%q became %q, want %q", printed, got, want)
+		}
+	}
+}

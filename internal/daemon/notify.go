@@ -20,7 +20,8 @@ var sdExtend = fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", (4 * remindAfter).Microseco
 
 func (d *Daemon) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		d.warn(fmt.Sprintf("cannot notify the service manager of %q: %v", state, err))
+		d.warn(fmt.Sprintf("cannot notify the service manager of %q: %v: start gophd from the service manager, "+
+			"or unset NOTIFY_SOCKET", state, err))
 	}
 }
 

@@ -227,5 +227,5 @@ func (d *Daemon) close() {
 	d.awaitReopening()
 	_ = d.log.CloseFile() // it reports on stderr how many lines it could not write
 	d.logTrouble()
-	attempt(d.log.Close) // its own error has nowhere to go: stderr itself may be stuck
+	attempt(d.log.Close) // its own error has nowhere to go: stderr itself may be stalled
 }

@@ -68,7 +68,7 @@ func (d *Daemon) checked(a answer) {
 // asker returns what the preflight must know of this process.
 func (d *Daemon) asker() preflight.Running {
 	a := preflight.Running{PID: os.Getpid()}
-	d.job.Asker(&a)
+	d.job.Describe(&a)
 	if f, err := d.pidFile.descriptor(); err == nil && f != nil {
 		a.PIDFile = lease.FileID(f)
 		_ = f.Close() // this is a second descriptor
@@ -100,10 +100,22 @@ func (d *Daemon) preflightNext(ctx context.Context, a preflight.Running) (json.R
 		return nil, fmt.Errorf("%s did not check the config within %s", own.Path, preflight.Timeout)
 	case result.OK() && ok:
 		return config, nil
-	case strings.TrimSpace(stderr.String()) != "":
-		return nil, errors.New(strings.TrimSpace(stderr.String()))
+	}
+	if text := oneLine(stderr.String()); text != "" {
+		return nil, errors.New(text)
 	}
 	return nil, fmt.Errorf("%s cannot read handoff version %s: it exited with %s", own.Path, version, result)
+}
+
+// oneLine returns the errors that a gophd printed on stderr, for a log line.
+func oneLine(printed string) string {
+	var all []string
+	for line := range strings.Lines(printed) {
+		if line = strings.TrimSpace(strings.TrimPrefix(line, "gophd: ")); line != "" {
+			all = append(all, line)
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // limitedBuffer keeps the head of what a preflight prints, up to limit bytes.

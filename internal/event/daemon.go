@@ -48,7 +48,7 @@ func NotResumed(err error) Event {
 	}}
 }
 
-// Exiting says that gophd exits, and why if that was not requested.
+// Exiting says that gophd exits. It gives the reason, unless a graceful stop was requested.
 func Exiting(why error) Event {
 	return Event{Type: TypeExiting, Level: Info, Err: why,
 		message: func(e Event) string { return "exiting" + because(e.Err) }}
@@ -57,7 +57,7 @@ func Exiting(why error) Event {
 // Reexecuting says that gophd re-execs: the next event is that of the new process.
 func Reexecuting() Event { return Event{Type: TypeReexecuting, Level: Info, Text: "re-executing"} }
 
-// Fatal says that gophd itself failed: a panic, or a broken contract.
+// Fatal says that gophd panicked, or a run ended with an exit code in job.fatal_exit_codes.
 func Fatal(err error) Event {
 	return Event{Type: TypeFatal, Level: Error, Err: err,
 		message: func(e Event) string { return fmt.Sprintf("fatal error: %v", e.Err) }}
@@ -70,15 +70,15 @@ func State(from, to string) Event {
 	}}
 }
 
-// Problem says that something failed that has no event of its own.
+// Problem says that an action of gophd failed. The message says which, and why.
 func Problem(err error) Event {
 	return Event{Type: TypeProblem, Level: Error, Err: err, message: func(e Event) string { return e.Err.Error() }}
 }
 
-// Warning says that something may go wrong.
+// Warning says that something needs attention. The message says what.
 func Warning(text string) Event { return Event{Type: TypeProblem, Level: Warn, Text: text} }
 
-// Request says that a request came while the daemon was in that state.
+// Request says that gophd received a request. The message has its source and the state of gophd.
 func Request(what, from, state string) Event {
 	return Event{Type: TypeRequest, Level: Info, Text: what + " requested (" + from + ")", State: state,
 		message: func(e Event) string {
@@ -86,7 +86,7 @@ func Request(what, from, state string) Event {
 		}}
 }
 
-// RequestRejected says that a request cannot be served in that state.
+// RequestRejected says that gophd does not serve a request in this state.
 func RequestRejected(what, from, state string) Event {
 	return Event{Type: TypeRequestRejected, Level: Info, Text: what + " (" + from + ")", State: state,
 		message: func(e Event) string {
@@ -101,8 +101,8 @@ func ReloadValidated() Event {
 	}}
 }
 
-// ReloadDelayed says that the reload waits, why, and how long at most before it is rejected. 0
-// means no limit.
+// ReloadDelayed says that the reload waits. The message has the reason, and the time after which
+// the reload is rejected, if there is one.
 func ReloadDelayed(most time.Duration, why error) Event {
 	return Event{Type: TypeReloadDelayed, Level: Warn, Duration: most, Err: why, message: func(e Event) string {
 		if e.Duration == 0 {
@@ -112,14 +112,16 @@ func ReloadDelayed(most time.Duration, why error) Event {
 	}}
 }
 
-// ReloadRejected says that the new config or program is not used, and why.
+// ReloadRejected says that gophd does not use the new config or program. The message has the
+// reason.
 func ReloadRejected(err error) Event {
 	return Event{Type: TypeReloadRejected, Level: Error, Err: err, message: func(e Event) string {
 		return fmt.Sprintf("reload rejected: %v", e.Err)
 	}}
 }
 
-// ReloadApplied says that the new process uses the new config, and which settings have changed.
+// ReloadApplied says that the new process uses the new config. The message lists the settings that
+// have changed.
 func ReloadApplied(changed []string) Event {
 	if len(changed) == 0 {
 		return Event{Type: TypeReloadApplied, Level: Debug, Text: "config applied: no setting has changed"}
@@ -130,7 +132,7 @@ func ReloadApplied(changed []string) Event {
 		}}
 }
 
-// LogReopened says that the log files were opened again, or could not be.
+// LogReopened says that the log files were opened again. An error says that this failed.
 func LogReopened(err error) Event {
 	if err != nil {
 		return Event{Type: TypeLogReopened, Level: Error, Err: err, message: func(e Event) string {
@@ -147,14 +149,16 @@ func LogLost(lines uint64, err error) Event {
 	}}
 }
 
-// LogMisplaced says that the log is not in the file of its name.
+// LogMisplaced says that gophd cannot open, rotate or archive the log file as configured. Lines go
+// to the file that is still open.
 func LogMisplaced(err error) Event {
 	return Event{Type: TypeLogMisplaced, Level: Error, Err: err, message: func(e Event) string {
-		return fmt.Sprintf("the log is written to another file: %v", e.Err)
+		return fmt.Sprintf("log trouble: %v", e.Err)
 	}}
 }
 
-// LogSuppressed says that the log has suppressed events, and how many of each kind.
+// LogSuppressed says that the log has suppressed events. The message has the number of each kind. A
+// kind is not always one event type: failure is run.ended, late is run.late or run.ended.
 func LogSuppressed(counts string) Event {
 	return Event{Type: TypeLogSuppressed, Level: Info, Text: counts,
 		message: func(e Event) string { return "suppressed log lines: " + e.Text }}

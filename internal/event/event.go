@@ -41,19 +41,19 @@ type Event struct {
 	// events with the same Repeat, if it counts them.
 	Repeat string
 
-	Job      string
-	Tick     job.Tick  // what is known about the run
-	Next     time.Time // JobState: the next tick, zero if none is scheduled
-	JobState job.State // JobState
-	Process  Process
-	Alive    bool // ProcessEscaped: it was not killed
-	Lease    Lease
-	State    string // of the daemon
-	Count    uint64
-	Duration time.Duration
-	Err      error
-	Text     string
-	Dump     []Variable // TypeDump
+	Job          string
+	Tick         job.Tick  // what is known about the run
+	Next         time.Time // JobState: the next tick, zero if none is scheduled
+	JobState     job.State // JobState
+	Process      Process
+	KeepsRunning bool // ProcessEscaped: gophd does not stop it
+	Lease        Lease
+	State        string // of the daemon
+	Count        uint64
+	Duration     time.Duration
+	Err          error
+	Text         string
+	Dump         []Variable // TypeDump
 
 	message func(Event) string
 }

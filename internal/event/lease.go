@@ -42,8 +42,8 @@ func LeaseStandby(name, store, holder string) Event {
 		}}
 }
 
-// LeaseProving says that nothing records that the last holder released the lease, or that there was
-// one. This instance waits until no other instance can run the job.
+// LeaseProving says that the store has no record that the last holder released the lease. This
+// instance waits until no other instance can run the job.
 func LeaseProving(name, store string, rest time.Duration) Event {
 	return Event{Type: TypeLeaseProving, Level: Warn, Job: name, Lease: Lease{Store: store}, Duration: rest,
 		message: func(e Event) string {
@@ -52,7 +52,8 @@ func LeaseProving(name, store string, rest time.Duration) Event {
 		}}
 }
 
-// LeaseProvingStill says that this wait continues, and for how long.
+// LeaseProvingStill says that the wait for the lease continues. The message has the rest of the
+// wait.
 func LeaseProvingStill(name, store string, rest time.Duration) Event {
 	return Event{Type: TypeLeaseProving, Level: Info, Job: name, Lease: Lease{Store: store}, Duration: rest,
 		message: func(e Event) string {
@@ -60,8 +61,7 @@ func LeaseProvingStill(name, store string, rest time.Duration) Event {
 		}}
 }
 
-// LeaseUnreachable says that the store does not answer and gophd retries, for a lease that is held
-// (repeat is "outage") or not held yet ("unreachable").
+// LeaseUnreachable says that the store does not answer, and gophd retries.
 func LeaseUnreachable(name, store, repeat string, err error) Event {
 	return Event{Type: TypeLeaseUnreachable, Level: Warn, Repeat: repeat,
 		Job: name, Lease: Lease{Store: store}, Err: err,
@@ -78,8 +78,8 @@ func LeaseReachable(name, store string) Event {
 		}}
 }
 
-// LeaseIgnored says that runs start without the lease, because of heartbeat.on_unreachable:
-// continue.
+// LeaseIgnored says that the store does not answer, and runs start without a lease, because of
+// heartbeat.on_unreachable: continue.
 func LeaseIgnored(name, store string, err error) Event {
 	return Event{Type: TypeLeaseIgnored, Level: Error, Job: name, Lease: Lease{Store: store}, Err: err,
 		message: func(e Event) string {

@@ -51,7 +51,7 @@ func JobState(name string, state job.State, run job.Run, at, next time.Time) Eve
 	return Event{Type: TypeJobState, Job: name, JobState: state, Tick: t, Next: next}
 }
 
-// JobServing says that runs may start, and on which schedule.
+// JobServing says that runs may start. The message has the schedule.
 func JobServing(name, schedule string) Event {
 	return Event{Type: TypeJobServing, Level: Info, Job: name, Text: schedule, message: func(e Event) string {
 		return fmt.Sprintf("%s runs %s", e.Job, e.Text)
@@ -104,7 +104,8 @@ func which(t job.Tick) string {
 // tick may be shorter: it started late, because of the run before it.
 func nearLength(t job.Tick) bool { return t.Interval > 0 && t.Length() >= t.Interval*9/10 }
 
-// ServiceEnded says that the run of a service has ended. It is RunEnded, but at least at level info.
+// ServiceEnded says that the run of a service has ended, as RunEnded does. Its level is at least
+// info.
 func ServiceEnded(name string, t job.Tick) Event {
 	e := RunEnded(name, t)
 	if e.Level == Debug {
@@ -113,7 +114,8 @@ func ServiceEnded(name string, t job.Tick) Event {
 	return e
 }
 
-// RunEnded says that a run has ended. Its level depends on the outcome.
+// RunEnded says that a run has ended. Its level depends on the outcome, and on missed ticks: a run
+// that took its interval and made the job miss ticks is an error, even if it succeeded.
 func RunEnded(name string, t job.Tick) Event {
 	e := Event{Type: TypeRunEnded, Level: Debug, Job: name, Tick: t, message: runEnded}
 	switch {
@@ -182,8 +184,8 @@ func RunLate(name string, run job.Run, length, interval time.Duration, missed ui
 	return e
 }
 
-// RunNotStarted says that the start of a run takes long. gophd retries it while the system does not
-// allow another process.
+// RunNotStarted says that the start of a run has failed so far, because the system does not allow
+// another process. gophd retries the start.
 func RunNotStarted(name string, run job.Run, since time.Duration, missed uint64) Event {
 	t := TickOfRun(run, 0)
 	t.Missed = missed
@@ -219,7 +221,7 @@ func RunDelayed(name string, run job.Run, delay time.Duration, retries int, serv
 	return e
 }
 
-// TickHeld says that a due tick waits, because the lease does not allow a run now.
+// TickHeld says that a tick is due, and its run waits until the lease allows a run.
 func TickHeld(name string, due time.Time) Event {
 	return Event{Type: TypeTickHeld, Level: Warn, Job: name, Tick: job.Tick{Result: job.Result{Run: job.Run{Due: due}}},
 		message: func(e Event) string {
@@ -228,7 +230,8 @@ func TickHeld(name string, due time.Time) Event {
 		}}
 }
 
-// TicksSkipped says that ticks were due before or during a run and were skipped, how many, and why.
+// TicksSkipped says that ticks were due before or during a run and were skipped. The message has
+// their number and the reason.
 func TicksSkipped(name string, run job.Run, ticks uint64, why string) Event {
 	t := TickOfRun(run, 0)
 	t.Missed = ticks
@@ -254,7 +257,7 @@ func RunStatus(name string, run job.Run, status string) Event {
 	return Event{Type: TypeRunStatus, Job: name, Tick: TickOfRun(run, 0), Text: status}
 }
 
-// RunExtended says that a run asked for more time, and its timeout was extended.
+// RunExtended says that a run asked for more time, and gophd extended its timeout.
 func RunExtended(name string, run job.Run, asked, more time.Duration) Event {
 	return Event{Type: TypeRunExtended, Level: Info, Repeat: "extended",
 		Job: name, Tick: TickOfRun(run, 0), Duration: asked,
@@ -296,18 +299,18 @@ func MessageNotUnderstood(name string, run job.Run, pid int, err error) Event {
 const NotPermitted = "it runs as another user, and gophd may not signal it; " +
 	"stop it by hand, and give gophd the capability CAP_KILL"
 
-// RunNotStoppable says that gophd may not signal the process of a run, so its timeout has no
-// effect.
+// RunNotStoppable says that gophd may not signal the process of a run, so gophd cannot stop it:
+// neither at its timeout nor at a forced stop.
 func RunNotStoppable(name string, run job.Run, pid int) Event {
 	return Event{Type: TypeRunNotStoppable, Level: Warn, Repeat: "unstoppable", Job: name, Tick: TickOfRun(run, pid),
 		message: func(e Event) string {
-			return fmt.Sprintf("run %d, pid %d, cannot be stopped, and its timeout has no effect: %s",
+			return fmt.Sprintf("run %d, pid %d, cannot be stopped, at its timeout or otherwise: %s",
 				e.Tick.Number, e.Tick.PID, NotPermitted)
 		}}
 }
 
-// RunSuspended says that a signal has suspended the command of a run (job control: STOP, TSTP, TTIN
-// or TTOU), why, and what helps.
+// RunSuspended says that a signal of job control (STOP, TSTP, TTIN or TTOU) has suspended the
+// command of a run. The message says what helps.
 func RunSuspended(name string, run job.Run, pid int, by syscall.Signal) Event {
 	t := TickOfRun(run, pid)
 	t.Signal = by
@@ -338,7 +341,8 @@ func RunContinued(name string, run job.Run, pid int) Event {
 		}}
 }
 
-// RunWaitedFor says that a shutdown waits for a run, and how to stop that sooner.
+// RunWaitedFor says that a shutdown or a re-exec waits for a run. The message says how to stop the
+// run now.
 func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration, hint string) Event {
 	return Event{Type: TypeRunWaitedFor, Level: Warn,
 		Job: name, Tick: TickOfRun(run, pid), Duration: length.Round(time.Second),
@@ -359,9 +363,9 @@ func ProcessEscaped(name string, run job.Run, pid int, process string, alive, se
 		advice = "; the command of a service must stay in the foreground"
 	}
 	return Event{Type: TypeProcessEscaped, Level: Warn, Repeat: "escaped", Job: name, Tick: TickOfRun(run, 0),
-		Process: Process{pid, process}, Alive: alive, Text: advice, message: func(e Event) string {
+		Process: Process{pid, process}, KeepsRunning: alive, Text: advice, message: func(e Event) string {
 			fate := "stopping it"
-			if e.Alive {
+			if e.KeepsRunning {
 				fate = "it keeps running"
 			}
 			return fmt.Sprintf("run %d: process %d (%s) escaped the process group; %s%s",
@@ -372,13 +376,17 @@ func ProcessEscaped(name string, run job.Run, pid int, process string, alive, se
 // ProcessesEscaped says that more processes escaped, and the log has suppressed their own events.
 func ProcessesEscaped(name string, run job.Run, count int, names string, alive bool) Event {
 	return Event{Type: TypeProcessesEscaped, Level: Warn, Repeat: "escaped, listed", Job: name, Tick: TickOfRun(run, 0),
-		Count: uint64(count), Text: names, Alive: alive, message: func(e Event) string {
-			fate := "stopping them"
-			if e.Alive {
-				fate = "they keep running"
+		Count: uint64(count), Text: names, KeepsRunning: alive, message: func(e Event) string {
+			processes, pronoun, keep := "processes", "them", "they keep"
+			if e.Count == 1 {
+				processes, pronoun, keep = "process", "it", "it keeps"
 			}
-			return fmt.Sprintf("run %d: %d more processes escaped the process group; %s: %s",
-				e.Tick.Number, e.Count, fate, e.Text)
+			fate := "stopping " + pronoun
+			if e.KeepsRunning {
+				fate = keep + " running"
+			}
+			return fmt.Sprintf("run %d: %d more %s escaped the process group; %s: %s",
+				e.Tick.Number, e.Count, processes, fate, e.Text)
 		}}
 }
 
@@ -390,9 +398,11 @@ func Leftover(name, processes, what string) Event {
 		}}
 }
 
-// LeftoverUnseen says that leftover runs may exist in a container, where they are not visible.
+// LeftoverUnseen says that a leftover run may be active in another container, where this gophd
+// cannot see it. Runs start all the same.
 func LeftoverUnseen(name string) Event {
 	return Event{Type: TypeLeftoverUnseen, Level: Info, Job: name,
 		Text: "a gophd of this job was killed in another PID namespace (a container); " +
-			"whether its run is still active cannot be seen from here"}
+			"its run may still be active there, where this gophd cannot see it; " +
+			"look for it in that container, or from the host"}
 }

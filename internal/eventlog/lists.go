@@ -101,7 +101,7 @@ func (p *escapedProcesses) add(e event.Event) {
 	if p.names == nil {
 		p.names = map[outcome][]string{}
 	}
-	o := outcome{e.Job, e.Tick.Number, e.Alive}
+	o := outcome{e.Job, e.Tick.Number, e.KeepsRunning}
 	p.names[o] = append(p.names[o], fmt.Sprintf("%d (%s)", e.Process.PID, e.Process.Name))
 }
 

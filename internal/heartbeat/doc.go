@@ -30,24 +30,24 @@
 //     for one renewal, so that a holder can restore what the server forgot.
 //  2. Claim L.
 //  3. Prove. Hold L without a break for as long as any lease can last. Nobody else can renew
-//     meanwhile, so all others have lost their lease, whatever the server forgot or expired too
-//     early. The wait is short after a clean release. No wait is needed if S shows that the last
-//     instance that completed the proof is this one, or the dead owner.
+//     meanwhile. So at its end every other lease has expired, even if the server forgot a key, or
+//     expired it too early. The wait is short after a clean release. No wait is needed if S shows
+//     that the last instance that completed the proof is this one, or the dead owner.
 //  4. Write the next fencing token into S.
 //  5. Confirm L. So the order of fencing tokens is the order of holders.
 //
-// Two things are not promised: that an unkillable command is dead by the deadline, and that the
-// clock of a machine counts all the time for which the machine stands still. The fencing token
-// closes these gaps if the resource rejects lower ones.
+// Two things are not promised. A command that cannot be killed may be alive after the deadline. And
+// the boot clock may not count the time for which a virtual machine is paused: then the deadline
+// comes too late. The fencing token closes both gaps if the resource rejects lower ones.
 //
 // # States
 //
 // ample, short, late and expired say how much of the lease is left: enough to start a run; too
-// little to start one; no more than the grace; nothing. missed: the full procedure has to start
-// again, because the key has changed or the store gave no answer; or it waits for an absent key to
-// be restored. acquired is also the event when Options.Continue lets runs start although the store
-// gives no answer. A cell with the row's own name does nothing. TestTransitionTable checks every
-// cell.
+// little to start one; no more than the grace; nothing. missed stands for two things: the full
+// procedure has to start again, because the key has changed or the store gave no answer; or step 1
+// waits because L is absent. acquired is also the event when Options.Continue lets runs start
+// although the store gives no answer. A cell with the row's own name does nothing.
+// TestTransitionTable checks every cell.
 //
 //	|          | taken    | missed   | claimed  | acquired | ample    | short    | late     | expired  | released |
 //	| seeking  | standby  | seeking  | proving  | held     | seeking  | seeking  | seeking  | seeking  | released |

@@ -26,7 +26,7 @@ type Options struct {
 
 	TTL       time.Duration // T: ttl of the key; independent of the interval of the loop
 	Renew     time.Duration // R: time between two renewals, plus or minus a tenth
-	StopGrace time.Duration // K: time that is always enough to stop the command
+	StopGrace time.Duration // K: the command is stopped that long before the deadline
 	Timeout   time.Duration // one phase of a store operation: an operation takes at most twice this
 
 	Standby        bool          // wait while another holds it, instead of HeldError and LostError

@@ -1,8 +1,8 @@
 package heartbeat
 
 // State is the state of an instance's lease. A command may start in Held only, and only if MayStart
-// returns true. It may continue in Held and Doubtful, must be stopping in Ending, and must be dead
-// in every other state.
+// returns true. It may continue in Held and Doubtful, and must be stopping in Ending and Lost. It
+// must be dead in every other state.
 type State uint8
 
 // The states; doc.go has the table of their changes.

@@ -159,7 +159,8 @@ func (c *Claim) Release() error {
 func (c *Claim) HandedOff() bool { return c != nil && c.hb == nil && c.handed != nil }
 
 // HandOff renews the claim once more and ends it without a release. It blocks until the renewal is
-// done. ctx limits only how long the claim may take to accept the request. If the error is not nil,
+// done or has failed: each operation of the store takes at most twice the store's timeout. ctx
+// limits only how long the claim may take to accept the request. If the error is not nil,
 // the new process must acquire the claim again. With keep, the claim is then renewed until this
 // process exits, because a command is active under it.
 func (c *Claim) HandOff(ctx context.Context, keep bool) (heartbeat.Handoff, error) {

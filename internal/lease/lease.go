@@ -120,14 +120,14 @@ func (l *Lease) Shut() <-chan struct{} {
 	return nil
 }
 
-// Fence returns the fencing token that others see; 0 without a lease.
+// Fence returns the fencing token of the lease that Visible returns; 0 if no token was written yet.
 func (l *Lease) Fence() uint64 {
 	state, _ := l.Visible().Now()
 	return state.Fence
 }
 
-// Beat puts the tick of a run and its PID into the records. The PID is 0 after the run has ended.
-// Beat does not block.
+// Beat puts the number of a run and the PID of its command into the records. The PID is 0 after the
+// run has ended. Beat does not block.
 func (l *Lease) Beat(tick uint64, pid int) {
 	for _, c := range l.claims() {
 		if c.hb != nil {

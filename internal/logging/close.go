@@ -18,9 +18,9 @@ type Unwritten struct {
 
 // Close writes the lines that were taken and closes the file. A sink without progress is given up,
 // and the error says so: a regular file after 30 seconds, any other sink after 10, and earlier
-// after a Hurry, which may be called during Close. A write(2) that cannot be interrupted (a hung
-// disk, a stuck pipe of Echo) keeps its goroutine until it returns. This is the one known gap, and
-// only in a process that is about to exit.
+// after a SetStopRequests, which may be called during Close. A write(2) that cannot be interrupted
+// (a hung disk, a stalled pipe of Echo) keeps its goroutine until it returns. This is the one known
+// gap, and only in a process that is about to exit.
 func (l *Log) Close() error {
 	if !l.startClose(draining) {
 		return os.ErrClosed
@@ -43,7 +43,7 @@ func (l *Log) CloseFile() error {
 	}
 	l.mu.Lock()
 	k.drain = true
-	l.setStopRequests(max(l.stopRequests, 1))
+	l.setStopRequestsLocked(max(l.stopRequests, 1))
 	l.wakeAll()
 	l.mu.Unlock()
 	return l.await(k)
@@ -83,7 +83,7 @@ func (l *Log) Idle() error {
 	return nil
 }
 
-// Leave is the Log's first step in a re-exec, and Left the second. From Leave on no write starts,
+// Leave and Left are the two steps of the Log in a re-exec. From Leave on no write starts,
 // and an active write is interrupted if the target can do that. Lines are still taken, and a Stream
 // does not wait for space.
 func (l *Log) Leave() {
@@ -138,7 +138,7 @@ func (l *Log) startClose(to state) bool {
 	if l.state != running {
 		return false
 	}
-	l.setStopRequests(max(l.stopRequests, 1))
+	l.setStopRequestsLocked(max(l.stopRequests, 1))
 	l.transition(to)
 	return true
 }
@@ -179,7 +179,7 @@ func (l *Log) finishClose() error {
 	if l.file != nil && l.file.crash.Load() {
 		err = ignoreCrashes()
 	}
-	stuck := false
+	stalled := false
 	for _, k := range l.sinks {
 		select {
 		case <-k.done:
@@ -187,11 +187,11 @@ func (l *Log) finishClose() error {
 				deadline(k.target, time.Time{}) // the caller may still write to Echo
 			}
 		default:
-			stuck = true
+			stalled = true
 			k.abandon()
 		}
 	}
-	if !stuck {
+	if !stalled {
 		l.writers.Wait()
 	}
 	return err
@@ -203,22 +203,22 @@ func (l *Log) transition(to state) {
 	l.wakeAll()
 }
 
-// Hurry tells the Log how often gophd was requested to stop. That limits how long the command and
-// Close wait for a sink that makes no progress, whatever OnFull says:
-//   - 0: no stop is requested, or no longer; OnFull decides
+// SetStopRequests sets how often a stop of gophd was requested. That limits how long the command
+// and Close wait for a sink that makes no progress, whatever OnFull says:
+//   - 0: no stop is requested, or the stop was canceled; OnFull decides
 //   - 1: 30 seconds for a regular file, 10 for any other sink
 //   - 2: 10 seconds
 //   - 3 or more: they do not wait
 //
-// Hurry does not block.
-func (l *Log) Hurry(times int) {
+// SetStopRequests does not block.
+func (l *Log) SetStopRequests(times int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.setStopRequests(times)
+	l.setStopRequestsLocked(times)
 }
 
-// setStopRequests is Hurry for a caller that holds mu.
-func (l *Log) setStopRequests(times int) {
+// setStopRequestsLocked is SetStopRequests for a caller that holds mu.
+func (l *Log) setStopRequestsLocked(times int) {
 	if l.stopRequests == 0 && times > 0 {
 		l.stopSince = time.Now()
 	}

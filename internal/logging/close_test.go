@@ -42,12 +42,12 @@ func TestHowLongCloseWaits(t *testing.T) {
 				fmt.Fprintln(l.Capture("stdout")(4720), "stuck")
 				synctest.Wait() // in the write
 				l.sinks[0].regular = c.regular
-				time.Sleep(time.Hour) // stuck before the Close: that does not shorten the wait
+				time.Sleep(time.Hour) // stalled before the Close: that does not shorten the wait
 				var operator goroutine.Group
 				operator.Go(func() {
 					for i, d := range c.stops {
 						time.Sleep(d)
-						l.Hurry(i + 2)
+						l.SetStopRequests(i + 2)
 					}
 				})
 				start := time.Now()
@@ -94,7 +94,7 @@ func testLossesOfCloseFile(t *testing.T, stops int) {
 	for range 1500 {
 		fmt.Fprintf(w, "%100d\n", 1)
 	}
-	l.Hurry(stops)
+	l.SetStopRequests(stops)
 	if err := l.CloseFile(); err == nil || !strings.Contains(err.Error(), "accepted no more data") {
 		t.Errorf("got %v", err)
 	}

@@ -132,7 +132,7 @@ func testDiskFullBlocks(t *testing.T, disk disk) {
 	})
 }
 
-// A full disk makes no progress: Hurry releases a command that waits for it.
+// A full disk makes no progress: SetStopRequests releases a command that waits for it.
 func TestHurryReleasesTheCommandFromAFullDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openTimed(t, Options{File: "/dev/full", Format: simple, OnFull: onFullBlock})
@@ -147,7 +147,7 @@ func TestHurryReleasesTheCommandFromAFullDisk(t *testing.T) {
 			waited = time.Since(start)
 		})
 		time.Sleep(5 * time.Second)
-		l.Hurry(1)
+		l.SetStopRequests(1)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if waited != 5*time.Second+readerTime {

@@ -16,8 +16,8 @@
 //
 // gophd's own lines have gophd's PID, the level if it is warn or higher, the message, and the
 // fields of a line that is no event as key=value. Control characters are escaped, so no error text
-// or name can forge a line. The command's lines have the command's PID and the stream. They cannot
-// be mistaken for gophd's own.
+// or name can forge a line. The command's lines have the command's PID and the stream, which
+// gophd's own lines do not have.
 //
 // The format json is one object per line: {"time","pid","job","level",...,"message"} for gophd's
 // own lines, {"time","pid","job","stream","line"} for the command's. JSON cannot hold bytes that
@@ -62,7 +62,7 @@
 // free. So `zcat -f NAME.* NAME` prints the whole log in order. Rotation happens only between two
 // records. A file is never larger than its limit, except for a single record that is larger.
 //
-// The age counts from the first line, whose time is read from the file. The age of a file that
+// The age counts from the first line: its time is read from the file. The age of a file that
 // cannot be read counts from its modification time. The age is checked when a line arrives, so an
 // idle log causes no wakeups. Only regular files are rotated: a FIFO or a descriptor such as
 // /dev/stdout stays where it is, also if it leads to a regular file.
@@ -87,24 +87,24 @@
 // a second after a write; always syncs before the next lines are written. second and always also
 // sync each file when it is finished.
 //
-// # When the sink is slow, stuck, full or gone
+// # When the sink is slow, stalled, full or gone
 //
 // Each sink has one goroutine, which swaps a buffer and writes it at once. There is no flush timer.
 //
 //   - gophd's own lines never wait for a sink: they are dropped while 1 MiB is pending.
 //   - The command's lines wait while 256 KiB are pending. A slow sink slows the command down
 //     as a slow pipe does, and memory is bounded.
-//   - A sink is stuck if its write makes no progress for 10s. Then the command's lines that do
+//   - A sink is stalled if its write makes no progress for 10s. Then the command's lines that do
 //     not fit are dropped, so that a log that nobody reads does not block the command.
 //   - A write that fails (disk full, no reader, closed pipe) drops the lines that were not written,
 //     of both kinds. The next line is attempted again. A FIFO is opened when it has a reader. A
 //     service that is absent, at the start or later, is looked for once a second.
 //   - With OnFull block a failed write is kept and retried each second or at Reopen. The command
-//     waits, for a stuck file too. gophd's own lines are dropped while 1 MiB is pending.
+//     waits, for a stalled file too. gophd's own lines are dropped while 1 MiB is pending.
 //   - An echo never blocks for longer than the 10 seconds.
-//   - After Hurry or Close, the command and Close do not wait indefinitely for a sink that makes no
-//     progress: 30 seconds for a regular file, 10 for any other sink, less after more stop
-//     requests. Then its lines are lost.
+//   - After SetStopRequests or Close, the command and Close do not wait indefinitely for a sink
+//     that makes no progress: 30 seconds for a regular file, 10 for any other sink, less after more
+//     stop requests. Then its lines are lost.
 //
 // Before an exec no write may be active that can hang with its disk, because the exec would hang
 // with it. After Pause no such write starts, and Idle reports when none is active. Then Leave and

@@ -434,7 +434,7 @@ func TestDevStdout(t *testing.T) {
 		z.Info().Msg("hello")
 		err = l.Reopen()
 		z.Info().Msg("again")
-		fmt.Fprintln(os.Stderr, errors.Join(err, l.Close()), l.Stats().Stray)
+		fmt.Fprintln(os.Stderr, errors.Join(err, l.Close()), l.Stats().Misplaced)
 		return
 	}
 	dir := t.TempDir()
@@ -624,14 +624,14 @@ func TestALogInADeletedFileIsReported(t *testing.T) {
 		default:
 			t.Error("nothing was reported")
 		}
-		if err := l.Stats().Stray; err == nil || !strings.Contains(err.Error(), "directory "+dir+" does not exist") {
+		if err := l.Stats().Misplaced; err == nil || !strings.Contains(err.Error(), "directory "+dir+" does not exist") {
 			t.Errorf("got error %v", err)
 		}
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		logLine("three")
-		if err := l.Stats().Stray; err != nil {
+		if err := l.Stats().Misplaced; err != nil {
 			t.Errorf("still %v", err)
 		}
 		select {

@@ -24,7 +24,7 @@ const (
 	commandLimit = 1 << 18 // bytes; with more pending, the command waits; the rest is for gophd
 	maxLine      = 1 << 16 // bytes of a command's line in one record; for syslog it is maxSyslog
 
-	stuckTime     = 10 * time.Second      // without progress until a sink is stuck
+	stallTime     = 10 * time.Second      // without progress until a sink is stalled
 	fileTime      = 30 * time.Second      // the same at exit, for a regular file
 	readerTime    = 10 * time.Second      // the same at exit, for a sink with a reader
 	abortTime     = time.Second           // for a write that cannot be interrupted
@@ -42,7 +42,7 @@ type Options struct {
 	Format string        // simple, json or console; the services have their own
 	Level  zerolog.Level // gophd's own lines below it are dropped
 
-	// OnFull selects what happens to the command's lines when File cannot be written or is stuck:
+	// OnFull selects what happens to the command's lines when File cannot be written or is stalled:
 	// drop or block. "" is drop.
 	OnFull string
 
@@ -80,9 +80,9 @@ type Options struct {
 // Losses are lines that could not be written. The next successful write reports those that the log
 // has not reported yet.
 type Losses struct {
-	Lines  uint64 `json:",omitempty"` // total
-	Untold uint64 `json:",omitempty"` // the part of Lines that the log has not reported yet
-	Why    string `json:",omitempty"` // reason of the last loss
+	Lines      uint64 `json:",omitempty"`       // total
+	Unreported uint64 `json:"Untold,omitempty"` // those that the log has not reported
+	Why        string `json:",omitempty"`       // reason of the last loss
 }
 
 // Owners returns the users who may own an existing log file, besides root and gophd's own user.
@@ -119,7 +119,7 @@ type Log struct {
 
 	maxLine      int // maximum bytes of a command's line in one record
 	trouble      chan struct{}
-	stopsChanged chan struct{} // Hurry changed stopRequests
+	stopsChanged chan struct{} // SetStopRequests changed stopRequests
 	timeLimits
 	writers goroutine.Group
 	open    openLines
@@ -134,14 +134,14 @@ type control struct {
 	state        state
 	paused       bool      // see Pause
 	leaving      bool      // see Leave
-	stopRequests int       // see Hurry
+	stopRequests int       // see SetStopRequests
 	stopSince    time.Time // time of the first request; the time without progress counts from then
 }
 
-// timeLimits has the times that the Log waits for a sink: see stuckTime and the next constants.
+// timeLimits has the times that the Log waits for a sink: see stallTime and the next constants.
 // Tests set other times.
 type timeLimits struct {
-	stuckTime  time.Duration
+	stallTime  time.Duration
 	fileTime   time.Duration
 	readerTime time.Duration
 	abort      time.Duration
@@ -174,7 +174,7 @@ func openLog(o Options, at sockets) (*Log, error) {
 		echoName: cmp.Or(o.EchoName, "stderr"), level: o.Level, maxLine: maxLine,
 		trouble: make(chan struct{}, 1), stopsChanged: make(chan struct{}, 1),
 		timeLimits: timeLimits{
-			stuckTime: stuckTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime, returns: returnTime,
+			stallTime: stallTime, fileTime: fileTime, readerTime: readerTime, abort: abortTime, returns: returnTime,
 			lineTime: lineTime,
 		},
 		open: openLines{of: map[*Stream]line.Unfinished{}},
@@ -354,10 +354,10 @@ type Stats struct {
 	Err     error         // error of the last write, or nil
 
 	Lost error // reason of the last loss
-	// Stray is why the log is not in the file that it should be in now, or why work on its archives
-	// failed. It is nil if neither is the case, and becomes nil again when another file is opened
-	// without such an error.
-	Stray error
+	// Misplaced is why the log is not in the file that it should be in now, or why work on its
+	// archives failed. It is nil if neither is the case, and becomes nil again when another file is
+	// opened without such an error.
+	Misplaced error
 }
 
 // Trouble returns a channel that gets a value when Dropped or Stray in Stats changes. Several
@@ -372,7 +372,7 @@ func (l *Log) Losses() Losses {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.sinks[0]
-	lost := Losses{Lines: k.stats.Dropped, Untold: k.stats.Dropped - min(k.reported, k.stats.Dropped)}
+	lost := Losses{Lines: k.stats.Dropped, Unreported: k.stats.Dropped - min(k.reported, k.stats.Dropped)}
 	if k.stats.Lost != nil {
 		lost.Why = k.stats.Lost.Error()
 	}

@@ -119,11 +119,11 @@ var (
 // inherit takes over the losses of the previous Log.
 func (k *sink) inherit(o Losses) {
 	if o.Lines > 0 {
-		k.stats.Dropped, k.reported = o.Lines, o.Lines-min(o.Untold, o.Lines)
-		k.lost, k.why = o.Untold, errors.New(o.Why)
+		k.stats.Dropped, k.reported = o.Lines, o.Lines-min(o.Unreported, o.Lines)
+		k.lost, k.why = o.Unreported, errors.New(o.Why)
 		k.stats.Lost = k.why
 	}
-	if o.Untold > 0 {
+	if o.Unreported > 0 {
 		k.alert()
 	}
 }
@@ -172,19 +172,19 @@ func (k *sink) paused() bool { return k.log.leaving || k.log.paused && k.regular
 // methods.
 func (k *sink) full() bool { return k.command && !k.exited && len(k.buf) >= commandLimit }
 
-// commandWaitLeft returns how much longer the command waits for this sink: 0 if the sink is stuck,
-// a negative value if there is no limit.
+// commandWaitLeft returns how much longer the command waits for this sink: 0 if the sink is
+// stalled, a negative value if there is no limit.
 func (k *sink) commandWaitLeft() time.Duration {
 	l := k.log
 	switch {
 	case l.stopRequests == 0 && k.block:
 		return -1
 	case l.stopRequests == 0:
-		return k.remaining(l.stuckTime, time.Time{})
+		return k.remaining(l.stallTime, time.Time{})
 	case k.block:
 		return k.closeWaitLeft()
 	}
-	return min(k.remaining(l.stuckTime, time.Time{}), k.closeWaitLeft())
+	return min(k.remaining(l.stallTime, time.Time{}), k.closeWaitLeft())
 }
 
 // closeWaitLeft returns how much longer Close waits for this sink: 0 if it must be given up.
@@ -203,7 +203,7 @@ func (k *sink) closeWaitLeft() time.Duration {
 // remaining returns how much is left of the time limit most. The limit counts from the last
 // progress of the sink, but not from before start.
 func (k *sink) remaining(most time.Duration, start time.Time) time.Duration {
-	if k.since.IsZero() { // not stuck: its goroutine is about to take the buffer
+	if k.since.IsZero() { // not stalled: its goroutine is about to take the buffer
 		return max(most, k.log.abort)
 	}
 	if k.since.After(start) {

@@ -104,7 +104,7 @@ func TestOwnLinesNeverWaitAndTheirLossIsReported(t *testing.T) {
 		}
 		s := l.Stats()
 		if s.Dropped == 0 || s.Pending > ownLimit {
-			t.Errorf("a stuck sink: %+v", s)
+			t.Errorf("a stalled sink: %+v", s)
 		}
 		close(g.open)
 		closeLog(t, l)
@@ -160,7 +160,7 @@ func TestCommandWaitsForASlowSinkAndOwnLinesDoNot(t *testing.T) {
 		synctest.Wait() // the command waits
 		s := l.Stats()
 		if written > 2*commandLimit || s.Pending < commandLimit || s.Pending > 2*commandLimit {
-			t.Errorf("a stuck sink took %d bytes; %+v", written, s)
+			t.Errorf("a stalled sink took %d bytes; %+v", written, s)
 		}
 		z := l.Logger()
 		z.Error().Msg("still here")
@@ -451,17 +451,17 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// The command does not wait for a stuck sink indefinitely: after stuckTime its lines are dropped
+// The command does not wait for a stalled sink indefinitely: after stallTime its lines are dropped
 // and counted. For a slow sink that never happens.
 func TestAStuckSinkIsGivenUpButASlowOneIsNot(t *testing.T) {
 	in := bytes.Repeat([]byte("0123456789\n"), 100_000)
-	t.Run("stuck", func(t *testing.T) {
+	t.Run("stalled", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := newGate()
 			l := openTimed(t, Options{Format: simple, Echo: g, EchoCommand: true})
 			w, start := l.Capture("stdout")(4720), time.Now()
 			_, _ = w.Write(in)
-			if d := time.Since(start); d != stuckTime {
+			if d := time.Since(start); d != stallTime {
 				t.Errorf("the command waited for %v", d)
 			}
 			start = time.Now()
@@ -487,7 +487,7 @@ func TestAStuckSinkIsGivenUpButASlowOneIsNot(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var got bytes.Buffer
 			l := openTimed(t, Options{Format: simple, EchoCommand: true, Echo: writerFunc(func(p []byte) (int, error) {
-				time.Sleep(stuckTime - time.Second)
+				time.Sleep(stallTime - time.Second)
 				return got.Write(p)
 			})})
 			w := l.Capture("stdout")(4720)
@@ -511,8 +511,8 @@ func TestBlockWaitsForAStuckSinkUntilHurry(t *testing.T) {
 		g := newGate()
 		l := openTimed(t, Options{Format: simple, Echo: g, EchoCommand: true})
 		l.sinks[0].block = true
-		l.Hurry(1)
-		l.Hurry(0) // the stop is canceled
+		l.SetStopRequests(1)
+		l.SetStopRequests(0) // the stop is canceled
 		var command goroutine.Group
 		start, waited := time.Now(), time.Duration(0)
 		command.Go(func() {
@@ -520,7 +520,7 @@ func TestBlockWaitsForAStuckSinkUntilHurry(t *testing.T) {
 			waited = time.Since(start)
 		})
 		time.Sleep(time.Hour)
-		l.Hurry(1)
+		l.SetStopRequests(1)
 		command.Wait()
 		if waited != time.Hour+readerTime {
 			t.Errorf("it waited for %v", waited)
@@ -638,7 +638,7 @@ func TestLossesAreReportedAndPassedOn(t *testing.T) {
 		synctest.Wait()
 		closeLog(t, l)
 		over := l.Losses()
-		if over.Lines != 5 || over.Untold != 3 || over.Why != syscall.ENOSPC.Error() {
+		if over.Lines != 5 || over.Unreported != 3 || over.Why != syscall.ENOSPC.Error() {
 			t.Errorf("passed on is %+v", over)
 		}
 

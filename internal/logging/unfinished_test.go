@@ -245,7 +245,7 @@ func TestUnfinishedShowsTheLineSoFar(t *testing.T) {
 	})
 }
 
-// A stuck sink holds up the command, and neither the timer's line nor what Unfinished shows.
+// A stalled sink holds up the command, and neither the timer's line nor what Unfinished shows.
 func TestUnfinishedDoesNotWaitForASink(t *testing.T) {
 	g := &gate{open: make(chan struct{})}
 	l := open(t, Options{Format: simple, Echo: g, EchoLevel: zerolog.Disabled, EchoCommand: true})

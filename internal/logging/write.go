@@ -142,10 +142,10 @@ func (k *sink) ready(now time.Time, next *opened) readyResult {
 	}
 	switch problem := errors.Join(t.warning, t.archives); {
 	case problem != nil:
-		k.stats.Stray = problem
+		k.stats.Misplaced = problem
 		k.alert()
-	case t.changed && k.stats.Stray != nil:
-		k.stats.Stray = nil
+	case t.changed && k.stats.Misplaced != nil:
+		k.stats.Misplaced = nil
 		k.alert()
 	}
 	return t

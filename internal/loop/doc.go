@@ -16,14 +16,14 @@
 // wait. A service would never end by itself, so a stop stops its run.
 //
 // If runs may overlap, a tick that is due starts a run beside the active ones, each in a slot of
-// its own, and is dropped if no slot is free. Every tick that was due is served or counted as
-// missed. A tick can be both: the last tick that was due during a run is counted, and the next run,
-// which starts late, may serve it.
+// its own, and is dropped if no slot is free. Every tick that was due is served by a run, or
+// counted as missed, or both: the last tick that was due during a run is counted as missed, and the
+// next run, which starts late, may serve it.
 //
-// A retry follows a failed run after a delay, and starts before the next tick. It is a run for the
-// same tick, with a number of its own. The loop waits for it in the state waiting, or in the state
-// running if other runs are active. A start that comes sooner replaces it: the next tick, or a
-// requested run.
+// A retry follows a failed run after a delay, and only if it is due before the next tick. It is a
+// run for the same tick, with a number of its own. The loop waits for it in the state waiting, or
+// in the state running if other runs are active. It is canceled if another run starts before it: a
+// requested run, or that of the next tick if the gate has held the retry.
 //
 // The loop gives up and ends by itself when a run ended with a fatal code, or when as many runs in
 // a row failed, with all their retries, as the start limit allows within its time. The count starts

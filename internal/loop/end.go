@@ -177,10 +177,10 @@ func (s *scheduler) handOff(l handOffCall) {
 		s.handedOff = true
 		for i := range s.slots {
 			if p := &s.slots[i]; p.cancel != nil {
-				s.grid.Going = append(s.grid.Going, ActiveRun{Run: p.run, Started: p.started, Missed: p.missed})
+				s.grid.ActiveRuns = append(s.grid.ActiveRuns, ActiveRun{Run: p.run, Started: p.started, Missed: p.missed})
 			}
 		}
-		s.grid.Woken = s.runAgain
+		s.grid.RunRequested = s.runAgain
 		r.Run = s.oldest().run
 	default:
 		return

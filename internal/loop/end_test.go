@@ -55,7 +55,7 @@ func TestFatalRunWaitsForTheOtherRuns(t *testing.T) {
 		w.result = codes(0, 70)
 		w.start(t.Context())()
 		w.wantStarts(0, s)
-		for _, r := range w.of(loop.Turned) {
+		for _, r := range w.of(loop.StateChanged) {
 			if r.State == job.Draining && (r.End != loop.Fatal || r.Run.Number != 1) {
 				t.Errorf("it started to end with %+v", r)
 			}

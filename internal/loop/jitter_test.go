@@ -25,7 +25,7 @@ func TestBackoffJitterIsDrawnOncePerWait(t *testing.T) {
 			wait()
 			runs := 0
 			for i, r := range w.reports {
-				if r.Kind == loop.Turned && r.State == job.Running {
+				if r.Kind == loop.StateChanged && r.State == job.Running {
 					runs++
 				}
 				if r.Slowed == 0 || i+1 == len(w.reports) || w.reports[i+1].State != job.Running {

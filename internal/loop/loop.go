@@ -41,20 +41,21 @@ type Timer interface {
 }
 
 // Report is one thing that the loop did. Kind says what it is. The comments of the other fields say
-// for which kinds they are set. "Turned to running" is the kind Turned with the State job.Running.
+// for which kinds they are set. "To running" means the kind StateChanged with the State
+// job.Running.
 type Report struct {
 	Kind   Kind
 	At     time.Time
 	State  job.State     // after what is reported
-	Run    job.Run       // Late, and Turned to running; Turned to waiting: the retry, if its Attempt is not 0
+	Run    job.Run       // Late, and to running; to waiting: the retry, if its Attempt is not 0
 	Length time.Duration // Late: how long the run has been active
-	Next   time.Time     // Turned: the next tick, zero when there is none
-	Slowed time.Duration // Turned to waiting: the wait is this back-off or retry delay, and not the grid
-	// Late: the ticks that the run has cost so far. Turned to running: the ticks that were due before
+	Next   time.Time     // StateChanged: the next tick, zero when there is none
+	Slowed time.Duration // to waiting: the back-off or the retry delay; 0 if the wait is for a tick
+	// Late: the ticks that the run has cost so far. To running: the ticks that were due before
 	// this run and that no run serves.
 	Missed uint64
 	Tick   job.Tick // Ended
-	End    End      // Turned to draining or done: why the loop has ended by itself
+	End    End      // to draining or done: why the loop has ended by itself
 	Grid   Grid     // where the loop stands: the loop of the next process continues from it
 }
 
@@ -63,9 +64,9 @@ type Kind uint8
 
 // The kinds of Report.
 const (
-	Turned Kind = iota + 1 // the state is now State; or a run started beside others, and the state is still running
-	Late                   // the run has taken 90 % of the interval, or longer than to the next tick
-	Ended                  // a run has ended
+	StateChanged Kind = iota + 1 // to State; or a run started beside others, still running
+	Late                         // the run has taken 90 % of the interval, or a tick was due
+	Ended                        // a run has ended
 )
 
 // End is why a loop ends by itself.
@@ -85,9 +86,9 @@ type Grid struct {
 	Runs     uint64        // number of the last run
 
 	// Set by HandOff only.
-	Going []ActiveRun // the active runs, which the next process adopts
-	Woken bool        // RunNow was called while no slot was free: a run is due when one of Going ends
-	Wait  *Delay      // nil when the grid determines the next start
+	ActiveRuns   []ActiveRun // the active runs, which the next process adopts
+	RunRequested bool        // by RunNow while no slot was free: a run is due when one has ended
+	Wait         *Delay      // nil when the grid determines the next start
 }
 
 // ActiveRun is a run that stays active over a re-exec.

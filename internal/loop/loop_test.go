@@ -401,7 +401,7 @@ func TestHeldTicksCountAsMissedAndNotAsOverrun(t *testing.T) {
 		if tick := w.of(loop.Ended)[0].Tick; tick.Late() {
 			t.Errorf("the held run counts as an overrun: %+v", tick)
 		}
-		for _, r := range w.of(loop.Turned) {
+		for _, r := range w.of(loop.StateChanged) {
 			if r.State == job.Running && r.Run.Number == 1 && r.Missed != 5 {
 				t.Errorf("%d ticks missed while held, want 5", r.Missed)
 			}
@@ -556,8 +556,8 @@ func TestHandOffDuringARun(t *testing.T) {
 		if time.Since(w.started) != time.Second {
 			t.Errorf("it handed off after %v", time.Since(w.started))
 		}
-		if g := grid.Going; len(g) != 1 || g[0].Run.Number != 1 || !g[0].Started.Equal(w.started) || !grid.Woken {
-			t.Fatalf("it handed off %+v, woken %v", g, grid.Woken)
+		if g := grid.ActiveRuns; len(g) != 1 || g[0].Run.Number != 1 || !g[0].Started.Equal(w.started) || !grid.RunRequested {
+			t.Fatalf("it handed off %+v, woken %v", g, grid.RunRequested)
 		}
 		if w.loop.HandOff(nil) != loop.ErrEnds {
 			t.Error("a loop that has ended can be handed off")
@@ -657,7 +657,7 @@ func TestHandOffKeepsWhatIsHeldWithoutServingATickTwice(t *testing.T) {
 				if !ok || w.runs[1].Due.Sub(w.started) != c.due {
 					t.Errorf("handed off %v, and the held run was due at %v", ok, w.runs[1].Due.Sub(w.started))
 				}
-				for _, r := range w.of(loop.Turned) {
+				for _, r := range w.of(loop.StateChanged) {
 					if r.Missed != 0 {
 						t.Errorf("missed in %+v", r)
 					}

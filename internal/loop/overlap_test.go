@@ -89,7 +89,7 @@ func TestDrainingWaitsForAll(t *testing.T) {
 			t.Errorf("it ended after %v, want the end of the longest run, 80s", took)
 		}
 		w.wantStarts(0, 10*s, 20*s)
-		if done := w.of(loop.Turned); done[len(done)-1].State != job.Done || len(w.of(loop.Ended)) != 3 {
+		if done := w.of(loop.StateChanged); done[len(done)-1].State != job.Done || len(w.of(loop.Ended)) != 3 {
 			t.Errorf("it ended with %+v after %d runs", done[len(done)-1], len(w.of(loop.Ended)))
 		}
 	})
@@ -162,7 +162,7 @@ func TestHeldTickWaitsBesideActiveRuns(t *testing.T) {
 				w.wantStarts(c.starts...)
 				var missed uint64
 				held := false
-				for _, r := range w.of(loop.Turned) {
+				for _, r := range w.of(loop.StateChanged) {
 					held = held || r.State == job.Held
 					if r.State == job.Running {
 						missed += r.Missed
@@ -205,7 +205,7 @@ func TestHandOffOfSeveralRuns(t *testing.T) {
 				wait()
 				grid := old.reports[len(old.reports)-1].Grid
 				var handedOff []string
-				for _, g := range grid.Going {
+				for _, g := range grid.ActiveRuns {
 					handedOff = append(handedOff, fmt.Sprintf("%d in %d at %v", g.Run.Number, g.Run.Slot,
 						g.Started.Sub(old.started)))
 				}

@@ -104,7 +104,7 @@ func (l *life) Record(r loop.Report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = append(l.all, r)
-	if r.Kind == loop.Turned && r.State == job.Running {
+	if r.Kind == loop.StateChanged && r.State == job.Running {
 		l.reported = max(l.reported, r.Run.Number)
 	}
 	if r.Kind == loop.Ended {
@@ -113,8 +113,8 @@ func (l *life) Record(r loop.Report) {
 	if r.State >= job.Draining {
 		l.dropped = l.dropped || !l.shutAt.IsZero()
 	}
-	if r.Kind == loop.Turned && r.State == job.Done && len(l.active) != len(r.Grid.Going) {
-		l.failf("done, and %d runs are active of which %d were handed off", len(l.active), len(r.Grid.Going))
+	if r.Kind == loop.StateChanged && r.State == job.Done && len(l.active) != len(r.Grid.ActiveRuns) {
+		l.failf("done, and %d runs are active of which %d were handed off", len(l.active), len(r.Grid.ActiveRuns))
 	}
 }
 
@@ -247,7 +247,7 @@ func (l *life) account() {
 			if overran = (time.Time{}); r.Tick.Missed > 0 {
 				overran = r.At
 			}
-		case r.Kind == loop.Turned && r.State == job.Running && !known[r.Run.Number]:
+		case r.Kind == loop.StateChanged && r.State == job.Running && !known[r.Run.Number]:
 			known[r.Run.Number] = true
 			counted += r.Missed
 			started := starts[0]

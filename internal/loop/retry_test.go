@@ -94,7 +94,7 @@ func TestRetryIsReported(t *testing.T) {
 		w.result = fails(always)
 		w.during(5 * s)
 		var got []string
-		for _, r := range w.of(loop.Turned) {
+		for _, r := range w.of(loop.StateChanged) {
 			got = append(got, fmt.Sprintf("%v attempt %d, slowed %v, next %v", r.State, r.Run.Attempt, r.Slowed,
 				max(r.Next.Sub(r.At), 0)))
 		}
@@ -200,7 +200,7 @@ func TestHeldRetry(t *testing.T) {
 				wait()
 				w.wantAttempts(want...)
 				var missed uint64
-				for _, r := range w.of(loop.Turned) {
+				for _, r := range w.of(loop.StateChanged) {
 					if r.State == job.Running {
 						missed += r.Missed
 					}

@@ -102,7 +102,7 @@ func newScheduler(ctx context.Context, l *Loop) *scheduler {
 	}
 	n := s.maxParallel
 	if l.Grid != nil {
-		for _, g := range l.Grid.Going { // the old process may have allowed more
+		for _, g := range l.Grid.ActiveRuns { // the old process may have allowed more
 			n = max(n, g.Run.Slot+1)
 		}
 	}
@@ -201,11 +201,11 @@ func (s *scheduler) start() {
 	now := time.Now()
 	s.grid = s.firstGrid(now)
 	if s.Grid != nil {
-		for _, g := range s.Grid.Going {
+		for _, g := range s.Grid.ActiveRuns {
 			s.addRun(g.Run, g.Started, 0)
 			s.slots[g.Run.Slot].missed = g.Missed
 		}
-		s.runAgain = s.Grid.Woken
+		s.runAgain = s.Grid.RunRequested
 		if w := s.Grid.Wait; w != nil && s.stillValid(*w) {
 			s.due = due{run: w.Run, at: w.Until, slowed: w.Slowed}
 		}
@@ -251,7 +251,7 @@ func (s *scheduler) firstGrid(now time.Time) Grid {
 		if passed := g.passed(now); passed > 1 {
 			g.Tick = passed // those before were never reported as due
 		}
-	case len(was.Going) > 0:
+	case len(was.ActiveRuns) > 0:
 		g.Tick = 1
 	}
 	return g
@@ -281,7 +281,7 @@ func (s *scheduler) close() {
 // transition is the only place where the state changes.
 func (s *scheduler) transition(to job.State, r Report) {
 	s.state = to
-	r.Kind, r.State, r.At, r.End = Turned, to, time.Now(), s.end
+	r.Kind, r.State, r.At, r.End = StateChanged, to, time.Now(), s.end
 	s.report(r)
 }
 

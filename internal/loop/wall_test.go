@@ -68,7 +68,7 @@ func (h *recorded) Set(d time.Duration) {
 
 func (h *recorded) Record(r Report) {
 	shown := map[string]time.Time{"the next tick": r.Next}
-	if r.Kind == Turned && !h.held {
+	if r.Kind == StateChanged && !h.held {
 		shown["the tick that is due"] = r.Run.Due
 	}
 	for what, at := range shown {

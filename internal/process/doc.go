@@ -26,12 +26,12 @@
 //
 // # Process groups
 //
-// When Wait returns, no process of the group is left. The exit of the leader (the command itself)
-// is observed first, and the leader is reaped last: a process group id stays reserved while its
-// leader is a zombie, so no signal can reach an unrelated process that was given the same number.
-// In between, the remaining members of the group have a grace to exit by themselves: 100 ms (the
-// tee of a shell that redirected its output reads the last lines then), or the rest of the stop
-// grace when the run is being stopped. After that they get KILL.
+// When Wait returns, no process of the group exists. The leader (the command itself) is reaped
+// last, after all other members. A process group id stays reserved while its leader is a zombie, so
+// no signal can reach an unrelated process with the same number. When the leader has exited, the
+// other members have a grace to exit by themselves: 100 ms, or the rest of the stop grace when the
+// run is being stopped. A tee that still reads the leader's last lines needs that. After the grace
+// they get KILL.
 //
 // A Process is a state machine. Wait, Stop and the timers of the next signal and of the KILL feed
 // it events, one at a time:
@@ -70,10 +70,11 @@
 //
 // An escaped process is a descendant that left the group by setsid(2) or by a shell's job control.
 // When the group is gone, those that became children of gophd are identified by the environment of
-// the run (EscapeRules.Mark). Each is reported once, and then spared or stopped. If it is stopped,
-// its own children are too: they become gophd's when it exits. A process that cannot be attributed
-// to a run, and is not older than the run, is reported and spared. If no process escaped, this
-// costs nothing: the system call that checks the group also shows that gophd has no other child.
+// the run (EscapeRules.Mark). Each is reported once, and then stopped or left running. If it is
+// stopped, its own children are too: they become gophd's when it exits. A process that cannot be
+// attributed to a run, and is not older than the run, is reported and left running. If no process
+// escaped, this costs nothing: the system call that checks the group also shows that gophd has no
+// other child.
 //
 // With a Cgroup each run has a control group of its own, with the limits, below that of its job. A
 // process that is in it when the process group is gone is an escaped process, however it hides, and
@@ -100,14 +101,14 @@
 // # Scope
 //
 // The package does not decide when a command starts or why it is stopped. It does not split output
-// into lines and does not log. It does not watch escaped processes that were spared: such a process
-// may keep its pipe, and what it writes still reaches the writer.
+// into lines and does not log. It does not watch escaped processes that it left running: such a
+// process may keep its pipe, and what it writes still reaches the writer.
 //
 // # Known gaps
 //
 //   - Without a Cgroup, an escaped process that hides its environment (env -i, setproctitle) or
-//     changed its user is spared. One that does so and leads a group in gophd's session is not even
-//     detected.
+//     changed its user is left running. One that does so and leads a group in gophd's session is
+//     not even detected.
 //   - Where there is no subreaper, escaped processes become children of init.
 //   - A command that cannot be killed (uninterruptible sleep in the kernel) blocks Wait. Stop and
 //     everything else stay responsive.

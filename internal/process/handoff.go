@@ -26,7 +26,7 @@ type Handed struct {
 // HandedStream is the reading end of one captured output, with the unfinished line that the writer
 // holds. What the command wrote and nobody has read yet stays in the pipe.
 type HandedStream struct {
-	PID    int // of the command; its group may be gone when an escaped process holds the pipe
+	PID    int // of the command, which may have exited: an escaped process can hold the pipe
 	Number int // 1 is stdout, 2 is stderr
 	Rest   []byte
 	// Written is what the old process has written of that line already.
@@ -105,11 +105,11 @@ func (p *Process) resumeStop(h Handed) {
 	}
 }
 
-// HandOver does for escaped processes what Process.HandOff does for one command. It stops reading
+// HandOff does for escaped processes what Process.HandOff does for one command. It stops reading
 // the pipes that they hold, and returns the pipes for AdoptStreams in the new process, so that an
 // escaped process that writes later does not get SIGPIPE. It blocks as Process.HandOff does, and is
 // called before Close, which would close the pipes.
-func (s *Spawner) HandOver() []HandedStream {
+func (s *Spawner) HandOff() []HandedStream {
 	s.mu.Lock()
 	escaped := s.escapedStreams
 	s.escapedStreams = nil
@@ -133,8 +133,8 @@ func handOff(streams []*stream) (kept []HandedStream) {
 }
 
 // Adopt takes over a command that the old process handed off. A command that has exited meanwhile
-// is adopted like any other. An error means that there is no such child. What that one left in its
-// pipes is then delivered like the output of an escaped process.
+// is adopted like any other. An error means that there is no such child. The output that is in the
+// pipes of the missing child is then delivered like that of an escaped process.
 func (s *Spawner) Adopt(h Handed, open Resume) (*Process, error) {
 	if childStart(h.PID) != h.Birth {
 		s.AdoptStreams(h.Streams, open)
@@ -152,7 +152,7 @@ func (s *Spawner) Adopt(h Handed, open Resume) (*Process, error) {
 	return p, nil
 }
 
-// AdoptStreams takes over what Spawner.HandOver returned in the old process.
+// AdoptStreams takes over what Spawner.HandOff returned in the old process.
 func (s *Spawner) AdoptStreams(handed []HandedStream, open Resume) {
 	for _, hs := range handed {
 		if st := resume(hs, open); st != nil {

@@ -167,7 +167,7 @@ func TestEscapedStreamsAreHandedOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.Wait()
-	handed := first.HandOver()
+	handed := first.HandOff()
 	if len(handed) != 2 || handed[0].PID != p.PID() {
 		t.Fatalf("%d streams were handed off: %+v", len(handed), handed)
 	}

@@ -8,21 +8,21 @@ import (
 
 // The limits of the restart guard.
 const (
-	MinAge = 10 * time.Second // of a process, before it may answer a fatal error by a re-exec
+	MinAge = 10 * time.Second // of a process, before it may re-exec after a fatal error
 
 	maxRecoveries  = 5
 	recoveryWindow = 10 * time.Minute
 )
 
-// Guard limits how often a fatal error is answered by a re-exec. Its state is part of the Handoff,
+// Guard limits how often gophd re-execs after a fatal error. Its state is part of the Handoff,
 // because it counts over all re-execs of a daemon. The zero value is ready for use. It does not
 // count restarts that were requested.
 type Guard struct {
-	Recoveries []time.Duration // readings of the boot clock at which a fatal error was answered by a re-exec
+	Recoveries []time.Duration // of the re-execs after fatal errors, by the boot clock
 }
 
-// Recover decides whether a process that started at started may answer a fatal error by a re-exec
-// now, and counts it if so. Otherwise the error says why it should exit instead. Both times are
+// Recover decides whether a process that started at started may re-exec now after a fatal error,
+// and counts the re-exec if so. Otherwise the error says why it should exit instead. Both times are
 // readings of the boot clock, so that neither a step of the wall clock nor a suspend allows more
 // re-execs.
 func (g *Guard) Recover(started, now time.Duration) error {

@@ -3,10 +3,13 @@
 // A Handoff is what the old process passes to the new one: plain state and open descriptors. Exec
 // writes it to an anonymous file and replaces the program by execve(2). The PID, the parent, the
 // children, the session and every lock on a passed descriptor stay, so other processes see no exit.
-// Inherit reads the handoff in the new process. A Guard decides whether a fatal error may be
-// answered by a re-exec, so that a broken program does not restart again and again. This package
-// does not decide whether to restart, does not interpret the state, and does not test the new
+// Inherit reads the handoff in the new process. A Guard decides whether gophd may re-exec after a
+// fatal error, so that a broken program does not re-exec again and again. This package does not
+// decide when to re-exec otherwise, does not interpret the state, and does not check the new
 // binary.
+//
+// In this package a restart is always a re-exec of gophd. The restart of a service belongs to
+// package loop.
 package restart
 
 import (

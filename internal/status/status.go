@@ -83,7 +83,7 @@ type ActiveRun struct {
 
 // Counts are kept across restarts.
 type Counts struct {
-	Runs     uint64 `json:"runs"`
+	Runs     uint64 `json:"runs"` // that have ended
 	Failures uint64 `json:"failures"`
 	Late     uint64 `json:"late"`   // runs that were still active when a tick was due
 	Missed   uint64 `json:"missed"` // ticks that were due while a run was active or held

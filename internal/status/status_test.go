@@ -150,7 +150,7 @@ config file: /etc/n.yaml
 log file: /var/log/n.log
 log lines dropped: 0
 log trouble: none
-daemon: yes
+background: yes
 verbose: no
 restart interval: 1h0m0s
 memory: 6.0 MiB
@@ -162,7 +162,7 @@ loop: waiting
 interval: 5s
 next tick: NEXT, in 4s
 run: none
-runs: 1
+ended runs: 1
 failures: 1
 late runs: 1, 1 tick missed
 last outcome: exit code 3 after 2s
@@ -174,6 +174,17 @@ holder: this instance`), "\n")
 			t.Errorf("the dump differs (-want +got):\n%s", d)
 		}
 	})
+}
+
+// During a run the next tick may be past.
+func TestDumpShowsAPastTick(t *testing.T) {
+	now := time.Now()
+	s := status.Snapshot{Taken: now, Jobs: []status.Job{{Next: now.Add(-1270 * time.Millisecond)}}}
+	for _, v := range s.Variables() {
+		if v.Name == "next tick" && !strings.HasSuffix(v.Text, ", due 1.27s ago") {
+			t.Errorf("next tick: %s", v.Text)
+		}
+	}
 }
 
 // The dump shows a log whose reader stalls, lost lines, and a log in another file.

@@ -30,7 +30,7 @@ func (s Snapshot) Variables() []Variable {
 		{"log file", or(s.Log, "none")},
 		{"log lines dropped", s.dropped()},
 		{"log trouble", s.logTrouble()},
-		{"daemon", yes(s.Daemon)},
+		{"background", yes(s.Daemon)},
 		{"verbose", yes(s.Verbose)},
 		{"restart interval", or(nonzero(s.RestartIn), "off")},
 		{"memory", mib(s.Memory.Now)},
@@ -85,7 +85,12 @@ func (j Job) variables(now time.Time) []Variable {
 	}
 	next := "none"
 	if !j.Next.IsZero() {
-		next = fmt.Sprintf("%s, in %s", j.Next.Format(stamp), span(max(j.Next.Sub(now), 0)))
+		next = j.Next.Format(stamp)
+		if wait := j.Next.Sub(now); wait >= 0 {
+			next += ", in " + span(wait)
+		} else { // it was due during the active run, or the lease does not allow a run
+			next += ", due " + span(-wait) + " ago"
+		}
 	}
 	lengths := "none yet"
 	if l := j.Lengths; l.Of > 0 {
@@ -106,7 +111,7 @@ func (j Job) variables(now time.Time) []Variable {
 		{"interval", j.Interval.String()},
 		{"next tick", next},
 		{"run", running},
-		{"runs", fmt.Sprint(j.Counts.Runs)},
+		{"ended runs", fmt.Sprint(j.Counts.Runs)},
 		{"failures", fmt.Sprint(j.Counts.Failures)},
 		{"late runs", fmt.Sprintf("%d, %s missed", late, count(missed, "tick"))},
 		{"last outcome", last},

@@ -16,7 +16,7 @@ import (
 // heartbeat.
 type acquisition struct {
 	started  bool
-	locked   bool        // Host.Locked was called
+	locked   bool        // Host.OnLocked was called
 	prepared bool        // the PID file was taken, and leftover runs were searched
 	released bool        // see releaseEarly
 	attempts int         // how often another instance held the local lock
@@ -72,7 +72,7 @@ func (s *Supervisor) acquireLocal() {
 func (s *Supervisor) locked() {
 	if !s.acquire.locked {
 		s.acquire.locked = true
-		s.o.Host.Locked()
+		s.o.Host.OnLocked()
 	}
 }
 
@@ -195,8 +195,8 @@ func (s *Supervisor) oldLeaseEnds() {
 }
 
 // releaseEarly releases the lease when the job is ending and no command is alive, so that another
-// gophd need not wait while the last output is written to a log that is stuck. It does not wait for
-// the store; Release does. After a fatal error the new process may need the lease.
+// gophd need not wait while the last output is written to a log that is stalled. It does not wait
+// for the store; Release does. After a fatal error the new process may need the lease.
 func (s *Supervisor) releaseEarly() {
 	if s.acquire.released || s.machine.state < draining || !s.loopRun.draining.Load() ||
 		errors.As(s.machine.err, new(*FatalError)) {

@@ -40,6 +40,6 @@ func TestLeaseIsReleasedEarlyOnlyIfNoCommandIsAliveAndNoneMayStart(t *testing.T)
 
 type host struct{}
 
-func (host) Locked()            {}
+func (host) OnLocked()          {}
 func (host) TakePIDFile() error { return nil }
 func (host) RemovePIDFile()     {}

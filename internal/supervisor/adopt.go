@@ -51,18 +51,18 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 		}
 		return pipes
 	}
-	g.Woken = s.loopRun.grid.Woken
+	g.RunRequested = s.loopRun.grid.RunRequested
 	if w := s.loopRun.grid.Wait; w != nil {
 		g.Wait = &RunDelay{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
 	}
 	if s.loopRun.loop == nil { // the loop has not adopted them yet
-		g.Woken, g.Wait = s.o.Handed.Woken, s.o.Handed.Wait
+		g.RunRequested, g.Wait = s.o.Handed.RunRequested, s.o.Handed.Wait
 	}
 	for _, at := range s.runner.handedOff {
 		handed := at.process.HandOff()
 		run := ActiveRun{Run: at.run, Started: restart.At(at.process.Started()), PID: handed.PID, Birth: handed.Birth,
 			Cgroup: handed.Cgroup, Pipes: put(handed.Streams), Grace: s.spec.Grace, Signals: s.spec.StopSignals}
-		for _, left := range s.loopRun.grid.Going {
+		for _, left := range s.loopRun.grid.ActiveRuns {
 			if left.Run.Number == at.run.Number {
 				run.Missed = left.Missed
 			}
@@ -77,19 +77,19 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 		}
 		g.Runs = append(g.Runs, run)
 	}
-	g.Escaped = put(s.o.Spawner.HandOver())
+	g.Escaped = put(s.o.Spawner.HandOff())
 	lock := s.lease.Lock()
 	g.Leftover = lock != nil && lock.Unclean()
 }
 
 // resume adds the active runs to the grid of the loop.
 func (g JobState) resume(grid *loop.Grid) {
-	grid.Woken = g.Woken
+	grid.RunRequested = g.RunRequested
 	if w := g.Wait; w != nil {
 		grid.Wait = &loop.Delay{Run: w.Run, Until: w.Until.Time(), Slowed: w.Slowed}
 	}
 	for _, run := range g.Runs {
-		grid.Going = append(grid.Going, loop.ActiveRun{Run: run.Run, Started: run.Started.Time(), Missed: run.Missed})
+		grid.ActiveRuns = append(grid.ActiveRuns, loop.ActiveRun{Run: run.Run, Started: run.Started.Time(), Missed: run.Missed})
 	}
 }
 

@@ -24,14 +24,15 @@
 //	panic         stop the runs, log    stop the runs, log    stop the runs, log    stop the runs,  log → failing
 //	              → failing             → failing             → failing             log
 //
-// In standby the loop is active only with the runs of the old process, until the lease is held
-// again or the lease under which they were started ends. A freeze is rejected while a run is being
+// standby is the state before the lease is held, at a first start too. No run starts in it. After a
+// re-exec the loop has the runs of the old process, until this process holds the lease, or until
+// the lease under which they were started ends. A freeze is rejected while a run is being
 // started, while its last output is being written, or while it is being stopped because the lease
 // ends. After that no run starts until a freeze succeeds or Thaw opens the gate again. Any other
 // run that is being stopped is handed off with its stop plan. A lost lease or a panic after a
 // forced stop is logged. It does not change the state, and is not the reason why the job ends.
 //
-// draining, failing and frozen end when the loop has ended. frozen ends at once, because the loop
-// was handed off with its runs. The end of the lease takes precedence over every grace: the command
-// is dead by the deadline.
+// draining, failing and frozen end when the loop has ended. frozen ends immediately, because the
+// loop was handed off with its runs. The end of the lease takes precedence over every grace: the
+// command is dead by the deadline.
 package supervisor

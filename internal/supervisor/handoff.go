@@ -21,12 +21,12 @@ import (
 // JobState is the state of a job that the old process hands off to the new one. Descriptors are in
 // the Handoff's Files.
 type JobState struct {
-	Name    string
-	Grid    *restart.Grid `json:",omitempty"` // nil before the first loop
-	Runs    []ActiveRun   `json:",omitempty"`
-	Woken   bool          `json:",omitempty"` // a run was requested during them, and is due after them
-	Wait    *RunDelay     `json:",omitempty"`
-	Escaped []Pipe        `json:",omitempty"` // of processes that escaped from earlier runs
+	Name         string
+	Grid         *restart.Grid `json:",omitempty"` // nil before the first loop
+	Runs         []ActiveRun   `json:",omitempty"`
+	RunRequested bool          `json:"Woken,omitempty"` // a run was requested, and is due after them
+	Wait         *RunDelay     `json:",omitempty"`
+	Escaped      []Pipe        `json:",omitempty"` // of processes that escaped from earlier runs
 
 	Leftover      bool               // runs of a gophd that was killed may be active
 	Local, Shared *heartbeat.Handoff `json:",omitempty"`
@@ -154,25 +154,25 @@ func (s *Supervisor) HandOff(state *JobState, files map[string]*os.File) (instan
 	return instance, failed
 }
 
-// Left returns the processes of the runs that were handed off.
-func (s *Supervisor) Left() (left []*process.Process) {
+// HandedOff returns the processes of the runs that were handed off.
+func (s *Supervisor) HandedOff() (left []*process.Process) {
 	for _, at := range s.runner.handedOff {
 		left = append(left, at.process)
 	}
 	return left
 }
 
-// Asker adds to a what the next process's preflight must know of this job.
-func (s *Supervisor) Asker(a *preflight.Running) {
+// Describe sets the fields of running that describe this job: its locks, and its shared lease.
+func (s *Supervisor) Describe(running *preflight.Running) {
 	s.call(func() {
-		a.Serves = s.machine.looping
+		running.Serves = s.machine.looping
 		if lock := s.lease.Lock(); lock != nil {
-			a.Lock, a.Users = lease.FileID(lock.Descriptor()), lock.Users()
+			running.Lock, running.Users = lease.FileID(lock.Descriptor()), lock.Users()
 		}
 		if l, ok := s.lease.Shared().Now(); ok {
-			a.URL, a.Key, a.ID = s.o.Config.Heartbeat.URL, s.lease.Shared().Key, l.ID
+			running.URL, running.Key, running.ID = s.o.Config.Heartbeat.URL, s.lease.Shared().Key, l.ID
 			holding := []heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}
-			a.Holds = !l.Unproven && slices.Contains(holding, l.State)
+			running.Holds = !l.Unproven && slices.Contains(holding, l.State)
 		}
 	})
 }

@@ -59,7 +59,7 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 		return false
 	}
 	if s.spec.OnLeftover == job.LeftoverRefuse {
-		err := fmt.Errorf("a previous gophd was killed and its run %s is still active as %s: stop it, "+
+		err := fmt.Errorf("a previous gophd of job %s was killed and its run is still active as %s: stop it, "+
 			"or start with --on-leftover wait or kill",
 			s.spec.Name, pids(left))
 		s.machine.fail(err, err)

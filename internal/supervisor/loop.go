@@ -224,7 +224,7 @@ func (s *Supervisor) Record(rep loop.Report) {
 	t.grid = rep.Grid
 	fault.At("loop")
 	switch rep.Kind {
-	case loop.Turned:
+	case loop.StateChanged:
 		s.stateChanged(rep)
 	case loop.Late:
 		if rep.Missed == 0 && s.spec.Overlap == job.OverlapAllow {

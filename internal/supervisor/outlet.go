@@ -20,7 +20,7 @@ import (
 
 // outlet receives the rest of a stream, byte for byte, that started in a pipe to gophd. It is used
 // when the config now sends the output to a file, or to gophd's own output. The target may be
-// stuck, and then the outlet gives up in bounded time like the log.
+// stalled, and then the outlet gives up in bounded time like the log.
 type outlet struct {
 	runner *runner
 	log    *logging.Log
@@ -86,10 +86,10 @@ func (o *outlet) lost() error {
 	return nil
 }
 
-// escalateOutlets calls logging.Log.Hurry for every outlet.
+// escalateOutlets calls logging.Log.SetStopRequests for every outlet.
 func (r *runner) escalateOutlets(times int) {
 	for _, o := range r.allOutlets() {
-		o.log.Hurry(times)
+		o.log.SetStopRequests(times)
 	}
 }
 

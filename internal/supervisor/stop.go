@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -16,9 +17,9 @@ import (
 // WaitEvent returns the event that says that a shutdown in that state waits for a run, so that no
 // wait is silent. forced says that the run is already being stopped.
 func WaitEvent(spec job.Spec, state string, forced bool, g status.ActiveRun, now time.Time) event.Event {
-	hint := "repeat the request to stop it now"
+	hint := fmt.Sprintf("send TERM to pid %d to stop it now", os.Getpid())
 	if forced || spec.Service {
-		hint = "it is being stopped; repeat the request to kill it"
+		hint = fmt.Sprintf("it is being stopped; send TERM to pid %d to kill it now", os.Getpid())
 	}
 	if g.PID != 0 && notPermitted(-g.PID) {
 		hint = event.NotPermitted

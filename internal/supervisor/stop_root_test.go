@@ -54,7 +54,7 @@ func TestRootReportsProcessesItMayNotSignal(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range []string{leftover, waits} {
-		if !strings.Contains(text, "CAP_KILL") || strings.Contains(text, "repeat the request") ||
+		if !strings.Contains(text, "CAP_KILL") || strings.Contains(text, "send TERM") ||
 			strings.Contains(text, "stopping it") {
 			t.Error(text)
 		}

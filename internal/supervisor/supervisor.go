@@ -40,10 +40,10 @@ type Options struct {
 // Host is what a Supervisor needs from the daemon. Its methods are called by the supervisor's
 // goroutine, and by the caller of Release.
 type Host interface {
-	// Locked is called when the local lock is held, or if there is none: no other instance runs
+	// OnLocked is called when the local lock is held, or if there is none: no other instance runs
 	// here.
-	Locked()
-	// TakePIDFile is called after Locked, before leftover runs are searched.
+	OnLocked()
+	// TakePIDFile is called after OnLocked, before leftover runs are searched.
 	TakePIDFile() error
 	// RemovePIDFile is called before the local lock is released: an instance that waits for the
 	// lock may need the same PID file.
@@ -52,7 +52,7 @@ type Host interface {
 
 // Report is where a Supervisor stands.
 type Report struct {
-	Active  bool   // runs may start, or could earlier
+	Active  bool   // the job has left standby: runs may start, or could start before
 	Serving string // what it does, for the process that waits for the start; "" until it is known
 	Err     error  // why it stops its runs, if that was not requested
 }
@@ -309,9 +309,9 @@ func (s *Supervisor) Unfinished() []line.Unfinished {
 	return append(all, s.runner.unfinished()...)
 }
 
-// Escalate sets how often a stop was requested: the more often, the shorter is the wait for output
-// that cannot be written.
-func (s *Supervisor) Escalate(times int) { s.runner.escalateOutlets(times) }
+// SetStopRequests sets how often a stop was requested. Each further request shortens the wait for
+// output that cannot be written.
+func (s *Supervisor) SetStopRequests(times int) { s.runner.escalateOutlets(times) }
 
 // Lease returns the state of the lease, and the instance id. ok is false before the lease was
 // requested.
