@@ -288,8 +288,11 @@ func TestDistinctFindsOneFileInTwoSettings(t *testing.T) {
 		"PID file and lock":   {"GOPHD_CONFIG_PID_FILE=j.heartbeat", "config.pid_file and the lock of job j"},
 		"PID file and state":  {"GOPHD_CONFIG_PID_FILE=j.heartbeat.state", "config.pid_file and the lock of job j"},
 		"log and record":      {"GOPHD_LOG_FILE=j.record", "the lock of job j and log.file"},
-		"output and lock":     {"GOPHD_JOB_OUTPUT=alias/j.heartbeat", "the lock of job j and job.output"},
-		"no lock":             {"GOPHD_JOB_OUTPUT=j.heartbeat GOPHD_HEARTBEAT_URL=none:", ""},
+		"password and PID file": {"GOPHD_HEARTBEAT_URL=memcached://a GOPHD_CONFIG_PID_FILE=x " +
+			"GOPHD_HEARTBEAT_PASSWORD_FILE=alias/x", "config.pid_file and heartbeat.password_file"},
+		"stdin and PID file": {"GOPHD_CONFIG_PID_FILE=x GOPHD_JOB_STDIN=x", "config.pid_file and job.stdin"},
+		"output and lock":    {"GOPHD_JOB_OUTPUT=alias/j.heartbeat", "the lock of job j and job.output"},
+		"no lock":            {"GOPHD_JOB_OUTPUT=j.heartbeat GOPHD_HEARTBEAT_URL=none:", ""},
 		"a link to the PID file": {"GOPHD_LOG_FILE=to-x GOPHD_CONFIG_PID_FILE=x",
 			"config.pid_file and log.file have the same file"},
 		"output and log":                 {"GOPHD_JOB_OUTPUT=x GOPHD_LOG_FILE=x", "/x is the log file itself: use job.output log"},

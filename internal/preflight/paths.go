@@ -57,7 +57,8 @@ func Distinct(c *config.Config) error {
 	if sameFile(log, output) {
 		return fmt.Errorf("job.output %s is the log file itself: use job.output log", output)
 	}
-	all = append(all, named{"log.file", log}, named{"job.output", output})
+	all = append(all, named{"log.file", log}, named{"job.output", output},
+		named{"job.stdin", c.Jobs[0].Stdin}, named{"heartbeat.password_file", c.Heartbeat.PasswordFile})
 	setting := map[string]string{} // by path
 	for i, n := range all {
 		if !filepath.IsAbs(n.path) { // not a file
