@@ -11,8 +11,9 @@ import (
 )
 
 // handoffPoints are the fault points of a handoff, in order. See package fault.
-var handoffPoints = []string{"leave the loop", "loop left", "reading stopped", "log closed", "shared lease handed off",
-	"local lease handed off", "signals closed", "exec", "inherited", "listening", "gone on", "run adopted", "ready"}
+var handoffPoints = []string{"hand off the loop", "loop handed off", "reading stopped", "log closed",
+	"shared lease handed off", "local lease handed off", "signals closed", "exec", "inherited", "listening",
+	"run adopted", "all runs adopted", "ready"}
 
 // otherPoints are the fault points of the scripts restart_fatal_* and restart_slow_start.
 var otherPoints = []string{"select", "loop", "run", "start"}

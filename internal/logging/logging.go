@@ -360,7 +360,7 @@ type Stats struct {
 	Misplaced error
 }
 
-// Trouble returns a channel that gets a value when Dropped or Stray in Stats changes. Several
+// Trouble returns a channel that gets a value when Dropped or Misplaced in Stats changes. Several
 // changes can share one value.
 func (l *Log) Trouble() <-chan struct{} { return l.trouble }
 

@@ -188,13 +188,13 @@ func (s *Supervisor) loopError() error {
 // starts until the gate is thawed.
 func (s *Supervisor) handOffLoop() error {
 	t := &s.loopRun
-	fault.At("leave the loop")
+	fault.At("hand off the loop")
 	t.gate.freeze()
 	if err := t.loop.HandOff(func() error { return s.runner.detach(int(t.active.Load())) }); err != nil {
 		return err
 	}
 	_ = goroutine.Catch(t.goroutines.Wait) // returns at once; a panic in it is in t.panicked
-	fault.At("loop left")
+	fault.At("loop handed off")
 	return nil
 }
 

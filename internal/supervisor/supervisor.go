@@ -134,7 +134,7 @@ func (s *Supervisor) Adopt() {
 			return
 		}
 		s.adoptRuns()
-		fault.At("gone on")
+		fault.At("all runs adopted")
 	})
 	if p != nil {
 		s.machine.panicked(p)

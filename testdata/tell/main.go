@@ -1,6 +1,6 @@
-// Command tell sends its arguments to $NOTIFY_SOCKET, as the lines of one message of sd_notify(3). With
-// STAY set it does not exit, so that the receiver can look at the process that sent the message. The
-// scripts use it where an interpreter would take too long to start.
+// Command tell sends its arguments to $NOTIFY_SOCKET, as the lines of one message of sd_notify(3).
+// With STAY set it does not exit, so that the receiver can look at the process that sent the
+// message. The scripts use it where an interpreter would take too long to start.
 package main
 
 import (
