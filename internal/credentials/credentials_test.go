@@ -301,6 +301,7 @@ func TestEnvFileErrors(t *testing.T) {
 		"A=\"x\"\"secret\"":             "line 1: the value of A continues after its closing quote in line 1",
 		"B=1\r\nA='x\r\nC=\"it's\"\r\n": "line 2: the value of A continues after its closing quote in line 3: remove what follows, or quote the whole value",
 		`A="x"#secret`:                  "continues after its closing quote",
+		"A=1\rB=secret\r":               "the lines end with CR alone: save the file with LF or CR LF",
 		"A=1\nB=x\x00secret":            "line 2 holds a NUL byte: save the file as UTF-8 text",
 	} {
 		got, _, err := credentials.ParseEnvFile(text)

@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -25,6 +26,9 @@ func ParseEnvFile(text string) (env, warnings []string, err error) {
 	if before, _, found := strings.Cut(f.rest, "\x00"); found {
 		return nil, nil, fmt.Errorf("line %d holds a NUL byte: save the file as UTF-8 text",
 			strings.Count(before, "\n")+1)
+	}
+	if i := strings.IndexByte(f.rest, '\r'); i >= 0 && i < len(f.rest)-1 && !strings.Contains(f.rest, "\n") {
+		return nil, nil, errors.New("the lines end with CR alone: save the file with LF or CR LF")
 	}
 	var keys []string
 	values := map[string]string{}

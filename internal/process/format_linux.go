@@ -14,6 +14,7 @@ const (
 	headSize       = 256 // bytes of a file from which the kernel learns its format, since Linux 5.1
 	maxInterpreter = 5   // interpreters of one script: its own, the interpreter's, and so on
 	miscFormats    = "/proc/sys/fs/binfmt_misc"
+	byteOrderMark  = "\ufeff" // in UTF-8, as editors on Windows write it
 )
 
 // formatError returns what execve(2) does not accept in the format of an executable file, with the
@@ -29,6 +30,10 @@ func formatError(path, dir string, env []string) (text string, code syscall.Errn
 		head, err := readHead(path)
 		if err != nil {
 			return "", 0
+		}
+		if bytes.HasPrefix(head, []byte(byteOrderMark+"#!")) {
+			return quote(path) + " starts with a byte order mark, which hides its first line from the kernel: " +
+				"remove the mark (dos2unix does)", syscall.ENOEXEC
 		}
 		if !bytes.HasPrefix(head, []byte("#!")) {
 			return programError(path, dir, head)

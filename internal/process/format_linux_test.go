@@ -39,6 +39,7 @@ func TestCheckAgreesWithTheKernel(t *testing.T) {
 		"empty name":            "#!\x00\n",
 		"two characters":        "#!",
 		"no first line":         "echo hi\n",
+		"byte order mark":       "\ufeff#!/bin/sh\n",
 		"a comment":             "# /bin/sh\n",
 		"one character":         "x",
 		"empty":                 "",

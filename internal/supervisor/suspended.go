@@ -50,8 +50,11 @@ func (l *suspendedLooks) set(due time.Time, f func()) {
 	l.timer.Reset(time.Until(due))
 }
 
-// look reports what has changed, and plans the next look.
-func (r *runner) look() {
+// look reports each suspended run, and plans the next look.
+func (r *runner) look() { r.lookAtRuns(true) }
+
+// lookAtRuns reports what has changed, and with all what is still suspended too.
+func (r *runner) lookAtRuns(all bool) {
 	r.looks.mu.Lock()
 	defer r.looks.mu.Unlock()
 	r.mu.Lock()
@@ -66,7 +69,7 @@ func (r *runner) look() {
 		if !ok {
 			continue
 		}
-		if last := syscall.Signal(at.suspended.Swap(int32(by))); last != by {
+		if last := syscall.Signal(at.suspended.Swap(int32(by))); last != by || all && by != 0 {
 			r.hooks.suspended(at.run, at.process.PID(), by)
 		}
 		if due := nextLook(at.process.Started(), time.Now()); next.IsZero() || due.Before(next) {
@@ -81,7 +84,7 @@ func (r *runner) look() {
 
 // LookForSuspended looks now which commands are suspended. It returns when the events of that are
 // published.
-func (s *Supervisor) LookForSuspended() { s.runner.look() }
+func (s *Supervisor) LookForSuspended() { s.runner.lookAtRuns(false) }
 
 // suspended is called while the runs are looked at. by is 0 if the command is no longer suspended.
 func (s *Supervisor) suspended(run job.Run, pid int, by syscall.Signal) {
