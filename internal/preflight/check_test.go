@@ -5,8 +5,10 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"gophd/internal/config"
@@ -333,6 +335,38 @@ func TestCheckReadsThePasswordFile(t *testing.T) {
 		if (err == nil) != (tc.want == "") || err != nil && (!strings.Contains(err.Error(), tc.want) ||
 			strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%s with password file %s: %v; want %q", tc.url, tc.file, err, tc.want)
+		}
+	}
+}
+
+// An existing file that the permissions allow to open, and open(2) does not: here the program of a
+// running process.
+func TestCheckOpensWhatExists(t *testing.T) {
+	dir := t.TempDir()
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy := filepath.Join(dir, "sleep")
+	if err := os.WriteFile(busy, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	running := exec.Command(busy, "3600")
+	if err := running.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = running.Process.Kill()
+		_ = running.Wait()
+	}()
+	for _, setting := range []string{"GOPHD_JOB_OUTPUT", "GOPHD_LOG_FILE"} {
+		_, err := Check(configured(t, dir, setting+"="+busy, "GOPHD_JOB_NAME=j"), os.Environ())
+		if !errors.Is(err, syscall.ETXTBSY) && (err == nil || !strings.Contains(err.Error(), "text file busy")) {
+			t.Errorf("%s: %v, want an error with text file busy", setting, err)
 		}
 	}
 }

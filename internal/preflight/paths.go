@@ -139,7 +139,7 @@ func (p paths) input(path string) error {
 	case err == nil && info.Mode()&fs.ModeSocket != 0:
 		err = errors.New("it is a socket, which cannot be opened: name a file")
 	case err == nil:
-		err = access(path, unix.R_OK)
+		err = opens(path, info, os.O_RDONLY, unix.R_OK)
 	}
 	return pathError("job.stdin", path, err)
 }
@@ -172,7 +172,7 @@ func (p paths) writable(key, path string, owners ...int) (made bool, err error) 
 	case err == nil && info.Mode()&fs.ModeSocket != 0:
 		return false, pathError(key, path, errors.New("it is a socket, which cannot be opened: name a file"))
 	case err == nil:
-		if err := access(path, unix.W_OK); err != nil { // the calling user may not be that of gophd
+		if err := opens(path, info, os.O_WRONLY|os.O_APPEND, unix.W_OK); err != nil {
 			return false, pathError(key, path, err)
 		}
 		return false, withSetting(key, safefile.Check(path, owners...))
@@ -252,6 +252,21 @@ func target(path string) string {
 		path = to
 	}
 	return path
+}
+
+// opens returns an error if an existing file cannot be opened with those flags. The permissions alone
+// do not show it: the file may be immutable, or /dev/tty without a terminal. For a FIFO the
+// permissions must do: its reader would take the end of this for its end. So must they for a block
+// device.
+func opens(path string, info fs.FileInfo, flags int, mode uint32) error {
+	if info.Mode()&fs.ModeNamedPipe != 0 || info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0 {
+		return access(path, mode)
+	}
+	f, err := os.OpenFile(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func access(path string, mode uint32) error {
