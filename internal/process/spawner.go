@@ -277,8 +277,8 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 // mode of a pipe is 0600.
 func give(pipe *os.File, c *credentials.Credentials) {
 	if c != nil && c.User != nil {
-		// It fails without the permission, which MayGive reports, and for a user that the user
-		// namespace does not have, as whom the shim cannot run the command.
+		// It fails without the permission, which MayGive reports, and for a user that is not in the
+		// user namespace: the shim cannot run the command as that user either.
 		_ = pipe.Chown(c.User.UID, c.User.GID)
 	}
 }

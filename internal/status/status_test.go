@@ -24,6 +24,16 @@ func board() *status.Board {
 		Jobs: []status.Job{{Name: "nightly", Interval: 5 * time.Second}}})
 }
 
+// variable returns the text of a variable of the dump.
+func variable(b *status.Board, name string) string {
+	for _, v := range b.Snapshot().Variables() {
+		if v.Name == name {
+			return v.Text
+		}
+	}
+	return ""
+}
+
 func tick(length time.Duration, code int, missed uint64) job.Tick {
 	now := time.Now()
 	return job.Tick{Missed: missed, Result: job.Result{
@@ -250,14 +260,7 @@ func TestDumpShowsUnfinishedLines(t *testing.T) {
 // Each run is shown once, until it has ended.
 func TestDumpShowsEveryActiveRun(t *testing.T) {
 	b := board()
-	shown := func() string {
-		for _, v := range b.Snapshot().Variables() {
-			if v.Name == "run" {
-				return v.Text
-			}
-		}
-		return ""
-	}
+	shown := func() string { return variable(b, "run") }
 	for n := range uint64(2) {
 		b.Read(event.JobState("nightly", job.Running, job.Run{Number: n + 1}, time.Now(), time.Time{}))
 		b.Read(event.RunStarted("nightly", job.Run{Number: n + 1}, int(40+n), time.Now()))
@@ -311,14 +314,7 @@ func TestDumpCountsALateRunWhileItIsActive(t *testing.T) {
 // The dump names the signal that has suspended a run, until the run continues.
 func TestDumpShowsASuspendedRun(t *testing.T) {
 	b := board()
-	shown := func() string {
-		for _, v := range b.Snapshot().Variables() {
-			if v.Name == "run" {
-				return v.Text
-			}
-		}
-		return ""
-	}
+	shown := func() string { return variable(b, "run") }
 	run := job.Run{Number: 1}
 	b.Read(event.RunStarted("nightly", run, 901, time.Now()))
 	b.Read(event.RunSuspended("nightly", run, 901, syscall.SIGTTIN))
@@ -334,14 +330,7 @@ func TestDumpShowsASuspendedRun(t *testing.T) {
 // The status is that of the newest active run that has sent one.
 func TestStatusIsThatOfAnActiveRun(t *testing.T) {
 	b := board()
-	shown := func() string {
-		for _, v := range b.Snapshot().Variables() {
-			if v.Name == "status" {
-				return v.Text
-			}
-		}
-		return ""
-	}
+	shown := func() string { return variable(b, "status") }
 	start := func(n uint64) {
 		b.Read(event.JobState("nightly", job.Running, job.Run{Number: n}, time.Time{}, time.Time{}))
 	}
