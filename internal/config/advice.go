@@ -15,9 +15,14 @@ type quantity struct {
 
 var quantityForm = lazyRegexp(`^\s*(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-zµ]+)\s*`)
 
-// quantities splits a text such as 1h 30min. It returns nil for any other text.
+// quantities splits a text such as 1h 30min. It returns nil for any other text. The last unit may be
+// missing, as in 1h30.
 func quantities(text string) (all []quantity) {
+	smaller := map[time.Duration]string{time.Hour: "m", time.Minute: "s"}
 	for text != "" {
+		if last := len(all) - 1; last >= 0 && strings.Trim(text, "0123456789") == "" {
+			text += smaller[timeUnit(all[last].unit)]
+		}
 		m := quantityForm().FindStringSubmatch(text)
 		if m == nil {
 			return nil

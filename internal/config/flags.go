@@ -41,6 +41,18 @@ func AddFileFlag(fs *pflag.FlagSet) {
 	fs.VarP(&flagValue{arg: "FILE"}, configFlag, "c", "read this config file: yaml, toml, json or ini")
 }
 
+// otherNames are flags under the names that other tools have for them: systemd, docker, supervisord,
+// start-stop-daemon, daemonize, flock, watch.
+var otherNames = map[string]string{
+	"background": "daemon", "detach": "daemon", "make-pidfile": "pid-file", "pidfile": "pid-file",
+	"cd": "chdir", "cwd": "chdir", "directory": "chdir", "workdir": "chdir", "working-directory": "chdir",
+	"environment": "env", "environment-file": "env-file", "chuid": "user", "uid": "user",
+	"every": "interval", "period": "interval", "restart": "service", "lock": "heartbeat",
+	"kill-signal": "stop-signals", "signal": "stop-signals", "stop-signal": "stop-signals",
+	"kill-after": "grace", "stop-timeout": "grace", "timeout-stop-sec": "grace", "retry": "retries",
+	"log": "log-file", "logfile": "log-file", "stdout": "output",
+}
+
 // FlagError adds to an error of fs, the flags of a command, what was probably meant.
 func FlagError(fs *pflag.FlagSet, err error) error {
 	var bare *pflag.ValueRequiredError
@@ -73,7 +85,11 @@ func FlagError(fs *pflag.FlagSet, err error) error {
 	}
 	var all []string
 	fs.VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
-	if near := nearestOrLonger(word, all); near != "" {
+	near := otherNames[word]
+	if fs.Lookup(near) == nil {
+		near = nearestOrLonger(word, all)
+	}
+	if near != "" {
 		return fmt.Errorf("%w; did you mean --%s?", err, near)
 	}
 	for _, k := range keys() {

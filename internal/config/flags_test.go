@@ -15,7 +15,10 @@ func TestFlagErrors(t *testing.T) {
 		{[]string{"--Interval=5"}, "unknown flag: --Interval; did you mean --interval?"},
 		{[]string{"--time", "5"}, "unknown flag: --time; did you mean --timeout?"},
 		{[]string{"--no-run"}, "unknown flag: --no-run; did you mean --no-run-at-start?"},
-		{[]string{"--log", "x"}, "unknown flag: --log; --help lists the flags"}, // one of several
+		{[]string{"--log", "x"}, "unknown flag: --log; did you mean --log-file?"},   // as supervisord calls it
+		{[]string{"--heart", "x"}, "unknown flag: --heart; --help lists the flags"}, // one of several
+		{[]string{"--signal", "INT"}, "unknown flag: --signal; did you mean --stop-signals?"},
+		{[]string{"--working-directory=/"}, "unknown flag: --working-directory; did you mean --chdir?"},
 		{[]string{"--log_file", "x"}, "unknown flag: --log_file; write --log-file"},
 		{[]string{"--job.stop_signals=INT"}, "unknown flag: --job.stop_signals; write --stop-signals"},
 		{[]string{"--memory-max", "1G"},
@@ -39,6 +42,17 @@ func TestFlagErrors(t *testing.T) {
 			t.Errorf("%q is accepted", tt.args)
 		} else if got := FlagError(fs, err).Error(); got != tt.want {
 			t.Errorf("%q: %s, want %s", tt.args, got, tt.want)
+		}
+	}
+}
+
+// Each flag under the name of another tool is one of gophd, and its other name is not.
+func TestOtherNamesAreOfFlags(t *testing.T) {
+	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	AddFlags(fs)
+	for other, flag := range otherNames {
+		if fs.Lookup(flag) == nil || fs.Lookup(other) != nil {
+			t.Errorf("%s is the flag %s", other, flag)
 		}
 	}
 }

@@ -144,7 +144,7 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "config.quiet", flag: "quiet", short: "q", kind: boolean, def: "false", example: "true",
 			help: "of gophd's own lines print errors and failed runs only: no warnings, no start of a daemon, " +
-				"and not that another instance holds the lease",
+				"and not that another instance holds the lease, unless --held-exit-code makes that an error",
 		},
 		{
 			name: "config.pid_file", flag: "pid-file", short: "p", kind: path, arg: "FILE",

@@ -2,6 +2,7 @@ package process
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -23,6 +24,8 @@ func mistake(argv0, dir string) string {
 		return "~ is expanded by shells only: write the full path, or use --shell"
 	case strings.ContainsAny(argv0, "$`"):
 		return "variables are expanded by shells only: write the full path, or use --shell"
+	case interval(argv0):
+		return "it looks like an interval: write --interval " + argv0 + " before the --, and the command after it"
 	case isForShell(argv0):
 		return "only a shell reads such a word: use --shell"
 	}
@@ -48,6 +51,12 @@ func variable(word string) string {
 		return ""
 	}
 	return name
+}
+
+// interval reports whether a word is a number with a unit of time, or without one.
+func interval(word string) bool {
+	unit := strings.TrimLeft(word, "0123456789")
+	return unit != word && slices.Contains([]string{"", "ms", "s", "sec", "m", "min", "h", "d", "w"}, unit)
 }
 
 // notInPath returns why a name without a slash was not found.

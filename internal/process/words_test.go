@@ -21,6 +21,7 @@ func TestWordsForAShell(t *testing.T) {
 		home     = "~ is expanded by shells only: write the full path, or use --shell"
 		syntax   = "only a shell reads such a word: use --shell"
 		flag     = "a flag is no command: write flags of gophd before the --, and the command after it"
+		interval = "it looks like an interval: write --interval "
 		path     = "not found in PATH: give its path, or add its directory to PATH (--env PATH=...)"
 		file     = "no such file: check the path, or the directory it is started in ("
 	)
@@ -45,6 +46,10 @@ func TestWordsForAShell(t *testing.T) {
 		"a|b":                                  "a|b: " + syntax,
 		"./*.sh":                               "./*.sh: " + syntax,
 		">out":                                 ">out: " + syntax,
+		"1d":                                   "1d: " + interval + "1d before the --, and the command after it",
+		"500ms":                                "500ms: " + interval + "500ms before the --",
+		"7":                                    "7: " + interval + "7 before the --",
+		"7z":                                   "7z: " + path,
 		"--once":                               "--once: " + flag,
 		"-n":                                   "-n: " + flag,
 		"job.sh\r":                             `"job.sh\r": it ends with a carriage return: `,

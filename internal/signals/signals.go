@@ -27,7 +27,7 @@ type row struct {
 }
 
 // table lists what each signal requests. Those without a verb are the stops by the terminal: a CONT
-// after such a stop only ends it. A CONT that comes with a stop or a reload is no request either, see
+// after such a stop only ends it. A CONT that comes with another signal is no request either, see
 // together. Any other CONT requests a run. initTable is for process 1 only.
 var table = []row{
 	{syscall.SIGINT, request.Stop},
@@ -44,9 +44,10 @@ var table = []row{
 // maxRows is the number of rows of both tables. The select in read has a case for each.
 const maxRows = 12
 
-// together is how far apart a CONT and a stop or reload may come and still be one act of the sender:
-// systemd, timeout(1) and the kernel at the hangup of a terminal send CONT after TERM or HUP, in case
-// the process is frozen. Either may arrive first. So a CONT waits that long before it is a request.
+// together is how far apart a CONT and another signal may come and still be one act of the sender:
+// systemd, timeout(1) and the kernel at the hangup of a terminal send CONT after their signal, in
+// case the process is frozen. Either may arrive first. So a CONT waits that long before it is a
+// request.
 const together = 100 * time.Millisecond
 
 // Signals receives the signals of the process. There is one per process.
@@ -65,7 +66,7 @@ type Signals struct {
 	queue   []request.Request
 	stopped bool             // by the terminal; the next CONT ends that and is no request
 	cont    <-chan time.Time // delivers when a CONT that waits is a request; nil if none waits
-	other   time.Time        // when the last stop or reload arrived
+	other   time.Time        // when the last other signal arrived
 }
 
 // Listen starts listening. From then on a write to a broken pipe fails with EPIPE, on stdout and
@@ -209,9 +210,7 @@ func (s *Signals) take(i int) {
 			s.cont = time.After(together)
 		}
 	default:
-		if row.verb == request.Stop || row.verb == request.Reload {
-			s.cont, s.other = nil, time.Now()
-		}
+		s.cont, s.other = nil, time.Now()
 		s.add(row.signal, row.verb)
 	}
 }
