@@ -15,6 +15,7 @@ import (
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
+	"gophd/internal/lease"
 	"gophd/internal/logging"
 	"gophd/internal/process"
 	"gophd/internal/request"
@@ -69,8 +70,9 @@ type Daemon struct {
 	board      *status.Board
 	spawner    *process.Spawner
 	pidFile    *pidFile
+	lease      *lease.Lease
 	job        *supervisor.Supervisor
-	goroutines goroutine.Group // the supervisor's
+	goroutines goroutine.Group // of the lease and the supervisor
 
 	machine  *machine
 	probe    probe
@@ -132,6 +134,9 @@ func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 // serve is the event loop of the daemon. It returns when the machine is over.
 func (d *Daemon) serve(ctx context.Context) {
 	d.machine.alive = true
+	if len(d.handed.Job.Runs) > 0 {
+		d.lease.Begin()
+	}
 	d.job.Adopt()
 	if d.o.Handoff != nil {
 		for _, o := range d.o.Handoff.Requests {
@@ -179,6 +184,7 @@ func (d *Daemon) serve(ctx context.Context) {
 func (d *Daemon) start() {
 	d.progress.started = true
 	d.job.Start(&d.goroutines)
+	d.lease.Start(&d.goroutines)
 }
 
 // jobDone returns the channel of a job that has not ended yet.
@@ -211,6 +217,10 @@ func (d *Daemon) jobChanged() {
 		d.escalate(1)
 		d.machine.failing(r.Err)
 	}
+	// After a fatal error the new process may need the lease.
+	if r.Dead && d.machine.state >= draining && !errors.As(d.machine.err, new(*supervisor.FatalError)) {
+		d.lease.ReleaseEarly()
+	}
 }
 
 // serving reports once, to the processes that wait for it, that gophd serves.
@@ -229,8 +239,8 @@ func (d *Daemon) serving(text string) {
 	}
 }
 
-// OnLocked reports that gophd has started, or has resumed after a re-exec. The supervisor calls it
-// when no other gophd can run the job on this host.
+// OnLocked reports that gophd has started, or has resumed after a re-exec. The lease calls it when no
+// other gophd can run the job on this host.
 func (d *Daemon) OnLocked() {
 	d.progress.locked = true
 	if d.o.Trouble != nil {
@@ -252,6 +262,13 @@ func (d *Daemon) TakePIDFile() error { return d.pidFile.take() }
 
 // RemovePIDFile removes the PID file, if gophd has it.
 func (d *Daemon) RemovePIDFile() { d.pidFile.remove() }
+
+// SearchLeftover, Held, Standby, Ending and Failed pass on to the job what the lease tells.
+func (d *Daemon) SearchLeftover() bool    { return d.job.SearchLeftover() }
+func (d *Daemon) Held()                   { d.job.LeaseHeld() }
+func (d *Daemon) Standby(holder string)   { d.job.Standby(holder) }
+func (d *Daemon) Ending(cause error)      { d.job.LeaseEnding(cause) }
+func (d *Daemon) Failed(err, cause error) { d.job.LeaseFailed(err, cause) }
 
 // stateChanged acts on a new state of the machine.
 func (d *Daemon) stateChanged(to state) {
@@ -321,10 +338,9 @@ func (d *Daemon) escalate(times int) {
 // finish carries out the machine's decision after the job has ended: it releases or hands off the
 // lease, the PID file and the local lock, and then closes everything that open opened.
 func (d *Daemon) finish() (Outcome, error) {
-	_ = goroutine.Catch(d.goroutines.Wait) // a supervisor catches its own panics
 	m := d.machine
 	reexec := m.state == reexecuting
-	if errors.As(m.err, new(*supervisor.FatalError)) && !d.job.Released() {
+	if errors.As(m.err, new(*supervisor.FatalError)) && !d.lease.Released() {
 		if err := d.life.guard.Recover(d.life.processStart, boot()); err != nil {
 			d.problem(err)
 		} else {
@@ -338,7 +354,9 @@ func (d *Daemon) finish() (Outcome, error) {
 		return o, nil
 	}
 	d.job.Release()
-	d.logTrouble() // the last chance to report lost lines
+	d.lease.Release()
+	_ = goroutine.Catch(d.goroutines.Wait) // lease and supervisor catch their own panics
+	d.logTrouble()                         // the last chance to report lost lines
 	if d.progress.locked {
 		d.events.Publish(event.Exiting(m.reason()))
 	}

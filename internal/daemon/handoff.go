@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"gophd/internal/lease"
 	"gophd/internal/logging"
 	"gophd/internal/restart"
 	"gophd/internal/status"
@@ -18,6 +19,7 @@ type handedState struct {
 	Log     logState
 	Errors  []string `json:",omitempty"` // that the old process could not log any more
 	Board   status.Saved
+	Lease   lease.State
 	Job     supervisor.JobState
 }
 
@@ -28,8 +30,11 @@ type logState struct {
 	Left         []logging.Unwritten
 }
 
-// pidFileName is the name of the PID file's descriptor.
-const pidFileName = "pid-file"
+// Names of descriptors in the handoff.
+const (
+	pidFileName = "pid-file"
+	localLock   = "heartbeat-local"
+)
 
 // decodeState decodes the whole handoff, once. Without a handoff the state is empty.
 func decodeState(h *restart.Handoff) (handedState, error) {

@@ -14,7 +14,7 @@ import (
 // another restart.Version, with which the check before a re-exec rejects the other program.
 func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
-		version = 3
+		version = 4
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int}; "
 		pipes   = "{PID int; Number int; Rest uint8; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
@@ -22,14 +22,14 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +
 			"Left {Echo bool; Service bool; Records uint8; Lines uint64; Midway bool}}; Errors string; " +
 			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; lengths int64}; " +
+			"Lease {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Job {Name string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
 			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
 			"Pipes " + pipes + "; " +
 			"Kept uint8; Limit int64; Status string; Grace int64; Signals int; " +
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
-			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Escaped " + pipes + "; " +
-			"Leftover bool; Local " + lease + "; Shared " + lease + "}}"
+			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Escaped " + pipes + "}}"
 	)
 	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {
 		t.Errorf("version %d has the shape\n%s\nwant that of version %d:\n%s", restart.Version, got, version, want)

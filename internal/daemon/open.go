@@ -10,6 +10,7 @@ import (
 	"gophd/internal/event"
 	"gophd/internal/eventlog"
 	"gophd/internal/goroutine"
+	"gophd/internal/lease"
 	"gophd/internal/logging"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
@@ -52,9 +53,15 @@ func (d *Daemon) open() (err error) {
 	}
 	d.pidFile = &pidFile{path: o.Config.PIDFile, handed: files[pidFileName], handedPath: d.handed.PIDFile,
 		events: d.events}
+	spec := o.Config.Jobs[0]
+	d.lease, err = lease.Open(lease.Options{Config: o.Config, Name: spec.Name, Interval: spec.Interval,
+		Started: d.life.born, Events: d.events, Tenant: d, Handed: d.handed.Lease, Lock: files[localLock]})
+	if err != nil {
+		return err
+	}
 	d.job, err = supervisor.New(supervisor.Options{
 		Config: o.Config, Env: o.Self.Env, Log: d.log, Events: d.events, Spawner: d.spawner,
-		Started: d.life.born, Host: d,
+		Started: d.life.born, Lease: d.lease, LeftoverEnded: d.lease.Continue,
 		Resumed: o.Handoff != nil, Handed: d.handed.Job, Files: files,
 	})
 	if err != nil {
@@ -213,6 +220,9 @@ func (d *Daemon) close() {
 	}
 	if d.job != nil {
 		attempt(d.job.Close)
+	}
+	if d.lease != nil {
+		attempt(d.lease.Leave)
 	}
 	if d.spawner != nil {
 		d.escalate(1)

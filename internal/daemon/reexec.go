@@ -16,6 +16,7 @@ import (
 	"gophd/internal/event"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
+	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/logging"
@@ -65,10 +66,19 @@ func (d *Daemon) checked(a answer) {
 	d.machine.checked(a.err)
 }
 
-// asker returns what the preflight must know of this process.
+// asker returns what the preflight must know of this process. It asks the lease first, which waits
+// for a step that is being done: the rest is what it is after that step.
 func (d *Daemon) asker() preflight.Running {
 	a := preflight.Running{PID: os.Getpid()}
-	d.job.Describe(&a)
+	if key, l, ok := d.lease.Shared(); ok {
+		a.URL, a.Key, a.ID = d.o.Config.Heartbeat.URL, key, l.ID
+		holding := []heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}
+		a.Holds = !l.Unproven && slices.Contains(holding, l.State)
+	}
+	if lock := d.lease.Lock(); lock != nil {
+		a.Lock, a.Users = lease.FileID(lock.Descriptor()), lock.Users()
+	}
+	a.Serves = d.job.Looping()
 	if f, err := d.pidFile.descriptor(); err == nil && f != nil {
 		a.PIDFile = lease.FileID(f)
 		_ = f.Close() // this is a second descriptor
@@ -201,8 +211,12 @@ func (d *Daemon) handOff() *restart.Handoff {
 	}
 	fault.At("log closed")
 	// After the log, which may take some time, so that the lease is fresh.
-	instance, failed := d.job.HandOff(&s.Job, h.Files)
-	h.Instance = instance
+	left, lock, instance, failed := d.lease.HandOff(len(d.job.HandedOff()) > 0)
+	s.Lease, h.Instance = left, instance
+	if lock != nil {
+		h.Files[localLock] = lock
+	}
+	_ = goroutine.Catch(d.goroutines.Wait)
 	d.close()
 	for _, err := range append(unlogged, failed...) {
 		s.Errors = append(s.Errors, err.Error())

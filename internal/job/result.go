@@ -55,6 +55,15 @@ var (
 	ErrStopped  = errors.New("a stop was requested") // only for a service
 )
 
+// UrgentError is why a run is stopped that must be dead after Grace, which may be less than the
+// job's own: the lease ends, or gophd has failed.
+type UrgentError struct {
+	Why   string
+	Grace time.Duration // from the first stop signal to KILL
+}
+
+func (e *UrgentError) Error() string { return e.Why }
+
 // OK reports whether the run succeeded: it exited with a success code, and was not cut short.
 func (r Result) OK() bool {
 	if r.Verdict == Unjudged {

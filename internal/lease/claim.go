@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"gophd/internal/goroutine"
@@ -10,39 +11,40 @@ import (
 	"gophd/internal/heartbeat/file"
 )
 
-// Claim is the part of a Lease in one store. These methods may be called on a nil Claim, which
-// never changes or ends: Begun, Changed, Ended, Seen, Now, Stop, Release and HandedOff.
-type Claim struct {
-	Store string // URL of the store, without secrets
-	Key   string
+// claim is the part of a Lease in one store. The methods begun, changed, ended, now and stop may be
+// called on a nil claim, which never changes or ends. Any goroutine may call begun and now.
+type claim struct {
+	store string // URL of the store, without secrets
+	key   string
 
 	lease  *Lease
-	store  heartbeat.Store
+	opened heartbeat.Store
 	lock   *file.Store // the same store, of the local lock only
 	handed *heartbeat.Handoff
 
-	hb     *heartbeat.Heartbeat // nil before Begin
+	hb     atomic.Pointer[heartbeat.Heartbeat] // nil before begin
 	cancel context.CancelFunc
 	group  goroutine.Group
-	done   chan struct{} // closed when the claim has ended; nil before Begin and after Err
+	done   chan struct{} // closed when the claim has ended; nil before begin and after reason
 	err    error
 	watch  <-chan struct{}
-	seen   heartbeat.Lease
+	seen   heartbeat.Lease // at the last read
 }
 
-// Begin starts a goroutine that acquires the claim and then renews it, until Stop, Release or
-// HandOff. It does not block: Changed and Ended report the progress. Begin may be called again
-// after the claim has ended with an error.
-func (c *Claim) Begin() {
+// begin starts a goroutine that acquires the claim and then renews it, until stop, release or
+// handOff. It does not block: changed and ended report the progress. It may be called again after
+// the claim has ended with an error.
+func (c *claim) begin() {
 	c.watch, c.done = nil, make(chan struct{})
-	hb, err := heartbeat.New(c.options(), c.store)
+	hb, err := heartbeat.New(c.options(), c.opened)
 	if err != nil {
 		c.err = err
 		close(c.done)
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c.hb, c.cancel = hb, cancel
+	c.cancel = cancel
+	c.hb.Store(hb)
 	done := c.done
 	c.group.Go(func() {
 		defer close(done)
@@ -53,14 +55,14 @@ func (c *Claim) Begin() {
 	_, c.watch = hb.Watch()
 }
 
-func (c *Claim) options() heartbeat.Options {
+func (c *claim) options() heartbeat.Options {
 	o, lock := c.lease.o, c.lease.lock
-	job, h := o.Config.Jobs[0], o.Config.Heartbeat
+	h := o.Config.Heartbeat
 	self := Self()
-	self.Job, self.Started, self.Interval = job.Name, o.Started, job.Interval.Seconds()
+	self.Job, self.Started, self.Interval = o.Name, o.Started, o.Interval.Seconds()
 	self.Lock = FileID(lock.Descriptor())
 	options := heartbeat.Options{
-		Key: c.Key, Self: self, TTL: h.TTL, Renew: h.Renew, StopGrace: h.StopGrace, Timeout: h.Timeout,
+		Key: c.key, Self: self, TTL: h.TTL, Renew: h.Renew, StopGrace: h.StopGrace, Timeout: h.Timeout,
 		Standby: h.Standby, Continue: c.lock == nil && h.OnUnreachable == "continue",
 		AcquireTimeout: h.AcquireTimeout, Adopt: c.handed,
 		Dead: func(other heartbeat.Record) bool { return Dead(other, self, Mark(lock)+".", lock.Users()) },
@@ -72,79 +74,70 @@ func (c *Claim) options() heartbeat.Options {
 	return options
 }
 
-// Begun returns true after Begin was called.
-func (c *Claim) Begun() bool { return c != nil && c.hb != nil }
+// begun returns true after begin was called.
+func (c *claim) begun() bool { return c != nil && c.hb.Load() != nil }
 
-// Changed returns a channel that is closed when Read has something new.
-func (c *Claim) Changed() <-chan struct{} {
+// changed returns a channel that is closed when read has something new.
+func (c *claim) changed() <-chan struct{} {
 	if c == nil {
 		return nil
 	}
 	return c.watch
 }
 
-// Read returns the state of the claim at the last Read, and the current one.
-func (c *Claim) Read() (was, now heartbeat.Lease) {
+// read returns the state of the claim at the last read, and the current one.
+func (c *claim) read() (was, now heartbeat.Lease) {
 	was = c.seen
-	c.seen, c.watch = c.hb.Watch()
+	c.seen, c.watch = c.hb.Load().Watch()
 	return was, c.seen
 }
 
-// Seen returns what Read returned last.
-func (c *Claim) Seen() heartbeat.Lease {
-	if c == nil {
-		return heartbeat.Lease{}
-	}
-	return c.seen
-}
-
-// Now returns the current state of the claim without a Read, and false before Begin. Any goroutine
-// may call it.
-func (c *Claim) Now() (heartbeat.Lease, bool) {
-	if !c.Begun() {
+// now returns the current state of the claim, and false before begin.
+func (c *claim) now() (heartbeat.Lease, bool) {
+	if !c.begun() {
 		return heartbeat.Lease{}, false
 	}
-	now, _ := c.hb.Watch()
+	now, _ := c.hb.Load().Watch()
 	return now, true
 }
 
-// Ended returns a channel that is closed when the claim has ended: see Err.
-func (c *Claim) Ended() <-chan struct{} {
+// ended returns a channel that is closed when the claim has ended: see reason.
+func (c *claim) ended() <-chan struct{} {
 	if c == nil {
 		return nil
 	}
 	return c.done
 }
 
-// Err returns why the claim has ended, after Ended is closed: nil if it was released or handed off,
-// otherwise an error of heartbeat.Heartbeat.Run or a *goroutine.Panic. From then on, Changed and
-// Ended return nil.
-func (c *Claim) Err() error {
+// reason returns why the claim has ended, after ended is closed: nil if it was released or handed
+// off, otherwise an error of heartbeat.Heartbeat.Run or a *goroutine.Panic. From then on, changed
+// and ended return nil.
+func (c *claim) reason() error {
 	c.done, c.watch = nil, nil
 	return c.err
 }
 
-// Grace returns how long a run may take to stop before another instance may hold the claim.
-func (c *Claim) Grace() time.Duration {
-	now, _ := c.Now()
+// grace returns how long a run may take to stop before another instance may hold the claim.
+func (c *claim) grace() time.Duration {
+	now, _ := c.now()
 	if now.Deadline == 0 {
 		return c.lease.o.Config.Heartbeat.StopGrace
 	}
 	return c.lease.grace(now.Deadline)
 }
 
-// Stop starts the release of the claim. It does not wait for it: Release does.
-func (c *Claim) Stop() {
-	if c.Begun() {
+// stop starts the release of the claim. It does not wait for it: release does.
+func (c *claim) stop() {
+	if c.begun() {
 		c.cancel()
 	}
 }
 
-// Release releases the claim, so that another instance can start at once. The command must have
-// exited. Release blocks for at most twice the store's timeout. It returns the error with which the
-// claim ended, unless Err has returned it already.
-func (c *Claim) Release() error {
-	if !c.Begun() {
+// release releases the claim, so that another instance can start at once. It blocks for at most
+// twice the store's timeout. It returns the error with which the claim ended, unless reason has
+// returned it already.
+func (c *claim) release() error {
+	if !c.begun() {
 		return nil
 	}
 	c.cancel()
@@ -155,16 +148,13 @@ func (c *Claim) Release() error {
 	return c.err
 }
 
-// HandedOff returns true if the claim was handed off to this process and Begin was not called yet.
-func (c *Claim) HandedOff() bool { return c != nil && c.hb == nil && c.handed != nil }
-
-// HandOff renews the claim once more and ends it without a release. It blocks until the renewal is
+// handOff renews the claim once more and ends it without a release. It blocks until the renewal is
 // done or has failed: each operation of the store takes at most twice the store's timeout. ctx
-// limits only how long the claim may take to accept the request. If the error is not nil,
-// the new process must acquire the claim again. With keep, the claim is then renewed until this
-// process exits, because a command is active under it.
-func (c *Claim) HandOff(ctx context.Context, keep bool) (heartbeat.Handoff, error) {
-	handoff, err := c.hb.HandOff(ctx)
+// limits only how long the claim may take to accept the request. If the error is not nil, the new
+// process must acquire the claim again. With keep, the claim is then renewed until this process
+// exits, because a command is active under it.
+func (c *claim) handOff(ctx context.Context, keep bool) (heartbeat.Handoff, error) {
+	handoff, err := c.hb.Load().HandOff(ctx)
 	if err == nil || !keep {
 		c.cancel()
 		_ = goroutine.Catch(c.group.Wait) // ignore a panic: the claim has ended

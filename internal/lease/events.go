@@ -8,12 +8,8 @@ import (
 	"gophd/internal/heartbeat"
 )
 
-// Event returns the event for a change from was to now, as Read returned them; false if there is
-// none. The start and the end of an outage are both at least warnings.
-func (c *Claim) Event(was, now heartbeat.Lease) (event.Event, bool) {
-	return eventOf(c.lease.o.Config.Jobs[0].Name, c.Store, was, now)
-}
-
+// eventOf returns the event for a change of a claim from was to now; false if there is none. The
+// start and the end of an outage are both at least warnings.
 func eventOf(job, store string, was, now heartbeat.Lease) (e event.Event, ok bool) {
 	switch now.State {
 	case heartbeat.Held:
@@ -51,15 +47,4 @@ func held(job, store string, was, now heartbeat.Lease) (e event.Event, ok bool) 
 		return event.LeaseReachable(job, store), true
 	}
 	return event.LeaseAcquired(job, store, now.Fence, false), was.State != heartbeat.Held || was.Fence != now.Fence
-}
-
-// ProvingEvent returns an event with the rest of the wait for the last holder; false if there is
-// none.
-func (c *Claim) ProvingEvent() (event.Event, bool) {
-	seen := c.Seen()
-	if seen.State != heartbeat.Proving {
-		return event.Event{}, false
-	}
-	rest := time.Until(seen.Until).Round(time.Second)
-	return event.LeaseProvingStill(c.lease.o.Config.Jobs[0].Name, c.Store, rest), rest > 0
 }

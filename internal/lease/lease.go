@@ -2,18 +2,22 @@
 //
 // A Lease combines the local lock of this host with the heartbeat in a shared store, if one is
 // configured. It opens the stores (store.go), identifies this process and detects a dead holder
-// (identity.go), and runs one claim per store (claim.go). It knows stores and deadlines. Its owner
-// decides what happens when a claim changes or ends, and stops the runs.
+// (identity.go), runs one claim per store (claim.go), acquires them in sequence and publishes what
+// changes (acquire.go, events.go). It knows stores and deadlines. Its Tenant starts and stops the
+// runs.
 package lease
 
 import (
+	"context"
 	"errors"
-	"math"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"gophd/internal/config"
+	"gophd/internal/event"
+	"gophd/internal/fault"
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/file"
 	"gophd/internal/timer"
@@ -23,74 +27,87 @@ import (
 // acquired first, and the record in a shared store. With heartbeat.url "none:" it has no claim, and
 // always counts as held.
 //
-// One goroutine owns it. Any goroutine may call Shut, Fence and Beat after Begin of every claim.
+// One goroutine calls Begin, Start, ReleaseEarly, Release, HandOff, Leave and Close. Any goroutine
+// may call the other methods.
 type Lease struct {
 	o             Options
-	local, shared *Claim // each may be nil
+	local, shared *claim // each may be nil
 	lock          *file.Store
 	timer         *timer.Timer // of the shared claim
+
+	mu       sync.Mutex // guards phase, acquire and the claims, except what is safe by itself
+	phase    phase
+	acquire  acquisition
+	proceed  chan struct{} // capacity 1; see Continue
+	quit     chan struct{}
+	quitOnce sync.Once
+	serving  chan struct{} // closed when the goroutine of Start has ended; nil before Start
 }
 
 // Options are the parameters of a lease.
 type Options struct {
-	Config  *config.Config
-	Started time.Time // first start of the daemon
-	Users   []int     // ids of users that may own runs, see file.Store.AddUsers
+	Config   *config.Config
+	Name     string        // what the lease is for; its key in a shared store is made from it
+	Interval time.Duration // of the job, for those who read the record; 0 if there is none
+	Started  time.Time     // first start of the daemon
+	Events   *event.Stream
+	Tenant   Tenant
 
 	// From a handoff.
-	Lock          *os.File // descriptor of the local lock; nil if there is none
-	Leftover      bool     // runs of a gophd that was killed may be active
-	Local, Shared *heartbeat.Handoff
+	Handed State
+	Lock   *os.File // descriptor of the local lock; nil if there is none
+}
+
+// State is a lease that the old process hands off to the new one, apart from the descriptor of the
+// local lock.
+type State struct {
+	Leftover      bool               // runs of a gophd that was killed may be active
+	Local, Shared *heartbeat.Handoff `json:",omitempty"`
 }
 
 // Open opens the stores and adopts a handoff. It acquires nothing yet.
 func Open(o Options) (*Lease, error) {
-	l := &Lease{o: o}
+	l := &Lease{o: o, acquire: newAcquisition(), proceed: make(chan struct{}, 1),
+		quit: make(chan struct{})}
 	path := LockPath(o.Config)
 	if path == "" {
 		return l, nil
 	}
-	lock, err := OpenLock(path, o.Lock, o.Leftover)
+	lock, err := OpenLock(path, o.Lock, o.Handed.Leftover)
 	if err != nil {
 		return nil, err
 	}
-	lock.AddUsers(o.Users...)
+	lock.AddUsers(os.Geteuid())
 	l.lock = lock
-	name, h := o.Config.Jobs[0].Name, o.Config.Heartbeat
-	l.local = &Claim{lease: l, Store: "file:" + path, Key: name, store: lock, lock: lock, handed: o.Local}
+	h := o.Config.Heartbeat
+	l.local = &claim{lease: l, store: "file:" + path, key: o.Name, opened: lock, lock: lock, handed: o.Handed.Local}
 	if strings.HasPrefix(h.URL, "file:") {
 		return l, nil
 	}
-	store, key, err := OpenStore(h, name)
+	store, key, err := OpenStore(h, o.Name)
 	if err != nil {
 		return nil, err
 	}
-	l.shared = &Claim{lease: l, Store: o.Config.Shown("heartbeat.url"), Key: key, store: store, handed: o.Shared}
+	l.shared = &claim{lease: l, store: o.Config.Shown("heartbeat.url"), key: key, opened: store, handed: o.Handed.Shared}
 	l.timer, err = timer.New(timer.Boot)
 	return l, err
 }
 
-// Local returns the claim of the local lock; nil without one.
-func (l *Lease) Local() *Claim { return l.local }
-
-// Shared returns the claim in the shared store; nil without one.
-func (l *Lease) Shared() *Claim { return l.shared }
-
 // Lock returns the local lock; nil without one.
 func (l *Lease) Lock() *file.Store { return l.lock }
 
-// Visible returns the shared claim after its Begin, else the local one. It is nil without any
+// visible returns the shared claim once it was requested, else the local one. It is nil without any
 // claim.
-func (l *Lease) Visible() *Claim {
-	if l.shared.Begun() {
+func (l *Lease) visible() *claim {
+	if l.shared.begun() {
 		return l.shared
 	}
 	return l.local
 }
 
 // claims returns the existing claims, the local one first.
-func (l *Lease) claims() (all []*Claim) {
-	for _, c := range []*Claim{l.local, l.shared} {
+func (l *Lease) claims() (all []*claim) {
+	for _, c := range []*claim{l.local, l.shared} {
 		if c != nil {
 			all = append(all, c)
 		}
@@ -98,31 +115,25 @@ func (l *Lease) claims() (all []*Claim) {
 	return all
 }
 
-// Held returns true if every claim was held at its last Read.
-func (l *Lease) Held() bool {
-	for _, c := range l.claims() {
-		if c.hb == nil || c.seen.State != heartbeat.Held {
-			return false
-		}
-	}
-	return true
-}
-
 // Shut returns nil while runs may start. Otherwise it returns a channel that is closed when it is
-// worth asking again. It is the loop's gate, and never blocks.
+// worth asking again. It never blocks.
 func (l *Lease) Shut() <-chan struct{} {
 	for _, c := range l.claims() {
-		_, changed := c.hb.Watch() // before MayStart, so that no change is missed
-		if !c.hb.MayStart() {
+		hb := c.hb.Load()
+		if hb == nil {
+			return make(chan struct{})
+		}
+		_, changed := hb.Watch() // before MayStart, so that no change is missed
+		if !hb.MayStart() {
 			return changed
 		}
 	}
 	return nil
 }
 
-// Fence returns the fencing token of the lease that Visible returns; 0 if no token was written yet.
+// Fence returns the fencing token of the lease; 0 if no token was written yet.
 func (l *Lease) Fence() uint64 {
-	state, _ := l.Visible().Now()
+	state, _ := l.visible().now()
 	return state.Fence
 }
 
@@ -130,24 +141,33 @@ func (l *Lease) Fence() uint64 {
 // run has ended. Beat does not block.
 func (l *Lease) Beat(tick uint64, pid int) {
 	for _, c := range l.claims() {
-		if c.hb != nil {
-			c.hb.Beat(heartbeat.Pulse{Tick: tick, Time: time.Now(), Child: pid})
+		if hb := c.hb.Load(); hb != nil {
+			hb.Beat(heartbeat.Pulse{Tick: tick, Time: time.Now(), Child: pid})
 		}
 	}
 }
 
-// HandedDeadline returns the deadline of the shared lease that was handed off, on the boot clock.
-// It is the largest duration if the lease does not expire.
-func (l *Lease) HandedDeadline() time.Duration {
-	if l.shared == nil || l.shared.handed == nil {
-		return math.MaxInt64
+// Now returns the store and the state of the lease as it is now. ok is false before it was
+// requested. It waits for a step of the acquisition that is being done.
+func (l *Lease) Now() (store string, now heartbeat.Lease, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.visible()
+	if now, ok = c.now(); !ok {
+		return "", now, false
 	}
-	return l.shared.handed.Deadline
+	return c.store, now, true
 }
 
-// HandedGrace returns how long runs that were handed off may take to stop before HandedDeadline.
-func (l *Lease) HandedGrace() time.Duration {
-	return l.grace(l.HandedDeadline())
+// Shared returns key and state of the lease in the shared store; ok is false if there is none, or
+// before it was requested. It waits like Now.
+func (l *Lease) Shared() (key string, now heartbeat.Lease, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now, ok = l.shared.now(); !ok {
+		return "", now, false
+	}
+	return l.shared.key, now, true
 }
 
 // killTime is the time before the deadline of a lease that is reserved for a KILL to take effect
@@ -159,6 +179,43 @@ func (l *Lease) grace(deadline time.Duration) time.Duration {
 	return max(min(l.o.Config.Heartbeat.StopGrace, deadline-boot())-killTime, 0)
 }
 
+// handOffTime is how long a claim may take to accept the request for its handoff.
+const handOffTime = 5 * time.Second
+
+// HandOff ends the lease in this process without a release. It returns what the new process needs,
+// the descriptor of the local lock (nil if it is not held), the instance id ("" without a lease),
+// and the errors of renewals that failed: the new process acquires those claims again. With keep,
+// such a claim is renewed until this process exits, because a command is active under it. HandOff
+// blocks for the last renewals, some seconds at most.
+func (l *Lease) HandOff(keep bool) (state State, lock *os.File, instance string, errs []error) {
+	l.end()
+	l.enter(released)
+	handOff := func(c *claim) *heartbeat.Handoff {
+		if !c.begun() {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), handOffTime)
+		defer cancel()
+		over, err := c.handOff(ctx, keep)
+		if err != nil {
+			errs = append(errs, err)
+		} else {
+			instance = over.ID
+		}
+		return &over
+	}
+	if state.Shared = handOff(l.shared); state.Shared != nil {
+		fault.At("shared lease handed off")
+	}
+	if state.Local = handOff(l.local); state.Local != nil {
+		fault.At("local lease handed off")
+	}
+	if l.lock != nil { // whether a renewal failed or not
+		state.Leftover, lock = l.lock.Unclean(), l.lock.Descriptor()
+	}
+	return state, lock, instance, errs
+}
+
 // Leave closes all except the local lock, which stays held for the new process. The shared claim
 // must have been handed off or released.
 func (l *Lease) Leave() error {
@@ -168,7 +225,7 @@ func (l *Lease) Leave() error {
 		l.timer = nil
 	}
 	if l.shared != nil {
-		err = errors.Join(err, l.shared.store.Close())
+		err = errors.Join(err, l.shared.opened.Close())
 	}
 	return err
 }

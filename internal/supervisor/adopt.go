@@ -20,26 +20,6 @@ import (
 // This file keeps a run active over a re-exec: the old process hands it off, and the new one adopts
 // it.
 
-// adoptRuns takes over the runs of the old process, before any request is served. Usually the lease
-// is held at once, and the loop starts with these runs. The lease may not be held, because the new
-// config has another store or its deadline has passed. Then the loop starts with its gate shut. The
-// runs are stopped at the deadline of the lease under which they were started, or when a lease that
-// was acquired since is lost.
-func (s *Supervisor) adoptRuns() {
-	s.acquireLocal()
-	if s.machine.looping || s.machine.state != standby {
-		return
-	}
-	if c := s.lease.Shared(); c != nil && !c.Begun() {
-		s.startClaim(c)
-	}
-	if !s.machine.looping && s.machine.state == standby {
-		s.machine.looping = true
-		s.runLoop()
-		s.acquire.oldLease.Reset(max(s.lease.HandedDeadline()-s.o.Config.Heartbeat.StopGrace-boot(), 0))
-	}
-}
-
 // handOffRuns adds the runs and the pipes of escaped processes to the state, and their descriptors
 // to files. Reading the pipes stops here.
 func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
@@ -78,8 +58,6 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 		g.Runs = append(g.Runs, run)
 	}
 	g.Escaped = put(s.o.Spawner.HandOff())
-	lock := s.lease.Lock()
-	g.Leftover = lock != nil && lock.Unclean()
 }
 
 // resume adds the active runs to the grid of the loop.

@@ -32,7 +32,7 @@ func TestDetachErrorNamesTheRun(t *testing.T) {
 		cause   error
 	}{
 		"run 3 is being started":                       {nil, nil},
-		"run 3 is being stopped before the lease ends": {&process.Process{}, &leaseError{why: "lost"}},
+		"run 3 is being stopped before the lease ends": {&process.Process{}, &job.UrgentError{Why: "lost"}},
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(nil)

@@ -1,6 +1,6 @@
 // Package supervisor answers: when do the runs of one job start, and how do they end?
 //
-// A Supervisor acquires the lease (acquire.go), serves the loop (loop.go), starts and stops runs
+// A Supervisor serves the loop (loop.go) while it has a lease, starts and stops runs
 // (runner.go), watches leftover runs (leftover.go), and hands all of that off to the next process
 // or adopts it from the old one (handoff.go, adopt.go). It receives requests, publishes events, and
 // reports its state in a Report. It knows nothing of the process: signals, log files and re-exec
@@ -16,8 +16,9 @@
 //	run now       rejected              wake loop             rejected              rejected        rejected
 //	lease held    start loop → active   -                     -                     -               -
 //	lease ending  stop the runs         stop the runs         stop the runs         stop the runs   -
-//	lease lost    stop the runs, log    stop the runs, log    stop the runs, log    log             log → failing
+//	lease failed  stop the runs         stop the runs         stop the runs         stop the runs   → failing
 //	              → failing             → failing             → failing
+//	cannot start  as lease failed, log  as lease failed, log  as lease failed, log  log             log → failing
 //	freeze        hand off → frozen     hand off → frozen     rejected              rejected        -
 //	loop ended    → draining            → draining            -                     -               -
 //	loop gave up  log → draining        log → draining        -                     -               -
@@ -29,8 +30,8 @@
 // the lease under which they were started ends. A freeze is rejected while a run is being
 // started, while its last output is being written, or while it is being stopped because the lease
 // ends. After that no run starts until a freeze succeeds or Thaw opens the gate again. Any other
-// run that is being stopped is handed off with its stop plan. A lost lease or a panic after a
-// forced stop is logged. It does not change the state, and is not the reason why the job ends.
+// run that is being stopped is handed off with its stop plan. A lease that failed or a
+// panic after a forced stop does not change the state, and is not the reason why the job ends.
 //
 // draining, failing and frozen end when the loop has ended. frozen ends immediately, because the
 // loop was handed off with its runs. The end of the lease takes precedence over every grace: the

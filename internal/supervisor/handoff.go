@@ -1,19 +1,13 @@
 package supervisor
 
 import (
-	"context"
 	"os"
-	"slices"
 	"syscall"
 	"time"
 
-	"gophd/internal/fault"
-	"gophd/internal/heartbeat"
 	"gophd/internal/job"
-	"gophd/internal/lease"
 	"gophd/internal/line"
 	"gophd/internal/logging"
-	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/restart"
 )
@@ -27,19 +21,10 @@ type JobState struct {
 	RunRequested bool          `json:"Woken,omitempty"` // a run was requested, and is due after them
 	Wait         *RunDelay     `json:",omitempty"`
 	Escaped      []Pipe        `json:",omitempty"` // of processes that escaped from earlier runs
-
-	Leftover      bool               // runs of a gophd that was killed may be active
-	Local, Shared *heartbeat.Handoff `json:",omitempty"`
 }
 
-// Names of descriptors in the handoff.
-const (
-	localLock    = "heartbeat-local"
-	notifySocket = "notify-socket"
-)
-
-// handOffTime is how long a claim may take to accept the request for its handoff.
-const handOffTime = 5 * time.Second
+// notifySocket is the name of a descriptor in the handoff.
+const notifySocket = "notify-socket"
 
 // ActiveRun is an active run and its process.
 type ActiveRun struct {
@@ -92,8 +77,7 @@ type Pipe struct {
 }
 
 // PauseOutput stops reading the output and the messages of the runs: from here on the new process
-// reads them. It returns the state of the job, and puts descriptors into files. Call HandOff after
-// it.
+// reads them. It returns the state of the job, and puts descriptors into files.
 func (s *Supervisor) PauseOutput(files map[string]*os.File) JobState {
 	state := JobState{Name: s.spec.Name}
 	if s.loopRun.loop != nil {
@@ -121,39 +105,6 @@ func (s *Supervisor) LostOutput() (lost []error) {
 	return lost
 }
 
-// HandOff adds the lease to the state. It returns the instance id, "" without a lease, and the
-// errors of renewals that failed. It blocks for the last renewals, some seconds at most.
-func (s *Supervisor) HandOff(state *JobState, files map[string]*os.File) (instance string, failed []error) {
-	handOff := func(c *lease.Claim) *heartbeat.Handoff {
-		if !c.Begun() {
-			return nil
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), handOffTime)
-		defer cancel()
-		over, err := c.HandOff(ctx, len(s.runner.handedOff) > 0)
-		if err != nil { // the new process acquires the claim again
-			failed = append(failed, err)
-		} else {
-			instance = over.ID
-		}
-		return &over
-	}
-	state.Shared = handOff(s.lease.Shared())
-	if state.Shared != nil {
-		fault.At("shared lease handed off")
-	}
-	state.Local = handOff(s.lease.Local())
-	if state.Local != nil {
-		fault.At("local lease handed off")
-	}
-	if lock := s.lease.Lock(); lock != nil { // whether a renewal failed or not
-		if f := lock.Descriptor(); f != nil {
-			files[localLock] = f
-		}
-	}
-	return instance, failed
-}
-
 // HandedOff returns the processes of the runs that were handed off.
 func (s *Supervisor) HandedOff() (left []*process.Process) {
 	for _, at := range s.runner.handedOff {
@@ -162,17 +113,8 @@ func (s *Supervisor) HandedOff() (left []*process.Process) {
 	return left
 }
 
-// Describe sets the fields of running that describe this job: its locks, and its shared lease.
-func (s *Supervisor) Describe(running *preflight.Running) {
-	s.call(func() {
-		running.Serves = s.machine.looping
-		if lock := s.lease.Lock(); lock != nil {
-			running.Lock, running.Users = lease.FileID(lock.Descriptor()), lock.Users()
-		}
-		if l, ok := s.lease.Shared().Now(); ok {
-			running.URL, running.Key, running.ID = s.o.Config.Heartbeat.URL, s.lease.Shared().Key, l.ID
-			holding := []heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}
-			running.Holds = !l.Unproven && slices.Contains(holding, l.State)
-		}
-	})
+// Looping returns true while runs are active, or may start.
+func (s *Supervisor) Looping() (looping bool) {
+	s.call(func() { looping = s.machine.looping })
+	return looping
 }

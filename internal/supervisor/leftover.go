@@ -20,6 +20,16 @@ import (
 
 // This file handles a run whose gophd was killed: while it is active, no other run may start.
 
+// SearchLeftover searches leftover runs of the job, and returns true if the lease must wait for
+// them: then Options.LeftoverEnded is called later, or the job fails.
+func (s *Supervisor) SearchLeftover() (wait bool) {
+	s.call(func() {
+		s.mark(lease.Mark(s.o.Lease.Lock()))
+		wait = s.searchLeftover()
+	})
+	return wait
+}
+
 // leftoverPause is the time between two checks of a leftover run: only a parent is notified of the
 // exit of a process.
 const leftoverPause = 100 * time.Millisecond
@@ -37,8 +47,8 @@ type leftoverWatch struct {
 // searchLeftover searches leftover runs among all processes, and returns true if the lease must
 // wait for them. It is called only if the local lock is unclean.
 func (s *Supervisor) searchLeftover() (wait bool) {
-	lock := lease.Mark(s.lease.Lock()) + "."
-	left, err := process.Leftover(lock, *s.runner.mark.Load(), s.lease.Lock().Users()...)
+	lock := lease.Mark(s.o.Lease.Lock()) + "."
+	left, err := process.Leftover(lock, *s.runner.mark.Load(), s.o.Lease.Lock().Users()...)
 	switch {
 	case errors.Is(err, process.ErrNoProc): // this system has no search
 		s.problem(fmt.Errorf("cannot check for leftover runs: %w", err))
@@ -46,11 +56,11 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 	case err != nil:
 		err = fmt.Errorf("a previous gophd was killed, and whether its run is still active "+
 			"cannot be checked: %w", err)
-		s.machine.fail(err, err)
+		s.machine.fail(err)
 		return true
 	case len(left) == 0:
-		s.lease.Lock().Clean()
-		if s.lease.Lock().Unclean() {
+		s.o.Lease.Lock().Clean()
+		if s.o.Lease.Lock().Unclean() {
 			s.publish(event.LeftoverUnseen(s.spec.Name))
 		}
 		return false
@@ -62,7 +72,7 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 		err := fmt.Errorf("a previous gophd of job %s was killed and its run is still active as %s: stop it, "+
 			"or start with --on-leftover wait or kill",
 			s.spec.Name, pids(left))
-		s.machine.fail(err, err)
+		s.machine.fail(err)
 		return true
 	}
 	s.publish(leftoverEvent(s.spec, left))
@@ -110,7 +120,7 @@ func (s *Supervisor) waitForLeftover(ctx context.Context, lock string, left []in
 		if procfs.Alive(left[0], 0) && !due { // one process is cheap to check
 			continue
 		}
-		now, err := process.Leftover(lock, *s.runner.mark.Load(), s.lease.Lock().Users()...)
+		now, err := process.Leftover(lock, *s.runner.mark.Load(), s.o.Lease.Lock().Users()...)
 		if err != nil {
 			continue // count them as active until a search shows that they are not
 		}
@@ -153,7 +163,7 @@ func pids(all []int) string {
 	return strings.Join(names, ", ")
 }
 
-// leftoverEnded continues the acquisition when no leftover run is active any more.
+// leftoverEnded is called when no leftover run is active any more.
 func (s *Supervisor) leftoverEnded(err error) {
 	s.leftover.stop()
 	s.leftover = nil
@@ -161,9 +171,9 @@ func (s *Supervisor) leftoverEnded(err error) {
 		s.machine.panicked(err)
 		return
 	}
-	s.lease.Lock().Clean()
+	s.o.Lease.Lock().Clean()
 	SweepCgroups(s.spec.Name, exited)
-	s.acquireNext(s.lease.Local())
+	s.o.LeftoverEnded()
 }
 
 // ended returns a channel that delivers when no leftover run is active; nil if none is watched.

@@ -250,7 +250,7 @@ func (s *Supervisor) Record(rep loop.Report) {
 		} else {
 			s.publish(event.RunEnded(name, rep.Tick))
 		}
-		s.lease.Beat(rep.Run.Number, 0)
+		s.o.Lease.Beat(rep.Run.Number, 0)
 		if s.spec.Once {
 			last := rep.Tick.Result
 			t.last = &last
@@ -289,7 +289,7 @@ func (s *Supervisor) stateChanged(rep loop.Report) {
 
 // runStarted is called by the run's goroutine.
 func (s *Supervisor) runStarted(run job.Run, p *process.Process, adopted bool) {
-	s.lease.Beat(run.Number, p.PID())
+	s.o.Lease.Beat(run.Number, p.PID())
 	if adopted {
 		fault.At("run adopted")
 		s.publish(event.RunAdopted(s.spec.Name, run, p.PID(), p.Started()))

@@ -4,7 +4,7 @@ import (
 	"errors"
 
 	"gophd/internal/event"
-	"gophd/internal/heartbeat"
+	"gophd/internal/goroutine"
 )
 
 // state is what the supervisor is doing. Only machine.transition changes it.
@@ -100,26 +100,28 @@ func (m *machine) leaseEnding(cause error) {
 	}
 }
 
-// fail ends the job because it must not run: the lease is lost, or something cannot be set up. err
-// is the reason, and cause is why the runs are stopped.
-func (m *machine) fail(err, cause error) {
-	if m.looping {
-		m.interrupt(cause) // before the event
+// leaseFailed ends the job because its lease is lost, or could not be acquired: err says why, and
+// cause is why the runs are stopped.
+func (m *machine) leaseFailed(err, cause error) {
+	var panicked *goroutine.Panic
+	switch {
+	case errors.As(err, &panicked):
+		m.panicked(panicked)
+		return
+	case m.looping:
+		m.interrupt(cause)
 	}
 	if m.state != failing && !m.forced {
 		m.force(cause)
 		m.err = err
 		m.transition(failing)
 	}
-	m.publish(endEvent(err))
 }
 
-// endEvent returns the event that says why the job ended by itself.
-func endEvent(err error) event.Event {
-	if errors.As(err, new(*heartbeat.HeldError)) {
-		return event.LeaseHeldElsewhere(err)
-	}
-	return event.Problem(err)
+// fail ends the job because something cannot be set up.
+func (m *machine) fail(err error) {
+	m.leaseFailed(err, err)
+	m.publish(event.Problem(err))
 }
 
 // panicked ends the job because gophd itself failed.
@@ -143,7 +145,7 @@ func (m *machine) loopEnded(err error) {
 		return
 	}
 	if m.err = err; err != nil {
-		m.publish(endEvent(err))
+		m.publish(event.Problem(err))
 	}
 	m.transition(draining)
 }

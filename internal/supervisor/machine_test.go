@@ -57,7 +57,8 @@ var events = []struct {
 	{"run now", func(m *machine) { m.runNow() }},
 	{"lease held", (*machine).leaseHeld},
 	{"lease ending", func(m *machine) { m.leaseEnding(errCause) }},
-	{"lease lost", func(m *machine) { m.fail(errLost, errCause) }},
+	{"lease failed", func(m *machine) { m.leaseFailed(errLost, errCause) }},
+	{"cannot start", func(m *machine) { m.fail(errLost) }},
 	{"freeze", func(m *machine) { _ = m.freeze() }},
 	{"loop ended", func(m *machine) { m.loopEnded(nil) }},
 	{"loop gave up", func(m *machine) { m.loopEnded(errLost) }},
@@ -69,7 +70,8 @@ var events = []struct {
 // state except frozen.
 func TestEachCellOfTheTable(t *testing.T) {
 	cell := func(to state, done ...string) string { return to.String() + " " + strings.Join(done, ", ") }
-	lost := []string{"stop the runs: no lease", "force: no lease", "log lost"}
+	failed := []string{"stop the runs: no lease", "force: no lease"}
+	cannot := []string{"stop the runs: lost", "force: lost", "log lost"}
 	stop := "stop the runs: no lease"
 	want := map[string][]string{ // standby, active, draining, failing, frozen
 		"stop": {cell(draining, "stop loop"), cell(draining, "stop loop"),
@@ -80,8 +82,10 @@ func TestEachCellOfTheTable(t *testing.T) {
 		"lease held": {cell(active), cell(active), cell(draining), cell(failing), cell(frozen)},
 		"lease ending": {cell(standby, stop), cell(active, stop), cell(draining, stop), cell(failing, stop),
 			cell(frozen)},
-		"lease lost": {cell(failing, lost...), cell(failing, lost...), cell(failing, lost...),
-			cell(failing, lost[0], lost[2]), cell(failing, lost[1:]...)},
+		"lease failed": {cell(failing, failed...), cell(failing, failed...), cell(failing, failed...),
+			cell(failing, failed[0]), cell(failing, failed[1])},
+		"cannot start": {cell(failing, cannot...), cell(failing, cannot...), cell(failing, cannot...),
+			cell(failing, cannot[0], cannot[2]), cell(failing, cannot[1:]...)},
 		"freeze": {cell(frozen, "hand off loop"), cell(frozen, "hand off loop"),
 			cell(draining), cell(failing), cell(frozen)},
 		"loop ended": {cell(draining), cell(draining), cell(draining), cell(failing), cell(frozen)},
@@ -133,7 +137,7 @@ func TestJobThatWasNotServedEndsAtOnce(t *testing.T) {
 		d := &actionLog{}
 		m := newMachine(d, standby, false)
 		e.fire(m)
-		ends := slices.Contains([]string{"stop", "force", "lease lost", "freeze", "panic"}, e.name)
+		ends := slices.Contains([]string{"stop", "force", "lease failed", "cannot start", "freeze", "panic"}, e.name)
 		if m.over() != ends {
 			t.Errorf("%s: over is %v", e.name, m.over())
 		}
@@ -156,14 +160,14 @@ func TestFreezeFailsWhileARunIsBeingStarted(t *testing.T) {
 // A stop that was forced by a request ends without an error, whatever comes later.
 func TestFirstErrorIsReported(t *testing.T) {
 	m := newMachine(&actionLog{}, active, true)
-	m.fail(errLost, errCause)
+	m.leaseFailed(errLost, errCause)
 	m.panicked(errPanic)
 	if !errors.Is(m.err, errLost) {
 		t.Errorf("ends with %v, want %v", m.err, errLost)
 	}
 	m = newMachine(&actionLog{}, active, true)
 	m.forceStop(errStop)
-	m.fail(errLost, errCause)
+	m.leaseFailed(errLost, errCause)
 	if m.err != nil {
 		t.Errorf("ends with %v", m.err)
 	}

@@ -11,6 +11,7 @@ import (
 	"gophd/internal/event"
 	"gophd/internal/headtail"
 	"gophd/internal/job"
+	"gophd/internal/lease"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/procfs"
@@ -52,11 +53,17 @@ func (s *Supervisor) openRunner() error {
 	}
 	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, credentials: creds, cgroup: s.cgroup, env: env,
 		outputs: targets{stdout: stdout, stderr: stderr, file: file},
-		hooks: hooks{problem: s.problem, fence: func() uint64 { return s.lease.Fence() },
+		hooks: hooks{problem: s.problem, fence: func() uint64 { return s.o.Lease.Fence() },
 			started: s.runStarted, escaped: s.escaped, suspended: s.suspended},
 		notices: s.notices, handed: handedRuns{runs: s.o.Handed.Runs, files: s.o.Files},
 		deaths: make(chan struct{}, 1), slots: make([]slot, s.slots())}
 	s.mark("none")
+	if lock := s.o.Lease.Lock(); lock != nil {
+		lock.AddUsers(creds.UIDs()...)
+		if lock.Descriptor() != nil { // it was handed off
+			s.mark(lease.Mark(lock))
+		}
+	}
 	if s.spec.Output == job.OutputOnFailure {
 		s.runner.hooks.failed = s.showFailed
 	}

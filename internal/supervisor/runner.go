@@ -23,16 +23,8 @@ import (
 	"gophd/internal/sdnotify"
 )
 
-// leaseError is why a run is stopped when the lease ends.
-type leaseError struct {
-	why   string
-	grace time.Duration // from TERM to KILL
-}
-
-func (e *leaseError) Error() string { return e.why }
-
 // ErrFault is why runs are stopped when gophd itself has failed.
-var ErrFault error = &leaseError{why: "gophd failed"}
+var ErrFault error = &job.UrgentError{Why: "gophd failed"}
 
 // runner is the loop's Runner. It starts a process for each run, and stops the active runs for the
 // supervisor.
@@ -275,8 +267,8 @@ func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 // grace returns how long a run that is stopped for that cause has from one stop signal to the next,
 // and to KILL.
 func (r *runner) grace(cause error) time.Duration {
-	if lease, ok := cause.(*leaseError); ok { // the lease leaves this time for all signals together
-		return min(lease.grace/time.Duration(max(len(r.spec.StopSignals), 1)), r.spec.Grace)
+	if urgent, ok := cause.(*job.UrgentError); ok { // its time is for all signals together
+		return min(urgent.Grace/time.Duration(max(len(r.spec.StopSignals), 1)), r.spec.Grace)
 	}
 	return r.spec.Grace
 }
@@ -295,7 +287,7 @@ func (r *runner) Interrupt(cause error) {
 	for _, at := range r.slots {
 		if at.cancel != nil {
 			at.cancel(cause)
-			if errors.As(cause, new(*leaseError)) {
+			if errors.As(cause, new(*job.UrgentError)) {
 				at.forced.Store(true)
 			}
 		}

@@ -11,14 +11,12 @@ import (
 	"gophd/internal/event"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
-	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/line"
 	"gophd/internal/logging"
 	"gophd/internal/process"
 	"gophd/internal/sdnotify"
-	"gophd/internal/status"
 	"gophd/internal/timer"
 )
 
@@ -29,25 +27,15 @@ type Options struct {
 	Log     *logging.Log
 	Events  *event.Stream
 	Spawner *process.Spawner
-	Started time.Time // first start of the daemon
-	Host    Host
+	Started time.Time    // first start of the daemon
+	Lease   *lease.Lease // under which the runs start; the caller acquires and releases it
+	// LeftoverEnded is called when SearchLeftover has returned true and no leftover run is active
+	// any more. It must not block.
+	LeftoverEnded func()
 
 	Resumed bool                // after a re-exec
 	Handed  JobState            // from the old process
 	Files   map[string]*os.File // descriptors from the old process
-}
-
-// Host is what a Supervisor needs from the daemon. Its methods are called by the supervisor's
-// goroutine, and by the caller of Release.
-type Host interface {
-	// OnLocked is called when the local lock is held, or if there is none: no other instance runs
-	// here.
-	OnLocked()
-	// TakePIDFile is called after OnLocked, before leftover runs are searched.
-	TakePIDFile() error
-	// RemovePIDFile is called before the local lock is released: an instance that waits for the
-	// lock may need the same PID file.
-	RemovePIDFile()
 }
 
 // Report is where a Supervisor stands.
@@ -55,6 +43,7 @@ type Report struct {
 	Active  bool   // the job has left standby: runs may start, or could start before
 	Serving string // what it does, for the process that waits for the start; "" until it is known
 	Err     error  // why it stops its runs, if that was not requested
+	Dead    bool   // no command is alive, and none will start in this process
 }
 
 // Supervisor runs one job.
@@ -62,7 +51,6 @@ type Supervisor struct {
 	o    Options
 	spec job.Spec
 
-	lease   *lease.Lease
 	runner  *runner
 	notices *sdnotify.Socket // nil if the job has no timeout; the runner uses it too
 	cgroup  *process.Cgroup  // nil if the job has none of its own
@@ -71,7 +59,6 @@ type Supervisor struct {
 
 	machine  *machine
 	loopRun  loopRun
-	acquire  acquisition
 	leftover *leftoverWatch // nil if there are no leftover runs
 
 	started bool        // see call
@@ -87,8 +74,7 @@ type reports struct {
 	report  Report
 }
 
-// New opens what the job needs. It acquires nothing yet. After an error nothing is left open except
-// what was handed off.
+// New opens what the job needs. After an error nothing is left open except what was handed off.
 func New(o Options) (_ *Supervisor, err error) {
 	s := &Supervisor{o: o, spec: o.Config.Jobs[0], calls: make(chan func()), done: make(chan struct{}),
 		reports: reports{changed: make(chan struct{}, 1)}}
@@ -106,11 +92,7 @@ func New(o Options) (_ *Supervisor, err error) {
 	if s.ticks, err = timer.New(timer.Monotonic); err != nil {
 		return nil, err
 	}
-	if err := s.openLease(); err != nil {
-		return nil, err
-	}
-	s.loopRun.gate.lease = s.lease
-	s.acquire = newAcquisition()
+	s.loopRun.gate.lease = o.Lease
 	s.machine = &machine{state: standby, actions: actions{
 		startLoop:   s.startLoop,
 		stopLoop:    s.loopRun.stop,
@@ -125,15 +107,19 @@ func New(o Options) (_ *Supervisor, err error) {
 	return s, nil
 }
 
-// Adopt takes over the runs of the old process, if there are any. Requests between Adopt and Start
-// are served before the lease is acquired, or with the adopted runs.
+// Adopt takes over the runs of the old process, if there are any. If the lease is not held now, the
+// loop starts with these runs and its gate shut. Requests between Adopt and Start are served with
+// them.
 func (s *Supervisor) Adopt() {
 	p := goroutine.Catch(func() {
 		s.o.Spawner.AdoptStreams(takePipes(s.o.Files, s.o.Handed.Escaped), s.runner.resume)
-		if len(s.runner.handed.runs) == 0 {
+		if len(s.o.Handed.Runs) == 0 {
 			return
 		}
-		s.adoptRuns()
+		if !s.machine.looping && s.machine.state == standby {
+			s.machine.looping = true
+			s.runLoop()
+		}
 		fault.At("all runs adopted")
 	})
 	if p != nil {
@@ -141,9 +127,9 @@ func (s *Supervisor) Adopt() {
 	}
 }
 
-// Start acquires the lease and serves the job in a goroutine of g. That ends when no run is active
-// and none will start, or when Freeze has left the runs to the next process. Then Done is closed:
-// call Release or HandOff, and then Close.
+// Start serves the job in a goroutine of g. That ends when no run is active and none will start, or
+// when Freeze has left the runs to the next process. Then Done is closed: call Release or
+// PauseOutput, and then Close.
 func (s *Supervisor) Start(g *goroutine.Group) {
 	s.started = true
 	g.Go(s.run)
@@ -165,42 +151,34 @@ func (s *Supervisor) run() {
 const fatalTime = 15 * time.Second
 
 func (s *Supervisor) serve() {
-	if !s.acquire.started && s.machine.state == standby {
-		s.acquireLocal()
-	}
 	for !s.machine.over() {
-		s.releaseEarly()
+		if s.dead() {
+			s.updateReport(func(r *Report) { r.Dead = true })
+		}
 		select {
 		case f := <-s.calls:
 			f()
-		case <-s.lease.Local().Changed():
-			s.leaseChanged(s.lease.Local())
-		case <-s.lease.Shared().Changed():
-			s.leaseChanged(s.lease.Shared())
-		case <-s.lease.Local().Ended():
-			s.claimEnded(s.lease.Local())
-		case <-s.lease.Shared().Ended():
-			s.claimEnded(s.lease.Shared())
 		case err := <-s.leftover.ended():
 			s.leftoverEnded(err)
 		case <-s.runner.deaths:
 		case <-s.loopRun.done:
 			s.loopEnded()
-		case <-s.acquire.retry.C:
-			if s.machine.state == standby {
-				s.startClaim(s.lease.Local())
-			}
-		case <-s.acquire.oldLease.C:
-			s.oldLeaseEnds()
-		case <-s.acquire.remind.C:
-			s.remindOfProof()
 		}
 	}
 }
 
+// dead returns true if no command is alive and none will start in this process.
+func (s *Supervisor) dead() bool {
+	if s.machine.state < draining || !s.loopRun.draining.Load() {
+		return false // a run may still start
+	}
+	// Read the loop's count first: while the loop drains, runs only become fewer.
+	runs := int(s.loopRun.active.Load())
+	return s.runner.dead() >= runs
+}
+
 // call runs f in the supervisor's goroutine. Before Start and after Done is closed, it runs f in
-// the caller's goroutine. It blocks until f has returned. Neither f nor the Host may call it. All
-// calls come from one goroutine.
+// the caller's goroutine. It blocks until f has returned. f may not call it.
 func (s *Supervisor) call(f func()) {
 	if !s.started {
 		f()
@@ -213,6 +191,29 @@ func (s *Supervisor) call(f func()) {
 	case <-s.done:
 		f()
 	}
+}
+
+// LeaseHeld is called when runs may start for the first time, as far as the gate of the lease is open.
+func (s *Supervisor) LeaseHeld() {
+	s.call(func() {
+		if lock := s.o.Lease.Lock(); lock != nil {
+			s.mark(lease.Mark(lock))
+		}
+		s.machine.leaseHeld()
+	})
+}
+
+// Standby is called when the lease belongs to the holder.
+func (s *Supervisor) Standby(holder string) {
+	s.serving("standing by: " + holder + " runs " + s.spec.Name)
+}
+
+// LeaseEnding stops the active runs with that cause. The loop continues.
+func (s *Supervisor) LeaseEnding(cause error) { s.call(func() { s.machine.leaseEnding(cause) }) }
+
+// LeaseFailed stops the active runs with that cause and ends the job. err is why.
+func (s *Supervisor) LeaseFailed(err, cause error) {
+	s.call(func() { s.machine.leaseFailed(err, cause) })
 }
 
 // Stop lets the active runs finish and then ends the job. It stops the run of a service.
@@ -291,9 +292,6 @@ func (s *Supervisor) Err() error { return s.machine.err }
 // Last returns the result of the only run of a once job; nil before, and for other jobs.
 func (s *Supervisor) Last() *job.Result { return s.loopRun.last }
 
-// Released returns true if the lease was released before Done was closed.
-func (s *Supervisor) Released() bool { return s.acquire.released }
-
 // Logs calls f with each log that receives output of adopted runs instead of the job's own log.
 func (s *Supervisor) Logs(f func(*logging.Log)) {
 	for _, o := range s.runner.allOutlets() {
@@ -313,38 +311,30 @@ func (s *Supervisor) Unfinished() []line.Unfinished {
 // output that cannot be written.
 func (s *Supervisor) SetStopRequests(times int) { s.runner.escalateOutlets(times) }
 
-// Lease returns the state of the lease, and the instance id. ok is false before the lease was
-// requested.
-func (s *Supervisor) Lease() (shown status.Lease, instance string, ok bool) {
-	s.call(func() {
-		c := s.lease.Visible()
-		var l heartbeat.Lease
-		if l, ok = c.Now(); !ok {
-			return
+// Release ends the job after Done: runs that were not adopted are stopped. It blocks for the grace
+// of such runs.
+func (s *Supervisor) Release() {
+	if runs := s.runner.handed.runs; len(runs) > 0 { // the job ended before the loop could adopt them
+		stopRuns(s.o.Events, s.spec.Name, runs, s.o.Spawner, s.o.Files, s.runner.resume)
+	}
+	if len(s.runner.handedOff) > 0 { // gophd failed after they were handed off
+		var state JobState
+		files := map[string]*os.File{}
+		s.handOffRuns(&state, files)
+		stopRuns(s.o.Events, s.spec.Name, state.Runs, s.o.Spawner, files, s.runner.resume)
+	}
+	if s.cgroup != nil {
+		if err := s.cgroup.Close(); err != nil {
+			s.problem(err)
 		}
-		shown, instance = status.Lease{Store: c.Store, State: l.State.String(), Fence: l.Fence}, l.ID
-		switch l.State {
-		case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending:
-			shown.Holder = "this instance"
-			if l.Deadline > 0 {
-				shown.Until = time.Now().Add(l.Deadline - boot())
-			}
-		case heartbeat.Standby, heartbeat.Lost:
-			shown.Holder = l.Holder.String()
-		}
-	})
-	return shown, instance, ok
+	}
 }
 
-// Close closes what New opened, except the local lock: Release has closed it, or the next process
-// needs it.
+// Close closes what New opened.
 func (s *Supervisor) Close() error {
 	var err error
-	if s.lease != nil {
-		err = s.lease.Leave()
-	}
 	if s.ticks != nil {
-		err = errors.Join(err, s.ticks.Close())
+		err = s.ticks.Close()
 	}
 	if s.notices != nil {
 		err = errors.Join(err, s.notices.Close())
@@ -357,8 +347,6 @@ func (s *Supervisor) Close() error {
 	}
 	return err
 }
-
-func boot() time.Duration { return timer.Now(timer.Boot) }
 
 func (s *Supervisor) publish(e event.Event) { s.o.Events.Publish(e) }
 func (s *Supervisor) problem(err error)     { s.publish(event.Problem(err)) }
