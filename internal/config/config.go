@@ -28,7 +28,10 @@ type Request struct {
 
 // Config is the validated configuration of one daemon. It does not change after Load.
 type Config struct {
-	File string     // absolute path of the config file; "" when there is none
+	File string // absolute path of the config file; "" when there is none
+	Name string // of the daemon; with one job that of the job
+	Many bool   // there is a jobs: map, however many jobs it has
+
 	Jobs []job.Spec // exactly one; its Command may be nil if Request.NeedCommand is false
 
 	Daemon      bool
@@ -47,6 +50,15 @@ type Config struct {
 	Warnings []string
 
 	values []Value // secrets included
+}
+
+// FileName returns the name of the files of a job: history and output, and with the scope "job" the
+// lock and the key of its lease. It is the job's own name, or with Many DAEMON.JOB.
+func (c *Config) FileName(s job.Spec) string {
+	if c.Many {
+		return c.Name + "." + s.Name
+	}
+	return s.Name
 }
 
 // Heartbeat is the section of that name.

@@ -114,6 +114,7 @@ func Load(req Request) (*Config, error) {
 		return nil, err
 	}
 	c.Jobs = []job.Spec{s.Job.Spec}
+	c.Name = s.Job.Name
 	if l.unusable != nil && (c.Heartbeat.URL != "none:" || filepath.Dir(c.Log.File) == c.LogDir) {
 		l.warnings = append(l.warnings, fmt.Sprintf("the state directory is %s, because the usual one cannot be "+
 			"created (%v); set GOPHD_STATE_DIR, the same for all who start this job", c.StateDir, l.unusable))

@@ -34,13 +34,16 @@ func Abandon(h *restart.Handoff, why error) {
 // be commands.
 func AbandonUnknown(why error) {
 	var s handedState
-	s.Job.Runs = supervisor.UnknownRuns()
+	s.Jobs = []supervisor.JobState{{Runs: supervisor.UnknownRuns()}}
 	abandon(s, nil, why)
 }
 
 func abandon(s handedState, files map[string]*os.File, why error) {
 	options := logging.Options{File: s.Log.File, Format: cmp.Or(s.Log.Format, "simple"), Level: zerolog.InfoLevel,
-		Job: s.Job.Name, PID: os.Getpid()}
+		PID: os.Getpid()}
+	if len(s.Jobs) == 1 {
+		options.Job = s.Jobs[0].Name
+	}
 	log, err := logging.Open(options)
 	if err != nil || s.Log.File == "" {
 		options.File, options.Echo, options.EchoLevel, options.EchoCommand = "", os.Stderr, zerolog.InfoLevel, true
@@ -54,9 +57,13 @@ func abandon(s handedState, files map[string]*os.File, why error) {
 	if spawner, err := process.New(); err != nil {
 		events.Publish(event.Problem(err))
 	} else {
-		supervisor.StopHanded(s.Job, files, spawner, log, events)
+		for _, j := range s.Jobs {
+			supervisor.StopHanded(j, files, spawner, log, events)
+		}
 		_ = spawner.Close() // escaped processes have written their last output
-		supervisor.SweepCgroups(s.Job.Name, func(pid int) bool { return pid == os.Getpid() })
+		for _, j := range s.Jobs {
+			supervisor.SweepCgroups(j.ID, func(pid int) bool { return pid == os.Getpid() })
+		}
 	}
 	if f := files[pidFileName]; f != nil {
 		if f, err := pidfile.Adopt(s.PIDFile, f); err == nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -71,8 +72,8 @@ type Daemon struct {
 	spawner    *process.Spawner
 	pidFile    *pidFile
 	lease      *lease.Lease
-	job        *supervisor.Supervisor
-	goroutines goroutine.Group // of the lease and the supervisor
+	jobs       jobs
+	goroutines goroutine.Group // of the lease and the supervisors
 
 	machine  *machine
 	probe    probe
@@ -84,7 +85,7 @@ type Daemon struct {
 // progress is the progress of the start.
 type progress struct {
 	locked   bool // the local lock was held; until then a second instance leaves almost no trace
-	started  bool // the job was started
+	started  bool // the jobs were started
 	reported bool // Serving was called
 }
 
@@ -125,7 +126,10 @@ func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 		if !d.progress.started {
 			d.start()
 		}
-		<-d.job.Done()
+		d.jobs.each(func(m *member) {
+			<-m.Done()
+			m.alive = false
+		})
 		d.machine.alive = false
 	}
 	return d.finish()
@@ -134,10 +138,10 @@ func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 // serve is the event loop of the daemon. It returns when the machine is over.
 func (d *Daemon) serve(ctx context.Context) {
 	d.machine.alive = true
-	if len(d.handed.Job.Runs) > 0 {
+	if slices.ContainsFunc(d.handed.Jobs, func(j supervisor.JobState) bool { return len(j.Runs) > 0 }) {
 		d.lease.Begin()
 	}
-	d.job.Adopt()
+	d.jobs.each(func(m *member) { m.Adopt() })
 	if d.o.Handoff != nil {
 		for _, o := range d.o.Handoff.Requests {
 			d.request(o)
@@ -156,11 +160,9 @@ func (d *Daemon) serve(ctx context.Context) {
 		case <-ctx.Done():
 			ctx = context.WithoutCancel(ctx)
 			d.request(request.Request{Verb: request.Stop, From: "the caller"})
-		case <-d.job.Changed():
-			d.jobChanged()
-		case <-d.jobDone():
-			d.jobChanged()
-			d.machine.ended(d.job.Err())
+		case <-d.jobs.changed:
+			d.jobsChanged()
+			d.jobsEnded()
 		case a := <-d.probe.answer:
 			d.checked(a)
 		case <-d.timers.retry.C:
@@ -183,43 +185,64 @@ func (d *Daemon) serve(ctx context.Context) {
 
 func (d *Daemon) start() {
 	d.progress.started = true
-	d.job.Start(&d.goroutines)
+	d.jobs.each(func(m *member) { m.Start(&d.goroutines) })
 	d.lease.Start(&d.goroutines)
 }
 
-// jobDone returns the channel of a job that has not ended yet.
-func (d *Daemon) jobDone() <-chan struct{} {
-	if !d.machine.alive {
-		return nil
-	}
-	return d.job.Done()
-}
-
-// request serves a request in the state that the job has now.
+// request serves a request in the state that the jobs have now.
 func (d *Daemon) request(o request.Request) {
-	d.jobChanged()
+	d.jobsChanged()
 	d.machine.request(o)
 }
 
-// jobChanged acts on what is new in the job's Report, in the sequence in which it happened.
-func (d *Daemon) jobChanged() {
-	r := d.job.Report()
-	if r.Active {
-		if d.machine.state == starting {
-			d.timers.unmap.Reset(unmapAfter)
+// jobsChanged acts on what is new in the Reports of the jobs and about the lease, in the sequence in
+// which it happened.
+func (d *Daemon) jobsChanged() {
+	for _, m := range d.jobs.all {
+		r := m.Report()
+		if r.Active {
+			if d.machine.state == starting {
+				d.timers.unmap.Reset(unmapAfter)
+			}
+			d.machine.served()
 		}
-		d.machine.served()
+		if r.Serving != "" && !d.o.Config.Many {
+			d.serving(r.Serving)
+		}
+		if r.Err != nil && !d.o.Config.Many {
+			d.failing(r.Err)
+		}
 	}
-	if r.Serving != "" {
-		d.serving(r.Serving)
+	serving, err := d.jobs.tenancy.read()
+	if serving != "" {
+		d.serving(serving)
 	}
-	if r.Err != nil {
-		d.escalate(1)
-		d.machine.failing(r.Err)
+	if err != nil {
+		d.failing(err)
 	}
 	// After a fatal error the new process may need the lease.
-	if r.Dead && d.machine.state >= draining && !errors.As(d.machine.err, new(*supervisor.FatalError)) {
+	if d.machine.state >= draining && d.jobs.dead() && !errors.As(d.machine.err, new(*supervisor.FatalError)) {
 		d.lease.ReleaseEarly()
+	}
+}
+
+// failing is called when the runs are being stopped because they must not continue.
+func (d *Daemon) failing(err error) {
+	d.escalate(1)
+	d.machine.failing(err)
+}
+
+// jobsEnded notes which jobs have ended, and whether any is left.
+func (d *Daemon) jobsEnded() {
+	d.jobs.each(func(m *member) {
+		select {
+		case <-m.Done():
+			m.alive = false
+		default:
+		}
+	})
+	if !d.jobs.alive() {
+		d.machine.ended(d.jobs.err())
 	}
 }
 
@@ -239,9 +262,8 @@ func (d *Daemon) serving(text string) {
 	}
 }
 
-// OnLocked reports that gophd has started, or has resumed after a re-exec. The lease calls it when no
-// other gophd can run the job on this host.
-func (d *Daemon) OnLocked() {
+// onLocked reports that gophd has started, or has resumed after a re-exec.
+func (d *Daemon) onLocked() {
 	d.progress.locked = true
 	if d.o.Trouble != nil {
 		return // it continues as before, which was logged
@@ -256,19 +278,6 @@ func (d *Daemon) OnLocked() {
 		d.events.Publish(event.ReloadApplied(config.Changed(h.Previous, h.Config)))
 	}
 }
-
-// TakePIDFile creates and locks the PID file, or takes over that of the old process.
-func (d *Daemon) TakePIDFile() error { return d.pidFile.take() }
-
-// RemovePIDFile removes the PID file, if gophd has it.
-func (d *Daemon) RemovePIDFile() { d.pidFile.remove() }
-
-// SearchLeftover, Held, Standby, Ending and Failed pass on to the job what the lease tells.
-func (d *Daemon) SearchLeftover() bool    { return d.job.SearchLeftover() }
-func (d *Daemon) Held()                   { d.job.LeaseHeld() }
-func (d *Daemon) Standby(holder string)   { d.job.Standby(holder) }
-func (d *Daemon) Ending(cause error)      { d.job.LeaseEnding(cause) }
-func (d *Daemon) Failed(err, cause error) { d.job.LeaseFailed(err, cause) }
 
 // stateChanged acts on a new state of the machine.
 func (d *Daemon) stateChanged(to state) {
@@ -288,10 +297,12 @@ func (d *Daemon) reminder() {
 	if d.machine.state < reexecuting || !d.machine.alive {
 		return
 	}
-	snap, spec := d.board.Snapshot(), d.o.Config.Jobs[0]
-	for _, g := range snap.Jobs[0].Active {
-		d.events.Publish(supervisor.WaitEvent(spec, d.machine.state.String(), d.machine.state == stopping, g,
-			snap.Taken))
+	snap := d.board.Snapshot()
+	for i, j := range snap.Jobs {
+		for _, g := range j.Active {
+			d.events.Publish(supervisor.WaitEvent(d.o.Config.Jobs[i], d.machine.state.String(),
+				d.machine.state == stopping, g, snap.Taken))
+		}
 	}
 	d.notify(sdExtend)
 	d.timers.remind.Reset(remindAfter)
@@ -330,9 +341,7 @@ func (d *Daemon) escalate(times int) {
 	if d.log != nil {
 		d.log.SetStopRequests(times)
 	}
-	if d.job != nil {
-		d.job.SetStopRequests(times)
-	}
+	d.jobs.each(func(m *member) { m.SetStopRequests(times) })
 }
 
 // finish carries out the machine's decision after the job has ended: it releases or hands off the
@@ -350,10 +359,10 @@ func (d *Daemon) finish() (Outcome, error) {
 	d.probe.end()
 	if reexec {
 		o := Outcome{Restart: d.handOff()}
-		o.left = d.job.HandedOff()
+		o.left = d.jobs.left()
 		return o, nil
 	}
-	d.job.Release()
+	d.jobs.each(func(m *member) { m.Release() })
 	d.lease.Release()
 	_ = goroutine.Catch(d.goroutines.Wait) // lease and supervisor catch their own panics
 	d.logTrouble()                         // the last chance to report lost lines
@@ -361,7 +370,7 @@ func (d *Daemon) finish() (Outcome, error) {
 		d.events.Publish(event.Exiting(m.reason()))
 	}
 	d.watchStops(d.close)
-	return Outcome{Last: d.job.Last(), Reported: d.echoed()}, m.err
+	return Outcome{Last: d.jobs.last(), Reported: d.echoed()}, m.err
 }
 
 // reason returns why gophd exits; nil after a graceful stop.
@@ -382,7 +391,7 @@ func (d *Daemon) echoed() bool {
 	case d.machine.err != nil: // an error, unless another instance holds the lease
 		return !errors.As(d.machine.err, &held)
 	}
-	last := d.job.Last()
+	last := d.jobs.last()
 	return last != nil && last.Outcome == job.Unstarted && d.o.Config.Log.Level != "error" // the event is a warning
 }
 

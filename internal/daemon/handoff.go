@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"gophd/internal/config"
+	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/logging"
 	"gophd/internal/restart"
@@ -20,7 +22,21 @@ type handedState struct {
 	Errors  []string `json:",omitempty"` // that the old process could not log any more
 	Board   status.Saved
 	Lease   lease.State
-	Job     supervisor.JobState
+	Jobs    []supervisor.JobState
+}
+
+// job returns the state of a job of the config: that of the same name, or with one job before and
+// now that of the only one. It is empty for a new job.
+func (s handedState) job(c *config.Config, spec job.Spec) supervisor.JobState {
+	if !c.Many && len(s.Jobs) == 1 {
+		return s.Jobs[0]
+	}
+	for _, j := range s.Jobs {
+		if j.Name == spec.Name {
+			return j
+		}
+	}
+	return supervisor.JobState{}
 }
 
 // logState is the state of the old process's log.
@@ -47,13 +63,9 @@ func decodeState(h *restart.Handoff) (handedState, error) {
 	if err := d.Decode(&s); err != nil {
 		return handedState{}, fmt.Errorf("the handoff of the old process cannot be read: %w", err)
 	}
-	if g := s.Job.Grid; g != nil && g.Interval < 0 {
-		return handedState{}, fmt.Errorf("the handoff of the old process is invalid: its interval is %v", g.Interval)
-	}
-	for _, run := range s.Job.Runs {
-		if stop := run.Stop; stop != nil && (stop.Sent < 0 || stop.Sent >= max(len(stop.Signals), 1)) {
-			return handedState{}, fmt.Errorf("the handoff of the old process is invalid: run %d is at stop signal %d of %d",
-				run.Run.Number, stop.Sent+1, len(stop.Signals))
+	for _, j := range s.Jobs {
+		if err := j.Check(); err != nil {
+			return handedState{}, fmt.Errorf("the handoff of the old process is invalid: %w", err)
 		}
 	}
 	return s, nil

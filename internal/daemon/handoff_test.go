@@ -23,13 +23,13 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Left {Echo bool; Service bool; Records uint8; Lines uint64; Midway bool}}; Errors string; " +
 			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; lengths int64}; " +
 			"Lease {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
-			"Job {Name string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
+			"Jobs {Name string; ID string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
 			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
 			"Pipes " + pipes + "; " +
 			"Kept uint8; Limit int64; Status string; Grace int64; Signals int; " +
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
-			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Escaped " + pipes + "}}"
+			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Escaped " + pipes + "; Notify string}}"
 	)
 	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {
 		t.Errorf("version %d has the shape\n%s\nwant that of version %d:\n%s", restart.Version, got, version, want)

@@ -97,14 +97,16 @@ func (d *Daemon) awaitReopening() {
 
 // dump publishes a Snapshot.
 func (d *Daemon) dump() {
-	d.job.LookForSuspended()
 	shown, instance, known := d.leaseNow()
-	unfinished := d.job.Unfinished()
-	d.board.Job(d.o.Config.Jobs[0].Name, func(j *status.Job) {
-		j.Unfinished = unfinished
-		if known {
-			j.Lease = shown
-		}
+	d.jobs.each(func(m *member) {
+		m.LookForSuspended()
+		unfinished := m.Unfinished()
+		d.board.Job(m.spec.Name, func(j *status.Job) {
+			j.Unfinished = unfinished
+			if known {
+				j.Lease = shown
+			}
+		})
 	})
 	name := "uid " + strconv.Itoa(os.Getuid())
 	if u, err := user.Current(); err == nil {

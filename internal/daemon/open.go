@@ -46,40 +46,40 @@ func (d *Daemon) open() (err error) {
 	if o.Handoff != nil {
 		files = o.Handoff.Files
 		var runs []int
-		for _, run := range d.handed.Job.Runs {
-			runs = append(runs, run.PID)
+		for _, j := range d.handed.Jobs {
+			for _, run := range j.Runs {
+				runs = append(runs, run.PID)
+			}
 		}
 		d.spawner.Inherit(runs...)
 	}
 	d.pidFile = &pidFile{path: o.Config.PIDFile, handed: files[pidFileName], handedPath: d.handed.PIDFile,
 		events: d.events}
-	spec := o.Config.Jobs[0]
-	d.lease, err = lease.Open(lease.Options{Config: o.Config, Name: spec.Name, Interval: spec.Interval,
-		Started: d.life.born, Events: d.events, Tenant: d, Handed: d.handed.Lease, Lock: files[localLock]})
+	var interval time.Duration
+	if !o.Config.Many {
+		interval = o.Config.Jobs[0].Interval
+	}
+	d.lease, err = lease.Open(lease.Options{Config: o.Config, Name: o.Config.Name, Interval: interval,
+		Started: d.life.born, Events: d.events, Tenant: tenant{d}, Handed: d.handed.Lease, Lock: files[localLock]})
 	if err != nil {
 		return err
 	}
-	d.job, err = supervisor.New(supervisor.Options{
-		Config: o.Config, Env: o.Self.Env, Log: d.log, Events: d.events, Spawner: d.spawner,
-		Started: d.life.born, Lease: d.lease, LeftoverEnded: d.lease.Continue,
-		Resumed: o.Handoff != nil, Handed: d.handed.Job, Files: files,
-	})
-	if err != nil {
+	if err := d.openJobs(files); err != nil {
 		return err
 	}
 	d.machine = &machine{state: starting, actions: actions{
 		stop: func() {
 			d.escalate(1)
-			d.job.Stop()
+			d.jobs.each(func(m *member) { m.Stop() })
 		},
 		force: d.force,
 		kill: func() {
 			d.escalate(3)
-			d.job.Kill()
+			d.jobs.each(func(m *member) { m.Kill() })
 		},
-		runNow:       d.job.RunNow,
-		freeze:       d.freeze,
-		thaw:         d.job.Thaw,
+		runNow:       d.jobs.runNow,
+		freeze:       d.jobs.freeze,
+		thaw:         func() { d.jobs.each(func(m *member) { m.Thaw() }) },
 		check:        d.check,
 		retryAfter:   func(after time.Duration) { d.timers.retry.Reset(after) },
 		pauseWrites:  d.pauseWrites,
@@ -96,6 +96,24 @@ func (d *Daemon) open() (err error) {
 		d.timers.uptime.Reset(o.Config.AutoRestart)
 	}
 	d.logPreviousErrors()
+	return nil
+}
+
+// openJobs opens a supervisor for each job, with what the old process has handed off.
+func (d *Daemon) openJobs(files map[string]*os.File) error {
+	c := d.o.Config
+	d.jobs.changed = make(chan struct{}, 1)
+	for _, spec := range c.Jobs {
+		s, err := supervisor.New(supervisor.Options{
+			Spec: spec, ID: c.FileName(spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log, Events: d.events,
+			Spawner: d.spawner, Started: d.life.born, Lease: d.lease, LeftoverEnded: tenant{d}.leftoverEnded,
+			Handed: d.handed.job(c, spec), Descriptors: files, Changed: d.jobs.notice,
+		})
+		if err != nil {
+			return err
+		}
+		d.jobs.all = append(d.jobs.all, &member{Supervisor: s, spec: spec, alive: true})
+	}
 	return nil
 }
 
@@ -147,8 +165,10 @@ func (d *Daemon) openLog() (err error) {
 	}
 	d.logs = logWatch{reportedLost: options.Losses.Lines, trouble: d.log.Trouble(), repeat: stopped()}
 	d.board = status.New(d.firstSnapshot())
-	for _, run := range d.handed.Job.Runs {
-		d.board.Read(event.RunStatus(c.Jobs[0].Name, run.Run, run.Status))
+	for _, spec := range c.Jobs {
+		for _, run := range d.handed.job(c, spec).Runs {
+			d.board.Read(event.RunStatus(spec.Name, run.Run, run.Status))
+		}
 	}
 	if d.o.Handoff != nil {
 		d.board.Restore(d.handed.Board)
@@ -194,8 +214,10 @@ func (d *Daemon) firstSnapshot() status.Snapshot {
 	if d.restartsByItself() {
 		s.RestartIn = c.AutoRestart
 	}
-	s.Jobs = []status.Job{{Name: c.Jobs[0].Name, Interval: c.Jobs[0].Interval,
-		Lease: status.Lease{Store: "none", State: "not asked for"}}}
+	for _, spec := range c.Jobs {
+		s.Jobs = append(s.Jobs, status.Job{Name: spec.Name, Interval: spec.Interval,
+			Lease: status.Lease{Store: "none", State: "not asked for"}})
+	}
 	return s
 }
 
@@ -218,9 +240,7 @@ func (d *Daemon) close() {
 			trouble = append(trouble, err)
 		}
 	}
-	if d.job != nil {
-		attempt(d.job.Close)
-	}
+	d.jobs.each(func(m *member) { attempt(m.Close) })
 	if d.lease != nil {
 		attempt(d.lease.Leave)
 	}

@@ -78,7 +78,7 @@ func (d *Daemon) asker() preflight.Running {
 	if lock := d.lease.Lock(); lock != nil {
 		a.Lock, a.Users = lease.FileID(lock.Descriptor()), lock.Users()
 	}
-	a.Serves = d.job.Looping()
+	a.Serves = slices.ContainsFunc(d.jobs.all, func(m *member) bool { return m.Looping() })
 	if f, err := d.pidFile.descriptor(); err == nil && f != nil {
 		a.PIDFile = lease.FileID(f)
 		_ = f.Close() // this is a second descriptor
@@ -149,22 +149,13 @@ func (d *Daemon) force(cause error) {
 		times = 2
 	}
 	d.escalate(times)
-	d.job.Force(cause)
-}
-
-// freeze leaves the active runs to the next process. An error says what prevents that now.
-func (d *Daemon) freeze() error {
-	if err := d.job.Freeze(); err != nil {
-		return err
-	}
-	<-d.job.Done()
-	return nil
+	d.jobs.each(func(m *member) { m.Force(cause) })
 }
 
 // eachLog calls f with the log, and with each other log that receives output of the command.
 func (d *Daemon) eachLog(f func(*logging.Log)) {
 	f(d.log)
-	d.job.Logs(f)
+	d.jobs.each(func(m *member) { m.Logs(f) })
 }
 
 // pauseWrites pauses gophd's writes to files, and returns an error while a call waits for a disk.
@@ -201,9 +192,10 @@ func (d *Daemon) handOff() *restart.Handoff {
 	}
 	d.events.Publish(event.Reexecuting())
 	d.log.Leave() // the new process writes the rest
-	s.Job = d.job.PauseOutput(h.Files)
+	d.jobs.each(func(m *member) { s.Jobs = append(s.Jobs, m.PauseOutput(h.Files)) })
 	fault.At("reading stopped")
-	unlogged := d.job.LostOutput() // the new process logs it
+	var unlogged []error // the new process logs it
+	d.jobs.each(func(m *member) { unlogged = append(unlogged, m.LostOutput()...) })
 	s.Log = logState{File: d.log.Path(), Format: d.o.Config.Log.Format}
 	var err error
 	if s.Log.Left, err = d.log.Left(); err != nil {
@@ -211,7 +203,7 @@ func (d *Daemon) handOff() *restart.Handoff {
 	}
 	fault.At("log closed")
 	// After the log, which may take some time, so that the lease is fresh.
-	left, lock, instance, failed := d.lease.HandOff(len(d.job.HandedOff()) > 0)
+	left, lock, instance, failed := d.lease.HandOff(len(d.jobs.left()) > 0)
 	s.Lease, h.Instance = left, instance
 	if lock != nil {
 		h.Files[localLock] = lock

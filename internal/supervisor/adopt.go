@@ -111,33 +111,51 @@ func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.Hande
 	return streams
 }
 
-// detach leaves the active runs to the next process, all or none. An error names one that cannot be
-// left now. The loop calls it while none of its runs can start or end. count is how many runs the
-// loop has. r may have fewer: a run that the loop has started may not be in r yet, and the loop may
-// not know yet that a run in r has ended. Then detach fails, because a run or a result would be
-// lost.
-func (r *runner) detach(count int) error {
+// Leaving is a run that is left to the next process.
+type Leaving struct {
+	process *process.Process
+	what    string // for a message
+}
+
+// Detach detaches the processes of runs, all or none. An error names one that cannot be left now.
+func Detach(runs []Leaving) error {
+	all := make([]*process.Process, len(runs))
+	for i, run := range runs {
+		all[i] = run.process
+	}
+	if busy := process.Detach(all...); busy != nil {
+		return fmt.Errorf("the last output of %s is still being written", runs[slices.Index(all, busy)].what)
+	}
+	return nil
+}
+
+// detach leaves the active runs to the next process, or none of them: next decides. An error names
+// one that cannot be left now. The loop calls it while none of its runs can start or end. count is
+// how many runs the loop has. r may have fewer: a run that the loop has started may not be in r yet,
+// and the loop may not know yet that a run in r has ended. Then detach fails, because a run or a
+// result would be lost.
+func (r *runner) detach(count int, next func([]Leaving) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var left []slot
-	var all []*process.Process
+	var leaving []Leaving
 	for _, at := range r.slots {
+		what := fmt.Sprintf("run %d%s", at.run.Number, r.ofJob)
 		switch {
 		case at.cancel == nil:
 			continue
 		case at.process == nil:
-			return fmt.Errorf("run %d is being started", at.run.Number)
+			return fmt.Errorf("%s is being started", what)
 		case at.forced.Load(): // no process could send the KILL in time during the re-exec
-			return fmt.Errorf("run %d is being stopped before the lease ends", at.run.Number)
+			return fmt.Errorf("%s is being stopped before the lease ends", what)
 		}
-		left, all = append(left, at), append(all, at.process)
+		left, leaving = append(left, at), append(leaving, Leaving{at.process, what})
 	}
-	if len(all) != count {
-		return errors.New("a run is starting or ending")
+	if len(left) != count {
+		return fmt.Errorf("a run%s is starting or ending", r.ofJob)
 	}
-	if busy := process.Detach(all...); busy != nil {
-		return fmt.Errorf("the last output of run %d is still being written",
-			left[slices.Index(all, busy)].run.Number)
+	if err := next(leaving); err != nil {
+		return err
 	}
 	r.handedOff = left
 	return nil

@@ -20,7 +20,7 @@ import (
 func TestDetachFailsWhenLoopAndRunnerDisagree(t *testing.T) {
 	for count, want := range map[int]bool{0: true, 1: false, 2: false} {
 		r := &runner{slots: make([]slot, 2)}
-		if got := r.detach(count) == nil; got != want {
+		if got := r.detach(count, Detach) == nil; got != want {
 			t.Errorf("the loop has %d runs and the runner none: detached is %t", count, got)
 		}
 	}
@@ -41,7 +41,7 @@ func TestDetachErrorNamesTheRun(t *testing.T) {
 		if c.cause != nil {
 			r.slots[1].forced.Store(true)
 		}
-		if err := r.detach(1); err == nil || err.Error() != want {
+		if err := r.detach(1, Detach); err == nil || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 	"time"
@@ -16,15 +17,27 @@ import (
 // the Handoff's Files.
 type JobState struct {
 	Name         string
+	ID           string        // see Options
 	Grid         *restart.Grid `json:",omitempty"` // nil before the first loop
 	Runs         []ActiveRun   `json:",omitempty"`
 	RunRequested bool          `json:"Woken,omitempty"` // a run was requested, and is due after them
 	Wait         *RunDelay     `json:",omitempty"`
 	Escaped      []Pipe        `json:",omitempty"` // of processes that escaped from earlier runs
+	Notify       string        `json:",omitempty"` // name of the notify socket's descriptor; "" for none
 }
 
-// notifySocket is the name of a descriptor in the handoff.
-const notifySocket = "notify-socket"
+// Check returns what cannot be true in a state that was decoded.
+func (g JobState) Check() error {
+	if g.Grid != nil && g.Grid.Interval < 0 {
+		return fmt.Errorf("its interval is %v", g.Grid.Interval)
+	}
+	for _, run := range g.Runs {
+		if stop := run.Stop; stop != nil && (stop.Sent < 0 || stop.Sent >= max(len(stop.Signals), 1)) {
+			return fmt.Errorf("run %d is at stop signal %d of %d", run.Run.Number, stop.Sent+1, len(stop.Signals))
+		}
+	}
+	return nil
+}
 
 // ActiveRun is an active run and its process.
 type ActiveRun struct {
@@ -79,15 +92,16 @@ type Pipe struct {
 // PauseOutput stops reading the output and the messages of the runs: from here on the new process
 // reads them. It returns the state of the job, and puts descriptors into files.
 func (s *Supervisor) PauseOutput(files map[string]*os.File) JobState {
-	state := JobState{Name: s.spec.Name}
+	state := JobState{Name: s.spec.Name, ID: s.o.ID}
 	if s.loopRun.loop != nil {
 		g := s.loopRun.grid
 		state.Grid = &restart.Grid{Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
-	} else if s.o.Resumed {
+	} else if s.o.Handed.Name != "" {
 		state.Name, state.Grid = s.o.Handed.Name, s.o.Handed.Grid
 	}
 	if s.notices != nil {
-		files[notifySocket] = s.notices.Leave() // later messages wait for the new process
+		state.Notify = "notify-socket-" + s.spec.Name
+		files[state.Notify] = s.notices.Leave() // later messages wait for the new process
 		s.notices = nil
 	}
 	s.Logs((*logging.Log).Leave) // the new process writes the rest

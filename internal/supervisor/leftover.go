@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,15 +21,28 @@ import (
 
 // This file handles a run whose gophd was killed: while it is active, no other run may start.
 
-// SearchLeftover searches leftover runs of the job, and returns true if the lease must wait for
-// them: then Options.LeftoverEnded is called later, or the job fails.
+// leftover is what the supervisor knows of leftover runs.
+type leftover struct {
+	watch     *leftoverWatch // nil if there are none, or if the job failed because of them
+	waiting   atomic.Bool    // no run of this daemon may start
+	none      atomic.Bool    // a search has found none
+	leaseHeld bool           // the lease was held while waiting
+}
+
+// SearchLeftover searches leftover runs of the job, and returns true if no run of this daemon may
+// start because of them: not before LeftoverEnded is called, or never, because the job has failed.
 func (s *Supervisor) SearchLeftover() (wait bool) {
 	s.call(func() {
 		s.mark(lease.Mark(s.o.Lease.Lock()))
 		wait = s.searchLeftover()
+		s.leftover.waiting.Store(wait)
 	})
 	return wait
 }
+
+// NoLeftover returns true if no leftover run is active, as far as SearchLeftover knows. Any goroutine
+// may call it.
+func (s *Supervisor) NoLeftover() bool { return s.leftover.none.Load() }
 
 // leftoverPause is the time between two checks of a leftover run: only a parent is notified of the
 // exit of a process.
@@ -44,10 +58,10 @@ type leftoverWatch struct {
 	done       chan error // receives nil when no leftover run is active
 }
 
-// searchLeftover searches leftover runs among all processes, and returns true if the lease must
-// wait for them. It is called only if the local lock is unclean.
+// searchLeftover searches leftover runs among all processes. It is called only if the local lock is
+// unclean.
 func (s *Supervisor) searchLeftover() (wait bool) {
-	lock := lease.Mark(s.o.Lease.Lock()) + "."
+	lock := s.lockMark(lease.Mark(s.o.Lease.Lock()))
 	left, err := process.Leftover(lock, *s.runner.mark.Load(), s.o.Lease.Lock().Users()...)
 	switch {
 	case errors.Is(err, process.ErrNoProc): // this system has no search
@@ -59,10 +73,7 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 		s.machine.fail(err)
 		return true
 	case len(left) == 0:
-		s.o.Lease.Lock().Clean()
-		if s.o.Lease.Lock().Unclean() {
-			s.publish(event.LeftoverUnseen(s.spec.Name))
-		}
+		s.leftover.none.Store(true)
 		return false
 	case slices.ContainsFunc(s.o.Env, func(e string) bool { return strings.HasPrefix(e, runID+"="+lock) }):
 		// A job may start its own successor.
@@ -78,7 +89,7 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 	s.publish(leftoverEvent(s.spec, left))
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &leftoverWatch{cancel: cancel, done: make(chan error, 1)}
-	s.leftover = w
+	s.leftover.watch = w
 	w.goroutines.Go(func() {
 		var err error
 		if p := goroutine.Catch(func() { s.waitForLeftover(ctx, lock, left) }); p != nil {
@@ -165,15 +176,19 @@ func pids(all []int) string {
 
 // leftoverEnded is called when no leftover run is active any more.
 func (s *Supervisor) leftoverEnded(err error) {
-	s.leftover.stop()
-	s.leftover = nil
+	s.leftover.watch.stop()
+	s.leftover.watch = nil
 	if err != nil {
 		s.machine.panicked(err)
 		return
 	}
-	s.o.Lease.Lock().Clean()
-	SweepCgroups(s.spec.Name, exited)
+	SweepCgroups(s.o.ID, exited)
+	s.leftover.none.Store(true)
+	s.leftover.waiting.Store(false)
 	s.o.LeftoverEnded()
+	if s.leftover.leaseHeld {
+		s.machine.leaseHeld()
+	}
 }
 
 // ended returns a channel that delivers when no leftover run is active; nil if none is watched.

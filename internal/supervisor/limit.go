@@ -98,7 +98,7 @@ func (l *limit) handOff() (moved restart.Instant, status string) {
 // openNotify opens the notify socket, or adopts that of the old process, if the job has a timeout
 // and the system supports it.
 func (s *Supervisor) openNotify() (err error) {
-	kept := s.o.Files[notifySocket]
+	kept := s.o.Descriptors[s.o.Handed.Notify]
 	switch {
 	case s.spec.Timeout <= 0:
 		if kept != nil {

@@ -184,13 +184,11 @@ func (s *Supervisor) loopError() error {
 	return nil
 }
 
-// handOffLoop ends the loop for the next process. An error says what prevents that now. Then no run
-// starts until the gate is thawed.
-func (s *Supervisor) handOffLoop() error {
+// handOffLoop ends the loop for the next process, see Freeze.
+func (s *Supervisor) handOffLoop(next func([]Leaving) error) error {
 	t := &s.loopRun
 	fault.At("hand off the loop")
-	t.gate.freeze()
-	if err := t.loop.HandOff(func() error { return s.runner.detach(int(t.active.Load())) }); err != nil {
+	if err := t.loop.HandOff(func() error { return s.runner.detach(int(t.active.Load()), next) }); err != nil {
 		return err
 	}
 	_ = goroutine.Catch(t.goroutines.Wait) // returns at once; a panic in it is in t.panicked

@@ -26,14 +26,15 @@ func (s state) String() string {
 
 // actions are the effects of the machine. None of them blocks.
 type actions struct {
-	startLoop   func()
-	stopLoop    func()            // the active runs may finish
-	wakeLoop    func()            // starts a run now
-	interrupt   func(cause error) // stops the active runs; the loop continues
-	force       func(cause error) // stops the active runs and the loop
-	kill        func()            // sends KILL to the active runs
-	handOffLoop func() error      // ends the loop and leaves its runs to the next process; after an error no run starts
-	changed     func()            // the Report has changed
+	startLoop func()
+	stopLoop  func()            // the active runs may finish
+	wakeLoop  func()            // starts a run now
+	interrupt func(cause error) // stops the active runs; the loop continues
+	force     func(cause error) // stops the active runs and the loop
+	kill      func()            // sends KILL to the active runs
+	// handOffLoop ends the loop and leaves its runs to the next process, see Supervisor.Freeze.
+	handOffLoop func(next func([]Leaving) error) error
+	changed     func() // the Report has changed
 	publish     func(event.Event)
 }
 
@@ -150,15 +151,17 @@ func (m *machine) loopEnded(err error) {
 	m.transition(draining)
 }
 
-// freeze leaves the active runs to the next process. An error says what prevents that now.
-func (m *machine) freeze() error {
+// freeze leaves the active runs to the next process, see Supervisor.Freeze.
+func (m *machine) freeze(next func([]Leaving) error) error {
 	if m.state > active {
 		return errors.New("the job is ending")
 	}
+	handOff := func() error { return next(nil) }
 	if m.looping {
-		if err := m.handOffLoop(); err != nil {
-			return err
-		}
+		handOff = func() error { return m.handOffLoop(next) }
+	}
+	if err := handOff(); err != nil {
+		return err
 	}
 	m.looping = false
 	m.transition(frozen)

@@ -22,7 +22,7 @@ func (d *actionLog) addCause(what string) func(error) {
 	return func(err error) { d.done = append(d.done, fmt.Sprintf("%s: %v", what, err)) }
 }
 
-func (d *actionLog) handOffLoop() error {
+func (d *actionLog) handOffLoop(func([]Leaving) error) error {
 	d.add("hand off loop")()
 	if d.busy {
 		return errBusy
@@ -59,7 +59,7 @@ var events = []struct {
 	{"lease ending", func(m *machine) { m.leaseEnding(errCause) }},
 	{"lease failed", func(m *machine) { m.leaseFailed(errLost, errCause) }},
 	{"cannot start", func(m *machine) { m.fail(errLost) }},
-	{"freeze", func(m *machine) { _ = m.freeze() }},
+	{"freeze", func(m *machine) { _ = m.freeze(Detach) }},
 	{"loop ended", func(m *machine) { m.loopEnded(nil) }},
 	{"loop gave up", func(m *machine) { m.loopEnded(errLost) }},
 	{"panic", func(m *machine) { m.panicked(errPanic) }},
@@ -148,11 +148,11 @@ func TestJobThatWasNotServedEndsAtOnce(t *testing.T) {
 func TestFreezeFailsWhileARunIsBeingStarted(t *testing.T) {
 	d := &actionLog{busy: true}
 	m := newMachine(d, active, true)
-	if m.freeze() != errBusy || m.state != active || m.over() {
+	if m.freeze(Detach) != errBusy || m.state != active || m.over() {
 		t.Errorf("%v, over %v", m.state, m.over())
 	}
 	d.busy = false
-	if m.freeze() != nil || m.state != frozen || !m.over() {
+	if m.freeze(Detach) != nil || m.state != frozen || !m.over() {
 		t.Errorf("%v, over %v", m.state, m.over())
 	}
 }

@@ -42,7 +42,7 @@ func (s *Supervisor) openRunner() error {
 		}
 	}
 	env := preflight.Environment(s.o.Env, creds, s.spec)
-	if file := s.o.Config.File; file != "" {
+	if file := s.o.Config; file != "" {
 		env = append(env, config.RunVariable+"="+file) // for `gophd config get`
 	}
 	if err := s.openCgroup(); err != nil {
@@ -55,8 +55,11 @@ func (s *Supervisor) openRunner() error {
 		outputs: targets{stdout: stdout, stderr: stderr, file: file},
 		hooks: hooks{problem: s.problem, fence: func() uint64 { return s.o.Lease.Fence() },
 			started: s.runStarted, escaped: s.escaped, suspended: s.suspended},
-		notices: s.notices, handed: handedRuns{runs: s.o.Handed.Runs, files: s.o.Files},
+		notices: s.notices, handed: handedRuns{runs: s.o.Handed.Runs, files: s.o.Descriptors},
 		deaths: make(chan struct{}, 1), slots: make([]slot, s.slots())}
+	if s.o.Many {
+		s.runner.ofJob = " of " + s.spec.Name
+	}
 	s.mark("none")
 	if lock := s.o.Lease.Lock(); lock != nil {
 		lock.AddUsers(creds.UIDs()...)
@@ -93,10 +96,19 @@ func (s *Supervisor) slots() int {
 	return n
 }
 
-// mark sets the start of the GOPHD_RUN_ID of each run of this daemon: the lock with its secret, by
-// which a leftover run is found, the PID, and the first start, so that it is unique among daemons.
+// lockMark returns the start of the GOPHD_RUN_ID of each run of this job, of any gophd: the lock with
+// its secret, and the job if the lock is for several.
+func (s *Supervisor) lockMark(lock string) string {
+	if s.o.Many {
+		return lock + "." + s.spec.Name + "."
+	}
+	return lock + "."
+}
+
+// mark sets the start of the GOPHD_RUN_ID of each run of this daemon: lockMark, by which a leftover
+// run is found, the PID, and the first start, so that it is unique among daemons.
 func (s *Supervisor) mark(lock string) {
-	mark := fmt.Sprintf("%s.%d.%d.", lock, os.Getpid(), s.o.Started.UnixNano())
+	mark := fmt.Sprintf("%s%d.%d.", s.lockMark(lock), os.Getpid(), s.o.Started.UnixNano())
 	s.runner.mark.Store(&mark)
 }
 
@@ -107,8 +119,8 @@ func (s *Supervisor) openCgroup() (err error) {
 	if l == (process.Limits{}) && s.spec.Escaped != job.EscapedKill {
 		return nil
 	}
-	SweepCgroups(s.spec.Name, exited)
-	s.cgroup, err = process.OpenCgroup("", fmt.Sprintf("%s-%d", s.spec.Name, os.Getpid()), l)
+	SweepCgroups(s.o.ID, exited)
+	s.cgroup, err = process.OpenCgroup("", fmt.Sprintf("%s-%d", s.o.ID, os.Getpid()), l)
 	if l == (process.Limits{}) {
 		return nil
 	}

@@ -30,6 +30,7 @@ var ErrFault error = &job.UrgentError{Why: "gophd failed"}
 // supervisor.
 type runner struct {
 	spec        job.Spec
+	ofJob       string // names the job after a run in messages; "" for the only one
 	spawner     *process.Spawner
 	credentials *credentials.Credentials
 	cgroup      *process.Cgroup

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"gophd/internal/config"
 	"gophd/internal/event"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
@@ -22,20 +21,25 @@ import (
 
 // Options configure a Supervisor.
 type Options struct {
-	Config  *config.Config
+	Spec    job.Spec
+	ID      string   // of the job on this host: the start of the names of its control groups
+	Many    bool     // the daemon may have other jobs, under the same lease
+	Config  string   // path of the config file, for the command; "" for none
 	Env     []string // gophd's own
 	Log     *logging.Log
 	Events  *event.Stream
 	Spawner *process.Spawner
 	Started time.Time    // first start of the daemon
 	Lease   *lease.Lease // under which the runs start; the caller acquires and releases it
-	// LeftoverEnded is called when SearchLeftover has returned true and no leftover run is active
-	// any more. It must not block.
+	// LeftoverEnded is called when SearchLeftover has returned true and no leftover run of this job is
+	// active any more. It must not block.
 	LeftoverEnded func()
 
-	Resumed bool                // after a re-exec
-	Handed  JobState            // from the old process
-	Files   map[string]*os.File // descriptors from the old process
+	Handed      JobState            // from the old process
+	Descriptors map[string]*os.File // from the old process
+
+	// Changed is called when the Report may have changed, and when Done was closed. It must not block.
+	Changed func()
 }
 
 // Report is where a Supervisor stands.
@@ -59,7 +63,7 @@ type Supervisor struct {
 
 	machine  *machine
 	loopRun  loopRun
-	leftover *leftoverWatch // nil if there are no leftover runs
+	leftover leftover
 
 	started bool        // see call
 	calls   chan func() // from the daemon
@@ -67,17 +71,15 @@ type Supervisor struct {
 	reports reports
 }
 
-// reports passes the Report to the daemon.
+// reports has the Report for the daemon.
 type reports struct {
-	changed chan struct{} // capacity 1
-	mu      sync.Mutex    // guards report
-	report  Report
+	mu     sync.Mutex // guards report
+	report Report
 }
 
 // New opens what the job needs. After an error nothing is left open except what was handed off.
 func New(o Options) (_ *Supervisor, err error) {
-	s := &Supervisor{o: o, spec: o.Config.Jobs[0], calls: make(chan func()), done: make(chan struct{}),
-		reports: reports{changed: make(chan struct{}, 1)}}
+	s := &Supervisor{o: o, spec: o.Spec, calls: make(chan func()), done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -112,7 +114,7 @@ func New(o Options) (_ *Supervisor, err error) {
 // them.
 func (s *Supervisor) Adopt() {
 	p := goroutine.Catch(func() {
-		s.o.Spawner.AdoptStreams(takePipes(s.o.Files, s.o.Handed.Escaped), s.runner.resume)
+		s.o.Spawner.AdoptStreams(takePipes(s.o.Descriptors, s.o.Handed.Escaped), s.runner.resume)
 		if len(s.o.Handed.Runs) == 0 {
 			return
 		}
@@ -136,6 +138,7 @@ func (s *Supervisor) Start(g *goroutine.Group) {
 }
 
 func (s *Supervisor) run() {
+	defer s.o.Changed()
 	defer close(s.done)
 	if p := goroutine.Catch(s.serve); p != nil {
 		s.machine.panicked(p)
@@ -143,7 +146,7 @@ func (s *Supervisor) run() {
 		s.endLoop()
 		s.machine.looping = false
 	}
-	s.leftover.stop()
+	s.leftover.watch.stop()
 }
 
 // fatalTime is how long the loop may take to end after a fault of gophd, in addition to the runs'
@@ -158,7 +161,7 @@ func (s *Supervisor) serve() {
 		select {
 		case f := <-s.calls:
 			f()
-		case err := <-s.leftover.ended():
+		case err := <-s.leftover.watch.ended():
 			s.leftoverEnded(err)
 		case <-s.runner.deaths:
 		case <-s.loopRun.done:
@@ -199,13 +202,11 @@ func (s *Supervisor) LeaseHeld() {
 		if lock := s.o.Lease.Lock(); lock != nil {
 			s.mark(lease.Mark(lock))
 		}
-		s.machine.leaseHeld()
+		s.leftover.leaseHeld = true
+		if !s.leftover.waiting.Load() {
+			s.machine.leaseHeld()
+		}
 	})
-}
-
-// Standby is called when the lease belongs to the holder.
-func (s *Supervisor) Standby(holder string) {
-	s.serving("standing by: " + holder + " runs " + s.spec.Name)
 }
 
 // LeaseEnding stops the active runs with that cause. The loop continues.
@@ -231,24 +232,25 @@ func (s *Supervisor) RunNow() (ok bool) {
 	return ok
 }
 
-// Freeze leaves the active runs to the next process: Done is closed, and HandOff returns what to
-// hand off. An error names what prevents that now: a run that is being started, or whose last
-// output is being written. After an error no run starts until Thaw, so that another Freeze succeeds
-// soon.
-func (s *Supervisor) Freeze() error {
+// Hold starts no run until Thaw. It does not block.
+func (s *Supervisor) Hold() { s.loopRun.gate.freeze() }
+
+// Freeze leaves the active runs to the next process: Done is closed, and PauseOutput returns what to
+// hand off. While none of them can start or end, it calls next with them, which freezes the other
+// jobs and finally calls Detach for all. An error, next's too, says what prevents that now: a run
+// that is being started, or whose last output is being written. Nothing has changed then; after Hold
+// another Freeze succeeds soon.
+func (s *Supervisor) Freeze(next func([]Leaving) error) error {
 	err := ErrFault // if it panics
-	s.call(func() { err = s.machine.freeze() })
+	s.call(func() { err = s.machine.freeze(next) })
 	return err
 }
 
-// Thaw ends a Freeze that failed. A tick that was due meanwhile starts now. It does not block.
+// Thaw ends a Hold. A tick that was due meanwhile starts now. It does not block.
 func (s *Supervisor) Thaw() { s.loopRun.gate.thaw() }
 
 // Done returns a channel that is closed when the job has ended.
 func (s *Supervisor) Done() <-chan struct{} { return s.done }
-
-// Changed returns a channel that delivers when the Report may have changed.
-func (s *Supervisor) Changed() <-chan struct{} { return s.reports.changed }
 
 // Report returns where the supervisor stands.
 func (s *Supervisor) Report() Report {
@@ -271,10 +273,7 @@ func (s *Supervisor) updateReport(change func(*Report)) {
 	s.reports.mu.Lock()
 	change(&s.reports.report)
 	s.reports.mu.Unlock()
-	select {
-	case s.reports.changed <- struct{}{}:
-	default: // the last change was not read yet
-	}
+	s.o.Changed()
 }
 
 // serving reports once what the job does, for the process that waits for the start.
@@ -315,7 +314,7 @@ func (s *Supervisor) SetStopRequests(times int) { s.runner.escalateOutlets(times
 // of such runs.
 func (s *Supervisor) Release() {
 	if runs := s.runner.handed.runs; len(runs) > 0 { // the job ended before the loop could adopt them
-		stopRuns(s.o.Events, s.spec.Name, runs, s.o.Spawner, s.o.Files, s.runner.resume)
+		stopRuns(s.o.Events, s.spec.Name, runs, s.o.Spawner, s.o.Descriptors, s.runner.resume)
 	}
 	if len(s.runner.handedOff) > 0 { // gophd failed after they were handed off
 		var state JobState
