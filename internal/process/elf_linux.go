@@ -86,7 +86,9 @@ func readELF(path string, head []byte) (machine uint16, loader, damage string) {
 			damage = cut
 			continue
 		}
-		loader, _, _ = strings.Cut(string(name), "\x00")
+		if loader, _, _ = strings.Cut(string(name), "\x00"); loader == "" {
+			loader = "." // as the kernel opens an empty name
+		}
 	}
 	return machine, loader, damage
 }

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"slices"
@@ -10,7 +11,7 @@ import (
 
 // This file follows a script with a first line like #!/usr/bin/env NAME to the program that env(1)
 // starts. The rules are those of GNU env 9 (build_argv and main in src/env.c of coreutils). Those
-// of busybox are a subset, without -S.
+// of busybox (coreutils/env.c) are a subset, without -S.
 
 const blanks = " \t\n\v\f\r" // separators in the string of -S
 
@@ -30,21 +31,27 @@ func envError(scripts []scriptFile, dir string, env []string) (text string, code
 	}
 	run, err := parseEnv(args, dir, env)
 	oneWord := strings.Contains(last.argument, " ") && !run.split
+	canSplit := !oneWord && !run.split || hasSplit(under(dir, last.interpreter))
 	fix := lineFix(last.path, run.name)
-	if err != nil {
-		fix = lineFix(last.path, last.argument)
-	}
-	if oneWord {
+	switch {
+	case oneWord && canSplit:
 		fix = ": the kernel passes " + quote(last.argument) + " as one word; write #!" + last.interpreter + " -S " +
 			strings.TrimPrefix(last.argument, "--split-string ")
+	case oneWord:
+		fix = ": the kernel passes " + quote(last.argument) + " as one word, and this env cannot split it; " +
+			"name a program without arguments in the first line of " + quote(last.path)
+	case err != nil && strings.HasSuffix(last.argument, "\r"):
+		fix = lineFix(last.path, last.argument)
+	case err != nil:
+		fix = ": correct the first line of " + quote(last.path)
 	}
 	switch {
+	case !canSplit && run.split:
+		return "this env has no option -S, as that of busybox: install that of GNU coreutils, or name the program itself " +
+			"in the first line of " + quote(last.path), syscall.ENOEXEC
 	case errors.Is(err, errUnknownOption):
 		return "", 0
 	case err != nil:
-		if !oneWord && !strings.HasSuffix(last.argument, "\r") {
-			fix = ": correct the first line of " + quote(last.path)
-		}
 		return "env does not accept its options (" + err.Error() + ")" + fix, syscall.ENOEXEC
 	case run.nothing:
 		return "", 0
@@ -71,6 +78,18 @@ func envError(scripts []scriptFile, dir string, env []string) (text string, code
 		return "", 0
 	}
 	return "env starts " + quote(path) + ": " + text, code
+}
+
+// hasSplit reports whether the env at path has the option -S. GNU env before 8.30 and that of
+// busybox have other long options and not this one. It looks for their names in the program.
+func hasSplit(path string) bool {
+	const maxSize = 4 << 20 // a larger program has more in it than an old or small env
+	info, err := os.Stat(path)
+	if err != nil || info.Size() > maxSize {
+		return true
+	}
+	program, err := os.ReadFile(path)
+	return err != nil || !bytes.Contains(program, []byte("ignore-environment")) || bytes.Contains(program, []byte("split-string"))
 }
 
 func sameProgram(a, b string) bool {

@@ -193,6 +193,18 @@ func TestCheckFindsAScriptThatEnvStartsAgain(t *testing.T) {
 	}
 }
 
+// The env of this system has -S. That of busybox has the options of GNU env before 8.30.
+func TestEnvWithoutSplit(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/small", "\x7fELF\x00ignore-environment\x00null\x00unset\x00", 0o755)
+	write(t, dir+"/other", "\x7fELF\x00usage: env [-0iv] [-S string]\x00", 0o755)
+	for path, want := range map[string]bool{"/usr/bin/env": true, dir + "/small": false, dir + "/other": true, dir + "/none": true} {
+		if got := hasSplit(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
+
 // A script that names another env is not followed.
 func TestCheckFollowsEnvAlone(t *testing.T) {
 	dir := t.TempDir()

@@ -279,12 +279,19 @@ func TestCheckWithoutTracing(t *testing.T) {
 	write(t, dir+"/windows", "#!/bin/sh\r\n", 0o755)
 	write(t, dir+"/text", "echo hi\n", 0o755)
 	write(t, dir+"/loader", program(t, "/lib/none.so.1"), 0o755)
+	for _, action := range []uint32{unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM), unix.SECCOMP_RET_KILL_PROCESS} {
+		checkWithoutTracing(t, dir, action)
+	}
+}
+
+func checkWithoutTracing(t *testing.T, dir string, action uint32) {
+	t.Helper()
 	var wrong []string
-	goroutine := make(chan error)
+	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked, so that the thread with the filter ends
-		goroutine <- func() error {
-			if err := denyPtrace(); err != nil {
+		done <- func() error {
+			if err := denyPtrace(action); err != nil {
 				return err
 			}
 			if _, _, known := trace("/bin/true", dir); known {
@@ -299,18 +306,18 @@ func TestCheckWithoutTracing(t *testing.T) {
 			return nil
 		}()
 	}()
-	if err := <-goroutine; err != nil || wrong != nil {
-		t.Error(err, wrong)
+	if err := <-done; err != nil || wrong != nil {
+		t.Errorf("action %#x: %v %q", action, err, wrong)
 	}
 }
 
-// denyPtrace makes ptrace(2) fail for the calling thread, as a system call filter of a unit or a
-// container does.
-func denyPtrace() error {
+// denyPtrace has ptrace(2) answered by action for the calling thread, as a system call filter of a
+// unit or a container does.
+func denyPtrace(action uint32) error {
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number of the system call
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_PTRACE, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: action},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}

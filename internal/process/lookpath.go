@@ -16,10 +16,13 @@ import (
 
 // Check returns the file that Start would execute for c, or the error that Start would return, as
 // far as that can be known without a start. It looks with the user, groups and limits of
-// c.Credentials, in c.Dir, with the PATH of c.Env, and follows a script to its interpreter and a
-// program to its dynamic loader. It ignores the streams and the control group. It changes nothing.
-// It blocks for as long as the file system does, and with Credentials until a process of gophd's
-// own has answered. The error names the fix and can be passed to job.StartCode.
+// c.Credentials, in c.Dir, with the PATH of c.Env, and follows a script to its interpreter, env(1)
+// to the program that it starts, and a program to its dynamic loader. It also returns an error for
+// a script that the user may not read, and for one that env does not accept: Start succeeds, and
+// each run fails. It ignores the streams and the control group. It changes nothing, and executes no
+// instruction of the command. It blocks for as long as the file system does, and with Credentials
+// until a process of gophd's own has answered. The error names the fix and can be passed to
+// job.StartCode.
 func Check(c Command) (path string, err error) {
 	if len(c.Argv) == 0 {
 		return "", errNoName

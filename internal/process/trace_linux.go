@@ -25,7 +25,7 @@ func trace(path, dir string) (argv []string, code syscall.Errno, known bool) {
 	runtime.LockOSThread() // the process belongs to the thread that traces it
 	defer runtime.UnlockOSThread()
 	pid, err := syscall.ForkExec(path, []string{tracedName}, &syscall.ProcAttr{Dir: dir, Env: []string{},
-		Sys: &syscall.SysProcAttr{Ptrace: true, Setsid: true, Pdeathsig: syscall.SIGKILL}})
+		Sys: &syscall.SysProcAttr{Ptrace: true, Setpgid: true, Pdeathsig: syscall.SIGKILL}})
 	if err != nil {
 		switch code := errno(err); code {
 		case 0, syscall.EPERM, syscall.ENOSYS, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE,
