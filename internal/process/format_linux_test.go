@@ -270,6 +270,23 @@ func TestTraceExecutesNothing(t *testing.T) {
 	})
 }
 
+// The stop at the end of execve is a signal. If it were blocked, the program would run and exit.
+func TestTraceStopsAProgramIfAllSignalsAreBlocked(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer emptySignalMask()()
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i]--
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil); err != nil {
+		t.Fatal(err)
+	}
+	if argv, code, known := trace("/bin/true", "/"); code != 0 || !known || argv[0] != tracedName {
+		t.Errorf("%q, %v, %v", argv, code, known)
+	}
+}
+
 // Where a process may not be traced, a file is rejected only if no handler can be for it.
 func TestCheckWithoutTracing(t *testing.T) {
 	dir := t.TempDir()

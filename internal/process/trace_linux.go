@@ -20,12 +20,12 @@ const tracedName = "gophd-check"
 //
 // known is false if the answer may not be that of a start: the process may not be traced here, it
 // may not have this program while it is traced, or the system is short of resources. trace blocks
-// until the process is gone. If gophd is killed meanwhile, the process is too.
+// until the process is gone. If gophd is killed meanwhile, so is the process.
 func trace(path, dir string) (argv []string, code syscall.Errno, known bool) {
 	runtime.LockOSThread() // the process belongs to the thread that traces it
 	defer runtime.UnlockOSThread()
-	pid, err := syscall.ForkExec(path, []string{tracedName}, &syscall.ProcAttr{Dir: dir, Env: []string{},
-		Sys: &syscall.SysProcAttr{Ptrace: true, Setpgid: true, Pdeathsig: syscall.SIGKILL}})
+	pid, err := forkAttr(path, Command{Argv: []string{tracedName}, Dir: dir}, nil,
+		&syscall.SysProcAttr{Ptrace: true, Setpgid: true, Pdeathsig: syscall.SIGKILL})
 	if err != nil {
 		switch code := errno(err); code {
 		case 0, syscall.EPERM, syscall.ENOSYS, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE,
