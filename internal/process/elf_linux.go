@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,7 +118,7 @@ func machineName(machine uint16) string {
 func hostMachine() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
-		return "another one"
+		return runtime.GOARCH
 	}
 	return unix.ByteSliceToString(u.Machine[:])
 }

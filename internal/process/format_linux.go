@@ -208,7 +208,7 @@ func programFlaw(path, dir string, head []byte, code syscall.Errno) flaw {
 	case code != 0 && !badFormat(code): // not about this file
 	case damage != "":
 		return flaw{text: quote(path) + " " + damage, code: syscall.ENOEXEC, unsure: true}
-	case machine != ownMachine():
+	case machine != ownMachine() && (code == 0 || code == syscall.ENOEXEC):
 		return flaw{text: quote(path) + " is a program for another machine (" + machineName(machine) +
 			"), this host is " + hostMachine() + ": use a program for this one", code: syscall.ENOEXEC, unsure: true}
 	}

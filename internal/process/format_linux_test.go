@@ -78,6 +78,9 @@ func TestCheckAgreesWithTheKernel(t *testing.T) {
 	} {
 		script[name] = program(t, loader)
 	}
+	script["32 bits, loader missing"] = program32("/lib/none.so.1")
+	script["32 bits, loader of another machine"] = program32("/proc/self/exe")
+	script["loader without a name"] = program(t, "")
 	for name, text := range foreignFiles(t) {
 		script[name] = text
 	}
@@ -137,6 +140,18 @@ func agree(t *testing.T, s *Spawner, c Command) error {
 		t.Errorf("Check found %q", path)
 	}
 	return err
+}
+
+// program32 is program for i386, which a kernel for amd64 may execute.
+func program32(loader string) string {
+	const header, entry = 52, 32 // of ELFCLASS32
+	b := make([]byte, header+entry)
+	copy(b, "\x7fELF\x01\x01\x01")
+	for at, value := range map[int]uint16{16: 2, 18: 3, 20: 1, 28: header, 40: header, 42: entry, 44: 1,
+		header: 3, header + 4: header + entry, header + 16: uint16(len(loader) + 1)} {
+		binary.LittleEndian.PutUint16(b[at:], value)
+	}
+	return string(b) + loader + "\x00"
 }
 
 // program returns an ELF file for this machine that names a loader.

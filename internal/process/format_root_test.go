@@ -53,6 +53,11 @@ func TestRootCheckFollowsTheHandlersOfTheKernel(t *testing.T) {
 	}
 	check(false)
 
+	_ = exec.Command("modprobe", "binfmt_misc").Run() // it may be a part of the kernel
+	if systems, err := os.ReadFile("/proc/filesystems"); err != nil || !strings.Contains(string(systems), "binfmt_misc") {
+		t.Log("this kernel has no handlers: ", err)
+		return
+	}
 	register := exec.Command("unshare", "--mount", "sh", "-ec", `
 		mount -t binfmt_misc none "$1"
 		mount -t tmpfs none "$2"
