@@ -36,8 +36,9 @@ files, and rejects a PID file or a lease that another process holds.
 Exit codes:
   0    run would start the command, or another instance holds the lease now
   1    run would not start it here and now, as this user and in this control group: the command or its
-       interpreter is missing or may not be executed, a directory cannot be created, a file cannot be
-       opened, there is no such user, a limit is not allowed, the memcached server does not answer
+       interpreter is missing, or cannot be executed or read, a directory cannot be created, a file
+       cannot be opened, there is no such user, a limit is not allowed, the memcached server does not
+       answer
   2    invalid usage, or a config that cannot be understood
 `,
 		Example: `  gophd check -c job.yaml

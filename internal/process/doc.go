@@ -115,5 +115,7 @@
 //   - On Linux MaxRSS is never below gophd's own peak, because the child starts as a copy of gophd.
 //   - A start waits for execve(2), which an unresponsive network file system can block, and Go
 //     stops the whole program for that.
+//   - Where gophd may not trace a process, Check accepts a binary file that is no program for this
+//     machine, and a script that the user may execute and not read.
 //   - Outside Linux the signal mask is inherited unchanged.
 package process

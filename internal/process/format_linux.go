@@ -5,57 +5,123 @@ import (
 	"errors"
 	"io"
 	"os"
-	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 )
 
 const (
-	headSize       = 256 // bytes of a file from which the kernel learns its format, since Linux 5.1
-	maxInterpreter = 5   // interpreters of one script: its own, the interpreter's, and so on
-	miscFormats    = "/proc/sys/fs/binfmt_misc"
+	headSize       = 256      // bytes of a file from which the kernel learns its format, since Linux 5.1
+	maxInterpreter = 5        // interpreters of one script: its own, the interpreter's, and so on
 	byteOrderMark  = "\ufeff" // in UTF-8, as editors on Windows write it
 )
 
-// formatError returns what execve(2) does not accept in the format of an executable file, with the
-// fix, and the errno; "" if it accepts it, or if that cannot be known: the file may not be
-// readable, or the kernel may have a handler that is not visible here. dir and env are those of the
-// command.
+// flaw is what execve(2) does not accept in the format of a file.
+type flaw struct {
+	text   string        // with the fix
+	code   syscall.Errno // of execve; 0 if there is no flaw
+	unsure bool          // the kernel may have a handler for the file, see trace
+	unread string        // the file that may be executed and not read, so that its format is not known
+}
+
+// scriptFile is a script that the kernel executes by its first line.
+type scriptFile struct{ path, interpreter, argument string }
+
+// formatError returns why an executable file cannot be started, with the fix, and the errno; "" if
+// it can be started, or if that cannot be known. dir and env are those of the command. It reads the
+// file, and asks the kernel about one that seems to be unfit.
+func formatError(path, dir string, env []string) (text string, code syscall.Errno) {
+	return checkFormat(path, dir, env, nil)
+}
+
+// checkFormat is formatError for a file that env(1) starts for the scripts in before.
+func checkFormat(path, dir string, env []string, before []scriptFile) (text string, code syscall.Errno) {
+	scripts, f := follow(path, dir, 0)
+	if f.code != 0 {
+		return f.confirm(path, dir)
+	}
+	if n := len(scripts); n > 0 && isEnv(scripts[n-1].interpreter) {
+		return envError(append(slices.Clip(before), scripts...), dir, env)
+	}
+	return "", 0
+}
+
+// explainFormat returns the flaw behind an errno of execve for the file at path, and the errno that
+// describes it; "" if the format is not the cause.
+func explainFormat(path, dir string, code syscall.Errno) (text string, same syscall.Errno) {
+	_, f := follow(path, dir, code)
+	if f.unread == "" && (f.code == code || f.code == syscall.ENOEXEC && badFormat(code)) {
+		return f.text, f.code
+	}
+	return "", 0
+}
+
+// badFormat reports whether execve returns that errno for a file with a wrong format.
+func badFormat(code syscall.Errno) bool {
+	return slices.Contains([]syscall.Errno{syscall.ENOEXEC, syscall.ELIBBAD, syscall.EINVAL, syscall.EIO}, code)
+}
+
+// confirm asks the kernel whether it refuses the file at path too. Then it returns the flaw as
+// formatError does.
+func (f flaw) confirm(path, dir string) (text string, code syscall.Errno) {
+	if f.unread != "" {
+		if argv, _, known := trace(f.unread, dir); known && byInterpreter(argv, dir) {
+			return f.text, f.code
+		}
+		return "", 0
+	}
+	_, code, known := trace(path, dir)
+	if known && code == 0 {
+		return "", 0
+	}
+	if known {
+		if text, code := explainFormat(path, dir, code); text != "" {
+			return text, code
+		}
+	}
+	if f.unsure {
+		return "", 0
+	}
+	return f.text, f.code
+}
+
+// follow follows a file to its interpreter, its interpreter's interpreter and so on, and returns
+// the scripts. It reads only. code is the errno of execve that is to be explained, or 0.
 //
 // The rules are those of fs/binfmt_script.c, fs/binfmt_elf.c and fs/exec.c of Linux. Older kernels
 // than 5.1 accept some first lines that are rejected here.
-func formatError(path, dir string, env []string) (text string, code syscall.Errno) {
-	script := path
-	for depth := 0; depth <= maxInterpreter; depth++ {
+func follow(path, dir string, code syscall.Errno) (scripts []scriptFile, f flaw) {
+	for range maxInterpreter + 1 {
 		head, err := readHead(path)
+		if errors.Is(err, syscall.EACCES) {
+			return scripts, flaw{"the script " + quote(path) + " may be executed but not read, and its interpreter " +
+				"reads it as the user of the command: allow it (chmod a+r)", syscall.EACCES, true, path}
+		}
 		if err != nil {
-			return "", 0
+			return scripts, flaw{}
 		}
 		if bytes.HasPrefix(head, []byte(byteOrderMark+"#!")) {
-			return quote(path) + " starts with a byte order mark, which hides its first line from the kernel: " +
-				"remove the mark (dos2unix does)", syscall.ENOEXEC
+			return scripts, flaw{text: quote(path) + " starts with a byte order mark, which hides its first line " +
+				"from the kernel: remove the mark (dos2unix does)", code: syscall.ENOEXEC}
 		}
 		if !bytes.HasPrefix(head, []byte("#!")) {
-			return programError(path, dir, head)
+			return scripts, programFlaw(path, dir, head, code)
 		}
 		name, argument, ok := parseScript(head)
 		if !ok {
-			return "the first line of " + quote(path) + " names no interpreter within 255 bytes: " +
-				"it must be a line like #!/bin/sh", syscall.ENOEXEC
+			return scripts, flaw{text: "the first line of " + quote(path) + " names no interpreter within 255 bytes: " +
+				"it must be a line like #!/bin/sh", code: syscall.ENOEXEC}
 		}
 		next := under(dir, name)
-		if code := executable(next); code != nil {
-			return interpreterError(path, name, next, dir, code)
+		if err := executable(next); err != nil {
+			text, code := interpreterError(path, name, next, dir, err)
+			return scripts, flaw{text: text, code: code}
 		}
-		if word := envWord(name, argument); word != "" {
-			if _, err := LookPath(word, dir, env); err != nil {
-				return "env does not find " + quote(word) + lineFix(path, word), errno(err)
-			}
-		}
+		scripts = append(scripts, scriptFile{path, name, argument})
 		path = next
 	}
-	return "more than 5 interpreters, each a script of the next: name a program in the first line of " +
-		quote(script), syscall.ELOOP
+	return scripts, flaw{text: "more than 5 interpreters, each a script of the next: name a program in the first line of " +
+		quote(scripts[0].path), code: syscall.ELOOP}
 }
 
 // readHead returns the first bytes of a file, padded with zeros to headSize.
@@ -129,50 +195,80 @@ func lineFix(script, word string) string {
 	return ": install it, or correct the first line of " + quote(script)
 }
 
-// envWord returns the command that env(1) searches in PATH for a script that starts with
-// "#!/usr/bin/env NAME" or "#!/usr/bin/env -S NAME ..."; "" for any other script.
-func envWord(interpreter, argument string) string {
-	if interpreter != "/usr/bin/env" && interpreter != "/bin/env" {
-		return ""
+// programFlaw is follow for a file that is not a script.
+func programFlaw(path, dir string, head []byte, code syscall.Errno) flaw {
+	if !bytes.HasPrefix(head, []byte(elfMagic)) {
+		text, unsure := foreignFormat(path, head)
+		return flaw{text: quote(path) + " " + text, code: syscall.ENOEXEC, unsure: unsure}
 	}
-	word := argument
-	if line, split := strings.CutPrefix(argument, "-S"); split {
-		word, _, _ = strings.Cut(strings.TrimLeft(line, " \t"), " ")
+	machine, loader, damage := readELF(path, head)
+	what := "the dynamic loader " + quote(loader) + " of " + quote(path)
+	at := under(dir, loader)
+	switch {
+	case code != 0 && !badFormat(code): // not about this file
+	case damage != "":
+		return flaw{text: quote(path) + " " + damage, code: syscall.ENOEXEC, unsure: true}
+	case machine != ownMachine() && (code == 0 || code == syscall.ENOEXEC):
+		return flaw{text: quote(path) + " is a program for another machine (" + machineName(machine) +
+			"), this host is " + hostMachine() + ": use a program for this one", code: syscall.ENOEXEC, unsure: true}
 	}
-	if word == "" || word[0] == '-' || strings.ContainsAny(word, "='\"\\$\t") {
-		return ""
+	if loader == "" {
+		return flaw{}
 	}
-	return word
+	switch code := errno(executable(at)); code {
+	case 0:
+	case syscall.ENOENT:
+		return flaw{text: what + " does not exist: install it, or use a program that was built for this system", code: code}
+	case syscall.EACCES, syscall.EISDIR:
+		return flaw{text: what + " may not be executed: make it executable (chmod +x)", code: syscall.EACCES}
+	default:
+		return flaw{text: what + " cannot be executed (" + code.Error() + "): install it again", code: code}
+	}
+	if head, err := readHead(at); err == nil {
+		if of, _, damage := readELF(at, head); damage != "" || of != machine {
+			return flaw{text: what + " is not one for this machine: install it again", code: syscall.ENOEXEC}
+		}
+	}
+	return flaw{}
 }
 
-// programError is formatError for a file that is not a script.
-func programError(path, dir string, head []byte) (text string, code syscall.Errno) {
-	switch machine, isELF := elfMachine(head); {
-	case !isELF:
-		if unhandled(miscFormats, path, head) {
-			return quote(path) + " is neither a program for this machine nor a script: " +
-				"a script must start with a line like #!/bin/sh", syscall.ENOEXEC
+// foreignFormat describes a file that is neither a script nor an ELF file. unsure is that of flaw.
+func foreignFormat(path string, head []byte) (text string, unsure bool) {
+	for _, known := range []struct {
+		at          int
+		magic, text string
+	}{
+		{0, "\x1f\x8b", "is a gzip file: unpack it, or name the program that reads it"},
+		{0, "\xfd7zXZ\x00", "is an xz file: unpack it, or name the program that reads it"},
+		{0, "\x28\xb5\x2f\xfd", "is a zstd file: unpack it, or name the program that reads it"},
+		{4, "1AY&SY", "is a bzip2 file: unpack it, or name the program that reads it"},
+		{0, "PK\x03\x04", "is a zip or jar file: unpack it, or start it with java -jar"},
+		{0, "MZ", "is a Windows program: use a program for Linux, or start it with wine"},
+		{0, "\xcf\xfa\xed\xfe", "is a macOS program: use a program for Linux"},
+		{0, "\xce\xfa\xed\xfe", "is a macOS program: use a program for Linux"},
+		{0, "\xca\xfe\xba\xbe", "is a macOS program or a Java class: use a program for Linux, or start it with java"},
+	} {
+		if bytes.HasPrefix(head[known.at:], []byte(known.magic)) {
+			return known.text, true
 		}
-		return "", 0
-	case !executes(machine):
-		if unhandled(miscFormats, path, head) {
-			return quote(path) + " is a program for another machine: use one for " + runtime.GOARCH, syscall.ENOEXEC
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.Size() == 0:
+		return "is empty: a script must start with a line like #!/bin/sh", false
+	case isText(head):
+		return "is neither a program for this machine nor a script: a script must start with a line like #!/bin/sh", false
+	}
+	return "is not an executable of this system: name a program, or a script that starts with a line like #!/bin/sh", true
+}
+
+// isText reports whether a file starts like text, by the rule of search_binary_handler in
+// fs/exec.c. A text may be shorter than four bytes.
+func isText(head []byte) bool {
+	for _, c := range head[:4] {
+		if c != 0 && c != '\t' && c != '\n' && (c < 0x20 || c > 0x7e) {
+			return false
 		}
-		return "", 0
 	}
-	loader := elfLoader(path, head)
-	if loader == "" {
-		return "", 0
-	}
-	what := "the dynamic loader " + quote(loader) + " of " + quote(path)
-	switch code := errno(executable(under(dir, loader))); code {
-	case 0:
-		return "", 0
-	case syscall.ENOENT:
-		return what + " does not exist: install it, or use a program that was built for this system", code
-	case syscall.EACCES, syscall.EISDIR:
-		return what + " may not be executed: make it executable (chmod +x)", syscall.EACCES
-	default:
-		return what + " cannot be executed (" + code.Error() + "): install it again", code
-	}
+	return head[0] != 0
 }

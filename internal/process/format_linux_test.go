@@ -6,11 +6,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"gophd/internal/credentials"
+	"gophd/internal/job"
+	"gophd/internal/procfs"
 )
 
 // TestCheckAgreesWithTheKernel checks for many forms of a file that Check returns a path if Start
@@ -71,6 +78,12 @@ func TestCheckAgreesWithTheKernel(t *testing.T) {
 	} {
 		script[name] = program(t, loader)
 	}
+	script["32 bits, loader missing"] = program32("/lib/none.so.1")
+	script["32 bits, loader of another machine"] = program32("/proc/self/exe")
+	script["loader without a name"] = program(t, "")
+	for name, text := range foreignFiles(t) {
+		script[name] = text
+	}
 	for name, text := range script {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
@@ -129,6 +142,18 @@ func agree(t *testing.T, s *Spawner, c Command) error {
 	return err
 }
 
+// program32 is program for i386, which a kernel for amd64 may execute.
+func program32(loader string) string {
+	const header, entry = 52, 32 // of ELFCLASS32
+	b := make([]byte, header+entry)
+	copy(b, "\x7fELF\x01\x01\x01")
+	for at, value := range map[int]uint16{16: 2, 18: 3, 20: 1, 28: header, 40: header, 42: entry, 44: 1,
+		header: 3, header + 4: header + entry, header + 16: uint16(len(loader) + 1)} {
+		binary.LittleEndian.PutUint16(b[at:], value)
+	}
+	return string(b) + loader + "\x00"
+}
+
 // program returns an ELF file for this machine that names a loader.
 func program(t *testing.T, loader string) string {
 	t.Helper()
@@ -148,72 +173,190 @@ func program(t *testing.T, loader string) string {
 	return string(b) + loader + "\x00"
 }
 
-// env(1) is found by the kernel, and then searches PATH itself: the run would fail with 127.
-func TestCheckFollowsEnv(t *testing.T) {
+// foreignFiles returns files that no kernel executes without a handler, and programs that are cut
+// off, by name.
+func foreignFiles(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{
+		"gz": "\x1f\x8b\x08\x00abc", "xz": "\xfd7zXZ\x00abc", "zst": "\x28\xb5\x2f\xfdabc", "bz2": "BZh91AY&SYabc",
+		"jar": "PK\x03\x04\x14\x00abc", "exe": "MZ\x90\x00\x03\x00", "Mach-O": "\xcf\xfa\xed\xfe\x07\x00\x00\x01",
+		"class": "\xca\xfe\xba\xbe\x00\x00\x00\x34", "random bytes": "\x9a\x03\xf1\x88\x00\x7c\xe2", "zeros": strings.Repeat("\x00", 300),
+	}
+	own, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{4, 5, 18, 40, 63, 64, 65, 120, 300} {
+		files[fmt.Sprintf("first %d bytes of a program", n)] = string(own[:n])
+	}
+	header := func(at int, value uint16) string {
+		b := []byte(program(t, "/lib/none.so.1"))
+		binary.LittleEndian.PutUint16(b[at:], value)
+		return string(b)
+	}
+	files["another machine"] = header(18, 243)
+	files["a machine without a name"] = header(18, 999)
+	files["object file"] = header(16, 1)
+	files["core dump"] = header(16, 4)
+	files["no program headers"] = header(56, 0)
+	files["odd program headers"] = header(54, 55)
+	return files
+}
+
+// A file that the kernel does not execute is named as what it is.
+func TestForeignFilesAreNamed(t *testing.T) {
 	dir := t.TempDir()
-	write(t, dir+"/mine", "#!/bin/sh\n", 0o755)
-	write(t, dir+"/env", "#!/bin/sh\n", 0o755)
-	for line, want := range map[string]string{
-		"#!/usr/bin/env sh":          "",
-		"#!/usr/bin/env -S sh -e":    "",
-		"#!/usr/bin/env mine":        "",
-		"#!/usr/bin/env -i sh":       "",
-		"#!/usr/bin/env A=1":         "",
-		"#!/usr/bin/env":             "",
-		"#!/bin/sh none":             "",
-		"#!" + dir + "/env none":     "",
-		"#!/usr/bin/env none":        "env does not find none: install it, or correct the first line of",
-		"#!/usr/bin/env -S none -e":  "env does not find none: install it",
-		"#!/usr/bin/env sh\r":        `env does not find "sh\r": the lines of ` + dir + `/x have Windows ends`,
-		"#!/usr/bin/env ./none":      "env does not find ./none",
-		"#!/usr/bin/env -S./none -e": "env does not find ./none",
+	files := foreignFiles(t)
+	files["empty"], files["text"] = "", "echo hi\n"
+	write(t, dir+"/text.so", "x", 0o755)
+	files["text as a loader"] = program(t, dir+"/text.so")
+	host := hostMachine()
+	for name, want := range map[string]string{
+		"gz": "is a gzip file: unpack it", "xz": "is an xz file", "zst": "is a zstd file", "bz2": "is a bzip2 file",
+		"jar": "is a zip or jar file: unpack it, or start it with java -jar", "exe": "is a Windows program: use a program for Linux",
+		"Mach-O": "is a macOS program: use a program for Linux", "class": "is a macOS program or a Java class",
+		"random bytes": "is not an executable of this system: name a program", "zeros": "is not an executable of this system",
+		"another machine":             "is a program for another machine (riscv), this host is " + host + ": use a program for this one",
+		"a machine without a name":    "is a program for another machine (number 999 of elf(5)), this host is " + host,
+		"object file":                 "is an object file and no program: link it",
+		"core dump":                   "is an object file",
+		"first 4 bytes of a program":  "is cut off or damaged: copy it again",
+		"first 64 bytes of a program": "is cut off or damaged: copy it again",
+		"no program headers":          "is cut off or damaged",
+		"odd program headers":         "is cut off or damaged",
+		"text as a loader":            "is not one for this machine: install it again",
+		"empty":                       "is empty: a script must start with a line like #!/bin/sh",
+		"text":                        "is neither a program for this machine nor a script",
 	} {
-		write(t, dir+"/x", line+"\n", 0o755)
-		_, err := Check(Command{Argv: []string{"./x"}, Dir: dir, Env: []string{"PATH=/bin:/usr/bin:" + dir}})
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v; want %q", line, err, want)
-		}
-		if err != nil && !errors.Is(err, syscall.ENOENT) {
-			t.Errorf("%q: %v is not ENOENT", line, err)
+		write(t, dir+"/x", files[name], 0o755)
+		_, err := Check(Command{Argv: []string{"./x"}, Dir: dir})
+		if err == nil || !strings.Contains(err.Error(), want) || job.StartCode(err) != 126 {
+			t.Errorf("%s: %v (exit code %d); want %q", name, err, job.StartCode(err), want)
 		}
 	}
 }
 
-// A format that the kernel does not know itself may have a handler.
-func TestFormatsWithAHandlerAreAccepted(t *testing.T) {
-	const jar = "enabled\ninterpreter /usr/bin/jexec\nflags: \nextension .jar\n"
-	const foreign = "enabled\ninterpreter /usr/bin/qemu\nflags: OCF\noffset 0\nmagic 7f454c46000000\nmask ffffffff000000\n"
-	const late = "enabled\ninterpreter /x\nflags: \noffset 2\nmagic 4243\n"
-	for name, tc := range map[string]struct {
-		entries    map[string]string
-		file, head string
-		unhandled  bool
-	}{
-		"not mounted, text":         {nil, "x", "echo", true},
-		"not mounted, empty":        {nil, "x", "", true},
-		"not mounted, binary":       {nil, "x", "\x7fELF", false},
-		"not mounted, zeros":        {nil, "x", "\x00\x00\x00\x00x", false},
-		"no handlers":               {map[string]string{"status": "enabled\n"}, "x", "\x7fELF", true},
-		"switched off":              {map[string]string{"status": "disabled\n", "jar": jar}, "x.jar", "PK", true},
-		"extension":                 {map[string]string{"status": "enabled\n", "jar": jar}, "x.jar", "PK", false},
-		"another extension":         {map[string]string{"status": "enabled\n", "jar": jar}, "x.sh", "PK", true},
-		"magic with a mask":         {map[string]string{"status": "enabled\n", "q": foreign}, "x", "\x7fELF\x02\x01", false},
-		"another magic":             {map[string]string{"status": "enabled\n", "q": foreign}, "x", "\x7fELG", true},
-		"magic at an offset":        {map[string]string{"status": "enabled\n", "l": late}, "x", "abBC", false},
-		"no magic at the offset":    {map[string]string{"status": "enabled\n", "l": late}, "x", "BCab", true},
-		"a handler that is off":     {map[string]string{"status": "enabled\n", "l": "disabled" + late[7:]}, "x", "abBC", true},
-		"a handler of another kind": {map[string]string{"status": "enabled\n", "l": "enabled\nmagic zz\n"}, "x", "abBC", true},
-	} {
-		dir := t.TempDir()
-		for entry, text := range tc.entries {
-			write(t, filepath.Join(dir, entry), text, 0o644)
-		}
-		head := make([]byte, headSize)
-		copy(head, tc.head)
-		if got := unhandled(dir, "/d/"+tc.file, head); got != tc.unhandled {
-			t.Errorf("%s: %v, want %v", name, got, tc.unhandled)
+// The kernel finds some faults of a program when it has begun to load it. Then a start succeeds, and
+// the kernel kills each run.
+func TestCheckFindsAProgramThatTheKernelKills(t *testing.T) {
+	s := newSpawner(t)
+	dir := t.TempDir()
+	own, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/x", string(own[:4096]), 0o755)
+	c := Command{Argv: []string{"./x"}, Dir: dir, Stdout: discard(), Stderr: discard()}
+	p, err := s.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Wait(); got.Outcome != job.Signaled || got.Signal != syscall.SIGSEGV {
+		t.Errorf("the run ended with %v", got)
+	}
+	if _, err := Check(c); err == nil || !strings.Contains(err.Error(), "is cut off or damaged") {
+		t.Error(err)
+	}
+}
+
+// A program is loaded by trace and not executed, and nothing is left of it.
+func TestTraceExecutesNothing(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/x", "#!/bin/sh -e\ntouch ran\n", 0o755)
+	for range 50 {
+		argv, code, known := trace("./x", dir)
+		if want := []string{"/bin/sh", "-e", "./x", ""}; code != 0 || !known || !slices.Equal(argv, want) {
+			t.Fatalf("%q, %v, %v", argv, code, known)
 		}
 	}
+	if argv, code, known := trace("/bin/sh", dir); code != 0 || !known || !slices.Equal(argv, []string{tracedName, ""}) {
+		t.Errorf("%q, %v, %v", argv, code, known)
+	}
+	if _, code, known := trace(dir+"/none", dir); code != syscall.ENOENT || !known {
+		t.Errorf("%v, %v", code, known)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	procfs.Processes(func(p procfs.Stat) {
+		if p.Parent == os.Getpid() && p.Name == "x" {
+			t.Errorf("process %d is left", p.PID)
+		}
+	})
+}
+
+// The stop at the end of execve is a signal. If it were blocked, the program would run and exit.
+func TestTraceStopsAProgramIfAllSignalsAreBlocked(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer emptySignalMask()()
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i]--
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil); err != nil {
+		t.Fatal(err)
+	}
+	if argv, code, known := trace("/bin/true", "/"); code != 0 || !known || argv[0] != tracedName {
+		t.Errorf("%q, %v, %v", argv, code, known)
+	}
+}
+
+// Where a process may not be traced, a file is rejected only if no handler can be for it.
+func TestCheckWithoutTracing(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range foreignFiles(t) {
+		write(t, filepath.Join(dir, name), text, 0o755)
+	}
+	write(t, dir+"/windows", "#!/bin/sh\r\n", 0o755)
+	write(t, dir+"/text", "echo hi\n", 0o755)
+	write(t, dir+"/loader", program(t, "/lib/none.so.1"), 0o755)
+	for _, action := range []uint32{unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM), unix.SECCOMP_RET_KILL_PROCESS} {
+		checkWithoutTracing(t, dir, action)
+	}
+}
+
+func checkWithoutTracing(t *testing.T, dir string, action uint32) {
+	t.Helper()
+	var wrong []string
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked, so that the thread with the filter ends
+		done <- func() error {
+			if err := denyPtrace(action); err != nil {
+				return err
+			}
+			if _, _, known := trace("/bin/true", dir); known {
+				return errors.New("a process can be traced")
+			}
+			for name, want := range map[string]bool{"windows": true, "text": true, "loader": true, "gz": false,
+				"random bytes": false, "another machine": false, "first 40 bytes of a program": false} {
+				if text, _ := formatError(filepath.Join(dir, name), dir, nil); (text != "") != want {
+					wrong = append(wrong, name+": "+text)
+				}
+			}
+			return nil
+		}()
+	}()
+	if err := <-done; err != nil || wrong != nil {
+		t.Errorf("action %#x: %v %q", action, err, wrong)
+	}
+}
+
+// denyPtrace has ptrace(2) answered by action for the calling thread, as a system call filter of a
+// unit or a container does.
+func denyPtrace(action uint32) error {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number of the system call
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_PTRACE, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: action},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog)), 0, 0)
 }
 
 // FuzzFormat checks that no file makes the check panic, and that the errors are one line.
@@ -228,8 +371,10 @@ func FuzzFormat(f *testing.F) {
 		if err := os.WriteFile(path, data, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if text, code := formatError(path, dir, nil); (text == "") != (code == 0) || strings.Contains(text, "\n") {
-			t.Errorf("%q: %q, %d", data, text, code)
+		for _, code := range []syscall.Errno{0, syscall.ENOEXEC, syscall.ENOENT} {
+			if _, f := follow(path, dir, code); (f.text == "") != (f.code == 0) || strings.Contains(f.text, "\n") {
+				t.Errorf("%q: %q, %d", data, f.text, f.code)
+			}
 		}
 	})
 }

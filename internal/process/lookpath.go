@@ -16,10 +16,13 @@ import (
 
 // Check returns the file that Start would execute for c, or the error that Start would return, as
 // far as that can be known without a start. It looks with the user, groups and limits of
-// c.Credentials, in c.Dir, with the PATH of c.Env, and follows a script to its interpreter and a
-// program to its dynamic loader. It ignores the streams and the control group. It changes nothing.
-// It blocks for as long as the file system does, and with Credentials until a process of gophd's
-// own has answered. The error names the fix and can be passed to job.StartCode.
+// c.Credentials, in c.Dir, with the PATH of c.Env, and follows a script to its interpreter, env(1)
+// to the program that it starts, and a program to its dynamic loader. It also returns an error for
+// a script that the user may not read, and for one that env does not accept: Start succeeds, and
+// each run fails. It ignores the streams and the control group. It changes nothing, and executes no
+// instruction of the command. It blocks for as long as the file system does, and with Credentials
+// until a process of gophd's own has answered. The error names the fix and can be passed to
+// job.StartCode.
 func Check(c Command) (path string, err error) {
 	if len(c.Argv) == 0 {
 		return "", errNoName
@@ -65,7 +68,7 @@ func LookPath(argv0, dir string, env []string) (string, error) {
 	if strings.Contains(argv0, "/") {
 		path := under(dir, argv0)
 		if err := executable(path); err != nil {
-			return "", explainErrno(argv0, dir, path, env, err)
+			return "", explainErrno(argv0, dir, path, err)
 		}
 		return path, nil
 	}
@@ -78,7 +81,7 @@ func LookPath(argv0, dir string, env []string) (string, error) {
 		case err == nil:
 			return path, nil
 		case denied == nil && (err == syscall.EACCES || err == syscall.EISDIR):
-			denied = explainErrno(argv0, dir, path, env, err)
+			denied = explainErrno(argv0, dir, path, err)
 		}
 	}
 	switch {
@@ -158,12 +161,12 @@ func (c Command) explain(err error) *startError {
 	if lookErr != nil {
 		path = under(c.Dir, c.Argv[0])
 	}
-	return explainErrno(c.Argv[0], c.Dir, path, c.Env, err)
+	return explainErrno(c.Argv[0], c.Dir, path, err)
 }
 
 // explainErrno finds the cause behind an errno. execve has few errnos: ENOENT may be the file, its
 // interpreter or the working directory, and EACCES a directory, a mode or a mount option.
-func explainErrno(argv0, dir, path string, env []string, err error) *startError {
+func explainErrno(argv0, dir, path string, err error) *startError {
 	code := errno(err)
 	if text, _ := directoryError(dir); text != "" {
 		return &startError{argv0, text, code, true}
@@ -171,8 +174,8 @@ func explainErrno(argv0, dir, path string, env []string, err error) *startError 
 	usable := executable(path)
 	switch {
 	case usable == nil:
-		if text, same := formatError(path, dir, env); same == code && text != "" {
-			return &startError{argv0, text, code, false}
+		if text, same := explainFormat(path, dir, code); text != "" {
+			return &startError{argv0, text, same, false}
 		}
 	case code == syscall.ENOENT || code == syscall.ENOTDIR || code == syscall.ENAMETOOLONG:
 		if text := mistake(argv0, dir); text != "" {

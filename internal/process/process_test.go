@@ -291,7 +291,7 @@ func TestStartErrors(t *testing.T) {
 		},
 		{
 			name: "empty file", argv0: "empty", path: dir, errno: syscall.ENOEXEC, code: 126,
-			message: "neither a program", onlyFormat: true,
+			message: "is empty: a script must start", onlyFormat: true,
 		},
 		{
 			name: "interpreter", argv0: "./crlf", errno: syscall.ENOENT, code: 127,
