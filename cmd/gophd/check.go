@@ -27,17 +27,17 @@ func newCheck(p *program) *cobra.Command {
 
 		SuggestFor: []string{"dry-run", "lint", "preview", "test", "validate", "verify"},
 		Long: `Read flags, environment and config file as run does, and show what would run, and when.
-No command is started and nothing is written. A memcached server is asked whether a lease can be kept
-there.
+No command is started and nothing is left behind: a file without a name is created where run would
+create one. A memcached server is asked whether a lease can be kept there.
 
-Check as the user that starts gophd. HUP does the same check for a reload. It also tries to create
-files, and rejects a PID file or a lease that another process holds.
+Check as the user that starts gophd. HUP does the same check for a reload. It also rejects a PID file
+or a lease that another process holds.
 
 Exit codes:
   0    run would start the command, or another instance holds the lease now
   1    run would not start it here and now, as this user and in this control group: the command or its
-       interpreter is missing or may not be executed, a directory cannot be created, a file cannot be
-       opened, there is no such user, a limit is not allowed, the memcached server does not answer
+       interpreter is missing or may not be executed, a file or directory cannot be created or opened,
+       there is no such user, a limit is not allowed, the memcached server does not answer
   2    invalid usage, or a config that cannot be understood
 `,
 		Example: `  gophd check -c job.yaml

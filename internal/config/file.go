@@ -151,7 +151,7 @@ func (l *loader) directories() (runtime, state, log string) {
 // cannot. It returns the first one if none can.
 func creatable(dirs []string) (dir string, first error) {
 	for i, dir := range dirs {
-		err := safefile.Creatable(dir)
+		_, err := safefile.Creatable(dir)
 		if i == 0 {
 			first = err
 		}

@@ -93,6 +93,20 @@ func (o Options) Owners() []int {
 	return append(slices.Clone(o.Trusted), o.Owner.UID)
 }
 
+// SetUp gives a new log file the configured owner and mode. The umask has no effect.
+func (o Options) SetUp(f *os.File) error {
+	if o.Owner != nil {
+		if err := f.Chown(o.Owner.UID, o.Owner.GID); err != nil {
+			return fmt.Errorf("cannot give it to user %d and group %d: %w: run gophd as root, or leave log.owner out",
+				o.Owner.UID, o.Owner.GID, cause(err))
+		}
+	}
+	if o.Mode == 0 {
+		return nil
+	}
+	return f.Chmod(o.Mode)
+}
+
 // Owner is the user and group of a file. -1 means no change, as in chown(2).
 type Owner struct{ UID, GID int }
 

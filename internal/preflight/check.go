@@ -3,8 +3,8 @@
 // Package config and Valid reject an invalid config, which cannot be understood. Check rejects an
 // unfit one: something that it names is missing here, or may not be used. Check is the same for
 // gophd check, a start, and a running gophd before it re-execs (CheckNext). A start uses the
-// functions in options.go and directories.go too. The package has no side effects except for
-// directories that CreateDirectories creates, and files that CheckNext creates and removes.
+// functions in options.go and directories.go too. The package leaves everything as it is, except for
+// directories that CreateDirectories creates.
 package preflight
 
 import (
@@ -37,8 +37,9 @@ func Valid(c *config.Config) error {
 // The processes in leaving are no obstacle to limits: they leave this control group, or belong to
 // gophd.
 //
-// It has no side effects, contacts no server and ignores locks of other processes. It blocks for as
-// long as the file systems do, and while a process of gophd's own looks as the job's user.
+// It leaves everything as it is: a file that it creates to find out whether a start could is gone
+// when it returns. It contacts no server and ignores locks of other processes. It blocks for as long
+// as the file systems do, and while a process of gophd's own looks as the job's user.
 func Check(c *config.Config, env []string, leaving ...int) (program string, err error) {
 	var wrong []error
 	add := func(err error) {

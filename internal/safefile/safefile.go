@@ -146,31 +146,6 @@ func Check(path string, owners ...int) error {
 	return nil
 }
 
-// Creatable returns nil if path is a directory, or if os.MkdirAll would create it with the
-// permissions of this process, and the error otherwise. It changes nothing.
-func Creatable(path string) error {
-	for at := path; ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
-			if _, err := os.Lstat(at); err == nil {
-				return fmt.Errorf("%s is a symbolic link to nothing: %w", at, fs.ErrExist)
-			}
-			continue
-		case err != nil:
-			return err
-		case !info.IsDir():
-			return fmt.Errorf("%s: %w", at, unix.ENOTDIR)
-		case at == path:
-			return nil
-		}
-		if err := unix.Faccessat(unix.AT_FDCWD, at, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-			return &fs.PathError{Op: "mkdir in", Path: at, Err: err}
-		}
-		return nil
-	}
-}
-
 // openIn opens the last element of path in dir. If that is a symlink to follow, next is its target.
 func openIn(dir *os.File, path string, flags int, perm fs.FileMode, owners []int) (fd int, next string, err error) {
 	_, base := split(path)
