@@ -39,6 +39,7 @@ Exit codes:
        interpreter is missing or may not be executed, a file or directory cannot be created or opened,
        there is no such user, a limit is not allowed, the memcached server does not answer
   2    invalid usage, or a config that cannot be understood
+A warning on stderr does not change the exit code.
 `,
 		Example: `  gophd check -c job.yaml
   gophd check -i 1h -n nightly -- ./nightly.sh`,
@@ -89,7 +90,7 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	for _, text := range append(c.Warnings, preflight.Cautions(c)...) {
-		fmt.Fprintf(p.stderr, "gophd: warning: %s\n", text)
+		p.warn(text)
 	}
 	return nil
 }

@@ -175,7 +175,7 @@ const (
 // Open creates the log and opens its file. It does not wait for the reader of a FIFO or for a
 // service.
 func Open(o Options) (*Log, error) {
-	return openLog(o, sockets{"/run/systemd/journal/socket", syslogSocket()})
+	return openLog(o, standardSockets())
 }
 
 func openLog(o Options, at sockets) (*Log, error) {
@@ -201,9 +201,9 @@ func openLog(o Options, at sockets) (*Log, error) {
 	case err != nil:
 		return nil, err
 	case name != "":
-		s := &socket{service: name, address: at.journald, job: o.Job, tag: tag}
+		s := &socket{service: name, address: at.of(name), job: o.Job, tag: tag}
 		if name == syslog {
-			s.address, l.maxLine = at.syslog, maxSyslog
+			l.maxLine = maxSyslog
 		}
 		main.target, main.path, main.format = s, name+":", format{name: name, pid: f.pid, tag: tag}
 		l.add(main)

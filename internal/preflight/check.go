@@ -11,6 +11,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"gophd/internal/config"
@@ -22,6 +25,7 @@ import (
 	"gophd/internal/logging"
 	"gophd/internal/pidfile"
 	"gophd/internal/process"
+	"gophd/internal/safefile"
 )
 
 // Valid returns what cannot be understood in a loaded config, but only another package can tell. It
@@ -85,14 +89,43 @@ func Check(c *config.Config, env []string, leaving ...int) (program string, err 
 	return program, errors.Join(wrong...)
 }
 
-// Cautions returns what a start would warn of, and start all the same. It has no side effects.
+// Cautions returns what a start would accept, although output may be lost or each run may fail, with
+// the permissions of this process. It changes nothing.
 func Cautions(c *config.Config) (texts []string) {
 	if w, err := Credentials(c.Jobs[0]); err == nil {
 		if err := MayGivePipes(c.Jobs[0], w); err != nil {
 			texts = append(texts, err.Error()+" (as the user of this check)")
 		}
 	}
+	if text := LogCaution(c); text != "" {
+		texts = append(texts, text)
+	}
+	// Only an open tells whether a FIFO has a reader, who would take the end of this for its end.
+	for _, at := range []struct{ key, path, otherwise string }{
+		{"job.output", string(c.Jobs[0].Output), "each run fails"},
+		{"log.file", logging.FileAt(c.Log.File, time.Now()), "lines are lost"},
+	} {
+		if _, ok := safefile.Descriptor(at.path); !ok && filepath.IsAbs(at.path) && IsFIFO(at.path) {
+			texts = append(texts, fmt.Sprintf("%s %s is a FIFO: start its reader first; without a reader %s",
+				at.key, at.path, at.otherwise))
+		}
+	}
 	return texts
+}
+
+// LogCaution returns a Caution that a daemon cannot report, because it is about its log; "" if there
+// is none.
+func LogCaution(c *config.Config) string {
+	if err := logging.CheckService(c.Log.File); err != nil {
+		return fmt.Sprintf("log.file %s: %v: start it, or name a file; lines are lost until it can be reached", c.Log.File, err)
+	}
+	return ""
+}
+
+// IsFIFO reports whether path leads to a FIFO.
+func IsFIFO(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
 }
 
 // CheckStore contacts the heartbeat's server, if there is one, and returns an error if no lease can

@@ -16,6 +16,7 @@ import (
 	"gophd/internal/heartbeat/file"
 	"gophd/internal/job"
 	"gophd/internal/lease"
+	"gophd/internal/logging"
 	"gophd/internal/pidfile"
 	"gophd/internal/process"
 	"gophd/internal/self"
@@ -272,6 +273,42 @@ func TestCheckNextRejectsWhatAnotherProcessHolds(t *testing.T) {
 	c := configured(t, dir, "GOPHD_JOB_NAME=held", "GOPHD_CONFIG_PID_FILE=held.pid")
 	if file, lock, err := Holders(c); err != nil || !strings.HasPrefix(file, "PID ") || !strings.HasPrefix(lock, "PID 7 ") {
 		t.Errorf("held by %q and %q", file, lock)
+	}
+}
+
+// TestCautionsAreAboutOutputThatMayBeLost checks that a start which goes on, although output is lost
+// or each run fails, is cautioned against.
+func TestCautionsAreAboutOutputThatMayBeLost(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(syscall.Mkfifo(dir+"/fifo", 0o600), os.Symlink("fifo", dir+"/link"),
+		os.WriteFile(dir+"/file", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		settings []string
+		want     string
+	}{
+		"files":           {[]string{"GOPHD_JOB_OUTPUT=file", "GOPHD_LOG_FILE=new"}, ""},
+		"words":           {[]string{"GOPHD_JOB_OUTPUT=inherit"}, ""},
+		"stdout":          {[]string{"GOPHD_JOB_OUTPUT=-", "GOPHD_LOG_FILE=/dev/stderr"}, ""},
+		"output":          {[]string{"GOPHD_JOB_OUTPUT=fifo"}, "job.output " + dir + "/fifo is a FIFO: start its reader"},
+		"output, a link":  {[]string{"GOPHD_JOB_OUTPUT=link"}, "job.output " + dir + "/link is a FIFO: start its reader"},
+		"log":             {[]string{"GOPHD_LOG_FILE=fifo"}, "log.file " + dir + "/fifo is a FIFO: start its reader first"},
+		"input":           {[]string{"GOPHD_JOB_STDIN=fifo"}, ""}, // empty without a writer
+		"missing journal": {[]string{"GOPHD_LOG_FILE=journald:"}, "log.file journald:: cannot reach journald at"},
+		"missing syslog":  {[]string{"GOPHD_LOG_FILE=syslog:tag"}, "log.file syslog:tag: cannot reach syslog at"},
+	} {
+		c := configured(t, dir, tc.settings...)
+		if strings.HasPrefix(name, "missing") && logging.CheckService(c.Log.File) == nil {
+			tc.want = "" // this host has it
+		}
+		texts := Cautions(c)
+		if len(texts) > 1 || (len(texts) == 0) != (tc.want == "") || len(texts) == 1 && !strings.HasPrefix(texts[0], tc.want) {
+			t.Errorf("%s: %q; want %q", name, texts, tc.want)
+		}
+		if _, err := Check(c, os.Environ()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

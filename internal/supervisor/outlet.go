@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 	"gophd/internal/credentials"
 	"gophd/internal/line"
 	"gophd/internal/logging"
+	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/safefile"
 )
@@ -118,7 +118,7 @@ func openOutput(path string, w *credentials.Credentials, problem func(error)) (*
 	switch rejected := (*safefile.Error)(nil); {
 	case errors.As(err, &rejected):
 		return nil, fmt.Errorf("cannot open the command's output: %w, or choose another --output (job.output)", rejected)
-	case errors.Is(err, syscall.ENXIO) && isFIFO(path):
+	case errors.Is(err, syscall.ENXIO) && preflight.IsFIFO(path):
 		return nil, fmt.Errorf("cannot open the command's output: %w: start its reader first", err)
 	case err != nil:
 		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
@@ -142,11 +142,6 @@ func giveOutput(f *os.File, w *credentials.Credentials) error {
 		group = -1
 	}
 	return f.Chown(w.User.UID, group)
-}
-
-func isFIFO(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
 }
 
 // openInput opens the file that a command reads. It does not block either: a FIFO that no process
