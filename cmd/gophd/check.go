@@ -45,10 +45,13 @@ A warning on stderr does not change the exit code.
   gophd check -i 1h -n nightly -- ./nightly.sh`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.load(cmd, args, true)
-			if err != nil {
-				return err
+			if err == nil {
+				err = p.check(cmd.Context(), c)
 			}
-			return p.check(cmd.Context(), c)
+			if user := os.Geteuid(); user != 0 && errors.Is(err, fs.ErrPermission) {
+				err = errors.Join(err, fmt.Errorf("this check ran as user %d: check as the user that starts gophd", user))
+			}
+			return err
 		},
 	}
 	config.AddFlags(cmd.Flags())
@@ -59,9 +62,6 @@ A warning on stderr does not change the exit code.
 func (p *program) check(ctx context.Context, c *config.Config) error {
 	path, err := preflight.Check(c, p.self.Env)
 	if err != nil {
-		if user := os.Geteuid(); user != 0 && errors.Is(err, fs.ErrPermission) {
-			err = errors.Join(err, fmt.Errorf("this check ran as user %d: check as the user that starts gophd", user))
-		}
 		return err
 	}
 	if err := preflight.CheckStore(ctx, c); err != nil {

@@ -210,7 +210,8 @@ func TestInvalidSettingErrors(t *testing.T) {
 			"--env: é is not the KEY of a KEY=VALUE; write letters, digits and _, no digit first"},
 		{[]string{"--env", "GOPHD_FENCE=7", "x"}, "", "--env: GOPHD_FENCE is gophd's own; rename it"},
 		{[]string{"x"}, "GOPHD_JOB_ENV=A=1\n\nB=2", "GOPHD_JOB_ENV: no = sign; write KEY=VALUE"},
-		{[]string{"--env-file", "/none/a.env", "x"}, "", "--env-file /none/a.env: no such file or directory"},
+		{[]string{"--env-file", "/none/a.env", "x"}, "", "--env-file /none/a.env: no such file or directory; " +
+			"create it, or write a - before its path if it may be missing"},
 		{[]string{"--env-file", "-", "x"}, "", "--env-file: -: empty; name a file, or leave it out"},
 		{[]string{"--env-file", "-/dev/null", "x"}, "",
 			"--env-file /dev/null: not a regular file; name a file of KEY=VALUE lines"},

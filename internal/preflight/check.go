@@ -29,9 +29,20 @@ import (
 )
 
 // Valid returns what cannot be understood in a loaded config, but only another package can tell. It
-// looks at nothing on this host.
+// reads the file of heartbeat.password_file, and looks at nothing else on this host.
 func Valid(c *config.Config) error {
-	return logging.Check(logging.Options{File: c.Log.File, Format: c.Log.Format})
+	err := logging.Check(logging.Options{File: c.Log.File, Format: c.Log.Format})
+	if bad := checkPassword(c.Heartbeat); errors.Is(bad, memcached.ErrContent) {
+		err = errors.Join(err, bad)
+	}
+	return err
+}
+
+func checkPassword(h config.Heartbeat) error {
+	if !h.Shared() || h.PasswordFile == "" {
+		return nil
+	}
+	return memcached.CheckPasswordFile(h.PasswordFile)
 }
 
 // Check returns the file that each run of a loaded config would execute, or why a start would fail
@@ -80,9 +91,7 @@ func Check(c *config.Config, env []string, leaving ...int) (program string, err 
 	if path := lease.LockPath(c); path != "" {
 		add(p.lock(path))
 	}
-	if h := c.Heartbeat; h.Shared() && h.PasswordFile != "" {
-		add(memcached.CheckPasswordFile(h.PasswordFile))
-	}
+	add(checkPassword(c.Heartbeat))
 	if l := Limits(spec); l != (process.Limits{}) {
 		add(process.CheckCgroup("", l, leaving...))
 	}

@@ -373,6 +373,9 @@ func TestCheckReadsThePasswordFile(t *testing.T) {
 			strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%s with password file %s: %v; want %q", tc.url, tc.file, err, tc.want)
 		}
+		if err := Valid(c); (err == nil) != (tc.want == "" || tc.file != "bad") {
+			t.Errorf("%s with password file %s: Valid: %v", tc.url, tc.file, err)
+		}
 	}
 }
 
