@@ -84,7 +84,7 @@ func Check(c *config.Config, env []string, leaving ...int) (program string, err 
 		}
 	}
 	add(p.output(string(spec.Output), w))
-	add(p.input(spec.Stdin))
+	add(p.input(spec.Stdin, w))
 	if err := p.pidFile(c.PIDFile); !errors.As(err, new(*pidfile.HeldError)) {
 		add(err)
 	}

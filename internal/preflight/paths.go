@@ -1,6 +1,7 @@
 package preflight
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -114,7 +115,7 @@ func (p paths) output(path string, w *credentials.Credentials) error {
 	return p.writable("job.output", path, nil, w.UIDs()...)
 }
 
-func (p paths) input(path string) error {
+func (p paths) input(path string, w *credentials.Credentials) error {
 	if _, ok := safefile.Descriptor(path); ok || path == "" || path == job.StdinNull || path == job.StdinInherit {
 		return nil
 	}
@@ -124,8 +125,12 @@ func (p paths) input(path string) error {
 		err = errors.New("it is a directory: name a file in it")
 	case err == nil && info.Mode()&fs.ModeSocket != 0:
 		err = errors.New("it is a socket, which cannot be opened: name a file")
+	case err == nil && noticed(info):
+		if err = access(path, unix.R_OK); err == nil && w.UIDs() != nil {
+			err = safefile.Check(path, w.UIDs()...)
+		}
 	case err == nil:
-		err = opens(path, info, os.O_RDONLY, unix.R_OK)
+		err = opens(OpenInput(path, w))
 	}
 	return pathError("job.stdin", path, err)
 }
@@ -157,16 +162,15 @@ func (p paths) writable(key, path string, setUp func(*os.File) error, owners ...
 		return pathError(key, path, errors.New("it is a directory: name a file in it"))
 	case err == nil && info.Mode()&fs.ModeSocket != 0:
 		return pathError(key, path, errors.New("it is a socket, which cannot be opened: name a file"))
+	case err == nil && noticed(info):
+		return pathError(key, path, cmp.Or(access(path, unix.W_OK), safefile.Check(path, owners...)))
 	case err == nil:
-		if err := opens(path, info, os.O_WRONLY|os.O_APPEND, unix.W_OK); err != nil {
-			return pathError(key, path, err)
-		}
-		return withSetting(key, safefile.Check(path, owners...))
+		return pathError(key, path, opens(safefile.Open(path, os.O_WRONLY|os.O_APPEND|OpenFlags, 0, owners...)))
 	case !errors.Is(err, fs.ErrNotExist):
 		return pathError(key, path, err)
 	}
 	if err := safefile.Check(path, owners...); err != nil {
-		return withSetting(key, err)
+		return pathError(key, path, err)
 	}
 	dir := filepath.Dir(target(path))
 	switch info, err := os.Stat(dir); {
@@ -195,15 +199,15 @@ func target(path string) string {
 	return path
 }
 
-// opens returns an error if an existing file cannot be opened with those flags. The permissions alone
-// do not show it: the file may be immutable, or /dev/tty without a terminal. For a FIFO the
-// permissions must do: its reader would take the end of this for its end. So must they for a block
-// device.
-func opens(path string, info fs.FileInfo, flags int, mode uint32) error {
-	if info.Mode()&fs.ModeNamedPipe != 0 || info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0 {
-		return access(path, mode)
-	}
-	f, err := os.OpenFile(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+// noticed reports whether somebody would notice that a file is opened. The reader of a FIFO would take
+// the end of this for its end. So for a FIFO or a block device the permissions must do, although
+// they do not show an immutable file, or /dev/tty without a terminal.
+func noticed(info fs.FileInfo) bool {
+	return info.Mode()&fs.ModeNamedPipe != 0 || info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0
+}
+
+// opens takes the result of an open, closes the file, and returns the error.
+func opens(f *os.File, err error) error {
 	if err != nil {
 		return err
 	}
@@ -217,18 +221,13 @@ func access(path string, mode uint32) error {
 	return nil
 }
 
-// withSetting adds the setting to an error of package safefile.
-func withSetting(key string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s %w, or choose another file", key, err)
-}
-
 // pathError prefixes an error with the setting and its path.
 func pathError(key, path string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if unsafe := (*safefile.Error)(nil); errors.As(err, &unsafe) {
+		return fmt.Errorf("%s %w, or choose another file", key, unsafe)
 	}
 	if p := (*fs.PathError)(nil); errors.As(err, &p) {
 		return fmt.Errorf("%s %s: %w: choose another file, or allow gophd to use it", key, path, p.Err)
