@@ -116,8 +116,8 @@ func (e *Error) Error() string {
 	return e.Source + " " + e.Value + ": " + e.Problem
 }
 
-// UnfitError is the error of Load for a config that can be understood, and that names a file which is
-// missing here or cannot be read. It prints as one line for each file.
+// UnfitError is the error of Load for a config that can be understood, and that names a file which
+// is missing here or cannot be read. It prints as one line for each file.
 type UnfitError struct{ error }
 
 func (e *UnfitError) Unwrap() error { return e.error }

@@ -155,8 +155,8 @@ func TestEnvironmentOrder(t *testing.T) {
 	load(t, r)
 }
 
-// TestMissingEnvFileIsUnfit checks that a file which cannot be read makes a config unfit, and that one
-// whose content cannot be understood makes it invalid, also beside the other.
+// TestMissingEnvFileIsUnfit checks that a file which cannot be read makes a config unfit, and that
+// one whose content cannot be understood makes it invalid, also beside the other.
 func TestMissingEnvFileIsUnfit(t *testing.T) {
 	r := request(t)
 	write(t, filepath.Join(r.Dir, "bad.env"), "A")

@@ -98,8 +98,8 @@ func Check(c *config.Config, env []string, leaving ...int) (program string, err 
 	return program, errors.Join(wrong...)
 }
 
-// Cautions returns what a start would accept, although output may be lost or each run may fail, with
-// the permissions of this process. It changes nothing.
+// Cautions returns what a start would accept, although output may be lost or each run may fail,
+// with the permissions of this process. It changes nothing.
 func Cautions(c *config.Config) (texts []string) {
 	if w, err := Credentials(c.Jobs[0]); err == nil {
 		if err := MayGivePipes(c.Jobs[0], w); err != nil {
@@ -122,11 +122,12 @@ func Cautions(c *config.Config) (texts []string) {
 	return texts
 }
 
-// LogCaution returns a Caution that a daemon cannot report, because it is about its log; "" if there
-// is none.
+// LogCaution returns a Caution that a daemon cannot report, because it is about its log; "" if
+// there is none.
 func LogCaution(c *config.Config) string {
 	if err := logging.CheckService(c.Log.File); err != nil {
-		return fmt.Sprintf("log.file %s: %v: start it, or name a file; lines are lost until it can be reached", c.Log.File, err)
+		return fmt.Sprintf("log.file %s: %v: start it, or name a file; lines are lost until it can be reached",
+			c.Log.File, err)
 	}
 	return ""
 }

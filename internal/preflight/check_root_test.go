@@ -100,8 +100,8 @@ func TestRootCheckTriesToCreate(t *testing.T) {
 	}
 }
 
-// TestRootOwnerOfTheLogIsTried checks that a log file is rejected which a start could create, but not
-// give to log.owner.
+// TestRootOwnerOfTheLogIsTried checks that a log file is rejected which a start could create, but
+// not give to log.owner.
 func TestRootOwnerOfTheLogIsTried(t *testing.T) {
 	dir := t.TempDir()
 	for _, at := range []string{dir, filepath.Dir(dir)} {

@@ -276,8 +276,8 @@ func TestCheckNextRejectsWhatAnotherProcessHolds(t *testing.T) {
 	}
 }
 
-// TestCautionsAreAboutOutputThatMayBeLost checks that a start which goes on, although output is lost
-// or each run fails, is cautioned against.
+// TestCautionsAreAboutOutputThatMayBeLost checks that a start which goes on, although output is
+// lost or each run fails, is cautioned against.
 func TestCautionsAreAboutOutputThatMayBeLost(t *testing.T) {
 	dir := t.TempDir()
 	if err := errors.Join(syscall.Mkfifo(dir+"/fifo", 0o600), os.Symlink("fifo", dir+"/link"),

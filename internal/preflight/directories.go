@@ -65,8 +65,8 @@ func (d directory) checkOwner() error {
 	return nil
 }
 
-// CreateDirectories creates the directories of gophd that the config needs. Check has found its errors
-// before.
+// CreateDirectories creates the directories of gophd that the config needs. Check has found its
+// errors before.
 func CreateDirectories(c *config.Config) error {
 	for _, d := range ownDirectories(c) {
 		if err := d.create(); err != nil {

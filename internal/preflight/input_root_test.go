@@ -12,8 +12,8 @@ import (
 	"gophd/internal/credentials"
 )
 
-// TestRootInputOfAnotherUserIsOpenedSafely checks which files a command of another user than gophd can
-// get as its input, and that Check says the same.
+// TestRootInputOfAnotherUserIsOpenedSafely checks which files a command of another user than gophd
+// can get as its input, and that Check says the same.
 func TestRootInputOfAnotherUserIsOpenedSafely(t *testing.T) {
 	const owner, third = 65534, 65533
 	dir, theirs := t.TempDir(), t.TempDir()

@@ -199,9 +199,9 @@ func target(path string) string {
 	return path
 }
 
-// noticed reports whether somebody would notice that a file is opened. The reader of a FIFO would take
-// the end of this for its end. So for a FIFO or a block device the permissions must do, although
-// they do not show an immutable file, or /dev/tty without a terminal.
+// noticed reports whether somebody would notice that a file is opened. The reader of a FIFO would
+// take the end of this for its end. So for a FIFO or a block device the permissions must do,
+// although they do not show an immutable file, or /dev/tty without a terminal.
 func noticed(info fs.FileInfo) bool {
 	return info.Mode()&fs.ModeNamedPipe != 0 || info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0
 }

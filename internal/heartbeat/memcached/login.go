@@ -25,8 +25,8 @@ type contentError struct{ error }
 func (contentError) Is(target error) bool { return target == ErrContent }
 
 // CheckPasswordFile returns why the file at path, an absolute path, has no user and password. The
-// error names setting and file, and nothing of the content. It matches ErrContent if the file can be
-// read. CheckPasswordFile blocks for as long as the file system does.
+// error names setting and file, and nothing of the content. It matches ErrContent if the file can
+// be read. CheckPasswordFile blocks for as long as the file system does.
 func CheckPasswordFile(path string) error {
 	_, err := login(path)
 	return err
