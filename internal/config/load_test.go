@@ -217,6 +217,8 @@ func TestInvalidSettingErrors(t *testing.T) {
 			"--env-file /dev/null: not a regular file; name a file of KEY=VALUE lines"},
 		{[]string{"--chdir", "", "x"}, "", `--chdir "": empty; name a directory, or leave it out`},
 		{[]string{"--chdir", "~", "x"}, "", "--chdir ~: ~ is expanded by shells only; write the full path"},
+		{[]string{"--output", "journald:x", "x"}, "", "--output journald:x: a log service; " +
+			"write log, and --log-file journald:x; for a file of that name write ./journald:x"},
 		{[]string{"--stdin", "nul", "x"}, "", "--stdin nul: did you mean null? for a file of that name write ./nul"},
 		{[]string{"-d", "--stdin", "inherit", "x"}, "",
 			"--stdin inherit: a daemon has no terminal; use null or a file"},

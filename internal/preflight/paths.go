@@ -116,8 +116,11 @@ func (p paths) output(path string, w *credentials.Credentials) error {
 }
 
 func (p paths) input(path string, w *credentials.Credentials) error {
-	if _, ok := safefile.Descriptor(path); ok || path == "" || path == job.StdinNull || path == job.StdinInherit {
+	if path == "" || path == job.StdinNull || path == job.StdinInherit {
 		return nil
+	}
+	if n, ok := safefile.Descriptor(path); ok {
+		return pathError("job.stdin", path, descriptor(n, path))
 	}
 	info, err := os.Stat(path)
 	switch {
@@ -153,7 +156,10 @@ func (p paths) lock(path string) error {
 // belong to one of owners, as in safefile.Open. setUp is called for a new file, as in
 // safefile.Create.
 func (p paths) writable(key, path string, setUp func(*os.File) error, owners ...int) error {
-	if _, ok := safefile.Descriptor(path); ok || p.pending(path) {
+	if n, ok := safefile.Descriptor(path); ok {
+		return pathError(key, path, descriptor(n, path))
+	}
+	if p.pending(path) {
 		return nil
 	}
 	info, err := os.Stat(path)
@@ -182,6 +188,17 @@ func (p paths) writable(key, path string, setUp func(*os.File) error, owners ...
 		return pathError(key, path, fmt.Errorf("%s is not a directory: choose another file", dir))
 	}
 	return pathError(key, path, safefile.TryCreate(dir, setUp))
+}
+
+// descriptor returns an error if path names a descriptor of another process that is missing, or that
+// this process may not use. It is not opened: before a reload the other process may be gophd itself,
+// which has it open.
+func descriptor(n int, path string) error {
+	if n != safefile.Others {
+		return nil
+	}
+	_, err := os.Stat(path)
+	return err
 }
 
 // target follows dangling symbolic links, as open(2) does when it creates a file.
