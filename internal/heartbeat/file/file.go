@@ -109,7 +109,8 @@ func Check(path string) error {
 		return err
 	}
 	if f, err := open(s.path, os.O_RDONLY); err == nil {
-		locked, err := s.locked(f)
+		locked, lockErr := s.locked(f)
+		err := errors.Join(lockErr, mayCloseToOthers(s.path, f))
 		f.Close()
 		if locked || err != nil {
 			return err
