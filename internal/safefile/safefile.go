@@ -10,7 +10,8 @@
 // further up are not checked: the kernel protects symlinks in them (fs.protected_symlinks in
 // proc_sys_fs(5)), and hard links (fs.protected_hardlinks).
 //
-// A path can also lead to a descriptor of a process, however it is spelled: see Descriptor.
+// A path can also lead to a descriptor of a process, however it is spelled: see Descriptor. TryCreate
+// and TryReplace find out what this process may do in a directory, and change nothing.
 package safefile
 
 import (
