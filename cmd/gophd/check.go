@@ -27,28 +27,31 @@ func newCheck(p *program) *cobra.Command {
 
 		SuggestFor: []string{"dry-run", "lint", "preview", "test", "validate", "verify"},
 		Long: `Read flags, environment and config file as run does, and show what would run, and when.
-No command is started and nothing is written. A memcached server is asked whether a lease can be kept
-there.
+No command is started and nothing is left behind: a file without a name is created where run would
+create one. A memcached server is asked whether a lease can be kept there.
 
-Check as the user that starts gophd. HUP does the same check for a reload. It also tries to create
-files, and rejects a PID file or a lease that another process holds.
+Check as the user that starts gophd. HUP does the same check for a reload. It also rejects a PID file
+or a lease that another process holds.
 
 Exit codes:
   0    run would start the command, or another instance holds the lease now
   1    run would not start it here and now, as this user and in this control group: the command or its
-       interpreter is missing, or cannot be executed or read, a directory cannot be created, a file
-       cannot be opened, there is no such user, a limit is not allowed, the memcached server does not
-       answer
+       interpreter is missing, or cannot be executed or read, a file or directory cannot be created or
+       opened, there is no such user, a limit is not allowed, the memcached server does not answer
   2    invalid usage, or a config that cannot be understood
+A warning on stderr does not change the exit code.
 `,
 		Example: `  gophd check -c job.yaml
   gophd check -i 1h -n nightly -- ./nightly.sh`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.load(cmd, args, true)
-			if err != nil {
-				return err
+			if err == nil {
+				err = p.check(cmd.Context(), c)
 			}
-			return p.check(cmd.Context(), c)
+			if user := os.Geteuid(); user != 0 && errors.Is(err, fs.ErrPermission) {
+				err = errors.Join(err, fmt.Errorf("this check ran as user %d: check as the user that starts gophd", user))
+			}
+			return err
 		},
 	}
 	config.AddFlags(cmd.Flags())
@@ -59,9 +62,6 @@ Exit codes:
 func (p *program) check(ctx context.Context, c *config.Config) error {
 	path, err := preflight.Check(c, p.self.Env)
 	if err != nil {
-		if user := os.Geteuid(); user != 0 && errors.Is(err, fs.ErrPermission) {
-			err = errors.Join(err, fmt.Errorf("this check ran as user %d: check as the user that starts gophd", user))
-		}
 		return err
 	}
 	if err := preflight.CheckStore(ctx, c); err != nil {
@@ -90,7 +90,7 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	for _, text := range append(c.Warnings, preflight.Cautions(c)...) {
-		fmt.Fprintf(p.stderr, "gophd: warning: %s\n", text)
+		p.warn(text)
 	}
 	return nil
 }

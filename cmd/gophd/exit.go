@@ -68,6 +68,9 @@ func (p *program) printError(err error) int {
 	return code
 }
 
+// warn prints a warning of a start or a check.
+func (p *program) warn(text string) { fmt.Fprintf(p.stderr, "gophd: warning: %s\n", text) }
+
 // explain returns the message and the exit code of an error. All errors are converted here.
 func (p *program) explain(err error) (text string, code int) {
 	var (

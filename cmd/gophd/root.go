@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"gophd/internal/config"
 	"gophd/internal/daemonize"
+	"gophd/internal/job"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/restart"
@@ -139,7 +141,10 @@ func (p *program) load(cmd *cobra.Command, command []string, needCommand bool) (
 	if err == nil {
 		err = preflight.Valid(c)
 	}
-	if err != nil {
+	switch {
+	case errors.As(err, new(*config.UnfitError)):
+		return nil, &startError{job.SetupError(err)}
+	case err != nil:
 		return nil, &usageError{err}
 	}
 	if zone := self.UnknownZone(); zone != "" {

@@ -96,6 +96,9 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 			return &startError{err}
 		}
 		if c.Daemon {
+			if text := preflight.LogCaution(c); text != "" && !c.Quiet {
+				p.warn(text)
+			}
 			return p.detach()
 		}
 	}

@@ -116,7 +116,10 @@ type Error struct {
 	Source  string // the flag, the variable, or file, line and key
 	Value   string // with secrets hidden; "" when there is none to show
 	Problem string // what is wrong, and the fix
+	err     error  // behind it; nil if that is of no use to the caller
 }
+
+func (e *Error) Unwrap() error { return e.err }
 
 func (e *Error) Error() string {
 	if e.Value == "" {
@@ -124,6 +127,12 @@ func (e *Error) Error() string {
 	}
 	return e.Source + " " + e.Value + ": " + e.Problem
 }
+
+// UnfitError is the error of Load for a config that can be understood, and that names a file which
+// is missing here or cannot be read. It prints as one line for each file.
+type UnfitError struct{ error }
+
+func (e *UnfitError) Unwrap() error { return e.error }
 
 // Values returns every effective setting with secrets hidden: gophd's own in the order of the
 // reference, then the user's in the order of the file.

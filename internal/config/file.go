@@ -151,7 +151,7 @@ func (l *loader) directories() (runtime, state, log string) {
 // cannot. It returns the first one if none can.
 func creatable(dirs []string) (dir string, first error) {
 	for i, dir := range dirs {
-		err := safefile.Creatable(dir)
+		_, err := safefile.Creatable(dir)
 		if i == 0 {
 			first = err
 		}
@@ -166,7 +166,7 @@ func creatable(dirs []string) (dir string, first error) {
 func (l *loader) readFile(path string) (map[string]given, []Value) {
 	data, err := l.text(path, "config file")
 	if err != nil {
-		l.reject(path, "", err.Error())
+		l.problems = append(l.problems, &Error{Source: path, Problem: err.Error(), err: err})
 		return nil, nil
 	}
 	entries, bad := parse(extension(path), data)
@@ -194,25 +194,24 @@ func (l *loader) readFile(path string) (map[string]given, []Value) {
 }
 
 // text reads a file of that kind, without a byte order mark. It must be a regular file, so that the
-// next restart can read it again.
+// next restart can read it again. The error is an *unreadable if nothing was read.
 func (l *loader) text(path, kind string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not block
 	if err != nil {
-		return nil, withoutPath(err)
+		return nil, &unreadable{withoutPath(err)}
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, withoutPath(err)
+		return nil, &unreadable{withoutPath(err)}
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file; name a " + kind)
+		return nil, &unreadable{errors.New("not a regular file; name a " + kind)}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, withoutPath(err)
-	}
 	switch {
+	case err != nil:
+		return nil, &unreadable{withoutPath(err)}
 	case len(data) > maxFile:
 		return nil, errors.New("larger than 1 MiB; not a " + kind)
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
@@ -225,8 +224,19 @@ func (l *loader) text(path, kind string) ([]byte, error) {
 		l.warnings = append(l.warnings,
 			fmt.Sprintf("%s: owned by user %d, who could change what runs; fix it with chown", path, st.Uid))
 	}
+	if link, err := os.Lstat(path); err == nil && link.Mode()&fs.ModeSymlink != 0 {
+		if st, ok := link.Sys().(*syscall.Stat_t); ok && foreign(int(st.Uid), l.UID) {
+			l.warnings = append(l.warnings, fmt.Sprintf("%s: a symbolic link of user %d, who could change what runs; "+
+				"name the file itself, or fix it with chown -h", path, st.Uid))
+		}
+	}
 	return bytes.TrimPrefix(data, []byte("\ufeff")), nil
 }
+
+// unreadable is the error of text for a file that is missing here or cannot be read.
+type unreadable struct{ error }
+
+func (e *unreadable) Unwrap() error { return e.error }
 
 // foreign reports whether a user with that UID cannot trust a file of the owner. Root is trusted.
 func foreign(owner, uid int) bool { return owner != 0 && owner != uid }

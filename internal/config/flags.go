@@ -132,7 +132,7 @@ func letterError(fs *pflag.FlagSet, err error, name, letters string) error {
 
 // oneDash returns the error for the name of a flag after one dash.
 func oneDash(name string) error {
-	return &Error{"-" + name, "", "one dash is for flags of one letter; write --" + name}
+	return &Error{Source: "-" + name, Problem: "one dash is for flags of one letter; write --" + name}
 }
 
 // flagName returns the flag that is named after a key.

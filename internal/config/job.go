@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"gophd/internal/credentials"
@@ -357,10 +358,20 @@ func (l *loader) envFiles(names []string) []string {
 func (l *loader) readEnvFile(name string, envFile given) []string {
 	path, optional := strings.CutPrefix(name, "-")
 	data, err := l.text(path, "file of KEY=VALUE lines")
-	if optional && errors.Is(err, fs.ErrNotExist) {
+	switch missing := errors.Is(err, fs.ErrNotExist); {
+	case missing && optional:
 		return nil
-	}
-	if err != nil {
+	case errors.As(err, new(*unreadable)):
+		problem := err.Error()
+		switch {
+		case missing:
+			problem += "; create it, or write a - before its path if it may be missing"
+		case errors.As(err, new(syscall.Errno)):
+			problem += "; allow gophd to read it, or choose another"
+		}
+		l.unfit = append(l.unfit, &Error{Source: envFile.subject, Value: visible(path), Problem: problem, err: err})
+		return nil
+	case err != nil:
 		l.reject(envFile.subject, visible(path), err.Error())
 		return nil
 	}

@@ -73,7 +73,7 @@ type settings struct {
 // Load reads flags, environment and file, in this order of precedence, then the defaults. It has no
 // side effect, and blocks only while it reads the config file and those of job.env_file, and follows
 // the symlinks of the log, output and input. Its error is one line for each invalid setting, each an
-// *Error.
+// *Error, or an *UnfitError.
 func Load(req Request) (*Config, error) {
 	l := newLoader(req)
 	path := l.locate()
@@ -248,7 +248,8 @@ type loader struct {
 	sections []string       // gophd's own
 	explicit bool           // the config file was named by flag or environment
 	unusable error          // why the usual state directory cannot be created, and another is used
-	problems []error
+	problems []error        // what cannot be understood
+	unfit    []error        // what cannot be read here
 	warnings []string
 }
 
@@ -269,16 +270,20 @@ func newLoader(req Request) *loader {
 const maxProblems = 10
 
 func (l *loader) reject(source, value, problem string) {
-	l.problems = append(l.problems, &Error{source, value, problem})
+	l.problems = append(l.problems, &Error{Source: source, Value: value, Problem: problem})
 }
 
-// err returns all problems found so far.
+// err returns all problems found so far: an *UnfitError if all can be understood.
 func (l *loader) err() error {
-	if len(l.problems) > maxProblems {
-		last := &Error{"and more", "", "fix these first"}
-		return errors.Join(append(l.problems[:maxProblems:maxProblems], last)...)
+	all := slices.Concat(l.problems, l.unfit)
+	if len(all) > maxProblems {
+		all = append(all[:maxProblems], &Error{Source: "and more", Problem: "fix these first"})
 	}
-	return errors.Join(l.problems...)
+	err := errors.Join(all...)
+	if len(l.problems) == 0 && err != nil {
+		return &UnfitError{err}
+	}
+	return err
 }
 
 // read parses the text, or rejects it, because its source is known here. The errors of a list and

@@ -31,3 +31,24 @@ func TestRootFileOfAnotherUserGivesAWarning(t *testing.T) {
 		t.Errorf("one's own file: %q", got)
 	}
 }
+
+// TestRootLinkOfAnotherUserGivesAWarning checks that a link of another user is followed, with a
+// warning: that user could make it lead to a file of root.
+func TestRootLinkOfAnotherUserGivesAWarning(t *testing.T) {
+	r := request(t)
+	write(t, filepath.Join(r.Dir, "a.env"), "A=1")
+	link := filepath.Join(r.Dir, "link")
+	if err := os.Symlink("a.env", link); err != nil {
+		t.Fatal(err)
+	}
+	if got := load(t, parsed(t, r, "--env-file", "link", "x")).Warnings; got != nil {
+		t.Errorf("a link of root: %q", got)
+	}
+	if err := os.Lchown(link, 12345, -1); err != nil {
+		t.Fatal(err)
+	}
+	want := link + ": a symbolic link of user 12345, who could change what runs; name the file itself, or fix it with chown -h"
+	if got := load(t, parsed(t, r, "--env-file", "link", "x")).Warnings; len(got) != 1 || got[0] != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -210,12 +210,15 @@ func TestInvalidSettingErrors(t *testing.T) {
 			"--env: é is not the KEY of a KEY=VALUE; write letters, digits and _, no digit first"},
 		{[]string{"--env", "GOPHD_FENCE=7", "x"}, "", "--env: GOPHD_FENCE is gophd's own; rename it"},
 		{[]string{"x"}, "GOPHD_JOB_ENV=A=1\n\nB=2", "GOPHD_JOB_ENV: no = sign; write KEY=VALUE"},
-		{[]string{"--env-file", "/none/a.env", "x"}, "", "--env-file /none/a.env: no such file or directory"},
+		{[]string{"--env-file", "/none/a.env", "x"}, "", "--env-file /none/a.env: no such file or directory; " +
+			"create it, or write a - before its path if it may be missing"},
 		{[]string{"--env-file", "-", "x"}, "", "--env-file: -: empty; name a file, or leave it out"},
 		{[]string{"--env-file", "-/dev/null", "x"}, "",
 			"--env-file /dev/null: not a regular file; name a file of KEY=VALUE lines"},
 		{[]string{"--chdir", "", "x"}, "", `--chdir "": empty; name a directory, or leave it out`},
 		{[]string{"--chdir", "~", "x"}, "", "--chdir ~: ~ is expanded by shells only; write the full path"},
+		{[]string{"--output", "journald:x", "x"}, "", "--output journald:x: a log service; " +
+			"write log, and --log-file journald:x; for a file of that name write ./journald:x"},
 		{[]string{"--stdin", "nul", "x"}, "", "--stdin nul: did you mean null? for a file of that name write ./nul"},
 		{[]string{"-d", "--stdin", "inherit", "x"}, "",
 			"--stdin inherit: a daemon has no terminal; use null or a file"},

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -151,6 +153,45 @@ func TestEnvironmentOrder(t *testing.T) {
 	}
 	r.Env = []string{"GOPHD_CONFIG=x.yaml"}
 	load(t, r)
+}
+
+// TestMissingEnvFileIsUnfit checks that a file which cannot be read makes a config unfit, and that
+// one whose content cannot be understood makes it invalid, also beside the other.
+func TestMissingEnvFileIsUnfit(t *testing.T) {
+	r := request(t)
+	write(t, filepath.Join(r.Dir, "bad.env"), "A")
+	for name, tc := range map[string]struct {
+		args  []string
+		unfit bool
+		want  []string
+	}{
+		"missing":      {[]string{"--env-file", "none"}, true, []string{"/none: no such file or directory; create it"}},
+		"two":          {[]string{"--env-file", "none", "--env-file", "none2"}, true, []string{"/none: ", "/none2: "}},
+		"no directory": {[]string{"--env-file", "bad.env/x"}, true, []string{"/x: not a directory; allow gophd to read it"}},
+		"directory":    {[]string{"--env-file", "-" + r.Dir}, true, []string{"not a regular file; name a file of KEY=VALUE"}},
+		"content":      {[]string{"--env-file", "bad.env"}, false, []string{"bad.env: line 1 has no ="}},
+		"both": {[]string{"--env-file", "none", "--env-file", "bad.env"}, false,
+			[]string{"bad.env: line 1 has no =", "/none: no such file"}},
+		"beside a wrong setting": {[]string{"--env-file", "none", "-i", "soon"}, false, []string{"-interval soon"}},
+		"no config file":         {[]string{"-c", "none.yaml"}, false, []string{"/none.yaml: no such file"}},
+	} {
+		_, err := Load(parsed(t, r, append(tc.args, "x")...))
+		if err == nil {
+			t.Errorf("%s: accepted", name)
+			continue
+		}
+		if unfit := errors.As(err, new(*UnfitError)); unfit != tc.unfit {
+			t.Errorf("%s: unfit is %t: %v", name, unfit, err)
+		}
+		if missing := strings.Contains(err.Error(), "no such file"); missing && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: the cause is lost: %v", name, err)
+		}
+		for _, want := range tc.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v; want %q", name, err, want)
+			}
+		}
+	}
 }
 
 func TestInvalidEnvFileErrors(t *testing.T) {

@@ -12,7 +12,8 @@ import (
 func Starter(format string) ([]byte, error) {
 	style, ok := styles[format]
 	if !ok {
-		return nil, &Error{"format", visible(format), "not a config file format; choose yaml, toml, ini or json"}
+		return nil, &Error{Source: "format", Value: visible(format),
+			Problem: "not a config file format; choose yaml, toml, ini or json"}
 	}
 	if format == "json" {
 		return []byte("{\n  \"config\": {\n    \"auto_restart_interval\": \"24h\"\n  }\n}\n"), nil

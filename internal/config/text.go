@@ -175,8 +175,14 @@ const (
 	syslog   = "syslog:"
 )
 
-func checkOutput(out string) error { return checkWordOrPath(out, outputs) }
-func checkInput(in string) error   { return checkWordOrPath(in, inputs) }
+func checkOutput(out string) error {
+	if service(out) {
+		return fmt.Errorf("a log service; write log, and --log-file %s; for a file of that name write ./%s", out, out)
+	}
+	return checkWordOrPath(out, outputs)
+}
+
+func checkInput(in string) error { return checkWordOrPath(in, inputs) }
 
 // checkWordOrPath accepts one of the words, a path, or stdio. It rejects a misspelled word, which
 // would silently become a file in the working directory.

@@ -319,14 +319,14 @@ func (t *file) open(name string) (*opened, error) {
 	const flags = os.O_WRONLY | os.O_APPEND | syscall.O_NONBLOCK | syscall.O_NOCTTY
 	var unset error
 	f, err := safefile.Create(name, flags, cmp.Or(t.options.Mode, 0o640), func(f *os.File) error {
-		unset = t.setOwnerAndMode(f)
+		unset = t.options.SetUp(f)
 		return unset
 	}, t.options.Owners()...)
 	switch {
 	case err == nil:
 		return examine(name, f), nil
 	case unset != nil:
-		return nil, err
+		return nil, fmt.Errorf("log file %s: %w", name, err)
 	}
 	if errors.Is(err, syscall.ENXIO) {
 		if info, err := os.Stat(name); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
@@ -347,21 +347,6 @@ func (t *file) open(name string) (*opened, error) {
 	}
 	return nil, fmt.Errorf(
 		"cannot open log file %s: %w: allow gophd to write there, or choose another --log-file", name, cause(err))
-}
-
-// setOwnerAndMode gives a new file the configured owner and mode. The umask has no effect.
-func (t *file) setOwnerAndMode(f *os.File) error {
-	if o := t.options.Owner; o != nil {
-		if err := f.Chown(o.UID, o.GID); err != nil {
-			return fmt.Errorf(
-				"cannot give log file %s to user %d and group %d: %w: run gophd as root, or leave log.owner out",
-				f.Name(), o.UID, o.GID, cause(err))
-		}
-	}
-	if t.options.Mode == 0 {
-		return nil
-	}
-	return f.Chmod(t.options.Mode)
 }
 
 // examine reads the time of the first line and the last byte of a file, if it is a regular file,

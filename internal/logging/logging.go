@@ -93,6 +93,20 @@ func (o Options) Owners() []int {
 	return append(slices.Clone(o.Trusted), o.Owner.UID)
 }
 
+// SetUp gives a new log file the configured owner and mode. The umask has no effect.
+func (o Options) SetUp(f *os.File) error {
+	if o.Owner != nil {
+		if err := f.Chown(o.Owner.UID, o.Owner.GID); err != nil {
+			return fmt.Errorf("cannot give it to user %d and group %d: %w: run gophd as root, or leave log.owner out",
+				o.Owner.UID, o.Owner.GID, cause(err))
+		}
+	}
+	if o.Mode == 0 {
+		return nil
+	}
+	return f.Chmod(o.Mode)
+}
+
 // Owner is the user and group of a file. -1 means no change, as in chown(2).
 type Owner struct{ UID, GID int }
 
@@ -161,7 +175,7 @@ const (
 // Open creates the log and opens its file. It does not wait for the reader of a FIFO or for a
 // service.
 func Open(o Options) (*Log, error) {
-	return openLog(o, sockets{"/run/systemd/journal/socket", syslogSocket()})
+	return openLog(o, standardSockets())
 }
 
 func openLog(o Options, at sockets) (*Log, error) {
@@ -187,9 +201,9 @@ func openLog(o Options, at sockets) (*Log, error) {
 	case err != nil:
 		return nil, err
 	case name != "":
-		s := &socket{service: name, address: at.journald, job: o.Job, tag: tag}
+		s := &socket{service: name, address: at.of(name), job: o.Job, tag: tag}
 		if name == syslog {
-			s.address, l.maxLine = at.syslog, maxSyslog
+			l.maxLine = maxSyslog
 		}
 		main.target, main.path, main.format = s, name+":", format{name: name, pid: f.pid, tag: tag}
 		l.add(main)

@@ -30,6 +30,32 @@ const maxSyslog = 8000
 // sockets has the addresses of the services.
 type sockets struct{ journald, syslog string }
 
+func standardSockets() sockets { return sockets{"/run/systemd/journal/socket", syslogSocket()} }
+
+func (at sockets) of(service string) string {
+	if service == syslog {
+		return at.syslog
+	}
+	return at.journald
+}
+
+// CheckService returns an error if file, as in Options.File, names a log service that cannot be
+// reached now. Open accepts that: the service may come later, and until then lines are lost.
+// CheckService sends nothing to the service.
+func CheckService(file string) error { return checkService(file, standardSockets()) }
+
+func checkService(file string, at sockets) error {
+	name, _, err := service(file)
+	if err != nil || name == "" {
+		return err
+	}
+	s := socket{service: name, address: at.of(name)}
+	if err := s.connect(); err != nil {
+		return s.unreachable(err)
+	}
+	return s.close()
+}
+
 // syslogSocket returns the address that the C library's syslog(3) uses.
 func syslogSocket() string {
 	switch runtime.GOOS {
@@ -132,19 +158,32 @@ func (s *socket) send(record []byte) error {
 		return s.why
 	}
 	s.retry = s.now.Add(checkInterval)
+	err := s.connect()
+	if err == nil {
+		err = s.pass(s.current.Load(), record)
+	}
+	if err != nil {
+		s.disconnect(err)
+		return s.why
+	}
+	return nil
+}
+
+// connect connects to the service, which does not notice it.
+func (s *socket) connect() error {
 	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: s.address, Net: "unixgram"})
 	if err == nil {
 		s.current.Store(c)
-		if err = s.pass(c, record); err == nil {
-			return nil
-		}
 	}
-	s.disconnect(err)
-	return s.why
+	return err
+}
+
+func (s *socket) unreachable(why error) error {
+	return fmt.Errorf("cannot reach %s at %s: %w", s.service, s.address, systemError(why))
 }
 
 func (s *socket) disconnect(why error) {
-	s.why = fmt.Errorf("cannot reach %s at %s: %w", s.service, s.address, systemError(why))
+	s.why = s.unreachable(why)
 	if c := s.current.Swap(nil); c != nil {
 		_ = c.Close() // it has no unsent data
 	}

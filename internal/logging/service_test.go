@@ -244,6 +244,37 @@ func TestSyslogMayBeAbsentOrRestarted(t *testing.T) {
 }
 
 // The log waits for a service that reads nothing, and reports it. Close gives it up.
+func TestCheckServiceConnectsAndSendsNothing(t *testing.T) {
+	dir := t.TempDir()
+	at := sockets{filepath.Join(dir, "journal"), filepath.Join(dir, "log")}
+	for _, file := range []string{"journald:", "syslog:tag"} {
+		name, _, _ := strings.Cut(file, ":")
+		err := checkService(file, at)
+		if want := "cannot reach " + name + " at " + at.of(name) + ": no such file or directory"; err == nil || err.Error() != want {
+			t.Errorf("%v; want %s", err, want)
+		}
+	}
+	journal := listen(t, at.journald)
+	listen(t, at.syslog)
+	for _, file := range []string{"journald:x", "syslog:", "", "/dev/null", "/journald:"} {
+		if err := checkService(file, at); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	if _, err := journal.WriteTo([]byte("the first"), journal.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	if got := string(receive(t, journal)); got != "the first" {
+		t.Errorf("the journal got %q", got)
+	}
+	if err := journal.Close(); err != nil { // its name stays
+		t.Fatal(err)
+	}
+	if err := checkService("journald:", at); !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ENOENT) {
+		t.Errorf("without a listener: %v", err)
+	}
+}
+
 func TestCloseGivesUpAStuckService(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	listen(t, path)

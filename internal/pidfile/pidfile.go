@@ -91,9 +91,9 @@ func Take(path string) (*File, error) {
 	}
 }
 
-// Check returns the error that Take would return, as far as that is possible without creating a
-// file: nil, a *HeldError or another error. It holds the lock of an unlocked file for a moment; a
-// concurrent Take of another process retries for longer than that.
+// Check returns the error that Take would return: nil, a *HeldError or another error. It leaves
+// everything as it is: see safefile.TryCreate and TryReplace. It holds the lock of an unlocked file
+// for a moment; a concurrent Take of another process retries for longer than that.
 func Check(path string) error {
 	path, err := resolve(path)
 	if err != nil {
@@ -113,7 +113,11 @@ func Check(path string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	if err := unix.Faccessat(unix.AT_FDCWD, filepath.Dir(path), unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+	err = safefile.TryCreate(filepath.Dir(path), nil)
+	if err == nil {
+		err = safefile.TryReplace(path)
+	}
+	if err != nil {
 		return createError(path, err)
 	}
 	return nil
@@ -254,7 +258,16 @@ func publish(path string, name func(from, to string) error) (*File, error) {
 	return nil, createError(path, err)
 }
 
+// createError returns err without its operation and paths, which name a temporary file.
 func createError(path string, err error) error {
+	var p *fs.PathError
+	var l *os.LinkError
+	switch {
+	case errors.As(err, &p):
+		err = p.Err
+	case errors.As(err, &l):
+		err = l.Err
+	}
 	return fmt.Errorf("cannot create pid file %s: %w: choose a --pid-file in a directory that this user can write to",
 		path, err)
 }

@@ -82,3 +82,30 @@ func TestRootLockOfAnotherUserDoesNotCount(t *testing.T) {
 		_ = other.Wait() // flock exits with the code of read, which is not 0 at EOF
 	}
 }
+
+// A stale file that no process may remove cannot be replaced. Only an attempt tells root.
+func TestRootImmutableFileIsRejected(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.pid")
+	writeFile(t, path, "4194305\n") // above the greatest PID
+	if err := pidfile.Check(path); err != nil {
+		t.Error(err)
+	}
+	if out, err := exec.Command("chattr", "+i", path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if err := exec.Command("chattr", "-i", path).Run(); err != nil {
+			t.Error(err)
+		}
+	})
+	want := "cannot create pid file " + path + ": operation not permitted"
+	f, taken := pidfile.Take(path)
+	for _, err := range []error{taken, pidfile.Check(path)} {
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, %v; want %q", f, err, want)
+		}
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); len(entries) != 1 || err != nil {
+		t.Errorf("the directory has %v, %v", entries, err)
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"gophd/internal/heartbeat/file"
 	"gophd/internal/job"
 	"gophd/internal/lease"
+	"gophd/internal/logging"
 	"gophd/internal/pidfile"
 	"gophd/internal/process"
 	"gophd/internal/self"
@@ -104,11 +105,14 @@ func TestCheckRejectsWhatAStartNeeds(t *testing.T) {
 		"format":                {"./naked", nil, 126, []string{"must start with a line like #!/bin/sh"}},
 		"not executable":        {"./plain", nil, 126, []string{"chmod +x"}},
 		"PATH of the job":       {"true", []string{"GOPHD_JOB_ENV=PATH=/none"}, 127, []string{"not found in PATH"}},
-		"directory":             {"true", []string{"GOPHD_JOB_CHDIR=none"}, 1, []string{"is gone: create it, or choose another --chdir"}},
-		"directory and command": {"./none", []string{"GOPHD_JOB_CHDIR=none"}, 1, []string{"is gone"}},
+		"directory":             {"true", []string{"GOPHD_JOB_CHDIR=none"}, 1, []string{"does not exist: create it, or choose another --chdir"}},
+		"directory and command": {"./none", []string{"GOPHD_JOB_CHDIR=none"}, 1, []string{"does not exist"}},
 		"user":                  {"true", []string{"GOPHD_JOB_USER=no-such-user"}, 1, []string{"there is no user no-such-user"}},
 		"limit":                 {"true", []string{"GOPHD_JOB_RLIMIT=nofile=unlimited"}, 1, []string{"the limit nofile=unlimited"}},
 		"input":                 {"true", []string{"GOPHD_JOB_STDIN=none"}, 1, []string{"job.stdin " + dir + "/none: no such file"}},
+		"log, no descriptor":    {"true", []string{"GOPHD_LOG_FILE=/proc/1/fd/77777"}, 1, []string{"log.file /proc/1/fd/77777: "}},
+		"output, no descriptor": {"true", []string{"GOPHD_JOB_OUTPUT=/proc/1/fd/77777"}, 1, []string{"job.output /proc/1/fd/77777: "}},
+		"input, no descriptor":  {"true", []string{"GOPHD_JOB_STDIN=/proc/1/fd/77777"}, 1, []string{"job.stdin /proc/1/fd/77777: "}},
 		"log":                   {"true", []string{"GOPHD_LOG_FILE=none/x"}, 1, []string{"log.file " + dir + "/none/x: directory"}},
 		"output":                {"true", []string{"GOPHD_JOB_OUTPUT=none/x"}, 1, []string{"job.output " + dir + "/none/x"}},
 		"PID file":              {"true", []string{"GOPHD_CONFIG_PID_FILE=none/x"}, 1, []string{"choose another --pid-file"}},
@@ -275,6 +279,42 @@ func TestCheckNextRejectsWhatAnotherProcessHolds(t *testing.T) {
 	}
 }
 
+// TestCautionsAreAboutOutputThatMayBeLost checks that a start which goes on, although output is
+// lost or each run fails, is cautioned against.
+func TestCautionsAreAboutOutputThatMayBeLost(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(syscall.Mkfifo(dir+"/fifo", 0o600), os.Symlink("fifo", dir+"/link"),
+		os.WriteFile(dir+"/file", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		settings []string
+		want     string
+	}{
+		"files":           {[]string{"GOPHD_JOB_OUTPUT=file", "GOPHD_LOG_FILE=new"}, ""},
+		"words":           {[]string{"GOPHD_JOB_OUTPUT=inherit"}, ""},
+		"stdout":          {[]string{"GOPHD_JOB_OUTPUT=-", "GOPHD_LOG_FILE=/dev/stderr"}, ""},
+		"output":          {[]string{"GOPHD_JOB_OUTPUT=fifo"}, "job.output " + dir + "/fifo is a FIFO: start its reader"},
+		"output, a link":  {[]string{"GOPHD_JOB_OUTPUT=link"}, "job.output " + dir + "/link is a FIFO: start its reader"},
+		"log":             {[]string{"GOPHD_LOG_FILE=fifo"}, "log.file " + dir + "/fifo is a FIFO: start its reader first"},
+		"input":           {[]string{"GOPHD_JOB_STDIN=fifo"}, ""}, // empty without a writer
+		"missing journal": {[]string{"GOPHD_LOG_FILE=journald:"}, "log.file journald:: cannot reach journald at"},
+		"missing syslog":  {[]string{"GOPHD_LOG_FILE=syslog:tag"}, "log.file syslog:tag: cannot reach syslog at"},
+	} {
+		c := configured(t, dir, tc.settings...)
+		if strings.HasPrefix(name, "missing") && logging.CheckService(c.Log.File) == nil {
+			tc.want = "" // this host has it
+		}
+		texts := Cautions(c)
+		if len(texts) > 1 || (len(texts) == 0) != (tc.want == "") || len(texts) == 1 && !strings.HasPrefix(texts[0], tc.want) {
+			t.Errorf("%s: %q; want %q", name, texts, tc.want)
+		}
+		if _, err := Check(c, os.Environ()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestDistinctFindsOneFileInTwoSettings checks that a file which gophd replaces is in one setting
 // only, by whatever path it is named.
 func TestDistinctFindsOneFileInTwoSettings(t *testing.T) {
@@ -335,6 +375,9 @@ func TestCheckReadsThePasswordFile(t *testing.T) {
 		if (err == nil) != (tc.want == "") || err != nil && (!strings.Contains(err.Error(), tc.want) ||
 			strings.Contains(err.Error(), "secret")) {
 			t.Errorf("%s with password file %s: %v; want %q", tc.url, tc.file, err, tc.want)
+		}
+		if err := Valid(c); (err == nil) != (tc.want == "" || tc.file != "bad") {
+			t.Errorf("%s with password file %s: Valid: %v", tc.url, tc.file, err)
 		}
 	}
 }

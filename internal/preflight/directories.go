@@ -37,7 +37,11 @@ func (d directory) check() error {
 	if err := d.checkOwner(); err != nil {
 		return err
 	}
-	if err := safefile.Creatable(d.path); err != nil {
+	parent, err := safefile.Creatable(d.path)
+	if err == nil && parent != d.path {
+		err = safefile.TryCreate(parent, nil)
+	}
+	if err != nil {
 		return d.cannotCreate(err)
 	}
 	return nil
@@ -61,8 +65,8 @@ func (d directory) checkOwner() error {
 	return nil
 }
 
-// CreateDirectories creates the directories of gophd that the config needs. Check has found most of
-// its errors before.
+// CreateDirectories creates the directories of gophd that the config needs. Check has found its
+// errors before.
 func CreateDirectories(c *config.Config) error {
 	for _, d := range ownDirectories(c) {
 		if err := d.create(); err != nil {

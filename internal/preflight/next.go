@@ -68,10 +68,9 @@ func (a Running) Variable() string {
 	return AskerVariable + "=" + string(text)
 }
 
-// CheckNext is Check for the new program before a re-exec, and looks further. It creates and
-// removes a file wherever the start would create one. It also checks the holders of the PID file,
-// of the local lock, and of a shared heartbeat that is not handed off, and whether the new program
-// can use its server. For that it blocks for up to the acquire timeout or storeTimeout.
+// CheckNext is Check for the new program before a re-exec, and looks further: at the holders of the
+// PID file, of the local lock, and of a shared heartbeat that is not handed off, and whether the new
+// program can use its server. For that it blocks for up to the acquire timeout or storeTimeout.
 func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
 	text := ""
 	for _, kv := range s.Env {
@@ -84,8 +83,8 @@ func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
 	if _, err := Check(c, s.Env, a.PID, os.Getppid()); err != nil {
 		return err
 	}
-	if err := pathsOf(c).createAll(c, a); err != nil || !known {
-		return err
+	if !known {
+		return nil
 	}
 	return a.holders(ctx, c)
 }

@@ -7,12 +7,14 @@ import (
 	"strings"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"gophd/internal/config"
 	"gophd/internal/credentials"
 	"gophd/internal/job"
 	"gophd/internal/logging"
 	"gophd/internal/process"
+	"gophd/internal/safefile"
 )
 
 // This file converts a config to the options of other packages. A start uses the same functions, so
@@ -69,6 +71,20 @@ func MayGivePipes(spec job.Spec, w *credentials.Credentials) error {
 		return nil
 	}
 	return process.MayGive(w)
+}
+
+// OpenFlags keep an open from blocking, and from making a terminal that of gophd's session.
+const OpenFlags = unix.O_NONBLOCK | unix.O_NOCTTY
+
+// OpenInput opens the file that a command reads. It does not block: a FIFO that no process has open
+// for writing is empty. The command may have another user than gophd, and that user can make a name
+// in a directory of its own lead to a file that only gophd may read. So the file is opened as
+// safefile.Open does, and may belong to that user.
+func OpenInput(path string, w *credentials.Credentials) (*os.File, error) {
+	if users := w.UIDs(); users != nil {
+		return safefile.Open(path, os.O_RDONLY|OpenFlags, 0, users...)
+	}
+	return os.OpenFile(path, os.O_RDONLY|OpenFlags, 0) // the command could do the same
 }
 
 // Environment returns the part of the command's environment that all runs share: gophd's own

@@ -1,6 +1,7 @@
 package preflight
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,9 +22,8 @@ import (
 	"gophd/internal/safefile"
 )
 
-// This file checks the paths that a start opens. It does not open them, because that could create a
-// file, or be noticed by the reader of a FIFO. Only CheckNext creates files, with other names, in
-// the directories where a start would create files.
+// This file checks the paths that a start opens. What exists is opened too, unless somebody would
+// notice that. Where a start creates a file, a file is created and removed: see safefile.TryCreate.
 
 // paths checks the paths of one config.
 type paths struct {
@@ -105,32 +105,22 @@ func (p paths) log(l logging.Options, at time.Time) error {
 	if !filepath.IsAbs(l.File) { // no file, or a log service, which may start later
 		return nil
 	}
-	path := logging.FileAt(l.File, at)
-	o := l.Owner
-	made, err := p.writable("log.file", path, l.Owners()...)
-	if err != nil || !made || o == nil || os.Geteuid() == 0 {
-		return err
-	}
-	groups, _ := os.Getgroups()
-	foreignUser := o.UID != -1 && o.UID != os.Geteuid()
-	if foreignUser || o.GID != -1 && o.GID != os.Getegid() && !slices.Contains(groups, o.GID) {
-		return fmt.Errorf("log.owner: cannot change the owner of log file %s to user %d and group %d: %w: "+
-			"run gophd as root, or leave log.owner out", path, o.UID, o.GID, fs.ErrPermission)
-	}
-	return nil
+	return p.writable("log.file", logging.FileAt(l.File, at), l.SetUp, l.Owners()...)
 }
 
 func (p paths) output(path string, w *credentials.Credentials) error {
 	if !filepath.IsAbs(path) {
 		return nil // not a file
 	}
-	_, err := p.writable("job.output", path, w.UIDs()...)
-	return err
+	return p.writable("job.output", path, nil, w.UIDs()...)
 }
 
-func (p paths) input(path string) error {
-	if _, ok := safefile.Descriptor(path); ok || path == "" || path == job.StdinNull || path == job.StdinInherit {
+func (p paths) input(path string, w *credentials.Credentials) error {
+	if path == "" || path == job.StdinNull || path == job.StdinInherit {
 		return nil
+	}
+	if n, ok := safefile.Descriptor(path); ok {
+		return pathError("job.stdin", path, descriptor(n, path))
 	}
 	info, err := os.Stat(path)
 	switch {
@@ -138,8 +128,12 @@ func (p paths) input(path string) error {
 		err = errors.New("it is a directory: name a file in it")
 	case err == nil && info.Mode()&fs.ModeSocket != 0:
 		err = errors.New("it is a socket, which cannot be opened: name a file")
+	case err == nil && noticed(info):
+		if err = access(path, unix.R_OK); err == nil && w.UIDs() != nil {
+			err = safefile.Check(path, w.UIDs()...)
+		}
 	case err == nil:
-		err = opens(path, info, os.O_RDONLY, unix.R_OK)
+		err = opens(OpenInput(path, w))
 	}
 	return pathError("job.stdin", path, err)
 }
@@ -155,88 +149,56 @@ func (p paths) lock(path string) error {
 	if p.pending(path) {
 		return nil
 	}
-	_, err := file.Peek(path) // opens nothing, so there is nothing to close
-	return err
+	return file.Check(path)
 }
 
-// writable returns an error if no file at path can be opened for appending, and whether the file
-// would be created. An existing file may belong to one of owners, as in safefile.Open.
-func (p paths) writable(key, path string, owners ...int) (made bool, err error) {
-	if _, ok := safefile.Descriptor(path); ok || p.pending(path) {
-		return false, nil
+// writable returns an error if no file at path can be opened for appending. An existing file may
+// belong to one of owners, as in safefile.Open. setUp is called for a new file, as in
+// safefile.Create.
+func (p paths) writable(key, path string, setUp func(*os.File) error, owners ...int) error {
+	if n, ok := safefile.Descriptor(path); ok {
+		return pathError(key, path, descriptor(n, path))
+	}
+	if p.pending(path) {
+		return nil
 	}
 	info, err := os.Stat(path)
 	switch {
 	case err == nil && info.IsDir():
-		return false, pathError(key, path, errors.New("it is a directory: name a file in it"))
+		return pathError(key, path, errors.New("it is a directory: name a file in it"))
 	case err == nil && info.Mode()&fs.ModeSocket != 0:
-		return false, pathError(key, path, errors.New("it is a socket, which cannot be opened: name a file"))
+		return pathError(key, path, errors.New("it is a socket, which cannot be opened: name a file"))
+	case err == nil && noticed(info):
+		return pathError(key, path, cmp.Or(access(path, unix.W_OK), safefile.Check(path, owners...)))
 	case err == nil:
-		if err := opens(path, info, os.O_WRONLY|os.O_APPEND, unix.W_OK); err != nil {
-			return false, pathError(key, path, err)
-		}
-		return false, withSetting(key, safefile.Check(path, owners...))
+		return pathError(key, path, opens(safefile.Open(path, os.O_WRONLY|os.O_APPEND|OpenFlags, 0, owners...)))
 	case !errors.Is(err, fs.ErrNotExist):
-		return false, pathError(key, path, err)
+		return pathError(key, path, err)
 	}
 	if err := safefile.Check(path, owners...); err != nil {
-		return false, withSetting(key, err)
+		return pathError(key, path, err)
 	}
 	dir := filepath.Dir(target(path))
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist):
-		return false, pathError(key, path,
-			fmt.Errorf("directory %s does not exist: create it, or choose another file", dir))
+		return pathError(key, path, fmt.Errorf("directory %s does not exist: create it, or choose another file", dir))
 	case err != nil:
-		return false, pathError(key, path, err)
+		return pathError(key, path, err)
 	case !info.IsDir():
-		return false, pathError(key, path, fmt.Errorf("%s is not a directory: choose another file", dir))
+		return pathError(key, path, fmt.Errorf("%s is not a directory: choose another file", dir))
 	}
-	return true, pathError(key, path, access(dir, unix.W_OK|unix.X_OK))
+	return pathError(key, path, safefile.TryCreate(dir, setUp))
 }
 
-// createAll creates and removes a file in each directory where a start would create a file. That
-// finds a full disk and other errors that the permissions do not show. Files that the running gophd
-// has already are skipped.
-func (p paths) createAll(c *config.Config, a Running) error {
-	l, err := LogOptions(c)
-	if err != nil {
-		return err
+// descriptor returns an error if path names a descriptor of another process that is missing, or that
+// this process may not use. It is not opened: before a reload the other process may be gophd itself,
+// which has it open.
+func descriptor(n int, path string) error {
+	if n != safefile.Others {
+		return nil
 	}
-	lock := lease.LockPath(c)
-	for _, at := range []struct {
-		key, path string
-		exists    bool
-		replaced  bool // or a file next to it is
-		owner     *logging.Owner
-	}{
-		{"log.file", logging.FileAt(l.File, time.Now()), false, false, l.Owner},
-		{"job.output", string(c.Jobs[0].Output), false, false, nil},
-		{"config.pid_file", c.PIDFile, a.PIDFile != "" && lease.PathID(c.PIDFile) == a.PIDFile, true, nil},
-		{lockFile, lock, a.Lock != "" && lease.PathID(lock) == a.Lock, true, nil},
-	} {
-		if _, ok := safefile.Descriptor(at.path); ok || at.exists || !filepath.IsAbs(at.path) || p.pending(at.path) {
-			continue
-		}
-		if !at.replaced && lease.PathID(at.path) != "" {
-			continue
-		}
-		if err := createFile(filepath.Dir(target(at.path)), at.owner); err != nil {
-			return pathError(at.key, at.path, err)
-		}
-	}
-	return nil
-}
-
-func createFile(dir string, owner *logging.Owner) error {
-	f, err := os.CreateTemp(dir, ".gophd-probe-*")
-	if err != nil {
-		return err
-	}
-	if owner != nil {
-		err = f.Chown(owner.UID, owner.GID)
-	}
-	return errors.Join(err, os.Remove(f.Name()), f.Close())
+	_, err := os.Stat(path)
+	return err
 }
 
 // target follows dangling symbolic links, as open(2) does when it creates a file.
@@ -254,15 +216,15 @@ func target(path string) string {
 	return path
 }
 
-// opens returns an error if an existing file cannot be opened with those flags. The permissions alone
-// do not show it: the file may be immutable, or /dev/tty without a terminal. For a FIFO the
-// permissions must do: its reader would take the end of this for its end. So must they for a block
-// device.
-func opens(path string, info fs.FileInfo, flags int, mode uint32) error {
-	if info.Mode()&fs.ModeNamedPipe != 0 || info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0 {
-		return access(path, mode)
-	}
-	f, err := os.OpenFile(path, flags|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+// noticed reports whether somebody would notice that a file is opened. The reader of a FIFO would
+// take the end of this for its end. So for a FIFO or a block device the permissions must do,
+// although they do not show an immutable file, or /dev/tty without a terminal.
+func noticed(info fs.FileInfo) bool {
+	return info.Mode()&fs.ModeNamedPipe != 0 || info.Mode()&fs.ModeDevice != 0 && info.Mode()&fs.ModeCharDevice == 0
+}
+
+// opens takes the result of an open, closes the file, and returns the error.
+func opens(f *os.File, err error) error {
 	if err != nil {
 		return err
 	}
@@ -276,28 +238,16 @@ func access(path string, mode uint32) error {
 	return nil
 }
 
-// withSetting adds the setting to an error of package safefile.
-func withSetting(key string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s %w, or choose another file", key, err)
-}
-
-// lockFile stands for a setting: the lock has none of its own.
-const lockFile = "lock file"
-
 // pathError prefixes an error with the setting and its path.
 func pathError(key, path string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if unsafe := (*safefile.Error)(nil); errors.As(err, &unsafe) {
+		return fmt.Errorf("%s %w, or choose another file", key, unsafe)
+	}
 	if p := (*fs.PathError)(nil); errors.As(err, &p) {
-		fix := "choose another file"
-		if key == lockFile {
-			fix = "set GOPHD_STATE_DIR to another directory"
-		}
-		return fmt.Errorf("%s %s: %w: %s, or allow gophd to use it", key, path, p.Err, fix)
+		return fmt.Errorf("%s %s: %w: choose another file, or allow gophd to use it", key, path, p.Err)
 	}
 	return fmt.Errorf("%s %s: %w", key, path, err)
 }

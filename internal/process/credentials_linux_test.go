@@ -240,7 +240,7 @@ func TestStartErrorsWithCredentials(t *testing.T) {
 		"not executable": {argv0: "./plain", errno: syscall.EACCES, code: 126, message: "chmod +x"},
 		"no first line":  {argv0: "./naked", errno: syscall.ENOEXEC, code: 126, message: "must start with a line"},
 		"interpreter":    {argv0: "./crlf", errno: syscall.ENOENT, code: 127, message: "have Windows ends"},
-		"directory gone": {argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 1, message: "is gone"},
+		"directory gone": {argv0: "/bin/true", dir: dir + "/gone", errno: syscall.ENOENT, code: 1, message: "does not exist"},
 		"NUL":            {argv0: "./a\x00b", errno: syscall.EINVAL, code: 1, message: "NUL byte"},
 		"limit too high": {
 			argv0: "/bin/true",

@@ -235,7 +235,7 @@ func directoryError(dir string) (text string, code syscall.Errno) {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return "the directory it is started in (" + quote(dir) + ") is gone: create it, or choose another --chdir",
+		return "the directory it is started in (" + quote(dir) + ") does not exist: create it, or choose another --chdir",
 			syscall.ENOENT
 	case err == nil && !info.IsDir():
 		return "the directory it is started in (" + quote(dir) + ") is not a directory: choose another --chdir",

@@ -301,12 +301,12 @@ func TestStartErrors(t *testing.T) {
 		},
 		{
 			name: "directory gone", argv0: "./plain", dir: dir + "/gone", errno: syscall.ENOENT, code: 1,
-			message: "the directory it is started in (" + dir + "/gone) is gone",
+			message: "the directory it is started in (" + dir + "/gone) does not exist",
 		},
 		{
 			name: "directory gone, command absolute", argv0: "/bin/true", dir: dir + "/gone",
 			errno: syscall.ENOENT, code: 1,
-			message:    "the directory it is started in (" + dir + "/gone) is gone: create it, or choose another --chdir",
+			message:    "the directory it is started in (" + dir + "/gone) does not exist: create it, or choose another --chdir",
 			onlyFormat: true,
 		},
 		{

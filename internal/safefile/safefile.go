@@ -10,7 +10,8 @@
 // further up are not checked: the kernel protects symlinks in them (fs.protected_symlinks in
 // proc_sys_fs(5)), and hard links (fs.protected_hardlinks).
 //
-// A path can also lead to a descriptor of a process, however it is spelled: see Descriptor.
+// A path can also lead to a descriptor of a process, however it is spelled: see Descriptor. TryCreate
+// and TryReplace find out what this process may do in a directory, and change nothing.
 package safefile
 
 import (
@@ -144,31 +145,6 @@ func Check(path string, owners ...int) error {
 		path = next
 	}
 	return nil
-}
-
-// Creatable returns nil if path is a directory, or if os.MkdirAll would create it with the
-// permissions of this process, and the error otherwise. It changes nothing.
-func Creatable(path string) error {
-	for at := path; ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
-			if _, err := os.Lstat(at); err == nil {
-				return fmt.Errorf("%s is a symbolic link to nothing: %w", at, fs.ErrExist)
-			}
-			continue
-		case err != nil:
-			return err
-		case !info.IsDir():
-			return fmt.Errorf("%s: %w", at, unix.ENOTDIR)
-		case at == path:
-			return nil
-		}
-		if err := unix.Faccessat(unix.AT_FDCWD, at, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-			return &fs.PathError{Op: "mkdir in", Path: at, Err: err}
-		}
-		return nil
-	}
 }
 
 // openIn opens the last element of path in dir. If that is a symlink to follow, next is its target.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gophd/internal/loop"
+	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/restart"
 	"gophd/internal/safefile"
@@ -231,7 +232,7 @@ func (r *runner) resume(s process.HandedStream) io.WriteCloser {
 	case r.outputs.file != "":
 		opened, err := openOutput(r.outputs.file, r.credentials, r.hooks.problem)
 		if errors.Is(err, syscall.ENXIO) { // the command must not exit because the FIFO has no reader yet (fifo(7))
-			opened, err = safefile.Open(r.outputs.file, os.O_RDWR|os.O_APPEND|terminalFlags, 0,
+			opened, err = safefile.Open(r.outputs.file, os.O_RDWR|os.O_APPEND|preflight.OpenFlags, 0,
 				r.credentials.UIDs()...)
 		}
 		if err != nil {

@@ -32,7 +32,7 @@ func (s *Supervisor) openRunner() error {
 		s.publish(event.Warning(cannot.Error()))
 	}
 	stdout, stderr, file := outputs(s.spec, s.o.Log, null)
-	if file != "" && !isFIFO(file) { // fail now and not in each run; a FIFO's reader would take this for its end
+	if file != "" && !preflight.IsFIFO(file) { // fail now and not in each run; a FIFO's reader would take this for its end
 		f, err := openOutput(file, creds, s.problem)
 		if err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 	"gophd/internal/credentials"
 	"gophd/internal/line"
 	"gophd/internal/logging"
+	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/safefile"
 )
@@ -99,9 +99,6 @@ func (r *runner) allOutlets() []*outlet {
 	return slices.Clone(r.outlets)
 }
 
-// terminalFlags keep an open from blocking, and from making a terminal that of gophd's session.
-const terminalFlags = syscall.O_NONBLOCK | syscall.O_NOCTTY
-
 // openOutput opens the file that a command writes to itself. It does not block: a FIFO without a
 // reader cannot be opened, which is ENXIO (open(2)). The job's user, if w has one, may own the file,
 // and a new file belongs to it. If the file system does not allow that, problem is called, and the
@@ -114,11 +111,11 @@ func openOutput(path string, w *credentials.Credentials, problem func(error)) (*
 		}
 		return nil
 	}
-	f, err := safefile.Create(path, os.O_WRONLY|os.O_APPEND|terminalFlags, 0o640, give, w.UIDs()...)
+	f, err := safefile.Create(path, os.O_WRONLY|os.O_APPEND|preflight.OpenFlags, 0o640, give, w.UIDs()...)
 	switch rejected := (*safefile.Error)(nil); {
 	case errors.As(err, &rejected):
 		return nil, fmt.Errorf("cannot open the command's output: %w, or choose another --output (job.output)", rejected)
-	case errors.Is(err, syscall.ENXIO) && isFIFO(path):
+	case errors.Is(err, syscall.ENXIO) && preflight.IsFIFO(path):
 		return nil, fmt.Errorf("cannot open the command's output: %w: start its reader first", err)
 	case err != nil:
 		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
@@ -144,16 +141,13 @@ func giveOutput(f *os.File, w *credentials.Credentials) error {
 	return f.Chown(w.User.UID, group)
 }
 
-func isFIFO(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
-}
-
-// openInput opens the file that a command reads. It does not block either: a FIFO that no process
-// has open for writing is empty.
-func openInput(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|terminalFlags, 0)
-	if err != nil {
+// openInput opens the file that a command reads, see preflight.OpenInput.
+func openInput(path string, w *credentials.Credentials) (*os.File, error) {
+	f, err := preflight.OpenInput(path, w)
+	switch rejected := (*safefile.Error)(nil); {
+	case errors.As(err, &rejected):
+		return nil, fmt.Errorf("cannot open the command's input: %w, or choose another --stdin (job.stdin)", rejected)
+	case err != nil:
 		return nil, fmt.Errorf("cannot open the command's input: %w: check job.stdin", err)
 	}
 	return f, nil

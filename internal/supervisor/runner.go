@@ -241,7 +241,7 @@ func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 	case job.StdinInherit:
 		c.Stdin = os.Stdin
 	default:
-		f, err := openInput(r.spec.Stdin)
+		f, err := openInput(r.spec.Stdin, r.credentials)
 		if err != nil {
 			return nil, job.SetupError(err)
 		}

@@ -32,6 +32,7 @@ import (
 	"gophd/internal/heartbeat"
 	"gophd/internal/lockfile"
 	"gophd/internal/procfs"
+	"gophd/internal/safefile"
 )
 
 const (
@@ -97,8 +98,41 @@ func Open(path string) (*Store, error) {
 
 func newStore(path string) *Store { return &Store{path: path, record: RecordPath(path)} }
 
-// Peek is Open for a caller that only reads: it creates no file. It fails as Open would, and also
-// when no state file can be created in the directory.
+// Check returns the error that Open, or Add after it, would return, and leaves everything as it is.
+// It ignores a lock: while a process holds it, Add creates no file.
+func Check(path string) error {
+	s, err := Peek(path)
+	if err != nil {
+		return err
+	}
+	if err := checkDirectory(s.path); err != nil {
+		return err
+	}
+	if f, err := open(s.path, os.O_RDONLY); err == nil {
+		locked, lockErr := s.locked(f)
+		err := errors.Join(lockErr, mayCloseToOthers(s.path, f))
+		f.Close()
+		if locked || err != nil {
+			return err
+		}
+	}
+	return s.checkCreate()
+}
+
+// checkCreate returns an error if the next holder could not replace the files next to the lock.
+func (s *Store) checkCreate() error {
+	if err := safefile.TryCreate(filepath.Dir(s.path), nil); err != nil {
+		return failed("lock file "+s.path, err)
+	}
+	for _, path := range Paths(s.path)[1:] {
+		if err := safefile.TryReplace(path); err != nil {
+			return failed("file "+path+" next to the lock file", err)
+		}
+	}
+	return nil
+}
+
+// Peek is Open for a caller that only reads: it creates no file.
 func Peek(path string) (*Store, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -119,7 +153,7 @@ func Peek(path string) (*Store, error) {
 	if _, err := s.readState(); err != nil && !errors.Is(err, heartbeat.ErrAbsent) {
 		return nil, err
 	}
-	return s, checkDirectory(path)
+	return s, nil
 }
 
 // Adopt returns the store of the lock file path whose lock came with f: the Descriptor of the old

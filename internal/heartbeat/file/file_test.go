@@ -791,7 +791,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// Peek rejects the same files as Open and creates nothing.
+// Peek and Check reject the same files as Open and create nothing. Only Check needs the directory.
 func TestPeekCreatesNothing(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Mkdir(dir+"/directory", 0o700))
@@ -803,6 +803,11 @@ func TestPeekCreatesNothing(t *testing.T) {
 		"missing/file": "does not exist: create it",
 	} {
 		s, err := Peek(filepath.Join(dir, name))
+		if checked := Check(filepath.Join(dir, name)); name == "missing/file" {
+			err = checked
+		} else if (checked == nil) != (err == nil) {
+			t.Errorf("%s: Check: %v, Peek: %v", name, checked, err)
+		}
 		if want != "" {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v; want %q", name, err, want)

@@ -103,9 +103,26 @@ func closeToOthers(path string, f *os.File) error {
 		err = f.Chmod(mode)
 	}
 	if err != nil {
-		return fmt.Errorf("lock file %s can be locked by other users: %w: chmod it to 0600", path, err)
+		return openToOthers(path, err)
 	}
 	return nil
+}
+
+// mayCloseToOthers returns the error that closeToOthers would return.
+func mayCloseToOthers(path string, f *os.File) error {
+	var st unix.Stat_t
+	err := unix.Fstat(int(f.Fd()), &st)
+	if err == nil && st.Mode&0o077 != 0 && os.Geteuid() != 0 && int(st.Uid) != os.Geteuid() {
+		err = unix.EPERM // chmod(2)
+	}
+	if err != nil {
+		return openToOthers(path, err)
+	}
+	return nil
+}
+
+func openToOthers(path string, err error) error {
+	return fmt.Errorf("lock file %s can be locked by other users: %w: chmod it to 0600", path, cause(err))
 }
 
 // checkDirectory returns an error if no file can be created next to path.

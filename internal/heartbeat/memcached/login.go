@@ -17,9 +17,16 @@ import (
 // maxLogin is the maximum length of a line in memcached's own password file (-Y).
 const maxLogin = 256
 
+// ErrContent matches the error of a password file that can be read and has no user and password.
+var ErrContent = errors.New("not a user and a password")
+
+type contentError struct{ error }
+
+func (contentError) Is(target error) bool { return target == ErrContent }
+
 // CheckPasswordFile returns why the file at path, an absolute path, has no user and password. The
-// error names setting and file, and nothing of the content. It blocks for as long as the file system
-// does.
+// error names setting and file, and nothing of the content. It matches ErrContent if the file can
+// be read. CheckPasswordFile blocks for as long as the file system does.
 func CheckPasswordFile(path string) error {
 	_, err := login(path)
 	return err
@@ -38,8 +45,8 @@ func login(path string) (string, error) {
 	user, password, _ := strings.Cut(text, ":")
 	if user == "" || password == "" ||
 		strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
-		return "", fmt.Errorf("heartbeat.password_file %s: not one line user:password without spaces: "+
-			"write a line of the server's -Y file", path)
+		return "", contentError{fmt.Errorf("heartbeat.password_file %s: not one line user:password without spaces: "+
+			"write a line of the server's -Y file", path)}
 	}
 	return user + " " + password, nil
 }
@@ -64,7 +71,8 @@ func readLine(path string) (string, error) {
 	}
 	line := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	if len(line) > maxLogin {
-		return "", fmt.Errorf("longer than the %d bytes that memcached allows: write one line user:password", maxLogin)
+		return "", contentError{fmt.Errorf("longer than the %d bytes that memcached allows: write one line user:password",
+			maxLogin)}
 	}
 	return line, nil
 }

@@ -41,7 +41,7 @@ func TestPasswordFile(t *testing.T) {
 				t.Errorf("login of %q: %q; want %q", content, got, want)
 			}
 		case !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "heartbeat.password_file "+path) ||
-			strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "\n"):
+			strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), "\n") || !errors.Is(err, ErrContent):
 			t.Errorf("login of %q: %v; want %q, and not the password", content, err, want)
 		}
 	}
@@ -52,7 +52,8 @@ func TestPasswordFile(t *testing.T) {
 		directory + "/fifo":    "not a regular file",
 		directory:              "not a regular file",
 	} {
-		if err := CheckPasswordFile(path); err == nil || !strings.Contains(err.Error(), path+": "+want) {
+		err := CheckPasswordFile(path)
+		if err == nil || !strings.Contains(err.Error(), path+": "+want) || errors.Is(err, ErrContent) {
 			t.Errorf("CheckPasswordFile of %s: %v; want %q", path, err, want)
 		}
 	}

@@ -1,0 +1,82 @@
+package safefile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Creatable returns nil if path is a directory, or if os.MkdirAll would create it with the
+// permissions of this process, and the error otherwise. The missing directories would be created in
+// parent, which is path itself if that exists. Creatable changes nothing.
+func Creatable(path string) (parent string, err error) {
+	for at := path; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			if _, err := os.Lstat(at); err == nil {
+				return "", fmt.Errorf("%s is a symbolic link to nothing: %w", at, fs.ErrExist)
+			}
+			continue
+		case err != nil:
+			return "", err
+		case !info.IsDir():
+			return "", fmt.Errorf("%s: %w", at, unix.ENOTDIR)
+		case at == path:
+			return at, nil
+		}
+		if err := unix.Faccessat(unix.AT_FDCWD, at, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+			return "", &fs.PathError{Op: "mkdir in", Path: at, Err: err}
+		}
+		return at, nil
+	}
+}
+
+// TryCreate returns nil if this process can create a file in dir and setUp returns nil for it, and
+// the error otherwise. Only an attempt tells: the permissions do not show an immutable directory,
+// a full disk, or a file system like /proc. The file has no name where the file system allows that
+// (O_TMPFILE in open(2)), so nothing is left if this process is killed, no other process sees the
+// file, and the time of the directory stays. Elsewhere it has an unpredictable name and is removed
+// at once. setUp may be nil.
+//
+// The error is a *fs.PathError, or that of setUp. TryCreate blocks for as long as the file system
+// does.
+func TryCreate(dir string, setUp func(*os.File) error) error {
+	f, err := os.OpenFile(dir, unnamed|os.O_WRONLY, 0o600)
+	if err != nil {
+		if f, err = os.CreateTemp(dir, ".gophd-probe-*"); err == nil {
+			err = os.Remove(f.Name())
+		}
+	}
+	if f == nil {
+		return &fs.PathError{Op: "create a file in", Path: dir, Err: cause(err)}
+	}
+	if setUp != nil {
+		err = errors.Join(err, setUp(f))
+	}
+	return errors.Join(err, f.Close())
+}
+
+// TryReplace returns nil if this process can remove or replace the file at path, as far as the file
+// itself and its directory's sticky bit decide that, or if no file is there. It changes nothing.
+// The caller knows that path is not a directory.
+func TryReplace(path string) error {
+	// rmdir(2) fails for every file. It checks first whether the file may be removed.
+	switch err := unix.Rmdir(path); err {
+	case nil, unix.ENOTDIR, unix.ENOENT:
+		return nil
+	default:
+		return &fs.PathError{Op: "replace", Path: path, Err: err}
+	}
+}
+
+func cause(err error) error {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
