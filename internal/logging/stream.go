@@ -300,7 +300,7 @@ func (s *Stream) flush() {
 
 // cut returns the length of b without an unfinished UTF-8 sequence at its end.
 func cut(b []byte) int {
-	for i := len(b) - 1; i > len(b)-utf8.UTFMax; i-- {
+	for i := len(b) - 1; i >= max(0, len(b)-utf8.UTFMax+1); i-- {
 		if utf8.RuneStart(b[i]) {
 			if !utf8.FullRune(b[i:]) {
 				return i

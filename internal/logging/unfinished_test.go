@@ -68,6 +68,8 @@ func TestUnfinishedLineIsWrittenAfterASecond(t *testing.T) {
 		{"no UTF-8 sequence is split", []step{{0, "a\xe2\x82"}, {2*second - 1, "\xac\n"}}, "out+ a\nout: €\n"},
 		{"unless it stays unfinished", []step{{0, "a\xe2\x82"}, {2 * second, "\xac\n"}},
 			"out+ a\nout+ \xe2\x82\nout: \xac\n"},
+		{"bytes that are no UTF-8", []step{{0, "\x80\xbf"}, {second, "\x80"}, {second, "\n"}},
+			"out+ \x80\xbf\nout+ \x80\nout: \n"},
 		{"a long line is counted from its last part", []step{{0, strings.Repeat("x", maxLine+1)}, {second, ""}},
 			"out+ " + strings.Repeat("x", maxLine) + "\nout+ x\n"},
 	} {
