@@ -97,6 +97,7 @@ func (d *Daemon) awaitReopening() {
 // dump publishes a Snapshot.
 func (d *Daemon) dump() {
 	d.job.LookForSuspended()
+	d.job.CountMissed()
 	shown, instance, known := d.job.Lease()
 	unfinished := d.job.Unfinished()
 	d.board.Job(d.o.Config.Jobs[0].Name, func(j *status.Job) {

@@ -117,6 +117,7 @@ var samples = map[string][]Event{
 		RunDelayed("nightly", run, 2*time.Second, 0, true),
 		RunDelayed("nightly", run, 2*time.Second, 0, false)},
 	"RunMessage":      {RunMessage("nightly", run, 903, []string{"it is ready", "status: 40 %"})},
+	"TicksMissed":     {TicksMissed("nightly", run, 3)},
 	"RunStatus":       {RunStatus("nightly", run, "40 %")},
 	"RunExtended":     {RunExtended("nightly", run, time.Minute, 20*time.Second)},
 	"RunNotExtended":  {RunNotExtended("nightly", run)},

@@ -21,6 +21,7 @@ const (
 	TypeRunEnded         Type = "run.ended"
 	TypeRunsFailed       Type = "run.failures"
 	TypeRunLate          Type = "run.late"
+	TypeTicksMissed      Type = "run.ticks_missed"
 	TypeRunDelayed       Type = "run.delayed"
 	TypeRunMessage       Type = "run.message"
 	TypeRunStatus        Type = "run.status"
@@ -182,6 +183,13 @@ func RunLate(name string, run job.Run, length, interval time.Duration, missed ui
 			e.Tick.Number, e.Duration, e.Tick.Interval, e.Tick.Missed)
 	}
 	return e
+}
+
+// TicksMissed says how many ticks a run has cost so far. It is not logged; RunLate is.
+func TicksMissed(name string, run job.Run, missed uint64) Event {
+	t := TickOfRun(run, 0)
+	t.Missed = missed
+	return Event{Type: TypeTicksMissed, Job: name, Tick: t}
 }
 
 // RunNotStarted says that the start of a run has failed so far, because the system does not allow

@@ -19,7 +19,7 @@ func (b *Board) Read(e event.Event) {
 		}
 	case event.TypeRunStarted, event.TypeRunAdopted:
 		b.runStarted(e.Job, ActiveRun{Run: e.Tick.Run, PID: e.Tick.PID, Since: e.Tick.Started})
-	case event.TypeRunLate:
+	case event.TypeRunLate, event.TypeTicksMissed:
 		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.Missed = e.Tick.Missed })
 	case event.TypeRunSuspended:
 		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.SuspendedBy = e.Tick.Signal })

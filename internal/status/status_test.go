@@ -302,6 +302,10 @@ func TestDumpCountsALateRunWhileItIsActive(t *testing.T) {
 	if _, late := shown(); late != "1, 2 ticks missed" {
 		t.Errorf("with two missed ticks the dump has %q", late)
 	}
+	b.Read(event.TicksMissed("nightly", run, 3))
+	if _, late := shown(); late != "1, 3 ticks missed" {
+		t.Errorf("when they were counted again the dump has %q", late)
+	}
 	b.Read(event.TicksSkipped("nightly", run, 3, "run 1 was active"))
 	ended := tick(16*time.Second, 0, 3)
 	ended.Run = run
