@@ -321,11 +321,15 @@ func TestDumpShowsASuspendedRun(t *testing.T) {
 	shown := func() string { return variable(b, "run") }
 	run := job.Run{Number: 1}
 	b.Read(event.RunStarted("nightly", run, 901, time.Now()))
-	b.Read(event.RunSuspended("nightly", run, 901, syscall.SIGTTIN))
+	b.Read(event.RunSuspended("nightly", run, 901, event.Process{}, syscall.SIGTTIN, 901))
 	if got := shown(); !strings.HasSuffix(got, ", suspended: stopped by signal TTIN") {
 		t.Errorf("the dump shows %q", got)
 	}
-	b.Read(event.RunContinued("nightly", run, 901))
+	b.Read(event.RunSuspended("nightly", run, 901, event.Process{PID: 904, Name: "ssh"}, 0, 903))
+	if got := shown(); !strings.HasSuffix(got, ", process 904 (ssh) suspended: stopped by a signal such as TTIN or STOP") {
+		t.Errorf("of another process the dump shows %q", got)
+	}
+	b.Read(event.RunContinued("nightly", run, 901, event.Process{PID: 904, Name: "ssh"}))
 	if got := shown(); strings.Contains(got, "suspended") {
 		t.Errorf("when it has continued the dump shows %q", got)
 	}
