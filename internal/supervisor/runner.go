@@ -143,7 +143,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		r.notices.Listen()
 	}
 	r.hooks.started(run, p, adopted)
-	r.planLook(at)
+	r.planLook(at, adopted)
 	fault.At("run")
 	release := context.AfterFunc(ctx, func() {
 		if p.StopPlan().Asked.IsZero() { // otherwise the old process has started to stop it

@@ -32,6 +32,15 @@ func nextLook(started, now time.Time) time.Time {
 	return started.Add(uptime.Truncate(time.Minute) + time.Minute)
 }
 
+// firstLook is nextLook for a run that this process starts or adopts. It looks at an adopted one at
+// once: a look may have been due during the re-exec, and the status board of this process is empty.
+func firstLook(started, now time.Time, adopted bool) time.Time {
+	if adopted && now.Sub(started) >= time.Second {
+		return now
+	}
+	return nextLook(started, now)
+}
+
 // suspension is what the looks at one run have found. The mutex of suspendedLooks guards it.
 type suspension struct {
 	due      time.Time           // the next look; zero if none is planned
@@ -57,11 +66,11 @@ func (s *suspension) choose(found []process.Suspended, dump bool) process.Suspen
 }
 
 // planLook plans the first look at a run.
-func (r *runner) planLook(at slot) {
+func (r *runner) planLook(at slot, adopted bool) {
 	l := &r.looks
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at.suspended.due = nextLook(at.process.Started(), time.Now())
+	at.suspended.due = firstLook(at.process.Started(), time.Now(), adopted)
 	if l.due.IsZero() || at.suspended.due.Before(l.due) {
 		l.set(at.suspended.due, r.look)
 	}

@@ -27,6 +27,26 @@ func TestNextLook(t *testing.T) {
 	}
 }
 
+// An adopted run is looked at immediately, but none in its first second.
+func TestFirstLook(t *testing.T) {
+	started := time.Now()
+	for _, c := range []struct {
+		uptime  time.Duration
+		adopted bool
+		want    time.Duration
+	}{
+		{0, false, time.Second},
+		{999 * time.Millisecond, true, time.Second},
+		{time.Second, false, 10 * time.Second},
+		{time.Second, true, time.Second},
+		{time.Hour, true, time.Hour},
+	} {
+		if got := firstLook(started, started.Add(c.uptime), c.adopted).Sub(started); got != c.want {
+			t.Errorf("after %s, adopted %v, the first look is at %s, want %s", c.uptime, c.adopted, got, c.want)
+		}
+	}
+}
+
 // A program that suspends and continues its children on purpose causes no report. A process that
 // the terminal has suspended is reported at once, and another one if it stays suspended.
 func TestChooseReportsWhatStaysSuspended(t *testing.T) {
