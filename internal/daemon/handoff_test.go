@@ -16,7 +16,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
 		version = 4
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int}; "
-		pipes   = "{PID int; Number int; Rest uint8; Written {Bytes int; Start uint8}; File string}"
+		pipes   = "{PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
 			"deadline int64; started Time; seq uint64; op string}"
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +

@@ -100,6 +100,7 @@ func (d *Daemon) dump() {
 	shown, instance, known := d.leaseNow()
 	d.jobs.each(func(m *member) {
 		m.LookForSuspended()
+		m.CountMissed()
 		unfinished := m.Unfinished()
 		d.board.Job(m.spec.Name, func(j *status.Job) {
 			j.Unfinished = unfinished

@@ -21,6 +21,7 @@ const (
 	TypeRunEnded         Type = "run.ended"
 	TypeRunsFailed       Type = "run.failures"
 	TypeRunLate          Type = "run.late"
+	TypeTicksMissed      Type = "run.ticks_missed"
 	TypeRunDelayed       Type = "run.delayed"
 	TypeRunMessage       Type = "run.message"
 	TypeRunStatus        Type = "run.status"
@@ -184,6 +185,13 @@ func RunLate(name string, run job.Run, length, interval time.Duration, missed ui
 	return e
 }
 
+// TicksMissed says how many ticks a run has cost so far. It is not logged; RunLate is.
+func TicksMissed(name string, run job.Run, missed uint64) Event {
+	t := TickOfRun(run, 0)
+	t.Missed = missed
+	return Event{Type: TypeTicksMissed, Job: name, Tick: t}
+}
+
 // RunNotStarted says that the start of a run has failed so far, because the system does not allow
 // another process. gophd retries the start.
 func RunNotStarted(name string, run job.Run, since time.Duration, missed uint64) Event {
@@ -310,35 +318,54 @@ func RunNotStoppable(name string, run job.Run, pid int) Event {
 }
 
 // RunSuspended says that a signal of job control (STOP, TSTP, TTIN or TTOU) has suspended the
-// command of a run. The message says what helps.
-func RunSuspended(name string, run job.Run, pid int, by syscall.Signal) Event {
+// command of a run, or another process of it. The message says what helps. The
+// signal of a process that is no child of gophd is not always known.
+func RunSuspended(name string, run job.Run, pid int, other Process, by syscall.Signal, group int) Event {
 	t := TickOfRun(run, pid)
 	t.Signal = by
-	return Event{Type: TypeRunSuspended, Level: Warn, Repeat: "suspended", Job: name, Tick: t,
-		message: func(e Event) string {
-			return fmt.Sprintf("run %d (pid %d) is suspended: stopped by signal %s%s",
-				e.Tick.Number, e.Tick.PID, job.SignalName(e.Tick.Signal), suspensionAdvice(e.Tick))
+	return Event{Type: TypeRunSuspended, Level: Warn, Repeat: "suspended", Job: name, Tick: t, Process: other,
+		Text: suspensionAdvice(by, group), message: func(e Event) string {
+			return fmt.Sprintf("%s is suspended: stopped by %s%s", whichProcess(e), StopSignal(e.Tick.Signal), e.Text)
 		}}
 }
 
-func suspensionAdvice(t job.Tick) string {
-	switch t.Signal {
+// whichProcess names the command of a run, or another process of it.
+func whichProcess(e Event) string {
+	if e.Process.PID == 0 {
+		return which(e.Tick)
+	}
+	return fmt.Sprintf("run %d: process %d (%s)", e.Tick.Number, e.Process.PID, e.Process.Name)
+}
+
+// StopSignal names the signal that has suspended a process; 0 is not known.
+func StopSignal(by syscall.Signal) string {
+	if by == 0 {
+		return "a signal such as TTIN or STOP"
+	}
+	return "signal " + job.SignalName(by)
+}
+
+func suspensionAdvice(by syscall.Signal, group int) string {
+	const askNothing = "make the command ask nothing, as with ssh -o BatchMode=yes or sudo -n"
+	switch by {
 	case syscall.SIGTTIN:
-		return ", because it reads from the terminal (a question, a password); make the command ask nothing, " +
-			"as with ssh -o BatchMode=yes or sudo -n"
+		return ", because it reads from the terminal (a question, a password); " + askNothing
 	case syscall.SIGTTOU:
 		return ", because it writes to the terminal or changes its settings; redirect that, or detach the command " +
 			"from the terminal with setsid"
 	}
-	return fmt.Sprintf("; continue it with kill -CONT -%d", t.PID)
+	advice := fmt.Sprintf("continue it with kill -CONT -%d", group)
+	if by == 0 {
+		return "; if it asks something on the terminal, " + askNothing + "; otherwise " + advice
+	}
+	return "; " + advice
 }
 
-// RunContinued says that the command of a run that was suspended runs again.
-func RunContinued(name string, run job.Run, pid int) Event {
+// RunContinued says that the command of a run, or another process of it, is no longer suspended: it
+// runs again, or has exited.
+func RunContinued(name string, run job.Run, pid int, other Process) Event {
 	return Event{Type: TypeRunContinued, Level: Info, Repeat: "continued", Job: name, Tick: TickOfRun(run, pid),
-		message: func(e Event) string {
-			return fmt.Sprintf("run %d (pid %d) is no longer suspended", e.Tick.Number, e.Tick.PID)
-		}}
+		Process: other, message: func(e Event) string { return whichProcess(e) + " is no longer suspended" }}
 }
 
 // RunWaitedFor says that a shutdown or a re-exec waits for a run. The message says how to stop the

@@ -145,22 +145,23 @@ func (w *writer) Close() error {
 	return nil
 }
 
-// Rest removes the unfinished line from the writer and returns what is not stored of it. Continue
-// and Write of another Buffer's writer continue the line there.
-func (w *writer) Rest() (rest []byte, stored line.Part) {
+// Rest removes the unfinished line from the writer and returns it. Continue of another Buffer's
+// writer continues the line there.
+func (w *writer) Rest() line.Rest {
 	w.buffer.mu.Lock()
 	defer w.buffer.mu.Unlock()
 	w.forget()
-	rest, stored = w.line, w.stored
+	rest := line.Rest{Bytes: w.line, Written: w.stored}
 	w.line, w.stored = nil, line.Part{}
-	return rest, stored
+	return rest
 }
 
-// Continue is called before the first Write, with what is stored of the line that Write continues.
-func (w *writer) Continue(stored line.Part) {
+// Continue is called before the first Write, with the line that Write continues.
+func (w *writer) Continue(rest line.Rest) {
 	w.buffer.mu.Lock()
-	defer w.buffer.mu.Unlock()
-	w.stored = stored
+	w.stored = rest.Written
+	w.buffer.mu.Unlock()
+	_, _ = w.Write(rest.Bytes)
 }
 
 // end stores the line.

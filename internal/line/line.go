@@ -8,7 +8,10 @@
 // The package splits and counts. It keeps no line and writes none.
 package line
 
-import "bytes"
+import (
+	"bytes"
+	"time"
+)
 
 // startSize is the number of bytes in Part.Start: enough for 60 characters in UTF-8.
 const startSize = 240
@@ -67,6 +70,13 @@ func (p *Part) Add(b []byte) {
 
 // Reset makes p the start of a line of which there is nothing yet.
 func (p *Part) Reset() { p.Bytes, p.Start = 0, p.Start[:0] }
+
+// Rest is an unfinished line that one writer leaves to the next. The zero value is nothing.
+type Rest struct {
+	Bytes   []byte    // what is not written of the line
+	Since   time.Time // when they began to arrive; zero is not known
+	Written Part      // what is written of it
+}
 
 // Unfinished is a Part and where it comes from.
 type Unfinished struct {

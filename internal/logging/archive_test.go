@@ -111,7 +111,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			}
 			chunks = chunks[min(n, len(chunks)):]
 			if len(chunks) > 0 {
-				rest, _ = s.Rest()
+				rest = s.Rest().Bytes
 			}
 			if err := errors.Join(s.Close(), l.Close()); err != nil {
 				rt.Fatal(err)

@@ -201,7 +201,7 @@ func TestNothingIsLostBetweenTwoLogs(t *testing.T) {
 				}
 				l.Leave()
 				command.Wait()
-				rest, _ = w.Rest()
+				rest = w.Rest().Bytes
 				var err error
 				if unwritten, err = l.Left(); err != nil {
 					t.Fatal(err)
@@ -309,7 +309,7 @@ func TestPauseOfAnEchoThatIsAFile(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(unwritten, want) || read(t, f.Name()) != "" {
 		t.Errorf("unwritten %+v, in the file %q, %v", unwritten, read(t, f.Name()), err)
 	}
-	if rest, _ := w.Rest(); string(rest) != "rest" {
-		t.Errorf("the rest is %q", rest)
+	if rest := w.Rest(); string(rest.Bytes) != "rest" {
+		t.Errorf("the rest is %q", rest.Bytes)
 	}
 }

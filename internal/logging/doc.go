@@ -28,7 +28,7 @@
 //
 // The services have their own formats, one datagram per record. The journal gets MESSAGE, PRIORITY,
 // SYSLOG_IDENTIFIER (the tag), SYSLOG_PID and GOPHD_JOB, and for the command's lines GOPHD_STREAM
-// and GOPHD_PARTIAL=1 if the record is partial. syslog gets the format that its daemons accept on
+// and GOPHD_PARTIAL=1 if the record is partial, or GOPHD_CRLF=1. syslog gets the format that its daemons accept on
 // the local socket (RFC 3164 without a host): "TAG[PID]: out: text". The command's lines have the
 // severity info on both streams, because many commands report their progress on stderr. One of
 // gophd's own lines for syslog is cut after 8000 bytes and ends in "...".
@@ -36,7 +36,8 @@
 // # Long and unfinished lines
 //
 // A newline ends a line, and so does a carriage return that no newline follows: see package line. A
-// record has the carriage return in its text, and not the newline.
+// record has the carriage return in its text, and not the newline. Of a line end of two bytes, a
+// json record and one of the journal have a field instead: "crlf":true.
 //
 // A record without a newline after it in the command's output is partial: it is marked with "+"
 // instead of ":", or with "partial":true. Partial are
@@ -51,8 +52,9 @@
 //   - the last bytes of a stream that does not end in a line end. If Rest has returned those bytes,
 //     they are not written: they start the first record of the next Stream.
 //
-// One rule restores the exact bytes: for each record of one PID and stream take its text, and add a
-// newline unless the record is partial.
+// One rule restores the exact bytes: for each record of one PID and stream take its text, and add
+// the line end unless the record is partial: a newline, with a carriage return before it if the
+// record has that field.
 //
 // # Files and archives
 //

@@ -105,8 +105,9 @@ func (f format) command(dst, lead, line []byte, partial bool) []byte {
 
 // appendRecord appends the part of a json record after the lead.
 func appendRecord(dst, line []byte, partial bool) []byte {
+	line, crlf := cutReturn(line, partial)
 	dst, valid := appendEscaped(dst, line)
-	if valid && !partial {
+	if valid && !partial && !crlf {
 		return append(dst, "\"}\n"...)
 	}
 	dst = append(dst, '"')
@@ -117,7 +118,19 @@ func appendRecord(dst, line []byte, partial bool) []byte {
 	if partial {
 		dst = append(dst, `,"partial":true`...)
 	}
+	if crlf {
+		dst = append(dst, `,"crlf":true`...)
+	}
 	return append(dst, '}', '\n')
+}
+
+// cutReturn removes the carriage return of a line end of two bytes from the text of a record, for a
+// format that has a field for it.
+func cutReturn(text []byte, partial bool) (_ []byte, crlf bool) {
+	if partial || !bytes.HasSuffix(text, []byte{'\r'}) {
+		return text, false
+	}
+	return text[:len(text)-1], true
 }
 
 // own renders one of gophd's own lines from zerolog's JSON object.

@@ -206,6 +206,7 @@ func (s *socket) journal(dst, record []byte) []byte {
 	stream, text, _ := bytes.Cut(record, []byte{' '})
 	mark := stream[len(stream)-1]
 	stream = stream[:len(stream)-1]
+	text, crlf := cutReturn(text, mark == '+')
 	dst = appendField(dst, "MESSAGE", text)
 	dst = appendField(dst, "PRIORITY", priority)
 	dst = appendField(dst, "SYSLOG_IDENTIFIER", []byte(s.tag))
@@ -216,6 +217,9 @@ func (s *socket) journal(dst, record []byte) []byte {
 	}
 	if mark == '+' {
 		dst = appendField(dst, "GOPHD_PARTIAL", []byte{'1'})
+	}
+	if crlf {
+		dst = appendField(dst, "GOPHD_CRLF", []byte{'1'})
 	}
 	return dst
 }

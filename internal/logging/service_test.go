@@ -115,13 +115,13 @@ func TestJournal(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	command := func(text, partial string) map[string]string {
+	command := func(text, field string) map[string]string {
 		m := map[string]string{
 			"MESSAGE": text, "PRIORITY": "6", "SYSLOG_IDENTIFIER": "gophd", "SYSLOG_PID": "4720",
 			"GOPHD_JOB": "night\nly", "GOPHD_STREAM": "stderr",
 		}
-		if partial != "" {
-			m["GOPHD_PARTIAL"] = partial
+		if field != "" {
+			m[field] = "1"
 		}
 		return m
 	}
@@ -130,7 +130,7 @@ func TestJournal(t *testing.T) {
 			"MESSAGE": `late n=7 why="a\nb"`, "PRIORITY": "4", "SYSLOG_IDENTIFIER": "gophd", "SYSLOG_PID": "9",
 			"GOPHD_JOB": "night\nly",
 		},
-		command("\x00\xff=a line\r", ""), command("", ""), command("unfinished", "1"),
+		command("\x00\xff=a line", "GOPHD_CRLF"), command("", ""), command("unfinished", "GOPHD_PARTIAL"),
 	} {
 		if diff := cmp.Diff(want, entry(t, receive(t, c))); diff != "" {
 			t.Error(diff)

@@ -77,25 +77,35 @@ func (s *Stream) Close() error {
 	return nil
 }
 
-// Rest removes the unfinished line from the stream, so that Close has nothing to write. It returns
-// the bytes that are not written, and what was written of the line. A Stream that continues with
-// them continues the line. So the old process passes a line to the new process.
-func (s *Stream) Rest() (rest []byte, written line.Part) {
+// Rest removes the unfinished line from the stream, so that Close has nothing to write, and returns
+// it. A Stream that continues with it continues the line. So the old process passes a line to the
+// new process.
+func (s *Stream) Rest() line.Rest {
 	s.lock()
 	defer s.unlock()
 	s.raise()
-	rest, written = s.rest, s.written
+	rest := line.Rest{Bytes: s.rest, Since: s.since, Written: s.written}
 	s.written = line.Part{}
 	s.forget()
-	return rest, written
+	return rest
 }
 
-// Continue is called before the first Write, with what another Stream has written of the line that
-// Write continues.
-func (s *Stream) Continue(written line.Part) {
+// Continue is called before the first Write, with the line that Write continues. It waits as Write
+// does. The second after which the line is written counts from when it began to arrive, however
+// many Streams have had it.
+func (s *Stream) Continue(rest line.Rest) {
+	if len(s.forms) == 0 {
+		return
+	}
 	s.lock()
 	defer s.unlock()
-	s.written = written
+	s.setTime()
+	s.written, s.since = rest.Written, rest.Since
+	if s.since.IsZero() {
+		s.since = s.now
+	}
+	s.split(rest.Bytes)
+	s.flush()
 	s.wait()
 }
 
@@ -217,7 +227,7 @@ func (s *Stream) end(partial bool) {
 func (s *Stream) part(n int) {
 	s.record(s.rest[:n], true)
 	s.written.Add(s.rest[:n])
-	if line.Returns(s.rest[:n]) { // a newline that comes now is a line of its own
+	if line.Returns(s.rest[:n]) { // usually a step of a progress bar; a newline that comes now follows it
 		s.written.Reset()
 	}
 	s.rest = append(s.rest[:0], s.rest[n:]...)
@@ -300,7 +310,7 @@ func (s *Stream) flush() {
 
 // cut returns the length of b without an unfinished UTF-8 sequence at its end.
 func cut(b []byte) int {
-	for i := len(b) - 1; i > len(b)-utf8.UTFMax; i-- {
+	for i := len(b) - 1; i >= max(0, len(b)-utf8.UTFMax+1); i-- {
 		if utf8.RuneStart(b[i]) {
 			if !utf8.FullRune(b[i:]) {
 				return i

@@ -68,6 +68,8 @@ func TestUnfinishedLineIsWrittenAfterASecond(t *testing.T) {
 		{"no UTF-8 sequence is split", []step{{0, "a\xe2\x82"}, {2*second - 1, "\xac\n"}}, "out+ a\nout: €\n"},
 		{"unless it stays unfinished", []step{{0, "a\xe2\x82"}, {2 * second, "\xac\n"}},
 			"out+ a\nout+ \xe2\x82\nout: \xac\n"},
+		{"bytes that are no UTF-8", []step{{0, "\x80\xbf"}, {second, "\x80"}, {second, "\n"}},
+			"out+ \x80\xbf\nout+ \x80\nout: \n"},
 		{"a long line is counted from its last part", []step{{0, strings.Repeat("x", maxLine+1)}, {second, ""}},
 			"out+ " + strings.Repeat("x", maxLine) + "\nout+ x\n"},
 	} {
@@ -132,8 +134,9 @@ func TestPausesLoseNoByte(t *testing.T) {
 // The services mark such a part as they mark one of a long line.
 func TestServicesGetTheUnfinishedLine(t *testing.T) {
 	for name, want := range map[string][]string{
-		"syslog:":   {"out+ Really? ", "out+ 7%\r", "out: y"},
-		"journald:": {"MESSAGE=Really? \n|GOPHD_PARTIAL=1\n", "MESSAGE=7%\r\n|GOPHD_PARTIAL=1\n", "MESSAGE=y\n|"},
+		"syslog:": {"out+ Really? ", "out+ 7%\r", "out: y", "out: n\r"},
+		"journald:": {"MESSAGE=Really? \n|GOPHD_PARTIAL=1\n", "MESSAGE=7%\r\n|GOPHD_PARTIAL=1\n", "MESSAGE=y\n|",
+			"MESSAGE=n\n|GOPHD_CRLF=1\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "socket")
@@ -141,7 +144,7 @@ func TestServicesGetTheUnfinishedLine(t *testing.T) {
 				c := listen(t, path)
 				l := openAt(t, Options{File: name, Format: simple}, path)
 				l.lineTime = lineTime
-				s := play(t, l, step{0, "Really? "}, step{time.Second, "7%\ry\n"})
+				s := play(t, l, step{0, "Really? "}, step{time.Second, "7%\ry\nn\r\n"})
 				for _, w := range want {
 					got := string(receive(t, c))
 					start, end, _ := strings.Cut(w, "|")
@@ -165,21 +168,18 @@ func TestTimerWritesNothingOfALineThatWasHandedOff(t *testing.T) {
 		var out bytes.Buffer
 		l := openTimed(t, Options{Format: simple, Echo: &out, EchoLevel: zerolog.Disabled, EchoCommand: true})
 		s := play(t, l, step{0, "Really "}, step{time.Second, "delete?"}, step{time.Second / 2, " [y/N] "})
-		rest, written := s.Rest()
-		if string(rest) != "delete? [y/N] " || written.Bytes != 7 || string(written.Start) != "Really " {
-			t.Errorf("the rest is %q after %+v", rest, written)
+		rest := s.Rest()
+		if string(rest.Bytes) != "delete? [y/N] " || rest.Written.Bytes != 7 || string(rest.Written.Start) != "Really " {
+			t.Errorf("the rest is %+v", rest)
 		}
 		if got := l.Unfinished(); len(got) != 0 {
 			t.Errorf("the log still shows %+v", got)
 		}
 		time.Sleep(time.Hour)
 		next := capture(t, l)
-		next.Continue(written)
+		next.Continue(rest)
 		want := []line.Unfinished{{PID: 4720, Stream: "stdout",
 			Part: line.Part{Bytes: 21, Start: []byte("Really delete? [y/N] ")}}}
-		if _, err := next.Write(rest); err != nil {
-			t.Fatal(err)
-		}
 		if diff := cmp.Diff(want, l.Unfinished()); diff != "" {
 			t.Error(diff)
 		}
@@ -194,6 +194,56 @@ func TestTimerWritesNothingOfALineThatWasHandedOff(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// The second of an unfinished line counts from its first byte, however many processes have had it.
+func TestHandoffsDoNotDelayAnUnfinishedLine(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		steps []step // each is a handoff after a pause, and then what the command writes
+		want  string
+	}{
+		{"a question", []step{{700 * time.Millisecond, ""}, {300*time.Millisecond - 1, ""}}, ""},
+		{"a second later", []step{{700 * time.Millisecond, ""}, {300 * time.Millisecond, ""}}, "out+ Really? \n"},
+		{"that grows", []step{{400 * time.Millisecond, "y"}, {400 * time.Millisecond, "es"}, {200 * time.Millisecond, ""}},
+			"out+ Really? yes\n"},
+		{"the next line has its own second", []step{{700 * time.Millisecond, "y\nSure? "},
+			{700 * time.Millisecond, ""}, {300*time.Millisecond - 1, ""}}, "out: Really? y\n"},
+		{"which ends", []step{{700 * time.Millisecond, "y\nSure? "}, {700 * time.Millisecond, ""},
+			{300 * time.Millisecond, ""}}, "out: Really? y\nout+ Sure? \n"},
+		{"and so has the rest", []step{{time.Second, "y"}, {700 * time.Millisecond, ""}, {300 * time.Millisecond, ""}},
+			"out+ Really? \nout+ y\n"},
+		{"a line end of two bytes", []step{{700 * time.Millisecond, "y\r"}, {200 * time.Millisecond, "\n"}},
+			"out: Really? y\r\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				l := openTimed(t, Options{Format: simple, Echo: &out, EchoLevel: zerolog.Disabled, EchoCommand: true})
+				s := play(t, l, step{0, "Really? "})
+				in := "Really? "
+				for _, c := range c.steps {
+					time.Sleep(c.after)
+					synctest.Wait()
+					rest := s.Rest()
+					s = capture(t, l)
+					s.Continue(rest)
+					if _, err := io.WriteString(s, c.text); err != nil {
+						t.Fatal(err)
+					}
+					in += c.text
+					synctest.Wait()
+				}
+				if got := strings.ReplaceAll(untimed(out.Bytes()), " [4720] ", ""); got != c.want {
+					t.Errorf("got %q, want %q", got, c.want)
+				}
+				_ = errors.Join(s.Close(), l.Close())
+				if got := restored(t, simple, out.Bytes()); string(got) != in {
+					t.Errorf("%q was restored as %q", in, got)
+				}
+			})
+		})
+	}
 }
 
 // Unfinished shows the whole line, whether parts of it are written or not.

@@ -49,6 +49,7 @@
 //	                                               (service: stop it)
 //	run now    start → running   -                 start beside, or    -             -
 //	           or → held                           remember once
+//	count      -                 -                 report missed       report missed -
 //	canceled   → done            → done            → draining          -             -
 //	hand off   → done            → done            → done if detached  -             -
 //

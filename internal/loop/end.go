@@ -10,18 +10,15 @@ import (
 
 // runEnded reports the result of the run and decides what follows it.
 func (s *scheduler) runEnded(p *slot, r job.Result) {
+	now := time.Now()
+	missed, passed := s.missed(p, now), s.grid.passed(now)
 	p.cancel(nil)
 	p.cancel, p.lateAt = nil, time.Time{}
 	s.active--
 	r.Run = p.run
 	r.Verdict = s.Spec.Judge(r)
-	now := time.Now()
-	tick := job.Tick{Result: r, Interval: s.grid.Interval, Missed: p.missed}
-	passed := s.grid.passed(now)
-	if !s.mayOverlap() {
-		tick.Missed += passed
-		s.grid.Tick += passed
-	}
+	tick := job.Tick{Result: r, Interval: s.grid.Interval, Missed: missed}
+	s.grid.Tick += missed - p.missed
 	s.report(Report{Kind: Ended, At: now, State: s.state, Run: r.Run, Tick: tick})
 	switch {
 	case s.state == job.Draining:
@@ -164,15 +161,13 @@ func (s *scheduler) cancelRuns(cause error) {
 func (s *scheduler) dropDue() { s.due, s.opened = due{}, nil }
 
 // handOff ends the loop for that of the next process. A tick that is held stays due there.
-func (s *scheduler) handOff(l handOffCall) {
-	err := ErrEnds
-	defer func() { l.answer <- err }()
+func (s *scheduler) handOff(detach func() error) error {
 	r := Report{}
 	switch s.state {
 	case job.Waiting, job.Held:
 	case job.Running:
-		if err = l.detach(); err != nil {
-			return
+		if err := detach(); err != nil {
+			return err
 		}
 		s.handedOff = true
 		for i := range s.slots {
@@ -183,7 +178,7 @@ func (s *scheduler) handOff(l handOffCall) {
 		s.grid.RunRequested = s.runAgain
 		r.Run = s.oldest().run
 	default:
-		return
+		return ErrEnds
 	}
 	switch {
 	case s.due.ticks > 0:
@@ -195,5 +190,5 @@ func (s *scheduler) handOff(l handOffCall) {
 	}
 	s.dropDue()
 	s.transition(job.Done, r)
-	err = nil
+	return nil
 }

@@ -47,12 +47,12 @@ type Report struct {
 	Kind   Kind
 	At     time.Time
 	State  job.State     // after what is reported
-	Run    job.Run       // Late, and to running; to waiting: the retry, if its Attempt is not 0
+	Run    job.Run       // Late, Counted, and to running; to waiting: the retry, if its Attempt is not 0
 	Length time.Duration // Late: how long the run has been active
 	Next   time.Time     // StateChanged: the next tick, zero when there is none
 	Slowed time.Duration // to waiting: the back-off or the retry delay; 0 if the wait is for a tick
-	// Late: the ticks that the run has cost so far. To running: the ticks that were due before
-	// this run and that no run serves.
+	// Late and Counted: the ticks that the run has cost so far. To running: the ticks that were due
+	// before this run and that no run serves.
 	Missed uint64
 	Tick   job.Tick // Ended
 	End    End      // to draining or done: why the loop has ended by itself
@@ -67,6 +67,7 @@ const (
 	StateChanged Kind = iota + 1 // to State; or a run started beside others, still running
 	Late                         // the run has taken 90 % of the interval, or a tick was due
 	Ended                        // a run has ended
+	Counted                      // CountMissed was called
 )
 
 // End is why a loop ends by itself.
@@ -137,20 +138,14 @@ type Loop struct {
 	stopOnce sync.Once
 	stop     chan struct{}
 	wake     chan struct{}
-	handOffs chan handOffCall
-	done     chan struct{} // closed when Run has returned
-}
-
-// handOffCall is one call of HandOff.
-type handOffCall struct {
-	detach func() error
-	answer chan error
+	calls    chan func(*scheduler)
+	done     chan struct{} // closed when Run serves nothing more
 }
 
 // New returns a Loop. Run serves it.
 func New(o Options) *Loop {
 	return &Loop{Options: o, stop: make(chan struct{}), wake: make(chan struct{}, 1),
-		handOffs: make(chan handOffCall), done: make(chan struct{})}
+		calls: make(chan func(*scheduler)), done: make(chan struct{})}
 }
 
 // Stop requests the loop to end. An active run may finish. It never blocks and may be called from
@@ -176,12 +171,23 @@ var ErrEnds = errors.New("the loop has ended")
 // never. HandOff returns ErrEnds if there is nothing to hand off. It blocks until detach has
 // returned, and may be called from any goroutine except the loop's.
 func (l *Loop) HandOff(detach func() error) error {
-	a := make(chan error, 1)
+	err := ErrEnds
+	l.call(func(s *scheduler) { err = s.handOff(detach) })
+	return err
+}
+
+// CountMissed makes the loop report the ticks that each active run has cost so far, as Late does
+// from time to time and Ended in the end. It blocks until that is reported, and may be called from
+// any goroutine except the loop's. After the end of the loop it does nothing.
+func (l *Loop) CountMissed() { l.call((*scheduler).countMissed) }
+
+// call makes the goroutine of Run call f, and returns when f has. If Run has ended it does nothing.
+func (l *Loop) call(f func(*scheduler)) {
+	returned := make(chan struct{})
 	select {
-	case l.handOffs <- handOffCall{detach, a}:
-		return <-a
+	case l.calls <- func(s *scheduler) { defer close(returned); f(s) }:
+		<-returned
 	case <-l.done:
-		return ErrEnds
 	}
 }
 
@@ -190,9 +196,9 @@ func (l *Loop) HandOff(detach func() error) error {
 // returns when no run is active, except those that were handed off. The last Report contains the
 // Grid to continue from, and the End.
 func (l *Loop) Run(ctx context.Context) {
-	defer close(l.done)
 	s := newScheduler(ctx, l)
 	defer s.close()
+	defer close(l.done) // first, because close may wait for runs
 	s.serve(s.start)
 	stopping, canceled := l.stop, ctx.Done()
 	for {
@@ -213,8 +219,8 @@ func (l *Loop) Run(ctx context.Context) {
 		case <-canceled:
 			canceled = nil
 			s.serve(s.stop)
-		case a := <-l.handOffs:
-			s.serve(func() { s.handOff(a) })
+		case f := <-l.calls:
+			s.serve(func() { f(s) })
 		case <-s.changed:
 		case <-s.panicked:
 			return

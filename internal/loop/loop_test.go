@@ -262,6 +262,60 @@ func TestLateRunIsReportedRepeatedly(t *testing.T) {
 	})
 }
 
+// CountMissed reports what Late and Ended would report at that moment, for each active run.
+func TestMissedTicksAreCountedAtAnyMoment(t *testing.T) {
+	for _, c := range []struct {
+		overlap job.OverlapPolicy
+		stop    bool
+		counted []string // after 2.5 s and after 11.5 s
+		ended   []string
+	}{
+		{job.OverlapQueue, false, []string{"run 1: 2", "run 1: 11"}, []string{"run 1: 13"}},
+		{job.OverlapQueue, true, []string{"run 1: 2", "run 1: 11"}, []string{"run 1: 13"}},
+		{job.OverlapAllow, false, []string{"run 1: 1", "run 2: 0", "run 1: 10", "run 2: 0"},
+			[]string{"run 1: 12", "run 2: 0"}},
+		{job.OverlapAllow, true, []string{"run 1: 1", "run 2: 0", "run 1: 10", "run 2: 0"},
+			[]string{"run 1: 12", "run 2: 1"}},
+	} {
+		t.Run(fmt.Sprintf("%s, stop %v", c.overlap, c.stop), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true, Overlap: c.overlap,
+					MaxParallel: 2}})
+				w.length = func(r job.Run) time.Duration {
+					if r.Number > uint64(len(c.ended)) {
+						return 0
+					}
+					return 13500 * time.Millisecond
+				}
+				wait := w.start(context.Background())
+				time.Sleep(2500 * time.Millisecond)
+				w.loop.CountMissed()
+				if c.stop {
+					w.loop.Stop()
+				}
+				time.Sleep(9 * s)
+				w.loop.CountMissed()
+				time.Sleep(5 * s)
+				w.loop.Stop()
+				wait()
+				w.loop.CountMissed()
+				var counted, ended []string
+				for _, r := range w.of(loop.Counted) {
+					counted = append(counted, fmt.Sprintf("run %d: %d", r.Run.Number, r.Missed))
+				}
+				for _, r := range w.of(loop.Ended) {
+					if r.Run.Number <= uint64(len(c.ended)) {
+						ended = append(ended, fmt.Sprintf("run %d: %d", r.Run.Number, r.Tick.Missed))
+					}
+				}
+				if !slices.Equal(counted, c.counted) || !slices.Equal(ended, c.ended) {
+					t.Errorf("counted %q and in the end %q, want %q and %q", counted, ended, c.counted, c.ended)
+				}
+			})
+		})
+	}
+}
+
 func TestOverrunQueuesOneTickOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})

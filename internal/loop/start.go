@@ -146,11 +146,8 @@ func (s *scheduler) late(p *slot, now time.Time) {
 	if p.lateAt.IsZero() || now.Before(p.lateAt) {
 		return
 	}
-	missed := p.missed
-	if !s.mayOverlap() {
-		missed += s.grid.passed(now)
-	}
-	s.report(Report{Kind: Late, At: now, State: s.state, Run: p.run, Length: now.Sub(p.started), Missed: missed})
+	s.report(Report{Kind: Late, At: now, State: s.state, Run: p.run, Length: now.Sub(p.started),
+		Missed: s.missed(p, now)})
 	switch {
 	case now.Before(p.nextTick):
 		p.lateAt = p.nextTick
@@ -160,5 +157,24 @@ func (s *scheduler) late(p *slot, now time.Time) {
 	default:
 		p.lateAt = now.Add(p.lateGap)
 		p.lateGap = min(2*p.lateGap, lateGapMax)
+	}
+}
+
+// missed returns the ticks that an active run has cost so far. If no run may start beside the active
+// ones, all ticks that are due are those of the oldest.
+func (s *scheduler) missed(p *slot, now time.Time) uint64 {
+	if s.mayOverlap() || p != s.oldest() {
+		return p.missed
+	}
+	return p.missed + s.grid.passed(now)
+}
+
+// countMissed reports the ticks that each active run has cost so far.
+func (s *scheduler) countMissed() {
+	now := time.Now()
+	for i := range s.slots {
+		if p := &s.slots[i]; p.cancel != nil {
+			s.report(Report{Kind: Counted, At: now, State: s.state, Run: p.run, Missed: s.missed(p, now)})
+		}
 	}
 }

@@ -94,7 +94,7 @@ func TestEachCellOfTheTable(t *testing.T) {
 	}
 	handOff := func(busy error) func(*scheduler) {
 		return served(func(u *scheduler) {
-			u.handOff(handOffCall{func() error { return busy }, make(chan error, 1)})
+			_ = u.handOff(func() error { return busy })
 		})
 	}
 	ticked := func(u *scheduler) {
@@ -161,6 +161,7 @@ func TestEachCellOfTheTable(t *testing.T) {
 		{"run now", onGrid, runNow, cells{job.Running, now, now, now, now}, hold, 0},
 		{"run now", overlapping, runNow, cells{job.Running, now, now, now, now}, hold, 1},
 		{"run now", overlapping, then(runNow, runNow), cells{job.Running, now, now, now, now}, hold, 1},
+		{"count", overlapping, served((*scheduler).countMissed), unchanged, unchanged, 0},
 		{"canceled", onGrid, stop, stopped, stopped, 0},
 		{"hand off", onGrid, handOff(nil), cells{job.Done, job.Done, job.Done, now, now},
 			cells{job.Done, job.Done, job.Done, now, now}, 0},

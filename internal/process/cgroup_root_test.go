@@ -130,6 +130,26 @@ func TestRootEscapedProcessesInACgroupAreSpared(t *testing.T) {
 	killSpared(t, s, pid)
 }
 
+// A suspended process is found by the control group of its run, however it hides.
+func TestRootSuspendedProcessIsFoundInItsCgroup(t *testing.T) {
+	s, c := newSpawner(t), group(t)
+	other, _ := inGroup(t, s, c, nil, nil, "read -r x < /dev/zero")
+	p, out := inGroup(t, s, c, nil, &EscapeRules{Kill: true},
+		escape+`env -i /bin/sh -c 'echo $$; kill -STOP $$' & read -r x < /dev/zero`)
+	pid := number(t, out.await(t, "\n"))
+	var found [][]Suspended
+	for found = SuspendedBelow([]*Process{other, p}); len(found[1]) == 0; found = SuspendedBelow([]*Process{other, p}) {
+		time.Sleep(time.Millisecond)
+	}
+	if len(found[0]) != 0 || len(found[1]) != 1 || found[1][0].PID != pid || found[1][0].Name != "sh" {
+		t.Errorf("it found %+v, want process %d of the second command", found, pid)
+	}
+	for _, p := range []*Process{other, p} {
+		p.Stop(0)
+		p.Wait()
+	}
+}
+
 // A command that is handed off keeps its group.
 func TestRootCgroupIsHandedOff(t *testing.T) {
 	s, c := newSpawner(t), group(t)

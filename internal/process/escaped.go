@@ -1,6 +1,9 @@
 package process
 
-import "time"
+import (
+	"bytes"
+	"time"
+)
 
 // EscapeRules defines what happens to descendants of a command that left its process group and are
 // still alive when the group is gone. A nil one spares them and does not report them.
@@ -21,6 +24,11 @@ type EscapeRules struct {
 	// Report is called once for each process, when it is found, by the goroutine that is in Wait.
 	// killed tells whether it is being stopped. name is that of the program, as in ps -o comm.
 	Report func(pid int, name string, killed bool)
+}
+
+// marks reports whether an environment has the Mark. env begins with a NUL.
+func (r *EscapeRules) marks(env []byte) bool {
+	return r != nil && r.Mark != "" && bytes.Contains(env, []byte("\x00"+r.Mark+"\x00"))
 }
 
 // sweep is the search for the escaped processes of one run. When one exits, its children become

@@ -238,7 +238,7 @@ func (sw *sweep) look(now time.Time) (found []escapedProcess, again bool) {
 			}
 		}
 		env = append([]byte{0}, env...)
-		marked := sw.Mark != "" && bytes.Contains(env, []byte("\x00"+sw.Mark+"\x00"))
+		marked := sw.marks(env)
 		if !marked && (bytes.Contains(env, []byte("\x00"+key+"=")) || !isOrphan(st, session, group)) {
 			continue
 		}
@@ -264,30 +264,5 @@ func (s escapedProcess) signal(sig syscall.Signal) {
 	_ = syscall.Kill(pid, sig)
 }
 
-// children returns the PIDs of the children of this program. The kernel lists them for each thread,
-// if it was built with that option; otherwise all processes are scanned.
-func children() (pids []int) {
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return nil
-	}
-	for _, t := range tasks {
-		b, err := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
-		switch {
-		case os.IsNotExist(err) && t.Name() == strconv.Itoa(os.Getpid()):
-			procfs.Processes(func(p procfs.Stat) {
-				if p.Parent == os.Getpid() {
-					pids = append(pids, p.PID)
-				}
-			})
-			return pids
-		case err == nil:
-			for f := range bytes.FieldsSeq(b) {
-				if pid, err := strconv.Atoi(string(f)); err == nil {
-					pids = append(pids, pid)
-				}
-			}
-		}
-	}
-	return pids
-}
+// children returns the PIDs of the children of this program.
+func children() []int { return procfs.Children()(os.Getpid()) }

@@ -49,5 +49,8 @@ func observe(pid int, _ func() bool, _ func()) {
 // suspendedBy returns 0: without waitid(2) a look at a suspended child could reap it.
 func suspendedBy(int) syscall.Signal { return 0 }
 
+// searchSuspended finds nothing: there is no /proc.
+func searchSuspended([]*Process, func(int, Suspended)) {}
+
 // groupAlive reports whether the group has a living member: kill(2) does not count zombies here.
 func groupAlive(group int, _ bool) (alive, others bool) { return unix.Kill(-group, 0) == nil, false }

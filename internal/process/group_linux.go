@@ -3,7 +3,6 @@ package process
 import (
 	"os"
 	"slices"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -150,20 +149,6 @@ func waitid(kind, id, options int) (found bool, err error) {
 			return info.Signo != 0, err
 		}
 	}
-}
-
-// suspendedBy returns the signal that has suspended a child of this program; 0 if it is not
-// suspended. The report of the suspension remains until the child continues (waitid(2), WNOWAIT).
-func suspendedBy(pid int) syscall.Signal {
-	var info unix.Siginfo
-	err := unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WNOHANG|unix.WNOWAIT, nil)
-	if err != nil || info.Signo == 0 {
-		return 0
-	}
-	// The fields of SIGCHLD begin where a pointer could be: si_pid, si_uid, si_status (sigaction(2)).
-	const pointer = unsafe.Sizeof(uintptr(0))
-	fields := (3*4 + pointer - 1) / pointer * pointer
-	return syscall.Signal(*(*int32)(unsafe.Add(unsafe.Pointer(&info), fields+2*4)))
 }
 
 // isOrphan reports whether a child of this program cannot have been started by it.

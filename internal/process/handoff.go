@@ -28,10 +28,8 @@ type Handed struct {
 type HandedStream struct {
 	PID    int // of the command, which may have exited: an escaped process can hold the pipe
 	Number int // 1 is stdout, 2 is stderr
-	Rest   []byte
-	// Written is what the old process has written of that line already.
-	Written line.Part
-	File    *os.File
+	Rest   line.Rest
+	File   *os.File
 }
 
 // Resume returns the writer for a stream that was handed off. Its output has to start with the
@@ -41,11 +39,10 @@ type Resume func(HandedStream) io.WriteCloser
 // Rester is a writer that can be detached in the middle of a line. If a writer is not a Rester, the
 // next one starts with nothing.
 type Rester interface {
-	// Rest is called instead of Close. It returns what the next writer has to start with, and what
-	// is written of that line already.
-	Rest() (rest []byte, written line.Part)
-	// Continue is called by a Resume before the first Write, with what is written of the line.
-	Continue(written line.Part)
+	// Rest is called instead of Close. It returns what the next writer has to start with.
+	Rest() line.Rest
+	// Continue is called by a Resume before the first Write, with the Rest of the last writer.
+	Continue(line.Rest)
 }
 
 // Detach gives up commands for the new process, all or none, whether they are being stopped or not.
@@ -125,8 +122,7 @@ func handOff(streams []*stream) (kept []HandedStream) {
 	for _, st := range streams {
 		<-st.done
 		if st.detached {
-			kept = append(kept, HandedStream{PID: st.pid, Number: st.number, Rest: st.rest, Written: st.written,
-				File: st.r})
+			kept = append(kept, HandedStream{PID: st.pid, Number: st.number, Rest: st.rest, File: st.r})
 		}
 	}
 	return kept

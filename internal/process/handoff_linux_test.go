@@ -39,8 +39,11 @@ func (l *lineWriter) Write(b []byte) (int, error) {
 func (l *lineWriter) Close() error { l.whole.Write(l.line); return nil }
 
 // Rest counts the handoffs in the Part.
-func (l *lineWriter) Rest() ([]byte, line.Part)  { return l.line, line.Part{Bytes: 1 + l.handed.Bytes} }
-func (l *lineWriter) Continue(written line.Part) { l.handed = written }
+func (l *lineWriter) Rest() line.Rest {
+	return line.Rest{Bytes: l.line, Written: line.Part{Bytes: 1 + l.handed.Bytes}}
+}
+
+func (l *lineWriter) Continue(r line.Rest) { l.line, l.handed = r.Bytes, r.Written }
 
 // TestHandoffKeepsTheCommand hands a command off a hundred times. Before each handoff it requests a
 // block of lines, which the command writes meanwhile. Every byte arrives once and in order, and the
@@ -76,10 +79,12 @@ func TestHandoffKeepsTheCommand(t *testing.T) {
 			if hs.Number == 2 {
 				return discardWriter{}
 			}
-			if hs.Written.Bytes != i+1 {
-				t.Errorf("handoff %d has the part of handoff %d", i+1, hs.Written.Bytes)
+			if hs.Rest.Written.Bytes != i+1 {
+				t.Errorf("handoff %d has the part of handoff %d", i+1, hs.Rest.Written.Bytes)
 			}
-			return &lineWriter{whole: &got, line: hs.Rest, handed: hs.Written}
+			next := &lineWriter{whole: &got}
+			next.Continue(hs.Rest)
+			return next
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +185,7 @@ func TestEscapedStreamsAreHandedOff(t *testing.T) {
 		return struct {
 			io.Writer
 			io.Closer
-		}{&lineWriter{whole: whole, line: hs.Rest}, closed}
+		}{&lineWriter{whole: whole, line: hs.Rest.Bytes}, closed}
 	})
 	if err := os.WriteFile(dir+"/go", []byte("\n"), 0); err != nil {
 		t.Fatal(err)

@@ -134,19 +134,6 @@ func (p *Process) StopPlan() StopPlan {
 	return p.stop
 }
 
-// SuspendedBy returns the signal that has suspended the command (STOP, TSTP, TTIN or TTOU); 0 if it
-// is not suspended. ok is false once the command has exited or was detached. Only the leader of the
-// group counts: the signals of a terminal go to the whole group. SuspendedBy does not block. It
-// works on Linux only; on other systems it returns 0.
-func (p *Process) SuspendedBy() (by syscall.Signal, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.now >= lingering { // its PID may be free
-		return 0, false
-	}
-	return suspendedBy(p.pid), true
-}
-
 // OnDeath makes Wait call f when the command has exited and no process of its group is left. Its
 // output may not be delivered yet, for as long as a writer takes. OnDeath must be called before
 // Wait, and f must not block.

@@ -77,8 +77,8 @@ func (c *capture) Close() error {
 	return nil
 }
 
-func (c *capture) Rest() ([]byte, line.Part) { return nil, line.Part{} }
-func (c *capture) Continue(line.Part)        {}
+func (c *capture) Rest() line.Rest    { return line.Rest{} }
+func (c *capture) Continue(line.Rest) {}
 
 func (c *capture) String() string {
 	c.mu.Lock()

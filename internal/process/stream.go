@@ -37,8 +37,7 @@ type stream struct {
 	detaching atomic.Bool   // the deadline tells the reader to leave the stream to the new process
 	done      chan struct{} // closed when the reader has returned; then the fields below may be read
 	detached  bool          // r is still open, for the new process
-	rest      []byte        // the unfinished line, as far as it is not written
-	written   line.Part     // of it
+	rest      line.Rest     // the unfinished line
 }
 
 // report is sent by a stream to its process, once: what the group wrote is delivered.
@@ -109,7 +108,7 @@ func (s *Spawner) serve(st *stream, reports chan<- report) {
 // finish closes the writer, or detaches it if the stream continues in the new process.
 func (st *stream) finish(w io.WriteCloser) {
 	if r, ok := w.(Rester); ok && st.detached {
-		st.rest, st.written = r.Rest()
+		st.rest = r.Rest()
 		return
 	}
 	_ = w.Close()

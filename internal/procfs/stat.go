@@ -18,6 +18,9 @@ type Stat struct {
 	Start                  uint64 // in clock ticks after boot; no other process with this PID shares it
 	Memory                 uint64 // bytes of address space; 0 for one that is exiting, a zombie or a kernel thread
 	EnvBegin, EnvEnd       uint64 // addresses of the environment; both 0 in the middle of execve(2) and of an exit
+	// StopSignal is the signal that has stopped a process in state T. It is 0 before Linux 5.17, if
+	// this process may not trace that one (ptrace(2)), and once its parent has read the signal.
+	StopSignal uint64
 }
 
 // Ended reports whether the process is a zombie, or is just being collected.
@@ -44,6 +47,7 @@ const (
 	fieldMemory   = 23 - 3
 	fieldEnvBegin = 50 - 3
 	fieldEnvEnd   = 51 - 3
+	fieldExitCode = 52 - 3
 )
 
 var errStat = errors.New("not a line of /proc/PID/stat")
@@ -73,10 +77,14 @@ func ParseStat(line []byte) (Stat, error) {
 	for _, f := range []struct {
 		to *uint64
 		at int
-	}{{&s.Start, fieldStart}, {&s.Memory, fieldMemory}, {&s.EnvBegin, fieldEnvBegin}, {&s.EnvEnd, fieldEnvEnd}} {
+	}{{&s.Start, fieldStart}, {&s.Memory, fieldMemory}, {&s.EnvBegin, fieldEnvBegin}, {&s.EnvEnd, fieldEnvEnd},
+		{&s.StopSignal, fieldExitCode}} {
 		if f.at < len(fields) {
 			*f.to, _ = strconv.ParseUint(string(fields[f.at]), 10, 64) // always a number; else 0, unknown
 		}
+	}
+	if s.State != 'T' {
+		s.StopSignal = 0 // it is the exit code
 	}
 	return s, nil
 }
@@ -99,6 +107,49 @@ func Processes(see func(Stat)) {
 			see(s)
 		}
 	}
+}
+
+// Children returns a func that returns the PIDs of the children of a process. The kernel lists them
+// for each thread, if it was built with that option. Otherwise Children scans all processes once,
+// and the func returns what it has found.
+func Children() func(pid int) []int {
+	if _, err := os.Stat("/proc/thread-self/children"); err == nil {
+		return listedChildren
+	}
+	return scannedChildren()
+}
+
+func scannedChildren() func(pid int) []int {
+	all := map[int][]int{}
+	Processes(func(s Stat) { all[s.Parent] = append(all[s.Parent], s.PID) })
+	return func(pid int) []int { return all[pid] }
+}
+
+func listedChildren(pid int) (pids []int) {
+	tasks := "/proc/" + strconv.Itoa(pid) + "/task"
+	threads, _ := os.ReadDir(tasks) // a process that has exited has no children
+	for _, t := range threads {
+		list, _ := os.ReadFile(tasks + "/" + t.Name() + "/children")
+		for f := range bytes.FieldsSeq(list) {
+			if pid, err := strconv.Atoi(string(f)); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// Switches returns how often the kernel has switched from the first thread of a process to another.
+// If the number is the same later, that thread has not run. It is 0 if it is not known.
+func Switches(pid int) (n uint64) {
+	text, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	for line := range bytes.Lines(text) {
+		if _, count, ok := bytes.Cut(line, []byte("_ctxt_switches:")); ok {
+			number, _ := strconv.ParseUint(string(bytes.TrimSpace(count)), 10, 64) // always a number
+			n += number
+		}
+	}
+	return n
 }
 
 // Threads returns a Stat for each thread of this process.

@@ -3,7 +3,10 @@ package procfs
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
+	"slices"
+	"syscall"
 	"testing"
 )
 
@@ -30,6 +33,52 @@ func TestReadStat(t *testing.T) {
 	}
 	if _, err := ReadStat(1 << 23); !os.IsNotExist(err) {
 		t.Errorf("a PID above the maximum: %v", err)
+	}
+}
+
+// A child is listed by its parent, with the signal that has stopped it and a number that grows only
+// while it runs.
+func TestChildrenAndWhatStopsThem(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return
+	}
+	cmd := exec.Command("sleep", "3600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	for name, children := range map[string]func(int) []int{"Children": Children(), "a scan": scannedChildren()} {
+		if !slices.Contains(children(os.Getpid()), pid) || len(children(pid)) != 0 {
+			t.Errorf("%s does not list process %d, or its children", name, pid)
+		}
+	}
+	stopped := func() (s Stat) {
+		for s.State != 'T' {
+			if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			s, _ = ReadStat(pid)
+		}
+		return s
+	}
+	if s := stopped(); s.StopSignal != uint64(syscall.SIGSTOP) {
+		t.Errorf("it was stopped by signal %d", s.StopSignal)
+	}
+	first := Switches(pid)
+	if first == 0 || Switches(pid) != first {
+		t.Errorf("while it is stopped it was switched %d times, then %d", first, Switches(pid))
+	}
+	for Switches(pid) == first {
+		_ = cmd.Process.Signal(syscall.SIGCONT)
+		stopped()
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if s, err := ReadStat(os.Getpid()); err != nil || s.StopSignal != 0 {
+		t.Errorf("this process was stopped by signal %d, %v", s.StopSignal, err)
+	}
+	if n := Switches(1 << 23); n != 0 {
+		t.Errorf("a PID above the maximum was switched %d times", n)
 	}
 }
 

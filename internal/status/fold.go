@@ -19,12 +19,12 @@ func (b *Board) Read(e event.Event) {
 		}
 	case event.TypeRunStarted, event.TypeRunAdopted:
 		b.runStarted(e.Job, ActiveRun{Run: e.Tick.Run, PID: e.Tick.PID, Since: e.Tick.Started})
-	case event.TypeRunLate:
+	case event.TypeRunLate, event.TypeTicksMissed:
 		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.Missed = e.Tick.Missed })
 	case event.TypeRunSuspended:
-		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.SuspendedBy = e.Tick.Signal })
+		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.Suspended = suspended(e) })
 	case event.TypeRunContinued:
-		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.SuspendedBy = 0 })
+		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.Suspended = Suspended{} })
 	case event.TypeRunStatus:
 		b.statusSent(e.Job, e.Tick.Number, e.Text)
 	case event.TypeTicksSkipped:
@@ -33,4 +33,12 @@ func (b *Board) Read(e event.Event) {
 	case event.TypeRunEnded:
 		b.runEnded(e.Job, e.Tick)
 	}
+}
+
+// suspended returns the process that the event is about.
+func suspended(e event.Event) Suspended {
+	if e.Process.PID != 0 {
+		return Suspended{PID: e.Process.PID, Name: e.Process.Name, By: e.Tick.Signal}
+	}
+	return Suspended{PID: e.Tick.PID, By: e.Tick.Signal}
 }

@@ -74,11 +74,18 @@ type Job struct {
 
 // ActiveRun is a run that is active.
 type ActiveRun struct {
-	Run         job.Run
-	PID         int // 0 while it is being started
-	Since       time.Time
-	Missed      uint64         // ticks that were due meanwhile; Counts gets them when it has ended
-	SuspendedBy syscall.Signal // 0 if it is not suspended
+	Run       job.Run
+	PID       int // 0 while it is being started
+	Since     time.Time
+	Missed    uint64 // ticks that were due meanwhile; Counts gets them when it has ended
+	Suspended Suspended
+}
+
+// Suspended is a process of a run that a signal has suspended.
+type Suspended struct {
+	PID  int            // that of the run, or another; 0 for none
+	Name string         // of another
+	By   syscall.Signal // 0 if it is not known
 }
 
 // Counts are kept across restarts.

@@ -302,6 +302,10 @@ func TestDumpCountsALateRunWhileItIsActive(t *testing.T) {
 	if _, late := shown(); late != "1, 2 ticks missed" {
 		t.Errorf("with two missed ticks the dump has %q", late)
 	}
+	b.Read(event.TicksMissed("nightly", run, 3))
+	if _, late := shown(); late != "1, 3 ticks missed" {
+		t.Errorf("when they were counted again the dump has %q", late)
+	}
 	b.Read(event.TicksSkipped("nightly", run, 3, "run 1 was active"))
 	ended := tick(16*time.Second, 0, 3)
 	ended.Run = run
@@ -317,11 +321,15 @@ func TestDumpShowsASuspendedRun(t *testing.T) {
 	shown := func() string { return variable(b, "run") }
 	run := job.Run{Number: 1}
 	b.Read(event.RunStarted("nightly", run, 901, time.Now()))
-	b.Read(event.RunSuspended("nightly", run, 901, syscall.SIGTTIN))
+	b.Read(event.RunSuspended("nightly", run, 901, event.Process{}, syscall.SIGTTIN, 901))
 	if got := shown(); !strings.HasSuffix(got, ", suspended: stopped by signal TTIN") {
 		t.Errorf("the dump shows %q", got)
 	}
-	b.Read(event.RunContinued("nightly", run, 901))
+	b.Read(event.RunSuspended("nightly", run, 901, event.Process{PID: 904, Name: "ssh"}, 0, 903))
+	if got := shown(); !strings.HasSuffix(got, ", process 904 (ssh) suspended: stopped by a signal such as TTIN or STOP") {
+		t.Errorf("of another process the dump shows %q", got)
+	}
+	b.Read(event.RunContinued("nightly", run, 901, event.Process{PID: 904, Name: "ssh"}))
 	if got := shown(); strings.Contains(got, "suspended") {
 		t.Errorf("when it has continued the dump shows %q", got)
 	}

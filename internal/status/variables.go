@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"gophd/internal/job"
+	"gophd/internal/event"
 	"gophd/internal/line"
 )
 
@@ -70,8 +70,11 @@ func (j Job) variables(now time.Time) []Variable {
 			late++
 		}
 		one := fmt.Sprintf("number %d, pid %d, for %s", r.Run.Number, r.PID, span(now.Sub(r.Since)))
-		if r.SuspendedBy != 0 {
-			one += ", suspended: stopped by signal " + job.SignalName(r.SuspendedBy)
+		if s := r.Suspended; s.PID != 0 {
+			if one += ", "; s.PID != r.PID {
+				one += fmt.Sprintf("process %d (%s) ", s.PID, s.Name)
+			}
+			one += "suspended: stopped by " + event.StopSignal(s.By)
 		}
 		if i == 0 {
 			running = one

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"gophd/internal/line"
 	"gophd/internal/loop"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
@@ -28,7 +29,8 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 		for _, s := range streams {
 			name := fmt.Sprintf("pipe-%d", len(files))
 			files[name] = s.File
-			pipes = append(pipes, Pipe{PID: s.PID, Number: s.Number, Rest: s.Rest, Written: s.Written, File: name})
+			pipes = append(pipes, Pipe{PID: s.PID, Number: s.Number, Rest: s.Rest.Bytes,
+				Since: restart.At(s.Rest.Since), Written: s.Rest.Written, File: name})
 		}
 		return pipes
 	}
@@ -105,8 +107,8 @@ func (s *RunStop) plan() *process.StopPlan {
 func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.HandedStream) {
 	for _, p := range pipes {
 		if f := files[p.File]; f != nil {
-			streams = append(streams, process.HandedStream{PID: p.PID, Number: p.Number, Rest: p.Rest,
-				Written: p.Written, File: f})
+			streams = append(streams, process.HandedStream{PID: p.PID, Number: p.Number, File: f,
+				Rest: line.Rest{Bytes: p.Rest, Since: p.Since.Time(), Written: p.Written}})
 		}
 	}
 	return streams
@@ -252,13 +254,13 @@ func streamName(number int) string {
 	return "stdout"
 }
 
-// resumeLine makes w continue the line that the old process has not finished. A writer counts what
-// it cannot write.
+// resumeLine makes w continue the line that the old process has not finished.
 func resumeLine(w io.WriteCloser, s process.HandedStream) io.WriteCloser {
 	if r, ok := w.(process.Rester); ok {
-		r.Continue(s.Written)
+		r.Continue(s.Rest)
+	} else {
+		_, _ = w.Write(s.Rest.Bytes) // a writer counts what it cannot write
 	}
-	_, _ = w.Write(s.Rest)
 	return w
 }
 

@@ -84,8 +84,9 @@ type RunDelay struct {
 type Pipe struct {
 	PID     int
 	Number  int
-	Rest    []byte
-	Written line.Part // see process.HandedStream
+	Rest    []byte          // this and the next two are a line.Rest
+	Since   restart.Instant `json:",omitempty"`
+	Written line.Part
 	File    string
 }
 

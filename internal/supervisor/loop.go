@@ -233,6 +233,8 @@ func (s *Supervisor) Record(rep loop.Report) {
 			e = event.RunNotStarted(name, rep.Run, rep.Length, rep.Missed)
 		}
 		s.publish(e)
+	case loop.Counted:
+		s.publish(event.TicksMissed(name, rep.Run, rep.Missed))
 	case loop.Ended:
 		t.active.Add(-1)
 		if t.draining.Load() {

@@ -60,16 +60,16 @@ func (o *outlet) Close() error {
 }
 
 // Rest ends the outlet, and returns what it has not written. The caller reports what is lost.
-func (o *outlet) Rest() (rest []byte, written line.Part) {
-	rest, written = o.Stream.Rest()
+func (o *outlet) Rest() line.Rest {
+	rest := o.Stream.Rest()
 	left, _ := o.log.Left() // it is closed nowhere else
 	for _, l := range left {
 		if len(l.Records) > 0 {
-			rest, written = append(l.Records, rest...), line.Part{}
+			rest = line.Rest{Bytes: append(l.Records, rest.Bytes...), Since: rest.Since}
 		}
 	}
 	o.close()
-	return rest, written
+	return rest
 }
 
 func (o *outlet) close() {

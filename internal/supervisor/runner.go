@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"gophd/internal/credentials"
@@ -67,8 +66,8 @@ type hooks struct {
 	fence   func() uint64
 	started func(run job.Run, p *process.Process, adopted bool)
 	escaped func(run job.Run, pid int, name string, killed bool)
-	// suspended says that the signal by has suspended a command; 0: it is no longer suspended.
-	suspended func(run job.Run, pid int, by syscall.Signal)
+	// suspended says that the process p of the run is suspended, or no longer. pid is the command.
+	suspended func(run job.Run, pid int, p process.Suspended, is bool)
 }
 
 // handedRuns are the runs of the old process that are not adopted yet.
@@ -89,7 +88,7 @@ type slot struct {
 	buffer  *headtail.Buffer // its output until the result is known; nil if it is not kept
 	limit   *limit           // nil without a timeout
 
-	suspended *atomic.Int32 // the signal that has suspended it, as reported last; 0 for none
+	suspended *suspension
 }
 
 // Limits of the output that is kept until the result of a run is known.
@@ -101,7 +100,7 @@ const (
 func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	at := slot{run: run, ctx: ctx, cancel: cancel, forced: new(atomic.Bool), suspended: new(atomic.Int32)}
+	at := slot{run: run, ctx: ctx, cancel: cancel, forced: new(atomic.Bool), suspended: new(suspension)}
 	if r.hooks.failed != nil {
 		at.buffer = headtail.New(keptHead, keptTail)
 	}
@@ -137,7 +136,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		r.notices.Listen()
 	}
 	r.hooks.started(run, p, adopted)
-	r.planLook(p.Started())
+	r.planLook(at, adopted)
 	fault.At("run")
 	release := context.AfterFunc(ctx, func() {
 		if p.StopPlan().Asked.IsZero() { // otherwise the old process has started to stop it

@@ -306,6 +306,16 @@ func (s *Supervisor) Unfinished() []line.Unfinished {
 	return append(all, s.runner.unfinished()...)
 }
 
+// CountMissed publishes the ticks that each active run has cost so far. It blocks until that is
+// done.
+func (s *Supervisor) CountMissed() {
+	s.call(func() {
+		if s.loopRun.loop != nil {
+			s.loopRun.loop.CountMissed()
+		}
+	})
+}
+
 // SetStopRequests sets how often a stop was requested. Each further request shortens the wait for
 // output that cannot be written.
 func (s *Supervisor) SetStopRequests(times int) { s.runner.escalateOutlets(times) }

@@ -8,6 +8,7 @@ import (
 
 	"gophd/internal/event"
 	"gophd/internal/job"
+	"gophd/internal/process"
 )
 
 // suspendedLooks plans when the runs are looked at. A signal that suspends a command is no event for
@@ -31,13 +32,47 @@ func nextLook(started, now time.Time) time.Time {
 	return started.Add(uptime.Truncate(time.Minute) + time.Minute)
 }
 
-// planLook plans the next look at a run.
-func (r *runner) planLook(started time.Time) {
+// firstLook is nextLook for a run that this process starts or adopts. It looks at an adopted one at
+// once: a look may have been due during the re-exec, and the status board of this process is empty.
+func firstLook(started, now time.Time, adopted bool) time.Time {
+	if adopted && now.Sub(started) >= time.Second {
+		return now
+	}
+	return nextLook(started, now)
+}
+
+// suspension is what the looks at one run have found. The mutex of suspendedLooks guards it.
+type suspension struct {
+	due      time.Time           // the next look; zero if none is planned
+	seen     []process.Suspended // processes below the command, at the last planned look
+	reported process.Suspended   // by the last event
+}
+
+// choose returns which of the suspended processes below the command to report, if any. A program may
+// suspend and continue its children on purpose. So a process counts only if the terminal has
+// suspended it, if it has not run since the last planned look, or if somebody asks with a dump.
+func (s *suspension) choose(found []process.Suspended, dump bool) process.Suspended {
+	rules := []func(process.Suspended) bool{
+		func(p process.Suspended) bool { return p == s.reported },
+		func(p process.Suspended) bool { return p.Signal == syscall.SIGTTIN || p.Signal == syscall.SIGTTOU },
+		func(p process.Suspended) bool { return dump || slices.Contains(s.seen, p) },
+	}
+	for _, counts := range rules {
+		if i := slices.IndexFunc(found, counts); i >= 0 {
+			return found[i]
+		}
+	}
+	return process.Suspended{}
+}
+
+// planLook plans the first look at a run.
+func (r *runner) planLook(at slot, adopted bool) {
 	l := &r.looks
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := time.Now(); l.due.IsZero() || nextLook(started, now).Before(l.due) {
-		l.set(nextLook(started, now), r.look)
+	at.suspended.due = firstLook(at.process.Started(), time.Now(), adopted)
+	if l.due.IsZero() || at.suspended.due.Before(l.due) {
+		l.set(at.suspended.due, r.look)
 	}
 }
 
@@ -50,30 +85,49 @@ func (l *suspendedLooks) set(due time.Time, f func()) {
 	l.timer.Reset(time.Until(due))
 }
 
-// look reports each suspended run, and plans the next look.
-func (r *runner) look() { r.lookAtRuns(true) }
+// look looks at the runs for which that is due, and plans the next look.
+func (r *runner) look() { r.lookAtRuns(false) }
 
-// lookAtRuns reports what has changed, and with all what is still suspended too.
-func (r *runner) lookAtRuns(all bool) {
+// lookAtRuns reports what has changed, and at a planned look what is still suspended too. For a dump
+// it looks at all runs.
+func (r *runner) lookAtRuns(dump bool) {
 	r.looks.mu.Lock()
 	defer r.looks.mu.Unlock()
 	r.mu.Lock()
 	slots := slices.Clone(r.slots)
 	r.mu.Unlock()
+	var runs []slot // to be searched for other processes
+	var commands []*process.Process
 	var next time.Time
+	now := time.Now()
 	for _, at := range slots {
-		if at.process == nil {
+		if at.process == nil || at.suspended.due.IsZero() {
 			continue
 		}
 		by, ok := at.process.SuspendedBy()
 		if !ok {
 			continue
 		}
-		if last := syscall.Signal(at.suspended.Swap(int32(by))); last != by || all && by != 0 {
-			r.hooks.suspended(at.run, at.process.PID(), by)
+		due := !at.suspended.due.After(now)
+		if due {
+			at.suspended.due = nextLook(at.process.Started(), now)
 		}
-		if due := nextLook(at.process.Started(), time.Now()); next.IsZero() || due.Before(next) {
-			next = due
+		if next.IsZero() || at.suspended.due.Before(next) {
+			next = at.suspended.due
+		}
+		switch pid := at.process.PID(); {
+		case !due && !dump:
+		case by != 0:
+			r.reportSuspension(at, process.Suspended{PID: pid, Group: pid, Signal: by}, dump)
+		default:
+			runs, commands = append(runs, at), append(commands, at.process)
+		}
+	}
+	for i, found := range process.SuspendedBelow(commands) {
+		s := runs[i].suspended
+		r.reportSuspension(runs[i], s.choose(found, dump), dump)
+		if !dump {
+			s.seen = found
 		}
 	}
 	r.looks.due = time.Time{}
@@ -82,15 +136,31 @@ func (r *runner) lookAtRuns(all bool) {
 	}
 }
 
-// LookForSuspended looks now which commands are suspended. It returns when the events of that are
-// published.
-func (s *Supervisor) LookForSuspended() { s.runner.lookAtRuns(false) }
-
-// suspended is called while the runs are looked at. by is 0 if the command is no longer suspended.
-func (s *Supervisor) suspended(run job.Run, pid int, by syscall.Signal) {
-	if by == 0 {
-		s.publish(event.RunContinued(s.spec.Name, run, pid))
-		return
+// reportSuspension reports the process that is suspended now, or that none is any more.
+func (r *runner) reportSuspension(at slot, now process.Suspended, dump bool) {
+	last := at.suspended.reported
+	at.suspended.reported = now
+	switch {
+	case now.PID != 0 && (now != last || !dump):
+		r.hooks.suspended(at.run, at.process.PID(), now, true)
+	case now.PID == 0 && last.PID != 0:
+		r.hooks.suspended(at.run, at.process.PID(), last, false)
 	}
-	s.publish(event.RunSuspended(s.spec.Name, run, pid, by))
+}
+
+// LookForSuspended looks now which processes of the runs are suspended. It returns when the events
+// of that are published.
+func (s *Supervisor) LookForSuspended() { s.runner.lookAtRuns(true) }
+
+// suspended is called while the runs are looked at. is is false if p is no longer suspended.
+func (s *Supervisor) suspended(run job.Run, pid int, p process.Suspended, is bool) {
+	var below event.Process // none if p is the command itself
+	if p.PID != pid {
+		below = event.Process{PID: p.PID, Name: p.Name}
+	}
+	if is {
+		s.publish(event.RunSuspended(s.spec.Name, run, pid, below, p.Signal, p.Group))
+	} else {
+		s.publish(event.RunContinued(s.spec.Name, run, pid, below))
+	}
 }
