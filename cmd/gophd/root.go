@@ -151,5 +151,11 @@ func (p *program) load(cmd *cobra.Command, command []string, needCommand bool) (
 		c.Warnings = append(c.Warnings, fmt.Sprintf("TZ %q: gophd cannot load this time zone and uses UTC, "+
 			"and the command may use another zone; set TZ to a name such as Europe/Berlin, or install tzdata", zone))
 	}
+	for _, spec := range c.Jobs {
+		if zone := self.MissingZone(spec.Env); zone != "" {
+			c.Warnings = append(c.Warnings, fmt.Sprintf("TZ %q of the command of %s: there is no such time zone, and most programs "+
+				"use UTC then; set TZ to a name such as Europe/Berlin, or install tzdata", zone, spec.Name))
+		}
+	}
 	return c, nil
 }

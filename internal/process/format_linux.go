@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,6 +22,7 @@ type flaw struct {
 	text   string        // with the fix
 	code   syscall.Errno // of execve; 0 if there is no flaw
 	unsure bool          // the kernel may have a handler for the file, see trace
+	later  bool          // the kernel starts the interpreter, which fails then
 	unread string        // the file that may be executed and not read, so that its format is not known
 }
 
@@ -70,6 +72,9 @@ func (f flaw) confirm(path, dir string) (text string, code syscall.Errno) {
 		}
 		return "", 0
 	}
+	if f.later {
+		return f.text, f.code
+	}
 	_, code, known := trace(path, dir)
 	if known && code == 0 {
 		return "", 0
@@ -94,8 +99,8 @@ func follow(path, dir string, code syscall.Errno) (scripts []scriptFile, f flaw)
 	for range maxInterpreter + 1 {
 		head, err := readHead(path)
 		if errors.Is(err, syscall.EACCES) {
-			return scripts, flaw{"the script " + quote(path) + " may be executed but not read, and its interpreter " +
-				"reads it as the user of the command: allow it (chmod a+r)", syscall.EACCES, true, path}
+			return scripts, flaw{text: "the script " + quote(path) + " may be executed but not read, and its interpreter " +
+				"reads it as the user of the command: allow it (chmod a+r)", code: syscall.EACCES, unsure: true, unread: path}
 		}
 		if err != nil {
 			return scripts, flaw{}
@@ -117,11 +122,23 @@ func follow(path, dir string, code syscall.Errno) (scripts []scriptFile, f flaw)
 			text, code := interpreterError(path, name, next, dir, err)
 			return scripts, flaw{text: text, code: code}
 		}
+		if strings.HasSuffix(argument, "\r") && rejectsReturn(name) {
+			return scripts, flaw{text: "its interpreter " + quote(name) + " gets the argument " + quote(argument) +
+				lineFix(path, argument), code: syscall.ENOEXEC, later: true}
+		}
 		scripts = append(scripts, scriptFile{path, name, argument})
 		path = next
 	}
 	return scripts, flaw{text: "more than 5 interpreters, each a script of the next: name a program in the first line of " +
 		quote(scripts[0].path), code: syscall.ELOOP}
+}
+
+// rejectsReturn reports whether an interpreter fails if its argument ends with a carriage return. Perl
+// ignores it; of others it is not known.
+func rejectsReturn(interpreter string) bool {
+	name := strings.TrimRight(filepath.Base(interpreter), "0123456789.")
+	return slices.Contains([]string{"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "busybox", "python", "awk", "gawk",
+		"mawk", "nawk", "sed", "node", "php"}, name)
 }
 
 // readHead returns the first bytes of a file, padded with zeros to headSize.
@@ -175,6 +192,8 @@ func interpreterError(script, name, path, dir string, err error) (text string, c
 	switch code := errno(err); {
 	case code == syscall.EISDIR:
 		return what + " is a directory" + lineFix(script, name), syscall.EACCES
+	case code == syscall.EACCES && closedDirectory(path) != "":
+		return what + " may not be executed: " + closedDirectory(path), code
 	case code == syscall.EACCES:
 		return what + " may not be executed: make it executable (chmod +x " + quote(path) +
 			"), and mount its file system without noexec", code

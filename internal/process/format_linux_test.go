@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -33,7 +34,7 @@ func TestCheckAgreesWithTheKernel(t *testing.T) {
 		"argument":              "#!/bin/sh -e\nexit 0\n",
 		"NUL after the name":    "#!/bin/sh\x00 x\n",
 		"CRLF":                  "#!/bin/sh\r\nexit 0\r\n",
-		"CRLF after a blank":    "#!/bin/sh \r\n",
+		"CRLF for perl":         "#!/usr/bin/perl -w\r\n",
 		"missing":               "#!/opt/none/sh -e\n",
 		"in no directory":       "#!/bin/sh/x\n",
 		"name only":             "#!sh\n",
@@ -377,4 +378,29 @@ func FuzzFormat(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The kernel starts a script whose first line ends with a carriage return after an argument, and the
+// interpreter fails. Perl ignores it.
+func TestCheckFindsAReturnAfterAnArgument(t *testing.T) {
+	dir := t.TempDir()
+	for line, fails := range map[string]bool{
+		"#!/bin/sh -e\r\n": true, "#!/bin/sh \r\n": true, "#!/bin/bash -e\r\n": true, "#!/bin/sh -e\n\r\n": false,
+	} {
+		write(t, dir+"/job", line+"exit 0\n", 0o755)
+		_, err := Check(Command{Argv: []string{"./job"}, Dir: dir})
+		if found := err != nil && strings.Contains(err.Error(), "dos2unix") && job.StartCode(err) == 126; found != fails {
+			t.Errorf("%q: %v", line, err)
+		}
+		if run := exec.Command(dir + "/job").Run(); (run != nil) != fails && fails {
+			t.Errorf("%q runs", line)
+		}
+	}
+}
+
+// The first directory that the user may not enter is named, not the file.
+func TestClosedDirectoryIsNamed(t *testing.T) {
+	if text := closedDirectory(t.TempDir() + "/job"); text != "" {
+		t.Errorf("open directories: %s", text)
+	}
 }

@@ -128,6 +128,11 @@ func TestRootCheckReadsAScriptAsItsUser(t *testing.T) {
 	if err := os.Chown(dir+"/of-group", 0, 4242); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(dir+"/closed", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/closed/job", "#!/bin/sh\n", 0o755)
+	write(t, dir+"/by-closed", "#!"+dir+"/closed/job\n", 0o755)
 	const unread = "may be executed but not read, and its interpreter reads it as the user of the command: allow it (chmod a+r)"
 	for _, tc := range []struct {
 		name string
@@ -141,6 +146,8 @@ func TestRootCheckReadsAScriptAsItsUser(t *testing.T) {
 		{"program", lookup(t, "nobody"), ""},
 		{"by-interpreter", lookup(t, "nobody"), "the script " + dir + "/interpreter " + unread},
 		{"by-env", lookup(t, "nobody"), "env starts " + dir + "/reader: the script " + dir + "/reader " + unread},
+		{"closed/job", lookup(t, "nobody"), "permission denied: the directory " + dir + "/closed may not be entered: grant the right"},
+		{"by-closed", lookup(t, "nobody"), "may not be executed: the directory " + dir + "/closed may not be entered"},
 		{"of-group", &member, ""},
 		{"of-group", lookup(t, "nobody"), "permission denied: make it executable"},
 	} {

@@ -207,6 +207,9 @@ func reason(code syscall.Errno, dir, path string, usable error) string {
 		case usable == nil:
 			return "permission denied for its interpreter: check the permissions of the programs that " + file + " names"
 		}
+		if text := closedDirectory(path); text != "" {
+			return "permission denied: " + text
+		}
 		return "permission denied: make it executable (chmod +x " + file + "), and mount its file system without noexec"
 	case syscall.ENOEXEC:
 		return "neither a program for this machine nor a script: a script must start with a line like #!/bin/sh"
@@ -226,6 +229,20 @@ func reason(code syscall.Errno, dir, path string, usable error) string {
 	return code.Error() + ": check " + file
 }
 
+// closedDirectory names the first directory on the way to path that this user may not enter, with the
+// fix; "" if there is none.
+func closedDirectory(path string) (text string) {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
+		if unix.Faccessat(unix.AT_FDCWD, dir, unix.X_OK, unix.AT_EACCESS) == unix.EACCES {
+			text = "the directory " + quote(dir) + " may not be entered: grant the right (chmod +x " + quote(dir) +
+				"), or choose another place for " + quote(filepath.Base(path))
+		}
+		if dir == filepath.Dir(dir) {
+			return text
+		}
+	}
+}
+
 // directoryError returns what is wrong with the working directory, and the errno of chdir(2); "" if
 // nothing is.
 func directoryError(dir string) (text string, code syscall.Errno) {
@@ -241,6 +258,9 @@ func directoryError(dir string) (text string, code syscall.Errno) {
 		return "the directory it is started in (" + quote(dir) + ") is not a directory: choose another --chdir",
 			syscall.ENOTDIR
 	case err != nil || unix.Faccessat(unix.AT_FDCWD, dir, unix.X_OK, unix.AT_EACCESS) != nil:
+		if text := closedDirectory(dir); text != "" {
+			return "the directory it is started in (" + quote(dir) + ") may not be used: " + text, syscall.EACCES
+		}
 		return "the directory it is started in (" + quote(dir) +
 			") may not be entered: grant the right (chmod +x), or choose another --chdir", syscall.EACCES
 	}

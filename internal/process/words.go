@@ -35,6 +35,11 @@ func mistake(argv0, dir string) string {
 	if flag := builtins[argv0]; flag != "" {
 		return "it is a command of the shell: use " + flag + ", or --shell"
 	}
+	words := []string{"exec", "set", "alias", "if", "eval", "trap", "while", "until", "for", "case", "!", "[[", "{", "wait",
+		"unset", "read", "shift"}
+	if slices.Contains(words, argv0) {
+		return "it is a word of the shell: use --shell"
+	}
 	return ""
 }
 

@@ -55,6 +55,8 @@ func TestWordsForAShell(t *testing.T) {
 		"job.sh\r":                             `"job.sh\r": it ends with a carriage return: `,
 		"./job.sh\r":                           `"./job.sh\r": it ends with a carriage return: `,
 		"job.sh":                               "job.sh: not found in PATH, but in " + dir + ": write ./job.sh",
+		"exec":                                 "exec: it is a word of the shell: use --shell",
+		"[[":                                   "[[: it is a word of the shell: use --shell",
 		"source":                               "source: it is a command of the shell: use --env-file, or --shell",
 		"no-such-command":                      "no-such-command: " + path,
 		"/no-such-command/x":                   "/no-such-command/x: " + file,

@@ -42,7 +42,7 @@ func login(path string) (string, error) {
 		}
 		return "", fmt.Errorf("heartbeat.password_file %s: %w", path, err)
 	}
-	user, password, _ := strings.Cut(text, ":")
+	user, password, _ := strings.Cut(strings.TrimPrefix(text, "\ufeff"), ":")
 	if user == "" || password == "" ||
 		strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 		return "", contentError{fmt.Errorf("heartbeat.password_file %s: not one line user:password without spaces: "+
