@@ -26,7 +26,8 @@ func newCheck(p *program) *cobra.Command {
 		DisableFlagsInUseLine: true,
 
 		SuggestFor: []string{"dry-run", "lint", "preview", "test", "validate", "verify"},
-		Long: `Read flags, environment and config file as run does, and show what would run, and when.
+		Long: `Read flags, environment and config file as run does, and show what would run, and when. With jobs:
+in the file, show a table of the jobs, and why a job is not fit to run here.
 No command is started and nothing is left behind: a file without a name is created where run would
 create one. A memcached server is asked whether a lease can be kept there.
 
@@ -60,6 +61,9 @@ A warning on stderr does not change the exit code.
 }
 
 func (p *program) check(ctx context.Context, c *config.Config) error {
+	if c.Many {
+		return p.checkJobs(ctx, c)
+	}
 	path, err := preflight.Check(c, p.self.Env)
 	if err != nil {
 		return err
@@ -82,7 +86,7 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	for _, l := range schedule(spec) {
 		line(l[0], l[1])
 	}
-	line("lease", storeName(c)+held(heldLock))
+	line("lease", storeName(c, lease.LockPath(c))+held(heldLock))
 	line("output", string(spec.Output))
 	line("log", or(c.Log.File, "stderr"))
 	line("PID file", or(c.PIDFile, "none")+held(heldFile))
@@ -95,10 +99,11 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	return nil
 }
 
-// storeName returns the store of the lease as the log names it. The URL of a file may have no path.
-func storeName(c *config.Config) string {
+// storeName returns the store of a lease as the log names it. lock is its local lock: the URL of a
+// file may have no path.
+func storeName(c *config.Config, lock string) string {
 	if strings.HasPrefix(c.Heartbeat.URL, "file:") {
-		return "file:" + lease.LockPath(c)
+		return "file:" + lock
 	}
 	return c.Shown("heartbeat.url")
 }

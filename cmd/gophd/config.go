@@ -26,12 +26,14 @@ func newConfigGet(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get [-c FILE] SECTION.KEY",
 		Short: "Print the value of one setting, gophd's or your own",
-		Long: `Print the value of one setting. gophd sets GOPHD_RUN_CONFIG to its config file for the command that it
-runs; there config get reads that file.`,
+		Long: `Print the value of one setting. That of a job of jobs: is jobs.NAME.KEY, also if the job inherits it.
+gophd sets GOPHD_RUN_CONFIG to its config file for the command that it runs; there config get reads
+that file.`,
 		DisableFlagsInUseLine: true,
 
 		Example: `  host=$(gophd config get database.host)
-  gophd config get -c job.yaml job.interval`,
+  gophd config get -c job.yaml job.interval
+  gophd config get -c jobs.yaml jobs.nightly.interval`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return &usageError{fmt.Errorf("config get needs one SECTION.KEY, as in gophd config get job.interval")}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"gophd/internal/daemon"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 )
@@ -91,7 +92,7 @@ func (p *program) explain(err error) (text string, code int) {
 		return "", code
 	case errors.As(err, &usage):
 		return err.Error(), codeUsage
-	case errors.As(err, &start):
+	case errors.As(err, &start), errors.As(err, new(*daemon.UnfitError)):
 		return err.Error(), job.StartCode(err)
 	case errors.As(err, &held):
 		return err.Error() + " to run both", p.heldCode

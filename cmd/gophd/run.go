@@ -60,7 +60,8 @@ gophd config show.
   gophd run --user www-data --timeout 10m -- ./job.sh
                                                      as another user, ten minutes at most
   gophd run --shell 'date >> /tmp/x; sleep 1'        one line for the shell
-  gophd run -c job.yaml                              everything from a file`,
+  gophd run -c job.yaml                              everything from a file
+  gophd run -c jobs.yaml                             many jobs in one process, with jobs: in the file`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.runConfig(cmd, args)
 			if err != nil {
@@ -92,7 +93,7 @@ func (p *program) run(ctx context.Context, c *config.Config) error {
 	handoff := p.handoff
 	if handoff == nil && p.self.Ready == "" {
 		// Only a first start fails here. A re-exec cannot be undone, and probe has checked it.
-		if _, err := preflight.Check(c, p.self.Env); err != nil {
+		if err := fit(c, p.self.Env); err != nil {
 			return &startError{err}
 		}
 		if c.Daemon {
@@ -180,6 +181,16 @@ func (p *program) serving(text string) {
 	// It fails only if the waiting process has exited. Then nobody needs the report.
 	_ = p.ready.Serving(text)
 	p.ready = nil
+}
+
+// fit returns why a start would fail. Of many jobs an unfit one does not prevent it: the daemon checks
+// each.
+func fit(c *config.Config, env []string) (err error) {
+	if c.Many {
+		return preflight.NewChecker(c, env).Daemon()
+	}
+	_, err = preflight.Check(c, env)
+	return err
 }
 
 // report passes an error to the process that started this daemon, because the daemon has no

@@ -21,7 +21,7 @@ func groupUsage(cmd *cobra.Command) {
 func withHeadings(list string) string {
 	headings := map[string]string{
 		"config":    "The daemon",
-		"name":      "The command and its exec environment",
+		"shell":     "The command and its exec environment",
 		"interval":  "When it runs",
 		"timeout":   "Timeouts, stops and retries",
 		"output":    "Output",

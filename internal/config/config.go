@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"io/fs"
 	"slices"
 	"strings"
@@ -32,24 +33,43 @@ type Config struct {
 	Name string // of the daemon; with one job that of the job
 	Many bool   // there is a jobs: map, however many jobs it has
 
-	Jobs []job.Spec // exactly one; its Command may be nil if Request.NeedCommand is false
+	// Jobs are in the order of the files, at least one, and exactly one without Many. Their Command
+	// may be nil if Request.NeedCommand is false. They may share memory with each other.
+	Jobs       []job.Spec
+	MaxRunning int // runs of all jobs at a time; 0 is no limit
 
-	Daemon      bool
-	Verbose     bool          // never together with Daemon or Quiet
-	Quiet       bool          // only what event.Event.Failure selects is printed
-	PIDFile     string        // absolute; "" is none
-	AutoRestart time.Duration // 0 is never
-	RestartWhen string        // "daemon", "always" or "never"
-	Heartbeat   Heartbeat
-	Log         Log
-
-	// Directories of gophd, absolute. The package that writes there creates them.
-	RuntimeDir, StateDir, LogDir string
+	Daemon    bool
+	Verbose   bool   // never together with Daemon or Quiet
+	Quiet     bool   // only what event.Event.Failure selects is printed
+	PIDFile   string // absolute; "" is none
+	Heartbeat Heartbeat
+	Log       Log
+	Restart
+	Directories
 
 	// Warnings are for the terminal or the log, one line each, without secrets.
 	Warnings []string
 
-	values []Value // secrets included
+	texts
+}
+
+// texts are the effective settings, secrets included.
+type texts struct {
+	values  []Value
+	entries [][]Value // those of each entry of jobs:, in the order of Jobs, with the keys of job:
+
+	unfit map[string][]string // by the name of the job; see Unfit
+}
+
+// Restart is when gophd re-execs by itself.
+type Restart struct {
+	AutoRestart time.Duration // 0 is never
+	RestartWhen string        // "daemon", "always" or "never"
+}
+
+// Directories are those of gophd, absolute. The package that writes there creates them.
+type Directories struct {
+	RuntimeDir, StateDir, LogDir string
 }
 
 // FileName returns the name of the files of a job: history and output, and with the scope "job" the
@@ -59,6 +79,25 @@ func (c *Config) FileName(s job.Spec) string {
 		return c.Name + "." + s.Name
 	}
 	return s.Name
+}
+
+// Unfit returns why one of many jobs cannot start here, although its settings can be understood:
+// each file of its env_file that cannot be read. With one job, or for a file in job:, Load returns
+// that as an error.
+func (c *Config) Unfit(s job.Spec) (all []error) {
+	for _, text := range c.unfit[s.Name] {
+		all = append(all, errors.New(text))
+	}
+	return all
+}
+
+// jobPattern stands for the name of a job in the name of a file.
+const jobPattern = "%{job}"
+
+// LogFile returns log.file for the lines of the job with that name, or for those of the daemon with
+// its own: see Log.File. They differ only if the setting has %{job} in it.
+func (c *Config) LogFile(name string) string {
+	return strings.NewReplacer("%%", "%%", jobPattern, strings.ReplaceAll(name, "%", "%%")).Replace(c.Log.File)
 }
 
 // Heartbeat is the section of that name.
@@ -71,6 +110,7 @@ type Heartbeat struct {
 	Timeout        time.Duration // of one phase of a store operation: connecting, answering
 	AcquireTimeout time.Duration
 	OnUnreachable  string // "pause" or "continue"
+	Scope          string // "daemon": one lease for all jobs; or "job": one for each, also for the only job
 	Standby        bool
 	HeldExitCode   int // 0 to 255
 }
@@ -83,7 +123,8 @@ func (h Heartbeat) Shared() bool {
 // Log is the section of that name.
 type Log struct {
 	// File is an absolute path, which may contain strftime patterns, or journald:[TAG] or
-	// syslog:[TAG]. "" is no file; with Daemon it is never empty.
+	// syslog:[TAG]. "" is no file; with Daemon it is never empty. With Many a path may contain
+	// %{job}: see Config.LogFile.
 	File   string
 	Format string // "simple", "json" or "console"
 	Level  string // "debug", "info", "warn" or "error"
@@ -135,9 +176,13 @@ type UnfitError struct{ error }
 func (e *UnfitError) Unwrap() error { return e.error }
 
 // Values returns every effective setting with secrets hidden: gophd's own in the order of the
-// reference, then the user's in the order of the file.
+// reference, then the user's in the order of the files, then those of each entry of jobs:. Of an
+// entry it has those that differ from the defaults in job:, and always the command.
 func (c *Config) Values() []Value {
 	shown := slices.Clone(c.values)
+	for i := range c.entries {
+		shown = append(shown, c.entries[i]...)
+	}
 	for i, v := range shown {
 		shown[i].Text = redact(v.Text)
 		own := slices.ContainsFunc(keys(), func(k key) bool { return k.name == v.Key }) // none is a secret itself
@@ -145,26 +190,52 @@ func (c *Config) Values() []Value {
 			shown[i].Key, shown[i].Text = shownKey(v.Key), hidden
 		}
 	}
+	at := len(c.values)
+	for i, values := range c.entries {
+		for range values {
+			shown[at].Key = c.entryKey(i, shown[at].Key)
+			at++
+		}
+	}
 	return shown
+}
+
+// entryKey returns the name below jobs: of a key of job:.
+func (c *Config) entryKey(i int, key string) string {
+	return jobsSection + "." + c.Jobs[i].Name + strings.TrimPrefix(key, jobSection)
 }
 
 // Shown returns the text of one of gophd's own settings, with secrets hidden.
 func (c *Config) Shown(key string) string {
-	i := slices.IndexFunc(c.values, func(v Value) bool { return v.Key == key })
-	if i < 0 {
-		return ""
-	}
-	return redact(c.values[i].Text)
+	text, _ := c.Get(key)
+	return redact(text)
 }
 
-// Get returns the text of one setting, gophd's or the user's, by its section.key. Secrets are not
-// hidden, because the caller asks for one setting by name.
+// Get returns the text of one setting, gophd's or the user's, by its section.key. That of a job,
+// jobs.NAME.key, may come from job:. Secrets are not hidden, because the caller asks for one
+// setting by name.
 func (c *Config) Get(key string) (string, bool) {
-	i := slices.IndexFunc(c.values, func(v Value) bool { return v.Key == key })
+	values := c.values
+	if rest, ok := strings.CutPrefix(key, jobsSection+"."); ok && c.Many {
+		name, below, _ := strings.Cut(rest, ".")
+		i := slices.IndexFunc(c.Jobs, func(s job.Spec) bool { return s.Name == name })
+		if i < 0 {
+			return "", false
+		}
+		if key = jobSection + "." + below; below == "name" {
+			return name, true
+		}
+		values = slices.Concat(c.entries[i], values)
+	}
+	return textOf(values, key)
+}
+
+func textOf(values []Value, key string) (string, bool) {
+	i := slices.IndexFunc(values, func(v Value) bool { return v.Key == key })
 	if i < 0 {
 		return "", false
 	}
-	return c.values[i].Text, true
+	return values[i].Text, true
 }
 
 // Nearest returns the setting of which key is most likely a misspelling, or "".
@@ -172,6 +243,13 @@ func (c *Config) Nearest(key string) string {
 	var all []string
 	for _, v := range c.values {
 		all = append(all, v.Key)
+	}
+	for i := range c.entries {
+		for _, v := range slices.Concat(c.entries[i], c.values) {
+			if strings.HasPrefix(v.Key, jobSection+".") {
+				all = append(all, c.entryKey(i, v.Key))
+			}
+		}
 	}
 	return nearest(key, all)
 }

@@ -31,7 +31,6 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Name: got.Jobs[0].Name,
 		Jobs: []job.Spec{{
 			Name: got.Jobs[0].Name,
 			Exec: job.Exec{Command: []string{"./job.sh"}, Dir: r.Dir, Stdin: job.StdinNull},
@@ -42,14 +41,15 @@ func TestDefaults(t *testing.T) {
 			Output: job.OutputInherit,
 			Retry:  job.Retry{SuccessCodes: []int{0}, RetryDelay: time.Second, StartLimitInterval: time.Minute},
 		}},
-		AutoRestart: 24 * time.Hour,
-		RestartWhen: "daemon",
+		Name:    got.Jobs[0].Name,
+		Restart: Restart{AutoRestart: 24 * time.Hour, RestartWhen: "daemon"},
 		Heartbeat: Heartbeat{
 			URL: "file:", TTL: 10 * time.Second, Renew: 2 * time.Second, StopGrace: 2 * time.Second,
 			Timeout: 500 * time.Millisecond, AcquireTimeout: 30 * time.Second, OnUnreachable: "pause",
+			Scope: "job",
 		},
-		Log:        Log{Format: "simple", Level: "info", Sync: "never", OnFull: "drop"},
-		RuntimeDir: "/run/gophd", StateDir: "/var/lib/gophd", LogDir: "/var/log/gophd",
+		Log:         Log{Format: "simple", Level: "info", Sync: "never", OnFull: "drop"},
+		Directories: Directories{RuntimeDir: "/run/gophd", StateDir: "/var/lib/gophd", LogDir: "/var/log/gophd"},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Error(diff)

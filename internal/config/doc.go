@@ -6,6 +6,11 @@
 // disagree. Sections of a config file that are not gophd's own belong to the user. They reach the
 // command as environment variables, with exactly the text of the file.
 //
+// A file may include others, and have many jobs: include.go and many.go. viper merges the settings
+// of the daemon and the defaults of the jobs. The entries of jobs: do not go through it, because it
+// turns names to lower case and splits them at dots. Compare (changes.go) finds the jobs that a
+// reload adds, removes or changes.
+//
 // Package credentials parses limits, signals and environment files. This package words the errors.
 //
 // It creates, writes and starts nothing, opens no network connection and looks up no host, user or

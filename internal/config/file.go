@@ -12,13 +12,14 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"gophd/internal/safefile"
 )
 
 // formats are the extensions of a config file, in the order in which messages list them.
 var formats = []string{"yaml", "yml", "toml", "json", "ini"}
+
+const formatFix = "the extension is not a known format; use .yaml, .yml, .toml, .json or .ini"
 
 const systemDir = "/etc/gophd"
 
@@ -45,8 +46,7 @@ func (l *loader) locate() string {
 			return ""
 		}
 		if !slices.Contains(formats, extension(named)) {
-			l.reject(subject, visible(named),
-				"the extension is not a known format; use .yaml, .yml, .toml, .json or .ini")
+			l.reject(subject, visible(named), formatFix)
 			return ""
 		}
 		return l.absolute(named)
@@ -162,37 +162,6 @@ func creatable(dirs []string) (dir string, first error) {
 	return dirs[0], nil
 }
 
-// readFile returns gophd's settings in the file and the user's keys, and rejects invalid ones.
-func (l *loader) readFile(path string) (map[string]given, []Value) {
-	data, err := l.text(path, "config file")
-	if err != nil {
-		l.problems = append(l.problems, &Error{Source: path, Problem: err.Error(), err: err})
-		return nil, nil
-	}
-	entries, bad := parse(extension(path), data)
-	s := sorter{
-		loader: l, path: path,
-		own: map[string]given{}, seen: map[string]entry{}, sectionSeen: map[string]bool{},
-	}
-	before := len(l.problems)
-	for _, e := range entries {
-		s.add(e)
-		if len(l.problems) > maxProblems {
-			return nil, nil
-		}
-	}
-	if bad != nil {
-		if len(l.problems) == before { // otherwise it repeats a better error
-			l.reject(position(path, bad.line), "", bad.problem)
-		}
-		return s.own, s.user
-	}
-	if _, ok := s.seen[restartKey]; !ok {
-		l.reject(path, "", missing(extension(path), s.sectionSeen["config"]))
-	}
-	return s.own, s.user
-}
-
 // text reads a file of that kind, without a byte order mark. It must be a regular file, so that the
 // next restart can read it again. The error is an *unreadable if nothing was read.
 func (l *loader) text(path, kind string) ([]byte, error) {
@@ -252,242 +221,3 @@ func withoutPath(err error) error {
 }
 
 func position(path string, line int) string { return path + ":" + strconv.Itoa(line) }
-
-// missing returns the error for a file without the mandatory key, with the line to add.
-func missing(format string, section bool) string {
-	var add string
-	switch {
-	case format == "toml" && section:
-		add = `auto_restart_interval = "24h" below [config]`
-	case format == "toml":
-		add = `config.auto_restart_interval = "24h" as the first line`
-	case format == "json" && section:
-		add = `"auto_restart_interval": "24h" to "config"`
-	case format == "json":
-		add = `"config": {"auto_restart_interval": "24h"}`
-	case format == "ini" && section:
-		add = `auto_restart_interval = 24h below [config]`
-	case format == "ini":
-		add = `config.auto_restart_interval = 24h as the first line`
-	case section:
-		add = `auto_restart_interval: 24h below config:`
-	default:
-		add = `config: {auto_restart_interval: 24h}`
-	}
-	return restartKey + " is missing; add " + add
-}
-
-// sorter separates gophd's settings from the user's.
-type sorter struct {
-	*loader
-	path        string
-	own         map[string]given
-	user        []Value
-	seen        map[string]entry // by key; the user's by environment variable
-	sectionSeen map[string]bool  // sections read so far
-}
-
-func (s *sorter) add(e entry) {
-	subject := position(s.path, e.line) + ": "
-	if len(e.key) > maxKey {
-		s.reject(subject+visible(shownKey(e.key)), "", fmt.Sprintf("a name of more than %d bytes", maxKey))
-		return
-	}
-	section, rest, below := strings.Cut(e.key, ".")
-	first := !s.sectionSeen[section]
-	s.sectionSeen[section] = true
-	switch near := nearest(section, s.sections); {
-	case strings.ContainsFunc(e.key, unicode.IsControl):
-		s.reject(subject+visible(shownKey(e.key)), "", "a control character in a name")
-	case section == "" || below && slices.Contains(strings.Split(rest, "."), ""):
-		s.reject(subject+visible(shownKey(e.key)), "", "an empty name; write section and key")
-	case slices.Contains(laterSections, section):
-		if first {
-			s.reject(subject+section, "", "this section is not in this version; remove it")
-		}
-	case !below:
-		s.topLevel(e, subject+visible(shownKey(e.key)))
-	case slices.Contains(s.sections, section):
-		s.setting(e, subject+visible(shownKey(e.key)))
-		s.doubt(e, subject+visible(shownKey(e.key)))
-	case near != "":
-		if first {
-			s.reject(subject+visible(section), "", "no section of gophd; did you mean "+near+"? otherwise rename your own")
-		}
-	default:
-		s.userKey(e, subject+visible(shownKey(e.key)))
-		s.doubt(e, subject+visible(shownKey(e.key)))
-	}
-}
-
-// doubt warns of a value that may end with a comment. A command may have both: it is a line for the
-// shell.
-func (s *sorter) doubt(e entry, subject string) {
-	if e.comment && e.key != "job.command" && len(s.warnings) < maxProblems {
-		s.warnings = append(s.warnings, subject+": the value goes up to the end of the line, the ; or # included; "+
-			"put it into quotes, or the comment on a line of its own")
-	}
-}
-
-// topLevel handles a key outside every section.
-func (s *sorter) topLevel(e entry, subject string) {
-	switch {
-	case e.form == null, e.form == empty: // an empty section
-	case e.form == unsupported:
-		s.reject(subject, "", e.wrong+"; write a section with keys below it")
-	case slices.Contains(s.sections, e.key):
-		s.reject(subject, "", "a section, not a setting; write its keys below it")
-	default:
-		for _, k := range keys() {
-			if strings.HasSuffix(k.name, "."+e.key) {
-				s.reject(subject, "", "stands outside every section; did you mean "+k.name+"?")
-				return
-			}
-		}
-		s.reject(subject, "", "stands outside every section; put it below one, gophd's or yours")
-	}
-}
-
-// isDuplicate rejects a name that was used before.
-func (s *sorter) isDuplicate(name string, e entry, subject string) bool {
-	before, found := s.seen[name]
-	if !found {
-		s.seen[name] = e
-		return false
-	}
-	if before.key == e.key {
-		s.reject(subject, "", fmt.Sprintf("set before, in line %d; remove one", before.line))
-	} else {
-		s.reject(subject, "", fmt.Sprintf(
-			"becomes %s, as %s in line %d does; rename one", name, visible(shownKey(before.key)), before.line))
-	}
-	return true
-}
-
-func (s *sorter) setting(e entry, subject string) {
-	k, ok := s.table[e.key]
-	item, below := "", false
-	if !ok {
-		k, item, below = mapped(e.key)
-	}
-	if !ok && !below {
-		s.reject(subject, "", unknown(e.key))
-		return
-	}
-	if s.isDuplicate(e.key, e, subject) {
-		return
-	}
-	g := given{text: e.text, source: position(s.path, e.line), subject: subject, pairs: s.own[k.name].pairs}
-	switch {
-	case e.form == null:
-		s.reject(subject, "", "has no value; write one, or remove the line")
-	case e.form == empty && k.kind == mapping && !below:
-	case e.form == empty:
-		s.reject(subject, "", "an empty mapping; write a value, or remove the line")
-	case e.form == unsupported:
-		s.reject(subject, "", e.wrong+"; write one value")
-	case e.form == list && (below || k.kind != command && !k.kind.repeated()):
-		s.reject(subject, "", "a list; write one value")
-	case e.form == list && len(e.list) == 0 && k.kind == command:
-		s.reject(subject, "", "an empty list; write the command")
-	case e.form == list && len(e.list) == 0:
-		s.reject(subject, "", "an empty list; write a value, or remove the line")
-	case strings.Contains(e.text+strings.Join(e.list, ""), "\x00"):
-		s.reject(subject, "", "contains a NUL byte; remove it")
-	case e.comment && !below && k.kind != command && k.kind != mapping:
-		s.reject(subject, visible(e.text),
-			"a comment needs a line of its own; a value that contains \" ;\" or \" #\" needs quotes")
-	case k.kind == command && e.form == scalar && strings.TrimSpace(e.text) == "":
-		s.reject(subject, visible(e.text), "an empty line for the shell; write the command")
-	case below:
-		s.own[k.name] = s.pair(k, g, item+"="+e.text)
-	case k.kind == mapping && e.form == list:
-		for _, text := range e.list {
-			g = s.pair(k, g, text)
-		}
-		s.own[k.name] = g
-	case k.kind.list() && e.form == list:
-		g.text = strings.Join(e.list, ",")
-		s.own[k.name] = s.read(k, g)
-	default:
-		g.words = e.list
-		s.own[k.name] = s.read(k, g)
-	}
-}
-
-// mapped returns the mapping that contains a name, and the name within it.
-func mapped(name string) (k key, item string, ok bool) {
-	for _, k := range keys() {
-		if item, ok := strings.CutPrefix(name, k.name+"."); ok && k.kind == mapping {
-			return k, item, true
-		}
-	}
-	return key{}, "", false
-}
-
-// unknown returns the error for an unknown setting. It suggests a name that looks alike, or the
-// same name in another section.
-func unknown(name string) string {
-	if now, ok := renamed[name]; ok {
-		return "renamed; write " + now
-	}
-	var all, alike []string
-	section, last := name[:strings.LastIndexByte(name, '.')], name[strings.LastIndexByte(name, '.')+1:]
-	for _, k := range keys() {
-		all = append(all, k.name)
-		if k.name == section {
-			return "no such setting; " + k.name + " takes one value"
-		}
-		if strings.HasSuffix(k.name, "."+last) {
-			return "no such setting; did you mean " + k.name + "?"
-		}
-		if rest, ok := strings.CutPrefix(k.name, section+"."); ok {
-			alike = append(alike, rest)
-		}
-	}
-	if near := nearest(name, all); near != "" {
-		return "no such setting; did you mean " + near + "?"
-	}
-	if alike == nil {
-		return "no such setting; remove it"
-	}
-	if len(alike) > 12 {
-		return "no such setting; gophd config show lists those of " + section
-	}
-	return "no such setting; " + section + " has " + strings.Join(alike, ", ")
-}
-
-// userKey handles a key that is passed to the command.
-func (s *sorter) userKey(e entry, subject string) {
-	if e.form == empty {
-		return
-	}
-	name := variable(e.key)
-	reserved := slices.Contains(ownVariables, name) || hasOwnPrefix(name, s.sections) || hasOwnPrefix(name, laterSections)
-	text := e.text
-	if e.form == list {
-		text = strings.Join(e.list, " ")
-	}
-	switch {
-	case reserved:
-		s.reject(subject, "", "becomes "+name+", which is gophd's own; rename it")
-	case s.isDuplicate(name, e, subject):
-	case e.form == unsupported:
-		s.reject(subject, "", e.wrong+" cannot reach the command; write a text")
-	case e.form == list && slices.ContainsFunc(e.list, ambiguous):
-		s.reject(subject, "",
-			"a list reaches the command joined by spaces, and one of its values is empty or holds a space; write one text")
-	case strings.Contains(text, "\x00"):
-		s.reject(subject, "", "contains a NUL byte; remove it")
-	default:
-		source := position(s.path, e.line)
-		if set := s.env[name]; set != "" {
-			text, source = set, "environment "+name
-		}
-		s.user = append(s.user, Value{e.key, text, source})
-	}
-}
-
-// ambiguous reports whether a value cannot be distinguished from its neighbors in a list that is
-// joined by spaces.
-func ambiguous(text string) bool { return text == "" || strings.ContainsFunc(text, unicode.IsSpace) }

@@ -2,11 +2,14 @@ package config
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +27,9 @@ func FuzzLoad(f *testing.F) {
 	}
 	for _, file := range files {
 		data, err := os.ReadFile(file)
+		if errors.Is(err, syscall.EISDIR) {
+			continue
+		}
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -32,6 +38,10 @@ func FuzzLoad(f *testing.F) {
 				f.Add(uint8(i), data)
 			}
 		}
+	}
+	for _, text := range []string{"include: jobs.d/more.yaml", "include: [jobs.d/m*.yaml, jobs.d/self.yaml]",
+		"include: jobs.d/*.yaml\njobs: {more: {}}", "job: {once: yes, env: [A=1]}\njobs: {a: {interval: 3, env.A: 2}, b: {}}"} {
+		f.Add(uint8(0), []byte(minimal+text))
 	}
 	for i, format := range []string{"yaml", "yaml", "toml", "json", "ini"} {
 		data, err := Starter(format)
@@ -43,6 +53,8 @@ func FuzzLoad(f *testing.F) {
 	f.Fuzz(func(t *testing.T, n uint8, data []byte) {
 		r := request(t)
 		r.Dir = t.TempDir()
+		write(t, filepath.Join(r.Dir, "jobs.d/more.yaml"), "jobs: {more: {command: [x], env: {A: b}}}\nmore: {key: x}\n")
+		write(t, filepath.Join(r.Dir, "jobs.d/self.yaml"), "include: [../jobs.d/*]\n")
 		path := filepath.Join(r.Dir, "x."+formats[int(n)%len(formats)])
 		write(t, path, string(data))
 		r.Env = []string{configVariable + "=" + path}
@@ -68,10 +80,14 @@ func FuzzLoad(f *testing.F) {
 		if len(c.Warnings) == 0 {
 			c.Warnings = nil
 		}
-		for i := range c.values {
-			c.values[i].Source, second.values[i].Source = "", ""
+		for _, c := range []*Config{c, second} {
+			for _, values := range append(c.entries, c.values) {
+				for i := range values {
+					values[i].Source = ""
+				}
+			}
 		}
-		if diff := cmp.Diff(c, second, cmp.AllowUnexported(Config{})); diff != "" {
+		if diff := cmp.Diff(c, second, cmp.AllowUnexported(Config{}, texts{})); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -80,6 +96,14 @@ func FuzzLoad(f *testing.F) {
 // rewritten returns a JSON file with all settings that are not defaults, in the order of Values.
 func rewritten(t *testing.T, c *Config) string {
 	var pairs []string
+	commands := map[string][]string{"job.command": c.Jobs[0].Command}
+	if c.Many {
+		commands["job.command"] = nil
+		for _, s := range c.Jobs {
+			pairs = append(pairs, fmt.Sprintf(`"jobs.%s": {}`, s.Name))
+			commands["jobs."+s.Name+".command"] = s.Command
+		}
+	}
 	for _, v := range c.Values() {
 		text, ok := c.Get(v.Key)
 		if !ok {
@@ -89,7 +113,7 @@ func rewritten(t *testing.T, c *Config) string {
 			continue
 		}
 		var value any = text
-		if argv := c.Jobs[0].Command; v.Key == "job.command" && (len(argv) != 3 || argv[2] != text) {
+		if argv := commands[v.Key]; argv != nil && (len(argv) != 3 || argv[2] != text) {
 			value = argv
 		}
 		pair, err := json.Marshal(map[string]any{v.Key: value})

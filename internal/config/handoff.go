@@ -5,29 +5,35 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"slices"
 )
 
 // wire is the encoded form of a Config for another process of this user. It includes the secrets.
 type wire struct {
-	Config *plain
-	Values []Value
+	Config  *plain
+	Values  []Value
+	Entries [][]Value
+	Unfit   map[string][]string
 }
 
 // plain is a Config without its methods.
 type plain Config
 
-// maxEncoded limits the size of the result of Encode. A handoff contains two of them.
-const maxEncoded = 1 << 20
+// Limits of the result of Encode. A handoff contains two of them, and has at most restart.MaxSize.
+const (
+	maxEncoded    = 1 << 20
+	maxEncodedJob = 16 << 10 // for each job
+	maxEncodedAll = 6 << 20
+)
 
 // Encode returns c for Decode in the new process after a re-exec. It returns nil if Decode would
-// not return exactly c, because c has bytes that are not UTF-8, or if it is larger than 1 MiB. Then
-// the new process must load the config itself.
+// not return exactly c, because c has bytes that are not UTF-8, or if it is larger than 1 MiB and
+// 16 KiB for each job, or than 6 MiB. Then the new process must load the config itself.
 func (c *Config) Encode() json.RawMessage {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(wire{(*plain)(c), c.values}); err != nil || b.Len() > maxEncoded {
+	err := e.Encode(wire{(*plain)(c), c.values, c.entries, c.unfit})
+	if err != nil || b.Len() > min(maxEncoded+maxEncodedJob*len(c.Jobs), maxEncodedAll) {
 		return nil
 	}
 	text := json.RawMessage(bytes.TrimSpace(b.Bytes()))
@@ -49,41 +55,9 @@ func Decode(text json.RawMessage) (*Config, error) {
 		return nil, fmt.Errorf("the config that was handed off has no job")
 	}
 	c := (*Config)(w.Config)
-	c.values = w.Values
+	c.values, c.entries, c.unfit = w.Values, w.Entries, w.Unfit
+	if c.Many && len(c.entries) != len(c.Jobs) {
+		return nil, fmt.Errorf("the config that was handed off has %d jobs, and %d entries", len(c.Jobs), len(c.entries))
+	}
 	return c, nil
-}
-
-// Changed returns the names of the settings that differ between two encoded configs, in the order
-// of the later one. The earlier one may be of another version of gophd.
-func Changed(before, after json.RawMessage) []string {
-	was, is := partsOf(before), partsOf(after)
-	// "" equals no value, because an empty mapping has that text.
-	text := func(values []Value, key string) string {
-		i := slices.IndexFunc(values, func(v Value) bool { return v.Key == key })
-		if i < 0 {
-			return ""
-		}
-		return values[i].Text
-	}
-	var changed []string
-	for _, v := range slices.Concat(is.Values, was.Values) {
-		if key := shownKey(v.Key); text(was.Values, v.Key) != text(is.Values, v.Key) && !slices.Contains(changed, key) {
-			changed = append(changed, key)
-		}
-	}
-	if len(changed) == 0 && !bytes.Equal(was.Config, is.Config) {
-		changed = append(changed, "job.env_file") // its content is not a setting
-	}
-	return changed
-}
-
-// parts is an encoded config of any version, partly decoded.
-type parts struct {
-	Config json.RawMessage
-	Values []Value
-}
-
-func partsOf(text json.RawMessage) (p parts) {
-	_ = json.Unmarshal(text, &p) // fails for another version: then all settings count as new
-	return p
 }

@@ -32,10 +32,6 @@ func (l *loader) command(g, shell given, useShell bool) given {
 		g = given{words: l.Command, source: commandLine, subject: commandLine}
 	}
 	if g.words == nil && g.text == "" {
-		if l.NeedCommand {
-			l.reject("no command", "",
-				"write it after --, as in gophd run -- ./job.sh, or set job.command in a config file")
-		}
 		return g
 	}
 	if useShell && g.words != nil {
@@ -158,28 +154,29 @@ func ownDescriptor(path string) (n int, own bool) {
 	return n, ok && n != safefile.Others
 }
 
-// complete sets the values that depend on more than one setting: absolute paths, the name, the log
-// file, the environment. It returns the command with its source.
-func (l *loader) complete(c *Config, s *settings, get func(string) given, user []Value) given {
-	j := &s.Job
-	cmd := l.command(get("job.command"), get("job.shell"), j.Shell)
-	j.Command = cmd.argv()
-	j.Dir = l.absolute(cmp.Or(j.Dir, l.Dir))
-	if j.Name == "" {
-		j.Name = l.name(cmd, c.File, j.Dir)
-	}
+// completeDaemon sets the values of the daemon that depend on its name or on each other.
+func (l *loader) completeDaemon(c *Config, get func(string) given) {
 	if c.Log.File != "" && !service(c.Log.File) {
 		c.Log.File = l.target(c.Log.File, get("log.file"), c.Daemon, "name a file, journald: or syslog:")
 	}
-	if c.Log.File == "" && c.Daemon && j.Name != "" {
+	if c.Log.File == "" && c.Daemon && c.Name != "" {
 		// log.file is a strftime pattern.
-		c.Log.File = strings.ReplaceAll(filepath.Join(c.LogDir, j.Name+".log"), "%", "%%")
+		c.Log.File = strings.ReplaceAll(filepath.Join(c.LogDir, c.Name+".log"), "%", "%%")
+	}
+	l.checkHeartbeat(c.Heartbeat, get)
+}
+
+// completeJob sets the values of a job that depend on more than one setting, except for its name
+// and environment.
+func (l *loader) completeJob(j *jobSettings, cmd given, get func(string) given, c *Config) {
+	j.Command = cmd.argv()
+	j.Dir = l.absolute(cmp.Or(j.Dir, l.Dir))
+	if j.Name != "" {
+		j.Output = job.Output(strings.ReplaceAll(string(j.Output), jobPattern, j.Name))
 	}
 	j.Output = job.Output(l.output(string(j.Output), get("job.output"), c))
 	j.Stdin = l.stdin(&j.Spec, get("job.stdin"), c.Daemon)
-	l.checkHeartbeat(c.Heartbeat, get)
-	j.EnvFile = l.envFiles(j.EnvFile)
-	j.Env = l.variables(s, get("job.env_file"), user)
+	j.EnvFile = l.absoluteEnvFiles(j.EnvFile)
 	if j.Group != "" {
 		j.User += ":" + j.Group
 	}
@@ -189,21 +186,36 @@ func (l *loader) complete(c *Config, s *settings, get func(string) given, user [
 	if j.Service && get("job.interval").source == defaultSource {
 		j.Interval = serviceInterval
 	}
-	return cmd
 }
 
 // serviceInterval is the default interval of a service.
 const serviceInterval = time.Second
 
-// checkConflicts rejects settings of a job that contradict each other or would have no effect.
-func (l *loader) checkConflicts(s *settings, get func(string) given) {
-	j := &s.Job
-	reject := func(name, problem string) { l.reject(get(name).subject, visible(get(name).show()), problem) }
-	isSet := func(name string) bool { return get(name).source != defaultSource }
-
+// checkDaemon rejects settings of the daemon that contradict each other or would have no effect.
+func (l *loader) checkDaemon(s *settings, get func(string) given) {
 	if s.Config.Verbose && s.Config.Quiet {
-		reject("config.quiet", "config.verbose prints more and this prints less; leave one of them out")
+		l.rejectKey(get("config.quiet"), "config.verbose prints more and this prints less; leave one of them out")
 	}
+	if service(s.Log.File) {
+		for _, name := range []string{
+			"rotate_size", "rotate_age", "keep", "keep_size", "compress", "mode", "owner", "sync",
+		} {
+			if g := get("log." + name); g.source != defaultSource {
+				l.rejectKey(g, "applies to log files only, and the log goes to "+s.Log.File+"; leave it out")
+			}
+		}
+	}
+}
+
+func (l *loader) rejectKey(g given, problem string) { l.reject(g.subject, visible(g.show()), problem) }
+
+// checkJob rejects settings of a job that contradict each other or would have no effect. A default
+// of jobs: may have no effect on one of them.
+func (l *loader) checkJob(j *jobSettings, get func(string) given) {
+	reject := func(name, problem string) { l.rejectKey(get(name), problem) }
+	isSet := func(name string) bool { return get(name).source != defaultSource }
+	isSetHere := func(name string) bool { return isSet(name) && (!l.many || get(name).entry) }
+
 	overlap := j.Overlap == job.OverlapAllow
 	switch {
 	case j.Service && j.Once:
@@ -215,33 +227,24 @@ func (l *loader) checkConflicts(s *settings, get func(string) given) {
 	case overlap && j.Interval == 0:
 		reject("job.overlap", "back to back there is no tick during a run; set an interval")
 	}
-	if !overlap && isSet("job.max_parallel") {
+	if !overlap && isSetHere("job.max_parallel") {
 		reject("job.max_parallel", "runs do not overlap; set job.overlap to allow, or leave it out")
 	}
 	for _, name := range []string{"job.retry_delay", "job.retry_exit_codes"} {
-		if isSet(name) && !isSet("job.retries") {
+		if isSetHere(name) && !isSet("job.retries") {
 			reject(name, "nothing is retried; set job.retries, or leave it out")
 		}
 	}
-	if isSet("job.start_limit_interval") && !isSet("job.start_limit") {
+	if isSetHere("job.start_limit_interval") && !isSet("job.start_limit") {
 		reject("job.start_limit_interval", "there is no limit; set job.start_limit, or leave it out")
 	}
 	switch {
 	case j.Group != "" && j.User == "":
-		reject("job.group", "there is no user; add --user, or leave it out")
+		reject("job.group", "there is no user; set job.user, or leave it out")
 	case j.Group != "" && strings.Contains(j.User, ":"):
 		reject("job.group", "job.user names a group too; leave one of them out")
 	}
-	checkExitCodes(s, reject)
-	if service(s.Log.File) {
-		for _, name := range []string{
-			"rotate_size", "rotate_age", "keep", "keep_size", "compress", "mode", "owner", "sync",
-		} {
-			if isSet("log." + name) {
-				reject("log."+name, "applies to log files only, and the log goes to "+s.Log.File+"; leave it out")
-			}
-		}
-	}
+	checkExitCodes(j, reject)
 	if !slices.Contains(j.SuccessCodes, 0) {
 		l.warnings = append(l.warnings,
 			"job.success_exit_codes does not contain 0: a command that exits with 0 has failed")
@@ -255,14 +258,14 @@ func (l *loader) checkConflicts(s *settings, get func(string) given) {
 }
 
 // checkExitCodes rejects an exit code that is in more than one list.
-func checkExitCodes(s *settings, reject func(name, problem string)) {
+func checkExitCodes(j *jobSettings, reject func(name, problem string)) {
 	lists := []struct {
 		name  string
 		codes []int
 	}{
-		{"job.success_exit_codes", s.Job.SuccessCodes},
-		{"job.fatal_exit_codes", s.Job.FatalCodes},
-		{"job.retry_exit_codes", s.Job.RetryCodes},
+		{"job.success_exit_codes", j.SuccessCodes},
+		{"job.fatal_exit_codes", j.FatalCodes},
+		{"job.retry_exit_codes", j.RetryCodes},
 	}
 	for i, list := range lists {
 		for _, other := range lists[:i] {
@@ -310,7 +313,7 @@ const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // variables returns the environment variables that the config sets for the command. The last value
 // of a name counts: the user's sections come first, then each file of job.env_file, then job.env.
-func (l *loader) variables(s *settings, envFile given, user []Value) []string {
+func (l *loader) variables(j *jobSettings, from given, user []Value) []string {
 	var env []string
 	index := map[string]int{}
 	set := func(name, value string) {
@@ -322,7 +325,7 @@ func (l *loader) variables(s *settings, envFile given, user []Value) []string {
 		index[name] = len(env)
 		env = append(env, kv)
 	}
-	if s.Job.ClearEnv {
+	if j.ClearEnv {
 		set("PATH", usualPath)
 	}
 	for _, u := range user {
@@ -330,19 +333,19 @@ func (l *loader) variables(s *settings, envFile given, user []Value) []string {
 	}
 	var pairs []string
 	if l.NeedCommand { // a command that runs gophd config get may have no right to read the files
-		for _, name := range s.Job.EnvFile {
-			pairs = append(pairs, l.readEnvFile(name, envFile)...)
+		for _, name := range j.EnvFile {
+			pairs = append(pairs, l.envFile(name, from)...)
 		}
 	}
-	for _, kv := range append(pairs, s.Job.Env...) {
+	for _, kv := range append(pairs, j.Env...) {
 		name, value, _ := strings.Cut(kv, "=")
 		set(name, value)
 	}
 	return env
 }
 
-// envFiles returns the names of job.env_file as absolute paths.
-func (l *loader) envFiles(names []string) []string {
+// absoluteEnvFiles returns the names of job.env_file as absolute paths.
+func (l *loader) absoluteEnvFiles(names []string) []string {
 	names = slices.Clone(names)
 	for i, name := range names {
 		if path, optional := strings.CutPrefix(name, "-"); optional {
@@ -354,8 +357,26 @@ func (l *loader) envFiles(names []string) []string {
 	return names
 }
 
-// readEnvFile returns the variables of one file of job.env_file.
-func (l *loader) readEnvFile(name string, envFile given) []string {
+// envFile is a file of job.env_file that was read.
+type envFile struct {
+	env []string
+	findings
+}
+
+// envFile returns the variables of one file of job.env_file. The file is read once, for all jobs.
+func (l *loader) envFile(name string, from given) []string {
+	f, ok := l.envFiles[name]
+	if !ok {
+		f.findings = l.capture(func() { f.env = l.readEnvFile(name, from) })
+		l.envFiles[name] = f
+	}
+	l.problems = append(l.problems, f.problems...)
+	l.unfit = append(l.unfit, f.unfit...)
+	l.warnings = append(l.warnings, f.warnings...)
+	return f.env
+}
+
+func (l *loader) readEnvFile(name string, from given) []string {
 	path, optional := strings.CutPrefix(name, "-")
 	data, err := l.text(path, "file of KEY=VALUE lines")
 	switch missing := errors.Is(err, fs.ErrNotExist); {
@@ -369,10 +390,10 @@ func (l *loader) readEnvFile(name string, envFile given) []string {
 		case errors.As(err, new(syscall.Errno)):
 			problem += "; allow gophd to read it, or choose another"
 		}
-		l.unfit = append(l.unfit, &Error{Source: envFile.subject, Value: visible(path), Problem: problem, err: err})
+		l.unfit = append(l.unfit, &Error{Source: from.subject, Value: visible(path), Problem: problem, err: err})
 		return nil
 	case err != nil:
-		l.reject(envFile.subject, visible(path), err.Error())
+		l.reject(from.subject, visible(path), err.Error())
 		return nil
 	}
 	env, warnings, err := credentials.ParseEnvFile(string(data))
@@ -380,10 +401,8 @@ func (l *loader) readEnvFile(name string, envFile given) []string {
 		l.reject(path, "", brief(err.Error()))
 		return nil
 	}
-	for _, text := range warnings {
-		if len(l.warnings) < maxProblems {
-			l.warnings = append(l.warnings, path+": "+brief(text))
-		}
+	for _, text := range warnings[:min(len(warnings), maxProblems)] {
+		l.warnings = append(l.warnings, path+": "+brief(text))
 	}
 	for _, kv := range env {
 		if name, _, _ := strings.Cut(kv, "="); slices.Contains(ownVariables, name) {
@@ -391,6 +410,22 @@ func (l *loader) readEnvFile(name string, envFile given) []string {
 		}
 	}
 	return env
+}
+
+// findings are what Load has to report.
+type findings struct {
+	problems []error // what is invalid
+	unfit    []error // what cannot be read here
+	warnings []string
+}
+
+// capture returns what f finds, and leaves the rest as it is.
+func (l *loader) capture(f func()) (found findings) {
+	before := l.findings
+	l.findings = findings{}
+	defer func() { found, l.findings = l.findings, before }()
+	f()
+	return found
 }
 
 // brief shortens a message about a file, which may have a very long name in it.

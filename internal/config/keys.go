@@ -91,7 +91,20 @@ const RunVariable = "GOPHD_RUN_CONFIG"
 
 // laterSections are sections of later versions. They are rejected now, so that no file changes its
 // meaning with an upgrade.
-var laterSections = []string{"jobs", "http", "notify", "history"}
+var laterSections = []string{"http", "notify", "history"}
+
+// jobsSection has an entry for each job, with the keys of jobSection.
+const (
+	jobsSection = "jobs"
+	jobSection  = "job"
+	includeKey  = "include" // the only key outside every section
+)
+
+// The scopes of a lease.
+const (
+	scopeDaemon = "daemon"
+	scopeJob    = "job"
+)
 
 // renamed maps the names of settings before the first release to their names now.
 var renamed = map[string]string{
@@ -147,14 +160,23 @@ var keys = sync.OnceValue(func() []key {
 				"and not that another instance holds the lease, unless --held-exit-code makes that an error",
 		},
 		{
+			name: "config.name", flag: "name", short: "n", kind: word, arg: "NAME",
+			check: checkName, example: "nightly",
+			help: "name of the daemon; with one job that of the job; identifies its lease, log and state files",
+		},
+		{
+			name: "config.max_running", kind: number, def: "0", hi: 100_000, example: "20", advanced: true,
+			help: "how many runs of all jobs may be active at a time; the others wait, in due order; 0 is no limit; " +
+				"requires jobs:",
+		},
+		{
 			name: "config.pid_file", flag: "pid-file", short: "p", kind: path, arg: "FILE",
 			check: checkPath, example: "/run/nightly.pid",
 			help: "write the process ID to this file",
 		},
 		{
-			name: "job.name", flag: "name", short: "n", kind: word, arg: "NAME",
-			check: checkName, example: "nightly",
-			help: "name of the job; identifies its lease, log and state files",
+			name: "job.name", kind: word, check: checkName, example: "nightly", advanced: true,
+			help: "the same as config.name, which takes precedence; not with jobs:",
 		},
 		{
 			name: "job.command", kind: command, example: "./job.sh --all",
@@ -318,7 +340,8 @@ var keys = sync.OnceValue(func() []key {
 			name: "job.output", flag: "output", kind: path, arg: "WHERE",
 			choices: outputs, check: checkOutput, example: "discard",
 			help: "where the command's output goes; on-failure: if the run failed, to the log if there is one, " +
-				"else to stderr; - is stdout; default: log if there is one, else inherit",
+				"else to stderr; - is stdout; a file name may contain %{job}, the name of the job; " +
+				"default: log if there is one, else inherit",
 		},
 		{
 			name: "heartbeat.url", flag: "heartbeat", kind: word, arg: "URL",
@@ -357,6 +380,11 @@ var keys = sync.OnceValue(func() []key {
 			help: "when the store is unreachable: pause the job, or continue although another host may run it too",
 		},
 		{
+			name: "heartbeat.scope", kind: choice, def: scopeDaemon,
+			choices: []string{scopeDaemon, scopeJob}, example: "job", advanced: true,
+			help: "with jobs:, what a lease is for: daemon: all jobs of the daemon have one; job: each has its own",
+		},
+		{
 			name: "heartbeat.standby", flag: "standby", kind: boolean, def: "false", example: "true",
 			help: "stand by while another instance holds the lease, instead of exiting",
 		},
@@ -368,8 +396,8 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "log.file", flag: "log-file", kind: path, arg: "FILE", choices: services,
 			check: checkLogFile, example: "/var/log/nightly.log",
-			help: "log to this file, whose name may contain strftime patterns; - is stdout; default with " +
-				"--daemon: NAME.log in the log directory",
+			help: "log to this file, whose name may contain strftime patterns, and %{job}: a file for each job; " +
+				"- is stdout; default with --daemon: NAME.log in the log directory",
 		},
 		{
 			name: "log.format", flag: "log-format", kind: choice, arg: "FORMAT", def: "simple",

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -24,6 +25,7 @@ type given struct {
 	value   any      // the parsed text, see key.parse; nil when there is no text
 	source  string   // see Value.Source
 	subject string   // its name in an error, see Error.Source
+	entry   bool     // it is in an entry of jobs:
 }
 
 // pair is one value of a mapping.
@@ -57,32 +59,37 @@ type settings struct {
 		AutoRestartInterval time.Duration
 		Daemon              bool
 		Verbose, Quiet      bool
+		Name                string
+		MaxRunning          int
 		PIDFile             string
 	}
-	Job struct {
-		job.Spec
-		Shell   bool
-		EnvFile []string
-		Group   string
-	}
+	Job       jobSettings
 	Heartbeat Heartbeat
 	Log       Log
 	Restart   struct{ When string }
 }
 
+// jobSettings are those of one job.
+type jobSettings struct {
+	job.Spec
+	Shell   bool
+	EnvFile []string
+	Group   string
+}
+
 // Load reads flags, environment and file, in this order of precedence, then the defaults. It has no
-// side effect, and blocks only while it reads the config file and those of job.env_file, and follows
-// the symlinks of the log, output and input. Its error is one line for each invalid setting, each an
-// *Error, or an *UnfitError.
+// side effect, and blocks only while it reads the config file, those that it includes and those of
+// job.env_file, and follows the symlinks of the log, output and input. Its error is one line for each
+// invalid setting, each an *Error, or an *UnfitError.
 func Load(req Request) (*Config, error) {
 	l := newLoader(req)
 	path := l.locate()
-	var user []Value
-	file := map[string]given{}
-	if path != "" {
-		file, user = l.readFile(path)
+	files := l.readFiles(path)
+	environment, flags := l.environment(), l.flags()
+	if files.jobsAt != "" {
+		files.refuseSettingsOfOneJob(environment, flags)
 	}
-	v, err := merge(l.defaults(), file, l.environment(), l.flags())
+	v, err := merge(l.defaults(), files.own, environment, flags)
 	if err != nil {
 		return nil, err
 	}
@@ -94,54 +101,87 @@ func Load(req Request) (*Config, error) {
 		return nil, err
 	}
 	get := func(name string) given { return v.Get(name).(given) }
-	l.checkConflicts(s, get)
 
 	c := &Config{
-		File:        path,
-		Daemon:      s.Config.Daemon,
-		Verbose:     s.Config.Verbose && !s.Config.Daemon,
-		Quiet:       s.Config.Quiet,
-		PIDFile:     l.absolute(s.Config.PIDFile),
-		AutoRestart: s.Config.AutoRestartInterval,
-		RestartWhen: s.Restart.When,
-		Heartbeat:   s.Heartbeat,
-		Log:         s.Log,
+		File:       path,
+		Name:       s.Config.Name,
+		Many:       files.jobsAt != "",
+		Daemon:     s.Config.Daemon,
+		Verbose:    s.Config.Verbose && !s.Config.Daemon,
+		Quiet:      s.Config.Quiet,
+		PIDFile:    l.absolute(s.Config.PIDFile),
+		MaxRunning: s.Config.MaxRunning,
+		Restart:    Restart{AutoRestart: s.Config.AutoRestartInterval, RestartWhen: s.Restart.When},
+		Heartbeat:  s.Heartbeat,
+		Log:        s.Log,
 	}
 	c.Heartbeat.PasswordFile = l.absolute(c.Heartbeat.PasswordFile)
 	c.RuntimeDir, c.StateDir, c.LogDir = l.directories()
-	cmd := l.complete(c, s, get, user)
-	if err := l.err(); err != nil {
+	if c.Many {
+		err = l.manyJobs(c, s, get, files)
+	} else {
+		l.oneJob(c, s, get, files.user)
+	}
+	if err := errors.Join(err, l.err()); err != nil {
 		return nil, err
 	}
-	c.Jobs = []job.Spec{s.Job.Spec}
-	c.Name = s.Job.Name
 	if l.unusable != nil && (c.Heartbeat.URL != "none:" || filepath.Dir(c.Log.File) == c.LogDir) {
 		l.warnings = append(l.warnings, fmt.Sprintf("the state directory is %s, because the usual one cannot be "+
 			"created (%v); set GOPHD_STATE_DIR, the same for all who start this job", c.StateDir, l.unusable))
 	}
-	c.Warnings = l.warnings
-	if c.Heartbeat.Shared() && get("job.name").text == "" && cmd.source == commandLine && !l.explicit {
-		c.Warnings = append(c.Warnings, fmt.Sprintf(
+	named := get("config.name").text != "" || get("job.name").text != ""
+	if c.Heartbeat.Shared() && !named && !c.Many && len(l.Command) > 0 && !l.explicit {
+		l.warnings = append(l.warnings, fmt.Sprintf(
 			"%s is shared between hosts, and the name %s is made from the command; give --name, the same on every host",
-			redact(c.Heartbeat.URL), s.Job.Name))
+			redact(c.Heartbeat.URL), c.Name))
 	}
-	c.values = append(shown(c, s, cmd, get), user...)
+	c.Warnings = l.warnings
+	c.values = append(c.values, files.user...)
 	return c, nil
+}
+
+// oneJob completes and checks the config of one job.
+func (l *loader) oneJob(c *Config, s *settings, get func(string) given, user []Value) {
+	j := &s.Job
+	l.checkJob(j, get)
+	l.checkDaemon(s, get)
+	if c.MaxRunning > 0 {
+		l.rejectKey(get("config.max_running"), "it is for many jobs, and there is no jobs:; leave it out, or see job.overlap")
+	}
+	cmd := l.command(get("job.command"), get("job.shell"), j.Shell)
+	if l.NeedCommand && cmd.argv() == nil {
+		l.reject("no command", "",
+			"write it after --, as in gophd run -- ./job.sh, or set job.command in a config file")
+	}
+	j.Dir = l.absolute(cmp.Or(j.Dir, l.Dir))
+	j.Name = cmp.Or(c.Name, j.Name, l.name(cmd, c.File, j.Dir))
+	c.Name, c.Heartbeat.Scope = j.Name, scopeJob
+	c.Log.File = c.LogFile(j.Name)
+	l.completeDaemon(c, get)
+	l.completeJob(j, cmd, get, c)
+	j.Env = l.variables(j, get("job.env_file"), user)
+	c.Jobs = []job.Spec{j.Spec}
+	c.values = shown(c, j, cmd, get)
 }
 
 // decode sets the field of each key. A key without a field, or a field without a key, is an error
 // in the table or the struct. Every test of Load finds it.
 func decode(v *viper.Viper) (*settings, error) {
 	s := &settings{}
-	hook := viper.DecodeHook(mapstructure.DecodeHookFuncValue(convert))
-	err := v.Unmarshal(s, hook, func(dc *mapstructure.DecoderConfig) {
-		dc.ErrorUnused, dc.ErrorUnset, dc.WeaklyTypedInput, dc.Squash = true, true, false, true
-		dc.MatchName = named
+	err := v.Unmarshal(s, func(dc *mapstructure.DecoderConfig) {
+		strict(dc)
+		dc.ErrorUnset = true
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot decode the settings: %w", err)
 	}
 	return s, nil
+}
+
+// strict sets how the fields of settings are decoded.
+func strict(dc *mapstructure.DecoderConfig) {
+	dc.DecodeHook, dc.MatchName = mapstructure.DecodeHookFuncValue(convert), named
+	dc.ErrorUnused, dc.WeaklyTypedInput, dc.Squash = true, false, true
 }
 
 // named reports whether the field belongs to the key. A field has the name of its key without
@@ -177,40 +217,65 @@ func convert(from, to reflect.Value) (any, error) {
 	return g.value, nil
 }
 
-// shown returns every setting with its effective value, which may differ from the given text.
-func shown(c *Config, s *settings, cmd given, get func(string) given) []Value {
-	derived := map[string]string{
+// shown returns every setting with its effective value, which may differ from the given text. j is
+// the only job, or the defaults of all.
+func shown(c *Config, j *jobSettings, cmd given, get func(string) given) []Value {
+	derived := derivedOf(j, get)
+	for name, text := range map[string]string{
+		"config.name":             c.Name,
 		"config.pid_file":         c.PIDFile,
 		"heartbeat.password_file": c.Heartbeat.PasswordFile,
-		"job.name":                s.Job.Name,
-		"job.chdir":               s.Job.Dir,
-		"job.env_file":            strings.Join(s.Job.EnvFile, ","),
-		"job.stdin":               s.Job.Stdin,
-		"job.output":              string(s.Job.Output),
+		"heartbeat.scope":         c.Heartbeat.Scope,
 		"log.file":                c.Log.File,
-	}
-	if get("job.interval").value != s.Job.Interval {
-		derived["job.interval"] = s.Job.Interval.String()
+	} {
+		derived[name] = text
 	}
 	var values []Value
 	for _, k := range keys() {
 		g := get(k.name)
-		if k.kind == command {
+		switch {
+		case c.Many && k.name == "job.name":
+			continue
+		case !c.Many && (k.name == "config.name" || k.name == "job.name"): // they are the same
+			if g = get("config.name"); g.source == defaultSource {
+				g = get("job.name")
+			}
+		case k.kind == command:
 			g = cmd
 		}
-		for _, p := range g.pairs {
-			values = append(values, Value{k.name + "." + p.name, p.text, p.source})
-		}
-		if g.pairs != nil {
-			continue
-		}
-		text, ok := derived[k.name]
-		if !ok {
-			text = g.show()
-		}
-		values = append(values, Value{k.name, text, g.source})
+		values = g.appendTo(values, k.name, derived)
 	}
 	return values
+}
+
+// derivedOf returns the settings of a job whose effective value may differ from the given text.
+func derivedOf(j *jobSettings, get func(string) given) map[string]string {
+	derived := map[string]string{
+		"job.name":     j.Name,
+		"job.chdir":    j.Dir,
+		"job.env_file": strings.Join(j.EnvFile, ","),
+		"job.stdin":    j.Stdin,
+		"job.output":   string(j.Output),
+	}
+	if get("job.interval").value != j.Interval {
+		derived["job.interval"] = j.Interval.String()
+	}
+	return derived
+}
+
+// appendTo appends the setting with that name, or each pair of a mapping.
+func (g given) appendTo(values []Value, name string, derived map[string]string) []Value {
+	for _, p := range g.pairs {
+		values = append(values, Value{name + "." + p.name, p.text, p.source})
+	}
+	if g.pairs != nil {
+		return values
+	}
+	text, ok := derived[name]
+	if !ok {
+		text = g.show()
+	}
+	return append(values, Value{name, text, g.source})
 }
 
 // merge merges the layers with viper: a later layer overrides an earlier one, a mapping name by
@@ -244,17 +309,18 @@ func merge(layers ...map[string]given) (*viper.Viper, error) {
 type loader struct {
 	Request
 	env      map[string]string
-	table    map[string]key // by name
-	sections []string       // gophd's own
-	explicit bool           // the config file was named by flag or environment
-	unusable error          // why the usual state directory cannot be created, and another is used
-	problems []error        // what cannot be understood
-	unfit    []error        // what cannot be read here
-	warnings []string
+	table    map[string]key     // by name
+	sections []string           // gophd's own
+	explicit bool               // the config file was named by flag or environment
+	many     bool               // there is a jobs: map
+	unusable error              // why the usual state directory cannot be created, and another is used
+	envFiles map[string]envFile // those that were read
+	findings
 }
 
 func newLoader(req Request) *loader {
-	l := &loader{Request: req, env: map[string]string{}, table: map[string]key{}, sections: sections()}
+	l := &loader{Request: req, env: map[string]string{}, table: map[string]key{}, sections: sections(),
+		envFiles: map[string]envFile{}}
 	for _, kv := range req.Env {
 		if name, text, ok := strings.Cut(kv, "="); ok {
 			l.env[name] = text
@@ -300,7 +366,11 @@ func (l *loader) read(k key, g given) given {
 		}
 		return g
 	}
-	if k.kind != command && l.isUnexpanded(g.subject, g.text, k.env()) {
+	variable := k.env()
+	if g.entry {
+		variable = "" // it would be for all jobs
+	}
+	if k.kind != command && l.isUnexpanded(g.subject, g.text, variable) {
 		return g
 	}
 	value, err := k.parse(g.text)
@@ -317,13 +387,13 @@ func (l *loader) read(k key, g given) given {
 var shellVariable = lazyRegexp(`\$(\{|[A-Za-z_])`)
 
 // isUnexpanded rejects a text with a variable that a shell would have expanded. The setting can be
-// given by the environment variable of that name instead.
+// given by the environment variable of that name instead, if there is a name.
 func (l *loader) isUnexpanded(subject, text, name string) bool {
 	if !shellVariable().MatchString(text) {
 		return false
 	}
 	fix := "variables are expanded by shells only; write the value"
-	if subject != name {
+	if name != "" && subject != name {
 		fix += ", or set " + name
 	}
 	l.reject(subject, visible(text), fix)

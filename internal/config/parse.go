@@ -34,6 +34,7 @@ const (
 	list             // of plain values
 	null             // no value: an empty YAML section, a JSON null
 	empty            // a mapping without keys; the keys of other mappings are entries
+	begin            // where a mapping or section with keys begins
 	unsupported      // not valid for any setting
 )
 
@@ -157,6 +158,8 @@ func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]e
 				entries = append(entries, e)
 				continue
 			}
+			e.form = begin
+			entries = append(entries, e)
 			var err *parseError
 			if entries, err = yamlTable(entries, e.key, value, depth+1); err != nil {
 				return entries, err
@@ -264,6 +267,8 @@ func (w *jsonWalk) table(prefix string, depth int) {
 				return
 			}
 			if w.dec.More() {
+				e.form = begin
+				w.entries = append(w.entries, e)
 				w.table(e.key, depth+1)
 				continue
 			}
@@ -317,6 +322,7 @@ func parseINI(data []byte) ([]entry, *parseError) {
 				return entries, &parseError{i + 1, "not a section; write [name]"}
 			}
 			section = strings.TrimSpace(name)
+			entries = append(entries, entry{key: section, line: i + 1, form: begin})
 			continue
 		}
 		name, raw, found := strings.Cut(line, "=")
@@ -347,8 +353,8 @@ func unquoted(value string) string {
 	return value
 }
 
-// libraryMessage puts the message of a library on one line. The text that it quotes from the file may
-// be a secret, so only quotes of one or two characters stay.
+// libraryMessage puts the message of a library on one line. The text that it quotes from the file
+// may be a secret, so only quotes of one or two characters stay.
 func libraryMessage(s string) string {
 	s = definedKey().ReplaceAllString(strings.Join(strings.Fields(s), " "), "key "+hidden+" ")
 	return quoted().ReplaceAllStringFunc(s, func(q string) string {

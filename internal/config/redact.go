@@ -93,6 +93,13 @@ func looksSecret(key string) bool {
 // shownKey returns a key that is safe to show. A name below a secret is most likely the secret's
 // value: "password: {abc}".
 func shownKey(key string) string {
+	if rest, ok := strings.CutPrefix(key, jobsSection+"."); ok { // the name of a job is no secret
+		name, below, ok := strings.Cut(rest, ".")
+		if !ok {
+			return key
+		}
+		return jobsSection + "." + name + strings.TrimPrefix(shownKey(jobSection+"."+below), jobSection)
+	}
 	for i, c := range key {
 		if c == '.' && strings.Contains(key[:i], ".") && looksSecret(key[:i]) {
 			return key[:i+1] + hidden

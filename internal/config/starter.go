@@ -43,12 +43,20 @@ func Starter(format string) ([]byte, error) {
 			fmt.Fprintf(&b, "%s%s%s%s%s\n", style.indent, sign, name, style.equals, text)
 		}
 	}
-	lines := []string{
-		"Any other section is yours and reaches the command as environment: this one as GOPHD_DATABASE_HOST.",
-		fmt.Sprintf(style.section, "database"),
-		style.indent + "host" + style.equals + `"db1"`,
+	for _, lines := range [][]string{
+		{
+			"Any other section is yours and reaches the command as environment: this one as GOPHD_DATABASE_HOST.",
+			fmt.Sprintf(style.section, "database"),
+			style.indent + "host" + style.equals + `"db1"`,
+		},
+		{
+			"Many jobs in one process: a section for each, with the keys of job, which then has the defaults of all.",
+			fmt.Sprintf(style.section, "jobs.report"),
+			style.indent + "command" + style.equals + `"./report.sh"`,
+		},
+	} {
+		fmt.Fprintf(&b, "\n%s %s\n", style.comment, strings.Join(lines, "\n"+style.comment+" "))
 	}
-	fmt.Fprintf(&b, "\n%s %s\n", style.comment, strings.Join(lines, "\n"+style.comment+" "))
 	return []byte(b.String()), nil
 }
 

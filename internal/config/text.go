@@ -143,7 +143,22 @@ func checkName(name string) error {
 	return nil
 }
 
-const maxName = 100
+const (
+	maxName    = 100
+	jobNameFix = "the name of a job has letters, digits, _ and -, and starts with no -"
+)
+
+// checkJobName accepts the name of an entry of jobs:. It has no dot, so that DAEMON.JOB and
+// jobs.NAME.key can be read in one way only.
+func checkJobName(name string) error {
+	switch {
+	case name == "", name[0] == '-', strings.ContainsFunc(name, func(r rune) bool { return r != '-' && isNotNameRune(r) }):
+		return errors.New(jobNameFix)
+	case len(name) > maxName:
+		return fmt.Errorf("longer than %d bytes; write a shorter name", maxName)
+	}
+	return nil
+}
 
 // checkPath rejects an empty path, which an unset shell variable leaves, and a tilde that no shell
 // has expanded.

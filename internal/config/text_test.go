@@ -256,7 +256,7 @@ func TestStarterIsValid(t *testing.T) {
 			setting := slices.ContainsFunc(keys(),
 				func(k key) bool { return strings.HasSuffix(k.name, "."+strings.TrimSpace(name)) })
 			example := setting || strings.Contains(text, "database") || strings.Contains(text, "db1")
-			if commented && example && !strings.Contains(text, "GOPHD_") {
+			if commented && example && !strings.Contains(text, "GOPHD_") && !strings.Contains(text, "report") {
 				line = indent + text
 			}
 			uncommented = append(uncommented, line)

@@ -26,9 +26,11 @@ func parseTOML(data []byte) ([]entry, *parseError) {
 			var line int
 			prefix, line = w.name("", e.Key())
 			skip = e.Kind == unstable.ArrayTable
+			t := entry{key: prefix, line: line, form: begin}
 			if skip {
-				w.entries = append(w.entries, entry{key: prefix, line: line, form: unsupported, wrong: "a list of tables"})
+				t.form, t.wrong = unsupported, "a list of tables"
 			}
+			w.entries = append(w.entries, t)
 		case unstable.KeyValue:
 			if !skip {
 				w.pair(prefix, e, 0)
@@ -86,6 +88,7 @@ func (w *tomlWalk) pair(prefix string, pair *unstable.Node, depth int) {
 			e.form = empty
 			break
 		}
+		w.entries = append(w.entries, entry{key: e.key, line: e.line, form: begin})
 		for more := true; more; more = pairs.Next() {
 			w.pair(e.key, pairs.Node(), depth+1)
 		}

@@ -63,7 +63,8 @@ func (o Outcome) ReleaseWaits() { process.Forget(o.left...) }
 // Daemon is one gophd process. Its fields belong to the goroutine of Run.
 type Daemon struct {
 	o          Options
-	handed     handedState // from the old process
+	previous   map[string]job.Spec // jobs of the old process's config
+	handed     handedState         // from the old process
 	life       life
 	log        *logging.Log
 	logs       logWatch
@@ -98,8 +99,10 @@ type life struct {
 	execs        int // before this process
 }
 
-// timers are the timers of the daemon itself.
+// timers are the timers of the daemon itself, and the queues of those of its jobs and its lease.
 type timers struct {
+	monotonic, boot *timer.Queue
+
 	uptime *time.Timer // config.auto_restart_interval
 	remind *time.Timer // while runs are waited for
 	retry  *time.Timer // for a job that could not be frozen
@@ -141,7 +144,12 @@ func (d *Daemon) serve(ctx context.Context) {
 	if slices.ContainsFunc(d.handed.Jobs, func(j supervisor.JobState) bool { return len(j.Runs) > 0 }) {
 		d.lease.Begin()
 	}
-	d.jobs.each(func(m *member) { m.Adopt() })
+	d.jobs.each(func(m *member) {
+		m.Adopt()
+		if m.removed {
+			m.Stop()
+		}
+	})
 	if d.o.Handoff != nil {
 		for _, o := range d.o.Handoff.Requests {
 			d.request(o)
@@ -187,6 +195,7 @@ func (d *Daemon) start() {
 	d.progress.started = true
 	d.jobs.each(func(m *member) { m.Start(&d.goroutines) })
 	d.lease.Start(&d.goroutines)
+	d.jobs.notice() // there may be no job that has not ended
 }
 
 // request serves a request in the state that the jobs have now.
@@ -198,7 +207,7 @@ func (d *Daemon) request(o request.Request) {
 // jobsChanged acts on what is new in the Reports of the jobs and about the lease, in the sequence in
 // which it happened.
 func (d *Daemon) jobsChanged() {
-	for _, m := range d.jobs.all {
+	d.jobs.each(func(m *member) {
 		r := m.Report()
 		if r.Active {
 			if d.machine.state == starting {
@@ -212,7 +221,7 @@ func (d *Daemon) jobsChanged() {
 		if r.Err != nil && !d.o.Config.Many {
 			d.failing(r.Err)
 		}
-	}
+	})
 	serving, err := d.jobs.tenancy.read()
 	if serving != "" {
 		d.serving(serving)
@@ -237,13 +246,21 @@ func (d *Daemon) jobsEnded() {
 	d.jobs.each(func(m *member) {
 		select {
 		case <-m.Done():
+			if m.alive && m.removed {
+				d.board.Remove(m.spec.Name)
+			}
 			m.alive = false
 		default:
 		}
 	})
-	if !d.jobs.alive() {
-		d.machine.ended(d.jobs.err())
+	if d.jobs.alive() {
+		return
 	}
+	err := d.jobs.err()
+	if d.o.Config.Many && err != nil && d.machine.state <= validating { // the only job has said why
+		d.problem(err)
+	}
+	d.machine.ended(err)
 }
 
 // serving reports once, to the processes that wait for it, that gophd serves.
@@ -274,9 +291,16 @@ func (d *Daemon) onLocked() {
 		return
 	}
 	d.events.Publish(event.Resumed(d.o.Version, os.Getpid()))
-	if h.Previous != nil {
-		d.events.Publish(event.ReloadApplied(config.Changed(h.Previous, h.Config)))
+	if h.Previous == nil {
+		return
 	}
+	if !d.o.Config.Many {
+		d.events.Publish(event.ReloadApplied(config.Changed(h.Previous, h.Config)))
+		return
+	}
+	c := config.Compare(h.Previous, h.Config)
+	d.events.Publish(event.ReloadApplied(c.Settings))
+	d.jobsReloaded(c)
 }
 
 // stateChanged acts on a new state of the machine.
@@ -298,10 +322,9 @@ func (d *Daemon) reminder() {
 		return
 	}
 	snap := d.board.Snapshot()
-	for i, j := range snap.Jobs {
-		for _, g := range j.Active {
-			d.events.Publish(supervisor.WaitEvent(d.o.Config.Jobs[i], d.machine.state.String(),
-				d.machine.state == stopping, g, snap.Taken))
+	for _, m := range d.jobs.all {
+		for _, g := range snap.Job(m.spec.Name).Active {
+			d.events.Publish(supervisor.WaitEvent(m.spec, d.machine.state.String(), d.machine.state == stopping, g, snap.Taken))
 		}
 	}
 	d.notify(sdExtend)

@@ -23,6 +23,8 @@ type handedState struct {
 	Board   status.Saved
 	Lease   lease.State
 	Jobs    []supervisor.JobState
+
+	byName map[string]supervisor.JobState // Jobs
 }
 
 // job returns the state of a job of the config: that of the same name, or with one job before and
@@ -31,12 +33,7 @@ func (s handedState) job(c *config.Config, spec job.Spec) supervisor.JobState {
 	if !c.Many && len(s.Jobs) == 1 {
 		return s.Jobs[0]
 	}
-	for _, j := range s.Jobs {
-		if j.Name == spec.Name {
-			return j
-		}
-	}
-	return supervisor.JobState{}
+	return s.byName[spec.Name]
 }
 
 // logState is the state of the old process's log.
@@ -63,7 +60,9 @@ func decodeState(h *restart.Handoff) (handedState, error) {
 	if err := d.Decode(&s); err != nil {
 		return handedState{}, fmt.Errorf("the handoff of the old process cannot be read: %w", err)
 	}
+	s.byName = make(map[string]supervisor.JobState, len(s.Jobs))
 	for _, j := range s.Jobs {
+		s.byName[j.Name] = j
 		if err := j.Check(); err != nil {
 			return handedState{}, fmt.Errorf("the handoff of the old process is invalid: %w", err)
 		}

@@ -1,30 +1,50 @@
 package daemon
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"gophd/internal/event"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
 	"gophd/internal/lease"
+	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/supervisor"
 )
 
 // member is a job of the daemon.
 type member struct {
-	*supervisor.Supervisor
-	spec  job.Spec
-	alive bool // it has not ended; before the start too
+	*supervisor.Supervisor // nil if the job was over before this process started, or could not be opened
+	spec                   job.Spec
+	alive                  bool // it has not ended; before the start too
+	removed                bool // the config has it no more; its runs may finish
+	handed                 supervisor.JobState
+	failed                 error // why it could not be opened, or had failed before this process started
+}
+
+// reason returns why a job that has ended has failed; nil if it has not.
+func (m *member) reason() error {
+	if m.Supervisor == nil {
+		return m.failed
+	}
+	if last := m.Last(); m.spec.Once && last != nil && last.Failed() {
+		return errors.New("its only run failed")
+	}
+	return m.Err()
 }
 
 // jobs are the jobs of the daemon, in the order of the config. The goroutine of Run owns them.
 type jobs struct {
 	all     []*member
+	many    bool          // see config.Config
 	changed chan struct{} // capacity 1; receives when something about a job or the lease may be new
+	running *supervisor.Running
 	tenancy tenancy
 }
 
@@ -43,15 +63,22 @@ func (j *jobs) notice() {
 	}
 }
 
-// each calls f for each job that was opened.
+// each calls f for each job that has a supervisor.
 func (j *jobs) each(f func(*member)) {
 	for _, m := range j.all {
-		f(m)
+		if m.Supervisor != nil {
+			f(m)
+		}
 	}
 }
 
-// runNow starts a run of the only job. A request for one of several must name it.
-func (j *jobs) runNow() bool { return len(j.all) == 1 && j.all[0].RunNow() }
+// runNow starts a run of the only job. A signal cannot name one of several.
+func (j *jobs) runNow() (ok bool, why error) {
+	if j.many {
+		return false, fmt.Errorf("a signal names none of the %d jobs", len(j.all))
+	}
+	return j.all[0].RunNow(), nil
+}
 
 // freeze leaves the active runs of all jobs to the next process, or those of none: an error says what
 // prevents that now.
@@ -92,27 +119,41 @@ func (j *jobs) left() (all []*process.Process) {
 	return all
 }
 
-// err returns why the jobs have ended, if that was not requested: the error of the only job, or one
-// that names those that have failed.
+// err returns why the jobs have ended, if that was not requested: the error of the only job, or with
+// several one that names those that have failed.
 func (j *jobs) err() error {
-	if len(j.all) == 1 {
+	if !j.many {
 		return j.all[0].Err()
 	}
 	var failed []string
-	j.each(func(m *member) {
-		if m.Err() != nil {
+	for _, m := range j.all {
+		if m.reason() != nil && !m.removed {
 			failed = append(failed, m.spec.Name)
 		}
-	})
+	}
 	if failed == nil {
 		return nil
 	}
-	return fmt.Errorf("%d of %d jobs failed: %v", len(failed), len(j.all), failed)
+	return fmt.Errorf("no job is left, and %d failed: %s", len(failed), strings.Join(failed, ", "))
+}
+
+// maxFailed limits the jobs that failed returns: they go into an environment variable.
+const maxFailed = 1000
+
+// failed returns the jobs that have failed, for the check of a reload.
+func (j *jobs) failed() map[string]string {
+	all := map[string]string{}
+	for _, m := range j.all {
+		if !m.alive && m.reason() != nil && len(all) < maxFailed {
+			all[m.spec.Name] = preflight.Digest(m.spec)
+		}
+	}
+	return all
 }
 
 // last returns the result of the only run of the only job, if that is a once job; otherwise nil.
 func (j *jobs) last() *job.Result {
-	if len(j.all) > 1 {
+	if j.many {
 		return nil
 	}
 	return j.all[0].Last()
@@ -155,7 +196,7 @@ func (t tenant) leftoverEnded() {
 
 // noteClean notes in the local lock that no leftover run is active, once that is so for every job.
 func (t tenant) noteClean() {
-	if slices.ContainsFunc(t.jobs.all, func(m *member) bool { return !m.NoLeftover() }) {
+	if slices.ContainsFunc(t.jobs.all, func(m *member) bool { return m.Supervisor == nil || !m.NoLeftover() }) {
 		return
 	}
 	lock := t.lease.Lock()
@@ -165,7 +206,12 @@ func (t tenant) noteClean() {
 	}
 }
 
-func (t tenant) Held() { t.jobs.each(func(m *member) { m.LeaseHeld() }) }
+func (t tenant) Held() {
+	t.jobs.each(func(m *member) { m.LeaseHeld() })
+	if t.o.Config.Many {
+		t.tell(fmt.Sprintf("%s runs %d jobs", t.o.Config.Name, len(t.o.Config.Jobs)), nil)
+	}
+}
 
 func (t tenant) Standby(holder string) {
 	t.tell("standing by: "+holder+" runs "+t.o.Config.Name, nil)
@@ -174,11 +220,12 @@ func (t tenant) Standby(holder string) {
 func (t tenant) Ending(cause error) { t.jobs.each(func(m *member) { m.LeaseEnding(cause) }) }
 
 func (t tenant) Failed(err, cause error) {
-	t.jobs.each(func(m *member) { m.LeaseFailed(err, cause) })
+	why := err
 	if p := (*goroutine.Panic)(nil); errors.As(err, &p) {
-		err = supervisor.Fatal(err)
+		why = supervisor.Fatal(err)
 	}
-	t.tell("", err)
+	t.tell("", why) // first, so that the daemon knows it when the jobs have ended
+	t.jobs.each(func(m *member) { m.LeaseFailed(err, cause) })
 }
 
 // tell passes on to the daemon's goroutine what the lease has told.
@@ -192,4 +239,22 @@ func (t tenant) tell(serving string, err error) {
 	}
 	t.jobs.tenancy.mu.Unlock()
 	t.jobs.notice()
+}
+
+// handOff ends the work of this process for the job.
+func (m *member) handOff(files map[string]*os.File) (state supervisor.JobState) {
+	if m.Supervisor == nil {
+		state = m.handed
+		state.Name, state.Runs = m.spec.Name, nil
+	} else {
+		state = m.PauseOutput(files)
+	}
+	state.Over = !m.alive
+	if err := m.reason(); err != nil && !m.alive {
+		state.Failed = err.Error()
+	}
+	if m.removed {
+		state.Removed, _ = json.Marshal(m.spec) // plain values cannot fail
+	}
+	return state
 }

@@ -38,10 +38,10 @@ const (
 
 // actions are the effects of the machine. None of them blocks.
 type actions struct {
-	stop   func()            // lets active runs finish
-	force  func(cause error) // stops them
-	kill   func()            // sends KILL to them
-	runNow func() bool
+	stop   func()                      // lets active runs finish
+	force  func(cause error)           // stops them
+	kill   func()                      // sends KILL to them
+	runNow func() (ok bool, why error) // why is nil if the state is the reason
 	// freeze leaves the active runs to the next process. An error says what prevents that now; then
 	// no run starts.
 	freeze       func() error
@@ -123,8 +123,12 @@ func (m *machine) request(o request.Request) {
 			m.check()
 		}
 	case request.RunNow:
-		if m.state != serving && m.state != validating || !m.runNow() {
-			m.publish(event.RequestRejected(o.Verb.String(), o.From, m.state.String()))
+		ok, why := false, error(nil)
+		if m.state == serving || m.state == validating {
+			ok, why = m.runNow()
+		}
+		if !ok {
+			m.publish(event.RequestRejected(o.Verb.String(), o.From, m.state.String(), why))
 		}
 	case request.Dump:
 		m.dump()

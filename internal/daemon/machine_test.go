@@ -58,7 +58,7 @@ func blocked() error { return errBlocked }
 func newMachine(d *actionLog, in state, alive bool) *machine {
 	return &machine{state: in, alive: alive, active: in != starting, actions: actions{
 		stop: d.add("stop"), force: d.addCause("force"), kill: d.add("kill"),
-		runNow: func() bool { d.add("run now")(); return true },
+		runNow: func() (bool, error) { d.add("run now")(); return true, nil },
 		freeze: d.freeze, thaw: d.thaw, retryAfter: func(time.Duration) { d.add("retry")() },
 		pauseWrites: func() error { return nil }, resume: func() {},
 		check: d.add("check"), dump: d.add("dump"), reopen: d.add("reopen"),

@@ -7,6 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"gophd/internal/config"
 	"gophd/internal/event"
 	"gophd/internal/eventlog"
 	"gophd/internal/goroutine"
@@ -15,7 +16,7 @@ import (
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/status"
-	"gophd/internal/supervisor"
+	"gophd/internal/timer"
 )
 
 // open opens what needs no lock. If something cannot be opened, it closes the rest again.
@@ -25,6 +26,11 @@ func (d *Daemon) open() (err error) {
 		return err
 	}
 	d.life = d.inherit()
+	if o.Handoff != nil && o.Handoff.Previous != nil {
+		if c, err := config.Decode(o.Handoff.Previous); err == nil { // fails for another version: then every job has changed
+			d.previous = byName(c.Jobs)
+		}
+	}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -59,8 +65,12 @@ func (d *Daemon) open() (err error) {
 	if !o.Config.Many {
 		interval = o.Config.Jobs[0].Interval
 	}
+	if err := d.openTimers(); err != nil {
+		return err
+	}
 	d.lease, err = lease.Open(lease.Options{Config: o.Config, Name: o.Config.Name, Interval: interval,
-		Started: d.life.born, Events: d.events, Tenant: tenant{d}, Handed: d.handed.Lease, Lock: files[localLock]})
+		Started: d.life.born, Events: d.events, Tenant: tenant{d}, Timers: d.timers.boot,
+		Handed: d.handed.Lease, Lock: files[localLock]})
 	if err != nil {
 		return err
 	}
@@ -90,31 +100,21 @@ func (d *Daemon) open() (err error) {
 		publish:      d.events.Publish,
 	}}
 	d.probe.answer = make(chan answer, 1)
-	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(),
-		unmap: time.NewTimer(unmapAfter), shrink: time.NewTimer(shrinkAfter)}
-	if d.restartsByItself() {
-		d.timers.uptime.Reset(o.Config.AutoRestart)
-	}
 	d.logPreviousErrors()
 	return nil
 }
 
-// openJobs opens a supervisor for each job, with what the old process has handed off.
-func (d *Daemon) openJobs(files map[string]*os.File) error {
-	c := d.o.Config
-	d.jobs.changed = make(chan struct{}, 1)
-	for _, spec := range c.Jobs {
-		s, err := supervisor.New(supervisor.Options{
-			Spec: spec, ID: c.FileName(spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log, Events: d.events,
-			Spawner: d.spawner, Started: d.life.born, Lease: d.lease, LeftoverEnded: tenant{d}.leftoverEnded,
-			Handed: d.handed.job(c, spec), Descriptors: files, Changed: d.jobs.notice,
-		})
-		if err != nil {
-			return err
-		}
-		d.jobs.all = append(d.jobs.all, &member{Supervisor: s, spec: spec, alive: true})
+func (d *Daemon) openTimers() (err error) {
+	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(),
+		unmap: time.NewTimer(unmapAfter), shrink: time.NewTimer(shrinkAfter)}
+	if d.restartsByItself() {
+		d.timers.uptime.Reset(d.o.Config.AutoRestart)
 	}
-	return nil
+	if d.timers.monotonic, err = timer.NewQueue(timer.Monotonic); err != nil {
+		return err
+	}
+	d.timers.boot, err = timer.NewQueue(timer.Boot)
+	return err
 }
 
 func stopped() *time.Timer {
@@ -177,7 +177,15 @@ func (d *Daemon) openLog() (err error) {
 	if c.Quiet {
 		rest = d.log.FileLogger()
 	}
-	readLog := eventlog.New(d.log.Logger(), rest, d.log.EchoLogger(), c.Log.Format == "json").Read
+	reader := eventlog.New(d.log.Logger(), rest, d.log.EchoLogger(), c.Log.Format == "json")
+	readLog := reader.Read
+	if c.Many {
+		var names []string
+		for _, spec := range d.specs() {
+			names = append(names, spec.Name)
+		}
+		readLog = reader.Jobs(names...).Read
+	}
 	d.events = event.NewStream(d.board.Read, readLog)
 	if err := d.log.CrashOutput(); err != nil {
 		d.problem(err)
@@ -214,7 +222,7 @@ func (d *Daemon) firstSnapshot() status.Snapshot {
 	if d.restartsByItself() {
 		s.RestartIn = c.AutoRestart
 	}
-	for _, spec := range c.Jobs {
+	for _, spec := range d.specs() {
 		s.Jobs = append(s.Jobs, status.Job{Name: spec.Name, Interval: spec.Interval,
 			Lease: status.Lease{Store: "none", State: "not asked for"}})
 	}
@@ -243,6 +251,11 @@ func (d *Daemon) close() {
 	d.jobs.each(func(m *member) { attempt(m.Close) })
 	if d.lease != nil {
 		attempt(d.lease.Leave)
+	}
+	for _, q := range []*timer.Queue{d.timers.monotonic, d.timers.boot} {
+		if q != nil {
+			attempt(q.Close)
+		}
 	}
 	if d.spawner != nil {
 		d.escalate(1)

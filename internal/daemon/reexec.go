@@ -69,7 +69,7 @@ func (d *Daemon) checked(a answer) {
 // asker returns what the preflight must know of this process. It asks the lease first, which waits
 // for a step that is being done: the rest is what it is after that step.
 func (d *Daemon) asker() preflight.Running {
-	a := preflight.Running{PID: os.Getpid()}
+	a := preflight.Running{PID: os.Getpid(), Failed: d.jobs.failed()}
 	if key, l, ok := d.lease.Shared(); ok {
 		a.URL, a.Key, a.ID = d.o.Config.Heartbeat.URL, key, l.ID
 		holding := []heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}
@@ -77,8 +77,11 @@ func (d *Daemon) asker() preflight.Running {
 	}
 	if lock := d.lease.Lock(); lock != nil {
 		a.Lock, a.Users = lease.FileID(lock.Descriptor()), lock.Users()
+		if a.Lock != "" {
+			a.LockPath = lease.LockPath(d.o.Config)
+		}
 	}
-	a.Serves = slices.ContainsFunc(d.jobs.all, func(m *member) bool { return m.Looping() })
+	a.Serves = slices.ContainsFunc(d.jobs.all, func(m *member) bool { return m.Supervisor != nil && m.Looping() })
 	if f, err := d.pidFile.descriptor(); err == nil && f != nil {
 		a.PIDFile = lease.FileID(f)
 		_ = f.Close() // this is a second descriptor
@@ -192,7 +195,9 @@ func (d *Daemon) handOff() *restart.Handoff {
 	}
 	d.events.Publish(event.Reexecuting())
 	d.log.Leave() // the new process writes the rest
-	d.jobs.each(func(m *member) { s.Jobs = append(s.Jobs, m.PauseOutput(h.Files)) })
+	for _, m := range d.jobs.all {
+		s.Jobs = append(s.Jobs, m.handOff(h.Files))
+	}
 	fault.At("reading stopped")
 	var unlogged []error // the new process logs it
 	d.jobs.each(func(m *member) { unlogged = append(unlogged, m.LostOutput()...) })

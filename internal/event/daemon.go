@@ -86,8 +86,12 @@ func Request(what, from, state string) Event {
 		}}
 }
 
-// RequestRejected says that gophd does not serve a request in this state.
-func RequestRejected(what, from, state string) Event {
+// RequestRejected says that gophd does not serve a request in this state, or why else.
+func RequestRejected(what, from, state string, why error) Event {
+	if why != nil {
+		return Event{Type: TypeRequestRejected, Level: Info, Text: what + " (" + from + ")", Err: why,
+			message: func(e Event) string { return fmt.Sprintf("%s rejected: %v", e.Text, e.Err) }}
+	}
 	return Event{Type: TypeRequestRejected, Level: Info, Text: what + " (" + from + ")", State: state,
 		message: func(e Event) string {
 			return fmt.Sprintf("%s rejected: gophd is %s", e.Text, e.State)

@@ -17,6 +17,7 @@ import (
 // Reader writes events to a log. Any goroutine may use it. It does not block: the log drops lines
 // and does not wait.
 type Reader struct {
+	job                  string // in each line, if the log is that of several jobs
 	failures, rest, echo zerolog.Logger
 	fields               bool
 	limit                limiter
@@ -48,16 +49,56 @@ func (r *Reader) Read(e event.Event) {
 		r.line(r.echo, e, "")
 	case event.TypeDump:
 		r.dump(e)
-	case event.TypeExiting, event.TypeReexecuting: // the counts would be lost otherwise
-		r.listFailed(e.Job)
-		r.listEscaped(e, func(outcome) bool { return true })
-		if counts := r.limit.rest(); counts != "" {
-			r.write(event.LogSuppressed(counts))
-		}
+	case event.TypeExiting, event.TypeReexecuting:
+		r.finish(e)
 		r.write(e)
 	default:
 		r.write(e)
 	}
+}
+
+// finish lists and counts what was suppressed, before the process ends.
+func (r *Reader) finish(e event.Event) {
+	r.listFailed(e.Job)
+	r.listEscaped(e, func(outcome) bool { return true })
+	if counts := r.limit.rest(); counts != "" {
+		r.write(event.LogSuppressed(counts))
+	}
+}
+
+// Jobs writes the events of several jobs. Each has a Reader of its own, so that many events of one job
+// suppress none of another.
+type Jobs struct {
+	daemon *Reader
+	jobs   map[string]*Reader
+	names  []string
+}
+
+// Jobs returns the readers of these jobs. r writes all other events.
+func (r *Reader) Jobs(names ...string) *Jobs {
+	j := &Jobs{daemon: r, jobs: map[string]*Reader{}, names: names}
+	for _, name := range names {
+		own := New(r.failures, r.rest, r.echo, r.fields)
+		own.job = name
+		j.jobs[name] = own
+	}
+	return j
+}
+
+// Read writes or suppresses an event.
+func (j *Jobs) Read(e event.Event) {
+	if r := j.jobs[e.Job]; r != nil {
+		r.Read(e)
+		return
+	}
+	if e.Type == event.TypeExiting || e.Type == event.TypeReexecuting {
+		for _, name := range j.names {
+			own := e
+			own.Job = name
+			j.jobs[name].finish(own)
+		}
+	}
+	j.daemon.Read(e)
 }
 
 // write returns false if the event was suppressed.
@@ -92,6 +133,9 @@ func (r *Reader) line(to zerolog.Logger, e event.Event, more string) {
 	line := to.WithLevel(levels[e.Level])
 	if !line.Enabled() {
 		return
+	}
+	if r.job != "" {
+		line.Str(logging.JobField, r.job)
 	}
 	if r.fields {
 		line.Str(logging.EventField, string(e.Type))

@@ -61,9 +61,10 @@ func (n *tenant) expect(t *testing.T, want ...string) {
 // open returns a Lease in the directory, with the given URL, and the group of its goroutine.
 func open(t *testing.T, dir, url string, n *tenant, change func(*Options)) (*Lease, *goroutine.Group) {
 	t.Helper()
-	c := &config.Config{StateDir: dir, Jobs: []job.Spec{{Name: "x"}}, Heartbeat: config.Heartbeat{URL: url, TTL: time.Minute, Renew: 10 * time.Second,
+	c := &config.Config{Name: "x", Directories: config.Directories{StateDir: dir}, Jobs: []job.Spec{{Name: "x"}}, Heartbeat: config.Heartbeat{URL: url, TTL: time.Minute, Renew: 10 * time.Second,
 		StopGrace: time.Second, Timeout: time.Second, AcquireTimeout: time.Second}}
-	o := Options{Config: c, Name: "x", Started: time.Now(), Events: event.NewStream(func(event.Event) {}), Tenant: n}
+	o := Options{Config: c, Name: "x", Started: time.Now(), Events: event.NewStream(func(event.Event) {}), Tenant: n,
+		Timers: openTimers(t)}
 	if change != nil {
 		change(&o)
 	}

@@ -33,7 +33,7 @@ type Lease struct {
 	o             Options
 	local, shared *claim // each may be nil
 	lock          *file.Store
-	timer         *timer.Timer // of the shared claim
+	timer         *channelTimer // of the shared claim
 
 	mu       sync.Mutex // guards phase, acquire and the claims, except what is safe by itself
 	phase    phase
@@ -52,6 +52,7 @@ type Options struct {
 	Started  time.Time     // first start of the daemon
 	Events   *event.Stream
 	Tenant   Tenant
+	Timers   *timer.Queue // of the boot clock
 
 	// From a handoff.
 	Handed State
@@ -89,8 +90,8 @@ func Open(o Options) (*Lease, error) {
 		return nil, err
 	}
 	l.shared = &claim{lease: l, store: o.Config.Shown("heartbeat.url"), key: key, opened: store, handed: o.Handed.Shared}
-	l.timer, err = timer.New(timer.Boot)
-	return l, err
+	l.timer = newChannelTimer(o.Timers)
+	return l, nil
 }
 
 // Lock returns the local lock; nil without one.
@@ -219,15 +220,11 @@ func (l *Lease) HandOff(keep bool) (state State, lock *os.File, instance string,
 // Leave closes all except the local lock, which stays held for the new process. The shared claim
 // must have been handed off or released.
 func (l *Lease) Leave() error {
-	var err error
-	if l.timer != nil {
-		err = l.timer.Close()
-		l.timer = nil
+	if l.shared == nil {
+		return nil
 	}
-	if l.shared != nil {
-		err = errors.Join(err, l.shared.opened.Close())
-	}
-	return err
+	l.timer.Stop()
+	return l.shared.opened.Close()
 }
 
 // Close is Leave for a lease that was released. It also closes the local lock.

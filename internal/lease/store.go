@@ -13,9 +13,9 @@ import (
 	"gophd/internal/heartbeat/memcached"
 )
 
-// OpenStore opens the shared store of h, and returns it with the key of a job in it. The key is that
-// of PHP-Daemon, so that its pollers keep working. A new scheme needs a case here, and in config the
-// checks of its URL and of the lease's times.
+// OpenStore opens the shared store of h, and returns it with the key of a job in it. The key is
+// that of PHP-Daemon, so that its pollers keep working. A new scheme needs a case here, and in
+// config the checks of its URL and of the lease's times.
 func OpenStore(h config.Heartbeat, job string) (heartbeat.Store, string, error) {
 	scheme, _, _ := strings.Cut(h.URL, ":")
 	switch scheme {
@@ -30,16 +30,25 @@ func OpenStore(h config.Heartbeat, job string) (heartbeat.Store, string, error) 
 	return nil, "", fmt.Errorf("heartbeat.url %s: unknown scheme; use none:, file: or memcached://host:port", h.URL)
 }
 
-// LockPath returns the path of the lock that keeps one host from running the job twice, also with a
-// shared store. It returns "" if heartbeat.url is "none:".
+// LockPath returns the path of the lock that keeps one host from running the daemon twice, also
+// with a shared store: that of its only job, or of all its jobs. It returns "" if heartbeat.url is
+// "none:".
 func LockPath(c *config.Config) string {
+	if c.Many && c.Heartbeat.URL != "none:" {
+		return filepath.Join(c.StateDir, c.Name+".daemon.lock")
+	}
+	return JobLockPath(c, c.Name)
+}
+
+// JobLockPath is LockPath for one job with a lease of its own. name is its Config.FileName.
+func JobLockPath(c *config.Config, name string) string {
 	if c.Heartbeat.URL == "none:" {
 		return ""
 	}
 	if rest, ok := strings.CutPrefix(c.Heartbeat.URL, "file:"); ok && rest != "" {
 		return filepath.Clean("/" + strings.TrimLeft(rest, "/"))
 	}
-	return filepath.Join(c.StateDir, c.Jobs[0].Name+".heartbeat")
+	return filepath.Join(c.StateDir, name+".heartbeat")
 }
 
 // OpenLock opens the lock at path, or adopts the one that the old process has handed off.

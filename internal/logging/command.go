@@ -9,8 +9,21 @@ import (
 
 // Capture returns a function that opens a Stream for the named stream ("stdout", "stderr") of the
 // command with the given PID.
-func (l *Log) Capture(name string) func(pid int) io.WriteCloser {
-	return func(pid int) io.WriteCloser { return l.Stream(name, pid) }
+func (l *Log) Capture(name string) func(pid int) io.WriteCloser { return l.Job("").Capture(name) }
+
+// Job is a Log for the lines of one job. If the log is that of several jobs, they begin with its name.
+type Job struct {
+	log  *Log
+	name string
+}
+
+// Job returns the Log for one of several jobs; "" for the only one.
+func (l *Log) Job(name string) Job { return Job{l, name} }
+
+// Capture returns a function that opens a Stream for the named stream of the job's command with the
+// given PID.
+func (j Job) Capture(name string) func(pid int) io.WriteCloser {
+	return func(pid int) io.WriteCloser { return j.log.stream(j.name, name, pid) }
 }
 
 // Show writes text to Echo unchanged, between two lines. It adds a newline if there is none at the

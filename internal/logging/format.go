@@ -2,6 +2,7 @@ package logging
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -35,7 +36,7 @@ const (
 type format struct {
 	name string
 	pid  string
-	job  string // with quotes
+	job  string // the only one
 	tag  string // gophd's name in a service
 }
 
@@ -64,18 +65,26 @@ func (s *stamp) set(now time.Time, format string) bool {
 	return true
 }
 
-// head returns the part of each record of a stream between time and text.
-func (f format) head(stream string, pid int) []byte {
+// head returns the part of each record of a stream between time and text. job is "" for the only one.
+func (f format) head(job, stream string, pid int) []byte {
 	switch f.name {
 	case journald, syslog:
-		return []byte(f.serviceHead(stream, pid))
+		return []byte(f.serviceHead(job, stream, pid))
 	case exact:
 		return nil
 	case inJSON:
-		return []byte(`","pid":` + strconv.Itoa(pid) + `,"job":` + f.job +
+		return []byte(`","pid":` + strconv.Itoa(pid) + `,"job":` + quoteJSON(cmp.Or(job, f.job)) +
 			`,"stream":` + quoteJSON(stream) + `,"line":"`)
 	}
-	return []byte(" [" + strconv.Itoa(pid) + "] " + strings.TrimPrefix(stream, "std") + ": ")
+	return []byte(" [" + strconv.Itoa(pid) + "] " + ofJob(job) + strings.TrimPrefix(stream, "std") + ": ")
+}
+
+// ofJob returns the start of the text of a line about one of several jobs.
+func ofJob(job string) string {
+	if job == "" {
+		return ""
+	}
+	return job + ": "
 }
 
 // lead returns the part of a record before the text.
@@ -135,14 +144,19 @@ func cutReturn(text []byte, partial bool) (_ []byte, crlf bool) {
 
 // own renders one of gophd's own lines from zerolog's JSON object.
 func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byte, color bool) []byte {
+	job := ""
 	if f.name != inJSON {
+		job, object = cutJob(object)
 		object = textOf(object)
 	}
 	if f.name == journald || f.name == syslog {
-		return f.serviceOwn(dst, now, level, object)
+		return f.serviceOwn(dst, now, level, job, object)
 	}
 	if f.name == inJSON {
-		dst = append(now.AppendFormat(append(dst, `{"time":"`...), jsonTime), `","pid":`+f.pid+`,"job":`+f.job+`,`...)
+		dst = append(now.AppendFormat(append(dst, `{"time":"`...), jsonTime), `","pid":`+f.pid+`,`...)
+		if f.job != "" {
+			dst = append(dst, `"job":`+quoteJSON(f.job)+`,`...)
+		}
 		object = bytes.TrimSpace(object[1:])
 		if object[0] == '}' {
 			dst = dst[:len(dst)-1]
@@ -158,17 +172,31 @@ func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byt
 	}
 	dst = append(now.AppendFormat(dst, simpleTime), " ["+f.pid+"] "...)
 	if f.name == console {
-		return appendConsole(dst, object, color)
+		return appendConsole(append(dst, ofJob(job)...), object, color)
 	}
 	if level >= zerolog.WarnLevel && level < zerolog.NoLevel {
 		dst = append(dst, level.String()+": "...)
 	}
-	return append(appendFields(dst, object), '\n')
+	return append(appendFields(append(dst, ofJob(job)...), object), '\n')
+}
+
+// cutJob removes the field JobField from an object, and returns its value.
+func cutJob(object []byte) (job string, rest []byte) {
+	before, after, found := bytes.Cut(object, []byte(`"`+JobField+`":"`))
+	name, after, ended := bytes.Cut(after, []byte{'"'})
+	if !found || !ended {
+		return "", object
+	}
+	return string(name), append(bytes.TrimSuffix(bytes.Clone(before), []byte{','}), after...)
 }
 
 // EventField is the field with the type of an event. The other fields of such a line are for
 // programs: the message has the same facts.
 const EventField = "event"
+
+// JobField is the field with the job of an event, in a log of several jobs. The text formats show it
+// before the message.
+const JobField = "job"
 
 // textOf returns the part of an object that the text formats show. For an event that is the
 // message, and the stack of a panic.

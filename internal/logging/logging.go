@@ -55,7 +55,7 @@ type Options struct {
 	// not even about lost lines.
 	EchoExact bool
 
-	Job string // the job's name in every json line
+	Job string // the job's name in every json line; "" if the lines are of several jobs
 	PID int    // gophd's own
 
 	Losses    Losses      // of the previous Log
@@ -302,10 +302,12 @@ func (l *Log) EchoLogger() zerolog.Logger { return zerolog.New(own{log: l, echo:
 
 // Stream returns a writer for the named stream of the command with the given PID. It splits the
 // data into lines.
-func (l *Log) Stream(name string, pid int) *Stream {
-	s := &Stream{log: l, name: name, pid: pid, busy: make(chan struct{}, 1)}
+func (l *Log) Stream(name string, pid int) *Stream { return l.stream("", name, pid) }
+
+func (l *Log) stream(job, name string, pid int) *Stream {
+	s := &Stream{log: l, job: job, name: name, pid: pid, busy: make(chan struct{}, 1)}
 	for _, f := range l.forms {
-		s.forms = append(s.forms, rendering{format: f, head: f.head(name, pid)})
+		s.forms = append(s.forms, rendering{format: f, head: f.head(job, name, pid)})
 	}
 	return s
 }
@@ -440,7 +442,7 @@ func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 
 // newFormat returns the format. It checks the options.
 func newFormat(o Options) (format, error) {
-	f := format{name: o.Format, pid: strconv.Itoa(o.PID), job: quoteJSON(o.Job)}
+	f := format{name: o.Format, pid: strconv.Itoa(o.PID), job: o.Job}
 	for _, c := range []struct {
 		name, value string
 		values      []string

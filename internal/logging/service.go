@@ -198,20 +198,25 @@ func (s *socket) pass(c *net.UnixConn, record []byte) error {
 	return err
 }
 
-// journal converts "6 4720 stdout: text" to an entry of the native protocol of systemd's journal:
+// journal converts "6 4720 job/stdout: text" to an entry of the native protocol of systemd's journal:
 // one field per line (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/).
 func (s *socket) journal(dst, record []byte) []byte {
 	priority, record, _ := bytes.Cut(record, []byte{' '})
 	pid, record, _ := bytes.Cut(record, []byte{' '})
 	stream, text, _ := bytes.Cut(record, []byte{' '})
 	mark := stream[len(stream)-1]
-	stream = stream[:len(stream)-1]
+	job, stream, _ := bytes.Cut(stream[:len(stream)-1], []byte{'/'})
 	text, crlf := cutReturn(text, mark == '+')
 	dst = appendField(dst, "MESSAGE", text)
 	dst = appendField(dst, "PRIORITY", priority)
 	dst = appendField(dst, "SYSLOG_IDENTIFIER", []byte(s.tag))
 	dst = appendField(dst, "SYSLOG_PID", pid)
-	dst = appendField(dst, "GOPHD_JOB", []byte(s.job))
+	if len(job) == 0 {
+		job = []byte(s.job)
+	}
+	if len(job) > 0 {
+		dst = appendField(dst, "GOPHD_JOB", job)
+	}
 	if len(stream) > 0 {
 		dst = appendField(dst, "GOPHD_STREAM", stream)
 	}
@@ -260,22 +265,22 @@ func systemError(err error) error {
 }
 
 // serviceHead returns the part of each record between time and text.
-func (f format) serviceHead(stream string, pid int) string {
+func (f format) serviceHead(job, stream string, pid int) string {
 	if f.name == journald {
-		return strconv.Itoa(commandSeverity) + " " + strconv.Itoa(pid) + " " + stream + ": "
+		return strconv.Itoa(commandSeverity) + " " + strconv.Itoa(pid) + " " + job + "/" + stream + ": "
 	}
-	return " " + f.tag + "[" + strconv.Itoa(pid) + "]: " + strings.TrimPrefix(stream, "std") + ": "
+	return " " + f.tag + "[" + strconv.Itoa(pid) + "]: " + ofJob(job) + strings.TrimPrefix(stream, "std") + ": "
 }
 
 // serviceOwn renders one of gophd's own lines.
-func (f format) serviceOwn(dst []byte, now time.Time, level zerolog.Level, object []byte) []byte {
+func (f format) serviceOwn(dst []byte, now time.Time, level zerolog.Level, job string, object []byte) []byte {
 	if f.name == journald {
-		dst = append(dst, strconv.Itoa(severity(level))+" "+f.pid+" : "...)
+		dst = append(dst, strconv.Itoa(severity(level))+" "+f.pid+" "+job+"/: "...)
 		return append(appendFields(dst, object), '\n')
 	}
 	dst = append(dst, "<"+strconv.Itoa(daemonFacility+severity(level))+">"...)
 	dst = append(now.AppendFormat(dst, time.Stamp), " "+f.tag+"["+f.pid+"]: "...)
-	text := appendFields(nil, object)
+	text := appendFields([]byte(ofJob(job)), object)
 	if len(text) > maxSyslog {
 		text = append(text[:cut(text[:maxSyslog])], "..."...)
 	}

@@ -18,6 +18,7 @@ const batchSize = 1 << 16
 // of the timer is raised again there.
 type Stream struct {
 	log  *Log
+	job  string // of several; "" for the only one
 	name string
 	pid  int // of the command
 

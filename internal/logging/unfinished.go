@@ -42,10 +42,17 @@ func (o *openLines) show(s *Stream) {
 
 // Unfinished returns the lines of the command that have no end yet, with the parts that are written
 // already. It does not wait for a sink.
-func (l *Log) Unfinished() (all []line.Unfinished) {
+func (l *Log) Unfinished() []line.Unfinished { return l.Job("").Unfinished() }
+
+// Unfinished is Log.Unfinished for the job's lines.
+func (j Job) Unfinished() (all []line.Unfinished) {
+	l := j.log
 	l.open.mu.Lock()
 	defer l.open.mu.Unlock()
-	for _, u := range l.open.of {
+	for s, u := range l.open.of {
+		if s.job != j.name {
+			continue
+		}
 		u.Start = bytes.Clone(u.Start)
 		all = append(all, u)
 	}

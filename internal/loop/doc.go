@@ -4,7 +4,8 @@
 // interval on the monotonic clock. So no delay adds up over the ticks, and neither a step of the
 // wall clock nor a suspend makes a burst. The loop knows nothing of processes, PID files,
 // heartbeats or restarts: a Runner runs the command, a Gate decides when a run must wait, and a
-// Recorder receives what happened. The loop does not log.
+// Recorder receives what happened. The loop does not log. While it waits it costs one Timer, and no
+// goroutine.
 //
 // An interval of 0 is back to back: the next run starts when the last has ended, at full rate while
 // they succeed. Failures in a row are slowed by a back-off that grows to a ceiling and is reset by
@@ -50,18 +51,20 @@
 //	run now    start → running   -                 start beside, or    -             -
 //	           or → held                           remember once
 //	count      -                 -                 report missed       report missed -
-//	canceled   → done            → done            → draining          -             -
-//	hand off   → done            → done            → done if detached  -             -
+//	canceled   → done            → done            stop the runs       stop the runs -
+//	                                               → draining
+//	hand off   → done if         → done if         → done if           → done if     -
+//	           detached          detached          detached            detached
 //
-// timer is the one timer of the loop. In waiting it fires for the next tick, in running for the
+// timer is the one timer of the loop. In waiting it expires for the next tick, in running for the
 // next report of lateness. The rows tick and one ended apply only if runs may overlap: tick means
-// that the timer fires for a tick while runs are active, and one ended means that a run has ended
+// that the timer expires for a tick while runs are active, and one ended means that a run has ended
 // while others are active.
 //
 // A start while the gate is shut leads to held. The tick stays due and runs when the gate opens, so
 // that an hourly job does not lose a run to a store that was unreachable for a second. If other
-// runs are active, the loop stays in running, and the tick is held there. canceled also stops the
-// runs: the context of the Runner ends with it, and the loop waits for their Results in draining.
+// runs are active, the loop stays in running, and the tick is held there. canceled stops the runs:
+// the context of the Runner ends, and the loop waits for their Results in draining.
 // hand off is for the next process, whose loop starts where this one stopped: in running if runs
-// are active.
+// are active. If it was draining, the next process stops it again.
 package loop

@@ -35,7 +35,7 @@ func TestFatalExitCodeEndsTheLoop(t *testing.T) {
 			spec.RunAtStart, spec.FatalCodes = true, []int{70}
 			w := newEnv(t, spec)
 			w.result = codes(70)
-			wait := w.start(t.Context())
+			wait := w.start()
 			w.loop.RunNow() // is not served any more
 			wait()
 			if e := w.ending(); e.State != job.Done || e.End != loop.Fatal || len(w.runs) != 1 {
@@ -53,7 +53,7 @@ func TestFatalRunWaitsForTheOtherRuns(t *testing.T) {
 		w := newEnv(t, spec)
 		w.length = func(r job.Run) time.Duration { return map[uint64]time.Duration{1: 10 * s, 2: s / 2}[r.Number] }
 		w.result = codes(0, 70)
-		w.start(t.Context())()
+		w.start()()
 		w.wantStarts(0, s)
 		for _, r := range w.of(loop.StateChanged) {
 			if r.State == job.Draining && (r.End != loop.Fatal || r.Run.Number != 1) {

@@ -1,7 +1,6 @@
 package loop_test
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +18,7 @@ func TestBackoffJitterIsDrawnOncePerWait(t *testing.T) {
 			w := newEnv(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
 			w.result = func(job.Run) job.Result { return job.Result{Outcome: job.Exited, Code: 1} }
 			w.make()
-			wait := w.run(context.Background())
+			wait := w.run()
 			time.Sleep(time.Minute)
 			w.loop.Stop()
 			wait()

@@ -6,6 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
+	"gophd/internal/goroutine"
 	"gophd/internal/job"
 )
 
@@ -20,24 +23,26 @@ type Runner interface {
 
 // Recorder receives the reports of the loop.
 type Recorder interface {
-	// Record is called in sequence, by one goroutine at a time, and must not block.
+	// Record is called in sequence, by one goroutine at a time, and must not block. It must not call
+	// the Loop: its methods wait for Record.
 	Record(Report)
 }
 
 // Gate decides whether a run may start now.
 type Gate interface {
 	// Shut returns nil if a run may start. Otherwise it returns a channel that is closed when it is
-	// worth asking again. It must not block. It is called by one goroutine at a time.
+	// worth asking again. It must not block, nor call the Loop. It is called by one goroutine at a
+	// time.
 	Shut() <-chan struct{}
 }
 
-// Timer fires once, as exactly as its implementation can.
+// Timer expires once, as exactly as its implementation can.
 type Timer interface {
-	// Set makes the timer fire d from now, at once if d is not positive, and replaces the earlier
-	// setting. It is used by one goroutine at a time.
+	// Set makes the timer expire d from now, at once if d is not positive, and replaces the earlier
+	// setting.
 	Set(d time.Duration)
-	// C delivers when the timer fires.
-	C() <-chan struct{}
+	// Stop cancels the timer.
+	Stop()
 }
 
 // Report is one thing that the loop did. Kind says what it is. The comments of the other fields say
@@ -128,38 +133,76 @@ type Options struct {
 	Runner   Runner
 	Recorder Recorder
 	Gate     Gate
-	Alarm    Timer
-	Grid     *Grid // of the old process; nil starts a new grid when Run is called
+	// Timer returns a timer that is not set. When it expires, it locks mu, calls f, and unlocks mu. Set
+	// and Stop are called while mu is locked. After they have returned, f is called for the new setting
+	// only. f does not block.
+	Timer func(mu sync.Locker, f func()) Timer
+	Grid  *Grid // of the old process; nil starts a new grid when Start is called
 }
 
-// Loop serves the ticks of one job.
+// Loop serves the ticks of one job. It has a goroutine for each active run, and one while a tick is
+// held at the gate, but none of its own: whatever happens is handled by the goroutine in which it
+// happens. So the goroutine of a run that has ended continues the loop, and runs the next one
+// itself. If another goroutine did that, it would have to be woken, on a thread of its own, between
+// any two runs. Back to back, that cost a tenth of a short run.
 type Loop struct {
 	Options
-	stopOnce sync.Once
-	stop     chan struct{}
-	wake     chan struct{}
-	calls    chan func(*scheduler)
-	done     chan struct{} // closed when Run serves nothing more
+	maxParallel int // runs at a time
+	timer       Timer
+	goroutines  goroutine.Group
+	done        chan struct{} // see Done
+
+	mu    sync.Mutex // guards the fields below; never held during a run
+	state job.State  // 0 before Start
+	life
+	plan
+	runs
+	failed []time.Time // first attempts of the runs that failed in a row, within Spec.StartLimitInterval
+	end    End
 }
 
-// New returns a Loop. Run serves it.
+// New returns a Loop. Start starts it.
 func New(o Options) *Loop {
-	return &Loop{Options: o, stop: make(chan struct{}), wake: make(chan struct{}, 1),
-		calls: make(chan func(*scheduler)), done: make(chan struct{})}
+	l := &Loop{Options: o, maxParallel: 1, done: make(chan struct{}),
+		plan: plan{slow: &backoff.ExponentialBackOff{InitialInterval: backoffMin, Multiplier: backoffGrow,
+			MaxInterval: backoffMax, RandomizationFactor: backoffJitter}}}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.timer = o.Timer(&l.mu, func() { l.handle(l.timerExpired) })
+	if l.Spec.Overlap == job.OverlapAllow && l.interval() > 0 {
+		l.maxParallel = max(l.Spec.MaxParallel, 1)
+	}
+	n := l.maxParallel
+	if l.Grid != nil {
+		for _, g := range l.Grid.ActiveRuns { // the old process may have allowed more
+			n = max(n, g.Run.Slot+1)
+		}
+	}
+	l.slots = make([]slot, n)
+	return l
 }
 
-// Stop requests the loop to end. An active run may finish. It never blocks and may be called from
-// any goroutine.
-func (l *Loop) Stop() { l.stopOnce.Do(func() { close(l.stop) }) }
+// Start starts to serve ticks, until Stop, Cancel or HandOff is called, the only run of a once job
+// is over, a run ends with a fatal code, or too many runs fail. It does not block. Call it once.
+func (l *Loop) Start() { l.serve(l.start) }
 
-// RunNow requests a run now. During a run the request is remembered once, and the grid does not
-// move. It never blocks and may be called from any goroutine.
-func (l *Loop) RunNow() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
+// Stop requests the loop to end. An active run may finish. No run starts after it has returned. It
+// does not block, and may be called from any goroutine, before Start too.
+func (l *Loop) Stop() { l.serve(l.stop) }
+
+// Cancel is Stop, and stops the active runs: their context ends with that cause. It does not block,
+// and may be called from any goroutine.
+func (l *Loop) Cancel(cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cancel(cause)
+	if l.panicked == nil {
+		l.handle(l.stop)
 	}
 }
+
+// RunNow requests a run now. During a run the request is remembered once, and the grid does not
+// move. It does not block, and may be called from any goroutine after Start.
+func (l *Loop) RunNow() { l.serve(l.runNow) }
 
 // ErrEnds means that a loop has ended or is about to.
 var ErrEnds = errors.New("the loop has ended")
@@ -167,63 +210,36 @@ var ErrEnds = errors.New("the loop has ended")
 // HandOff ends the loop so that the loop of the next process can continue from the Grid of the last
 // Report. The active runs stay active: detach is called once to detach all of them, while none can
 // start or end. It detaches all or none: if it returns an error, HandOff returns that error and
-// nothing has changed. After that the Runner's Runs may return at any time, with any Result, or
-// never. HandOff returns ErrEnds if there is nothing to hand off. It blocks until detach has
-// returned, and may be called from any goroutine except the loop's.
+// nothing has changed. It is called without active runs too, and may call HandOff of another Loop, so
+// that all or none are handed off. After that the Runner's Runs may return at any time, with any
+// Result, or never. HandOff returns ErrEnds if the loop has ended or was not started. It blocks until
+// detach has returned, and the timers wait meanwhile. It may be called from any goroutine.
 func (l *Loop) HandOff(detach func() error) error {
 	err := ErrEnds
-	l.call(func(s *scheduler) { err = s.handOff(detach) })
+	l.serve(func() { err = l.handOff(detach) })
 	return err
 }
 
 // CountMissed makes the loop report the ticks that each active run has cost so far, as Late does
-// from time to time and Ended in the end. It blocks until that is reported, and may be called from
-// any goroutine except the loop's. After the end of the loop it does nothing.
-func (l *Loop) CountMissed() { l.call((*scheduler).countMissed) }
+// from time to time and Ended in the end. It returns when that is reported, and may be called from
+// any goroutine. After the end of the loop it does nothing.
+func (l *Loop) CountMissed() { l.serve(l.countMissed) }
 
-// call makes the goroutine of Run call f, and returns when f has. If Run has ended it does nothing.
-func (l *Loop) call(f func(*scheduler)) {
-	returned := make(chan struct{})
-	select {
-	case l.calls <- func(s *scheduler) { defer close(returned); f(s) }:
-		<-returned
-	case <-l.done:
+// Done returns a channel that is closed when the loop has ended and no run is active, except those
+// that were handed off. The last Report contains the Grid to continue from, and the End.
+func (l *Loop) Done() <-chan struct{} { return l.done }
+
+// Wait blocks until Done is closed. If the Runner, the Recorder or the Gate has panicked, the loop
+// has stopped the active runs and ended, and Wait panics with the first such *goroutine.Panic.
+func (l *Loop) Wait() {
+	<-l.done
+	l.mu.Lock()
+	handedOff, panicked := l.handedOff, l.panicked
+	l.mu.Unlock()
+	if !handedOff {
+		l.goroutines.Wait()
 	}
-}
-
-// Run serves ticks until Stop or HandOff is called, the only run of a once job is over, a run ends
-// with a fatal code, too many runs fail, or ctx ends, which stops the runs with ctx's cause. It
-// returns when no run is active, except those that were handed off. The last Report contains the
-// Grid to continue from, and the End.
-func (l *Loop) Run(ctx context.Context) {
-	s := newScheduler(ctx, l)
-	defer s.close()
-	defer close(l.done) // first, because close may wait for runs
-	s.serve(s.start)
-	stopping, canceled := l.stop, ctx.Done()
-	for {
-		opened, done := s.view()
-		if done {
-			return
-		}
-		select {
-		case <-l.Alarm.C():
-			s.serve(s.timerFired)
-		case <-opened:
-			s.serve(s.open)
-		case <-stopping:
-			stopping = nil
-			s.serve(s.stop)
-		case <-l.wake:
-			s.serve(s.wake)
-		case <-canceled:
-			canceled = nil
-			s.serve(s.stop)
-		case f := <-l.calls:
-			s.serve(func() { f(s) })
-		case <-s.changed:
-		case <-s.panicked:
-			return
-		}
+	if panicked != nil {
+		panic(panicked)
 	}
 }

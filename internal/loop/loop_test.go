@@ -25,11 +25,12 @@ type env struct {
 	length  func(job.Run) time.Duration
 	result  func(job.Run) job.Result
 	shut    atomic.Pointer[chan struct{}]
-	late    time.Duration // how much later than set the timer fires
+	late    time.Duration // how much later than set the timer expires
 	started time.Time
 	runs    []job.Run
 	starts  []time.Duration // since started
 	reports []loop.Report
+	running int // reports of a start
 	loop    *loop.Loop
 	grid    *loop.Grid
 	cause   error
@@ -65,7 +66,14 @@ func (w *env) Run(ctx context.Context, run job.Run) job.Result {
 	return r
 }
 
-func (w *env) Record(r loop.Report) { w.reports = append(w.reports, r) }
+func (w *env) Record(r loop.Report) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reports = append(w.reports, r)
+	if r.Kind == loop.StateChanged && r.State == job.Running {
+		w.running++
+	}
+}
 
 func (w *env) Shut() <-chan struct{} {
 	if c := w.shut.Load(); c != nil {
@@ -86,49 +94,56 @@ func (w *env) open() { close(*w.shut.Swap(nil)) }
 
 // testTimer is the loop's Timer on the clock of the bubble.
 type testTimer struct {
-	timer *time.Timer
-	c     chan struct{}
+	mu    sync.Locker
+	f     func()
 	late  time.Duration
+	timer *time.Timer // replaced by each Set, guarded by mu
 }
 
-func newTimer(late time.Duration) *testTimer {
-	a := &testTimer{c: make(chan struct{}, 1), late: late}
-	a.timer = time.AfterFunc(time.Hour, func() { a.c <- struct{}{} })
-	a.timer.Stop()
-	return a
+func newTimer(late time.Duration) func(sync.Locker, func()) loop.Timer {
+	return func(mu sync.Locker, f func()) loop.Timer { return &testTimer{mu: mu, f: f, late: late} }
 }
-
-func (a *testTimer) C() <-chan struct{} { return a.c }
 
 func (a *testTimer) Set(d time.Duration) {
-	a.timer.Stop()
-	select {
-	case <-a.c:
-	default:
-	}
-	a.timer.Reset(max(d, 0) + a.late)
+	a.Stop()
+	var timer *time.Timer
+	timer = time.AfterFunc(max(d, 0)+a.late, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.timer == timer {
+			a.timer = nil
+			a.f()
+		}
+	})
+	a.timer = timer
 }
 
-// start runs the loop in the background; wait blocks until it has ended.
-func (w *env) start(ctx context.Context) (wait func()) {
+func (a *testTimer) Stop() {
+	if a.timer != nil {
+		a.timer.Stop()
+		a.timer = nil
+	}
+}
+
+// start starts the loop; wait blocks until it has ended.
+func (w *env) start() (wait func()) {
 	w.make()
-	return w.run(ctx)
+	return w.run()
 }
 
 func (w *env) make() {
-	w.loop = loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: w, Gate: w, Alarm: newTimer(w.late),
+	w.loop = loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: w, Gate: w, Timer: newTimer(w.late),
 		Grid: w.grid})
 }
 
-func (w *env) run(ctx context.Context) (wait func()) {
-	var g goroutine.Group
-	g.Go(func() { w.loop.Run(ctx) })
-	return g.Wait
+func (w *env) run() (wait func()) {
+	w.loop.Start()
+	return w.loop.Wait
 }
 
 // during runs the loop for d, then stops it gracefully.
 func (w *env) during(d time.Duration) loop.Grid {
-	wait := w.start(context.Background())
+	wait := w.start()
 	time.Sleep(d)
 	w.loop.Stop()
 	wait()
@@ -177,7 +192,7 @@ func TestGridIsStartToStart(t *testing.T) {
 func TestFirstRunWaitsForTheIntervalWithoutRunAtStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s}})
-		wait := w.start(context.Background())
+		wait := w.start()
 		time.Sleep(7 * s)
 		w.loop.RunNow() // as a user would: the schedule does not shift
 		time.Sleep(9 * s)
@@ -247,7 +262,7 @@ func TestLateRunIsReportedRepeatedly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}})
 		w.length = every(95 * s)
-		wait := w.start(context.Background())
+		wait := w.start()
 		time.Sleep(s)
 		w.loop.Stop()
 		wait()
@@ -287,7 +302,7 @@ func TestMissedTicksAreCountedAtAnyMoment(t *testing.T) {
 					}
 					return 13500 * time.Millisecond
 				}
-				wait := w.start(context.Background())
+				wait := w.start()
 				time.Sleep(2500 * time.Millisecond)
 				w.loop.CountMissed()
 				if c.stop {
@@ -333,8 +348,8 @@ func TestOverrunQueuesOneTickOnly(t *testing.T) {
 func TestSuspendRunsOnlyTheLastTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
-		w.late = time.Hour + s/2 // the timer first fires after an hour in which nothing ran
-		wait := w.start(context.Background())
+		w.late = time.Hour + s/2 // the timer first expires after an hour in which nothing ran
+		wait := w.start()
 		time.Sleep(time.Hour + 4*s/5)
 		w.loop.Stop()
 		wait()
@@ -389,7 +404,7 @@ func TestStopDuringBackoffIsImmediate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{RunAtStart: true}})
 		w.result = func(job.Run) job.Result { return job.Result{Outcome: job.Exited, Code: 1} }
-		wait := w.start(context.Background())
+		wait := w.start()
 		time.Sleep(2 * time.Minute)
 		before := time.Now()
 		w.loop.Stop()
@@ -415,7 +430,7 @@ func TestShutGateHoldsTheTickAndRunsItWhenItOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
 		w.close()
-		wait := w.start(context.Background())
+		wait := w.start()
 		time.Sleep(7 * s)
 		w.close() // it is worth asking again, and the gate is still shut
 		time.Sleep(s)
@@ -431,7 +446,7 @@ func TestGateThatOpensWithoutNoticeIsPolled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
 		w.close()
-		wait := w.start(context.Background())
+		wait := w.start()
 		time.Sleep(3500 * time.Millisecond)
 		w.shut.Store(nil)
 		time.Sleep(s)
@@ -445,7 +460,7 @@ func TestHeldTicksCountAsMissedAndNotAsOverrun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.close()
-		wait := w.start(context.Background())
+		wait := w.start()
 		time.Sleep(5500 * time.Millisecond)
 		w.open()
 		time.Sleep(s)
@@ -488,7 +503,7 @@ func TestOnceRunsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, Once: true}})
 		w.length = every(time.Minute)
-		w.start(context.Background())()
+		w.start()()
 		w.wantStarts(0)
 		if n := len(w.of(loop.Late)); n != 0 {
 			t.Errorf("%d reports of lateness for a run that has no tick after it", n)
@@ -496,15 +511,33 @@ func TestOnceRunsOnce(t *testing.T) {
 	})
 }
 
-func TestNoStartAfterStopRequested(t *testing.T) {
-	for range 50 { // which of two events the select receives first is random
+func TestNoStartAfterStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
+		w.make()
+		w.loop.Stop()
+		wait := w.run()
+		w.loop.RunNow()
+		wait()
+		w.wantStarts()
+	})
+}
+
+// The stop comes at the moment of a tick: the tick is served before it, or not at all.
+func TestNoStartAfterStopAtATick(t *testing.T) {
+	for range 50 { // which of the two comes first is random
 		synctest.Test(t, func(t *testing.T) {
-			w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s, RunAtStart: true}})
-			w.make()
+			w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 5 * s}})
+			wait := w.start()
+			time.Sleep(5 * s)
 			w.loop.Stop()
-			w.loop.RunNow()
-			w.run(context.Background())()
-			w.wantStarts()
+			w.mu.Lock()
+			starts := w.running
+			w.mu.Unlock()
+			wait()
+			if w.running != starts || len(w.runs) != starts {
+				t.Errorf("%d runs, and %d were reported before the stop", len(w.runs), starts)
+			}
 		})
 	}
 }
@@ -540,7 +573,7 @@ func TestPanicOfTheRunnerIsPassedOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
 		w.result = func(job.Run) job.Result { panic("the runner panicked") }
-		wait := w.start(context.Background())
+		wait := w.start()
 		p := goroutine.Catch(wait)
 		if p == nil || p.Value != "the runner panicked" {
 			t.Errorf("got %v, want the runner's panic", p)
@@ -548,32 +581,87 @@ func TestPanicOfTheRunnerIsPassedOn(t *testing.T) {
 	})
 }
 
-// failingRecorder panics at the n-th report.
-type failingRecorder struct {
+// failing panics at the n-th call, and at all that follow, in Record or in Shut.
+type failing struct {
 	*env
-	n int
+	reports, checks int // n
 }
 
-func (r *failingRecorder) Record(rep loop.Report) {
-	if r.n--; r.n == 0 {
-		panic("the recorder panicked")
+func (f *failing) Record(loop.Report) {
+	if f.reports--; f.reports <= 0 {
+		panic("it panicked")
 	}
 }
 
-func TestPanicOfTheRecorderStopsTheRun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true}})
-		w.length = every(time.Hour)
-		l := loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: &failingRecorder{w, 3}, Gate: w,
-			Alarm: newTimer(0)})
-		p := goroutine.Catch(func() { l.Run(context.Background()) })
-		if p == nil || p.Value != "the recorder panicked" {
-			t.Fatalf("got %v, want the recorder's panic", p)
-		}
-		if !errors.Is(w.cause, job.ErrInsisted) || time.Since(w.started) > 2*s {
-			t.Errorf("the run ended by %v after %v", w.cause, time.Since(w.started))
-		}
-	})
+func (f *failing) Shut() <-chan struct{} {
+	if f.checks--; f.checks <= 0 {
+		panic("it panicked")
+	}
+	return f.env.Shut()
+}
+
+// In whatever goroutine it happens, the caller of a method or the timer does not notice. The runs are
+// stopped, and Wait passes it on.
+func TestPanicOfRecorderOrGateStopsTheRun(t *testing.T) {
+	const never = 100
+	for _, c := range []struct {
+		name            string
+		reports, checks int
+		event           func(*loop.Loop) // a second after the start of the run
+		started         bool
+		cause           error // of the end of the run
+	}{
+		{"in Start", 1, never, nil, false, nil},
+		{"at the tick", 2, never, nil, false, nil},
+		{"in the gate, at the tick", never, 1, nil, false, nil},
+		{"while a run is active", 3, never, nil, true, job.ErrInsisted},
+		{"in Stop", 3, never, (*loop.Loop).Stop, true, job.ErrInsisted},
+		{"in Cancel", 3, never, func(l *loop.Loop) { l.Cancel(errBusy) }, true, errBusy},
+		{"in RunNow", 3, never, (*loop.Loop).RunNow, true, job.ErrInsisted},
+		{"in the gate, in RunNow", never, 2, (*loop.Loop).RunNow, true, job.ErrInsisted},
+		{"in HandOff", 3, never, func(l *loop.Loop) { _ = l.HandOff(func() error { return nil }) }, true, nil},
+		{"in detach", never, never, func(l *loop.Loop) {
+			if err := l.HandOff(func() error { panic("it panicked") }); err != loop.ErrEnds {
+				t.Errorf("HandOff returned %v", err)
+			}
+		}, true, job.ErrInsisted},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newEnv(t, overlapping(3*s, 2))
+				w.length = every(time.Hour)
+				f := &failing{w, c.reports, c.checks}
+				l := loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: f, Gate: f, Timer: newTimer(0)})
+				l.Start()
+				time.Sleep(s)
+				if c.event != nil {
+					c.event(l)
+				}
+				p := goroutine.Catch(l.Wait)
+				if p == nil || p.Value != "it panicked" {
+					t.Fatalf("got %v, want the panic", p)
+				}
+				w.mu.Lock()
+				if w.cause != c.cause || (len(w.runs) > 0) != c.started || time.Since(w.started) > 4*s {
+					t.Errorf("%d runs, the first was ended by %v, the loop after %v", len(w.runs), w.cause,
+						time.Since(w.started))
+				}
+				w.mu.Unlock()
+				if l.HandOff(nil) != loop.ErrEnds {
+					t.Error("a loop that has panicked can be handed off")
+				}
+				l.RunNow() // these have no effect any more
+				l.Stop()
+				l.Cancel(nil)
+				time.Sleep(s) // the run that was handed off is canceled only now
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if len(w.runs) > 1 || c.started && w.cause == nil {
+					t.Errorf("%d runs, the first was ended by %v", len(w.runs), w.cause)
+				}
+			})
+		})
+	}
 }
 
 var errBusy = errors.New("a run is being started")
@@ -586,6 +674,8 @@ func (w *env) handOff(detach bool) (loop.Grid, bool) {
 		}
 		return errBusy
 	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	return w.reports[len(w.reports)-1].Grid, err == nil
 }
 
@@ -595,7 +685,7 @@ func TestHandOffDuringARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * time.Second, RunAtStart: true}})
 		w.length = func(job.Run) time.Duration { return 4 * time.Second }
-		wait := w.start(context.Background())
+		wait := w.start()
 		time.Sleep(time.Second)
 		w.loop.RunNow()
 		synctest.Wait()
@@ -622,7 +712,7 @@ func TestHandOffDuringARun(t *testing.T) {
 		w.length = func(r job.Run) time.Duration {
 			return max(time.Until(w.started.Add(4*time.Second)), time.Millisecond)
 		}
-		wait = w.start(context.Background())
+		wait = w.start()
 		time.Sleep(20 * time.Second)
 		w.loop.Stop()
 		wait()
@@ -639,18 +729,67 @@ func TestHandOffDuringARun(t *testing.T) {
 	})
 }
 
+// A run that was allowed to finish is handed off too. The next process stops its loop again, before it
+// starts or right after that, and no other run starts.
+func TestHandOffWhileDraining(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		t.Run(fmt.Sprintf("stopped before the start %v", before), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}})
+				w.length = every(25 * s)
+				defer time.Sleep(time.Minute) // the run that was handed off
+				wait := w.start()
+				time.Sleep(5 * s)
+				w.loop.RunNow()
+				w.loop.Stop()
+				if _, ok := w.handOff(false); ok {
+					t.Error("it handed off a run that was not detached")
+				}
+				time.Sleep(7 * s)
+				grid, ok := w.handOff(true)
+				if !ok {
+					t.Fatal("it did not hand off")
+				}
+				wait()
+				w.loop.CountMissed() // of runs that are no longer its own
+				if n := len(w.of(loop.Counted)); n > 0 {
+					t.Errorf("a loop that was handed off reported %d times what its runs have cost", n)
+				}
+
+				next := newEnv(t, w.spec)
+				next.started, next.grid = w.started, &grid
+				next.length = every(13 * s)
+				next.make()
+				if before {
+					next.loop.Stop()
+				}
+				wait = next.run()
+				next.loop.Stop()
+				wait()
+				ends := next.of(loop.Ended)
+				if len(ends) != 1 || ends[0].Run.Number != 1 || ends[0].Tick.Missed != 2 || ends[0].State != job.Draining {
+					t.Errorf("%d runs ended: %+v", len(ends), ends)
+				}
+				if at := time.Since(w.started); at != 25*s {
+					t.Errorf("it ended after %v", at)
+				}
+			})
+		})
+	}
+}
+
 // The only run is not run twice.
 func TestHandOffOfAOnceJob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: time.Second, Once: true}})
 		w.length = func(job.Run) time.Duration { return 4 * time.Second }
-		wait := w.start(context.Background())
+		wait := w.start()
 		time.Sleep(time.Second)
 		synctest.Wait()
 		grid, _ := w.handOff(true)
 		wait()
 		w.grid = &grid
-		w.start(context.Background())()
+		w.start()()
 		if ends := w.of(loop.Ended); len(ends) != 1 || ends[0].Run.Number != 1 {
 			t.Errorf("%d runs ended: %+v", len(ends), ends)
 		}
@@ -663,9 +802,9 @@ func TestHandOffKeepsAHeldTick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true}})
 		w.close()
-		wait := w.start(context.Background())
+		wait := w.start()
 		time.Sleep(time.Minute)
-		grid, ok := w.handOff(false)
+		grid, ok := w.handOff(true)
 		if !ok {
 			t.Fatal("it did not hand off")
 		}
@@ -693,14 +832,14 @@ func TestHandOffKeepsWhatIsHeldWithoutServingATickTwice(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true}})
 				w.length = first(c.length)
-				wait := w.start(context.Background())
+				wait := w.start()
 				time.Sleep(5 * s)
 				w.close()
 				if c.runNow {
 					w.loop.RunNow()
 				}
 				time.Sleep(c.due - 2*s)
-				grid, ok := w.handOff(false)
+				grid, ok := w.handOff(true)
 				wait()
 				w.open()
 				time.Sleep(s)

@@ -1,7 +1,6 @@
 package loop_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -99,11 +98,10 @@ func TestCancelStopsAllRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, overlapping(s, 3))
 		w.length = every(time.Hour)
-		ctx, cancel := context.WithCancelCause(t.Context())
-		wait := w.start(ctx)
+		wait := w.start()
 		time.Sleep(5500 * time.Millisecond)
 		gone := errors.New("the lease was lost")
-		cancel(gone)
+		w.loop.Cancel(gone)
 		wait()
 		ends := w.of(loop.Ended)
 		for _, r := range ends {
@@ -121,7 +119,7 @@ func TestRequestedRunOverlapsToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, overlapping(10*s, 2))
 		w.length = every(8 * s)
-		wait := w.start(context.Background())
+		wait := w.start()
 		for _, at := range []time.Duration{s, 2 * s, 3 * s} { // beside the first; remembered once
 			time.Sleep(time.Until(w.started.Add(at)))
 			w.loop.RunNow()
@@ -151,7 +149,7 @@ func TestHeldTickWaitsBesideActiveRuns(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newEnv(t, overlapping(10*s, 5))
 				w.length = first(c.length)
-				wait := w.start(context.Background())
+				wait := w.start()
 				time.Sleep(5 * s)
 				w.close()
 				time.Sleep(c.opens - 5*s)
@@ -190,9 +188,8 @@ func TestHandOffOfSeveralRuns(t *testing.T) {
 					}
 					return time.Hour
 				}
-				ctx, end := context.WithCancel(t.Context())
-				defer func() { end(); time.Sleep(s) }() // for the runs that were handed off
-				wait := old.start(ctx)
+				defer func() { old.loop.Cancel(nil); time.Sleep(s) }() // for the runs that were handed off
+				wait := old.start()
 				time.Sleep(31 * s)
 				synctest.Wait()
 				detached := 0
@@ -254,7 +251,7 @@ func TestPanicOfOneRunStopsTheOthers(t *testing.T) {
 			}
 			return job.Result{Outcome: job.Exited}
 		}
-		p := goroutine.Catch(w.start(context.Background()))
+		p := goroutine.Catch(w.start())
 		if p == nil || p.Value != "the runner panicked" {
 			t.Fatalf("got %v, want the runner's panic", p)
 		}

@@ -171,14 +171,12 @@ func (l *life) check(run job.Run) {
 
 // live executes the plan.
 func (l *life) live() {
-	startLoop := func() (stop context.CancelFunc, wait func()) {
-		ctx, cancel := context.WithCancel(l.t.Context())
-		l.loop = loop.New(loop.Options{Spec: l.spec, Runner: l, Recorder: l, Gate: l, Alarm: newTimer(l.late),
+	startLoop := func() (wait func()) {
+		l.loop = loop.New(loop.Options{Spec: l.spec, Runner: l, Recorder: l, Gate: l, Timer: newTimer(l.late),
 			Grid: l.grid})
-		return cancel, l.run(ctx)
+		return l.run()
 	}
-	cancel, wait := startLoop()
-	defer func() { cancel() }()
+	wait := startLoop()
 	for _, e := range l.plan.events {
 		time.Sleep(e.after)
 		l.mu.Lock()
@@ -203,14 +201,14 @@ func (l *life) live() {
 				wait()
 				grid := l.all[len(l.all)-1].Grid
 				l.grid, l.dropped = &grid, false
-				old := cancel
-				defer old() // for the runs that were handed off
-				cancel, wait = startLoop()
+				old := l.loop
+				defer old.Cancel(nil) // for the runs that were handed off
+				wait = startLoop()
 			}
 		case "stop":
 			l.loop.Stop()
 		case "cancel":
-			cancel()
+			l.loop.Cancel(nil)
 		}
 		synctest.Wait()
 	}

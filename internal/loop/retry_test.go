@@ -1,7 +1,6 @@
 package loop_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -113,7 +112,7 @@ func TestOnceJobEndsWithItsLastRetry(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, Once: true},
 			Retry: job.Retry{Retries: 20, RetryDelay: 10 * time.Minute}})
 		w.result = fails(func(r job.Run) bool { return r.Number < 6 })
-		w.start(context.Background())()
+		w.start()()
 		// Doubling is limited to an hour.
 		w.wantAttempts("0s: 0s attempt 0", "10m0s: 0s attempt 1", "30m0s: 0s attempt 2", "1h10m0s: 0s attempt 3",
 			"2h10m0s: 0s attempt 4", "3h10m0s: 0s attempt 5")
@@ -168,7 +167,7 @@ func TestRequestedRunReplacesARetry(t *testing.T) {
 		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 100 * s, RunAtStart: true},
 			Retry: job.Retry{Retries: 2, RetryDelay: 10 * s}})
 		w.result = fails(always)
-		wait := w.start(context.Background())
+		wait := w.start()
 		time.Sleep(4 * s)
 		w.loop.RunNow()
 		time.Sleep(60 * s)
@@ -190,7 +189,7 @@ func TestHeldRetry(t *testing.T) {
 				w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * s, RunAtStart: true},
 					Retry: job.Retry{Retries: 1, RetryDelay: 2 * s}})
 				w.result = fails(always)
-				wait := w.start(context.Background())
+				wait := w.start()
 				time.Sleep(s)
 				w.close()
 				time.Sleep(opens - s)
@@ -252,9 +251,9 @@ func TestHandOffDuringARetryDelay(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				old := newEnv(t, c.old)
 				old.result = fails(always)
-				wait := old.start(context.Background())
+				wait := old.start()
 				time.Sleep(5 * s)
-				grid, ok := old.handOff(false)
+				grid, ok := old.handOff(true)
 				wait()
 				if w := grid.Wait; !ok || w == nil || w.Run.Attempt != 2 || w.Until.Sub(old.started) != 6*s {
 					t.Fatalf("handed off %v with %+v", ok, w)

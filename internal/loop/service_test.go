@@ -1,8 +1,8 @@
 package loop_test
 
 import (
-	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,33 +110,31 @@ func TestStopStopsTheRunOfAService(t *testing.T) {
 	gone := errors.New("the lease was lost")
 	for _, c := range []struct {
 		name  string
-		stop  func(*loop.Loop, context.CancelCauseFunc)
+		stop  func(*loop.Loop)
 		cause error
 	}{
-		{"stopped", func(l *loop.Loop, _ context.CancelCauseFunc) { l.Stop() }, job.ErrStopped},
-		{"forced", func(_ *loop.Loop, cancel context.CancelCauseFunc) { cancel(gone) }, gone},
-		{"both", func(l *loop.Loop, cancel context.CancelCauseFunc) { cancel(gone); l.Stop() }, gone},
+		{"stopped", (*loop.Loop).Stop, job.ErrStopped},
+		{"forced", func(l *loop.Loop) { l.Cancel(gone) }, gone},
+		{"both", func(l *loop.Loop) { l.Cancel(gone); l.Stop() }, gone},
+		{"stopped first", func(l *loop.Loop) { l.Stop(); l.Cancel(gone) }, job.ErrStopped},
 	} {
-		for range 20 { // which of two events the select receives first is random
-			synctest.Test(t, func(t *testing.T) {
-				w := newEnv(t, service(s))
-				w.length = every(time.Hour)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				wait := w.start(ctx)
-				time.Sleep(time.Minute)
-				c.stop(w.loop, cancel)
-				wait()
-				last := w.of(loop.Ended)[0].Tick
-				if took := time.Since(w.started) - time.Minute; took != 10*time.Millisecond ||
-					last.Cause != c.cause || last.Failed() {
-					t.Errorf("%s: it ended %v after that, with cause %v, failed %v", c.name, took, last.Cause,
-						last.Failed())
-				}
-				if len(w.runs) != 1 {
-					t.Errorf("%s: %d runs", c.name, len(w.runs))
-				}
-			})
-		}
+		synctest.Test(t, func(t *testing.T) {
+			w := newEnv(t, service(s))
+			w.length = every(time.Hour)
+			wait := w.start()
+			time.Sleep(time.Minute)
+			c.stop(w.loop)
+			wait()
+			last := w.of(loop.Ended)[0].Tick
+			if took := time.Since(w.started) - time.Minute; took != 10*time.Millisecond ||
+				last.Cause != c.cause || last.Failed() {
+				t.Errorf("%s: it ended %v after that, with cause %v, failed %v", c.name, took, last.Cause,
+					last.Failed())
+			}
+			if len(w.runs) != 1 {
+				t.Errorf("%s: %d runs", c.name, len(w.runs))
+			}
+		})
 	}
 }
 
@@ -144,7 +142,7 @@ func TestRequestedRunOfAServiceIsNotSlowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newEnv(t, service(20*s))
 		w.length = func(r job.Run) time.Duration { return map[uint64]time.Duration{1: s, 2: 3 * s}[r.Number] }
-		wait := w.start(context.Background())
+		wait := w.start()
 		for _, at := range []time.Duration{2 * s, 4 * s} { // during the wait; during the run
 			time.Sleep(time.Until(w.started.Add(at)))
 			w.loop.RunNow()
@@ -163,9 +161,9 @@ func TestHandOffKeepsTheBackoffOfAService(t *testing.T) {
 		spec := service(20 * s)
 		spec.RunAtStart = false
 		old := newEnv(t, spec)
-		wait := old.start(context.Background())
+		wait := old.start()
 		time.Sleep(25 * s)
-		grid, ok := old.handOff(false)
+		grid, ok := old.handOff(true)
 		wait()
 		old.wantStarts(20 * s)
 		w := newEnv(t, spec)
@@ -175,6 +173,40 @@ func TestHandOffKeepsTheBackoffOfAService(t *testing.T) {
 		w.wantStarts(40 * s)
 		if !ok || w.runs[0].Number != 2 || w.reports[0].Slowed == 0 {
 			t.Errorf("handed off %v; run %d, first report %+v", ok, w.runs[0].Number, w.reports[0])
+		}
+	})
+}
+
+// While nothing is due, the timer is not set, so that it wakes nobody: a requested run has replaced
+// the restart for which it was set, or the loop has ended.
+func TestTimerIsNotSetWhileNothingIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newEnv(t, service(0))
+		w.length = func(r job.Run) time.Duration { return map[uint64]time.Duration{2: time.Hour}[r.Number] }
+		var timer *testTimer
+		w.loop = loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: w, Gate: w,
+			Timer: func(mu sync.Locker, f func()) loop.Timer {
+				timer = &testTimer{mu: mu, f: f}
+				return timer
+			}})
+		wait := w.run()
+		isSet := func() bool {
+			synctest.Wait()
+			return timer.timer != nil
+		}
+		time.Sleep(s / 20)
+		if !isSet() {
+			t.Error("it is not set for the restart")
+		}
+		w.loop.RunNow()
+		if isSet() {
+			t.Error("it is set while the service is up")
+		}
+		time.Sleep(time.Hour + 59*time.Minute)
+		w.loop.Stop()
+		wait()
+		if isSet() {
+			t.Error("it is set after the end")
 		}
 	})
 }

@@ -7,49 +7,49 @@ import (
 	"gophd/internal/job"
 )
 
-func (s *scheduler) timerFired() {
+func (l *Loop) timerExpired() {
 	now := time.Now()
-	s.timerAt = time.Time{}
+	l.timerAt = time.Time{}
 	switch {
-	case s.opened != nil:
-		if s.state == job.Held || !now.Before(s.due.at) {
-			s.open()
+	case l.opened != nil:
+		if l.state == job.Held || !now.Before(l.due.at) {
+			l.open()
 		}
-	case !s.due.at.IsZero() && !now.Before(s.due.at) && s.grid.passed(now) == 0:
-		s.startOrHold(s.due)
-	case s.state == job.Waiting || s.mayOverlap():
-		s.tick(now)
+	case !l.due.at.IsZero() && !now.Before(l.due.at) && l.grid.passed(now) == 0:
+		l.startOrHold(l.due)
+	case l.state == job.Waiting || l.mayOverlap():
+		l.tick(now)
 	}
-	for i := range s.slots {
-		s.late(&s.slots[i], now)
+	for i := range l.slots {
+		l.late(&l.slots[i], now)
 	}
 }
 
 // tick serves the last of the ticks that are due on the grid.
-func (s *scheduler) tick(now time.Time) {
-	passed := s.grid.passed(now)
-	s.grid.Tick += passed
+func (l *Loop) tick(now time.Time) {
+	passed := l.grid.passed(now)
+	l.grid.Tick += passed
 	switch {
-	case passed == 0: // the timer fired for something that is no longer due
-	case s.active < s.maxParallel:
-		s.startOrHold(due{run: job.Run{Due: s.lastDue(now)}, ticks: passed})
+	case passed == 0: // the timer expired for something that is no longer due
+	case l.active < l.maxParallel:
+		l.startOrHold(due{run: job.Run{Due: l.lastDue(now)}, ticks: passed})
 	default:
-		s.oldest().missed += passed
+		l.oldest().missed += passed
 	}
 }
 
 // lastDue returns the tick that was due last: a run that starts now serves it, however many have
 // passed.
-func (s *scheduler) lastDue(now time.Time) time.Time {
-	last := s.grid
+func (l *Loop) lastDue(now time.Time) time.Time {
+	last := l.grid
 	last.Tick--
 	return rebase(now, last.Due())
 }
 
 // oldest returns the slot of the run that started first. There must be one.
-func (s *scheduler) oldest() (first *slot) {
-	for i := range s.slots {
-		if p := &s.slots[i]; p.cancel != nil && (first == nil || p.run.Number < first.run.Number) {
+func (l *Loop) oldest() (first *slot) {
+	for i := range l.slots {
+		if p := &l.slots[i]; p.cancel != nil && (first == nil || p.run.Number < first.run.Number) {
 			first = p
 		}
 	}
@@ -57,101 +57,81 @@ func (s *scheduler) oldest() (first *slot) {
 }
 
 // startOrHold starts the run, for which a slot is free, or holds it while the gate is shut.
-func (s *scheduler) startOrHold(d due) {
-	s.due, s.opened = due{}, nil
-	if s.stopRequested() {
-		if s.active == 0 {
-			s.transition(job.Done, Report{})
-		}
+func (l *Loop) startOrHold(d due) {
+	l.due, l.opened = due{}, nil
+	if l.panicked != nil {
 		return
 	}
 	now := time.Now()
 	if d.run.Due.IsZero() {
 		d.run.Due = now
 	}
-	if s.opened = s.Gate.Shut(); s.opened != nil {
+	if l.opened = l.Gate.Shut(); l.opened != nil {
 		d.at = now.Add(gateRetry)
-		s.due = d
-		if s.state != job.Held && s.active == 0 {
-			s.transition(job.Held, Report{Next: d.run.Due})
+		l.due = d
+		if l.state != job.Held && l.active == 0 {
+			l.transition(job.Held, Report{Next: d.run.Due})
 		}
 		return
 	}
-	passed := s.grid.passed(now) // while it was held
-	s.grid.Tick += passed
+	passed := l.grid.passed(now) // while it was held
+	l.grid.Tick += passed
 	if passed > 0 && d.run.Attempt > 0 { // its tick is over
-		d.run = job.Run{Due: s.lastDue(now)}
+		d.run = job.Run{Due: l.lastDue(now)}
 		passed--
 	}
-	s.grid.Runs++
-	d.run.Number = s.grid.Runs
+	l.grid.Runs++
+	d.run.Number = l.grid.Runs
 	d.rebase(now)
-	for i := range s.slots {
-		if s.slots[i].cancel == nil {
+	for i := range l.slots {
+		if l.slots[i].cancel == nil {
 			d.run.Slot = i
 			break
 		}
 	}
-	s.runAgain = false
-	s.addRun(d.run, now, max(d.ticks, 1)-1+passed)
+	l.runAgain = false
+	l.addRun(d.run, now, max(d.ticks, 1)-1+passed)
 }
 
 // addRun enters running with a run that starts now, or that the old process handed off.
-func (s *scheduler) addRun(run job.Run, started time.Time, missed uint64) {
-	p := &s.slots[run.Slot]
-	if p.work == nil {
-		p.work = make(chan work, 1)
-		s.runners.Go(func() { s.runSlot(p) })
-	}
-	ctx, cancel := context.WithCancelCause(s.ctx)
+func (l *Loop) addRun(run job.Run, started time.Time, missed uint64) {
+	p := &l.slots[run.Slot]
+	ctx, cancel := context.WithCancelCause(l.ctx)
 	p.run, p.started, p.cancel, p.missed = run, started, cancel, 0
-	s.active++
+	l.active++
 	r := Report{Run: run, Missed: missed}
-	if s.grid.Interval > 0 {
-		p.nextTick = s.nextTickAfter(started)
-		p.lateGap = max(s.grid.Interval, lateGapMin)
-		p.lateAt = earlier(started.Add(time.Duration(lateShare*float64(s.grid.Interval))), p.nextTick)
+	if l.grid.Interval > 0 {
+		p.nextTick = l.nextTickAfter(started)
+		p.lateGap = max(l.grid.Interval, lateGapMin)
+		p.lateAt = earlier(started.Add(time.Duration(lateShare*float64(l.grid.Interval))), p.nextTick)
 		r.Next = rebase(time.Now(), p.nextTick)
 	}
-	s.transition(job.Running, r)
-	p.work <- work{ctx, run}
+	l.transition(job.Running, r)
+	l.startWork(p, work{ctx, run})
 }
 
 // nextTickAfter returns the first moment of the grid after started.
-func (s *scheduler) nextTickAfter(started time.Time) time.Time {
-	if started.Before(s.grid.Anchor) { // on another grid
-		return s.grid.Due()
+func (l *Loop) nextTickAfter(started time.Time) time.Time {
+	if started.Before(l.grid.Anchor) { // on another grid
+		return l.grid.Due()
 	}
-	g := s.grid
+	g := l.grid
 	g.Tick = 0
 	g.Tick = g.passed(started)
 	return g.Due()
 }
 
-// stopRequested returns true if a stop was requested whose event was not served yet. Without it, a
-// tick that is due at the same moment would start one more run.
-func (s *scheduler) stopRequested() bool {
-	select {
-	case <-s.Loop.stop:
-		return true
-	case <-s.ctx.Done():
-		return true
-	default:
-		return false
-	}
-}
-
 // late reports a run that is late, and stops it if the overlap policy is replace.
-func (s *scheduler) late(p *slot, now time.Time) {
+func (l *Loop) late(p *slot, now time.Time) {
 	if p.lateAt.IsZero() || now.Before(p.lateAt) {
 		return
 	}
-	s.report(Report{Kind: Late, At: now, State: s.state, Run: p.run, Length: now.Sub(p.started),
-		Missed: s.missed(p, now)})
+	l.report(Report{Kind: Late, At: now, State: l.state, Run: p.run, Length: now.Sub(p.started),
+		Missed: l.missed(p, now)})
 	switch {
 	case now.Before(p.nextTick):
 		p.lateAt = p.nextTick
-	case s.Spec.Overlap == job.OverlapReplace && s.state == job.Running:
+	case l.Spec.Overlap == job.OverlapReplace && l.state == job.Running:
 		p.lateAt = time.Time{}
 		p.cancel(job.ErrReplaced)
 	default:
@@ -162,19 +142,22 @@ func (s *scheduler) late(p *slot, now time.Time) {
 
 // missed returns the ticks that an active run has cost so far. If no run may start beside the active
 // ones, all ticks that are due are those of the oldest.
-func (s *scheduler) missed(p *slot, now time.Time) uint64 {
-	if s.mayOverlap() || p != s.oldest() {
+func (l *Loop) missed(p *slot, now time.Time) uint64 {
+	if l.mayOverlap() || p != l.oldest() {
 		return p.missed
 	}
-	return p.missed + s.grid.passed(now)
+	return p.missed + l.grid.passed(now)
 }
 
 // countMissed reports the ticks that each active run has cost so far.
-func (s *scheduler) countMissed() {
+func (l *Loop) countMissed() {
+	if l.state == job.Done {
+		return // the runs were handed off
+	}
 	now := time.Now()
-	for i := range s.slots {
-		if p := &s.slots[i]; p.cancel != nil {
-			s.report(Report{Kind: Counted, At: now, State: s.state, Run: p.run, Missed: s.missed(p, now)})
+	for i := range l.slots {
+		if p := &l.slots[i]; p.cancel != nil {
+			l.report(Report{Kind: Counted, At: now, State: l.state, Run: p.run, Missed: l.missed(p, now)})
 		}
 	}
 }

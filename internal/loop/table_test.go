@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,13 +15,14 @@ import (
 )
 
 // still is an environment in which nothing happens by itself: the gate is as set, the timer never
-// fires, and a run lasts until its context ends.
+// expires, and a run lasts until its context ends.
 type still struct{ shut chan struct{} }
 
-func (w still) Record(Report)         {}
-func (w still) Shut() <-chan struct{} { return w.shut }
-func (w still) Set(time.Duration)     {}
-func (w still) C() <-chan struct{}    { return nil }
+func (w still) Record(Report)                   {}
+func (w still) Shut() <-chan struct{}           { return w.shut }
+func (w still) timer(sync.Locker, func()) Timer { return w }
+func (w still) Set(time.Duration)               {}
+func (w still) Stop()                           {}
 func (w still) Run(ctx context.Context, _ job.Run) job.Result {
 	<-ctx.Done()
 	return job.Result{Outcome: job.Exited}
@@ -40,22 +42,21 @@ var (
 		Overlap: job.OverlapAllow, MaxParallel: 2}}
 )
 
-// in returns a scheduler that is in the given state.
-func in(ctx context.Context, t *testing.T, spec job.Spec, state job.State, gate chan struct{}) *scheduler {
+// in returns a loop that is in the given state.
+func in(t *testing.T, spec job.Spec, state job.State, gate chan struct{}) *Loop {
 	w := still{}
-	l := New(Options{Spec: spec, Runner: w, Recorder: w, Gate: w, Alarm: w})
-	u := newScheduler(ctx, l)
+	u := New(Options{Spec: spec, Runner: w, Recorder: w, Gate: w, Timer: w.timer})
 	var reached job.State // by the last event: the run of a service that is stopped may end right after
 	serve := func(event func()) { u.serve(func() { event(); reached = u.state }) }
 	serve(u.start)
 	switch state {
 	case job.Held:
-		l.Gate = still{make(chan struct{})}
-		serve(u.timerFired)
+		u.Gate = still{make(chan struct{})}
+		serve(u.timerExpired)
 	case job.Running:
-		serve(u.timerFired)
+		serve(u.timerExpired)
 	case job.Draining:
-		serve(u.timerFired)
+		serve(u.timerExpired)
 		serve(u.stop)
 	case job.Done:
 		serve(u.stop)
@@ -63,8 +64,16 @@ func in(ctx context.Context, t *testing.T, spec job.Spec, state job.State, gate 
 	if reached != state {
 		t.Fatalf("cannot bring a loop to %v: it is %v", state, reached)
 	}
-	l.Gate = still{gate}
+	u.Gate = still{gate}
 	return u
+}
+
+// end ends the loop and stops its runs. It waits for them, unless they were handed off.
+func end(u *Loop) {
+	u.Cancel(nil)
+	if !u.handedOff {
+		u.Wait()
+	}
 }
 
 // TestEachCellOfTheTable covers every cell of the table in doc.go: the state that each event leads
@@ -76,14 +85,14 @@ func TestEachCellOfTheTable(t *testing.T) {
 	type row struct {
 		name       string
 		spec       job.Spec
-		event      func(*scheduler)
+		event      func(*Loop)
 		open, shut cells
 		started    int // runs that start in running, with the gate open
 	}
-	served := func(event func(*scheduler)) func(*scheduler) {
-		return func(u *scheduler) { u.serve(func() { event(u) }) }
+	served := func(event func(*Loop)) func(*Loop) {
+		return func(u *Loop) { u.serve(func() { event(u) }) }
 	}
-	ended := func(u *scheduler) {
+	ended := func(u *Loop) {
 		for i := range u.slots {
 			if cancel := u.slots[i].cancel; cancel != nil {
 				cancel(nil)
@@ -92,37 +101,41 @@ func TestEachCellOfTheTable(t *testing.T) {
 		}
 		synctest.Wait() // its own goroutine handles the end
 	}
-	handOff := func(busy error) func(*scheduler) {
-		return served(func(u *scheduler) {
-			_ = u.handOff(func() error { return busy })
+	handOff := func(busy error) func(*Loop) {
+		return served(func(u *Loop) {
+			before := u.state
+			if err := u.handOff(func() error { return busy }); (err == nil) != (u.state != before) {
+				t.Errorf("changed from %v to %v, with error %v", before, u.state, err)
+			}
 		})
 	}
-	ticked := func(u *scheduler) {
+	ticked := func(u *Loop) {
 		time.Sleep(time.Second)
-		u.serve(u.timerFired)
+		u.serve(u.timerExpired)
 	}
-	settled := func(*scheduler) { synctest.Wait() } // a service that is being stopped has ended
-	again := func(u *scheduler) {
+	canceled := func(u *Loop) { u.Cancel(nil) }
+	settled := func(*Loop) { synctest.Wait() } // runs that are being stopped have ended
+	again := func(u *Loop) {
 		if u.grid.Runs > 0 {
 			time.Sleep(retrying.RetryDelay)
-			u.serve(u.timerFired)
+			u.serve(u.timerExpired)
 		}
 	}
-	then := func(events ...func(*scheduler)) func(*scheduler) {
-		return func(u *scheduler) {
+	then := func(events ...func(*Loop)) func(*Loop) {
+		return func(u *Loop) {
 			for _, e := range events {
 				e(u)
 			}
 		}
 	}
-	fired, open, stop, runNow := served((*scheduler).timerFired), served((*scheduler).open),
-		served((*scheduler).stop), served((*scheduler).wake)
+	expired, open, stop, runNow := served((*Loop).timerExpired), served((*Loop).open),
+		served((*Loop).stop), served((*Loop).runNow)
 	unchanged := cells{now, now, now, now, now}
 	start, hold := cells{job.Running, job.Running, now, now, now}, cells{job.Held, now, now, now, now}
 	stopped := cells{job.Done, job.Done, job.Draining, now, now}
 	rows := []row{
-		{"timer", onGrid, fired, start, hold, 0},
-		{"timer", overlapping, fired, start, hold, 0},
+		{"timer", onGrid, expired, start, hold, 0},
+		{"timer", overlapping, expired, start, hold, 0},
 		{"tick", onGrid, ticked, start, hold, 0},
 		{"tick", overlapping, ticked, start, hold, 1},
 		{"tick", overlapping, then(ticked, ticked), start, hold, 1},
@@ -152,7 +165,7 @@ func TestEachCellOfTheTable(t *testing.T) {
 		{"stop", onGrid, stop, stopped, stopped, 0},
 		{"stop", overlapping, then(ticked, stop),
 			cells{job.Draining, job.Draining, job.Draining, now, now}, stopped, 1},
-		{"timer", service, then(fired, settled), cells{job.Running, job.Running, now, job.Done, now},
+		{"timer", service, then(expired, settled), cells{job.Running, job.Running, now, job.Done, now},
 			cells{job.Held, now, now, job.Done, now}, 0},
 		{"ended", service, ended, cells{now, now, job.Waiting, job.Done, now},
 			cells{now, now, job.Waiting, job.Done, now}, 0},
@@ -161,16 +174,19 @@ func TestEachCellOfTheTable(t *testing.T) {
 		{"run now", onGrid, runNow, cells{job.Running, now, now, now, now}, hold, 0},
 		{"run now", overlapping, runNow, cells{job.Running, now, now, now, now}, hold, 1},
 		{"run now", overlapping, then(runNow, runNow), cells{job.Running, now, now, now, now}, hold, 1},
-		{"count", overlapping, served((*scheduler).countMissed), unchanged, unchanged, 0},
+		{"count", overlapping, served((*Loop).countMissed), unchanged, unchanged, 0},
 		{"canceled", onGrid, stop, stopped, stopped, 0},
-		{"hand off", onGrid, handOff(nil), cells{job.Done, job.Done, job.Done, now, now},
-			cells{job.Done, job.Done, job.Done, now, now}, 0},
-		{"hand off", onGrid, handOff(errors.New("a run is starting")), cells{job.Done, job.Done, now, now, now},
-			cells{job.Done, job.Done, now, now, now}, 0},
-		{"hand off", overlapping, then(ticked, handOff(nil)), cells{job.Done, job.Done, job.Done, now, now},
-			cells{job.Done, job.Done, job.Done, now, now}, 1},
+		{"canceled", onGrid, then(canceled, settled), cells{job.Done, job.Done, job.Done, job.Done, now},
+			cells{job.Done, job.Done, job.Done, job.Done, now}, 0},
+		{"canceled", overlapping, then(ticked, canceled, settled), cells{job.Done, job.Done, job.Done, job.Done, now},
+			cells{job.Done, job.Done, job.Done, job.Done, now}, 1},
+		{"hand off", onGrid, handOff(nil), cells{job.Done, job.Done, job.Done, job.Done, now},
+			cells{job.Done, job.Done, job.Done, job.Done, now}, 0},
+		{"hand off", onGrid, handOff(errors.New("a run is starting")), unchanged, unchanged, 0},
+		{"hand off", overlapping, then(ticked, handOff(nil)), cells{job.Done, job.Done, job.Done, job.Done, now},
+			cells{job.Done, job.Done, job.Done, job.Done, now}, 1},
 		{"hand off", overlapping, then(ticked, handOff(errors.New("a run is starting"))),
-			cells{job.Running, job.Running, now, now, now}, cells{job.Done, job.Done, now, now, now}, 1},
+			cells{job.Running, job.Running, now, now, now}, hold, 1},
 	}
 	doc, err := os.ReadFile("doc.go")
 	if err != nil {
@@ -181,35 +197,37 @@ func TestEachCellOfTheTable(t *testing.T) {
 			t.Errorf("the table in doc.go has no row for %q", r.name)
 		}
 		for j, from := range job.States {
-			for _, gate := range []chan struct{}{nil, make(chan struct{})} {
+			for _, isShut := range []bool{false, true} {
 				want := r.open[j]
-				if gate != nil {
+				if isShut {
 					want = r.shut[j]
 				}
 				if want == now {
 					want = from
 				}
-				t.Run(fmt.Sprintf("%d: %s in %v, gate shut %v", i, r.name, from, gate != nil), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%d: %s in %v, gate shut %v", i, r.name, from, isShut), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
-						ctx, cancel := context.WithCancel(t.Context())
-						u := in(ctx, t, r.spec, from, gate)
+						var gate chan struct{}
+						if isShut {
+							gate = make(chan struct{})
+						}
+						u := in(t, r.spec, from, gate)
 						runs := u.grid.Runs
 						r.event(u)
 						if u.state != want {
 							t.Errorf("changed to %v, want %v", u.state, want)
 						}
 						started := int(u.grid.Runs - runs)
-						if from == job.Running && gate == nil && started != r.started {
+						if from == job.Running && !isShut && started != r.started {
 							t.Errorf("%d runs were started, want %d", started, r.started)
 						}
 						if from < job.Running && u.state == job.Running && started == 0 {
 							t.Error("no run was started")
 						}
-						if gate != nil && started != 0 || from > job.Running && started != 0 {
+						if isShut && started != 0 || from > job.Running && started != 0 {
 							t.Errorf("%d runs were started", started)
 						}
-						cancel()
-						u.close()
+						end(u)
 					})
 				})
 			}

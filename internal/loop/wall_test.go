@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"context"
 	"fmt"
 	"reflect"
 	"slices"
@@ -66,6 +65,8 @@ func (h *recorded) Set(d time.Duration) {
 	h.done = append(h.done, fmt.Sprintf("timer in %v", rough(d)))
 }
 
+func (h *recorded) Stop() { h.done = append(h.done, "timer stopped") }
+
 func (h *recorded) Record(r Report) {
 	shown := map[string]time.Time{"the next tick": r.Next}
 	if r.Kind == StateChanged && !h.held {
@@ -91,42 +92,41 @@ func (h *recorded) Record(r Report) {
 func TestWallClockStepsChangeNothing(t *testing.T) {
 	events := []struct {
 		name string
-		fire func(*scheduler)
+		fire func(*Loop)
 	}{
-		{"timer", (*scheduler).timerFired},
-		{"opened", (*scheduler).open},
-		{"ended", func(u *scheduler) {
+		{"timer", (*Loop).timerExpired},
+		{"opened", (*Loop).open},
+		{"ended", func(u *Loop) {
 			if p := &u.slots[0]; p.cancel != nil {
 				u.runEnded(p, job.Result{Outcome: job.Exited})
 				u.handedOff = true // for the end that its own goroutine will report
 			}
 		}},
-		{"stop", (*scheduler).stop},
-		{"run now", (*scheduler).wake},
-		{"next process", func(u *scheduler) {
+		{"stop", (*Loop).stop},
+		{"run now", (*Loop).runNow},
+		{"next process", func(u *Loop) {
 			grid := u.grid
-			u.Loop.Grid = &grid
+			u.Options.Grid = &grid
 			u.handedOff, u.active, u.slots = true, 0, make([]slot, 1) // of the old process
 			u.start()
 		}},
 	}
 	// actionsAfter returns what the loop does at an event that happens after that time, in the
 	// state, with that step of the clock.
-	actionsAfter := func(t *testing.T, from job.State, fire func(*scheduler), after, step time.Duration) *recorded {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		u := in(ctx, t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true,
+	actionsAfter := func(t *testing.T, from job.State, fire func(*Loop), after, step time.Duration) *recorded {
+		u := in(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true,
 			Overlap: job.OverlapQueue}}, from, nil)
 		h := &recorded{held: from == job.Running}
-		u.Recorder, u.Alarm = h, h
+		u.Recorder, u.timer = h, h
 		if n := eachMoment(reflect.ValueOf(u).Elem(), func(at time.Time) time.Time {
 			return stepped(t, at, step).Add(-after)
 		}); n == 0 {
 			t.Fatal("found no moment that a step of the clock could move")
 		}
 		u.serve(func() { fire(u) })
-		cancel()
-		u.close()
+		done := slices.Clone(h.done)
+		end(u)
+		h.done = done
 		return h
 	}
 	for _, e := range events {
@@ -156,26 +156,24 @@ func TestRetriesGetTheSameDueTime(t *testing.T) {
 	const form = time.RFC3339Nano
 	spec := job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true, Overlap: job.OverlapQueue},
 		Retry: job.Retry{Retries: 3, RetryDelay: time.Millisecond}}
-	for name, between := range map[string]func(*scheduler){
-		"at once": func(*scheduler) {},
-		"held": func(u *scheduler) {
+	for name, between := range map[string]func(*Loop){
+		"at once": func(*Loop) {},
+		"held": func(u *Loop) {
 			u.Gate = still{make(chan struct{})}
-			u.serve(u.timerFired)
+			u.serve(u.timerExpired)
 			u.Gate = still{}
 		},
-		"after a re-exec": func(u *scheduler) {
+		"after a re-exec": func(u *Loop) {
 			grid := u.grid
 			grid.Wait = &Delay{Run: u.due.run, Until: u.due.at}
 			grid.Wait.Run.Due = u.due.run.Due.Round(0)
-			u.Loop.Grid, u.due = &grid, due{}
-			u.start()
+			u.Options.Grid, u.due = &grid, due{}
+			u.serve(u.start)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			u := in(ctx, t, spec, job.Running, nil)
-			defer u.close()
+			u := in(t, spec, job.Running, nil)
+			defer end(u)
 			u.handedOff = true // for the ends that its own goroutine will report
 			p := &u.slots[0]
 			u.serve(func() { u.runEnded(p, job.Result{Outcome: job.Exited, Code: 1}) })
@@ -187,14 +185,13 @@ func TestRetriesGetTheSameDueTime(t *testing.T) {
 			})
 			firstDue := u.due.run.Due.Format(form)
 			between(u)
-			u.serve(u.timerFired)
+			u.serve(u.timerExpired)
 			if u.opened != nil || u.state == job.Held {
 				u.serve(u.open)
 			}
 			if p := &u.slots[0]; p.run.Attempt != 1 || p.run.Number != 2 || p.run.Due.Format(form) != firstDue {
 				t.Errorf("it is %+v, due %s; the first attempt has %s", p.run, p.run.Due.Format(form), firstDue)
 			}
-			cancel()
 		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"gophd/internal/config"
@@ -31,7 +32,14 @@ import (
 // Valid returns what cannot be understood in a loaded config, but only another package can tell. It
 // reads the file of heartbeat.password_file, and looks at nothing else on this host.
 func Valid(c *config.Config) error {
-	err := logging.Check(logging.Options{File: c.Log.File, Format: c.Log.Format})
+	err := logging.Check(logging.Options{File: c.LogFile(c.Name), Format: c.Log.Format})
+	if c.Many && c.Heartbeat.Scope == "job" {
+		err = errors.Join(err, errors.New("heartbeat.scope job: with jobs: this is not in this version; leave it out"))
+	}
+	if c.Many && c.LogFile(c.Jobs[0].Name) != c.LogFile(c.Name) {
+		err = errors.Join(err, fmt.Errorf("log.file %s: a log for each of several jobs is not in this version; "+
+			"leave out %%{job}, or set job.output to a file with it", c.Log.File))
+	}
 	if bad := checkPassword(c.Heartbeat); errors.Is(bad, memcached.ErrContent) {
 		err = errors.Join(err, bad)
 	}
@@ -45,80 +53,176 @@ func checkPassword(h config.Heartbeat) error {
 	return memcached.CheckPasswordFile(h.PasswordFile)
 }
 
-// Check returns the file that each run of a loaded config would execute, or why a start would fail
+// Check returns the file that each run of the only job would execute, or why a start would fail
 // here and now, with the permissions of this process: an error with a line for each problem.
-// job.StartCode returns the exit code of such a start. It calls the checks of the packages that
-// will use the config, and checks each path that a start will open. env is gophd's own environment.
-// The processes in leaving are no obstacle to limits: they leave this control group, or belong to
-// gophd.
+// job.StartCode returns the exit code of such a start. Of many jobs it checks all, and the error
+// names each job. See Checker.
+func Check(c *config.Config, env []string, leaving ...int) (program string, err error) {
+	return NewChecker(c, env, leaving...).all(func(job.Spec) bool { return false })
+}
+
+// all checks the daemon and each job, except those for which skip returns true.
+func (k *Checker) all(skip func(job.Spec) bool) (program string, err error) {
+	c := k.config
+	wrong := []error{k.Daemon()}
+	for _, spec := range c.Jobs {
+		if skip(spec) {
+			continue
+		}
+		program, err = k.Job(spec)
+		wrong = append(wrong, k.Named(spec, err))
+	}
+	if c.Many {
+		program = ""
+	}
+	return program, errors.Join(wrong...)
+}
+
+// Checker checks a loaded config: what concerns the daemon, and each job by itself, so that an
+// unfit job need not concern the others. It calls the checks of the packages that will use the
+// config, and checks each path that a start will open.
 //
 // It leaves everything as it is: a file that it creates to find out whether a start could is gone
 // when it returns. It contacts no server and ignores locks of other processes. It blocks for as long
-// as the file systems do, and while a process of gophd's own looks as the job's user.
-func Check(c *config.Config, env []string, leaving ...int) (program string, err error) {
-	var wrong []error
-	add := func(err error) {
-		if err != nil {
-			wrong = append(wrong, job.SetupError(err))
+// as the file systems do, and while a process of gophd's own looks as a job's user.
+type Checker struct {
+	config  *config.Config
+	env     []string
+	leaving []int
+	paths   paths
+	files   files
+	wrong   []error // directories that cannot be used
+}
+
+// NewChecker returns a Checker of a loaded config. env is gophd's own environment. The processes in
+// leaving are no obstacle to limits: they leave this control group, or belong to gophd.
+func NewChecker(c *config.Config, env []string, leaving ...int) *Checker {
+	k := &Checker{config: c, env: env, leaving: leaving, paths: pathsOf(c), files: filesOf(c)}
+	for i, dir := range k.paths.made {
+		if err := dir.check(); err != nil {
+			k.paths.made[i].unfit = true
+			k.wrong = append(k.wrong, job.SetupError(err))
 		}
 	}
-	spec, p := c.Jobs[0], pathsOf(c)
-	add(Distinct(c))
-	for i, dir := range p.made {
-		err := dir.check()
-		p.made[i].unfit = err != nil
-		add(err)
+	return k
+}
+
+// problems collects the errors of a check. All but those of the command are job.ErrSetup.
+type problems []error
+
+func (p *problems) add(err error) {
+	if err != nil {
+		*p = append(*p, job.SetupError(err))
 	}
+}
+
+// Daemon returns why no job could start: an error with a line for each problem.
+func (k *Checker) Daemon() error {
+	var wrong problems
+	c := k.config
+	wrong.add(k.files.daemon(c))
+	wrong = append(wrong, k.wrong...)
 	l, err := LogOptions(c)
-	add(err)
+	wrong.add(err)
 	if err == nil {
-		add(p.log(l, time.Now()))
+		wrong.add(k.paths.log(l, time.Now()))
+	}
+	if err := k.paths.pidFile(c.PIDFile); !errors.As(err, new(*pidfile.HeldError)) {
+		wrong.add(err)
+	}
+	if path := lease.LockPath(c); path != "" {
+		wrong.add(k.paths.lock(path))
+	}
+	wrong.add(checkPassword(c.Heartbeat))
+	return errors.Join(wrong...)
+}
+
+// Job returns the file that each run of a job would execute, or why the job could not start: an
+// error with a line for each problem.
+func (k *Checker) Job(spec job.Spec) (program string, err error) {
+	var wrong problems
+	c := k.config
+	wrong.add(k.files.job(c, spec))
+	for _, err := range c.Unfit(spec) {
+		wrong.add(err)
 	}
 	w, err := Credentials(spec)
-	add(err)
+	wrong.add(err)
 	if err == nil {
 		program, err = process.Check(process.Command{Argv: spec.Command, Dir: spec.Dir, Credentials: w,
-			Env: Environment(env, w, spec)})
+			Env: Environment(k.env, w, spec)})
 		if err != nil {
 			wrong = append(wrong, err)
 		}
 	}
-	add(p.output(string(spec.Output), w))
-	add(p.input(spec.Stdin, w))
-	if err := p.pidFile(c.PIDFile); !errors.As(err, new(*pidfile.HeldError)) {
-		add(err)
-	}
-	if path := lease.LockPath(c); path != "" {
-		add(p.lock(path))
-	}
-	add(checkPassword(c.Heartbeat))
+	wrong.add(k.paths.output(string(spec.Output), w))
+	wrong.add(k.paths.input(spec.Stdin, w))
 	if l := Limits(spec); l != (process.Limits{}) {
-		add(process.CheckCgroup("", l, leaving...))
+		wrong.add(process.CheckCgroup("", l, k.leaving...))
+	}
+	if c.Many && c.LogFile(spec.Name) != c.LogFile(c.Name) {
+		l, err := JobLogOptions(c, spec)
+		if err == nil { // else Daemon returns the error
+			wrong.add(k.paths.log(l, time.Now()))
+		}
+	}
+	if ownLeases(c) {
+		if path := jobLock(c, spec).path; path != "" {
+			wrong.add(k.paths.lock(path))
+		}
 	}
 	return program, errors.Join(wrong...)
+}
+
+// Named returns an error of Job with the name of the job before each problem, if there are many jobs.
+func (k *Checker) Named(spec job.Spec, err error) error {
+	all, ok := err.(interface{ Unwrap() []error })
+	if !ok || !k.config.Many {
+		return err
+	}
+	var named []error
+	for _, err := range all.Unwrap() {
+		named = append(named, fmt.Errorf("%s: %w", jobKey(spec, ""), err))
+	}
+	return errors.Join(named...)
+}
+
+// jobKey returns the name below jobs: of a key of job:.
+func jobKey(spec job.Spec, key string) string {
+	return "jobs." + spec.Name + strings.TrimPrefix(key, "job")
 }
 
 // Cautions returns what a start would accept, although output may be lost or each run may fail,
 // with the permissions of this process. It changes nothing.
 func Cautions(c *config.Config) (texts []string) {
-	if w, err := Credentials(c.Jobs[0]); err == nil {
-		if err := MayGivePipes(c.Jobs[0], w); err != nil {
-			texts = append(texts, err.Error()+" (as the user of this check)")
+	fifo := func(key, path, otherwise string) {
+		// Only an open tells whether a FIFO has a reader, who would take the end of this for its end.
+		if _, ok := safefile.Descriptor(path); !ok && filepath.IsAbs(path) && IsFIFO(path) {
+			texts = append(texts, fmt.Sprintf("%s %s is a FIFO: start its reader first; without a reader %s", key, path, otherwise))
 		}
+	}
+	for _, spec := range c.Jobs {
+		key, of := "job.output", ""
+		if c.Many {
+			key, of = jobKey(spec, "job.output"), jobKey(spec, "")+": "
+		}
+		fifo(key, string(spec.Output), "each run fails")
+		w, err := Credentials(spec)
+		if err != nil {
+			continue
+		}
+		if err := MayGivePipes(spec, w); err != nil {
+			texts = append(texts, of+err.Error()+" (as the user of this check)")
+		}
+	}
+	if c.Many && c.Log.OnFull == "block" && c.Log.File != "" && c.LogFile(c.Jobs[0].Name) == c.LogFile(c.Name) {
+		texts = append(texts, "log.on_full block: the jobs share one log, so a log that cannot be written stops all of them; "+
+			"leave it out")
 	}
 	if text := LogCaution(c); text != "" {
 		texts = append(texts, text)
 	}
-	// Only an open tells whether a FIFO has a reader, who would take the end of this for its end.
-	for _, at := range []struct{ key, path, otherwise string }{
-		{"job.output", string(c.Jobs[0].Output), "each run fails"},
-		{"log.file", logging.FileAt(c.Log.File, time.Now()), "lines are lost"},
-	} {
-		if _, ok := safefile.Descriptor(at.path); !ok && filepath.IsAbs(at.path) && IsFIFO(at.path) {
-			texts = append(texts, fmt.Sprintf("%s %s is a FIFO: start its reader first; without a reader %s",
-				at.key, at.path, at.otherwise))
-		}
-	}
+	fifo("log.file", logging.FileAt(c.LogFile(c.Name), time.Now()), "lines are lost")
 	return texts
 }
 
@@ -147,7 +251,7 @@ func CheckStore(ctx context.Context, c *config.Config) error {
 	if !h.Shared() {
 		return nil
 	}
-	store, key, err := lease.OpenStore(h, c.Jobs[0].Name)
+	store, key, err := lease.OpenStore(h, c.Name)
 	if err != nil {
 		return err
 	}
@@ -168,14 +272,29 @@ func Holders(c *config.Config) (pidFile, lock string, err error) {
 	if held := (*pidfile.HeldError)(nil); c.PIDFile != "" && errors.As(pidfile.Check(c.PIDFile), &held) {
 		pidFile = fmt.Sprintf("PID %d", held.PID)
 	}
-	if path := lease.LockPath(c); path != "" {
-		held := (*heartbeat.HeldError)(nil)
-		switch err := (Running{}).local(context.Background(), path, c.Jobs[0].Name, 2*file.NoteTime); {
-		case errors.As(err, &held):
-			lock = held.Holder.String()
-		case errors.Is(err, heartbeat.ErrUnfit):
-			return pidFile, "", err
-		}
+	lock, err = holder(lease.LockPath(c), c.Name)
+	return pidFile, lock, err
+}
+
+// JobHolder is Holders for the lock of a job with its own lease.
+func JobHolder(c *config.Config, spec job.Spec) (string, error) {
+	if !ownLeases(c) {
+		return "", nil
 	}
-	return pidFile, lock, nil
+	l := jobLock(c, spec)
+	return holder(l.path, l.name)
+}
+
+func holder(lock, name string) (string, error) {
+	if lock == "" {
+		return "", nil
+	}
+	held := (*heartbeat.HeldError)(nil)
+	switch err := (Running{}).local(context.Background(), lock, name, 2*file.NoteTime); {
+	case errors.As(err, &held):
+		return held.Holder.String(), nil
+	case errors.Is(err, heartbeat.ErrUnfit):
+		return "", err
+	}
+	return "", nil
 }

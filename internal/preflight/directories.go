@@ -18,8 +18,8 @@ type directory struct {
 	unfit      bool   // check has failed
 }
 
-// ownDirectories returns the directories that this config needs: one for the lock, and one for the
-// log if the config names no other.
+// ownDirectories returns the directories that this config needs: one for locks, and one for the log
+// if the config names no other.
 func ownDirectories(c *config.Config) (own []directory) {
 	if lease.LockPath(c) != "" {
 		own = append(own, directory{path: c.StateDir, name: "state directory",

@@ -2,8 +2,11 @@ package preflight
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -11,6 +14,7 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/heartbeat"
 	"gophd/internal/heartbeat/file"
+	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/pidfile"
 	"gophd/internal/self"
@@ -51,15 +55,33 @@ const AskerVariable = "GOPHD_ASKER"
 
 // Running describes a running gophd to the new program.
 type Running struct {
-	PID     int
-	Serves  bool   // it runs the job, or may start runs
-	Lock    string // file ID of its local lock, as in a record; "" without a lock
-	Users   []int  // UIDs that may own runs under that lock
-	PIDFile string // file ID of its PID file; "" without a PID file
+	PID    int
+	Serves bool   // it runs a job, or may start runs
+	Lock   string // file ID of its local lock, as in a record; "" without a lock
+	// LockPath is where that lock was; "" if it is not held.
+	LockPath string `json:",omitempty"`
+	Users    []int  // UIDs that may own runs under that lock
+	PIDFile  string // file ID of its PID file; "" without a PID file
 
 	URL, Key string // of its shared heartbeat; "" without one
 	ID       string // of its instance, in the record of that heartbeat
 	Holds    bool   // it holds that lease, and hands it off
+
+	// Failed are those of several jobs that have failed already, with their Digest. If they have not
+	// changed, they need not be fit.
+	Failed map[string]string `json:",omitempty"`
+}
+
+func (a Running) failed(spec job.Spec) bool {
+	digest, ok := a.Failed[spec.Name]
+	return ok && digest == Digest(spec)
+}
+
+// Digest returns a short text that differs for different jobs.
+func Digest(spec job.Spec) string {
+	text, _ := json.Marshal(spec) // plain values cannot fail
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
 }
 
 // Variable returns the environment variable that describes a, as KEY=VALUE.
@@ -80,7 +102,7 @@ func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
 	}
 	var a Running
 	known := json.Unmarshal([]byte(text), &a) == nil // else called by an older gophd, or manually
-	if _, err := Check(c, s.Env, a.PID, os.Getppid()); err != nil {
+	if _, err := NewChecker(c, s.Env, a.PID, os.Getppid()).all(a.failed); err != nil {
 		return err
 	}
 	if !known {
@@ -98,8 +120,12 @@ const storeTimeout = 10 * time.Second
 func (a Running) holders(ctx context.Context, c *config.Config) error {
 	h := c.Heartbeat
 	path, standby, mayWait := lease.LockPath(c), false, h.Standby && !a.Serves
+	if a.LockPath != "" && a.LockPath == path && lease.PathID(path) != a.Lock {
+		return fmt.Errorf("the lock file %s was removed or replaced: the lease would be lost in a re-exec and the run "+
+			"be stopped: stop gophd after its run, and start it again", path)
+	}
 	if path != "" {
-		switch err := a.local(ctx, path, c.Jobs[0].Name, 2*file.NoteTime); {
+		switch err := a.local(ctx, path, c.Name, 2*file.NoteTime); {
 		case err == nil:
 		case mayWait && errors.As(err, new(*heartbeat.HeldError)):
 			standby = true // the PID file is needed only once the lock is free
@@ -113,10 +139,10 @@ func (a Running) holders(ctx context.Context, c *config.Config) error {
 			return err
 		}
 	}
-	if path == "" || strings.HasPrefix(h.URL, "file:") {
-		return nil
+	if path == "" || strings.HasPrefix(h.URL, "file:") || ownLeases(c) {
+		return nil // a job whose own lease is held elsewhere stands by, and the others run
 	}
-	store, key, err := lease.OpenStore(h, c.Jobs[0].Name)
+	store, key, err := lease.OpenStore(h, c.Name)
 	if err != nil {
 		return err
 	}

@@ -20,16 +20,36 @@ import (
 // This file converts a config to the options of other packages. A start uses the same functions, so
 // that a check and a start return the same errors.
 
-// LogOptions returns the options of the log that are in the config.
+// LogOptions returns the options of the log that are in the config. With many jobs it is the log of
+// the daemon's own lines, and of all jobs if they share one.
 func LogOptions(c *config.Config) (logging.Options, error) {
+	if !c.Many {
+		return logOptions(c, c.Name, c.Jobs[0].User)
+	}
+	l, err := logOptions(c, c.Name, "")
+	l.Job = "" // its lines are of several jobs
+	return l, err
+}
+
+// JobLogOptions returns the options of the log of one job, which may be that of LogOptions.
+func JobLogOptions(c *config.Config, spec job.Spec) (logging.Options, error) {
+	if c.LogFile(spec.Name) == c.LogFile(c.Name) {
+		return LogOptions(c)
+	}
+	return logOptions(c, spec.Name, spec.User)
+}
+
+// logOptions returns the options of the log of the job or daemon with that name. The file may
+// belong to the user.
+func logOptions(c *config.Config, name, user string) (logging.Options, error) {
 	level, err := zerolog.ParseLevel(c.Log.Level)
 	if err != nil {
 		level = zerolog.InfoLevel // config has validated the level
 	}
-	l := logging.Options{File: c.Log.File, Format: c.Log.Format, Level: level, Job: c.Jobs[0].Name, PID: os.Getpid(),
+	l := logging.Options{File: c.LogFile(name), Format: c.Log.Format, Level: level, Job: name, PID: os.Getpid(),
 		RotateSize: c.Log.RotateSize, RotateAge: c.Log.RotateAge, Keep: c.Log.Keep, KeepBytes: c.Log.KeepSize,
 		Compress: c.Log.Compress, Mode: c.Log.Mode, Sync: c.Log.Sync, OnFull: c.Log.OnFull}
-	if user := c.Jobs[0].User; user != "" {
+	if user != "" {
 		if u, err := credentials.LookupUser(user); err == nil { // Credentials returns the error
 			l.Trusted = []int{u.UID}
 		}

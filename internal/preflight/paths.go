@@ -42,38 +42,113 @@ func (p paths) pending(path string) bool {
 	})
 }
 
+// lock is a local lock of a config.
+type lock struct{ name, path, title string }
+
+// locksOf returns the locks of a config: that of the only job, or that of the daemon and those of
+// the jobs with their own lease.
+func locksOf(c *config.Config) (all []lock) {
+	path := lease.LockPath(c)
+	switch {
+	case path == "":
+		return nil
+	case !c.Many:
+		return []lock{{c.Name, path, "the lock of job " + c.Name}}
+	}
+	all = append(all, lock{c.Name, path, "the lock of daemon " + c.Name})
+	if ownLeases(c) {
+		for _, spec := range c.Jobs {
+			all = append(all, jobLock(c, spec))
+		}
+	}
+	return all
+}
+
+func jobLock(c *config.Config, spec job.Spec) lock {
+	name := c.FileName(spec)
+	return lock{name, lease.JobLockPath(c, name), "the lock of job " + spec.Name}
+}
+
+// ownLeases reports whether each of many jobs has its own lease.
+func ownLeases(c *config.Config) bool { return c.Many && c.Heartbeat.Scope == "job" }
+
 // Distinct returns an error if another setting names a file that gophd replaces, because gophd
 // would overwrite the data of that setting, or if the output is the log file, which is gophd's own.
+// Of many jobs, Checker.Job does that for the settings of each.
 func Distinct(c *config.Config) error {
-	type named struct{ setting, path string }
-	all := []named{{"config.pid_file", c.PIDFile}}
-	if lock := lease.LockPath(c); lock != "" {
-		for _, path := range file.Paths(lock) {
-			all = append(all, named{"the lock of job " + c.Jobs[0].Name, path})
+	f := filesOf(c)
+	if err := f.daemon(c); err != nil || c.Many {
+		return err
+	}
+	return f.job(c, c.Jobs[0])
+}
+
+// files are those that other settings of a config must not name.
+type files struct {
+	replaced map[string]string // by gophd; the settings by path
+	logs     map[string]bool   // by identity
+	twice    error             // two settings for one of them
+}
+
+func filesOf(c *config.Config) files {
+	f := files{replaced: map[string]string{}, logs: map[string]bool{}}
+	add := func(setting, path string) {
+		if f.twice == nil {
+			f.twice = f.isReplaced(setting, path)
+		}
+		if filepath.IsAbs(path) {
+			f.replaced[realPath(path)] = setting
 		}
 	}
-	replaced := len(all)
-	log, output := logging.FileAt(c.Log.File, time.Now()), string(c.Jobs[0].Output)
-	if sameFile(log, output) {
-		return fmt.Errorf("job.output %s is the log file itself: use job.output log", output)
+	add("config.pid_file", c.PIDFile)
+	for _, lock := range locksOf(c) {
+		for _, path := range file.Paths(lock.path) {
+			add(lock.title, path)
+		}
 	}
-	all = append(all, named{"log.file", log}, named{"job.output", output},
-		named{"job.stdin", c.Jobs[0].Stdin}, named{"heartbeat.password_file", c.Heartbeat.PasswordFile})
-	setting := map[string]string{} // by path
-	for i, n := range all {
-		if !filepath.IsAbs(n.path) { // not a file
-			continue
+	logs := []string{c.LogFile(c.Name)}
+	for _, spec := range c.Jobs {
+		if log := c.LogFile(spec.Name); log != logs[0] {
+			logs = append(logs, log)
 		}
-		at := realPath(n.path)
-		if other, twice := setting[at]; twice {
-			return fmt.Errorf("%s and %s have the same file %s: choose another file for one of them",
-				other, n.setting, n.path)
+	}
+	for _, log := range logs {
+		if id := identity(logging.FileAt(log, time.Now())); id != "" {
+			f.logs[id] = true
 		}
-		if i < replaced {
-			setting[at] = n.setting
-		}
+	}
+	return f
+}
+
+// isReplaced returns an error if gophd replaces the file at path for another setting.
+func (f files) isReplaced(setting, path string) error {
+	if !filepath.IsAbs(path) {
+		return nil // not a file
+	}
+	if other, twice := f.replaced[realPath(path)]; twice {
+		return fmt.Errorf("%s and %s have the same file %s: choose another file for one of them", other, setting, path)
 	}
 	return nil
+}
+
+// daemon checks the settings of the daemon.
+func (f files) daemon(c *config.Config) error {
+	return cmp.Or(f.twice, f.isReplaced("log.file", logging.FileAt(c.LogFile(c.Name), time.Now())),
+		f.isReplaced("heartbeat.password_file", c.Heartbeat.PasswordFile))
+}
+
+// job checks the settings of a job.
+func (f files) job(c *config.Config, spec job.Spec) error {
+	output := string(spec.Output)
+	if id := identity(output); id != "" && f.logs[id] {
+		return fmt.Errorf("job.output %s is the log file itself: use job.output log", output)
+	}
+	if log := c.LogFile(spec.Name); log != c.LogFile(c.Name) {
+		if err := f.isReplaced("log.file", logging.FileAt(log, time.Now())); err != nil {
+			return err
+		}
+	}
+	return cmp.Or(f.isReplaced("job.output", output), f.isReplaced("job.stdin", spec.Stdin))
 }
 
 // realPath returns path with its symlinks resolved. The file may be missing.
@@ -85,20 +160,19 @@ func realPath(path string) string {
 	return filepath.Join(dir, base)
 }
 
-// sameFile reports whether two paths lead to one regular file, which may be missing. A descriptor, a
-// device and a FIFO may have several writers.
-func sameFile(a, b string) bool {
-	for _, path := range []string{a, b} {
-		if _, ok := safefile.Descriptor(path); ok || !filepath.IsAbs(path) {
-			return false
-		}
+// identity returns a text that two paths share if they lead to one regular file, which may be
+// missing. It is "" for a descriptor, a device or a FIFO, which may have several writers.
+func identity(path string) string {
+	if _, ok := safefile.Descriptor(path); ok || !filepath.IsAbs(path) {
+		return ""
 	}
-	infoA, err := os.Stat(a)
-	if err != nil {
-		return realPath(a) == realPath(b)
+	switch info, err := os.Stat(path); {
+	case err != nil:
+		return realPath(path)
+	case info.Mode().IsRegular():
+		return lease.PathID(path)
 	}
-	infoB, err := os.Stat(b)
-	return err == nil && infoA.Mode().IsRegular() && os.SameFile(infoA, infoB)
+	return ""
 }
 
 func (p paths) log(l logging.Options, at time.Time) error {

@@ -52,6 +52,16 @@ type Snapshot struct {
 	Jobs         []Job
 }
 
+// Job returns the job of that name; a Job without a name if there is none.
+func (s Snapshot) Job(name string) Job {
+	for _, j := range s.Jobs {
+		if j.Name == name {
+			return j
+		}
+	}
+	return Job{}
+}
+
 // Memory is the process's resident memory in bytes; 0 if the system does not report it.
 type Memory struct{ Now, Peak int64 }
 
@@ -129,6 +139,14 @@ func (b *Board) Job(name string, f func(*Job)) {
 		if i := slices.IndexFunc(s.Jobs, func(j Job) bool { return j.Name == name }); i >= 0 {
 			f(&s.Jobs[i])
 		}
+	})
+}
+
+// Remove removes the job of that name.
+func (b *Board) Remove(name string) {
+	b.Update(func(s *Snapshot) {
+		s.Jobs = slices.DeleteFunc(s.Jobs, func(j Job) bool { return j.Name == name })
+		delete(b.lengths, name)
 	})
 }
 

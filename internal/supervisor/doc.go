@@ -19,7 +19,7 @@
 //	lease failed  stop the runs         stop the runs         stop the runs         stop the runs   → failing
 //	              → failing             → failing             → failing
 //	cannot start  as lease failed, log  as lease failed, log  as lease failed, log  log             log → failing
-//	freeze        hand off → frozen     hand off → frozen     rejected              rejected        -
+//	freeze        hand off → frozen     hand off → frozen     hand off → frozen     rejected        -
 //	loop ended    → draining            → draining            -                     -               -
 //	loop gave up  log → draining        log → draining        -                     -               -
 //	panic         stop the runs, log    stop the runs, log    stop the runs, log    stop the runs,  log → failing

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"syscall"
@@ -24,6 +25,16 @@ type JobState struct {
 	Wait         *RunDelay     `json:",omitempty"`
 	Escaped      []Pipe        `json:",omitempty"` // of processes that escaped from earlier runs
 	Notify       string        `json:",omitempty"` // name of the notify socket's descriptor; "" for none
+
+	// GaveUp is why no run starts any more, although some are active: a start limit, or a fatal exit
+	// code. The job ends with them, also if it changes meanwhile.
+	GaveUp string `json:",omitempty"`
+
+	Over   bool   `json:",omitempty"` // the job has ended by itself; it starts again only if it changes
+	Failed string `json:",omitempty"` // why, if it has failed
+	// Removed is the job.Spec of a job that the config has no more; its runs may finish. It is decoded
+	// by itself, because the new program may know other settings.
+	Removed json.RawMessage `json:",omitempty"`
 }
 
 // Check returns what cannot be true in a state that was decoded.
@@ -107,6 +118,9 @@ func (s *Supervisor) PauseOutput(files map[string]*os.File) JobState {
 	}
 	s.Logs((*logging.Log).Leave) // the new process writes the rest
 	s.handOffRuns(&state, files)
+	if err := s.loopError(); err != nil {
+		state.GaveUp = err.Error()
+	}
 	return state
 }
 

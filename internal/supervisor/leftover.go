@@ -169,7 +169,11 @@ func pids(all []int) string {
 	var names []string
 	for _, pid := range all {
 		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)) // it may just have exited
-		names = append(names, fmt.Sprintf("pid %d (%s)", pid, strings.TrimSpace(string(comm))))
+		name := strings.TrimSpace(string(comm))
+		if stat, err := procfs.ReadStat(pid); err == nil && stat.State == 'T' {
+			name += ", suspended: stopped by a signal such as TTIN or STOP; send CONT to it, or give it no terminal"
+		}
+		names = append(names, fmt.Sprintf("pid %d (%s)", pid, name))
 	}
 	return strings.Join(names, ", ")
 }

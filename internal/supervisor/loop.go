@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -17,10 +16,11 @@ import (
 	"gophd/internal/restart"
 )
 
-// gate is the Gate of the loop. It is shut while the lease allows no start, and while the job is
-// being frozen.
+// gate is the Gate of the loop. It is shut while the lease allows no start, while too many runs of all
+// jobs are active, and while the job is being frozen.
 type gate struct {
 	lease *lease.Lease
+	place place // among the runs of all jobs
 
 	mu     sync.Mutex
 	frozen chan struct{} // closed by thaw; nil unless the job is being frozen
@@ -34,7 +34,10 @@ func (g *gate) Shut() <-chan struct{} {
 	if g.frozen != nil {
 		return g.frozen
 	}
-	return g.lease.Shut()
+	if shut := g.lease.Shut(); shut != nil {
+		return shut
+	}
+	return g.place.take()
 }
 
 func (g *gate) freeze() {
@@ -62,24 +65,29 @@ func (g *gate) freezing() bool {
 
 // loopRun is the job's loop and what it has reported.
 type loopRun struct {
-	gate       gate
-	loop       *loop.Loop // nil before it is started
-	cancel     context.CancelCauseFunc
-	goroutines goroutine.Group
-	done       chan struct{} // closed when the loop has ended; nil before the loop starts and after that was read
-	ended      chan struct{} // as done, but never nil after the start
+	gate gate
+	loop *loop.Loop // nil before it is started
+	over bool       // the end of the loop was served
 
-	// Set by the loop's goroutine, read when it has ended.
-	panicked error
+	// Set by Record, read when the loop has ended.
 	end      loop.End
 	lastTick job.Tick
 	last     *job.Result // of a once job
 	grid     loop.Grid
 	held     bool // a tick waits for the gate
 
-	// Set by the loop's goroutine.
+	// Set by Record.
 	active   atomic.Int32 // runs that the loop has started and that have not ended for it
 	draining atomic.Bool  // no more runs start
+}
+
+// done returns a channel that is closed when the loop has ended; nil before its start, and after
+// that was served.
+func (t *loopRun) done() <-chan struct{} {
+	if t.loop == nil || t.over {
+		return nil
+	}
+	return t.loop.Done()
 }
 
 // stop lets the active runs finish.
@@ -91,11 +99,11 @@ func (t *loopRun) stop() {
 
 // await waits up to timeout for the end of the loop, then calls late.
 func (t *loopRun) await(timeout time.Duration, late func()) {
-	if t.ended == nil {
+	if t.loop == nil {
 		return
 	}
 	select {
-	case <-t.ended:
+	case <-t.loop.Done():
 	case <-time.After(timeout):
 		late()
 	}
@@ -104,7 +112,14 @@ func (t *loopRun) await(timeout time.Duration, late func()) {
 // startLoop starts the loop, if it was not started for adopted runs.
 func (s *Supervisor) startLoop() {
 	s.runLoop()
-	s.publish(event.JobServing(s.spec.Name, cadence(s.spec)))
+	e := event.JobServing(s.spec.Name, cadence(s.spec))
+	if s.o.Many {
+		e = event.JobScheduled(s.spec.Name, cadence(s.spec))
+		if s.o.Handed.Name != "" {
+			e.Level = event.Debug // a reload says which of many jobs are new or have changed
+		}
+	}
+	s.publish(e)
 	s.serving(s.spec.Name + " runs " + cadence(s.spec))
 }
 
@@ -123,41 +138,33 @@ func cadence(spec job.Spec) string {
 
 func (s *Supervisor) runLoop() {
 	t := &s.loopRun
-	ctx, cancel := context.WithCancelCause(context.Background())
-	t.cancel = cancel
-	t.loop = loop.New(loop.Options{Spec: s.spec, Runner: s.runner, Recorder: s, Gate: &t.gate, Alarm: s.ticks,
-		Grid: s.handedGrid()})
-	t.ended = make(chan struct{})
-	t.done = t.ended
-	t.goroutines.Go(func() {
-		defer close(t.ended)
-		if p := goroutine.Catch(func() { t.loop.Run(ctx) }); p != nil {
-			t.panicked = p
-		}
-	})
+	t.loop = loop.New(loop.Options{Spec: s.spec, Runner: s.runner, Recorder: s, Gate: &t.gate,
+		Timer: func(mu sync.Locker, f func()) loop.Timer { return s.o.Timers.AfterFunc(mu, f) },
+		Grid:  s.handedGrid()})
+	t.loop.Start()
 }
 
 // forceLoop stops the active runs and the loop.
 func (s *Supervisor) forceLoop(cause error) {
-	if s.loopRun.cancel != nil {
+	if s.loopRun.loop != nil {
 		s.runner.Interrupt(cause)
-		s.loopRun.cancel(cause)
+		s.loopRun.loop.Cancel(cause)
 	}
 }
 
 // endLoop waits for a loop that must end. It blocks until no run is active.
 func (s *Supervisor) endLoop() {
-	if s.loopRun.cancel != nil {
-		s.loopRun.cancel(nil)
-		_ = goroutine.Catch(s.loopRun.goroutines.Wait) // a panic in it is in loopRun.panicked
+	if s.loopRun.loop != nil {
+		s.loopRun.loop.Cancel(nil)
+		_ = goroutine.Catch(s.loopRun.loop.Wait) // the job has failed already
 	}
 }
 
 func (s *Supervisor) loopEnded() {
 	t := &s.loopRun
-	t.done = nil
-	if t.panicked != nil {
-		s.machine.panicked(t.panicked)
+	t.over = true
+	if p := goroutine.Catch(t.loop.Wait); p != nil {
+		s.machine.panicked(p)
 	}
 	s.machine.loopEnded(s.loopError())
 }
@@ -191,7 +198,6 @@ func (s *Supervisor) handOffLoop(next func([]Leaving) error) error {
 	if err := t.loop.HandOff(func() error { return s.runner.detach(int(t.active.Load()), next) }); err != nil {
 		return err
 	}
-	_ = goroutine.Catch(t.goroutines.Wait) // returns at once; a panic in it is in t.panicked
 	fault.At("loop handed off")
 	return nil
 }
@@ -216,7 +222,8 @@ func (s *Supervisor) handedGrid() *loop.Grid {
 	return grid
 }
 
-// Record turns a report of the loop into events. It is called by the loop's goroutine.
+// Record turns a report of the loop into events. It is called by the goroutine in which it happens:
+// of a run, of the timers, of the gate, or the supervisor's own. It must not call the loop.
 func (s *Supervisor) Record(rep loop.Report) {
 	t, name := &s.loopRun, s.spec.Name
 	t.grid = rep.Grid
@@ -237,6 +244,7 @@ func (s *Supervisor) Record(rep loop.Report) {
 		s.publish(event.TicksMissed(name, rep.Run, rep.Missed))
 	case loop.Ended:
 		t.active.Add(-1)
+		t.gate.place.leave()
 		if t.draining.Load() {
 			s.runner.recheck()
 		}
@@ -274,15 +282,21 @@ func (s *Supervisor) stateChanged(rep loop.Report) {
 			s.publish(event.TicksSkipped(name, rep.Run, rep.Missed, why))
 		}
 	case job.Draining:
+		t.gate.place.forget()
 		t.draining.Store(true)
 		s.runner.recheck()
+	case job.Done:
+		t.gate.place.forget()
 	}
 	t.held = rep.State == job.Held
 	s.publish(event.JobState(name, rep.State, rep.Run, rep.At, rep.Next))
 	switch {
 	case rep.Slowed > 0:
 		s.publish(event.RunDelayed(name, rep.Run, rep.Slowed, s.spec.Retries, s.spec.Service))
-	case rep.State == job.Held && !t.gate.freezing():
+	case rep.State != job.Held || t.gate.freezing():
+	case s.o.Lease.Shut() == nil:
+		s.publish(event.TickQueued(name, rep.Next))
+	default:
 		s.publish(event.TickHeld(name, rep.Next))
 	}
 }

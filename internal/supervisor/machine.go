@@ -34,7 +34,8 @@ type actions struct {
 	kill      func()            // sends KILL to the active runs
 	// handOffLoop ends the loop and leaves its runs to the next process, see Supervisor.Freeze.
 	handOffLoop func(next func([]Leaving) error) error
-	changed     func() // the Report has changed
+	changed     func()      // the Report has changed
+	failed      func(error) // publishes why the job has failed by itself
 	publish     func(event.Event)
 }
 
@@ -122,7 +123,7 @@ func (m *machine) leaseFailed(err, cause error) {
 // fail ends the job because something cannot be set up.
 func (m *machine) fail(err error) {
 	m.leaseFailed(err, err)
-	m.publish(event.Problem(err))
+	m.failed(err)
 }
 
 // panicked ends the job because gophd itself failed.
@@ -146,14 +147,21 @@ func (m *machine) loopEnded(err error) {
 		return
 	}
 	if m.err = err; err != nil {
-		m.publish(event.Problem(err))
+		m.failed(err)
 	}
 	m.transition(draining)
 }
 
+// gaveUp is called when the job had given up in the old process, and runs were still active.
+func (m *machine) gaveUp(err error) {
+	m.stop()
+	m.err = err
+	m.failed(err)
+}
+
 // freeze leaves the active runs to the next process, see Supervisor.Freeze.
 func (m *machine) freeze(next func([]Leaving) error) error {
-	if m.state > active {
+	if m.state > draining || m.state == draining && !m.looping {
 		return errors.New("the job is ending")
 	}
 	handOff := func() error { return next(nil) }

@@ -34,7 +34,7 @@ func newMachine(d *actionLog, in state, looping bool) *machine {
 	return &machine{state: in, looping: looping, actions: actions{
 		startLoop: d.add("start loop"), stopLoop: d.add("stop loop"), wakeLoop: d.add("wake loop"),
 		interrupt: d.addCause("stop the runs"), force: d.addCause("force"), kill: d.add("kill"),
-		handOffLoop: d.handOffLoop, changed: func() {},
+		handOffLoop: d.handOffLoop, changed: func() {}, failed: func(err error) { d.done = append(d.done, "log "+err.Error()) },
 		publish: func(e event.Event) { d.done = append(d.done, "log "+e.Err.Error()) },
 	}}
 }
@@ -87,7 +87,7 @@ func TestEachCellOfTheTable(t *testing.T) {
 		"cannot start": {cell(failing, cannot...), cell(failing, cannot...), cell(failing, cannot...),
 			cell(failing, cannot[0], cannot[2]), cell(failing, cannot[1:]...)},
 		"freeze": {cell(frozen, "hand off loop"), cell(frozen, "hand off loop"),
-			cell(draining), cell(failing), cell(frozen)},
+			cell(frozen, "hand off loop"), cell(failing), cell(frozen)},
 		"loop ended": {cell(draining), cell(draining), cell(draining), cell(failing), cell(frozen)},
 		"loop gave up": {cell(draining, "log lost"), cell(draining, "log lost"), cell(draining), cell(failing),
 			cell(frozen)},

@@ -12,6 +12,7 @@ import (
 	"gophd/internal/headtail"
 	"gophd/internal/job"
 	"gophd/internal/lease"
+	"gophd/internal/logging"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/procfs"
@@ -31,7 +32,7 @@ func (s *Supervisor) openRunner() error {
 	if cannot := preflight.MayGivePipes(s.spec, creds); cannot != nil {
 		s.publish(event.Warning(cannot.Error()))
 	}
-	stdout, stderr, file := outputs(s.spec, s.o.Log, null)
+	stdout, stderr, file := outputs(s.spec, s.log(), null)
 	if file != "" && !preflight.IsFIFO(file) { // fail now and not in each run; a FIFO's reader would take this for its end
 		f, err := openOutput(file, creds, s.problem)
 		if err != nil {
@@ -73,6 +74,14 @@ func (s *Supervisor) openRunner() error {
 	return nil
 }
 
+// log returns the log for lines of this job.
+func (s *Supervisor) log() logging.Job {
+	if s.o.Many {
+		return s.o.Log.Job(s.spec.Name)
+	}
+	return s.o.Log.Job("")
+}
+
 // showFailed shows the output of a run that failed: in the log, or unchanged on stderr if there is
 // no log file.
 func (s *Supervisor) showFailed(pid int, output *headtail.Buffer) {
@@ -82,7 +91,7 @@ func (s *Supervisor) showFailed(pid int, output *headtail.Buffer) {
 		s.o.Log.Show(all.Bytes())
 		return
 	}
-	w := s.o.Log.Capture("stdout")(pid)
+	w := s.log().Capture("stdout")(pid)
 	_ = output.Dump(w) // the log counts what it cannot write
 	_ = w.Close()
 }

@@ -45,7 +45,7 @@ type runner struct {
 
 	deaths chan struct{} // receives when the command of a run is dead; capacity 1
 
-	mu        sync.Mutex // guards the fields below, which the supervisor's and the loop's goroutines share
+	mu        sync.Mutex // guards the fields below, which the goroutines of the supervisor and of the runs share
 	slots     []slot     // one for each run that may be active at the same time
 	handedOff []slot     // runs for the next process
 	outlets   []*outlet

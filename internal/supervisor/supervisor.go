@@ -29,8 +29,10 @@ type Options struct {
 	Log     *logging.Log
 	Events  *event.Stream
 	Spawner *process.Spawner
+	Timers  *timer.Queue // of the monotonic clock
 	Started time.Time    // first start of the daemon
 	Lease   *lease.Lease // under which the runs start; the caller acquires and releases it
+	Running *Running     // limits the runs of all jobs; nil for no limit
 	// LeftoverEnded is called when SearchLeftover has returned true and no leftover run of this job is
 	// active any more. It must not block.
 	LeftoverEnded func()
@@ -59,7 +61,6 @@ type Supervisor struct {
 	notices *sdnotify.Socket // nil if the job has no timeout; the runner uses it too
 	cgroup  *process.Cgroup  // nil if the job has none of its own
 	null    *os.File         // /dev/null, for output that is discarded
-	ticks   *timer.Timer
 
 	machine  *machine
 	loopRun  loopRun
@@ -91,10 +92,8 @@ func New(o Options) (_ *Supervisor, err error) {
 	if err := s.openRunner(); err != nil {
 		return nil, err
 	}
-	if s.ticks, err = timer.New(timer.Monotonic); err != nil {
-		return nil, err
-	}
-	s.loopRun.gate.lease = o.Lease
+	s.loopRun.gate.lease, s.loopRun.gate.place.running = o.Lease, o.Running
+	s.loopRun.gate.place.adopt(len(o.Handed.Runs))
 	s.machine = &machine{state: standby, actions: actions{
 		startLoop:   s.startLoop,
 		stopLoop:    s.loopRun.stop,
@@ -104,7 +103,13 @@ func New(o Options) (_ *Supervisor, err error) {
 		kill:        s.runner.Kill,
 		handOffLoop: s.handOffLoop,
 		changed:     s.reportChange,
-		publish:     o.Events.Publish,
+		failed:      func(err error) { o.Events.Publish(event.JobFailed(s.spec.Name, err)) },
+		publish: func(e event.Event) {
+			if o.Many {
+				e.Job = s.spec.Name
+			}
+			o.Events.Publish(e)
+		},
 	}}
 	return s, nil
 }
@@ -121,6 +126,9 @@ func (s *Supervisor) Adopt() {
 		if !s.machine.looping && s.machine.state == standby {
 			s.machine.looping = true
 			s.runLoop()
+		}
+		if s.o.Handed.GaveUp != "" {
+			s.machine.gaveUp(errors.New(s.o.Handed.GaveUp))
 		}
 		fault.At("all runs adopted")
 	})
@@ -164,7 +172,7 @@ func (s *Supervisor) serve() {
 		case err := <-s.leftover.watch.ended():
 			s.leftoverEnded(err)
 		case <-s.runner.deaths:
-		case <-s.loopRun.done:
+		case <-s.loopRun.done():
 			s.loopEnded()
 		}
 	}
@@ -301,7 +309,7 @@ func (s *Supervisor) Logs(f func(*logging.Log)) {
 // Unfinished returns the lines that commands have begun and not ended, as far as their output passes
 // through gophd.
 func (s *Supervisor) Unfinished() []line.Unfinished {
-	all := s.o.Log.Unfinished()
+	all := s.log().Unfinished()
 	s.Logs(func(l *logging.Log) { all = append(all, l.Unfinished()...) })
 	return append(all, s.runner.unfinished()...)
 }
@@ -342,11 +350,8 @@ func (s *Supervisor) Release() {
 // Close closes what New opened.
 func (s *Supervisor) Close() error {
 	var err error
-	if s.ticks != nil {
-		err = s.ticks.Close()
-	}
 	if s.notices != nil {
-		err = errors.Join(err, s.notices.Close())
+		err = s.notices.Close()
 	}
 	if s.null != nil {
 		err = errors.Join(err, s.null.Close())

@@ -1,10 +1,11 @@
 // Package timer answers: how does gophd wait for an exact moment on a clock?
 //
-// A Timer expires once, at a moment on the monotonic or on the boot clock. Go's own timers are not
-// enough: they round to the millisecond, as the poller sleeps, and do not count while the machine
-// is suspended. On Linux a Timer is a timerfd (timerfd_create(2)). It is late by a few tens of
-// microseconds, and on the boot clock it expires at the resume. It does not repeat and does not use
-// the wall clock.
+// A Queue has any number of Timers of one clock, monotonic or boot, which expire once, each at its
+// own moment. Go's own timers are not enough: they round to the millisecond, as the poller sleeps,
+// and do not count while the machine is suspended. On Linux a Queue is one timerfd
+// (timerfd_create(2)), set to the first of all moments, and one goroutine: a Timer is late by a few
+// tens of microseconds, costs no descriptor, and wakes nobody while it is not due. On the boot clock
+// it expires at the resume. Timers do not repeat and do not use the wall clock.
 package timer
 
 import (
@@ -14,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Clock is the clock of a Timer. A change of the wall clock does not affect it.
+// Clock is the clock of a Queue. A change of the wall clock does not affect it.
 type Clock uint8
 
 // The clocks.
@@ -27,7 +28,7 @@ const (
 // across processes and across exec, but not across boots.
 func Now(c Clock) time.Duration {
 	var t unix.Timespec
-	// It fails only for a clock that the system does not have, for which New already returned an
+	// It fails only for a clock that the system does not have, for which NewQueue already returned an
 	// error.
 	if err := unix.ClockGettime(c.id(), &t); err != nil {
 		panic(fmt.Errorf("timer: cannot read the clock %d: %w", c, err))

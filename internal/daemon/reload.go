@@ -1,0 +1,167 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"reflect"
+	"slices"
+
+	"gophd/internal/config"
+	"gophd/internal/event"
+	"gophd/internal/job"
+	"gophd/internal/preflight"
+	"gophd/internal/supervisor"
+)
+
+// This file opens the jobs of a config, and applies its difference to that of the old process.
+
+// UnfitError says that none of several jobs can start here.
+type UnfitError struct{ err error }
+
+func (e *UnfitError) Error() string { return e.err.Error() }
+func (e *UnfitError) Unwrap() error { return e.err }
+
+// openJobs opens a supervisor for each job of the config, with what the old process has handed off,
+// and for each job that the config has no more and whose runs are still active. With several jobs,
+// one that cannot be opened has failed, and the others go on. It is an error if a first start can
+// open none.
+func (d *Daemon) openJobs(files map[string]*os.File) error {
+	c := d.o.Config
+	d.jobs.many, d.jobs.changed = c.Many, make(chan struct{}, 1)
+	d.jobs.running = supervisor.NewRunning(c.MaxRunning)
+	check := preflight.NewChecker(c, d.o.Self.Env)
+	var unfit []*member
+	for _, spec := range c.Jobs {
+		state := d.handed.job(c, spec)
+		m := &member{spec: spec, handed: state}
+		d.jobs.all = append(d.jobs.all, m)
+		if before, ok := d.before(spec.Name); c.Many && state.Over && ok && reflect.DeepEqual(before, spec) {
+			if state.Failed != "" {
+				m.failed = errors.New(state.Failed)
+			}
+			continue
+		}
+		if c.Many && d.o.Handoff == nil { // a reload was checked before the re-exec
+			_, m.failed = check.Job(spec)
+		}
+		if m.failed == nil {
+			m.failed = d.openJob(m, state, files)
+		}
+		switch {
+		case m.failed == nil:
+		case !c.Many:
+			return m.failed
+		default:
+			unfit = append(unfit, m)
+		}
+	}
+	if d.o.Handoff == nil && len(unfit) == len(c.Jobs) {
+		var all []error
+		for _, m := range unfit {
+			all = append(all, check.Named(m.spec, m.failed))
+		}
+		return &UnfitError{errors.Join(all...)}
+	}
+	for _, m := range unfit {
+		d.events.Publish(event.JobFailed(m.spec.Name, m.failed))
+		d.stopHanded(m.handed, files)
+	}
+	for _, removed := range d.removedJobs() {
+		m := &member{spec: removed.spec, removed: true}
+		d.jobs.all = append(d.jobs.all, m)
+		if m.failed = d.openJob(m, removed.state, files); m.failed != nil {
+			d.events.Publish(event.JobFailed(m.spec.Name, m.failed))
+			d.stopHanded(removed.state, files)
+		}
+	}
+	return nil
+}
+
+// openJob opens the supervisor of m.
+func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]*os.File) error {
+	c := d.o.Config
+	s, err := supervisor.New(supervisor.Options{
+		Spec: m.spec, ID: c.FileName(m.spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log,
+		Events: d.events, Spawner: d.spawner, Timers: d.timers.monotonic, Started: d.life.born, Lease: d.lease,
+		Running:       d.jobs.running,
+		LeftoverEnded: tenant{d}.leftoverEnded, Handed: state, Descriptors: files, Changed: d.jobs.notice,
+	})
+	if err == nil {
+		m.Supervisor, m.alive = s, true
+	}
+	return err
+}
+
+// stopHanded stops the runs of a job that this process cannot adopt.
+func (d *Daemon) stopHanded(state supervisor.JobState, files map[string]*os.File) {
+	d.goroutines.Go(func() { supervisor.StopHanded(state, files, d.spawner, d.log, d.events) })
+}
+
+// before returns a job of the old process's config.
+func (d *Daemon) before(name string) (job.Spec, bool) {
+	spec, ok := d.previous[name]
+	return spec, ok
+}
+
+// removedJob is a job with active runs that the config has no more.
+type removedJob struct {
+	state supervisor.JobState
+	spec  job.Spec
+}
+
+// removedJobs returns the jobs with active runs that the config has no more. Without the old config
+// only their runs are known.
+func (d *Daemon) removedJobs() (all []removedJob) {
+	c := d.o.Config
+	kept := byName(c.Jobs)
+	for _, state := range d.handed.Jobs {
+		if _, ok := kept[state.Name]; ok || len(state.Runs) == 0 || !c.Many && len(d.handed.Jobs) == 1 {
+			continue
+		}
+		spec, known := d.before(state.Name)
+		if json.Unmarshal(state.Removed, &spec) == nil {
+			known = true
+		}
+		if !known {
+			spec.Name, spec.Grace, spec.StopSignals = state.Name, state.Runs[0].Grace, state.Runs[0].Signals
+		}
+		all = append(all, removedJob{state, spec})
+	}
+	return all
+}
+
+func byName(specs []job.Spec) map[string]job.Spec {
+	all := make(map[string]job.Spec, len(specs))
+	for _, spec := range specs {
+		all[spec.Name] = spec
+	}
+	return all
+}
+
+// specs returns the jobs of the config, and those that it has no more.
+func (d *Daemon) specs() []job.Spec {
+	all := slices.Clone(d.o.Config.Jobs)
+	for _, removed := range d.removedJobs() {
+		all = append(all, removed.spec)
+	}
+	return all
+}
+
+// jobsReloaded publishes what a reload has changed, job by job.
+func (d *Daemon) jobsReloaded(c config.Changes) {
+	for _, name := range c.Added {
+		d.events.Publish(event.JobAdded(name))
+	}
+	active, is := map[string]bool{}, byName(d.o.Config.Jobs)
+	for _, removed := range d.removedJobs() {
+		active[removed.state.Name] = true
+	}
+	for _, name := range c.Removed {
+		d.events.Publish(event.JobRemoved(name, active[name]))
+	}
+	for _, changed := range c.Changed {
+		d.events.Publish(event.JobChanged(changed.Name, changed.Settings, is[changed.Name].Service))
+	}
+	d.events.Publish(event.JobsUnchanged(c.Unchanged))
+}
