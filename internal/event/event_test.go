@@ -76,7 +76,7 @@ var samples = map[string][]Event{
 		LeaseDoubtful("nightly", store, nil)},
 	"LeaseEnding":        {LeaseEnding("nightly", store, errors.New("i/o timeout"))},
 	"LeaseExpired":       {LeaseExpired("nightly", store)},
-	"LeaseLost":          {LeaseLost("nightly", store, holder)},
+	"LeaseLost":          {LeaseLost("nightly", store, holder), LeaseLost("nightly", store, "")},
 	"LeaseHeldElsewhere": {LeaseHeldElsewhere(errors.New("nightly runs as " + holder))},
 	"LeaseReleased":      {LeaseReleased("nightly")},
 

@@ -116,8 +116,14 @@ func LeaseExpired(name, store string) Event {
 		}}
 }
 
-// LeaseLost says that another instance took the lease.
+// LeaseLost says that another instance took the lease, or that its file was removed if the holder is
+// "".
 func LeaseLost(name, store, holder string) Event {
+	if holder == "" {
+		return Event{Type: TypeLeaseLost, Level: Error, Job: name, Lease: Lease{Store: store}, message: func(e Event) string {
+			return fmt.Sprintf("lease %s lost: %s was removed or replaced", e.Job, e.Lease.Store)
+		}}
+	}
 	return Event{Type: TypeLeaseLost, Level: Error, Job: name, Lease: Lease{Store: store, Holder: holder},
 		message: func(e Event) string {
 			return fmt.Sprintf("lease %s in %s lost to %s", e.Job, e.Lease.Store, e.Lease.Holder)

@@ -26,7 +26,11 @@ func eventOf(job, store string, was, now heartbeat.Lease) (e event.Event, ok boo
 	case heartbeat.Out:
 		return event.LeaseExpired(job, store), was.State != heartbeat.Out
 	case heartbeat.Lost:
-		return event.LeaseLost(job, store, now.Holder.String()), true
+		holder := ""
+		if now.Holder.PID > 0 {
+			holder = now.Holder.String()
+		}
+		return event.LeaseLost(job, store, holder), true
 	case heartbeat.Seeking: // gophd exits after ErrUnfit, with an event of its own
 		return event.LeaseUnreachable(job, store, "unreachable", now.Err),
 			now.Err != nil && !errors.Is(now.Err, heartbeat.ErrUnfit)
