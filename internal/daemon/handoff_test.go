@@ -14,7 +14,7 @@ import (
 // another restart.Version, with which the check before a re-exec rejects the other program.
 func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
-		version = 4
+		version = 5
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int}; "
 		pipes   = "{PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
@@ -26,7 +26,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Jobs {Name string; ID string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
 			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
 			"Pipes " + pipes + "; " +
-			"Kept uint8; Limit int64; Status string; Grace int64; Signals int; " +
+			"Kept uint8; Limit int64; Status string; Timeout int64; Grace int64; Signals int; " +
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
 			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Escaped " + pipes + "; Notify string; " +

@@ -37,7 +37,7 @@ import (
 
 // Version is the version of the handoff's format. Both processes must know it: a process that does
 // not understand the whole handoff would leave runs behind.
-const Version = 4
+const Version = 5
 
 // MaxSize limits a handoff on both sides, so that Inherit can read what Exec writes.
 const MaxSize = 16 << 20

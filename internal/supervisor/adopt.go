@@ -50,6 +50,7 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 				run.Missed = left.Missed
 			}
 		}
+		run.Timeout = at.timeout
 		run.Limit, run.Status = at.limit.handOff()
 		run.Stop, run.Escaped = handOffStop(handed.Stop, context.Cause(at.ctx)), handed.Escaped
 		run.Ended = restart.At(handed.Ended)
@@ -183,12 +184,16 @@ func (r *runner) assignSlot(at *slot) (handed *ActiveRun) {
 			at.cancel(cause)
 		}
 	}
-	if r.spec.Timeout > 0 {
+	at.timeout = r.spec.Timeout
+	if handed != nil && r.ofJob != "" { // a reload does not touch the runs of one of several jobs
+		at.timeout = handed.Timeout
+	}
+	if at.timeout > 0 {
 		started, moved, status := time.Now(), time.Time{}, ""
 		if handed != nil {
 			started, moved, status = handed.Started.Time(), handed.Limit.Time(), handed.Status
 		}
-		at.limit = newLimit(started.Add(r.spec.Timeout), moved, cause != nil, at.cancel)
+		at.limit = newLimit(started.Add(at.timeout), moved, cause != nil, at.cancel)
 		at.limit.setStatus(status)
 	}
 	r.slots[at.run.Slot] = *at

@@ -63,6 +63,7 @@ type ActiveRun struct {
 	Kept    []byte          `json:",omitempty"` // output that is shown only if the run fails
 	Limit   restart.Instant `json:",omitempty"` // if the run has moved it
 	Status  string          `json:",omitempty"` // that it sent last
+	Timeout time.Duration   `json:",omitempty"` // job.timeout when it was started
 	Grace   time.Duration
 	Signals []syscall.Signal `json:",omitempty"`
 	Stop    *RunStop         `json:",omitempty"` // nil if it is not being stopped

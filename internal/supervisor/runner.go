@@ -84,6 +84,7 @@ type slot struct {
 	ctx     context.Context // of the run
 	cancel  context.CancelCauseFunc
 	forced  *atomic.Bool     // it is being stopped for the lease or a fault, whatever stopped it before
+	timeout time.Duration    // job.timeout when it was started; 0 for none
 	dead    bool             // the command and its group have ended; its output may still wait for the log
 	buffer  *headtail.Buffer // its output until the result is known; nil if it is not kept
 	limit   *limit           // nil without a timeout
