@@ -22,6 +22,7 @@ func TestPasswordFile(t *testing.T) {
 		"user:" + secret:                 "user " + secret,
 		"user:" + secret + "\n":          "user " + secret,
 		"user:" + secret + "\r\n":        "user " + secret,
+		"\ufeffuser:" + secret:           "user " + secret,
 		"user:a:" + secret + "\n":        "user a:" + secret, // memcached splits at the first colon
 		"":                               "not one line user:password",
 		"\n":                             "not one line user:password",
