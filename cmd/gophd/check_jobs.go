@@ -30,7 +30,7 @@ func (p *program) checkJobs(ctx context.Context, c *config.Config) error {
 		if err = errors.Join(err, heldErr); err != nil {
 			wrong, fit = append(wrong, err), "no"
 		}
-		fmt.Fprintln(w, strings.Join([]string{spec.Name, timing(spec), nextRun(spec, now),
+		fmt.Fprintln(w, strings.Join([]string{spec.Name, spec.Cadence(), nextRun(spec, now),
 			short(c.Shown("jobs." + spec.Name + ".command")), or(spec.User, "-"), overlap(spec), leaseOf(c, holder), fit}, "\t"))
 	}
 	heldFile, heldLock, err := preflight.Holders(c)
@@ -63,19 +63,6 @@ func (p *program) checkJobs(ctx context.Context, c *config.Config) error {
 		p.warn(text)
 	}
 	return errors.Join(wrong...)
-}
-
-// timing describes when a job runs, in a few words.
-func timing(spec job.Spec) string {
-	switch {
-	case spec.Once:
-		return "once"
-	case spec.Service:
-		return "service"
-	case spec.Interval == 0:
-		return "back to back"
-	}
-	return "every " + spec.Interval.String()
 }
 
 // nextRun returns when a job would run first if it were started now.

@@ -52,6 +52,19 @@ type Schedule struct {
 	MaxParallel int
 }
 
+// Cadence returns the schedule in a few words: once, as a service, back to back, every 5s.
+func (s Schedule) Cadence() string {
+	switch {
+	case s.Once:
+		return "once"
+	case s.Service:
+		return "as a service"
+	case s.Interval == 0:
+		return "back to back"
+	}
+	return "every " + s.Interval.String()
+}
+
 // Stop is how a run is stopped, and what happens to processes that outlive it.
 type Stop struct {
 	Timeout     time.Duration    // a longer run is stopped, unless it asks for more time

@@ -112,28 +112,15 @@ func (t *loopRun) await(timeout time.Duration, late func()) {
 // startLoop starts the loop, if it was not started for adopted runs.
 func (s *Supervisor) startLoop() {
 	s.runLoop()
-	e := event.JobServing(s.spec.Name, cadence(s.spec))
+	e := event.JobServing(s.spec.Name, s.spec.Cadence())
 	if s.o.Many {
-		e = event.JobScheduled(s.spec.Name, cadence(s.spec))
+		e = event.JobScheduled(s.spec.Name, s.spec.Cadence())
 		if s.o.Handed.Name != "" {
 			e.Level = event.Debug // a reload says which of many jobs are new or have changed
 		}
 	}
 	s.publish(e)
-	s.serving(s.spec.Name + " runs " + cadence(s.spec))
-}
-
-// cadence returns the job's schedule as text.
-func cadence(spec job.Spec) string {
-	switch {
-	case spec.Once:
-		return "once"
-	case spec.Service:
-		return "as a service"
-	case spec.Interval == 0:
-		return "back to back"
-	}
-	return "every " + spec.Interval.String()
+	s.serving(s.spec.Name + " runs " + s.spec.Cadence())
 }
 
 func (s *Supervisor) runLoop() {
