@@ -8,6 +8,7 @@ import (
 
 	"gophd/internal/event"
 	"gophd/internal/eventlog"
+	"gophd/internal/goroutine"
 	"gophd/internal/logging"
 	"gophd/internal/pidfile"
 	"gophd/internal/process"
@@ -57,10 +58,12 @@ func abandon(s handedState, files map[string]*os.File, why error) {
 	if spawner, err := process.New(); err != nil {
 		events.Publish(event.Problem(err))
 	} else {
+		var all goroutine.Group // each waits for the grace of its runs
 		for _, j := range s.Jobs {
-			supervisor.StopHanded(j, files, spawner, log, events)
+			all.Go(func() { supervisor.StopHanded(j, files, spawner, log, events) })
 		}
-		_ = spawner.Close() // escaped processes have written their last output
+		_ = goroutine.Catch(all.Wait) // there is nothing left that could act on a panic
+		_ = spawner.Close()           // escaped processes have written their last output
 		for _, j := range s.Jobs {
 			supervisor.SweepCgroups(j.ID, func(pid int) bool { return pid == os.Getpid() })
 		}

@@ -222,7 +222,7 @@ func (d *Daemon) jobsChanged() {
 			d.failing(r.Err)
 		}
 	})
-	serving, err := d.jobs.tenancy.read()
+	serving, err := d.jobs.lease.read()
 	if serving != "" {
 		d.serving(serving)
 	}
@@ -324,7 +324,8 @@ func (d *Daemon) reminder() {
 	snap := d.board.Snapshot()
 	for _, m := range d.jobs.all {
 		for _, g := range snap.Job(m.spec.Name).Active {
-			d.events.Publish(supervisor.WaitEvent(m.spec, d.machine.state.String(), d.machine.state == stopping, g, snap.Taken))
+			d.events.Publish(supervisor.WaitEvent(m.spec, d.machine.state.String(), d.machine.state == stopping, g,
+				snap.Taken))
 		}
 	}
 	d.notify(sdExtend)

@@ -7,12 +7,8 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 
-	"gophd/internal/event"
-	"gophd/internal/goroutine"
 	"gophd/internal/job"
-	"gophd/internal/lease"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/supervisor"
@@ -39,20 +35,14 @@ func (m *member) reason() error {
 	return m.Err()
 }
 
-// jobs are the jobs of the daemon, in the order of the config. The goroutine of Run owns them.
+// jobs are the jobs of the daemon, in the order of the config. The goroutine of Run owns them; that of
+// the lease reads which there are, which does not change after they were opened.
 type jobs struct {
 	all     []*member
 	many    bool          // see config.Config
 	changed chan struct{} // capacity 1; receives when something about a job or the lease may be new
 	running *supervisor.Running
-	tenancy tenancy
-}
-
-// tenancy is what the lease has told last. Its goroutine writes it.
-type tenancy struct {
-	mu      sync.Mutex
-	serving string // what the daemon does, for the process that waits for its start
-	err     error  // why the lease has ended
+	lease   leaseNews
 }
 
 // notice makes the daemon look at its jobs and the lease. It does not block.
@@ -157,88 +147,6 @@ func (j *jobs) last() *job.Result {
 		return nil
 	}
 	return j.all[0].Last()
-}
-
-// read returns what the lease has told last.
-func (t *tenancy) read() (serving string, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.serving, t.err
-}
-
-// tenant is the daemon for its lease.
-type tenant struct{ *Daemon }
-
-var _ lease.Tenant = tenant{}
-
-// OnLocked reports that gophd has started, or has resumed after a re-exec: no other gophd can run the
-// jobs on this host.
-func (t tenant) OnLocked() { t.onLocked() }
-
-// TakePIDFile creates and locks the PID file, or takes over that of the old process.
-func (t tenant) TakePIDFile() error { return t.pidFile.take() }
-
-// RemovePIDFile removes the PID file, if gophd has it.
-func (t tenant) RemovePIDFile() { t.pidFile.remove() }
-
-// SearchLeftover searches leftover runs of each job. With several jobs only those wait that have some.
-func (t tenant) SearchLeftover() (wait bool) {
-	t.jobs.each(func(m *member) { wait = m.SearchLeftover() || wait })
-	t.noteClean()
-	return wait && !t.o.Config.Many
-}
-
-// leftoverEnded is called when leftover runs of a job have ended, by its goroutine.
-func (t tenant) leftoverEnded() {
-	t.noteClean()
-	t.lease.Continue()
-}
-
-// noteClean notes in the local lock that no leftover run is active, once that is so for every job.
-func (t tenant) noteClean() {
-	if slices.ContainsFunc(t.jobs.all, func(m *member) bool { return m.Supervisor == nil || !m.NoLeftover() }) {
-		return
-	}
-	lock := t.lease.Lock()
-	lock.Clean()
-	if lock.Unclean() {
-		t.events.Publish(event.LeftoverUnseen(t.o.Config.Name))
-	}
-}
-
-func (t tenant) Held() {
-	t.jobs.each(func(m *member) { m.LeaseHeld() })
-	if t.o.Config.Many {
-		t.tell(fmt.Sprintf("%s runs %d jobs", t.o.Config.Name, len(t.o.Config.Jobs)), nil)
-	}
-}
-
-func (t tenant) Standby(holder string) {
-	t.tell("standing by: "+holder+" runs "+t.o.Config.Name, nil)
-}
-
-func (t tenant) Ending(cause error) { t.jobs.each(func(m *member) { m.LeaseEnding(cause) }) }
-
-func (t tenant) Failed(err, cause error) {
-	why := err
-	if p := (*goroutine.Panic)(nil); errors.As(err, &p) {
-		why = supervisor.Fatal(err)
-	}
-	t.tell("", why) // first, so that the daemon knows it when the jobs have ended
-	t.jobs.each(func(m *member) { m.LeaseFailed(err, cause) })
-}
-
-// tell passes on to the daemon's goroutine what the lease has told.
-func (t tenant) tell(serving string, err error) {
-	t.jobs.tenancy.mu.Lock()
-	if serving != "" {
-		t.jobs.tenancy.serving = serving
-	}
-	if err != nil {
-		t.jobs.tenancy.err = err
-	}
-	t.jobs.tenancy.mu.Unlock()
-	t.jobs.notice()
 }
 
 // handOff ends the work of this process for the job.

@@ -9,7 +9,6 @@ import (
 
 	"gophd/internal/event"
 	"gophd/internal/goroutine"
-	"gophd/internal/heartbeat"
 	"gophd/internal/status"
 )
 
@@ -126,24 +125,4 @@ func (d *Daemon) dump() {
 		dump = append(dump, event.Variable(v))
 	}
 	d.events.Publish(event.Dump(dump))
-}
-
-// leaseNow returns the state of the lease, and the instance id. ok is false before the lease was
-// requested.
-func (d *Daemon) leaseNow() (shown status.Lease, instance string, ok bool) {
-	store, l, ok := d.lease.Now()
-	if !ok {
-		return shown, "", false
-	}
-	shown = status.Lease{Store: store, State: l.State.String(), Fence: l.Fence}
-	switch l.State {
-	case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending:
-		shown.Holder = "this instance"
-		if l.Deadline > 0 {
-			shown.Until = time.Now().Add(l.Deadline - boot())
-		}
-	case heartbeat.Standby, heartbeat.Lost:
-		shown.Holder = l.Holder.String()
-	}
-	return shown, l.ID, true
 }

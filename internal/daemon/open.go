@@ -27,7 +27,8 @@ func (d *Daemon) open() (err error) {
 	}
 	d.life = d.inherit()
 	if o.Handoff != nil && o.Handoff.Previous != nil {
-		if c, err := config.Decode(o.Handoff.Previous); err == nil { // fails for another version: then every job has changed
+		// Of another version it cannot be decoded, and every job counts as changed.
+		if c, err := config.Decode(o.Handoff.Previous); err == nil {
 			d.previous = byName(c.Jobs)
 		}
 	}
@@ -69,7 +70,7 @@ func (d *Daemon) open() (err error) {
 		return err
 	}
 	d.lease, err = lease.Open(lease.Options{Config: o.Config, Name: o.Config.Name, Interval: interval,
-		Started: d.life.born, Events: d.events, Tenant: tenant{d}, Timers: d.timers.boot,
+		Started: d.life.born, Events: d.events, Client: leaseClient{d}, Timers: d.timers.boot,
 		Handed: d.handed.Lease, Lock: files[localLock]})
 	if err != nil {
 		return err
@@ -180,11 +181,7 @@ func (d *Daemon) openLog() (err error) {
 	reader := eventlog.New(d.log.Logger(), rest, d.log.EchoLogger(), c.Log.Format == "json")
 	readLog := reader.Read
 	if c.Many {
-		var names []string
-		for _, spec := range d.specs() {
-			names = append(names, spec.Name)
-		}
-		readLog = reader.Jobs(names...).Read
+		readLog = reader.Jobs(d.names()...).Read
 	}
 	d.events = event.NewStream(d.board.Read, readLog)
 	if err := d.log.CrashOutput(); err != nil {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -85,7 +86,7 @@ func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]
 		Spec: m.spec, ID: c.FileName(m.spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log,
 		Events: d.events, Spawner: d.spawner, Timers: d.timers.monotonic, Started: d.life.born, Lease: d.lease,
 		Running:       d.jobs.running,
-		LeftoverEnded: tenant{d}.leftoverEnded, Handed: state, Descriptors: files, Changed: d.jobs.notice,
+		LeftoverEnded: leaseClient{d}.leftoverEnded, Handed: state, Descriptors: files, Changed: d.jobs.notice,
 	})
 	if err == nil {
 		m.Supervisor, m.alive = s, true
@@ -146,6 +147,18 @@ func (d *Daemon) specs() []job.Spec {
 		all = append(all, removed.spec)
 	}
 	return all
+}
+
+// names returns the jobs of the config and those of the old process's config: the log has lines about
+// both.
+func (d *Daemon) names() (all []string) {
+	now := byName(d.specs())
+	for name := range d.previous {
+		if _, ok := now[name]; !ok {
+			all = append(all, name)
+		}
+	}
+	return slices.Sorted(slices.Values(slices.AppendSeq(all, maps.Keys(now))))
 }
 
 // jobsReloaded publishes what a reload has changed, job by job.

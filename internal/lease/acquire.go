@@ -11,10 +11,10 @@ import (
 	"gophd/internal/job"
 )
 
-// Tenant is whom a Lease is for. Its methods are called by one goroutine at a time: by the lease's
+// Client is the user of a Lease. Its methods are called by one goroutine at a time: by the lease's
 // own, and by the callers of Begin and Release. They must not call the Lease, except Fence, Shut and
 // Beat.
-type Tenant interface {
+type Client interface {
 	// OnLocked is called once when the local lock is held, or if there is none: no other instance
 	// runs here.
 	OnLocked()
@@ -61,8 +61,8 @@ const (
 
 // acquisition is what the acquisition needs apart from the claims.
 type acquisition struct {
-	onLocked bool        // Tenant.OnLocked was called
-	pidFile  bool        // Tenant.TakePIDFile was called
+	onLocked bool        // Client.OnLocked was called
+	pidFile  bool        // Client.TakePIDFile was called
 	leftover bool        // Continue is waited for
 	attempts int         // how often another instance held the local lock
 	retry    *time.Timer // until the next attempt
@@ -109,7 +109,7 @@ func (l *Lease) Start(g *goroutine.Group) {
 	g.Go(func() {
 		defer close(l.serving)
 		if p := goroutine.Catch(l.serve); p != nil {
-			l.o.Tenant.Failed(p, p)
+			l.o.Client.Failed(p, p)
 		}
 	})
 }
@@ -166,7 +166,7 @@ func (l *Lease) Continue() {
 func (l *Lease) locked() {
 	if !l.acquire.onLocked {
 		l.acquire.onLocked = true
-		l.o.Tenant.OnLocked()
+		l.o.Client.OnLocked()
 	}
 }
 
@@ -192,10 +192,8 @@ func (l *Lease) claimChanged(c *claim) {
 	switch now.State {
 	case heartbeat.Held, heartbeat.Doubtful:
 	case heartbeat.Seeking, heartbeat.Proving: // runs that were handed off have the deadline of their lease
-	default:
-		if l.phase == holding || c.handed != nil { // stop the runs before the event
-			l.o.Tenant.Ending(&job.UrgentError{Why: "the lease could not be renewed in time", Grace: c.grace()})
-		}
+	default: // stop the runs before the event
+		l.ending(c)
 	}
 	if c == l.local && now.State == heartbeat.Held {
 		l.locked()
@@ -207,9 +205,17 @@ func (l *Lease) claimChanged(c *claim) {
 	case heartbeat.Held:
 		l.next(c)
 	case heartbeat.Standby:
-		l.o.Tenant.Standby(now.Holder.String())
+		l.o.Client.Standby(now.Holder.String())
 	case heartbeat.Proving:
 		l.acquire.remind.Reset(proofPause)
+	}
+}
+
+// ending makes the Client stop the runs that were started under a claim that is not held any more: this
+// process's own, or while it acquires the lease those that were handed off.
+func (l *Lease) ending(c *claim) {
+	if l.phase == holding || l.phase == acquiring && c.handed != nil {
+		l.o.Client.Ending(&job.UrgentError{Why: "the lease could not be renewed in time", Grace: c.grace()})
 	}
 }
 
@@ -220,11 +226,11 @@ func (l *Lease) next(c *claim) {
 	}
 	if c == l.local && !l.acquire.pidFile {
 		l.acquire.pidFile = true
-		if err := l.o.Tenant.TakePIDFile(); err != nil {
+		if err := l.o.Client.TakePIDFile(); err != nil {
 			l.fail(err, err)
 			return
 		}
-		l.acquire.leftover = l.lock != nil && l.lock.Unclean() && l.o.Tenant.SearchLeftover()
+		l.acquire.leftover = l.lock != nil && l.lock.Unclean() && l.o.Client.SearchLeftover()
 	}
 	if l.acquire.leftover {
 		return
@@ -239,7 +245,7 @@ func (l *Lease) next(c *claim) {
 		}
 	}
 	l.enter(holding)
-	l.o.Tenant.Held()
+	l.o.Client.Held()
 }
 
 // fail ends the lease. err is why, and cause is for the active runs: they are stopped before the
@@ -247,7 +253,7 @@ func (l *Lease) next(c *claim) {
 func (l *Lease) fail(err, cause error) {
 	if l.phase != failed {
 		l.enter(failed)
-		l.o.Tenant.Failed(err, cause)
+		l.o.Client.Failed(err, cause)
 	}
 	l.o.Events.Publish(endEvent(err))
 }
@@ -273,7 +279,7 @@ func (l *Lease) claimEnded(c *claim) {
 		return
 	case errors.As(err, &panicked):
 		l.enter(failed)
-		l.o.Tenant.Failed(panicked, panicked)
+		l.o.Client.Failed(panicked, panicked)
 		return
 	case !errors.As(err, &held):
 	case c == l.local && l.acquire.attempts < lockAttempts && l.phase == acquiring:
@@ -293,7 +299,7 @@ func (l *Lease) oldLeaseEnds() {
 	switch l.shared.seen.State {
 	case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending: // these have a deadline of their own
 	default:
-		l.o.Tenant.Ending(&job.UrgentError{Why: "the lease could not be renewed during the re-exec",
+		l.o.Client.Ending(&job.UrgentError{Why: "the lease could not be renewed during the re-exec",
 			Grace: l.grace(l.shared.handed.Deadline)})
 	}
 }
@@ -321,7 +327,7 @@ func (l *Lease) ReleaseEarly() {
 	}
 	l.enter(released)
 	l.shared.stop()
-	l.o.Tenant.RemovePIDFile()
+	l.o.Client.RemovePIDFile()
 	l.local.stop()
 	if l.local != nil {
 		l.o.Events.Publish(event.LeaseReleased(l.o.Name))
@@ -346,7 +352,7 @@ func (l *Lease) Release() {
 		}
 	}
 	l.releaseClaim(l.shared)
-	l.o.Tenant.RemovePIDFile()
+	l.o.Client.RemovePIDFile()
 	l.releaseClaim(l.local)
 }
 

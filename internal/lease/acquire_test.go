@@ -13,36 +13,36 @@ import (
 	"gophd/internal/job"
 )
 
-// tenant records the calls of a Lease, in sequence.
-type tenant struct {
+// client records the calls of a Lease, in sequence.
+type client struct {
 	calls    chan string
 	pidFile  error // of TakePIDFile
 	leftover bool  // of SearchLeftover
 	err      error // of Failed
 }
 
-func newTenant() *tenant { return &tenant{calls: make(chan string, 100)} }
+func newClient() *client { return &client{calls: make(chan string, 100)} }
 
-func (n *tenant) OnLocked() { n.calls <- "locked" }
-func (n *tenant) TakePIDFile() error {
+func (n *client) OnLocked() { n.calls <- "locked" }
+func (n *client) TakePIDFile() error {
 	n.calls <- "PID file"
 	return n.pidFile
 }
-func (n *tenant) SearchLeftover() bool {
+func (n *client) SearchLeftover() bool {
 	n.calls <- "leftover"
 	return n.leftover
 }
-func (n *tenant) Held()          { n.calls <- "held" }
-func (n *tenant) Standby(string) { n.calls <- "standby" }
-func (n *tenant) Ending(error)   { n.calls <- "ending" }
-func (n *tenant) RemovePIDFile() { n.calls <- "remove PID file" }
-func (n *tenant) Failed(err, _ error) {
+func (n *client) Held()          { n.calls <- "held" }
+func (n *client) Standby(string) { n.calls <- "standby" }
+func (n *client) Ending(error)   { n.calls <- "ending" }
+func (n *client) RemovePIDFile() { n.calls <- "remove PID file" }
+func (n *client) Failed(err, _ error) {
 	n.err = err
 	n.calls <- "failed"
 }
 
 // expect waits for these calls, and no others before them.
-func (n *tenant) expect(t *testing.T, want ...string) {
+func (n *client) expect(t *testing.T, want ...string) {
 	t.Helper()
 	var got []string
 	for range want {
@@ -59,11 +59,12 @@ func (n *tenant) expect(t *testing.T, want ...string) {
 }
 
 // open returns a Lease in the directory, with the given URL, and the group of its goroutine.
-func open(t *testing.T, dir, url string, n *tenant, change func(*Options)) (*Lease, *goroutine.Group) {
+func open(t *testing.T, dir, url string, n *client, change func(*Options)) (*Lease, *goroutine.Group) {
 	t.Helper()
-	c := &config.Config{Name: "x", Directories: config.Directories{StateDir: dir}, Jobs: []job.Spec{{Name: "x"}}, Heartbeat: config.Heartbeat{URL: url, TTL: time.Minute, Renew: 10 * time.Second,
-		StopGrace: time.Second, Timeout: time.Second, AcquireTimeout: time.Second}}
-	o := Options{Config: c, Name: "x", Started: time.Now(), Events: event.NewStream(func(event.Event) {}), Tenant: n,
+	c := &config.Config{Name: "x", Directories: config.Directories{StateDir: dir}, Jobs: []job.Spec{{Name: "x"}},
+		Heartbeat: config.Heartbeat{URL: url, TTL: time.Minute, Renew: 10 * time.Second, StopGrace: time.Second,
+			Timeout: time.Second, AcquireTimeout: time.Second}}
+	o := Options{Config: c, Name: "x", Started: time.Now(), Events: event.NewStream(func(event.Event) {}), Client: n,
 		Timers: openTimers(t)}
 	if change != nil {
 		change(&o)
@@ -81,7 +82,7 @@ func open(t *testing.T, dir, url string, n *tenant, change func(*Options)) (*Lea
 }
 
 func TestLeaseOfTheLocalLock(t *testing.T) {
-	n := newTenant()
+	n := newClient()
 	l, g := open(t, t.TempDir(), "file:", n, nil)
 	if l.Shut() == nil {
 		t.Error("runs may start before the lease was requested")
@@ -95,14 +96,14 @@ func TestLeaseOfTheLocalLock(t *testing.T) {
 	l.ReleaseEarly()
 	l.Release()
 	g.Wait()
-	n.expect(t, "remove PID file", "remove PID file") // the tenant ignores the second
+	n.expect(t, "remove PID file", "remove PID file") // the client ignores the second
 	if !l.Released() {
 		t.Error("the lease was not released")
 	}
 }
 
 func TestLeaseWithoutAStoreIsHeldAtOnce(t *testing.T) {
-	n := newTenant()
+	n := newClient()
 	l, _ := open(t, t.TempDir(), "none:", n, nil)
 	l.Begin()
 	l.Begin()
@@ -112,7 +113,7 @@ func TestLeaseWithoutAStoreIsHeldAtOnce(t *testing.T) {
 }
 
 func TestSecondInstanceFails(t *testing.T) {
-	dir, first, second := t.TempDir(), newTenant(), newTenant()
+	dir, first, second := t.TempDir(), newClient(), newClient()
 	l, g := open(t, dir, "file:", first, nil)
 	l.Start(g)
 	first.expect(t, "locked", "PID file", "held")
@@ -129,7 +130,7 @@ func TestSecondInstanceFails(t *testing.T) {
 }
 
 func TestStandbyTakesOver(t *testing.T) {
-	dir, first, second := t.TempDir(), newTenant(), newTenant()
+	dir, first, second := t.TempDir(), newClient(), newClient()
 	l, g := open(t, dir, "file:", first, nil)
 	l.Start(g)
 	first.expect(t, "locked", "PID file", "held")
@@ -145,7 +146,7 @@ func TestStandbyTakesOver(t *testing.T) {
 
 // After an error with the PID file nothing else is acquired, and runs may not start.
 func TestPIDFileFails(t *testing.T) {
-	n := newTenant()
+	n := newClient()
 	n.pidFile = errors.New("a PID file")
 	l, g := open(t, t.TempDir(), "memcached://127.0.0.1:9", n, nil)
 	l.Start(g)
@@ -159,7 +160,7 @@ func TestPIDFileFails(t *testing.T) {
 
 // A lease that was handed off is held when Begin returns, and its lock was never free.
 func TestHandOff(t *testing.T) {
-	dir, n := t.TempDir(), newTenant()
+	dir, n := t.TempDir(), newClient()
 	l, g := open(t, dir, "file:", n, nil)
 	l.Start(g)
 	n.expect(t, "locked", "PID file", "held")
@@ -168,7 +169,7 @@ func TestHandOff(t *testing.T) {
 	if errs != nil || lock == nil || instance == "" || state.Local == nil || state.Shared != nil {
 		t.Fatalf("handed off %+v, lock %v, instance %q, errors %v", state, lock, instance, errs)
 	}
-	next := newTenant()
+	next := newClient()
 	m, h := open(t, dir, "file:", next, func(o *Options) { o.Handed, o.Lock = state, lock })
 	m.Begin()
 	next.expect(t, "locked", "PID file", "held")
@@ -182,7 +183,7 @@ func TestHandOff(t *testing.T) {
 
 // The runs that were handed off are stopped at the end of their lease, whatever is acquired by then.
 func TestOldLeaseEnds(t *testing.T) {
-	n := newTenant()
+	n := newClient()
 	l, g := open(t, t.TempDir(), "memcached://127.0.0.1:9", n, func(o *Options) {
 		o.Handed.Shared = &heartbeat.Handoff{Key: "another", Deadline: boot()}
 		o.Config.Heartbeat.Standby, o.Config.Heartbeat.AcquireTimeout = true, time.Hour
@@ -195,7 +196,7 @@ func TestOldLeaseEnds(t *testing.T) {
 
 // After a holder that did not release the lock, nothing else is acquired while its runs are active.
 func TestLeftoverRunsAreWaitedFor(t *testing.T) {
-	dir, first := t.TempDir(), newTenant()
+	dir, first := t.TempDir(), newClient()
 	l, g := open(t, dir, "file:", first, nil)
 	l.Start(g)
 	first.expect(t, "locked", "PID file", "held")
@@ -203,7 +204,7 @@ func TestLeftoverRunsAreWaitedFor(t *testing.T) {
 	g.Wait()
 	_ = lock.Close() // as if it had been killed
 
-	n := newTenant()
+	n := newClient()
 	n.leftover = true
 	l, g = open(t, dir, "file:", n, nil)
 	l.Start(g)

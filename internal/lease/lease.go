@@ -3,8 +3,26 @@
 // A Lease combines the local lock of this host with the heartbeat in a shared store, if one is
 // configured. It opens the stores (store.go), identifies this process and detects a dead holder
 // (identity.go), runs one claim per store (claim.go), acquires them in sequence and publishes what
-// changes (acquire.go, events.go). It knows stores and deadlines. Its Tenant starts and stops the
+// changes (acquire.go, events.go). It knows stores and deadlines. Its Client starts and stops the
 // runs.
+//
+// What happens in which phase ("-" is nothing; a phase after the arrow is entered):
+//
+//	event          opened             acquiring          holding            failed      released
+//	begin          acquire            -                  -                  -           -
+//	               → acquiring
+//	all held       -                  Held → holding     -                  -           -
+//	failed         -                  Failed, log        Failed, log        log         -
+//	                                  → failed           → failed
+//	ending         -                  Ending if there    Ending             -           -
+//	                                  are old runs
+//	release early  release            release            release            release     -
+//	               → released         → released         → released         → released
+//
+// all held means that every claim is held. failed means that a claim has ended with an error, or that
+// the PID file could not be created. ending means that a claim is not held any more, and that runs
+// must be dead before another instance may hold it: after a re-exec in acquiring too, for those that
+// were started under the lease that was handed off. Doubtful claims shut the gate and change no phase.
 package lease
 
 import (
@@ -51,7 +69,7 @@ type Options struct {
 	Interval time.Duration // of the job, for those who read the record; 0 if there is none
 	Started  time.Time     // first start of the daemon
 	Events   *event.Stream
-	Tenant   Tenant
+	Client   Client
 	Timers   *timer.Queue // of the boot clock
 
 	// From a handoff.
@@ -89,7 +107,8 @@ func Open(o Options) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.shared = &claim{lease: l, store: o.Config.Shown("heartbeat.url"), key: key, opened: store, handed: o.Handed.Shared}
+	l.shared = &claim{lease: l, store: o.Config.Shown("heartbeat.url"), key: key, opened: store,
+		handed: o.Handed.Shared}
 	l.timer = newChannelTimer(o.Timers)
 	return l, nil
 }
