@@ -231,7 +231,7 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 		if files[i+1] = o.File; o.File != nil {
 			continue
 		}
-		r, w, err := os.Pipe()
+		r, w, err := pipe()
 		if err != nil {
 			return nil, err
 		}
