@@ -232,9 +232,7 @@ func (s *Supervisor) Record(rep loop.Report) {
 	case loop.Ended:
 		t.active.Add(-1)
 		t.gate.place.leave()
-		if t.draining.Load() {
-			s.runner.recheck()
-		}
+		s.recheck()
 		t.lastTick = rep.Tick
 		if rep.Tick.Missed > 0 {
 			s.publish(event.TicksSkipped(name, rep.Run, rep.Tick.Missed,
@@ -271,7 +269,7 @@ func (s *Supervisor) stateChanged(rep loop.Report) {
 	case job.Draining:
 		t.gate.place.forget()
 		t.draining.Store(true)
-		s.runner.recheck()
+		s.recheck()
 	case job.Done:
 		t.gate.place.forget()
 	}

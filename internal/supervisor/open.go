@@ -54,10 +54,10 @@ func (s *Supervisor) openRunner() error {
 	}
 	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, credentials: creds, cgroup: s.cgroup, env: env,
 		outputs: targets{stdout: stdout, stderr: stderr, file: file},
-		hooks: hooks{problem: s.problem, fence: func() uint64 { return s.o.Lease.Fence() },
+		hooks: hooks{problem: s.problem, died: s.recheck, fence: func() uint64 { return s.o.Lease.Fence() },
 			started: s.runStarted, escaped: s.escaped, suspended: s.suspended},
 		notices: s.notices, handed: handedRuns{runs: s.o.Handed.Runs, files: s.o.Descriptors},
-		deaths: make(chan struct{}, 1), slots: make([]slot, s.slots())}
+		slots: make([]slot, s.slots())}
 	if s.o.Many {
 		s.runner.ofJob = " of " + s.spec.Name
 	}

@@ -43,8 +43,6 @@ type runner struct {
 	handed  handedRuns
 	looks   suspendedLooks
 
-	deaths chan struct{} // receives when the command of a run is dead; capacity 1
-
 	mu        sync.Mutex // guards the fields below, which the goroutines of the supervisor and of the runs share
 	slots     []slot     // one for each run that may be active at the same time
 	handedOff []slot     // runs for the next process
@@ -63,6 +61,7 @@ type hooks struct {
 	// failed shows the output of a run that failed; nil if that output is not kept.
 	failed  func(pid int, output *headtail.Buffer)
 	problem func(error)
+	died    func() // a command is dead
 	fence   func() uint64
 	started func(run job.Run, p *process.Process, adopted bool)
 	escaped func(run job.Run, pid int, name string, killed bool)
@@ -157,15 +156,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 func (r *runner) died(at slot) {
 	at.dead = true
 	r.setSlot(at)
-	r.recheck()
-}
-
-// recheck makes the supervisor check whether a command is alive.
-func (r *runner) recheck() {
-	select {
-	case r.deaths <- struct{}{}:
-	default: // it has not checked yet
-	}
+	r.hooks.died()
 }
 
 // dead returns how many active runs have a dead command.

@@ -66,8 +66,9 @@ type Supervisor struct {
 	loopRun  loopRun
 	leftover leftover
 
-	started bool        // see call
-	calls   chan func() // from the daemon
+	started bool          // see call
+	calls   chan func()   // from the daemon
+	deaths  chan struct{} // see recheck; capacity 1
 	done    chan struct{}
 	reports reports
 }
@@ -80,7 +81,8 @@ type reports struct {
 
 // New opens what the job needs. After an error nothing is left open except what was handed off.
 func New(o Options) (_ *Supervisor, err error) {
-	s := &Supervisor{o: o, spec: o.Spec, calls: make(chan func()), done: make(chan struct{})}
+	s := &Supervisor{o: o, spec: o.Spec, calls: make(chan func()), deaths: make(chan struct{}, 1),
+		done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -171,10 +173,22 @@ func (s *Supervisor) serve() {
 			f()
 		case err := <-s.leftover.watch.ended():
 			s.leftoverEnded(err)
-		case <-s.runner.deaths:
+		case <-s.deaths:
 		case <-s.loopRun.done():
 			s.loopEnded()
 		}
+	}
+}
+
+// recheck makes the supervisor check whether a command is alive, once no more runs start. Before
+// that it would be woken for nothing at the end of each run.
+func (s *Supervisor) recheck() {
+	if !s.loopRun.draining.Load() {
+		return
+	}
+	select {
+	case s.deaths <- struct{}{}:
+	default: // it has not checked yet
 	}
 }
 
