@@ -122,6 +122,9 @@ func create(init bool) (*Spawner, error) {
 	return s, nil
 }
 
+// Null returns /dev/null, for output that is discarded. It is open until Close.
+func (s *Spawner) Null() *os.File { return s.null }
+
 // Close closes the pipes that escaped processes still hold, and blocks until their writers are
 // closed. An escaped process that writes after that gets SIGPIPE. Close then reaps the orphans that
 // have exited. It must be called once, after the last Wait. It raises a panic of the writer of an

@@ -169,8 +169,8 @@ func (r *runner) detach(count int, next func([]Leaving) error) error {
 // started it. From then on the run can be interrupted, and messages count as its own. Messages of
 // earlier runs are read first, so that they do not count as its own.
 func (r *runner) assignSlot(at *slot) (handed *ActiveRun) {
-	if r.settled() {
-		r.notices.Drain()
+	if s := r.notices.current(); s != nil && r.settled() {
+		s.Drain()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -200,12 +200,8 @@ func (r *runner) assignSlot(at *slot) (handed *ActiveRun) {
 	return handed
 }
 
-// settled returns true if there is a notify socket, and every run that may send a message has a
-// slot.
+// settled returns true if every run that may send a message has a slot.
 func (r *runner) settled() bool {
-	if r.notices == nil {
-		return false
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.handed.runs) == 0

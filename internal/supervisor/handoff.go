@@ -112,10 +112,9 @@ func (s *Supervisor) PauseOutput(files map[string]*os.File) JobState {
 	} else if s.o.Handed.Name != "" {
 		state.Name, state.Grid = s.o.Handed.Name, s.o.Handed.Grid
 	}
-	if s.notices != nil {
+	if f := s.notices.leave(); f != nil {
 		state.Notify = "notify-socket-" + s.spec.Name
-		files[state.Notify] = s.notices.Leave() // later messages wait for the new process
-		s.notices = nil
+		files[state.Notify] = f // later messages wait for the new process
 	}
 	s.Logs((*logging.Log).Leave) // the new process writes the rest
 	s.handOffRuns(&state, files)

@@ -2,7 +2,6 @@ package supervisor
 
 import (
 	"context"
-	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -14,8 +13,7 @@ import (
 	"gophd/internal/sdnotify"
 )
 
-// This file handles the notify socket, by which a run requests more time and sends its status. A
-// job has one if its runs have a timeout.
+// This file handles the messages by which a run requests more time and sends its status.
 
 // limit stops a run that takes too long, unless the run requests more time.
 type limit struct {
@@ -95,25 +93,20 @@ func (l *limit) handOff() (moved restart.Instant, status string) {
 	return moved, l.status
 }
 
-// openNotify opens the notify socket, or adopts that of the old process, if the job has a timeout
-// and the system supports it.
-func (s *Supervisor) openNotify() (err error) {
+// adoptNotices adopts the notify socket of the old process, if there is one and the job has a timeout.
+func (s *Supervisor) adoptNotices() error {
 	kept := s.o.Descriptors[s.o.Handed.Notify]
+	if s.spec.Timeout > 0 {
+		s.notices = &notices{receive: s.noticed}
+	}
 	switch {
-	case s.spec.Timeout <= 0:
-		if kept != nil {
-			_ = kept.Close()
-		}
+	case kept == nil:
 		return nil
-	case kept != nil:
-		s.notices, err = sdnotify.Adopt(kept, s.noticed)
-	default:
-		s.notices, err = sdnotify.Open(s.noticed)
-	}
-	if errors.Is(err, errors.ErrUnsupported) {
+	case s.notices == nil:
+		_ = kept.Close()
 		return nil
 	}
-	return err
+	return s.notices.adopt(kept)
 }
 
 // noticed is called by the goroutine of the notify socket, or by that of a run that is about to

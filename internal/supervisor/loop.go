@@ -270,6 +270,10 @@ func (s *Supervisor) stateChanged(rep loop.Report) {
 		t.gate.place.forget()
 		t.draining.Store(true)
 		s.recheck()
+	case job.Waiting, job.Held:
+		if err := s.notices.close(); err != nil {
+			s.problem(err)
+		}
 	case job.Done:
 		t.gate.place.forget()
 	}

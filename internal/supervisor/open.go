@@ -20,11 +20,6 @@ import (
 
 // openRunner opens what the command needs.
 func (s *Supervisor) openRunner() error {
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	s.null = null
 	creds, err := preflight.Credentials(s.spec)
 	if err != nil {
 		return err
@@ -32,7 +27,7 @@ func (s *Supervisor) openRunner() error {
 	if cannot := preflight.MayGivePipes(s.spec, creds); cannot != nil {
 		s.publish(event.Warning(cannot.Error()))
 	}
-	stdout, stderr, file := outputs(s.spec, s.log(), null)
+	stdout, stderr, file := outputs(s.spec, s.log(), s.o.Spawner.Null())
 	if file != "" && !preflight.IsFIFO(file) { // fail now and not in each run; a FIFO's reader would take this for its end
 		f, err := openOutput(file, creds, s.problem)
 		if err != nil {
@@ -49,7 +44,7 @@ func (s *Supervisor) openRunner() error {
 	if err := s.openCgroup(); err != nil {
 		return err
 	}
-	if err := s.openNotify(); err != nil {
+	if err := s.adoptNotices(); err != nil {
 		return err
 	}
 	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, credentials: creds, cgroup: s.cgroup, env: env,

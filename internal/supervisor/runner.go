@@ -19,7 +19,6 @@ import (
 	"gophd/internal/line"
 	"gophd/internal/process"
 	"gophd/internal/safefile"
-	"gophd/internal/sdnotify"
 )
 
 // ErrFault is why runs are stopped when gophd itself has failed.
@@ -39,7 +38,7 @@ type runner struct {
 	mark    atomic.Pointer[string]
 	outputs targets
 	hooks   hooks
-	notices *sdnotify.Socket // where runs request more time; nil if they have no timeout
+	notices *notices // where runs request more time; nil if they have no timeout
 	handed  handedRuns
 	looks   suspendedLooks
 
@@ -132,8 +131,8 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		}
 	}()
 	r.setSlot(at)
-	if r.settled() {
-		r.notices.Listen()
+	if s := r.notices.current(); s != nil && r.settled() {
+		s.Listen()
 	}
 	r.hooks.started(run, p, adopted)
 	r.planLook(at, adopted)
@@ -220,6 +219,11 @@ func (r *runner) unfinished() (all []line.Unfinished) {
 func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 	fault.At("start")
 	run := at.run
+	if r.notices != nil {
+		if err := r.notices.open(); err != nil {
+			return nil, err
+		}
+	}
 	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run),
 		Credentials: r.credentials, Cgroup: r.cgroup,
 		Stdout: r.outputs.stdout, Stderr: r.outputs.stderr, Escapes: r.escapeRules(run)}
@@ -328,8 +332,8 @@ func (r *runner) environment(run job.Run) []string {
 		"GOPHD_DUE="+run.Due.Format(time.RFC3339Nano),
 		"GOPHD_FENCE="+strconv.FormatUint(r.hooks.fence(), 10))
 	hasNotify := func(kv string) bool { return strings.HasPrefix(kv, notifyVariable) }
-	if r.notices != nil && !slices.ContainsFunc(env, hasNotify) { // the job's own NOTIFY_SOCKET has priority
-		env = append(env, notifyVariable+r.notices.Address())
+	if s := r.notices.current(); s != nil && !slices.ContainsFunc(env, hasNotify) { // the job's own NOTIFY_SOCKET has priority
+		env = append(env, notifyVariable+s.Address())
 	}
 	return env
 }

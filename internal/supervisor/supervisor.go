@@ -15,7 +15,6 @@ import (
 	"gophd/internal/line"
 	"gophd/internal/logging"
 	"gophd/internal/process"
-	"gophd/internal/sdnotify"
 	"gophd/internal/timer"
 )
 
@@ -58,9 +57,8 @@ type Supervisor struct {
 	spec job.Spec
 
 	runner  *runner
-	notices *sdnotify.Socket // nil if the job has no timeout; the runner uses it too
-	cgroup  *process.Cgroup  // nil if the job has none of its own
-	null    *os.File         // /dev/null, for output that is discarded
+	notices *notices        // nil if the job has no timeout; the runner uses it too
+	cgroup  *process.Cgroup // nil if the job has none of its own
 
 	machine  *machine
 	loopRun  loopRun
@@ -363,17 +361,10 @@ func (s *Supervisor) Release() {
 
 // Close closes what New opened.
 func (s *Supervisor) Close() error {
-	var err error
-	if s.notices != nil {
-		err = s.notices.Close()
+	if err := s.notices.close(); err != nil {
+		return fmt.Errorf("job %s: %w", s.spec.Name, err)
 	}
-	if s.null != nil {
-		err = errors.Join(err, s.null.Close())
-	}
-	if err != nil {
-		err = fmt.Errorf("job %s: %w", s.spec.Name, err)
-	}
-	return err
+	return nil
 }
 
 func (s *Supervisor) publish(e event.Event) { s.o.Events.Publish(e) }
