@@ -27,8 +27,8 @@ type row struct {
 }
 
 // table lists what each signal requests. Those without a verb are the stops by the terminal: a CONT
-// after such a stop only ends it. A CONT that comes with another signal is no request either, see
-// together. Any other CONT requests a run. initTable is for process 1 only.
+// after such a stop only ends it. A CONT that comes with another signal, of this table or of unused, is
+// no request either: see together. Any other CONT requests a run. initTable is for process 1 only.
 var table = []row{
 	{syscall.SIGINT, request.Stop},
 	{syscall.SIGTERM, request.Stop},
@@ -50,6 +50,18 @@ const maxRows = 12
 // request.
 const together = 100 * time.Millisecond
 
+// settle is how long a request waits for another of its kind, which is then the same: timeout(1)
+// sends its signal to gophd and, a moment later, to the process group.
+const settle = 20 * time.Millisecond
+
+// unused lists what gophd does nothing about, except that a CONT that comes with it is no request.
+// These are missing, because gophd also gets them without an act of a sender, and often, so that
+// they would hide a CONT: CHLD at the end of each process, PIPE at each write to a broken pipe, and
+// URG of the Go runtime. os/signal does not tell who has sent a signal.
+var unused = append([]syscall.Signal{
+	syscall.SIGALRM, syscall.SIGVTALRM, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGXCPU, syscall.SIGXFSZ,
+}, unusedHere()...)
+
 // Signals receives the signals of the process. There is one per process.
 //
 // As in the kernel, a signal is not queued again while one of its kind waits to be read. Signals of
@@ -57,6 +69,7 @@ const together = 100 * time.Millisecond
 type Signals struct {
 	rows    []row
 	arrived [maxRows]chan os.Signal // one for each row; see read
+	others  chan os.Signal          // those of unused
 	ignored []os.Signal             // at the start, and again after Close
 	out     chan request.Request
 	close   chan struct{}
@@ -64,6 +77,7 @@ type Signals struct {
 
 	// Owned by the goroutine in read, and by Close after it.
 	queue   []request.Request
+	hold    <-chan time.Time // delivers when the queue may be sent; nil if it may
 	stopped bool             // by the terminal; the next CONT ends that and is no request
 	cont    <-chan time.Time // delivers when a CONT that waits is a request; nil if none waits
 	other   time.Time        // when the last other signal arrived
@@ -86,7 +100,7 @@ type Signals struct {
 // Two gaps: the Go runtime cannot tell whether other signals were ignored at the start, and treats
 // them as not ignored. It leaves signals 32 to 34 as it found them.
 func Listen() *Signals {
-	s := &Signals{rows: table, out: make(chan request.Request), close: make(chan struct{})}
+	s := &Signals{rows: table, others: make(chan os.Signal, 1), out: make(chan request.Request), close: make(chan struct{})}
 	if os.Getpid() == 1 {
 		s.rows = slices.Concat(table, initTable)
 	}
@@ -106,6 +120,11 @@ func Listen() *Signals {
 	for _, sig := range s.ignored {
 		signal.Notify(unread, sig)
 	}
+	for _, sig := range unused {
+		if !slices.ContainsFunc(s.rows, func(r row) bool { return r.signal == sig }) {
+			signal.Notify(s.others, sig)
+		}
+	}
 	for i, row := range s.rows {
 		if row.verb == request.RunNow && continued() {
 			s.take(i)
@@ -119,8 +138,8 @@ func Listen() *Signals {
 	return s
 }
 
-// C delivers the requests in the order in which the kernel delivers the signals. It is never
-// closed.
+// C delivers the requests in the order in which the kernel delivers the signals, settle after the
+// first of them, and one of a kind. It is never closed.
 func (s *Signals) C() <-chan request.Request { return s.out }
 
 // Close stops listening, waits for the goroutine, and returns the requests that had arrived and
@@ -131,6 +150,7 @@ func (s *Signals) Close() []request.Request {
 	for _, c := range s.arrived {
 		signal.Stop(c)
 	}
+	signal.Stop(s.others)
 	close(s.close)
 	s.reader.Wait()
 	for i, c := range s.arrived {
@@ -159,7 +179,7 @@ func (s *Signals) read() {
 	for a := &s.arrived; ; {
 		var out chan request.Request // nil while the queue is empty, so that nothing is sent
 		var next request.Request
-		if len(s.queue) > 0 {
+		if len(s.queue) > 0 && s.hold == nil {
 			out, next = s.out, s.queue[0]
 		}
 		select {
@@ -167,6 +187,10 @@ func (s *Signals) read() {
 			return
 		case out <- next:
 			s.queue = s.queue[1:]
+		case <-s.hold:
+			s.hold = nil
+		case <-s.others:
+			s.cont, s.other = nil, time.Now()
 		case <-s.cont:
 			s.cont = nil
 			s.add(syscall.SIGCONT, request.RunNow)
@@ -203,6 +227,7 @@ func (s *Signals) take(i int) {
 	switch row := s.rows[i]; {
 	case row.verb == 0:
 		s.stopped = stop()
+		s.cont, s.other = nil, time.Now()
 	case row.verb == request.RunNow && s.stopped:
 		s.stopped = false
 	case row.verb == request.RunNow:
@@ -211,6 +236,9 @@ func (s *Signals) take(i int) {
 		}
 	default:
 		s.cont, s.other = nil, time.Now()
+		if len(s.queue) == 0 {
+			s.hold = time.After(settle)
+		}
 		s.add(row.signal, row.verb)
 	}
 }

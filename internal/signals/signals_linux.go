@@ -20,6 +20,16 @@ var initTable = []row{
 	{systemdHalt, request.Stop},
 }
 
+// unusedHere lists those of unused that only Linux has: PWR, and the realtime
+// ones that no C library reserves.
+func unusedHere() []syscall.Signal {
+	all := []syscall.Signal{syscall.SIGPWR}
+	for s := syscall.Signal(35); s <= 64; s++ {
+		all = append(all, s)
+	}
+	return all
+}
+
 // continued takes a CONT that has waited in the kernel during a re-exec, and returns whether there
 // was one. signal.Notify would lose it: it unblocks CONT before it installs the handler, and the
 // default action of CONT is nothing.

@@ -129,7 +129,8 @@ func TestEverySignalOfTheTableBecomesItsRequest(t *testing.T) {
 
 // A CONT less than 100 ms before or after another signal is no request.
 func TestContWithAnotherSignalIsNoRequest(t *testing.T) {
-	const intr, term, hup, usr1, cont = 0, 1, 2, 3, 5
+	const intr, term, hup, usr1, usr2, cont = 0, 1, 2, 3, 4, 5
+	const unused = -1
 	type at struct {
 		ms  time.Duration
 		row int
@@ -140,7 +141,15 @@ func TestContWithAnotherSignalIsNoRequest(t *testing.T) {
 	}{
 		"after a stop":                    {[]at{{0, term}, {1, cont}}, "[stop (signal TERM)]"},
 		"before a stop":                   {[]at{{0, cont}, {1, term}}, "[stop (signal TERM)]"},
-		"twice, as of timeout(1)":         {[]at{{0, term}, {1, cont}, {2, term}, {3, cont}}, "[stop (signal TERM) stop (signal TERM)]"},
+		"twice, as of timeout(1)":         {[]at{{0, term}, {1, term}, {2, cont}, {3, cont}}, "[stop (signal TERM)]"},
+		"HUP of timeout(1)":               {[]at{{0, hup}, {19, hup}, {20, cont}, {21, cont}}, "[reload (signal HUP)]"},
+		"USR1 of timeout(1)":              {[]at{{0, usr1}, {19, usr1}, {20, cont}, {21, cont}}, "[dump (signal USR1)]"},
+		"USR2 of timeout(1)":              {[]at{{0, usr2}, {19, usr2}, {20, cont}, {21, cont}}, "[reopen (signal USR2)]"},
+		"one of timeout(1) in a series":   {[]at{{0, usr1}, {1, hup}, {2, usr1}, {3, cont}}, "[dump (signal USR1) reload (signal HUP)]"},
+		"HUP twice by hand":               {[]at{{0, hup}, {21, hup}}, "[reload (signal HUP) reload (signal HUP)]"},
+		"after an unused signal":          {[]at{{0, unused}, {99, cont}}, "[]"},
+		"before an unused signal":         {[]at{{0, cont}, {99, unused}}, "[]"},
+		"long after an unused signal":     {[]at{{0, unused}, {100, cont}}, "[run now (signal CONT)]"},
 		"after a reload":                  {[]at{{0, hup}, {99, cont}}, "[reload (signal HUP)]"},
 		"before an INT":                   {[]at{{0, cont}, {99, intr}}, "[stop (signal INT)]"},
 		"long after a reload":             {[]at{{0, hup}, {100, cont}}, "[reload (signal HUP) run now (signal CONT)]"},
@@ -151,7 +160,7 @@ func TestContWithAnotherSignalIsNoRequest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &Signals{rows: table, out: make(chan request.Request), close: make(chan struct{})}
+				s := &Signals{rows: table, others: make(chan os.Signal), out: make(chan request.Request), close: make(chan struct{})}
 				for i := range s.rows {
 					s.arrived[i] = make(chan os.Signal, 1)
 				}
@@ -172,7 +181,11 @@ func TestContWithAnotherSignalIsNoRequest(t *testing.T) {
 				started := time.Now()
 				for _, a := range c.arrive {
 					time.Sleep(time.Until(started.Add(a.ms * time.Millisecond)))
-					s.arrived[a.row] <- s.rows[a.row].signal
+					if a.row == unused {
+						s.others <- unix.SIGALRM
+					} else {
+						s.arrived[a.row] <- s.rows[a.row].signal
+					}
 					synctest.Wait()
 				}
 				time.Sleep(time.Second)
@@ -411,6 +424,21 @@ func TestStopByTheTerminalStopsAndItsContIsNoRequest(t *testing.T) {
 	}
 }
 
+func TestSignalsThatGophdDoesNotUseAreSeen(t *testing.T) {
+	s := Listen()
+	close(s.close)
+	s.reader.Wait()
+	for _, sig := range unused {
+		kill(t, sig)
+		if got := <-s.others; got != os.Signal(sig) {
+			t.Errorf("%v was seen as %v", sig, got)
+		}
+	}
+	for _, c := range append(s.arrived[:], s.others) {
+		signal.Stop(c)
+	}
+}
+
 func TestStopByTheTerminalDoesNotStopASessionLeader(t *testing.T) {
 	c := command(t, "requests")
 	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -423,7 +451,7 @@ func TestStopByTheTerminalDoesNotStopASessionLeader(t *testing.T) {
 		case 1:
 			sigs = []syscall.Signal{unix.SIGTSTP, unix.SIGUSR1}
 		case 2:
-			time.Sleep(together) // a CONT that comes with USR1 is no request
+			time.Sleep(together) // a CONT that comes with USR1 or TSTP is no request
 			sigs = []syscall.Signal{unix.SIGCONT}
 		case 3:
 			sigs = []syscall.Signal{unix.SIGTERM}
