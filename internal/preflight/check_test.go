@@ -320,7 +320,8 @@ func TestCautionsAreAboutOutputThatMayBeLost(t *testing.T) {
 func TestDistinctFindsOneFileInTwoSettings(t *testing.T) {
 	dir := t.TempDir()
 	if err := errors.Join(os.Symlink(dir, dir+"/alias"), os.Symlink("x", dir+"/to-x"), os.Symlink("old", dir+"/to-old"),
-		os.WriteFile(dir+"/old", nil, 0o600), os.Link(dir+"/old", dir+"/hard")); err != nil {
+		os.WriteFile(dir+"/old", nil, 0o600), os.Link(dir+"/old", dir+"/hard"),
+		os.WriteFile(dir+"/j.heartbeat", nil, 0o600), os.Link(dir+"/j.heartbeat", dir+"/lock")); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ settings, want string }{
@@ -343,9 +344,18 @@ func TestDistinctFindsOneFileInTwoSettings(t *testing.T) {
 		"a dangling link to it":          {"GOPHD_JOB_OUTPUT=to-x GOPHD_LOG_FILE=x", "is the log file itself"},
 		"output and the name of the log": {"GOPHD_JOB_OUTPUT=x% GOPHD_LOG_FILE=x%%", "/x% is the log file itself"},
 		"another file":                   {"GOPHD_JOB_OUTPUT=x GOPHD_LOG_FILE=old", ""},
-		"both are stdout":                {"GOPHD_JOB_OUTPUT=- GOPHD_LOG_FILE=-", ""},
-		"both are a device":              {"GOPHD_JOB_OUTPUT=/dev/null GOPHD_LOG_FILE=/dev/null", ""},
-		"words":                          {"GOPHD_JOB_OUTPUT=inherit GOPHD_LOG_FILE=journald:", ""},
+		"hard links: PID file and log": {"GOPHD_CONFIG_PID_FILE=old GOPHD_LOG_FILE=hard",
+			"config.pid_file and log.file have the same file " + dir + "/hard under two names (hard links)"},
+		"hard links: PID file and output": {"GOPHD_CONFIG_PID_FILE=old GOPHD_JOB_OUTPUT=hard", "config.pid_file and job.output"},
+		"hard links: PID file and stdin":  {"GOPHD_CONFIG_PID_FILE=alias/old GOPHD_JOB_STDIN=hard", "config.pid_file and job.stdin"},
+		"hard links: PID file and password": {"GOPHD_HEARTBEAT_URL=memcached://a GOPHD_CONFIG_PID_FILE=hard " +
+			"GOPHD_HEARTBEAT_PASSWORD_FILE=old", "config.pid_file and heartbeat.password_file"},
+		"hard links: PID file and lock": {"GOPHD_CONFIG_PID_FILE=lock", "config.pid_file and the lock of job j"},
+		"hard links: lock and log":      {"GOPHD_LOG_FILE=lock", "the lock of job j and log.file"},
+		"PID file and log are devices":  {"GOPHD_CONFIG_PID_FILE=/dev/null GOPHD_LOG_FILE=/dev/zero", ""},
+		"both are stdout":               {"GOPHD_JOB_OUTPUT=- GOPHD_LOG_FILE=-", ""},
+		"both are a device":             {"GOPHD_JOB_OUTPUT=/dev/null GOPHD_LOG_FILE=/dev/null", ""},
+		"words":                         {"GOPHD_JOB_OUTPUT=inherit GOPHD_LOG_FILE=journald:", ""},
 	} {
 		err := Distinct(configured(t, dir, append(strings.Fields(c.settings), "GOPHD_JOB_NAME=j")...))
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

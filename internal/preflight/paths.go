@@ -85,7 +85,7 @@ func Distinct(c *config.Config) error {
 
 // files are those that other settings of a config must not name.
 type files struct {
-	replaced map[string]string // by gophd; the settings by path
+	replaced map[string]string // by gophd; the settings by path, and by identity
 	logs     map[string]bool   // by identity
 	twice    error             // two settings for one of them
 }
@@ -98,6 +98,9 @@ func filesOf(c *config.Config) files {
 		}
 		if filepath.IsAbs(path) {
 			f.replaced[realPath(path)] = setting
+			if id := identity(path); id != "" {
+				f.replaced[id] = setting
+			}
 		}
 	}
 	add("config.pid_file", c.PIDFile)
@@ -127,6 +130,10 @@ func (f files) isReplaced(setting, path string) error {
 	}
 	if other, twice := f.replaced[realPath(path)]; twice {
 		return fmt.Errorf("%s and %s have the same file %s: choose another file for one of them", other, setting, path)
+	}
+	if other, twice := f.replaced[identity(path)]; twice {
+		return fmt.Errorf("%s and %s have the same file %s under two names (hard links): choose another file for one of them",
+			other, setting, path)
 	}
 	return nil
 }
