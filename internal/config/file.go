@@ -126,14 +126,14 @@ func (l *loader) directories() (runtime, state, log string) {
 		}
 		temporary = append(temporary, filepath.Join("/tmp", own))
 		runtime, _ = creatable(temporary)
-		var lasting []string
-		if home := l.xdg("XDG_STATE_HOME", ".local/state"); home != "" {
-			lasting = append(lasting, filepath.Join(home, "gophd"))
-		}
-		if filepath.IsAbs(l.env["XDG_STATE_HOME"]) {
-			state = lasting[0] // a user who names a directory gets that one or an error
-		} else {
-			state, l.unusable = creatable(append(lasting, temporary...))
+		lasting := l.xdg("XDG_STATE_HOME", ".local/state")
+		switch own := filepath.Join(lasting, "gophd"); {
+		case filepath.IsAbs(l.env["XDG_STATE_HOME"]):
+			state = own // a user who names a directory gets that one or an error
+		case lasting != "":
+			state, l.unusable = creatable(append([]string{own}, temporary...))
+		default:
+			state, l.unusable = runtime, l.homeless()
 		}
 		log = state
 	}
@@ -145,6 +145,14 @@ func (l *loader) directories() (runtime, state, log string) {
 		log = state
 	}
 	return runtime, state, log
+}
+
+// homeless returns why the user has no home directory.
+func (l *loader) homeless() error {
+	if l.Home == "" {
+		return errors.New("HOME is not set")
+	}
+	return fmt.Errorf("HOME=%s is not an absolute path", visible(l.Home))
 }
 
 // creatable returns the first directory that exists or can be created, and why the first of all

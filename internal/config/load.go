@@ -125,8 +125,8 @@ func Load(req Request) (*Config, error) {
 		return nil, err
 	}
 	if l.unusable != nil && (c.Heartbeat.URL != "none:" || filepath.Dir(c.Log.File) == c.LogDir) {
-		l.warnings = append(l.warnings, fmt.Sprintf("the state directory is %s, because the usual one cannot be "+
-			"created (%v); set GOPHD_STATE_DIR, the same for all who start this job", c.StateDir, l.unusable))
+		l.warnings = append(l.warnings, fmt.Sprintf("the state directory is %s, because the usual one, at home, "+
+			"cannot be created (%v); set GOPHD_STATE_DIR, the same for all who start this job", c.StateDir, l.unusable))
 	}
 	named := get("config.name").text != "" || get("job.name").text != ""
 	if c.Heartbeat.Shared() && !named && !c.Many && len(l.Command) > 0 && !l.explicit {

@@ -537,8 +537,14 @@ func TestDirectories(t *testing.T) {
 		{7, "B/h", []string{"XDG_RUNTIME_DIR=B/x", "XDG_STATE_HOME=B/y"}, "B/x/gophd", "B/y/gophd", "B/y/gophd", false},
 		{7, "B/h", []string{"XDG_RUNTIME_DIR=x", "XDG_STATE_HOME=y", "TMPDIR=t"}, "/tmp/gophd-7",
 			"B/h/.local/state/gophd", "B/h/.local/state/gophd", false},
-		{7, "", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", false},
-		{7, "h", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", false},
+		// No home is as one where nothing can be created.
+		{7, "", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", true},
+		{7, "h", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", true},
+		{7, "", []string{"TMPDIR=B/t", "XDG_STATE_HOME=y"}, "B/t/gophd-7", "B/t/gophd-7", "B/t/gophd-7", true},
+		{7, "", []string{"XDG_STATE_HOME=B/y"}, "/tmp/gophd-7", "B/y/gophd", "B/y/gophd", false},
+		{7, "", []string{"GOPHD_STATE_DIR=/s"}, "/tmp/gophd-7", "/s", "/s", false},
+		{7, "", []string{"GOPHD_HEARTBEAT_URL=none:"}, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", false},
+		{0, "", nil, "/run/gophd", "/var/lib/gophd", "/var/log/gophd", false},
 		{7, "B/h", []string{"GOPHD_RUNTIME_DIR=r", "GOPHD_STATE_DIR=/s"}, "/d/r", "/s", "/s", false},
 		{0, "/h", []string{"GOPHD_STATE_DIR=s"}, "/run/gophd", "/d/s", "/d/s", false},
 		// What is set and cannot be used counts as not set, with a warning if the state moves.
@@ -566,6 +572,15 @@ func TestDirectories(t *testing.T) {
 		if strings.Contains(warning, "the state directory is "+c.StateDir) != tt.warns || tt.warns &&
 			!strings.Contains(warning, "set GOPHD_STATE_DIR") {
 			t.Errorf("%+v: warnings %q", tt, c.Warnings)
+		}
+	}
+}
+
+func TestWarningNamesWhatIsWrongWithHome(t *testing.T) {
+	for home, want := range map[string]string{"": "(HOME is not set)", "h": "(HOME=h is not an absolute path)"} {
+		c := load(t, Request{Dir: "/d", Home: home, UID: 7, SystemDir: "/none"})
+		if text := strings.Join(c.Warnings, "\n"); !strings.Contains(text, want) {
+			t.Errorf("HOME=%s: %q, want %s", home, text, want)
 		}
 	}
 }
