@@ -70,6 +70,8 @@ type Restart struct {
 // Directories are those of gophd, absolute. The package that writes there creates them.
 type Directories struct {
 	RuntimeDir, StateDir, LogDir string
+
+	StateFrom string // the variable that names the state directory of this user; "" is a default
 }
 
 // FileName returns the name of the files of a job: history and output, and with the scope "job" the

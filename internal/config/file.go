@@ -112,9 +112,9 @@ func (l *loader) xdg(name, fallback string) string {
 // survive it, and for logs. A default of a user other than root that cannot be created is replaced
 // by the next one: a container platform sets HOME=/ for a user without a home, and a user switch
 // leaves the XDG_RUNTIME_DIR of another user.
-func (l *loader) directories() (runtime, state, log string) {
+func (l *loader) directories() (d Directories) {
 	if l.UID == 0 {
-		runtime, state, log = "/run/gophd", "/var/lib/gophd", "/var/log/gophd"
+		d = Directories{RuntimeDir: "/run/gophd", StateDir: "/var/lib/gophd", LogDir: "/var/log/gophd"}
 	} else {
 		var temporary []string
 		if dir := l.env["XDG_RUNTIME_DIR"]; filepath.IsAbs(dir) {
@@ -125,26 +125,26 @@ func (l *loader) directories() (runtime, state, log string) {
 			temporary = append(temporary, filepath.Join(tmp, own))
 		}
 		temporary = append(temporary, filepath.Join("/tmp", own))
-		runtime, _ = creatable(temporary)
+		d.RuntimeDir, _ = creatable(temporary)
 		lasting := l.xdg("XDG_STATE_HOME", ".local/state")
 		switch own := filepath.Join(lasting, "gophd"); {
 		case filepath.IsAbs(l.env["XDG_STATE_HOME"]):
-			state = own // a user who names a directory gets that one or an error
+			d.StateDir, d.StateFrom = own, "XDG_STATE_HOME" // a user who names a directory gets that one or an error
 		case lasting != "":
-			state, l.unusable = creatable(append([]string{own}, temporary...))
+			d.StateDir, l.unusable = creatable(append([]string{own}, temporary...))
 		default:
-			state, l.unusable = runtime, l.homeless()
+			d.StateDir, l.unusable = d.RuntimeDir, l.homeless()
 		}
-		log = state
+		d.LogDir = d.StateDir
 	}
 	if dir := l.env["GOPHD_RUNTIME_DIR"]; dir != "" {
-		runtime = l.absolute(dir)
+		d.RuntimeDir = l.absolute(dir)
 	}
 	if dir := l.env["GOPHD_STATE_DIR"]; dir != "" {
-		state, l.unusable = l.absolute(dir), nil
-		log = state
+		d.StateDir, d.StateFrom, l.unusable = l.absolute(dir), "GOPHD_STATE_DIR", nil
+		d.LogDir = d.StateDir
 	}
-	return runtime, state, log
+	return d
 }
 
 // homeless returns why the user has no home directory.

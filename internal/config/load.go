@@ -115,7 +115,7 @@ func Load(req Request) (*Config, error) {
 		Log:        s.Log,
 	}
 	c.Heartbeat.PasswordFile = l.absolute(c.Heartbeat.PasswordFile)
-	c.RuntimeDir, c.StateDir, c.LogDir = l.directories()
+	c.Directories = l.directories()
 	if c.Many {
 		err = l.manyJobs(c, s, get, files)
 	} else {

@@ -585,6 +585,22 @@ func TestWarningNamesWhatIsWrongWithHome(t *testing.T) {
 	}
 }
 
+func TestVariableThatNamesTheStateDirectory(t *testing.T) {
+	for env, want := range map[string]string{
+		"": "", "XDG_STATE_HOME=/x": "XDG_STATE_HOME", "XDG_STATE_HOME=x": "", "GOPHD_STATE_DIR=x": "GOPHD_STATE_DIR",
+		"XDG_STATE_HOME=/x GOPHD_STATE_DIR=/y": "GOPHD_STATE_DIR",
+	} {
+		r := Request{Dir: "/d", Home: "/h", UID: 7, SystemDir: "/none", Env: strings.Fields(env)}
+		if got := load(t, r).StateFrom; got != want {
+			t.Errorf("%q: %q, want %q", env, got, want)
+		}
+		r.UID = 0
+		if got := load(t, r).StateFrom; got == "XDG_STATE_HOME" {
+			t.Errorf("%q: root uses XDG_STATE_HOME", env)
+		}
+	}
+}
+
 func TestConfigFileSearchOrder(t *testing.T) {
 	r := request(t)
 	r.Home, r.SystemDir = filepath.Join(r.Dir, "home"), filepath.Join(r.Dir, "etc")

@@ -131,7 +131,7 @@ func (k *Checker) Daemon() error {
 		wrong.add(err)
 	}
 	if path := lease.LockPath(c); path != "" {
-		wrong.add(k.paths.lock(path))
+		wrong.add(stateError(c, k.paths.lock(path)))
 	}
 	wrong.add(checkPassword(c.Heartbeat))
 	return errors.Join(wrong...)
@@ -168,7 +168,7 @@ func (k *Checker) Job(spec job.Spec) (program string, err error) {
 	}
 	if ownLeases(c) {
 		if path := jobLock(c, spec).path; path != "" {
-			wrong.add(k.paths.lock(path))
+			wrong.add(stateError(c, k.paths.lock(path)))
 		}
 	}
 	return program, errors.Join(wrong...)

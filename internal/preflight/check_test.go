@@ -174,6 +174,31 @@ func TestNoStateDirectoryIsNeededWithoutALock(t *testing.T) {
 	}
 }
 
+// The variable that chose the state directory is named beside the one that chooses another.
+func TestErrorNamesTheVariableOfTheStateDirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, settings := range map[string][]string{
+		"state directory": nil,
+		"log directory":   {"GOPHD_CONFIG_DAEMON=yes", "GOPHD_HEARTBEAT_URL=none:"},
+	} {
+		for from, named := range map[string]bool{"XDG_STATE_HOME": true, "GOPHD_STATE_DIR": false, "": false} {
+			c := configured(t, dir, append(settings, "GOPHD_STATE_DIR="+dir+"/file/x")...)
+			c.StateFrom = from
+			_, err := Check(c, os.Environ())
+			if err == nil || !strings.Contains(err.Error(), "cannot create the "+name) || !strings.Contains(err.Error(), "set GOPHD_STATE_DIR") ||
+				strings.HasSuffix(err.Error(), ", or correct XDG_STATE_HOME") != named {
+				t.Errorf("%s of %q: %v", name, from, err)
+			}
+			if err := CreateDirectories(c); err == nil || strings.HasSuffix(err.Error(), ", or correct XDG_STATE_HOME") != named {
+				t.Errorf("%s of %q at a start: %v", name, from, err)
+			}
+		}
+	}
+}
+
 // TestCheckStoreNeedsAnAnswer checks that a server that does not answer is an error, unless the job
 // runs without it.
 func TestCheckStoreNeedsAnAnswer(t *testing.T) {

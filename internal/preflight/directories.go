@@ -1,9 +1,13 @@
 package preflight
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"gophd/internal/config"
 	"gophd/internal/lease"
@@ -18,18 +22,36 @@ type directory struct {
 	unfit      bool   // check has failed
 }
 
+// stateHome is the variable of the XDG Base Directory Specification. Without GOPHD_STATE_DIR it names
+// the state directory of a user.
+const stateHome = "XDG_STATE_HOME"
+
 // ownDirectories returns the directories that this config needs: one for locks, and one for the log
 // if the config names no other.
 func ownDirectories(c *config.Config) (own []directory) {
+	also := ""
+	if c.StateFrom == stateHome {
+		also = ", or correct " + stateHome
+	}
 	if lease.LockPath(c) != "" {
 		own = append(own, directory{path: c.StateDir, name: "state directory",
-			fix: fmt.Sprintf("set GOPHD_STATE_DIR to a directory that user %d can write to", os.Geteuid())})
+			fix: fmt.Sprintf("set GOPHD_STATE_DIR to a directory that user %d can write to%s", os.Geteuid(), also)})
 	}
 	if filepath.Dir(c.Log.File) == c.LogDir && (own == nil || c.LogDir != c.StateDir) {
 		own = append(own, directory{path: c.LogDir, name: "log directory",
-			fix: fmt.Sprintf("set --log-file to a file that user %d can write to, or set GOPHD_STATE_DIR", os.Geteuid())})
+			fix: fmt.Sprintf("set --log-file to a file that user %d can write to, or set GOPHD_STATE_DIR%s",
+				os.Geteuid(), also)})
 	}
 	return own
+}
+
+// stateError adds what has chosen the state directory to an error about a file that may not be
+// created there, or opened.
+func stateError(c *config.Config, err error) error {
+	if c.StateFrom == stateHome && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)) {
+		return fmt.Errorf("%w, or correct %s", err, stateHome)
+	}
+	return err
 }
 
 // check returns why create would fail, and changes nothing.
