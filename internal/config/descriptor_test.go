@@ -86,3 +86,44 @@ func TestDescriptorsThatGophdDoesNotKeepAreRejected(t *testing.T) {
 		}
 	}
 }
+
+// Words that other tools have for no file, or for a descriptor, name a file here, with a warning.
+func TestWordsThatNameAFileAreAWarning(t *testing.T) {
+	const of = ": this is a file of that name in the working directory; "
+	dir := t.TempDir()
+	if err := os.Symlink("/dev/stdout", dir+"/stdout"); err != nil {
+		t.Fatal(err)
+	}
+	for settings, want := range map[string]string{
+		"JOB_OUTPUT=none":                   "GOPHD_JOB_OUTPUT none" + of + "for no file use /dev/null",
+		"JOB_OUTPUT=null":                   "GOPHD_JOB_OUTPUT null" + of + "for no file use /dev/null",
+		"JOB_OUTPUT=stdout":                 "GOPHD_JOB_OUTPUT stdout" + of + "for gophd's stdout use -",
+		"JOB_OUTPUT=stderr":                 "GOPHD_JOB_OUTPUT stderr" + of + "for gophd's stderr use /dev/stderr",
+		"LOG_FILE=none":                     "GOPHD_LOG_FILE none" + of + "for no file use /dev/null",
+		"LOG_FILE=null":                     "GOPHD_LOG_FILE null" + of + "for no file use /dev/null",
+		"LOG_FILE=stdout":                   "GOPHD_LOG_FILE stdout" + of + "for gophd's stdout use -",
+		"LOG_FILE=stderr":                   "GOPHD_LOG_FILE stderr" + of + "for gophd's stderr use /dev/stderr",
+		"LOG_FILE=stdout CONFIG_DAEMON=yes": "GOPHD_LOG_FILE stdout" + of + "a daemon has no stdout or stderr",
+		"JOB_STDIN=none":                    "GOPHD_JOB_STDIN none" + of + "for no input use null",
+		"JOB_STDIN=stdin":                   "GOPHD_JOB_STDIN stdin" + of + "for gophd's stdin use -",
+		"JOB_STDIN=null":                    "",
+		"JOB_OUTPUT=./none":                 "",
+		"JOB_OUTPUT=none.txt":               "",
+		"JOB_OUTPUT=/tmp/stdout":            "",
+		"LOG_FILE=./stdout":                 "",
+		"LOG_FILE=-":                        "",
+		"JOB_STDIN=./none":                  "",
+	} {
+		r := Request{Dir: "/d", Command: []string{"true"}, NeedCommand: true, SystemDir: "/none"}
+		for _, kv := range strings.Fields(settings) {
+			r.Env = append(r.Env, "GOPHD_"+kv)
+		}
+		if got := strings.Join(load(t, r).Warnings, "\n"); got != want {
+			t.Errorf("%s: %q, want %q", settings, got, want)
+		}
+	}
+	r := Request{Dir: dir, Command: []string{"true"}, SystemDir: "/none", Env: []string{"GOPHD_JOB_OUTPUT=stdout"}}
+	if c := load(t, r); len(c.Warnings) > 0 {
+		t.Errorf("a link to the stdout of gophd: %q", c.Warnings)
+	}
+}

@@ -131,11 +131,19 @@ const stdio = "-"
 // target returns the absolute path of a file that is written. It rejects a descriptor or a terminal
 // that gophd does not have, however it is named.
 func (l *loader) target(path string, g given, daemon bool, fix string) string {
+	word := path
 	if path == stdio {
 		path = "/dev/stdout"
 	}
 	path = l.absolute(path)
 	n, own := ownDescriptor(path)
+	switch {
+	case own:
+	case daemon && (word == "stdout" || word == "stderr"):
+		l.warnOfWord(g, word, "a daemon has no stdout or stderr")
+	default:
+		l.warnOfWord(g, word, written[word])
+	}
 	switch {
 	case own && daemon:
 		l.reject(g.subject, visible(g.text), "a daemon has no stdout or stderr, the output would be lost; "+fix)
@@ -146,6 +154,25 @@ func (l *loader) target(path string, g given, daemon bool, fix string) string {
 		l.reject(g.subject, visible(g.text), "a daemon has no terminal, the output would be lost; "+fix)
 	}
 	return path
+}
+
+// written and read are what other tools write for something else than a file, with what gophd writes
+// for it.
+var (
+	written = map[string]string{
+		"none": "for no file use /dev/null", "null": "for no file use /dev/null",
+		"stdout": "for gophd's stdout use -", "stderr": "for gophd's stderr use /dev/stderr",
+	}
+	read = map[string]string{"none": "for no input use null", "stdin": "for gophd's stdin use -"}
+)
+
+// warnOfWord warns if a setting of a file is a word of which the user may not know that it names a
+// file.
+func (l *loader) warnOfWord(g given, word, fix string) {
+	text := fmt.Sprintf("%s %s: this is a file of that name in the working directory; %s", g.subject, word, fix)
+	if fix != "" && !slices.Contains(l.warnings, text) {
+		l.warnings = append(l.warnings, text)
+	}
 }
 
 // ownDescriptor returns the number of the descriptor of gophd itself that path leads to.
@@ -288,10 +315,14 @@ func (l *loader) stdin(j *job.Spec, g given, daemon bool) string {
 	if in == stdio {
 		in = job.StdinInherit
 	}
+	word := in
 	if !slices.Contains(inputs, in) {
 		in = l.absolute(in)
 	}
 	n, own := ownDescriptor(in)
+	if !own {
+		l.warnOfWord(g, word, read[word])
+	}
 	if own && n == 0 {
 		in = job.StdinInherit
 	}

@@ -109,7 +109,9 @@ func TestCheckRejectsWhatAStartNeeds(t *testing.T) {
 		"directory and command": {"./none", []string{"GOPHD_JOB_CHDIR=none"}, 1, []string{"does not exist"}},
 		"user":                  {"true", []string{"GOPHD_JOB_USER=no-such-user"}, 1, []string{"there is no user no-such-user"}},
 		"limit":                 {"true", []string{"GOPHD_JOB_RLIMIT=nofile=unlimited"}, 1, []string{"the limit nofile=unlimited"}},
-		"input":                 {"true", []string{"GOPHD_JOB_STDIN=none"}, 1, []string{"job.stdin " + dir + "/none: no such file"}},
+		"input":                 {"true", []string{"GOPHD_JOB_STDIN=missing"}, 1, []string{"job.stdin " + dir + "/missing: no such file"}},
+		"no input":              {"true", []string{"GOPHD_JOB_STDIN=none"}, 1, []string{"/none: no such file or directory: for no input use null"}},
+		"input from stdin":      {"true", []string{"GOPHD_JOB_STDIN=stdin"}, 1, []string{"/stdin: no such file or directory: for gophd's stdin use -"}},
 		"log, no descriptor":    {"true", []string{"GOPHD_LOG_FILE=/proc/1/fd/77777"}, 1, []string{"log.file /proc/1/fd/77777: "}},
 		"output, no descriptor": {"true", []string{"GOPHD_JOB_OUTPUT=/proc/1/fd/77777"}, 1, []string{"job.output /proc/1/fd/77777: "}},
 		"input, no descriptor":  {"true", []string{"GOPHD_JOB_STDIN=/proc/1/fd/77777"}, 1, []string{"job.stdin /proc/1/fd/77777: "}},
@@ -121,7 +123,7 @@ func TestCheckRejectsWhatAStartNeeds(t *testing.T) {
 			[]string{"cannot create the state directory " + dir + "/file/x", "set GOPHD_STATE_DIR"}},
 		"log directory": {"true", []string{"GOPHD_STATE_DIR=" + dir + "/file/x", "GOPHD_HEARTBEAT_URL=none:",
 			"GOPHD_CONFIG_DAEMON=yes"}, 1, []string{"cannot create the log directory " + dir + "/file/x", "set --log-file"}},
-		"all at once": {"./none", []string{"GOPHD_JOB_STDIN=none", "GOPHD_LOG_FILE=none/x"}, 1,
+		"all at once": {"./none", []string{"GOPHD_JOB_STDIN=missing", "GOPHD_LOG_FILE=none/x"}, 1,
 			[]string{"cannot start ./none", "job.stdin", "log.file"}},
 	} {
 		c := configured(t, dir, tc.settings...)

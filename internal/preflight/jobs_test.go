@@ -45,7 +45,7 @@ job: {command: ['true']}
 jobs:
   fit: {output: out/../old}
   command: {command: [./none]}
-  several: {command: [./none], stdin: none, output: none/x}
+  several: {command: [./none], stdin: missing, output: none/x}
   user: {user: no-such-user}
   log: {output: log.log}
   log-of-another: {output: fit.log}
@@ -65,7 +65,7 @@ jobs:
 		"fit":     {},
 		"command": {127, []string{"jobs.command: cannot start ./none: no such file"}},
 		"several": {1, []string{"jobs.several: cannot start ./none", "jobs.several: job.output " + dir + "/none/x: directory",
-			"jobs.several: job.stdin " + dir + "/none: no such file"}},
+			"jobs.several: job.stdin " + dir + "/missing: no such file"}},
 		"user": {1, []string{"jobs.user: there is no user no-such-user"}},
 		"env": {1, []string{"jobs.env: " + dir + "/d.yaml:17: jobs.env.env_file " + dir + "/none: no such file",
 			"jobs.env: " + dir + "/d.yaml:17: jobs.env.env_file " + dir + "/none2: no such file", "jobs.env: cannot start ./none"}},

@@ -215,6 +215,10 @@ func (p paths) input(path string, w *credentials.Credentials) error {
 		}
 	case err == nil:
 		err = opens(OpenInput(path, w))
+	case errors.Is(err, fs.ErrNotExist) && filepath.Base(path) == "none":
+		err = fmt.Errorf("%w: for no input use null", unix.ENOENT)
+	case errors.Is(err, fs.ErrNotExist) && filepath.Base(path) == "stdin":
+		err = fmt.Errorf("%w: for gophd's stdin use -", unix.ENOENT)
 	}
 	return pathError("job.stdin", path, err)
 }
