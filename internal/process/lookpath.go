@@ -84,7 +84,9 @@ func LookPath(argv0, dir string, env []string) (string, error) {
 			denied = explainErrno(argv0, dir, path, err)
 		}
 	}
-	switch {
+	switch text := mistake(argv0, dir); {
+	case denied != nil && denied.errno == syscall.EISDIR && text != "": // such as the dot of the shell
+		return "", &startError{argv0, text, syscall.ENOENT, false}
 	case denied != nil:
 		return "", denied
 	case argv0 == "":

@@ -30,15 +30,16 @@ func mistake(argv0, dir string) string {
 		return "only a shell reads such a word: use --shell"
 	}
 	builtins := map[string]string{
-		"cd": "--chdir", "export": "--env", "source": "--env-file", "ulimit": "--rlimit", "umask": "--umask",
+		"cd": "--chdir", "export": "--env", "source": "--env-file", ".": "--env-file", "ulimit": "--rlimit", "umask": "--umask",
 	}
 	if flag := builtins[argv0]; flag != "" {
-		return "it is a command of the shell: use " + flag + ", or --shell"
+		return "it is a command of the shell: use " + flag + ", or --shell, or sh -c"
 	}
 	words := []string{"exec", "set", "alias", "if", "eval", "trap", "while", "until", "for", "case", "!", "[[", "{", "wait",
-		"unset", "read", "shift"}
+		"unset", "read", "shift", ":", "((", "command", "declare", "exit", "function", "hash", "local", "readonly",
+		"return", "select", "shopt", "time", "type", "typeset"}
 	if slices.Contains(words, argv0) {
-		return "it is a word of the shell: use --shell"
+		return "it is a word of the shell: use --shell, or sh -c"
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package process
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,10 @@ func TestWordsForAShell(t *testing.T) {
 	s := newSpawner(t)
 	dir := t.TempDir()
 	write(t, dir+"/job.sh", "#!/bin/sh\n", 0o755)
+	bin := t.TempDir()
+	if err := os.Mkdir(bin+"/set", 0o755); err != nil { // a directory is no command
+		t.Fatal(err)
+	}
 	const (
 		line     = "it is one word with blanks: for a shell line use --shell, for arguments leave out the quotes"
 		variable = "variables are expanded by shells only: write the full path, or use --shell"
@@ -55,15 +60,17 @@ func TestWordsForAShell(t *testing.T) {
 		"job.sh\r":                             `"job.sh\r": it ends with a carriage return: `,
 		"./job.sh\r":                           `"./job.sh\r": it ends with a carriage return: `,
 		"job.sh":                               "job.sh: not found in PATH, but in " + dir + ": write ./job.sh",
-		"exec":                                 "exec: it is a word of the shell: use --shell",
-		"[[":                                   "[[: it is a word of the shell: use --shell",
-		"source":                               "source: it is a command of the shell: use --env-file, or --shell",
+		"exec":                                 "exec: it is a word of the shell: use --shell, or sh -c",
+		"set":                                  "set: it is a word of the shell: use --shell, or sh -c",
+		".":                                    ".: it is a command of the shell: use --env-file, or --shell, or sh -c",
+		"[[":                                   "[[: it is a word of the shell: use --shell, or sh -c",
+		"source":                               "source: it is a command of the shell: use --env-file, or --shell, or sh -c",
 		"no-such-command":                      "no-such-command: " + path,
 		"/no-such-command/x":                   "/no-such-command/x: " + file,
 		"echo " + strings.Repeat("x", 300):     `"echo ` + strings.Repeat("x", 75) + `...": ` + line,
 		"./job.sh " + strings.Repeat("x", 300): `"./job.sh ` + strings.Repeat("x", 71) + `...": ` + line,
 	} {
-		env := []string{"PATH=/bin:/hidden"}
+		env := []string{"PATH=" + bin + ":/bin:/hidden"}
 		_, look := LookPath(argv0, dir, env)
 		_, start := s.Start(t.Context(), Command{Argv: []string{argv0}, Dir: dir, Env: env, Stdout: discard(), Stderr: discard()})
 		for by, err := range map[string]error{"LookPath": look, "Start": start} {
