@@ -19,6 +19,7 @@ const (
 	TypeRunAbandoned     Type = "run.abandoned"
 	TypeRunEnded         Type = "run.ended"
 	TypeRunsFailed       Type = "run.failures"
+	TypeServiceExits     Type = "run.exits"
 	TypeRunLate          Type = "run.late"
 	TypeTicksMissed      Type = "run.ticks_missed"
 	TypeRunDelayed       Type = "run.delayed"
@@ -105,6 +106,16 @@ func ServiceEnded(name string, t job.Tick) Event {
 		e.Level, e.Repeat = Info, "ended"
 	}
 	return e
+}
+
+// ServiceExitsOften says that a service exits by itself again and again, each time with a success code
+// and long enough after its start to be restarted at once. The event has the last run.
+func ServiceExitsOften(name string, t job.Tick, times uint64, in time.Duration) Event {
+	return Event{Type: TypeServiceExits, Level: Warn, Job: name, Tick: t, Count: times, Duration: in.Round(time.Second),
+		message: func(e Event) string {
+			return fmt.Sprintf("the service exited %d times in %s, the last time with %s, and was restarted each time; "+
+				"the command of a service should not exit", e.Count, e.Duration, e.Tick.Result)
+		}}
 }
 
 // RunEnded says that a run has ended. Its level depends on the outcome, and on missed ticks: a run

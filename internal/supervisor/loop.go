@@ -75,6 +75,7 @@ type loopRun struct {
 	last     *job.Result // of a once job
 	grid     loop.Grid
 	held     bool // a tick waits for the gate
+	exits    exits
 
 	// Set by Record.
 	active   atomic.Int32 // runs that the loop has started and that have not ended for it
@@ -239,7 +240,7 @@ func (s *Supervisor) Record(rep loop.Report) {
 				fmt.Sprintf("run %d was active", rep.Run.Number)))
 		}
 		if s.spec.Service {
-			s.publish(event.ServiceEnded(name, rep.Tick))
+			s.serviceEnded(rep.Tick)
 		} else {
 			s.publish(event.RunEnded(name, rep.Tick))
 		}
@@ -248,6 +249,16 @@ func (s *Supervisor) Record(rep loop.Report) {
 			last := rep.Tick.Result
 			t.last = &last
 		}
+	}
+}
+
+func (s *Supervisor) serviceEnded(t job.Tick) {
+	s.publish(event.ServiceEnded(s.spec.Name, t))
+	if !t.OK() || t.Cause != nil {
+		return
+	}
+	if n, in := s.loopRun.exits.add(t.Started, t.Ended); n > 0 {
+		s.publish(event.ServiceExitsOften(s.spec.Name, t, n, in))
 	}
 }
 
