@@ -15,7 +15,7 @@ func TestRootFileOfAnotherUserGivesAWarning(t *testing.T) {
 	r := request(t)
 	r.Command = []string{"x"}
 	file := write(t, filepath.Join(r.Dir, "x.yaml"), minimal)
-	r.Env = []string{"GOPHD_CONFIG=" + file}
+	r.Env = []string{"GOPHD_CONFIG=" + file, "GOPHD_STATE_DIR=" + r.Dir}
 	const owner = 12345
 	if err := os.Chown(file, owner, -1); err != nil {
 		t.Fatal(err)
