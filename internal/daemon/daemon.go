@@ -324,7 +324,7 @@ func (d *Daemon) reminder() {
 	snap := d.board.Snapshot()
 	for _, m := range d.jobs.all {
 		for _, g := range snap.Job(m.spec.Name).Active {
-			d.events.Publish(supervisor.WaitEvent(m.spec, d.machine.state.String(), d.machine.state == stopping, g,
+			d.events.Publish(supervisor.WaitEvent(*m.spec, d.machine.state.String(), d.machine.state == stopping, g,
 				snap.Taken))
 		}
 	}

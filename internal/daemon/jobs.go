@@ -17,7 +17,7 @@ import (
 // member is a job of the daemon.
 type member struct {
 	*supervisor.Supervisor // nil if the job was over before this process started, or could not be opened
-	spec                   job.Spec
+	spec                   *job.Spec
 	alive                  bool // it has not ended; before the start too
 	removed                bool // the config has it no more; its runs may finish
 	handed                 supervisor.JobState
@@ -135,7 +135,7 @@ func (j *jobs) failed() map[string]string {
 	all := map[string]string{}
 	for _, m := range j.all {
 		if !m.alive && m.reason() != nil && len(all) < maxFailed {
-			all[m.spec.Name] = preflight.Digest(m.spec)
+			all[m.spec.Name] = preflight.Digest(*m.spec)
 		}
 	}
 	return all

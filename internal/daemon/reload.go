@@ -33,18 +33,19 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 	d.jobs.running = supervisor.NewRunning(c.MaxRunning)
 	check := preflight.NewChecker(c, d.o.Self.Env)
 	var unfit []*member
-	for _, spec := range c.Jobs {
-		state := d.handed.job(c, spec)
+	for i := range c.Jobs {
+		spec := &c.Jobs[i]
+		state := d.handed.job(c, *spec)
 		m := &member{spec: spec, handed: state}
 		d.jobs.all = append(d.jobs.all, m)
-		if before, ok := d.before(spec.Name); c.Many && state.Over && ok && reflect.DeepEqual(before, spec) {
+		if before, ok := d.before(spec.Name); c.Many && state.Over && ok && reflect.DeepEqual(before, *spec) {
 			if state.Failed != "" {
 				m.failed = errors.New(state.Failed)
 			}
 			continue
 		}
 		if c.Many && d.o.Handoff == nil { // a reload was checked before the re-exec
-			_, m.failed = check.Job(spec)
+			_, m.failed = check.Job(*spec)
 		}
 		if m.failed == nil {
 			m.failed = d.openJob(m, state, files)
@@ -60,7 +61,7 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 	if d.o.Handoff == nil && len(unfit) == len(c.Jobs) {
 		var all []error
 		for _, m := range unfit {
-			all = append(all, check.Named(m.spec, m.failed))
+			all = append(all, check.Named(*m.spec, m.failed))
 		}
 		return &UnfitError{errors.Join(all...)}
 	}
@@ -69,7 +70,7 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 		d.stopHanded(m.handed, files)
 	}
 	for _, removed := range d.removedJobs() {
-		m := &member{spec: removed.spec, removed: true}
+		m := &member{spec: &removed.spec, removed: true}
 		d.jobs.all = append(d.jobs.all, m)
 		if m.failed = d.openJob(m, removed.state, files); m.failed != nil {
 			d.events.Publish(event.JobFailed(m.spec.Name, m.failed))
@@ -83,7 +84,7 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]*os.File) error {
 	c := d.o.Config
 	s, err := supervisor.New(supervisor.Options{
-		Spec: m.spec, ID: c.FileName(m.spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log,
+		Spec: m.spec, ID: c.FileName(*m.spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log,
 		Events: d.events, Spawner: d.spawner, Timers: d.timers.monotonic, Started: d.life.born, Lease: d.lease,
 		Running:       d.jobs.running,
 		LeftoverEnded: leaseClient{d}.leftoverEnded, Handed: state, Descriptors: files, Changed: d.jobs.notice,

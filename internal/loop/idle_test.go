@@ -120,7 +120,7 @@ func TestIdleLoopsHaveNoGoroutineAndOneTimer(t *testing.T) {
 	all := make([]*member, n)
 	for i := range all {
 		m := &member{crowd: c}
-		m.loop = loop.New(loop.Options{Spec: job.Spec{Name: "idle", Schedule: job.Schedule{Interval: time.Hour,
+		m.loop = loop.New(loop.Options{Spec: &job.Spec{Name: "idle", Schedule: job.Schedule{Interval: time.Hour,
 			RunAtStart: true, Overlap: job.OverlapQueue}}, Runner: m, Recorder: m, Gate: m, Timer: realTimer(q)})
 		all[i] = m
 		m.loop.Start()
@@ -222,7 +222,7 @@ func TestConcurrentEvents(t *testing.T) {
 				}
 			}} {
 			b := &busy{t: t}
-			l := loop.New(loop.Options{Spec: spec, Runner: b, Recorder: b, Gate: b, Timer: realTimer(q)})
+			l := loop.New(loop.Options{Spec: &spec, Runner: b, Recorder: b, Gate: b, Timer: realTimer(q)})
 			l.Start()
 			var requests sync.WaitGroup
 			for _, f := range []func(){l.RunNow, b.turn} {
@@ -257,7 +257,7 @@ func TestHandOffOfManyLoops(t *testing.T) {
 	for i := range 8 {
 		b := &busy{t: t}
 		interval := time.Duration(i%4) * time.Millisecond // some are back to back
-		l := loop.New(loop.Options{Spec: job.Spec{Schedule: job.Schedule{Interval: interval, RunAtStart: true,
+		l := loop.New(loop.Options{Spec: &job.Spec{Schedule: job.Schedule{Interval: interval, RunAtStart: true,
 			Overlap: job.OverlapQueue}}, Runner: b, Recorder: b, Gate: b, Timer: realTimer(q)})
 		l.Start()
 		all, environments = append(all, l), append(environments, b)
@@ -304,7 +304,7 @@ func BenchmarkIdleLoop(b *testing.B) {
 	var all []*loop.Loop
 	for b.Loop() {
 		m := &busy{}
-		l := loop.New(loop.Options{Spec: job.Spec{Schedule: job.Schedule{Interval: time.Hour}}, Runner: m, Recorder: m,
+		l := loop.New(loop.Options{Spec: &job.Spec{Schedule: job.Schedule{Interval: time.Hour}}, Runner: m, Recorder: m,
 			Gate: m, Timer: realTimer(q)})
 		l.Start()
 		all = append(all, l)

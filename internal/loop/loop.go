@@ -129,7 +129,7 @@ func (g Grid) passed(now time.Time) uint64 {
 
 // Options configure a Loop. All fields but Grid are required.
 type Options struct {
-	Spec     job.Spec
+	Spec     *job.Spec
 	Runner   Runner
 	Recorder Recorder
 	Gate     Gate

@@ -132,7 +132,7 @@ func (w *env) start() (wait func()) {
 }
 
 func (w *env) make() {
-	w.loop = loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: w, Gate: w, Timer: newTimer(w.late),
+	w.loop = loop.New(loop.Options{Spec: &w.spec, Runner: w, Recorder: w, Gate: w, Timer: newTimer(w.late),
 		Grid: w.grid})
 }
 
@@ -631,7 +631,7 @@ func TestPanicOfRecorderOrGateStopsTheRun(t *testing.T) {
 				w := newEnv(t, overlapping(3*s, 2))
 				w.length = every(time.Hour)
 				f := &failing{w, c.reports, c.checks}
-				l := loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: f, Gate: f, Timer: newTimer(0)})
+				l := loop.New(loop.Options{Spec: &w.spec, Runner: w, Recorder: f, Gate: f, Timer: newTimer(0)})
 				l.Start()
 				time.Sleep(s)
 				if c.event != nil {

@@ -172,7 +172,7 @@ func (l *life) check(run job.Run) {
 // live executes the plan.
 func (l *life) live() {
 	startLoop := func() (wait func()) {
-		l.loop = loop.New(loop.Options{Spec: l.spec, Runner: l, Recorder: l, Gate: l, Timer: newTimer(l.late),
+		l.loop = loop.New(loop.Options{Spec: &l.spec, Runner: l, Recorder: l, Gate: l, Timer: newTimer(l.late),
 			Grid: l.grid})
 		return l.run()
 	}

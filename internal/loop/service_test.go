@@ -184,7 +184,7 @@ func TestTimerIsNotSetWhileNothingIsDue(t *testing.T) {
 		w := newEnv(t, service(0))
 		w.length = func(r job.Run) time.Duration { return map[uint64]time.Duration{2: time.Hour}[r.Number] }
 		var timer *testTimer
-		w.loop = loop.New(loop.Options{Spec: w.spec, Runner: w, Recorder: w, Gate: w,
+		w.loop = loop.New(loop.Options{Spec: &w.spec, Runner: w, Recorder: w, Gate: w,
 			Timer: func(mu sync.Locker, f func()) loop.Timer {
 				timer = &testTimer{mu: mu, f: f}
 				return timer
@@ -192,6 +192,8 @@ func TestTimerIsNotSetWhileNothingIsDue(t *testing.T) {
 		wait := w.run()
 		isSet := func() bool {
 			synctest.Wait()
+			timer.mu.Lock()
+			defer timer.mu.Unlock()
 			return timer.timer != nil
 		}
 		time.Sleep(s / 20)

@@ -45,7 +45,7 @@ var (
 // in returns a loop that is in the given state.
 func in(t *testing.T, spec job.Spec, state job.State, gate chan struct{}) *Loop {
 	w := still{}
-	u := New(Options{Spec: spec, Runner: w, Recorder: w, Gate: w, Timer: w.timer})
+	u := New(Options{Spec: &spec, Runner: w, Recorder: w, Gate: w, Timer: w.timer})
 	var reached job.State // by the last event: the run of a service that is stopped may end right after
 	serve := func(event func()) { u.serve(func() { event(); reached = u.state }) }
 	serve(u.start)

@@ -86,7 +86,7 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 		s.machine.fail(err)
 		return true
 	}
-	s.publish(leftoverEvent(s.spec, left))
+	s.publish(leftoverEvent(*s.spec, left))
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &leftoverWatch{cancel: cancel, done: make(chan error, 1)}
 	s.leftover.watch = w
@@ -119,7 +119,7 @@ func (s *Supervisor) waitForLeftover(ctx context.Context, lock string, left []in
 		case <-ctx.Done():
 			return
 		case <-remind.C:
-			s.publish(leftoverEvent(s.spec, left))
+			s.publish(leftoverEvent(*s.spec, left))
 			continue
 		case <-poll.C:
 		}

@@ -20,14 +20,14 @@ import (
 
 // openRunner opens what the command needs.
 func (s *Supervisor) openRunner() error {
-	creds, err := preflight.Credentials(s.spec)
+	creds, err := preflight.Credentials(*s.spec)
 	if err != nil {
 		return err
 	}
-	if cannot := preflight.MayGivePipes(s.spec, creds); cannot != nil {
+	if cannot := preflight.MayGivePipes(*s.spec, creds); cannot != nil {
 		s.publish(event.Warning(cannot.Error()))
 	}
-	stdout, stderr, file := outputs(s.spec, s.log(), s.o.Spawner.Null())
+	stdout, stderr, file := outputs(*s.spec, s.log(), s.o.Spawner.Null())
 	if file != "" && !preflight.IsFIFO(file) { // fail now and not in each run; a FIFO's reader would take this for its end
 		f, err := openOutput(file, creds, s.problem)
 		if err != nil {
@@ -37,7 +37,7 @@ func (s *Supervisor) openRunner() error {
 			return err
 		}
 	}
-	env := preflight.Environment(s.o.Env, creds, s.spec)
+	env := preflight.Environment(s.o.Env, creds, *s.spec)
 	if file := s.o.Config; file != "" {
 		env = append(env, config.RunVariable+"="+file) // for `gophd config get`
 	}
@@ -119,7 +119,7 @@ func (s *Supervisor) mark(lock string) {
 // openCgroup creates the job's control group if it is needed: for limits, which must not be missing
 // silently, and to stop escaped processes, which can also be found without it.
 func (s *Supervisor) openCgroup() (err error) {
-	l := preflight.Limits(s.spec)
+	l := preflight.Limits(*s.spec)
 	if l == (process.Limits{}) && s.spec.Escaped != job.EscapedKill {
 		return nil
 	}

@@ -27,7 +27,7 @@ var ErrFault error = &job.UrgentError{Why: "gophd failed"}
 // runner is the loop's Runner. It starts a process for each run, and stops the active runs for the
 // supervisor.
 type runner struct {
-	spec        job.Spec
+	spec        *job.Spec
 	ofJob       string // names the job after a run in messages; "" for the only one
 	spawner     *process.Spawner
 	credentials *credentials.Credentials

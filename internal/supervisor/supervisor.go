@@ -20,7 +20,7 @@ import (
 
 // Options configure a Supervisor.
 type Options struct {
-	Spec    job.Spec
+	Spec    *job.Spec // of the config; not changed
 	ID      string   // of the job on this host: the start of the names of its control groups
 	Many    bool     // the daemon may have other jobs, under the same lease
 	Config  string   // path of the config file, for the command; "" for none
@@ -54,7 +54,7 @@ type Report struct {
 // Supervisor runs one job.
 type Supervisor struct {
 	o    Options
-	spec job.Spec
+	spec *job.Spec
 
 	runner  *runner
 	notices *notices        // nil if the job has no timeout; the runner uses it too
