@@ -340,12 +340,17 @@ const (
 	shrinkAfter = time.Minute
 )
 
-// shrinkHeap keeps the heap small from now on: measured, a third less memory after thousands of
-// runs, for 10 % more of gophd's own CPU time.
-func shrinkHeap() {
+// limitHeap keeps the heap small from now on: measured, a third less memory after thousands of runs,
+// for 10 % more of gophd's own CPU time.
+func limitHeap() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25)
 	}
+}
+
+// shrinkHeap gives back the memory that is free now.
+func shrinkHeap() {
+	limitHeap()
 	debug.FreeOSMemory()
 	unmapProgram()
 }
