@@ -256,7 +256,7 @@ func (k kit) restartGaps(tb testing.TB, restarts int, between func()) []time.Dur
 	if err := cmd.Wait(); err != nil {
 		tb.Fatal(err)
 	}
-	gaps := readingGaps(tb, log)
+	gaps := readingGaps(tb, log, "] out: line\n")
 	if len(gaps) != restarts {
 		tb.Fatalf("%d gaps for %d restarts", len(gaps), restarts)
 	}
@@ -267,8 +267,8 @@ func (k kit) restartGaps(tb testing.TB, restarts int, between func()) []time.Dur
 }
 
 // readingGaps returns the times between the last line of the command before each new process and
-// the first line after it.
-func readingGaps(tb testing.TB, log string) (gaps []time.Duration) {
+// the first line after it. Its lines end with suffix.
+func readingGaps(tb testing.TB, log, suffix string) (gaps []time.Duration) {
 	tb.Helper()
 	text, err := os.ReadFile(log)
 	if err != nil {
@@ -285,7 +285,7 @@ func readingGaps(tb testing.TB, log string) (gaps []time.Duration) {
 		switch {
 		case strings.Contains(line, " resumed after re-exec"):
 			replaced = true
-		case strings.HasSuffix(line, "] out: line\n"):
+		case strings.HasSuffix(line, suffix):
 			if replaced {
 				gaps = append(gaps, at.Sub(last))
 			}

@@ -1,5 +1,6 @@
 /* The limit that gophd is measured against: a loop of clock_nanosleep and posix_spawn, and nothing else.
- * usage: plain INTERVAL_NS COUNT COMMAND [ARG...]   with an interval of 0: back to back */
+ * usage: plain INTERVAL_NS COUNT COMMAND [ARG...]   with an interval of 0: back to back
+ * With PLAIN_JOBS=N it starts N commands at each tick. */
 #define _GNU_SOURCE
 #include <spawn.h>
 #include <stdio.h>
@@ -20,6 +21,8 @@ int main(int argc, char **argv)
 {
 	if (argc < 4) return 2;
 	long long interval = atoll(argv[1]), count = atoll(argv[2]);
+	const char *jobs = getenv("PLAIN_JOBS");
+	int n = jobs ? atoi(jobs) : 1;
 	long long anchor = now(CLOCK_MONOTONIC);
 	for (long long k = 0; k < count; k++) {
 		long long due = anchor + k * interval;
@@ -31,8 +34,10 @@ int main(int argc, char **argv)
 		setenv("PLAIN_DUE", text, 1);
 		pid_t pid;
 		int status;
-		if (posix_spawnp(&pid, argv[3], NULL, NULL, argv + 3, environ)) return 1;
-		if (waitpid(pid, &status, 0) < 0) return 1;
+		for (int i = 0; i < n; i++)
+			if (posix_spawnp(&pid, argv[3], NULL, NULL, argv + 3, environ)) return 1;
+		for (int i = 0; i < n; i++)
+			if (wait(&status) < 0) return 1;
 	}
 	return 0;
 }
