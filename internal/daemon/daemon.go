@@ -103,11 +103,12 @@ type life struct {
 type timers struct {
 	monotonic, boot *timer.Queue
 
-	uptime *time.Timer // config.auto_restart_interval
-	remind *time.Timer // while runs are waited for
-	retry  *time.Timer // for a job that could not be frozen
-	unmap  *time.Timer // for the pages of the program that only the start needed
-	shrink *time.Timer // for the heap
+	uptime  *time.Timer // config.auto_restart_interval
+	remind  *time.Timer // while runs are waited for
+	retry   *time.Timer // for a job that could not be frozen
+	recover *time.Timer // for a job in which gophd has panicked
+	unmap   *time.Timer // for the pages of the program that only the start needed
+	shrink  *time.Timer // for the heap
 }
 
 const remindAfter = 15 * time.Second // between two events about runs that are waited for
@@ -175,6 +176,8 @@ func (d *Daemon) serve(ctx context.Context) {
 			d.checked(a)
 		case <-d.timers.retry.C:
 			d.machine.retry()
+		case <-d.timers.recover.C:
+			d.recoverJobs()
 		case err := <-d.logs.reopening:
 			d.reopened(err)
 		case <-d.logs.trouble:
@@ -246,14 +249,14 @@ func (d *Daemon) jobsEnded() {
 	d.jobs.each(func(m *member) {
 		select {
 		case <-m.Done():
-			if m.alive && m.removed {
-				d.board.Remove(m.spec.Name)
+			if m.alive {
+				m.alive = false
+				d.jobEnded(m)
 			}
-			m.alive = false
 		default:
 		}
 	})
-	if d.jobs.alive() {
+	if d.jobs.alive() || d.machine.state <= validating && d.jobs.recovering() != nil {
 		return
 	}
 	err := d.jobs.err()
@@ -261,6 +264,16 @@ func (d *Daemon) jobsEnded() {
 		d.problem(err)
 	}
 	d.machine.ended(err)
+}
+
+// jobEnded is called once for each job that has ended.
+func (d *Daemon) jobEnded(m *member) {
+	switch {
+	case m.removed:
+		d.board.Remove(m.spec.Name)
+	case d.o.Config.Many && d.machine.state <= validating && errors.As(m.Err(), new(*goroutine.Panic)):
+		d.jobPanicked(m)
+	}
 }
 
 // serving reports once, to the processes that wait for it, that gophd serves.
@@ -306,12 +319,15 @@ func (d *Daemon) onLocked() {
 // stateChanged acts on a new state of the machine.
 func (d *Daemon) stateChanged(to state) {
 	switch to {
+	case starting, serving:
+		d.reexecRejected()
 	case reexecuting:
 		d.notifyReloading()
 		d.reminder()
 	case draining, stopping:
 		d.notify(sdStopping)
 		d.reminder()
+		d.jobs.notice() // those that have ended are not started again
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"gophd/internal/job"
 	"gophd/internal/preflight"
@@ -21,13 +22,18 @@ type member struct {
 	alive                  bool // it has not ended; before the start too
 	removed                bool // the config has it no more; its runs may finish
 	handed                 supervisor.JobState
-	failed                 error // why it could not be opened, or had failed before this process started
+	failed                 error         // why it could not be opened, or had failed before this process started; see panicked too
+	panicked               time.Duration // when gophd last panicked in it, by the boot clock; 0 for never
+	recovering             bool          // it has ended by a panic, and starts again after a re-exec
 }
 
 // reason returns why a job that has ended has failed; nil if it has not.
 func (m *member) reason() error {
-	if m.Supervisor == nil {
+	switch {
+	case m.Supervisor == nil || m.failed != nil:
 		return m.failed
+	case m.recovering:
+		return nil
 	}
 	if last := m.Last(); m.spec.Once && last != nil && last.Failed() {
 		return errors.New("its only run failed")
@@ -157,7 +163,7 @@ func (m *member) handOff(files map[string]*os.File) (state supervisor.JobState) 
 	} else {
 		state = m.PauseOutput(files)
 	}
-	state.Over = !m.alive
+	state.Over, state.Panicked = !m.alive && !m.recovering, m.panicked
 	if err := m.reason(); err != nil && !m.alive {
 		state.Failed = err.Error()
 	}

@@ -106,7 +106,7 @@ func (d *Daemon) open() (err error) {
 }
 
 func (d *Daemon) openTimers() (err error) {
-	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(),
+	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(), recover: stopped(),
 		unmap: time.NewTimer(unmapAfter), shrink: time.NewTimer(shrinkAfter)}
 	if d.restartsByItself() {
 		d.timers.uptime.Reset(d.o.Config.AutoRestart)

@@ -179,6 +179,9 @@ func (d *Daemon) pauseWrites() error {
 
 // handOff ends the work of this process. It releases nothing that the next process needs.
 func (d *Daemon) handOff() *restart.Handoff {
+	if d.jobs.recovering() != nil {
+		d.life.guard.Count(boot())
+	}
 	h := &restart.Handoff{Daemon: d.o.Config.Daemon, Born: d.life.born, Began: d.life.daemonStart,
 		Restarts: d.life.execs + 1,
 		Guard:    d.life.guard, Files: map[string]*os.File{}}

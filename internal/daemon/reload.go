@@ -39,7 +39,7 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 	for i := range c.Jobs {
 		spec := &c.Jobs[i]
 		state := d.handed.job(c, *spec)
-		m := &member{spec: spec, handed: state}
+		m := &member{spec: spec, handed: state, panicked: state.Panicked}
 		d.jobs.all = append(d.jobs.all, m)
 		if before, ok := d.before(spec.Name); c.Many && state.Over && ok && reflect.DeepEqual(before, *spec) {
 			if state.Failed != "" {

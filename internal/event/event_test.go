@@ -106,6 +106,7 @@ var samples = map[string][]Event{
 		RunEnded("nightly", tick(func(t *job.Tick) { t.PID, t.Outcome, t.Err = 0, job.Unstarted, syscall.EAGAIN })),
 	},
 	"JobFailed":     {JobFailed("nightly", errors.New("5 runs failed within 1m0s, the last one with exit code 1: giving up (job.start_limit)"))},
+	"JobRecovers":   {JobRecovers("nightly", 7*time.Second)},
 	"JobScheduled":  {JobScheduled("nightly", "every 1h0m0s")},
 	"JobsUnchanged": {JobsUnchanged(40), JobsUnchanged(1)},
 	"JobAdded":      {JobAdded("nightly")},

@@ -3,12 +3,14 @@ package event
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // The types of events about a job as a whole.
 const (
 	TypeJobServing    Type = "job.serving"
 	TypeJobFailed     Type = "job.failed"
+	TypeJobRecovers   Type = "job.recovers"
 	TypeJobAdded      Type = "job.added"
 	TypeJobRemoved    Type = "job.removed"
 	TypeJobChanged    Type = "job.changed"
@@ -32,6 +34,14 @@ func JobScheduled(name, schedule string) Event {
 // JobFailed says that no run of the job will start any more. The message says why.
 func JobFailed(name string, err error) Event {
 	return Event{Type: TypeJobFailed, Level: Error, Job: name, Err: err, message: func(e Event) string { return e.Err.Error() }}
+}
+
+// JobRecovers says that gophd panicked in one of several jobs, and when it will re-exec to start that
+// job again.
+func JobRecovers(name string, wait time.Duration) Event {
+	return Event{Type: TypeJobRecovers, Level: Warn, Job: name, Duration: wait.Round(time.Millisecond), message: func(e Event) string {
+		return fmt.Sprintf("gophd panicked: re-executing in %s to start this job again", e.Duration)
+	}}
 }
 
 // JobAdded says that a reload has added the job.

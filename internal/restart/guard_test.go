@@ -64,3 +64,28 @@ func TestGuardGivesUpOnAProcessThatFailsAtMinAge(t *testing.T) {
 		t.Errorf("it was restarted %d times, want 5", restarts)
 	}
 }
+
+// A process that can go on waits until the guard allows a re-exec.
+func TestGuardSaysHowLongToWait(t *testing.T) {
+	const m = time.Minute
+	five := []time.Duration{1 * m, 2 * m, 3 * m, 4 * m, 5 * m}
+	for name, c := range map[string]struct {
+		recoveries         []time.Duration
+		started, now, want time.Duration
+	}{
+		"old enough":               {now: restart.MinAge},
+		"too young":                {started: 2 * m, now: 2*m + 3*time.Second, want: 7 * time.Second},
+		"sixth in ten minutes":     {recoveries: five, started: 5 * m, now: 6 * m, want: 5 * m},
+		"sixth, and too young":     {recoveries: five, started: 11*m - 1, now: 11*m - 1, want: restart.MinAge},
+		"readings from the future": {recoveries: []time.Duration{90 * m, 91 * m, 92 * m, 93 * m, 94 * m}, now: 5 * m},
+	} {
+		g := restart.Guard{Recoveries: c.recoveries}
+		got := g.Wait(c.started, c.now)
+		if got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+		if err := g.Recover(c.started, c.now+got); err != nil {
+			t.Errorf("%s: after that time: %v", name, err)
+		}
+	}
+}

@@ -30,6 +30,9 @@ type JobState struct {
 	// code. The job ends with them, also if it changes meanwhile.
 	GaveUp string `json:",omitempty"`
 
+	// Panicked is when gophd last panicked in one of several jobs, by the boot clock; 0 for never.
+	Panicked time.Duration `json:",omitempty"`
+
 	Over   bool   `json:",omitempty"` // the job has ended by itself; it starts again only if it changes
 	Failed string `json:",omitempty"` // why, if it has failed
 	// Removed is the job.Spec of a job that the config has no more; its runs may finish. It is decoded

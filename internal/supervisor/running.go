@@ -20,6 +20,7 @@ type Running struct {
 type place struct {
 	running *Running
 	opened  chan struct{} // closed when it is worth asking again; nil while the job does not wait
+	taken   int           // by runs of the job
 }
 
 // NewRunning returns a Running for at most max runs; nil for 0, which is no limit.
@@ -41,6 +42,7 @@ func (p *place) take() <-chan struct{} {
 	defer r.mu.Unlock()
 	if r.active < r.max && (len(r.waiting) == 0 || r.waiting[0] == p) {
 		r.active++
+		p.taken++
 		r.drop(p)
 		return nil
 	}
@@ -57,6 +59,7 @@ func (p *place) adopt(runs int) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.active += runs
+		p.taken += runs
 	}
 }
 
@@ -66,6 +69,20 @@ func (p *place) leave() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.active--
+		p.taken--
+		r.wakeFirst()
+	}
+}
+
+// end ends the wait of a job that has failed, and gives back all its places: after a panic it may not
+// have left them.
+func (p *place) end() {
+	if r := p.running; r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.active -= p.taken
+		p.taken = 0
+		r.drop(p)
 		r.wakeFirst()
 	}
 }

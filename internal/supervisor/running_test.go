@@ -12,6 +12,21 @@ func opened(c <-chan struct{}) bool {
 	}
 }
 
+// A job in which gophd has panicked holds up no other: neither with the places of its runs, nor as the
+// first that waits.
+func TestFailedJobGivesItsPlacesBack(t *testing.T) {
+	r := NewRunning(2)
+	a, b, c := place{running: r}, place{running: r}, place{running: r}
+	a.adopt(2)
+	b.take()
+	waiting := c.take()
+	b.end()
+	a.end()
+	if !opened(waiting) || c.take() != nil || c.take() != nil || c.take() == nil {
+		t.Error("there are not two places for the job that is left")
+	}
+}
+
 // Jobs that find no place start in the sequence in which they asked.
 func TestPlacesGoToTheFirstThatWaits(t *testing.T) {
 	r := NewRunning(2)

@@ -154,6 +154,9 @@ func (s *Supervisor) run() {
 		s.endLoop()
 		s.machine.looping = false
 	}
+	if s.machine.state == failing {
+		s.loopRun.gate.place.end()
+	}
 	s.leftover.watch.stop()
 }
 
