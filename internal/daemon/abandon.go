@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"io"
 	"os"
 
 	"github.com/rs/zerolog"
@@ -58,9 +59,16 @@ func abandon(s handedState, files map[string]*os.File, why error) {
 	if spawner, err := process.New(); err != nil {
 		events.Publish(event.Problem(err))
 	} else {
+		jobLog := log.Job
+		if len(s.Jobs) == 1 {
+			jobLog = func(string) logging.Job { return log.Job("") }
+		}
+		spawner.AdoptStreams(supervisor.TakePipes(s.Escaped, files), func(s process.HandedStream) io.WriteCloser {
+			return supervisor.ResumeInLog(jobLog(s.Job), s)
+		})
 		var all goroutine.Group // each waits for the grace of its runs
 		for _, j := range s.Jobs {
-			all.Go(func() { supervisor.StopHanded(j, files, spawner, log, events) })
+			all.Go(func() { supervisor.StopHanded(j, files, spawner, jobLog(j.Name), events) })
 		}
 		_ = goroutine.Catch(all.Wait) // there is nothing left that could act on a panic
 		_ = spawner.Close()           // escaped processes have written their last output

@@ -145,6 +145,7 @@ func (d *Daemon) serve(ctx context.Context) {
 	if slices.ContainsFunc(d.handed.Jobs, func(j supervisor.JobState) bool { return len(j.Runs) > 0 }) {
 		d.lease.Begin()
 	}
+	d.resumeEscaped()
 	d.jobs.each(func(m *member) {
 		m.Adopt()
 		if m.removed {

@@ -23,6 +23,7 @@ type handedState struct {
 	Board   status.Saved
 	Lease   lease.State
 	Jobs    []supervisor.JobState
+	Escaped []supervisor.Pipe `json:",omitempty"` // of processes that escaped from earlier runs
 
 	byName map[string]supervisor.JobState // Jobs
 }

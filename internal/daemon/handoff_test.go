@@ -16,7 +16,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
 		version = 5
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int}; "
-		pipes   = "{PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
+		pipes   = "{Job string; PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
 			"deadline int64; started Time; seq uint64; op string}"
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +
@@ -29,8 +29,8 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Kept uint8; Limit int64; Status string; Timeout int64; Grace int64; Signals int; " +
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
-			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Escaped " + pipes + "; Notify string; " +
-			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}}"
+			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Notify string; " +
+			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "}"
 	)
 	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {
 		t.Errorf("version %d has the shape\n%s\nwant that of version %d:\n%s", restart.Version, got, version, want)

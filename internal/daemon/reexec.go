@@ -24,6 +24,7 @@ import (
 	"gophd/internal/process"
 	"gophd/internal/procfs"
 	"gophd/internal/restart"
+	"gophd/internal/supervisor"
 )
 
 // probe is the check of the next program by its own preflight.
@@ -201,6 +202,7 @@ func (d *Daemon) handOff() *restart.Handoff {
 	for _, m := range d.jobs.all {
 		s.Jobs = append(s.Jobs, m.handOff(h.Files))
 	}
+	s.Escaped = supervisor.HandOffPipes(d.spawner.HandOff(), h.Files)
 	fault.At("reading stopped")
 	var unlogged []error // the new process logs it
 	d.jobs.each(func(m *member) { unlogged = append(unlogged, m.LostOutput()...) })

@@ -3,6 +3,7 @@ package daemon
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"os"
 	"reflect"
@@ -11,7 +12,9 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/event"
 	"gophd/internal/job"
+	"gophd/internal/logging"
 	"gophd/internal/preflight"
+	"gophd/internal/process"
 	"gophd/internal/supervisor"
 )
 
@@ -100,7 +103,36 @@ func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]
 
 // stopHanded stops the runs of a job that this process cannot adopt.
 func (d *Daemon) stopHanded(state supervisor.JobState, files map[string]*os.File) {
-	d.goroutines.Go(func() { supervisor.StopHanded(state, files, d.spawner, d.log, d.events) })
+	d.goroutines.Go(func() { supervisor.StopHanded(state, files, d.spawner, d.jobLog(state.Name), d.events) })
+}
+
+// resumeEscaped continues the output of processes that have escaped from runs in the old process. They
+// may be of a job that is over, or that the config has no more.
+func (d *Daemon) resumeEscaped() {
+	var files map[string]*os.File
+	if d.o.Handoff != nil {
+		files = d.o.Handoff.Files
+	}
+	by := map[string]*member{}
+	d.jobs.each(func(m *member) { by[m.spec.Name] = m })
+	d.spawner.AdoptStreams(supervisor.TakePipes(d.handed.Escaped, files), func(s process.HandedStream) io.WriteCloser {
+		m := by[s.Job]
+		if !d.o.Config.Many {
+			m = d.jobs.all[0]
+		}
+		if m == nil {
+			return supervisor.ResumeInLog(d.jobLog(s.Job), s)
+		}
+		return m.Resume(s)
+	})
+}
+
+// jobLog returns the log for lines of a job.
+func (d *Daemon) jobLog(name string) logging.Job {
+	if !d.o.Config.Many {
+		name = ""
+	}
+	return d.log.Job(name)
 }
 
 // before returns a job of the old process's config.

@@ -26,8 +26,9 @@ type Handed struct {
 // HandedStream is the reading end of one captured output, with the unfinished line that the writer
 // holds. What the command wrote and nobody has read yet stays in the pipe.
 type HandedStream struct {
-	PID    int // of the command, which may have exited: an escaped process can hold the pipe
-	Number int // 1 is stdout, 2 is stderr
+	Job    string // of the command; one Spawner may serve several
+	PID    int    // of the command, which may have exited: an escaped process can hold the pipe
+	Number int    // 1 is stdout, 2 is stderr
 	Rest   line.Rest
 	File   *os.File
 }
@@ -122,7 +123,7 @@ func handOff(streams []*stream) (kept []HandedStream) {
 	for _, st := range streams {
 		<-st.done
 		if st.detached {
-			kept = append(kept, HandedStream{PID: st.pid, Number: st.number, Rest: st.rest, File: st.r})
+			kept = append(kept, HandedStream{Job: st.job, PID: st.pid, Number: st.number, Rest: st.rest, File: st.r})
 		}
 	}
 	return kept
@@ -162,7 +163,7 @@ func (s *Spawner) AdoptStreams(handed []HandedStream, open Resume) {
 // pipe.
 func resume(h HandedStream, open Resume) *stream {
 	_ = h.File.SetReadDeadline(time.Time{}) // the one of handOff, if there was no re-exec
-	st, err := newStream(h.File, h.Number, func(int) io.WriteCloser { return open(h) })
+	st, err := newStream(h.File, h.Job, h.Number, func(int) io.WriteCloser { return open(h) })
 	if err != nil {
 		_ = h.File.Close()
 		return nil

@@ -66,6 +66,8 @@ type Command struct {
 
 	Stdout, Stderr Output
 
+	Job string // see HandedStream
+
 	Escapes *EscapeRules // what happens to descendants that left the group
 	Cgroup  *Cgroup      // the job's control group; nil is gophd's own
 }
@@ -241,7 +243,7 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 		defer w.Close()
 		files[i+1] = w
 		give(w, c.Credentials)
-		st, err := newStream(r, i+1, o.Open)
+		st, err := newStream(r, c.Job, i+1, o.Open)
 		if err != nil {
 			_ = r.Close()
 			return nil, err

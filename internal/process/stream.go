@@ -30,8 +30,9 @@ const (
 type stream struct {
 	r      *os.File
 	conn   syscall.RawConn
-	number int // 1 or 2
-	pid    int // of the command
+	job    string // of the command
+	number int    // 1 or 2
+	pid    int    // of the command
 	open   func(pid int) io.WriteCloser
 
 	detaching atomic.Bool   // the deadline tells the reader to leave the stream to the new process
@@ -43,12 +44,12 @@ type stream struct {
 // report is sent by a stream to its process, once: what the group wrote is delivered.
 type report struct{ panic *goroutine.Panic }
 
-func newStream(r *os.File, number int, open func(int) io.WriteCloser) (*stream, error) {
+func newStream(r *os.File, job string, number int, open func(int) io.WriteCloser) (*stream, error) {
 	conn, err := r.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	return &stream{r: r, conn: conn, number: number, open: open, done: make(chan struct{})}, nil
+	return &stream{r: r, conn: conn, job: job, number: number, open: open, done: make(chan struct{})}, nil
 }
 
 // escalate makes the reader stop waiting and read what is there. After the end of the stream it

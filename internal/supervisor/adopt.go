@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gophd/internal/line"
+	"gophd/internal/logging"
 	"gophd/internal/loop"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
@@ -22,18 +23,9 @@ import (
 // This file keeps a run active over a re-exec: the old process hands it off, and the new one adopts
 // it.
 
-// handOffRuns adds the runs and the pipes of escaped processes to the state, and their descriptors
-// to files. Reading the pipes stops here.
+// handOffRuns adds the runs to the state, and the descriptors of their output to files. Reading that
+// stops here.
 func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
-	put := func(streams []process.HandedStream) (pipes []Pipe) {
-		for _, s := range streams {
-			name := fmt.Sprintf("pipe-%d", len(files))
-			files[name] = s.File
-			pipes = append(pipes, Pipe{PID: s.PID, Number: s.Number, Rest: s.Rest.Bytes,
-				Since: restart.At(s.Rest.Since), Written: s.Rest.Written, File: name})
-		}
-		return pipes
-	}
 	g.RunRequested = s.loopRun.grid.RunRequested
 	if w := s.loopRun.grid.Wait; w != nil {
 		g.Wait = &RunDelay{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
@@ -44,7 +36,7 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 	for _, at := range s.runner.handedOff {
 		handed := at.process.HandOff()
 		run := ActiveRun{Run: at.run, Started: restart.At(at.process.Started()), PID: handed.PID, Birth: handed.Birth,
-			Cgroup: handed.Cgroup, Pipes: put(handed.Streams), Grace: s.spec.Grace, Signals: s.spec.StopSignals}
+			Cgroup: handed.Cgroup, Pipes: HandOffPipes(handed.Streams, files), Grace: s.spec.Grace, Signals: s.spec.StopSignals}
 		for _, left := range s.loopRun.grid.ActiveRuns {
 			if left.Run.Number == at.run.Number {
 				run.Missed = left.Missed
@@ -61,7 +53,6 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 		}
 		g.Runs = append(g.Runs, run)
 	}
-	g.Escaped = put(s.o.Spawner.HandOff())
 }
 
 // resume adds the active runs to the grid of the loop.
@@ -79,7 +70,7 @@ func (g JobState) resume(grid *loop.Grid) {
 func (g *ActiveRun) take(files map[string]*os.File) process.Handed {
 	return process.Handed{PID: g.PID, Birth: g.Birth, Cgroup: g.Cgroup, Started: g.Started.Time(),
 		Ended:   g.Ended.Time(),
-		Streams: takePipes(files, g.Pipes), Stop: g.Stop.plan(), Escaped: g.Escaped}
+		Streams: TakePipes(g.Pipes, files), Stop: g.Stop.plan(), Escaped: g.Escaped}
 }
 
 func handOffStop(p *process.StopPlan, cause error) *RunStop {
@@ -105,10 +96,22 @@ func (s *RunStop) plan() *process.StopPlan {
 		Next: s.Next.Time(), Kill: s.Kill.Time()}
 }
 
-func takePipes(files map[string]*os.File, pipes []Pipe) (streams []process.HandedStream) {
+// HandOffPipes returns streams for the handoff, and puts their descriptors into files.
+func HandOffPipes(streams []process.HandedStream, files map[string]*os.File) (pipes []Pipe) {
+	for _, s := range streams {
+		name := fmt.Sprintf("pipe-%d", len(files))
+		files[name] = s.File
+		pipes = append(pipes, Pipe{Job: s.Job, PID: s.PID, Number: s.Number, Rest: s.Rest.Bytes,
+			Since: restart.At(s.Rest.Since), Written: s.Rest.Written, File: name})
+	}
+	return pipes
+}
+
+// TakePipes is the reverse of HandOffPipes.
+func TakePipes(pipes []Pipe, files map[string]*os.File) (streams []process.HandedStream) {
 	for _, p := range pipes {
 		if f := files[p.File]; f != nil {
-			streams = append(streams, process.HandedStream{PID: p.PID, Number: p.Number, File: f,
+			streams = append(streams, process.HandedStream{Job: p.Job, PID: p.PID, Number: p.Number, File: f,
 				Rest: line.Rest{Bytes: p.Rest, Since: p.Since.Time(), Written: p.Written}})
 		}
 	}
@@ -220,6 +223,17 @@ func (r *runner) adopt(at slot, g *ActiveRun) (*process.Process, error) {
 		}
 		return r.resume(s)
 	})
+}
+
+// Resume returns the writer for a stream of an escaped process of this job: the output of the current
+// config.
+func (s *Supervisor) Resume(stream process.HandedStream) io.WriteCloser {
+	return s.runner.resume(stream)
+}
+
+// ResumeInLog returns a writer for a stream of a job that has no Supervisor.
+func ResumeInLog(log logging.Job, s process.HandedStream) io.WriteCloser {
+	return resumeLine(log.Capture(streamName(s.Number))(s.PID), s)
 }
 
 // resume returns the writer for the rest of a stream. The old process has read the part before it.

@@ -23,7 +23,6 @@ type JobState struct {
 	Runs         []ActiveRun   `json:",omitempty"`
 	RunRequested bool          `json:"Woken,omitempty"` // a run was requested, and is due after them
 	Wait         *RunDelay     `json:",omitempty"`
-	Escaped      []Pipe        `json:",omitempty"` // of processes that escaped from earlier runs
 	Notify       string        `json:",omitempty"` // name of the notify socket's descriptor; "" for none
 
 	// GaveUp is why no run starts any more, although some are active: a start limit, or a fatal exit
@@ -97,6 +96,7 @@ type RunDelay struct {
 
 // Pipe is a captured stream; File is the name of its descriptor in the handoff.
 type Pipe struct {
+	Job     string // of the command
 	PID     int
 	Number  int
 	Rest    []byte          // this and the next two are a line.Rest

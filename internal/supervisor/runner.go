@@ -225,7 +225,7 @@ func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 		}
 	}
 	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run),
-		Credentials: r.credentials, Cgroup: r.cgroup,
+		Job: r.spec.Name, Credentials: r.credentials, Cgroup: r.cgroup,
 		Stdout: r.outputs.stdout, Stderr: r.outputs.stderr, Escapes: r.escapeRules(run)}
 	if at.buffer != nil {
 		kept := process.Output{Open: func(int) io.WriteCloser { return at.buffer.Writer() }}

@@ -42,12 +42,9 @@ func UnknownRuns() (runs []ActiveRun) {
 
 // StopHanded stops the runs that were handed off to a process that cannot adopt them, and waits
 // until they have ended. The rest of their output goes to log.
-func StopHanded(state JobState, files map[string]*os.File, spawner *process.Spawner, log *logging.Log,
+func StopHanded(state JobState, files map[string]*os.File, spawner *process.Spawner, log logging.Job,
 	events *event.Stream) {
-	open := func(s process.HandedStream) io.WriteCloser {
-		return resumeLine(log.Capture(streamName(s.Number))(s.PID), s)
-	}
-	spawner.AdoptStreams(takePipes(files, state.Escaped), open)
+	open := func(s process.HandedStream) io.WriteCloser { return ResumeInLog(log, s) }
 	stopRuns(events, state.Name, state.Runs, spawner, files, open)
 }
 

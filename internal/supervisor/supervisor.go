@@ -119,7 +119,6 @@ func New(o Options) (_ *Supervisor, err error) {
 // them.
 func (s *Supervisor) Adopt() {
 	p := goroutine.Catch(func() {
-		s.o.Spawner.AdoptStreams(takePipes(s.o.Descriptors, s.o.Handed.Escaped), s.runner.resume)
 		if len(s.o.Handed.Runs) == 0 {
 			return
 		}
