@@ -338,10 +338,10 @@ func (d *Daemon) reminder() {
 	if d.machine.state < reexecuting || !d.machine.alive {
 		return
 	}
-	snap := d.board.Snapshot()
-	for _, m := range d.jobs.all {
-		for _, g := range snap.Job(m.spec.Name).Active {
-			d.events.Publish(supervisor.WaitEvent(*m.spec, d.machine.state.String(), d.machine.state == stopping, g,
+	snap, specs := d.board.Snapshot(), byName(d.specs())
+	for _, j := range snap.Jobs {
+		for _, g := range j.Active {
+			d.events.Publish(supervisor.WaitEvent(specs[j.Name], d.machine.state.String(), d.machine.state == stopping, g,
 				snap.Taken))
 		}
 	}

@@ -21,7 +21,8 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"deadline int64; started Time; seq uint64; op string}"
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +
 			"Left {Echo bool; Service bool; Records uint8; Lines uint64; Midway bool}}; Errors string; " +
-			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; lengths int64}; " +
+			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; " +
+			"lengths {runs uint16; sum int64; min int64; max int64}}; " +
 			"Lease {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Jobs {Name string; ID string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
 			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
@@ -41,7 +42,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 // those of packages time and reflect.
 func shape(t reflect.Type) string {
 	switch t.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Map:
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
 		return shape(t.Elem())
 	case reflect.Struct:
 		if t.PkgPath() == "time" {

@@ -3,7 +3,7 @@
 // A Board reads the events of a running gophd. A Snapshot is a copy of the Board at one moment. All
 // that shows gophd's state (the dump, later the socket, metrics and the page) is a view of a
 // Snapshot. The Board's mutex is the only one of the core. The Board formats only its own list of
-// variables, asks no other package, and keeps no history except the lengths of the last runs.
+// variables, asks no other package, and keeps no history except a histogram of run lengths.
 package status
 
 import (
@@ -22,11 +22,9 @@ import (
 type Board struct {
 	mu      sync.Mutex
 	now     Snapshot
-	lengths map[string][]time.Duration // of the last runs, by job; a ring buffer
+	index   map[string]int        // of the jobs in now, by name
+	lengths map[string]*Histogram // by job; none before its first run has ended
 }
-
-// lengthsKept is the number of run lengths for the percentiles: enough for a p99, and 8 KB.
-const lengthsKept = 1000
 
 // Snapshot is gophd's state at one moment. It is a copy and does not change.
 type Snapshot struct {
@@ -50,16 +48,6 @@ type Snapshot struct {
 	Memory       Memory
 	Goroutines   int
 	Jobs         []Job
-}
-
-// Job returns the job of that name; a Job without a name if there is none.
-func (s Snapshot) Job(name string) Job {
-	for _, j := range s.Jobs {
-		if j.Name == name {
-			return j
-		}
-	}
-	return Job{}
 }
 
 // Memory is the process's resident memory in bytes; 0 if the system does not report it.
@@ -106,7 +94,7 @@ type Counts struct {
 	Missed   uint64 `json:"missed"` // ticks that were due while a run was active or held
 }
 
-// Lengths summarizes how long the last runs took.
+// Lengths summarizes how long the last runs took. The percentiles are approximate, see Histogram.
 type Lengths struct {
 	Of                  int // number of runs; if 0, the rest is zero
 	Mean, P50, P90, P99 time.Duration
@@ -123,10 +111,20 @@ type Lease struct {
 
 // New returns a Board that starts with s.
 func New(s Snapshot) *Board {
-	return &Board{now: s, lengths: map[string][]time.Duration{}}
+	b := &Board{now: s, lengths: map[string]*Histogram{}}
+	b.indexJobs()
+	return b
 }
 
-// Update calls f to change the board. f must not keep the pointer or call the board.
+func (b *Board) indexJobs() {
+	b.index = make(map[string]int, len(b.now.Jobs))
+	for i, j := range b.now.Jobs {
+		b.index[j.Name] = i
+	}
+}
+
+// Update calls f to change the board. f must not keep the pointer, add or remove jobs, or call the
+// board.
 func (b *Board) Update(f func(*Snapshot)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -136,7 +134,7 @@ func (b *Board) Update(f func(*Snapshot)) {
 // Job is Update for the job of that name. An unknown name changes nothing.
 func (b *Board) Job(name string, f func(*Job)) {
 	b.Update(func(s *Snapshot) {
-		if i := slices.IndexFunc(s.Jobs, func(j Job) bool { return j.Name == name }); i >= 0 {
+		if i, ok := b.index[name]; ok {
 			f(&s.Jobs[i])
 		}
 	})
@@ -147,6 +145,7 @@ func (b *Board) Remove(name string) {
 	b.Update(func(s *Snapshot) {
 		s.Jobs = slices.DeleteFunc(s.Jobs, func(j Job) bool { return j.Name == name })
 		delete(b.lengths, name)
+		b.indexJobs()
 	})
 }
 
@@ -192,18 +191,13 @@ func (b *Board) runEnded(name string, t job.Tick) {
 		if t.Late() {
 			j.Counts.Late++
 		}
-		b.addLength(name, j.Counts.Runs, r.Length())
+		h := b.lengths[name]
+		if h == nil {
+			h = new(Histogram)
+			b.lengths[name] = h
+		}
+		h.add(r.Length())
 	})
-}
-
-// addLength stores the length of a run; count is the number of runs so far.
-func (b *Board) addLength(name string, count uint64, length time.Duration) {
-	ring := b.lengths[name]
-	if len(ring) < lengthsKept {
-		b.lengths[name] = append(ring, length)
-		return
-	}
-	ring[(count-1)%lengthsKept] = length
 }
 
 // Snapshot copies the board, with the process's current memory.
@@ -217,7 +211,9 @@ func (b *Board) Snapshot() Snapshot {
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
 		j.Active = slices.Clone(j.Active)
-		j.Lengths = summary(b.lengths[j.Name])
+		if h := b.lengths[j.Name]; h != nil {
+			j.Lengths = h.summary()
+		}
 		if !j.Next.IsZero() { // the wall clock may have been stepped since the event
 			j.Next = s.Taken.Add(j.Next.Sub(s.Taken))
 		}
@@ -225,35 +221,24 @@ func (b *Board) Snapshot() Snapshot {
 	return s
 }
 
-// summary calculates mean and percentiles, by the nearest rank.
-func summary(ring []time.Duration) Lengths {
-	n := len(ring)
-	if n == 0 {
-		return Lengths{}
-	}
-	sorted := slices.Sorted(slices.Values(ring))
-	var sum time.Duration
-	for _, d := range sorted {
-		sum += d
-	}
-	rank := func(percent int) time.Duration { return sorted[(n*percent+99)/100-1] }
-	return Lengths{Of: n, Mean: sum / time.Duration(n), P50: rank(50), P90: rank(90), P99: rank(99)}
-}
-
-// Saved is the part of a Board that is handed off to the new process.
+// Saved is the part of a Board that is handed off to the new process, by job.
 type Saved struct {
-	Counts  map[string]Counts          `json:"counts"`
-	Lengths map[string][]time.Duration `json:"lengths"`
+	Counts  map[string]Counts    `json:"counts"`
+	Lengths map[string]Histogram `json:"lengths"`
 }
 
 // Save copies what the new process's board needs.
 func (b *Board) Save() Saved {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Saved{Counts: map[string]Counts{}, Lengths: map[string][]time.Duration{}}
+	s := Saved{Counts: map[string]Counts{}, Lengths: map[string]Histogram{}}
 	for _, j := range b.now.Jobs {
-		s.Counts[j.Name] = j.Counts
-		s.Lengths[j.Name] = slices.Clone(b.lengths[j.Name])
+		if j.Counts != (Counts{}) {
+			s.Counts[j.Name] = j.Counts
+		}
+	}
+	for name, h := range b.lengths {
+		s.Lengths[name] = *h
 	}
 	return s
 }
@@ -262,9 +247,12 @@ func (b *Board) Save() Saved {
 func (b *Board) Restore(s Saved) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.lengths = map[string]*Histogram{}
 	for i := range b.now.Jobs {
 		j := &b.now.Jobs[i]
 		j.Counts = s.Counts[j.Name]
-		b.lengths[j.Name] = slices.Clone(s.Lengths[j.Name])[:min(len(s.Lengths[j.Name]), lengthsKept)]
+		if h, ok := s.Lengths[j.Name]; ok {
+			b.lengths[j.Name] = &h
+		}
 	}
 }
