@@ -92,6 +92,8 @@ type Checker struct {
 	paths   paths
 	files   files
 	wrong   []error // directories that cannot be used
+	// programs are the results for the commands of all jobs, by job; nil before the first is needed.
+	programs map[string]process.Checked
 }
 
 // NewChecker returns a Checker of a loaded config. env is gophd's own environment. The processes in
@@ -149,8 +151,7 @@ func (k *Checker) Job(spec job.Spec) (program string, err error) {
 	w, err := Credentials(spec)
 	wrong.add(err)
 	if err == nil {
-		program, err = process.Check(process.Command{Argv: spec.Command, Dir: spec.Dir, Credentials: w,
-			Env: Environment(k.env, w, spec)})
+		program, err = k.program(spec)
 		if err != nil {
 			wrong = append(wrong, err)
 		}
@@ -172,6 +173,28 @@ func (k *Checker) Job(spec job.Spec) (program string, err error) {
 		}
 	}
 	return program, errors.Join(wrong...)
+}
+
+// program returns the result of process.Check for the command of a job. The first call checks the
+// commands of all jobs, because those with the same user and limits share a process then.
+func (k *Checker) program(spec job.Spec) (string, error) {
+	if k.programs == nil {
+		var names []string
+		var commands []process.Command
+		for _, spec := range k.config.Jobs {
+			if w, err := Credentials(spec); err == nil { // Job returns the error
+				names = append(names, spec.Name)
+				commands = append(commands, process.Command{Argv: spec.Command, Dir: spec.Dir, Credentials: w,
+					Env: Environment(k.env, w, spec)})
+			}
+		}
+		k.programs = map[string]process.Checked{}
+		for i, checked := range process.CheckAll(commands) {
+			k.programs[names[i]] = checked
+		}
+	}
+	p := k.programs[spec.Name]
+	return p.Path, p.Err
 }
 
 // Named returns an error of Job with the name of the job before each problem, if there are many jobs.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -380,5 +381,61 @@ func TestShimWithoutAParent(t *testing.T) {
 	out, _ := exec.Command(selfExe, ShimCommand).CombinedOutput()
 	if got := strings.TrimSpace(string(out)); got != ShimCommand+" is for gophd itself, when it starts a command" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// The results of many commands are in their order, whatever process has checked them, and an error
+// names its command.
+func TestCheckAllKeepsTheOrder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "x"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	shared, other := &credentials.Credentials{Umask: ptr(0o27)}, &credentials.Credentials{Umask: ptr(0o77)}
+	cannot := &credentials.Credentials{
+		Rlimits: []credentials.Rlimit{{Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: 2, Hard: 1}}}
+	var all []Command
+	for i := range 3 * checkedAtOnce {
+		c := Command{Argv: []string{"./x"}, Dir: dir, Credentials: shared}
+		switch i % 7 {
+		case 1:
+			c.Credentials = nil
+		case 2:
+			c.Credentials = other
+		case 3:
+			c.Argv[0] = fmt.Sprintf("./missing-%d", i)
+		case 4:
+			c.Argv[0], c.Credentials = fmt.Sprintf("./limited-%d", i), cannot
+		case 5:
+			c.Argv = nil
+		}
+		all = append(all, c)
+	}
+	for i, got := range CheckAll(all) {
+		want, message := filepath.Join(dir, "x"), ""
+		switch i % 7 {
+		case 3:
+			want, message = "", fmt.Sprintf("cannot start ./missing-%d: no such file", i)
+		case 4:
+			want, message = "", fmt.Sprintf("cannot start ./limited-%d: the limit nofile", i)
+		case 5:
+			want, message = "", errNoName.Error()
+		}
+		if got.Path != want || (got.Err == nil) != (message == "") || got.Err != nil && !strings.HasPrefix(got.Err.Error(), message) {
+			t.Errorf("command %d: %q, %v; want %q, %q", i, got.Path, got.Err, want, message)
+		}
+	}
+}
+
+// BenchmarkCheck1000 is the check of 1,000 jobs with the same user.
+func BenchmarkCheck1000(b *testing.B) {
+	all := slices.Repeat([]Command{{Argv: []string{"/bin/echo"}, Dir: "/", Env: os.Environ(),
+		Credentials: &credentials.Credentials{Umask: ptr(0o27)}}}, 1000)
+	for b.Loop() {
+		for _, c := range CheckAll(all) {
+			if c.Err != nil {
+				b.Fatal(c.Err)
+			}
+		}
 	}
 }

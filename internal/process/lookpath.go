@@ -1,7 +1,9 @@
 package process
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,13 +26,54 @@ import (
 // until a process of gophd's own has answered. The error names the fix and can be passed to
 // job.StartCode.
 func Check(c Command) (path string, err error) {
-	if len(c.Argv) == 0 {
-		return "", errNoName
+	checked := CheckAll([]Command{c})[0]
+	return checked.Path, checked.Err
+}
+
+// Checked is a result of Check.
+type Checked struct {
+	Path string
+	Err  error
+}
+
+// checkedAtOnce is how many commands one process checks: their environments are in its memory.
+const checkedAtOnce = 256
+
+// CheckAll is Check for many commands. Those with the same Credentials share a process.
+func CheckAll(all []Command) []Checked {
+	checked := make([]Checked, len(all))
+	var shared [][]int // commands for one process
+	last := map[string]int{}
+	for i, c := range all {
+		at := &checked[i]
+		switch {
+		case len(c.Argv) == 0:
+			at.Err = errNoName
+		case c.Credentials == nil:
+			at.Path, at.Err = c.look()
+		default:
+			key, err := json.Marshal(c.Credentials)
+			if err != nil {
+				panic(fmt.Errorf("process: %w", err)) // it has plain values only
+			}
+			n, ok := last[string(key)]
+			if !ok || len(shared[n]) == checkedAtOnce {
+				n = len(shared)
+				shared, last[string(key)] = append(shared, nil), n
+			}
+			shared[n] = append(shared[n], i)
+		}
 	}
-	if c.Credentials != nil {
-		return checkByShim(c)
+	for _, group := range shared {
+		var commands []Command
+		for _, i := range group {
+			commands = append(commands, all[i])
+		}
+		for n, c := range checkByShim(commands) {
+			checked[group[n]] = c
+		}
 	}
-	return c.look()
+	return checked
 }
 
 // look is Check with the permissions of this process.

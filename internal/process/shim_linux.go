@@ -29,17 +29,21 @@ const (
 	aboutToExec = "exec\n" // everything is set, and execve(2) is next
 )
 
-// shimRequest is what the shim has to do. The arguments of a command are bytes, which JSON's
-// strings are not.
+// shimRequest is what the shim has to do.
 type shimRequest struct {
-	Argv, Env   [][]byte
-	Dir         []byte
+	Commands    []shimCommand // the one to execute, or those to check
 	Credentials credentials.Credentials
 	Cgroup      string // the directory of the run's control group, or ""
 	Check       bool   // do not execute the command: see Check
 }
 
-// shimReply is the reply of the shim if it does not execute the command.
+// shimCommand is a Command. Its arguments are bytes, which JSON's strings are not.
+type shimCommand struct {
+	Argv, Env [][]byte
+	Dir       []byte
+}
+
+// shimReply is the reply of the shim for each command that it does not execute.
 type shimReply struct {
 	Path  []byte // the result of Check; empty after an error
 	Text  string
@@ -93,36 +97,61 @@ func MayGive(c *credentials.Credentials) error {
 
 // startShim starts the shim, and returns when the shim has executed the command.
 func (s *Spawner) startShim(c Command, files []*os.File, group *leaf) (int, error) {
-	pid, _, err := runShim(c, files, group, false)
+	pid, replies, err := runShim([]Command{c}, files, group, false)
+	if err == nil && replies != nil {
+		_, err = replies[0].result(c)
+	}
 	return pid, err
 }
 
-// checkByShim is Check for a command with Credentials.
-func checkByShim(c Command) (path string, err error) {
+// checkByShim is Check for commands that all have the same Credentials.
+func checkByShim(all []Command) []Checked {
+	checked := make([]Checked, len(all))
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return "", err
+	if err == nil {
+		defer null.Close()
 	}
-	defer null.Close()
-	if _, path, err = runShim(c, []*os.File{null, null, null}, nil, true); err != nil {
-		return "", c.explain(err)
+	var replies []shimReply
+	if err == nil {
+		_, replies, err = runShim(all, []*os.File{null, null, null}, nil, true)
 	}
-	return path, nil
+	for i, c := range all {
+		at := &checked[i]
+		if at.Err = err; err == nil {
+			at.Path, at.Err = replies[i].result(c)
+		}
+		if at.Err != nil {
+			explained := *c.explain(at.Err)
+			explained.argv0 = c.Argv[0] // the error may be about all of them
+			at.Err = &explained
+		}
+	}
+	return checked
 }
 
-// runShim starts the shim, and returns its PID when the shim has executed the command. With check
-// it returns the path of the command instead, and the shim has exited.
-func runShim(c Command, files []*os.File, group *leaf, check bool) (pid int, path string, err error) {
-	request, err := json.Marshal(shimRequest{
-		Argv: asBytes(c.Argv), Env: asBytes(c.Env), Dir: []byte(c.Dir), Credentials: *c.Credentials,
-		Cgroup: group.String(), Check: check,
-	})
+// result returns what the reply says about c.
+func (r shimReply) result(c Command) (path string, err error) {
+	if len(r.Path) > 0 {
+		return string(r.Path), nil
+	}
+	return "", &startError{c.Argv[0], r.Text, syscall.Errno(r.Errno), r.World}
+}
+
+// runShim starts the shim for commands with the same Credentials. It returns its PID when the shim has
+// executed the only command. Otherwise the shim has exited, and has a reply for each: with check, or
+// why it cannot execute the command.
+func runShim(all []Command, files []*os.File, group *leaf, check bool) (pid int, replies []shimReply, err error) {
+	request := shimRequest{Credentials: *all[0].Credentials, Cgroup: group.String(), Check: check}
+	for _, c := range all {
+		request.Commands = append(request.Commands, shimCommand{asBytes(c.Argv), asBytes(c.Env), []byte(c.Dir)})
+	}
+	text, err := json.Marshal(request)
 	if err != nil {
-		return 0, "", err
+		return 0, nil, err
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return 0, "", err
+		return 0, nil, err
 	}
 	ours, shimEnd := os.NewFile(uintptr(pair[0]), "shim"), os.NewFile(uintptr(pair[1]), "shim")
 	defer ours.Close()
@@ -130,43 +159,38 @@ func runShim(c Command, files []*os.File, group *leaf, check bool) (pid int, pat
 	_ = shimEnd.Close()
 	if err == syscall.ENOENT || err == syscall.EACCES {
 		text := "gophd's own program is not at " + selfExe + ": mount /proc"
-		return 0, "", &startError{c.Argv[0], text, err.(syscall.Errno), true}
+		return 0, nil, &startError{all[0].Argv[0], text, err.(syscall.Errno), true}
 	}
 	if err != nil {
-		return 0, "", err
+		return 0, nil, err
 	}
 	// A shim that died reads and replies nothing, which is found below.
-	_, _ = ours.Write(request)
+	_, _ = ours.Write(text)
 	_ = unix.Shutdown(pair[0], unix.SHUT_WR)
 	answer, err := io.ReadAll(ours)
 	var failed syscall.Errno // of the last step
 	rest, ready := bytes.CutPrefix(answer, []byte(aboutToExec))
 	if err == nil && ready {
 		if len(rest) == 0 {
-			return pid, "", nil
+			return pid, nil, nil
 		}
 		failed, rest = syscall.Errno(rest[0]), rest[1:]
 	}
 	_ = syscall.Kill(pid, syscall.SIGKILL)
 	var status syscall.WaitStatus
 	_, _ = wait4(pid, &status, 0, nil)
-	var reply shimReply
 	switch {
-	case json.Unmarshal(rest, &reply) == nil:
+	case json.Unmarshal(rest, &replies) == nil && len(replies) == len(all):
+		return 0, replies, nil
 	case failed != 0:
-		return 0, "", failed // the shim was short of resources for a text
-	default:
-		outcome := fmt.Sprintf("exit code %d", status.ExitStatus())
-		if status.Signaled() {
-			outcome = "signal " + job.SignalName(status.Signal())
-		}
-		text := "the process that sets up its user and limits exited early (" + outcome + "): check the free memory"
-		return 0, "", &startError{c.Argv[0], text, 0, true}
+		return 0, nil, failed // the shim was short of resources for a text
 	}
-	if len(reply.Path) > 0 {
-		return 0, string(reply.Path), nil
+	outcome := fmt.Sprintf("exit code %d", status.ExitStatus())
+	if status.Signaled() {
+		outcome = "signal " + job.SignalName(status.Signal())
 	}
-	return 0, "", &startError{c.Argv[0], reply.Text, syscall.Errno(reply.Errno), reply.World}
+	early := "the process that sets up its user and limits exited early (" + outcome + "): check the free memory"
+	return 0, nil, &startError{all[0].Argv[0], early, 0, true}
 }
 
 // Shim is the hidden command of the program that Start executes with ShimCommand as its only
@@ -191,30 +215,39 @@ func Shim() error {
 	if err := json.Unmarshal(request, &p); err != nil {
 		return err
 	}
-	c := Command{Argv: asStrings(p.Argv), Env: asStrings(p.Env), Dir: string(p.Dir), Credentials: &p.Credentials}
-	var path string
-	var fault *startError
+	var text string
 	if p.Check {
-		path, fault = c.setUpAndLook()
-	} else {
-		fault = c.setUpAndExec(conn, p.Cgroup)
+		text, err = applyCredentials(&p.Credentials)
 	}
-	reply := shimReply{Path: []byte(path)}
-	if fault != nil {
-		reply.Text, reply.Errno, reply.World = fault.text, int(fault.errno), fault.setup
+	var replies []shimReply
+	for _, command := range p.Commands {
+		c := Command{Argv: asStrings(command.Argv), Env: asStrings(command.Env), Dir: string(command.Dir),
+			Credentials: &p.Credentials}
+		var path string
+		var fault *startError
+		switch {
+		case !p.Check:
+			fault = c.setUpAndExec(conn, p.Cgroup)
+		case err != nil:
+			fault = &startError{c.Argv[0], text, errno(err), true}
+		default:
+			path, fault = c.lookExplained()
+		}
+		reply := shimReply{Path: []byte(path)}
+		if fault != nil {
+			reply.Text, reply.Errno, reply.World = fault.text, int(fault.errno), fault.setup
+		}
+		replies = append(replies, reply)
 	}
-	answer, err := json.Marshal(reply)
+	answer, err := json.Marshal(replies)
 	if err == nil {
 		_, err = conn.Write(answer)
 	}
 	return err
 }
 
-// setUpAndLook is Check in a process with the credentials.
-func (c Command) setUpAndLook() (path string, fault *startError) {
-	if text, err := applyCredentials(c.Credentials); err != nil {
-		return "", &startError{c.Argv[0], text, errno(err), true}
-	}
+// lookExplained is Check in a process with the credentials.
+func (c Command) lookExplained() (path string, fault *startError) {
 	path, err := c.look()
 	if err != nil {
 		return "", c.explain(err)

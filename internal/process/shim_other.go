@@ -27,8 +27,11 @@ func (s *Spawner) startShim(c Command, _ []*os.File, _ *leaf) (int, error) {
 	return 0, &startError{c.Argv[0], linuxOnly, syscall.ENOTSUP, true}
 }
 
-func checkByShim(c Command) (string, error) {
-	return "", &startError{c.Argv[0], linuxOnly, syscall.ENOTSUP, true}
+func checkByShim(all []Command) (checked []Checked) {
+	for _, c := range all {
+		checked = append(checked, Checked{Err: &startError{c.Argv[0], linuxOnly, syscall.ENOTSUP, true}})
+	}
+	return checked
 }
 
 // Shim is never executed on this system.
