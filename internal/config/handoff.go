@@ -18,22 +18,21 @@ type wire struct {
 // plain is a Config without its methods.
 type plain Config
 
-// Limits of the result of Encode. A handoff contains two of them, and has at most restart.MaxSize.
+// Limits of the result of Encode. A handoff contains two of them, and is limited by restart.MaxSize.
 const (
 	maxEncoded    = 1 << 20
 	maxEncodedJob = 16 << 10 // for each job
-	maxEncodedAll = 6 << 20
 )
 
 // Encode returns c for Decode in the new process after a re-exec. It returns nil if Decode would
 // not return exactly c, because c has bytes that are not UTF-8, or if it is larger than 1 MiB and
-// 16 KiB for each job, or than 6 MiB. Then the new process must load the config itself.
+// 16 KiB for each job. Then the new process must load the config itself.
 func (c *Config) Encode() json.RawMessage {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	err := e.Encode(wire{(*plain)(c), c.values, c.entries, c.unfit})
-	if err != nil || b.Len() > min(maxEncoded+maxEncodedJob*len(c.Jobs), maxEncodedAll) {
+	if err != nil || b.Len() > maxEncoded+maxEncodedJob*len(c.Jobs) {
 		return nil
 	}
 	text := json.RawMessage(bytes.TrimSpace(b.Bytes()))

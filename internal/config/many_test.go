@@ -375,6 +375,25 @@ func TestManyJobsAreHandedOff(t *testing.T) {
 	}
 }
 
+// The limit of the size follows the number of jobs.
+func TestLargeConfigOfManyJobsIsHandedOff(t *testing.T) {
+	for _, c := range []struct {
+		jobs, size int // of a variable in each
+		handedOff  bool
+	}{{1, 500 << 10, true}, {1, 2 << 20, false}, {500, 14 << 10, true}, {500, 20 << 10, false}} {
+		r := request(t)
+		r.NeedCommand = true
+		r.Env = []string{"GOPHD_CONFIG=" + write(t, filepath.Join(r.Dir, "x.yaml"), manyEntries(c.jobs))}
+		config := load(t, r)
+		for i := range config.Jobs {
+			config.Jobs[i].Env = []string{"A=" + strings.Repeat("a", c.size)}
+		}
+		if n := len(config.Encode()); (n > c.jobs*c.size) != c.handedOff || n > 0 && !c.handedOff {
+			t.Errorf("a config of %d jobs with %d bytes each is encoded in %d bytes", c.jobs, c.size, n)
+		}
+	}
+}
+
 func TestCompareFindsTheJobsThatDiffer(t *testing.T) {
 	dir := t.TempDir()
 	env := write(t, dir+"/e", "A=1\n")

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"gophd/internal/config"
 	"gophd/internal/event"
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
@@ -32,12 +33,16 @@ type probe struct {
 	answer     chan answer
 	goroutines goroutine.Group
 	cancel     context.CancelFunc // nil before the first check
-	config     json.RawMessage    // the config that was validated last
+	answered   answer             // the last one
 }
 
 type answer struct {
-	config json.RawMessage
-	err    error
+	config json.RawMessage // that was validated; nil if the next program has to load it itself
+	jobs   int             // their number in config, if this program can read it
+	// previous is the config of this process, encoded: that takes long for many jobs, and would delay the
+	// new process later.
+	previous json.RawMessage
+	err      error
 }
 
 func (p *probe) end() {
@@ -54,7 +59,14 @@ func (d *Daemon) check() {
 	asker := d.asker()
 	d.probe.goroutines.Go(func() {
 		var a answer
-		if p := goroutine.Catch(func() { a.config, a.err = d.preflightNext(ctx, asker) }); p != nil {
+		p := goroutine.Catch(func() {
+			a.config, a.err = d.preflightNext(ctx, asker)
+			if c, err := config.Decode(a.config); err == nil {
+				a.jobs = len(c.Jobs)
+			}
+			a.previous = d.o.Config.Encode()
+		})
+		if p != nil {
 			a.err = p
 		}
 		d.probe.answer <- a
@@ -63,7 +75,7 @@ func (d *Daemon) check() {
 
 // checked acts on an answer.
 func (d *Daemon) checked(a answer) {
-	d.probe.config = a.config
+	d.probe.answered = a
 	d.machine.checked(a.err)
 }
 
@@ -90,9 +102,12 @@ func (d *Daemon) asker() preflight.Running {
 	return a
 }
 
+// moreJobs is how many jobs a reload may add: the memory for the answer of the next program is limited.
+const moreJobs = 10_000
+
 func (d *Daemon) preflightNext(ctx context.Context, a preflight.Running) (json.RawMessage, error) {
 	version, own := strconv.Itoa(restart.Version), d.o.Self
-	stdout, stderr := limitedBuffer{limit: restart.MaxSize}, limitedBuffer{limit: 4 << 10}
+	stdout, stderr := limitedBuffer{limit: restart.MaxSize(len(d.o.Config.Jobs) + moreJobs)}, limitedBuffer{limit: 4 << 10}
 	ctx, cancel := context.WithTimeout(ctx, preflight.Timeout)
 	defer cancel()
 	p, err := d.spawner.Start(ctx, process.Command{
@@ -183,11 +198,11 @@ func (d *Daemon) handOff() *restart.Handoff {
 	if d.jobs.recovering() != nil {
 		d.life.guard.Count(boot())
 	}
-	h := &restart.Handoff{Daemon: d.o.Config.Daemon, Born: d.life.born, Began: d.life.daemonStart,
+	h := &restart.Handoff{Jobs: max(len(d.jobs.all), d.probe.answered.jobs), Daemon: d.o.Config.Daemon, Born: d.life.born, Began: d.life.daemonStart,
 		Restarts: d.life.execs + 1,
 		Guard:    d.life.guard, Files: map[string]*os.File{}}
-	if d.machine.state == reexecuting && d.probe.config != nil { // after a fatal error nothing was validated
-		h.Config, h.Previous = d.probe.config, d.o.Config.Encode()
+	if d.machine.state == reexecuting && d.probe.answered.config != nil { // after a fatal error nothing was validated
+		h.Config, h.Previous = d.probe.answered.config, d.probe.answered.previous
 	}
 	s := handedState{Board: d.board.Save()}
 	if f, err := d.pidFile.descriptor(); err != nil {

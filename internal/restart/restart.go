@@ -39,11 +39,13 @@ import (
 // not understand the whole handoff would leave runs behind.
 const Version = 5
 
-// MaxSize limits a handoff on both sides, so that Inherit can read what Exec writes.
-const MaxSize = 16 << 20
+// MaxSize limits a handoff for that many jobs, in bytes, on both sides, so that Inherit can read what
+// Exec writes.
+func MaxSize(jobs int) int { return 16<<20 + jobs*48<<10 }
 
 // Handoff is what the old process passes to the new one.
 type Handoff struct {
+	Jobs     int           // their number; the limit of the size depends on it
 	Instance string        // the instance id, the same over all re-execs of a daemon
 	Daemon   bool          // detached from the terminal
 	Born     time.Time     // first start of this daemon, by the wall clock of that moment
@@ -198,10 +200,36 @@ func readAll(fd int) ([]byte, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, errors.New("the descriptor is not that of a regular file")
 	}
-	if st.Size > MaxSize {
-		return nil, fmt.Errorf("the file has %d bytes, more than %d", st.Size, MaxSize)
+	head, err := readFirst(fd, min(int(st.Size), headSize))
+	if err != nil {
+		return nil, err
 	}
-	data := make([]byte, st.Size)
+	if limit := MaxSize(jobsIn(head)); st.Size > int64(limit) {
+		return nil, fmt.Errorf("the file has %d bytes, more than %d", st.Size, limit)
+	}
+	return readFirst(fd, int(st.Size))
+}
+
+const (
+	headSize = 256       // enough for what jobsIn reads
+	maxJobs  = 1_000_000 // that jobsIn believes
+)
+
+// jobsIn returns the number of jobs of a handoff for this process; 0 for any other file, which may be
+// of any size.
+func jobsIn(head []byte) int {
+	var version, pid, jobs int
+	var boot string
+	n, _ := fmt.Sscanf(string(head), `{"Version":%d,"PID":%d,"BootID":%q,"Jobs":%d,`, &version, &pid, &boot, &jobs)
+	if n < 4 || pid != os.Getpid() || jobs < 0 {
+		return 0
+	}
+	return min(jobs, maxJobs)
+}
+
+// readFirst reads that many bytes, or fewer at the end of the file.
+func readFirst(fd, size int) ([]byte, error) {
+	data := make([]byte, size)
 	for have := 0; have < len(data); {
 		n, err := unix.Pread(fd, data[have:], int64(have))
 		switch {
@@ -410,8 +438,8 @@ func (w *wire) write() (*os.File, error) {
 	if _, err := decode(data); err != nil {
 		return nil, err // here gophd can still continue; the new process could not
 	}
-	if len(data) > MaxSize {
-		return nil, fmt.Errorf("%d bytes are more than %d", len(data), MaxSize)
+	if limit := MaxSize(w.Jobs); len(data) > limit {
+		return nil, fmt.Errorf("%d bytes are more than %d", len(data), limit)
 	}
 	f, err := anonymous()
 	if err != nil {

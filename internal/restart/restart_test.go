@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 		err = restartInSequence()
 	case "signals":
 		err = restartUnderSignals()
+	case "many jobs":
+		err = restartWithManyJobs()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -138,6 +140,28 @@ func restartInSequence() error {
 		return err
 	}
 	return h.Exec(s, noSignals)
+}
+
+// restartWithManyJobs re-execs once, and prints the size of what was handed off.
+func restartWithManyJobs() error {
+	s, err := self.Catch()
+	if err != nil {
+		return err
+	}
+	h, err := restart.Inherit(s)
+	if err != nil || h != nil {
+		fmt.Println(len(h.State))
+		return err
+	}
+	return (&restart.Handoff{Jobs: 100, State: huge()}).Exec(s, noSignals)
+}
+
+// The limit of the size follows the number of jobs.
+func TestHandoffOfManyJobsMayBeLarger(t *testing.T) {
+	out, err := command(t, "many jobs").Output()
+	if want := fmt.Sprintln(len(huge())); err != nil || string(out) != want {
+		t.Errorf("%q, %v: want %q", out, err, want)
+	}
 }
 
 // noSignals is for a process that does not listen to signals.
@@ -527,6 +551,10 @@ func TestInheritRejectsGarbage(t *testing.T) {
 		"file named twice": {text(`{"Version":5,"PID":%d,"BootID":%q,"Descriptors":{"a":1018,"b":1018}}`, pid, id),
 			"named twice"},
 		"too much": {text("%s", bytes.Repeat([]byte{' '}, 17<<20)), "more than"},
+		"too much for its jobs": {text(`{"Version":5,"PID":%d,"BootID":%q,"Jobs":9,"State":%s}`, pid, id, huge()),
+			"more than"},
+		"too much for another process": {text(`{"Version":5,"PID":%d,"BootID":%q,"Jobs":900,"State":%s}`, pid+1, id, huge()),
+			"more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, err := restart.Inherit(self.Self{Handoff: c.value(t)})
