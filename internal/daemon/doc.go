@@ -62,9 +62,9 @@
 //
 // reexecuting, draining and stopping end when the job has ended. The Outcome is a re-exec from
 // reexecuting, and from stopping or draining after a panic or a fatal exit code, if the restart
-// guard (restart.Guard) allows it. In every other case gophd exits. A panic in one of several jobs is
-// a reload in this table, requested as soon as the guard allows it (recover.go). reexecuting ends immediately,
-// because the job is frozen: the next process adopts its runs before it serves any request.
-// Requests that arrive before Exec closes the signals are handed off too, except for a reload,
-// which the re-exec itself serves.
+// guard (restart.Guard) allows it. In every other case gophd exits. A panic in one of several jobs
+// is a reload in this table, requested as soon as the guard allows it (recover.go). reexecuting
+// ends immediately, because the job is frozen: the next process adopts its runs before it serves
+// any request. Requests that arrive before Exec closes the signals are handed off too, except for a
+// reload, which the re-exec itself serves.
 package daemon
