@@ -53,7 +53,8 @@ func abandon(s handedState, files map[string]*os.File, why error) {
 			return // a handoff with an unknown format has none of our runs
 		}
 	}
-	reader := eventlog.New(log.Logger(), log.Logger(), log.EchoLogger(), options.Format == "json")
+	reader := eventlog.New(eventlog.Loggers{Failures: log.Logger(), Rest: log.Logger(), Echo: log.EchoLogger()},
+		options.Format == "json")
 	events := event.NewStream(reader.Read)
 	events.Publish(event.NotResumed(why))
 	if spawner, err := process.New(); err != nil {

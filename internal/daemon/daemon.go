@@ -411,7 +411,7 @@ func (d *Daemon) finish() (Outcome, error) {
 	d.jobs.each(func(m *member) { m.Release() })
 	d.lease.Release()
 	_ = goroutine.Catch(d.goroutines.Wait) // lease and supervisor catch their own panics
-	d.logTrouble()                         // the last chance to report lost lines
+	d.reportLogs(len(d.logs.all))          // the last chance to report lost lines
 	if d.progress.locked {
 		d.events.Publish(event.Exiting(m.reason()))
 	}

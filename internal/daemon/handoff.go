@@ -41,6 +41,7 @@ func (s handedState) job(c *config.Config, spec job.Spec) supervisor.JobState {
 type logState struct {
 	File, Format string
 	Losses       logging.Losses
+	Jobs         map[string]logging.Losses `json:",omitempty"` // of jobs with a log of their own
 	Left         []logging.Unwritten
 }
 

@@ -20,7 +20,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
 			"deadline int64; started Time; seq uint64; op string}"
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +
-			"Left {Echo bool; Service bool; Records uint8; Lines uint64; Midway bool}}; Errors string; " +
+			"Jobs {Lines uint64; Untold uint64; Why string}; Left {Job string; Echo bool; Service bool; Records uint8; Lines uint64; Midway bool}}; Errors string; " +
 			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; " +
 			"lengths {runs uint16; sum int64; min int64; max int64}}; " +
 			"Lease {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +

@@ -9,43 +9,89 @@ import (
 
 	"gophd/internal/event"
 	"gophd/internal/goroutine"
+	"gophd/internal/logging"
 	"gophd/internal/status"
 )
 
-// logWatch is what the daemon knows of its log.
+// logWatch is what the daemon knows of its logs.
 type logWatch struct {
-	reportedLost      uint64          // lost lines in the last event about them
-	reportedMisplaced string          // the problem with the log's path in the last event about it
-	trouble           <-chan struct{} // from the log; nil while repeat runs
-	repeat            *time.Timer     // after an event about lost lines, until the next
+	all     []watchedLog    // that of the daemon, and those of the jobs with a log of their own
+	next    int             // index in all of the first to look at
+	trouble <-chan struct{} // from the logs; nil while repeat runs
+	repeat  *time.Timer     // after an event about lost lines, until the next
 
 	reopening   <-chan error // receives the result of a reopening; nil without one
 	reopenAgain bool         // another reopening was requested meanwhile
 }
 
-// lossesAgain is the time between two events about lines that are lost.
-const lossesAgain = 10 * time.Second
+// watchedLog is a log, and what was reported about it.
+type watchedLog struct {
+	logging.Job
+	job       string // "" for that of the daemon
+	lost      uint64 // lines in the last event about them
+	misplaced string // the problem with its path in the last event about it
+}
 
-// logTrouble reports what the log itself cannot: that lines are lost, or go to a file at another
-// path than expected. It is called when that is new, and some time after it was reported.
-func (d *Daemon) logTrouble() {
-	s := d.log.Stats()
-	d.logs.trouble = d.log.Trouble()
+func newLogWatch(log *logging.Log, o logging.Options) logWatch {
+	w := logWatch{trouble: log.Trouble(), repeat: stopped(), all: []watchedLog{{Job: log.Job(""), lost: o.Losses.Lines}}}
+	for _, j := range o.Jobs {
+		w.all = append(w.all, watchedLog{Job: log.Job(j.Job), job: j.Job, lost: j.Losses.Lines})
+	}
+	return w
+}
+
+// losses returns the losses of the logs of jobs.
+func (w *logWatch) losses() map[string]logging.Losses {
+	all := map[string]logging.Losses{}
+	for _, log := range w.all[1:] {
+		if lost := log.Losses(); lost.Lines > 0 {
+			all[log.job] = lost
+		}
+	}
+	return all
+}
+
+// Events about lines that are lost: the time until the next, and how many logs they are about at once.
+const (
+	lossesAgain  = 10 * time.Second
+	lossesAtOnce = 10
+)
+
+// logTrouble reports what a log itself cannot: that lines are lost, or go to a file at another path
+// than expected. It is called when that is new, and some time after it was reported. Of many logs that
+// lose lines it reports some, and the others next time.
+func (d *Daemon) logTrouble() { d.reportLogs(lossesAtOnce) }
+
+func (d *Daemon) reportLogs(most int) {
+	w := &d.logs
+	w.trouble = d.log.Trouble()
 	if d.log.Path() == "" {
 		return // it is stderr itself
 	}
-	switch {
-	case s.Misplaced == nil:
-		d.logs.reportedMisplaced = "" // report it again when it comes back
-	case s.Misplaced.Error() != d.logs.reportedMisplaced:
-		d.logs.reportedMisplaced = s.Misplaced.Error()
-		d.events.Publish(event.LogMisplaced(s.Misplaced))
+	reported := 0
+	for range w.all {
+		log := &w.all[w.next%len(w.all)]
+		if reported == most {
+			break
+		}
+		w.next++
+		s := log.Stats()
+		switch {
+		case s.Misplaced == nil:
+			log.misplaced = "" // report it again when it comes back
+		case s.Misplaced.Error() != log.misplaced:
+			log.misplaced = s.Misplaced.Error()
+			d.events.Publish(event.LogMisplaced(log.job, s.Misplaced))
+		}
+		if s.Dropped > log.lost {
+			log.lost = s.Dropped
+			d.events.Publish(event.LogLost(log.job, s.Dropped, s.Lost))
+			reported++
+		}
 	}
-	if s.Dropped > d.logs.reportedLost {
-		d.logs.reportedLost = s.Dropped
-		d.events.Publish(event.LogLost(s.Dropped, s.Lost))
-		d.logs.trouble = nil
-		d.logs.repeat.Reset(lossesAgain)
+	if reported > 0 {
+		w.trouble = nil
+		w.repeat.Reset(lossesAgain)
 	}
 }
 
@@ -103,6 +149,9 @@ func (d *Daemon) dump() {
 		unfinished := m.Unfinished()
 		d.board.Job(m.spec.Name, func(j *status.Job) {
 			j.Unfinished = unfinished
+			if log := d.logOf(m.spec.Name); log.Own() {
+				j.Log = logStatus(log)
+			}
 			if known {
 				j.Lease = shown
 			}
@@ -113,9 +162,7 @@ func (d *Daemon) dump() {
 		name = u.Username
 	}
 	d.board.Update(func(s *status.Snapshot) {
-		log := d.log.Stats()
-		s.User, s.Log, s.State = name, d.log.Path(), d.machine.String()
-		s.Dropped, s.DroppedFor, s.LogStalled, s.LogMisplaced = log.Dropped, log.Lost, log.Stalled, log.Misplaced
+		s.User, s.Log, s.State = name, logStatus(d.log.Job("")), d.machine.String()
 		if known {
 			s.Instance = instance
 		}
@@ -125,4 +172,9 @@ func (d *Daemon) dump() {
 		dump = append(dump, event.Variable(v))
 	}
 	d.events.Publish(event.Dump(dump))
+}
+
+func logStatus(log logging.Job) status.Log {
+	s := log.Stats()
+	return status.Log{File: log.Path(), Dropped: s.Dropped, DroppedFor: s.Lost, Stalled: s.Stalled, Misplaced: s.Misplaced}
 }

@@ -164,7 +164,7 @@ func (d *Daemon) openLog() (err error) {
 	if d.log, err = logging.Open(options); err != nil {
 		return err
 	}
-	d.logs = logWatch{reportedLost: options.Losses.Lines, trouble: d.log.Trouble(), repeat: stopped()}
+	d.logs = newLogWatch(d.log, options)
 	d.board = status.New(d.firstSnapshot())
 	for _, spec := range c.Jobs {
 		for _, run := range d.handed.job(c, spec).Runs {
@@ -174,20 +174,35 @@ func (d *Daemon) openLog() (err error) {
 	if d.o.Handoff != nil {
 		d.board.Restore(d.handed.Board)
 	}
-	rest := d.log.Logger()
-	if c.Quiet {
-		rest = d.log.FileLogger()
-	}
-	reader := eventlog.New(d.log.Logger(), rest, d.log.EchoLogger(), c.Log.Format == "json")
+	reader := eventlog.New(d.loggers(""), c.Log.Format == "json")
 	readLog := reader.Read
 	if c.Many {
-		readLog = reader.Jobs(d.names()...).Read
+		readLog = reader.Jobs(d.names(), d.loggers).Read
 	}
 	d.events = event.NewStream(d.board.Read, readLog)
 	if err := d.log.CrashOutput(); err != nil {
 		d.problem(err)
 	}
 	return nil
+}
+
+// loggers returns those for events about a job, or for those about the daemon.
+func (d *Daemon) loggers(job string) eventlog.Loggers {
+	log := d.log.Job(job)
+	to := eventlog.Loggers{Failures: log.Logger(), Rest: log.Logger(), Echo: log.EchoLogger(),
+		Daemon: log.CommonLogger()}
+	if d.o.Config.Quiet {
+		to.Rest = log.FileLogger()
+	}
+	return to
+}
+
+// logOf returns the log for the lines of a job.
+func (d *Daemon) logOf(job string) logging.Job {
+	if !d.o.Config.Many {
+		job = ""
+	}
+	return d.log.Job(job)
 }
 
 // logOptions returns the options of the config, completed for this process.
@@ -204,6 +219,17 @@ func (d *Daemon) logOptions() (logging.Options, error) {
 		}
 	}
 	l.Losses, l.Unwritten = d.handed.Log.Losses, d.handed.Log.Left
+	for _, spec := range d.everyJob() {
+		if !preflight.OwnLog(o.Config, spec) {
+			continue
+		}
+		own, err := preflight.JobLogOptions(o.Config, spec)
+		if err != nil {
+			return l, err
+		}
+		l.Jobs = append(l.Jobs, logging.JobLog{Job: spec.Name, File: own.File, Trusted: own.Trusted,
+			Losses: d.handed.Log.Jobs[spec.Name]})
+	}
 	return l, nil
 }
 
@@ -266,6 +292,6 @@ func (d *Daemon) close() {
 	}
 	d.awaitReopening()
 	_ = d.log.CloseFile() // it reports on stderr how many lines it could not write
-	d.logTrouble()
+	d.reportLogs(len(d.logs.all))
 	attempt(d.log.Close) // its own error has nowhere to go: stderr itself may be stalled
 }

@@ -239,6 +239,7 @@ func (d *Daemon) handOff() *restart.Handoff {
 		s.Errors = append(s.Errors, err.Error())
 	}
 	s.Log.Losses = d.log.Losses()
+	s.Log.Jobs = d.logs.losses()
 	h.State = s.encode()
 	return h
 }

@@ -12,7 +12,6 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/event"
 	"gophd/internal/job"
-	"gophd/internal/logging"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/supervisor"
@@ -103,7 +102,7 @@ func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]
 
 // stopHanded stops the runs of a job that this process cannot adopt.
 func (d *Daemon) stopHanded(state supervisor.JobState, files map[string]*os.File) {
-	d.goroutines.Go(func() { supervisor.StopHanded(state, files, d.spawner, d.jobLog(state.Name), d.events) })
+	d.goroutines.Go(func() { supervisor.StopHanded(state, files, d.spawner, d.logOf(state.Name), d.events) })
 }
 
 // resumeEscaped continues the output of processes that have escaped from runs in the old process. They
@@ -121,18 +120,10 @@ func (d *Daemon) resumeEscaped() {
 			m = d.jobs.all[0]
 		}
 		if m == nil {
-			return supervisor.ResumeInLog(d.jobLog(s.Job), s)
+			return supervisor.ResumeInLog(d.logOf(s.Job), s)
 		}
 		return m.Resume(s)
 	})
-}
-
-// jobLog returns the log for lines of a job.
-func (d *Daemon) jobLog(name string) logging.Job {
-	if !d.o.Config.Many {
-		name = ""
-	}
-	return d.log.Job(name)
 }
 
 // before returns a job of the old process's config.
@@ -185,16 +176,26 @@ func (d *Daemon) specs() []job.Spec {
 	return all
 }
 
-// names returns the jobs of the config and those of the old process's config: the log has lines about
-// both.
-func (d *Daemon) names() (all []string) {
-	now := byName(d.specs())
-	for name := range d.previous {
+// everyJob returns the jobs of the config, and those of the old process's config: the log has lines
+// about both.
+func (d *Daemon) everyJob() []job.Spec {
+	all := d.specs()
+	now := byName(all)
+	for _, name := range slices.Sorted(maps.Keys(d.previous)) {
 		if _, ok := now[name]; !ok {
-			all = append(all, name)
+			all = append(all, d.previous[name])
 		}
 	}
-	return slices.Sorted(slices.Values(slices.AppendSeq(all, maps.Keys(now))))
+	return all
+}
+
+// names returns the names of everyJob, sorted.
+func (d *Daemon) names() (all []string) {
+	for _, spec := range d.everyJob() {
+		all = append(all, spec.Name)
+	}
+	slices.Sort(all)
+	return all
 }
 
 // jobsReloaded publishes what a reload has changed, job by job.

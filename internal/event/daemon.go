@@ -146,17 +146,18 @@ func LogReopened(err error) Event {
 	return Event{Type: TypeLogReopened, Level: Info, Text: "log files reopened"}
 }
 
-// LogLost says that log lines were lost. The field count is their number since the start.
-func LogLost(lines uint64, err error) Event {
-	return Event{Type: TypeLogLost, Level: Error, Count: lines, Err: err, message: func(e Event) string {
+// LogLost says that lines of a log were lost. The field count is their number since the start. The event
+// is about a job if that has a log of its own.
+func LogLost(job string, lines uint64, err error) Event {
+	return Event{Type: TypeLogLost, Level: Error, Job: job, Count: lines, Err: err, message: func(e Event) string {
 		return fmt.Sprintf("the log cannot be written, %d lines lost so far: %v", e.Count, e.Err)
 	}}
 }
 
 // LogMisplaced says that gophd cannot open, rotate or archive the log file as configured. Lines go
 // to the file that is still open.
-func LogMisplaced(err error) Event {
-	return Event{Type: TypeLogMisplaced, Level: Error, Err: err, message: func(e Event) string {
+func LogMisplaced(job string, err error) Event {
+	return Event{Type: TypeLogMisplaced, Level: Error, Job: job, Err: err, message: func(e Event) string {
 		return fmt.Sprintf("log trouble: %v", e.Err)
 	}}
 }

@@ -59,8 +59,8 @@ var samples = map[string][]Event{
 	"ReloadRejected": {ReloadRejected(errors.New("x.yaml:3: job.intervall: no such setting; did you mean job.interval?"))},
 	"ReloadApplied":  {ReloadApplied([]string{"job.interval", "log.level"}), ReloadApplied(nil)},
 	"LogReopened":    {LogReopened(nil), LogReopened(errDisk)},
-	"LogLost":        {LogLost(12, errDisk)},
-	"LogMisplaced": {LogMisplaced(errors.New("cannot open log file /srv/log/nightly.log: directory /srv/log " +
+	"LogLost":        {LogLost("", 12, errDisk)},
+	"LogMisplaced": {LogMisplaced("", errors.New("cannot open log file /srv/log/nightly.log: directory /srv/log "+
 		"does not exist: create it or choose another --log-file"))},
 	"LogSuppressed": {LogSuppressed("240 failure")},
 	"Dump":          {Dump([]Variable{{"state", "serving"}})},

@@ -7,6 +7,7 @@ package eventlog
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/rs/zerolog"
 
@@ -17,20 +18,24 @@ import (
 // Reader writes events to a log. Any goroutine may use it. It does not block: the log drops lines
 // and does not wait.
 type Reader struct {
-	job                  string // in each line, if the log is that of several jobs
-	failures, rest, echo zerolog.Logger
-	fields               bool
-	limit                limiter
-	failed               failedRuns
-	escaped              escapedProcesses
+	Loggers
+	fields  bool
+	limit   limiter
+	failed  failedRuns
+	escaped escapedProcesses
 }
 
-// New returns a Reader that writes failures and dumps to the first logger, and all other events to
-// rest. Events about the log itself go to echo. With fields, each line has the type and the fields
-// of the event; without, only its message.
-func New(failures, rest, echo zerolog.Logger, fields bool) *Reader {
-	return &Reader{failures: failures, rest: rest, echo: echo, fields: fields}
+// Loggers are where a Reader writes.
+type Loggers struct {
+	Failures zerolog.Logger // failures and dumps
+	Rest     zerolog.Logger // all other events
+	Echo     zerolog.Logger // events about the log itself
+	Daemon   zerolog.Logger // of a job with a log of its own: the events that the log of the daemon has too
 }
+
+// New returns a Reader. With fields, each line has the type and the fields of the event; without, only
+// its message.
+func New(to Loggers, fields bool) *Reader { return &Reader{Loggers: to, fields: fields} }
 
 // Read writes or suppresses an event.
 func (r *Reader) Read(e event.Event) {
@@ -46,7 +51,7 @@ func (r *Reader) Read(e event.Event) {
 			r.escaped.add(e)
 		}
 	case event.TypeLogLost, event.TypeLogMisplaced: // stderr may still work when a disk is full
-		r.line(r.echo, e, "")
+		r.line(r.Echo, e, "")
 	case event.TypeDump:
 		r.dump(e)
 	case event.TypeExiting, event.TypeReexecuting:
@@ -75,20 +80,26 @@ type Jobs struct {
 }
 
 // Jobs returns the readers of these jobs. r writes all other events.
-func (r *Reader) Jobs(names ...string) *Jobs {
+func (r *Reader) Jobs(names []string, to func(job string) Loggers) *Jobs {
 	j := &Jobs{daemon: r, jobs: map[string]*Reader{}, names: names}
 	for _, name := range names {
-		own := New(r.failures, r.rest, r.echo, r.fields)
-		own.job = name
-		j.jobs[name] = own
+		j.jobs[name] = New(to(name), r.fields)
 	}
 	return j
 }
+
+// ofDaemon are the events about a job that the log of the daemon has too: which jobs there are, and
+// what the log of a job cannot report itself.
+var ofDaemon = []event.Type{event.TypeJobAdded, event.TypeJobRemoved, event.TypeJobChanged, event.TypeJobFailed,
+	event.TypeLogLost, event.TypeLogMisplaced}
 
 // Read writes or suppresses an event.
 func (j *Jobs) Read(e event.Event) {
 	if r := j.jobs[e.Job]; r != nil {
 		r.Read(e)
+		if slices.Contains(ofDaemon, e.Type) {
+			r.line(r.Daemon, e, "")
+		}
 		return
 	}
 	if e.Type == event.TypeExiting || e.Type == event.TypeReexecuting {
@@ -116,9 +127,9 @@ func (r *Reader) write(e event.Event) bool {
 			more = fmt.Sprintf(" (and %d more like this since the last such line)", suppressed)
 		}
 	}
-	to := r.rest
+	to := r.Rest
 	if e.Failure() {
-		to = r.failures
+		to = r.Failures
 	}
 	r.line(to, e, more)
 	return true
@@ -134,9 +145,6 @@ func (r *Reader) line(to zerolog.Logger, e event.Event, more string) {
 	if !line.Enabled() {
 		return
 	}
-	if r.job != "" {
-		line.Str(logging.JobField, r.job)
-	}
 	if r.fields {
 		line.Str(logging.EventField, string(e.Type))
 		e.Fields(func(name string, value any) { line.Interface(name, value) })
@@ -149,15 +157,15 @@ func (r *Reader) line(to zerolog.Logger, e event.Event, more string) {
 // dump writes one line with all values as fields, or one line for each value.
 func (r *Reader) dump(e event.Event) {
 	if r.fields {
-		line := r.failures.Log()
+		line := r.Failures.Log()
 		for _, v := range e.Dump {
 			line.Str(v.Name, v.Text)
 		}
 		line.Msg(e.Message())
 		return
 	}
-	r.failures.Log().Msg("dump of gophd:")
+	r.Failures.Log().Msg("dump of gophd:")
 	for _, v := range e.Dump {
-		r.failures.Log().Msgf("  %-18s %s", v.Name, v.Text)
+		r.Failures.Log().Msgf("  %-18s %s", v.Name, v.Text)
 	}
 }

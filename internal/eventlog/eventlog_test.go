@@ -20,7 +20,7 @@ import (
 // stream returns a Stream whose one reader writes to out.
 func stream(out io.Writer) *event.Stream {
 	log := zerolog.New(out).Level(zerolog.InfoLevel)
-	return event.NewStream(New(log, log, zerolog.Nop(), false).Read)
+	return event.NewStream(New(Loggers{Failures: log, Rest: log}, false).Read)
 }
 
 // failedRun matches a line about one failed run or a list of failed runs.
@@ -122,7 +122,7 @@ func TestEscapedProcessesAreNamedBeforeAReexec(t *testing.T) {
 func TestEachEscapedProcessIsNamedOnce(t *testing.T) {
 	var b bytes.Buffer
 	log := zerolog.New(&b)
-	r := New(log, log, zerolog.Nop(), false)
+	r := New(Loggers{Failures: log, Rest: log}, false)
 	events := event.NewStream(r.Read)
 	for pid := range 50 {
 		events.Publish(event.ProcessEscaped("x", job.Run{Number: 7}, 1000+pid, "sleep", pid%2 == 1, false))

@@ -64,19 +64,20 @@ type archives struct {
 	keepBytes int64
 	compress  bool
 	quit      atomic.Bool // stop active work and start none
+	busy      atomic.Bool // there is a goroutine
+	turn      *sync.Mutex // held by the goroutine that works, of all logs with this turn
 	work      goroutine.Group
 
 	mu      sync.Mutex // guards the fields below; held while files are renamed or listed
 	pattern pattern    // of the log file
 	active  string     // the file in use; not an archive
 	last    time.Time  // the last timestamp
-	busy    bool
-	again   bool  // there is new work
-	failed  error // the last error, until trouble returns it
+	again   bool       // there is new work
+	failed  error      // the last error, until trouble returns it
 }
 
-func newArchives(o Options, p pattern) *archives {
-	return &archives{keep: o.Keep, keepBytes: o.KeepBytes, compress: o.Compress, pattern: p}
+func newArchives(o Options, p pattern, turn *sync.Mutex) *archives {
+	return &archives{keep: o.Keep, keepBytes: o.KeepBytes, compress: o.Compress, turn: turn, pattern: p}
 }
 
 // use sets the file in use.
@@ -95,11 +96,13 @@ func (a *archives) tidy() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.again = true
-	if a.busy || a.quit.Load() || a.keep == 0 && a.keepBytes == 0 && !a.compress {
+	if a.busy.Load() || a.quit.Load() || a.keep == 0 && a.keepBytes == 0 && !a.compress {
 		return
 	}
-	a.busy = true
+	a.busy.Store(true)
 	a.work.Go(func() {
+		a.turn.Lock() // before it needs a thread
+		defer a.turn.Unlock()
 		lowestPriority()
 		for a.more() {
 			if err := a.sweep(); err != nil && !errors.Is(err, errStopped) {
@@ -114,11 +117,11 @@ func (a *archives) tidy() {
 func (a *archives) more() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.busy = a.again && !a.quit.Load()
-	if a.busy {
-		a.again = false
-	}
-	return a.busy
+	quit := a.quit.Load()
+	busy := a.again && !quit
+	a.again = quit // what was interrupted is done after a pause
+	a.busy.Store(busy)
+	return busy
 }
 
 // trouble returns the last error since the previous call.
@@ -138,17 +141,19 @@ func (a *archives) close() {
 
 // pause stops the goroutine or starts it again. It does not wait for it.
 func (a *archives) pause(yes bool) {
-	if a.quit.Swap(yes) && !yes {
+	if !a.quit.Swap(yes) || yes {
+		return
+	}
+	a.mu.Lock()
+	needed := a.again || a.busy.Load()
+	a.mu.Unlock()
+	if needed {
 		a.tidy()
 	}
 }
 
-// idle reports whether there is no goroutine.
-func (a *archives) idle() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return !a.busy
-}
+// idle reports whether there is no goroutine. It does not block.
+func (a *archives) idle() bool { return !a.busy.Load() }
 
 // setAside renames the file to a free name with a timestamp and calls open for the next file. If
 // open fails the file gets its name back.

@@ -9,8 +9,9 @@ import (
 
 // Unwritten has lines for one sink that a Log took and did not write.
 type Unwritten struct {
-	Echo    bool `json:",omitempty"` // they are for Echo, not for the file
-	Service bool `json:",omitempty"` // they are in the format of journald or syslog
+	Job     string `json:",omitempty"` // they are for the log of this job
+	Echo    bool   `json:",omitempty"` // they are for Echo, not for the file
+	Service bool   `json:",omitempty"` // they are in the format of journald or syslog
 	Records []byte
 	Lines   uint64
 	Midway  bool `json:",omitempty"` // Records continues a line whose start is written
@@ -32,21 +33,31 @@ func (l *Log) Close() error {
 	return errors.Join(err, l.finishClose())
 }
 
-// CloseFile is Close for the file alone, so that its errors can still be written to Echo.
-func (l *Log) CloseFile() error {
-	if len(l.sinks) == 0 {
-		return nil
-	}
-	k := l.sinks[0]
-	if k.isEcho() {
-		return nil
-	}
+// CloseFile is Close for the files alone, so that their errors can still be written to Echo.
+func (l *Log) CloseFile() (err error) {
 	l.mu.Lock()
-	k.drain = true
 	l.setStopRequestsLocked(max(l.stopRequests, 1))
+	for _, k := range l.sinks {
+		k.drain = !k.isEcho()
+	}
+	l.lastReports()
 	l.wakeAll()
 	l.mu.Unlock()
-	return l.await(k)
+	for _, k := range l.sinks {
+		if k.drain {
+			err = errors.Join(err, l.await(k))
+		}
+	}
+	return err
+}
+
+// lastReports starts the sinks that sleep and have not reported their losses. The caller holds mu.
+func (l *Log) lastReports() {
+	for _, k := range l.sinks {
+		if k.asleep && (k.lost > 0 || k.overflow > 0) {
+			k.rouse()
+		}
+	}
 }
 
 // Pause stops new writes to regular files, and work on archives. Writes to Echo continue, so that
@@ -58,8 +69,10 @@ func (l *Log) Pause() { l.pause(true) }
 func (l *Log) Resume() { l.pause(false) }
 
 func (l *Log) pause(yes bool) {
-	if l.file != nil {
-		l.file.archives.pause(yes)
+	for _, k := range l.sinks {
+		if t := k.file(); t != nil {
+			t.archives.pause(yes)
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,12 +83,12 @@ func (l *Log) pause(yes bool) {
 // Idle is called during a Pause. It returns nil if nothing is active that can hang with a disk.
 // Otherwise the error says what is active.
 func (l *Log) Idle() error {
-	if l.file != nil && !l.file.archives.idle() {
-		return fmt.Errorf("work on the archives of log file %s is still active: check its disk", l.Path())
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, k := range l.sinks {
+		if t := k.file(); t != nil && !t.archives.idle() {
+			return fmt.Errorf("work on the archives of log file %s is still active: check its disk", k.path)
+		}
 		if k.regular && !k.idle && !k.exited {
 			return fmt.Errorf("a write to %s has not returned: check its disk", k.name())
 		}
@@ -107,14 +120,17 @@ func (l *Log) Left() ([]Unwritten, error) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	if l.file != nil {
-		l.file.unsynced.Store(true)
-	}
 	l.mu.Lock()
 	var unwritten []Unwritten
 	for _, k := range l.sinks {
+		if t := k.file(); t != nil {
+			t.unsynced.Store(true)
+		}
+		if k.job != "" && k.records == 0 && len(k.buf) == 0 {
+			continue
+		}
 		unwritten = append(unwritten, Unwritten{
-			Echo: k.isEcho(), Service: k.isService(), Records: k.buf, Lines: k.records, Midway: k.midway,
+			Job: k.job, Echo: k.isEcho(), Service: k.isService(), Records: k.buf, Lines: k.records, Midway: k.midway,
 		})
 		k.buf, k.records = nil, 0
 	}
@@ -139,6 +155,9 @@ func (l *Log) startClose(to state) bool {
 		return false
 	}
 	l.setStopRequestsLocked(max(l.stopRequests, 1))
+	if to == draining {
+		l.lastReports()
+	}
 	l.transition(to)
 	return true
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -70,19 +71,38 @@ type opened struct {
 	torn    bool        // its last byte is not a newline: the writer was killed or the disk was full
 }
 
-func newFile(o Options, now time.Time) (*file, error) {
+// newFile opens nothing. turn is held while archives are worked on.
+func newFile(o Options, now time.Time, turn *sync.Mutex) (*file, error) {
 	p, err := parsePattern(o.File)
 	if err != nil {
 		return nil, fmt.Errorf("log file %s: %w", o.File, err)
 	}
-	t := &file{options: o, pattern: p, archives: newArchives(o, p)}
-	t.window.from, t.window.until = p.window(now)
-	first, err := t.open(p.name(now))
+	t := &file{options: o, pattern: p, archives: newArchives(o, p, turn), now: now}
+	t.path, t.regular = p.name(now), true
+	return t, nil
+}
+
+// start opens the file before the first line.
+func (t *file) start() error {
+	first, err := t.openNow()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	t.now = now
-	return t, t.use(first)
+	return t.use(first)
+}
+
+// openNow opens the file whose name is that of the time of the batch.
+func (t *file) openNow() (*opened, error) {
+	t.window.from, t.window.until = t.pattern.window(t.now)
+	t.path = t.pattern.name(t.now)
+	return t.open(t.path)
+}
+
+// rest closes the file until the next line. The error is that of use.
+func (t *file) rest() error {
+	err := t.finish(t.current.Swap(nil))
+	t.activeFile = activeFile{path: t.path, regular: t.regular}
+	return err
 }
 
 // ready opens the file for the current time. The wall clock may step forward or back.
@@ -106,16 +126,15 @@ func (t *file) ready(now time.Time, next *opened) readyResult {
 	if next != nil {
 		use(next)
 	}
-	if t.pattern.step > 0 && (now.Before(t.window.from) || !now.Before(t.window.until)) {
+	if t.current.Load() == nil {
+		var o *opened
+		if o, t.why = t.openNow(); o != nil {
+			use(o)
+		}
+	} else if t.pattern.step > 0 && (now.Before(t.window.from) || !now.Before(t.window.until)) {
 		t.window.from, t.window.until = t.pattern.window(now)
 		if name := t.pattern.name(now); name != t.path && !replace(name) {
 			t.window.until = now.Add(checkInterval).Round(0) // time of the retry
-		}
-	}
-	if t.current.Load() == nil {
-		var o *opened
-		if o, t.why = t.open(t.path); o != nil {
-			use(o)
 		}
 	}
 	if t.info != nil && now.Sub(t.checked).Abs() >= checkInterval {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -180,8 +181,11 @@ func TestTheFileChangesWhenItsNameChanges(t *testing.T) {
 func TestTheNameFollowsAClockThatIsSetBack(t *testing.T) {
 	dir := t.TempDir()
 	at := time.Date(2026, 11, 22, 6, 51, 0, 0, time.UTC)
-	f, err := newFile(Options{File: dir + "/%M"}, at)
+	f, err := newFile(Options{File: dir + "/%M"}, at, new(sync.Mutex))
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.start(); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {

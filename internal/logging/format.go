@@ -36,7 +36,7 @@ const (
 type format struct {
 	name string
 	pid  string
-	job  string // the only one
+	job  string // whose lines are the only ones
 	tag  string // gophd's name in a service
 }
 
@@ -142,11 +142,9 @@ func cutReturn(text []byte, partial bool) (_ []byte, crlf bool) {
 	return text[:len(text)-1], true
 }
 
-// own renders one of gophd's own lines from zerolog's JSON object.
-func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byte, color bool) []byte {
-	job := ""
+// own renders one of gophd's own lines from zerolog's JSON object. job is as in head.
+func (f format) own(dst []byte, now time.Time, level zerolog.Level, job string, object []byte, color bool) []byte {
 	if f.name != inJSON {
-		job, object = cutJob(object)
 		object = textOf(object)
 	}
 	if f.name == journald || f.name == syslog {
@@ -154,8 +152,8 @@ func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byt
 	}
 	if f.name == inJSON {
 		dst = append(now.AppendFormat(append(dst, `{"time":"`...), jsonTime), `","pid":`+f.pid+`,`...)
-		if f.job != "" {
-			dst = append(dst, `"job":`+quoteJSON(f.job)+`,`...)
+		if job = cmp.Or(job, f.job); job != "" {
+			dst = append(dst, `"job":`+quoteJSON(job)+`,`...)
 		}
 		object = bytes.TrimSpace(object[1:])
 		if object[0] == '}' {
@@ -180,23 +178,9 @@ func (f format) own(dst []byte, now time.Time, level zerolog.Level, object []byt
 	return append(appendFields(append(dst, ofJob(job)...), object), '\n')
 }
 
-// cutJob removes the field JobField from an object, and returns its value.
-func cutJob(object []byte) (job string, rest []byte) {
-	before, after, found := bytes.Cut(object, []byte(`"`+JobField+`":"`))
-	name, after, ended := bytes.Cut(after, []byte{'"'})
-	if !found || !ended {
-		return "", object
-	}
-	return string(name), append(bytes.TrimSuffix(bytes.Clone(before), []byte{','}), after...)
-}
-
 // EventField is the field with the type of an event. The other fields of such a line are for
 // programs: the message has the same facts.
 const EventField = "event"
-
-// JobField is the field with the job of an event, in a log of several jobs. The text formats show it
-// before the message.
-const JobField = "job"
 
 // textOf returns the part of an object that the text formats show. For an event that is the
 // message, and the stack of a panic.

@@ -22,6 +22,8 @@ import (
 const (
 	ownLimit     = 1 << 20 // bytes; with more pending, gophd's own lines are dropped
 	commandLimit = 1 << 18 // bytes; with more pending, the command waits; the rest is for gophd
+	jobShare     = 1 << 13 // bytes; in a log of several jobs, those of a job that may be pending also then
+	sharedLimit  = 3 << 18 // bytes; with more pending, every command waits
 	maxLine      = 1 << 16 // bytes of a command's line in one record; for syslog it is maxSyslog
 
 	stallTime     = 10 * time.Second      // without progress until a sink is stalled
@@ -31,6 +33,7 @@ const (
 	awaitInterval = 50 * time.Millisecond // between two checks of a sink that must exit
 	returnTime    = 10 * time.Second      // for an interrupted write, which returns when scheduled
 	lineTime      = time.Second           // until an unfinished line is written
+	napTime       = time.Minute           // without a line until a job's own file is closed
 )
 
 // Options select where lines go and how they are formatted.
@@ -58,6 +61,8 @@ type Options struct {
 	Job string // the job's name in every json line; "" if the lines are of several jobs
 	PID int    // gophd's own
 
+	Jobs []JobLog // of several jobs, those with a log of their own
+
 	Losses    Losses      // of the previous Log
 	Unwritten []Unwritten // lines that the previous Log did not write
 
@@ -75,6 +80,16 @@ type Options struct {
 	// files: see safefile.Open.
 	Trusted []int
 	Sync    string // when lines are synced to disk: never, second or always; "" is never
+}
+
+// JobLog gives one of several jobs a log of its own, in which the lines do not begin with its name.
+// The file is opened at the first line, and closed after a minute without one. Then it costs no
+// descriptor, no goroutine and no buffer. The other options are those of the Log.
+type JobLog struct {
+	Job     string
+	File    string // as Options.File
+	Trusted []int  // as Options.Trusted
+	Losses  Losses // as Options.Losses
 }
 
 // Losses are lines that could not be written. The next successful write reports those that the log
@@ -126,12 +141,13 @@ const (
 // Log takes lines and writes them. Its methods are safe for any goroutine.
 type Log struct {
 	echoName string
-	forms    []format // formats of the command's lines, for all sinks
 	level    zerolog.Level
-	file     *file // nil without a file
-	sinks    []*sink
+	file     *file   // nil without a file
+	sinks    []*sink // all
+	routes
 
-	maxLine      int // maximum bytes of a command's line in one record
+	maxLine      int        // maximum bytes of a command's line in one record
+	turn         sync.Mutex // held by the only one of archives that works
 	trouble      chan struct{}
 	stopsChanged chan struct{} // SetStopRequests changed stopRequests
 	timeLimits
@@ -141,6 +157,12 @@ type Log struct {
 	mu    sync.Mutex // guards control and some fields of sink
 	space *sync.Cond // broadcast when a sink took its buffer, and at each change of state
 	control
+}
+
+// routes are the sinks for the lines of a job.
+type routes struct {
+	common []*sink            // of all jobs, and of the daemon itself: those of File and of Echo
+	own    map[string][]*sink // of a job with a log of its own: that of its file, and that of Echo
 }
 
 // control is what the owner of a Log requested of it.
@@ -194,25 +216,13 @@ func openLog(o Options, at sockets) (*Log, error) {
 		open: openLines{of: map[*Stream]line.Unfinished{}},
 	}
 	l.space = sync.NewCond(&l.mu)
-	main := &sink{sinkOptions: sinkOptions{
-		level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync,
-	}}
-	switch name, tag, err := service(o.File); {
-	case err != nil:
-		return nil, err
-	case name != "":
-		s := &socket{service: name, address: at.of(name), job: o.Job, tag: tag}
-		if name == syslog {
-			l.maxLine = maxSyslog
-		}
-		main.target, main.path, main.format = s, name+":", format{name: name, pid: f.pid, tag: tag}
-		l.add(main)
-	case o.File != "":
-		if l.file, err = newFile(o, time.Now()); err != nil {
+	if o.File != "" {
+		k, err := l.fileSink(o, f, at)
+		if err != nil {
 			return nil, err
 		}
-		main.target, main.path, main.torn, main.regular = l.file, l.file.path, l.file.torn, l.file.regular
-		l.add(main)
+		l.add(k)
+		l.file = k.file()
 	}
 	if o.Echo != nil {
 		k := &sink{target: echo{o.Echo}, sinkOptions: sinkOptions{
@@ -223,23 +233,86 @@ func openLog(o Options, at sockets) (*Log, error) {
 		}
 		l.add(k)
 	}
-	if len(l.sinks) > 0 {
+	l.common = slices.Clip(l.sinks)
+	if err := l.addJobs(o, f, at); err != nil {
+		return nil, err
+	}
+	if l.file != nil {
+		if err := l.file.start(); err != nil {
+			return nil, err
+		}
+		l.sinks[0].path, l.sinks[0].torn, l.sinks[0].regular = l.file.path, l.file.torn, l.file.regular
+	}
+	if len(l.common) > 0 {
 		l.sinks[0].inherit(o.Losses)
 		l.distribute(o.Unwritten)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, k := range l.sinks {
-		l.writers.Go(k.run)
+		if !k.lazy || len(k.buf) > 0 {
+			k.rouse()
+		}
 	}
 	return l, nil
 }
 
-// distribute gives each sink the unwritten lines for it. Lines for a file go to Echo if there is no
-// file now, and lines for Echo go to the file if there is no Echo. Lines that had both sinks are in
-// the file already.
+// fileSink returns a sink for o.File. It opens nothing.
+func (l *Log) fileSink(o Options, f format, at sockets) (*sink, error) {
+	k := &sink{sinkOptions: sinkOptions{
+		level: zerolog.TraceLevel, command: true, format: f, block: o.OnFull == onFullBlock, policy: o.Sync,
+	}}
+	name, tag, err := service(o.File)
+	if err != nil {
+		return nil, err
+	}
+	if name != "" {
+		if name == syslog {
+			l.maxLine = maxSyslog
+		}
+		k.target, k.path = &socket{service: name, address: at.of(name), job: o.Job, tag: tag}, name+":"
+		k.format = format{name: name, pid: f.pid, tag: tag}
+		return k, nil
+	}
+	t, err := newFile(o, time.Now(), &l.turn)
+	if err != nil {
+		return nil, err
+	}
+	k.target, k.path, k.regular = t, t.path, true // a FIFO is found at the first line
+	return k, nil
+}
+
+// addJobs adds a sink for each of o.Jobs.
+func (l *Log) addJobs(o Options, f format, at sockets) error {
+	l.own = make(map[string][]*sink, len(o.Jobs))
+	for _, j := range o.Jobs {
+		own := o
+		own.File, own.Job, own.Trusted = j.File, j.Job, j.Trusted
+		f.job = j.Job
+		k, err := l.fileSink(own, f, at)
+		if err != nil {
+			return err
+		}
+		k.job, k.lazy = j.Job, true
+		l.add(k)
+		k.inherit(j.Losses)
+		l.own[j.Job] = []*sink{k}
+		for _, k := range l.common {
+			if k.isEcho() {
+				l.own[j.Job] = append(l.own[j.Job], k)
+			}
+		}
+	}
+	return nil
+}
+
+// distribute gives each sink the unwritten lines for it. Those of a job that has no log of its own now
+// go to File. Lines for a file go to Echo if there is no file now, and lines for Echo go to the file if
+// there is no Echo. Lines that had both sinks are in the file already.
 func (l *Log) distribute(all []Unwritten) {
 	var moved []Unwritten
 	for _, u := range all {
-		if i := slices.IndexFunc(l.sinks, func(k *sink) bool { return k.isEcho() == u.Echo }); i >= 0 {
+		if i := slices.IndexFunc(l.sinks, func(k *sink) bool { return k.isEcho() == u.Echo && k.job == u.Job }); i >= 0 {
 			l.sinks[i].takeUnwritten(u)
 		} else if !u.Echo || len(all) == 1 {
 			moved = append(moved, u)
@@ -276,73 +349,42 @@ func FileAt(file string, at time.Time) string {
 func (l *Log) add(k *sink) {
 	k.log = l
 	k.wake = sync.NewCond(&l.mu)
-	k.done = make(chan struct{})
+	k.done, k.asleep, k.idle = noGoroutine, true, true
 	l.sinks = append(l.sinks, k)
-	if !k.command {
-		return
-	}
-	if k.form = slices.Index(l.forms, k.format); k.form < 0 {
-		k.form, l.forms = len(l.forms), append(l.forms, k.format)
-	}
 }
+
+// noGoroutine is the done of a sink whose goroutine has not been started.
+var noGoroutine = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
 
 // Logger returns the logger for gophd's own lines. It never blocks: see the package comment for the
 // lines that it drops. The Log adds the time; the logger needs no Timestamp.
-func (l *Log) Logger() zerolog.Logger {
-	return zerolog.New(own{log: l}).Level(l.level)
-}
+func (l *Log) Logger() zerolog.Logger { return l.Job("").Logger() }
 
 // FileLogger is Logger without Echo.
-func (l *Log) FileLogger() zerolog.Logger {
-	return zerolog.New(own{log: l, file: true}).Level(l.level)
-}
+func (l *Log) FileLogger() zerolog.Logger { return l.Job("").FileLogger() }
 
 // EchoLogger returns a logger that writes to Echo only. It is for lines about the log itself.
-func (l *Log) EchoLogger() zerolog.Logger { return zerolog.New(own{log: l, echo: true}) }
+func (l *Log) EchoLogger() zerolog.Logger { return l.Job("").EchoLogger() }
 
 // Stream returns a writer for the named stream of the command with the given PID. It splits the
 // data into lines.
-func (l *Log) Stream(name string, pid int) *Stream { return l.stream("", name, pid) }
-
-func (l *Log) stream(job, name string, pid int) *Stream {
-	s := &Stream{log: l, job: job, name: name, pid: pid, busy: make(chan struct{}, 1)}
-	for _, f := range l.forms {
-		s.forms = append(s.forms, rendering{format: f, head: f.head(job, name, pid)})
-	}
-	return s
-}
+func (l *Log) Stream(name string, pid int) *Stream { return l.Job("").stream(name, pid) }
 
 // Path returns the current file, or the service with its colon, or "" if there is neither.
-func (l *Log) Path() string {
-	if len(l.sinks) == 0 {
-		return ""
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.sinks[0].path
-}
+func (l *Log) Path() string { return l.Job("").Path() }
 
-// Reopen opens the file again, because it may have been moved. It does not wait for the sink: an
-// active write still goes to the old file. On an error the old file stays in use.
-func (l *Log) Reopen() error {
-	if l.file == nil {
-		return nil
+// Reopen opens the files again, because they may have been moved. It does not wait for the sinks: an
+// active write still goes to the old file. After an error the old file stays in use.
+func (l *Log) Reopen() (err error) {
+	for _, k := range l.sinks {
+		if t := k.file(); t != nil {
+			err = errors.Join(err, k.reopen(t))
+		}
 	}
-	f, err := l.file.open(l.file.pattern.name(time.Now()))
-	if err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.state != running {
-		return errors.Join(os.ErrClosed, f.close())
-	}
-	k := l.sinks[0]
-	if k.next != nil {
-		err = k.next.close()
-	}
-	k.next, k.path = f, f.path
-	k.wake.Signal()
 	return err
 }
 
@@ -376,18 +418,21 @@ type Stats struct {
 	Misplaced error
 }
 
-// Trouble returns a channel that gets a value when Dropped or Misplaced in Stats changes. Several
-// changes can share one value.
+// Trouble returns a channel that gets a value when Dropped or Misplaced in Stats changes, those of a
+// job's own log too. Several changes can share one value.
 func (l *Log) Trouble() <-chan struct{} { return l.trouble }
 
 // Losses returns the losses for the next Log. Call it after Close.
-func (l *Log) Losses() Losses {
-	if len(l.sinks) == 0 {
+func (l *Log) Losses() Losses { return l.Job("").Losses() }
+
+// Losses is Log.Losses for the job's log.
+func (j Job) Losses() Losses {
+	if len(j.sinks) == 0 {
 		return Losses{}
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	k := l.sinks[0]
+	j.log.mu.Lock()
+	defer j.log.mu.Unlock()
+	k := j.sinks[0]
 	lost := Losses{Lines: k.stats.Dropped, Unreported: k.stats.Dropped - min(k.reported, k.stats.Dropped)}
 	if k.stats.Lost != nil {
 		lost.Why = k.stats.Lost.Error()
@@ -396,13 +441,16 @@ func (l *Log) Losses() Losses {
 }
 
 // Stats returns the statistics of the file, or of Echo if there is no file.
-func (l *Log) Stats() Stats {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.sinks) == 0 {
+func (l *Log) Stats() Stats { return l.Job("").Stats() }
+
+// Stats is Log.Stats for the job's log.
+func (j Job) Stats() Stats {
+	j.log.mu.Lock()
+	defer j.log.mu.Unlock()
+	if len(j.sinks) == 0 {
 		return Stats{}
 	}
-	k := l.sinks[0]
+	k := j.sinks[0]
 	s := k.stats
 	s.Pending = len(k.buf)
 	if !k.since.IsZero() {
@@ -421,9 +469,10 @@ func (l *Log) wakeAll() {
 
 // own receives gophd's own lines from zerolog, as JSON.
 type own struct {
-	log  *Log
-	echo bool // write to Echo only
-	file bool // do not write to Echo
+	job   string // that they are about, of several; "" is none
+	sinks []*sink
+	echo  bool // write to Echo only
+	file  bool // do not write to Echo
 }
 
 var _ zerolog.LevelWriter = own{}
@@ -432,9 +481,9 @@ func (o own) Write(p []byte) (int, error) { return o.WriteLevel(zerolog.NoLevel,
 
 func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 	now := time.Now()
-	for _, k := range o.log.sinks {
+	for _, k := range o.sinks {
 		if level >= k.level && (k.isEcho() || !o.echo) && !(k.isEcho() && o.file) {
-			k.offer(k.format.own(nil, now, level, p, k.color), 1)
+			k.offer(k.format.own(nil, now, level, k.label(o.job), p, k.color), 1)
 		}
 	}
 	return len(p), nil

@@ -49,14 +49,17 @@ type sink struct {
 	unreported
 	torn     bool        // the last written byte is not a newline
 	unsynced *time.Timer // makes a sync due; nil if everything is synced
+	used     time.Time   // the last work; of a lazy sink
+	nap      *time.Timer // sets unused; nil before the first work, and if the sink is not lazy
 }
 
 // sinkOptions select what a sink takes and how it writes.
 type sinkOptions struct {
+	job     string // of several jobs, the one whose own log this is; "" for a log of all
 	format  format
 	level   zerolog.Level
-	form    int  // index in the Log's forms, for the command's lines
 	command bool // takes the command's lines
+	lazy    bool // the file is closed, and the goroutine ends, while there are no lines
 	color   bool
 	block   bool   // failed writes are retried, not dropped
 	policy  string // sync policy
@@ -64,13 +67,15 @@ type sinkOptions struct {
 
 // pending is the work that the goroutine takes next.
 type pending struct {
-	buf      []byte  // records
-	spare    []byte  // the other buffer, empty
-	records  uint64  // in buf
-	overflow uint64  // lines that did not fit since the last swap
-	next     *opened // the file that Reopen opened
-	due      bool    // a sync is due
-	midway   bool    // buf continues the torn line
+	buf      []byte         // records
+	spare    []byte         // the other buffer, empty
+	records  uint64         // in buf
+	shares   map[string]int // bytes of each of several jobs in buf, if the log is that of all
+	overflow uint64         // lines that did not fit since the last swap
+	next     *opened        // the file that Reopen opened
+	due      bool           // a sync is due
+	unused   bool           // there was no line for some time
+	midway   bool           // buf continues the torn line
 }
 
 // condition is the current state of a sink.
@@ -82,7 +87,8 @@ type condition struct {
 	writing   uint64 // records that are being written
 	regular   bool   // the target is a regular file
 	exited    bool   // the goroutine exited or panicked
-	idle      bool   // the goroutine waits
+	idle      bool   // the goroutine waits, or there is none
+	asleep    bool   // there is no goroutine, and the file is closed
 	drain     bool   // exit when everything pending is written
 	quit      bool   // give up everything pending
 	abandoned bool   // Close gave up waiting for the goroutine and counted its lines
@@ -105,6 +111,7 @@ type batch struct {
 	next     *opened
 	sync     bool
 	midway   bool // buf continues the torn line
+	unused   bool // see pending
 }
 
 // Reasons for lost lines other than a failed write.
@@ -139,7 +146,7 @@ func (k *sink) drop(lines uint64, why error) {
 
 // alert reports a change of Stats. The caller holds log.mu.
 func (k *sink) alert() {
-	if k == k.log.sinks[0] {
+	if k == k.log.sinks[0] || k.job != "" {
 		select {
 		case k.log.trouble <- struct{}{}:
 		default: // the previous alert is not read yet
@@ -162,15 +169,49 @@ func (k *sink) offer(text []byte, lines uint64) {
 	}
 	k.buf = append(k.buf, text...)
 	k.records += lines
-	k.wake.Signal()
+	k.rouse()
+}
+
+// rouse makes the goroutine look for work, and starts it if there is none. The caller holds log.mu.
+func (k *sink) rouse() {
+	if !k.asleep {
+		k.wake.Signal()
+		return
+	}
+	k.asleep, k.idle, k.done = false, false, make(chan struct{})
+	k.log.writers.Go(k.run)
+}
+
+// label returns what lines about a job begin with: nothing in its own log.
+func (k *sink) label(job string) string {
+	if k.job != "" {
+		return ""
+	}
+	return job
 }
 
 // paused reports that no write may start. The caller holds log.mu.
 func (k *sink) paused() bool { return k.log.leaving || k.log.paused && k.regular }
 
-// full reports that the command's lines do not fit. The caller holds log.mu, also in the next
-// methods.
-func (k *sink) full() bool { return k.command && !k.exited && len(k.buf) >= commandLimit }
+// full reports that n bytes of a command of a job do not fit. A job that fills the log of several jobs
+// leaves some space for each of the others. The caller holds log.mu, also in the next methods.
+func (k *sink) full(job string, n int) bool {
+	if k.exited || len(k.buf) < commandLimit {
+		return false
+	}
+	return k.label(job) == "" || len(k.buf)+n > sharedLimit || k.shares[job]+n > jobShare
+}
+
+// takeShare counts n bytes of a job in buf.
+func (k *sink) takeShare(job string, n int) {
+	if k.label(job) == "" {
+		return
+	}
+	if k.shares == nil {
+		k.shares = map[string]int{}
+	}
+	k.shares[job] += n
+}
 
 // commandWaitLeft returns how much longer the command waits for this sink: 0 if the sink is
 // stalled, a negative value if there is no limit.
@@ -215,6 +256,44 @@ func (k *sink) remaining(most time.Duration, start time.Time) time.Duration {
 func (k *sink) isEcho() bool {
 	_, ok := k.target.(echo)
 	return ok
+}
+
+// file returns the target if it is a file, else nil.
+func (k *sink) file() *file {
+	t, _ := k.target.(*file)
+	return t
+}
+
+// reopen is Log.Reopen for one file.
+func (k *sink) reopen(t *file) error {
+	l := k.log
+	l.mu.Lock()
+	state, asleep := l.state, k.asleep
+	l.mu.Unlock()
+	switch {
+	case state != running:
+		return os.ErrClosed
+	case asleep: // the next line opens it
+		return nil
+	}
+	next, err := t.open(t.pattern.name(time.Now()))
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state != running {
+		return errors.Join(os.ErrClosed, next.close())
+	}
+	if k.asleep {
+		return next.close()
+	}
+	if k.next != nil {
+		err = k.next.close()
+	}
+	k.next, k.path = next, next.path
+	k.wake.Signal()
+	return err
 }
 
 func (k *sink) isService() bool {

@@ -23,9 +23,10 @@ type Stream struct {
 	pid  int // of the command
 
 	busy    chan struct{} // see lock; guards the fields below
-	forms   []rendering   // one per format that the sinks use; usually one
-	records uint64        // rendered and not yet given to the sinks
-	now     time.Time     // of the next records
+	sinks   []destination
+	forms   []rendering // one per format that the sinks use; usually one
+	records uint64      // rendered and not yet given to the sinks
+	now     time.Time   // of the next records
 
 	written line.Part   // what the records have of the unfinished line
 	rest    []byte      // the rest of it; at most log.maxLine
@@ -39,6 +40,7 @@ type Stream struct {
 // rendering has the records of a stream in one format.
 type rendering struct {
 	format format
+	job    string // at the start of each line; "" for none
 	head   []byte // the part between time and text
 	stamp  stamp
 	lead   []byte // time and head: the start of each record of this moment
@@ -302,7 +304,7 @@ func (s *Stream) flush() {
 	if s.records == 0 {
 		return
 	}
-	s.log.takeCommand(s.forms, s.records)
+	s.log.takeCommand(s)
 	s.records = 0
 	for i := range s.forms {
 		s.forms[i].out = reuse(s.forms[i].out)

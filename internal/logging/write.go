@@ -10,36 +10,104 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// run writes until the log is closed and everything is written or given up.
+// run writes until the log is closed and everything is written or given up, or until the sink falls
+// asleep.
 func (k *sink) run() {
 	defer close(k.done)
-	defer k.finish()
+	asleep := false
+	defer func() {
+		if !asleep {
+			k.finish()
+		}
+	}()
 	for {
 		b, more := k.take()
 		if !more {
 			break
 		}
+		if b.unused {
+			if asleep = k.sleep(); asleep {
+				return
+			}
+			continue
+		}
 		if b.next != nil || b.records > 0 || b.overflow > 0 || k.lost > 0 {
 			k.put(b)
+			k.used = time.Now()
 		}
 		k.sync(b)
 	}
 	if k.unsynced != nil {
 		k.unsynced.Stop()
 	}
+	if k.nap != nil {
+		k.nap.Stop()
+	}
 	k.err = errors.Join(k.unsafe, k.target.close())
 }
 
-// take waits for work and swaps the buffers. It returns false when the sink must exit.
+// napAfter makes take return in that time, if there is no work.
+func (k *sink) napAfter(wait time.Duration) {
+	if k.nap != nil {
+		k.nap.Reset(wait)
+		return
+	}
+	k.nap = time.AfterFunc(wait, func() {
+		k.log.mu.Lock()
+		defer k.log.mu.Unlock()
+		k.unused = true
+		k.wake.Signal()
+	})
+}
+
+// sleep closes the file and frees the buffers. It returns false if there is work meanwhile, or if the
+// last line is not old enough.
+func (k *sink) sleep() bool {
+	if wait := napTime - time.Since(k.used); wait > 0 {
+		k.napAfter(wait)
+		return false
+	}
+	t := k.file()
+	if t != nil && !t.archives.idle() {
+		k.napAfter(napTime)
+		return false
+	}
+	if t != nil {
+		k.warning = errors.Join(k.warning, t.rest())
+	}
+	k.log.mu.Lock()
+	defer k.log.mu.Unlock()
+	if k.log.state != running || k.drain || k.quit || k.hasWork() {
+		k.napAfter(napTime)
+		return false
+	}
+	k.asleep, k.idle, k.nap, k.unsynced = true, true, nil, nil
+	k.buf, k.spare, k.shares = nil, nil, nil
+	return true
+}
+
+// hasWork reports that there is something to write. The caller holds log.mu.
+func (k *sink) hasWork() bool { return len(k.buf) > 0 || k.next != nil || k.due }
+
+// take waits for work and swaps the buffers. It returns false when the sink must exit. A batch of an
+// unused sink is empty.
 func (k *sink) take() (batch, bool) {
 	l := k.log
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.state == running && !k.drain && !k.quit && (k.paused() || len(k.buf) == 0 && k.next == nil && !k.due) {
+	if k.lazy && k.nap == nil {
+		k.used = time.Now()
+		k.napAfter(napTime)
+	}
+	for l.state == running && !k.drain && !k.quit && (k.paused() || !k.hasWork() && !k.unused) {
 		k.idle = true
 		k.wake.Wait()
 	}
 	k.idle = false
+	if k.unused && l.state == running && !k.drain && !k.quit && !k.hasWork() {
+		k.unused = false
+		return batch{unused: true}, true
+	}
 	// Unreported losses are a reason for one more attempt while there is time.
 	done := len(k.buf) == 0 && k.lost == 0 && k.overflow == 0
 	if l.state == closed || k.quit || l.leaving || (l.state == draining || k.drain) && done {
@@ -50,6 +118,7 @@ func (k *sink) take() (batch, bool) {
 	}
 	k.writing = k.records
 	k.buf, k.spare, k.records, k.overflow, k.next, k.due, k.midway = k.spare, nil, 0, 0, nil, false, false
+	clear(k.shares)
 	k.since = time.Now()
 	l.space.Broadcast()
 	return b, true
@@ -306,7 +375,7 @@ func (k *sink) render(dst []byte, now time.Time, f func(*zerolog.Event)) []byte 
 	var raw bytes.Buffer
 	z := zerolog.New(&raw)
 	f(z.Warn())
-	return k.format.own(dst, now, zerolog.WarnLevel, raw.Bytes(), k.color)
+	return k.format.own(dst, now, zerolog.WarnLevel, "", raw.Bytes(), k.color)
 }
 
 // finish is the last step of run, also after a panic of a target: nothing waits for this sink after

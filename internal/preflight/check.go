@@ -36,10 +36,6 @@ func Valid(c *config.Config) error {
 	if c.Many && c.Heartbeat.Scope == "job" {
 		err = errors.Join(err, errors.New("heartbeat.scope job: with jobs: this is not in this version; leave it out"))
 	}
-	if c.Many && c.LogFile(c.Jobs[0].Name) != c.LogFile(c.Name) {
-		err = errors.Join(err, fmt.Errorf("log.file %s: a log for each of several jobs is not in this version; "+
-			"leave out %%{job}, or set job.output to a file with it", c.Log.File))
-	}
 	if bad := checkPassword(c.Heartbeat); errors.Is(bad, memcached.ErrContent) {
 		err = errors.Join(err, bad)
 	}
@@ -161,7 +157,7 @@ func (k *Checker) Job(spec job.Spec) (program string, err error) {
 	if l := Limits(spec); l != (process.Limits{}) {
 		wrong.add(process.CheckCgroup("", l, k.leaving...))
 	}
-	if c.Many && c.LogFile(spec.Name) != c.LogFile(c.Name) {
+	if OwnLog(c, spec) {
 		l, err := JobLogOptions(c, spec)
 		if err == nil { // else Daemon returns the error
 			wrong.add(k.paths.log(l, time.Now()))
@@ -224,12 +220,18 @@ func Cautions(c *config.Config) (texts []string) {
 			texts = append(texts, fmt.Sprintf("%s %s is a FIFO: start its reader first; without a reader %s", key, path, otherwise))
 		}
 	}
+	shared := 0
 	for _, spec := range c.Jobs {
 		key, of := "job.output", ""
 		if c.Many {
 			key, of = jobKey(spec, "job.output"), jobKey(spec, "")+": "
 		}
 		fifo(key, string(spec.Output), "each run fails")
+		if OwnLog(c, spec) {
+			fifo("log.file", logging.FileAt(c.LogFile(spec.Name), time.Now()), "lines are lost")
+		} else {
+			shared++
+		}
 		w, err := Credentials(spec)
 		if err != nil {
 			continue
@@ -238,9 +240,9 @@ func Cautions(c *config.Config) (texts []string) {
 			texts = append(texts, of+err.Error()+" (as the user of this check)")
 		}
 	}
-	if c.Many && c.Log.OnFull == "block" && c.Log.File != "" && c.LogFile(c.Jobs[0].Name) == c.LogFile(c.Name) {
+	if shared > 1 && c.Log.OnFull == "block" && c.Log.File != "" {
 		texts = append(texts, "log.on_full block: the jobs share one log, so a log that cannot be written stops all of them; "+
-			"leave it out")
+			"leave it out, or write %{job} in log.file for a log of each")
 	}
 	if text := LogCaution(c); text != "" {
 		texts = append(texts, text)

@@ -70,8 +70,8 @@ jobs:
 		"env": {1, []string{"jobs.env: " + dir + "/d.yaml:17: jobs.env.env_file " + dir + "/none: no such file",
 			"jobs.env: " + dir + "/d.yaml:17: jobs.env.env_file " + dir + "/none2: no such file", "jobs.env: cannot start ./none"}},
 		"log":            {1, []string{"jobs.log: job.output " + dir + "/log.log is the log file itself"}},
-		"log-of-another": {1, []string{"jobs.log-of-another: job.output " + dir + "/fit.log is the log file itself"}},
-		"daemon-log":     {1, []string{"jobs.daemon-log: job.output " + dir + "/d.log is the log file itself"}},
+		"log-of-another": {1, []string{"jobs.log-of-another: job.output " + dir + "/fit.log is the log of job fit: choose another file"}},
+		"daemon-log":     {1, []string{"jobs.daemon-log: job.output " + dir + "/d.log is the log of daemon d: choose another file"}},
 		"lock":           {1, []string{"jobs.lock: the lock of job fit and job.output have the same file"}},
 		"pid":            {1, []string{"jobs.pid: config.pid_file and job.stdin have the same file", "jobs.pid: job.stdin " + dir + "/pid: no"}},
 	}
@@ -204,9 +204,18 @@ func TestLogOptionsOfEachJob(t *testing.T) {
 	if err != nil || l.File != "/l/b.log" || l.Job != "b" || !slices.Equal(l.Trusted, []int{0}) {
 		t.Errorf("job b: %+v, %v", l, err)
 	}
+	// A job with the name of the daemon has its lines in the log of the daemon.
+	named := manyJobs(t, t.TempDir(), "log.file: '/l/%{job}.log'\njob: {command: ['true']}\njobs: {a: {}, d: {}}\n")
 	shared := manyJobs(t, t.TempDir(), "log: {file: /l/x, on_full: block}\njob: {command: ['true']}\njobs: {a: {}, b: {}}\n")
-	if l, err := JobLogOptions(shared, shared.Jobs[1]); err != nil || l.File != "/l/x" || l.Job != "" {
-		t.Errorf("a shared log: %+v, %v", l, err)
+	for _, c := range []struct {
+		config *config.Config
+		own    []bool
+	}{{c, []bool{true, true}}, {named, []bool{true, false}}, {shared, []bool{false, false}}} {
+		for i, spec := range c.config.Jobs {
+			if got := OwnLog(c.config, spec); got != c.own[i] {
+				t.Errorf("log.file %s: job %s has its own log: %v", c.config.Log.File, spec.Name, got)
+			}
+		}
 	}
 	if got := Cautions(shared); len(got) != 1 || !strings.HasPrefix(got[0], "log.on_full block: the jobs share one log") {
 		t.Errorf("%q", got)

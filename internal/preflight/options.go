@@ -31,11 +31,14 @@ func LogOptions(c *config.Config) (logging.Options, error) {
 	return l, err
 }
 
-// JobLogOptions returns the options of the log of one job, which may be that of LogOptions.
+// OwnLog reports whether one of many jobs has a log of its own. A job with the name of the daemon has
+// none.
+func OwnLog(c *config.Config, spec job.Spec) bool {
+	return c.Many && c.LogFile(spec.Name) != c.LogFile(c.Name)
+}
+
+// JobLogOptions returns the options of the log of a job with OwnLog.
 func JobLogOptions(c *config.Config, spec job.Spec) (logging.Options, error) {
-	if c.LogFile(spec.Name) == c.LogFile(c.Name) {
-		return LogOptions(c)
-	}
 	return logOptions(c, spec.Name, spec.User)
 }
 

@@ -86,12 +86,12 @@ func Distinct(c *config.Config) error {
 // files are those that other settings of a config must not name.
 type files struct {
 	replaced map[string]string // by gophd; the settings by path, and by identity
-	logs     map[string]bool   // by identity
+	logs     map[string]string // whose, by identity
 	twice    error             // two settings for one of them
 }
 
 func filesOf(c *config.Config) files {
-	f := files{replaced: map[string]string{}, logs: map[string]bool{}}
+	f := files{replaced: map[string]string{}, logs: map[string]string{}}
 	add := func(setting, path string) {
 		if f.twice == nil {
 			f.twice = f.isReplaced(setting, path)
@@ -109,18 +109,28 @@ func filesOf(c *config.Config) files {
 			add(lock.title, path)
 		}
 	}
-	logs := []string{c.LogFile(c.Name)}
+	f.addLog(c, c.Name, "the log of daemon "+c.Name)
 	for _, spec := range c.Jobs {
-		if log := c.LogFile(spec.Name); log != logs[0] {
-			logs = append(logs, log)
-		}
-	}
-	for _, log := range logs {
-		if id := identity(logging.FileAt(log, time.Now())); id != "" {
-			f.logs[id] = true
+		if OwnLog(c, spec) {
+			f.addLog(c, spec.Name, logTitle(c, spec))
 		}
 	}
 	return f
+}
+
+// logTitle returns the name of the log in which the lines of a job are.
+func logTitle(c *config.Config, spec job.Spec) string {
+	if OwnLog(c, spec) {
+		return "the log of job " + spec.Name
+	}
+	return "the log of daemon " + c.Name
+}
+
+// addLog adds a log, unless it is another one too.
+func (f files) addLog(c *config.Config, name, title string) {
+	if id := identity(logging.FileAt(c.LogFile(name), time.Now())); id != "" && f.logs[id] == "" {
+		f.logs[id] = title
+	}
 }
 
 // isReplaced returns an error if gophd replaces the file at path for another setting.
@@ -147,11 +157,22 @@ func (f files) daemon(c *config.Config) error {
 // job checks the settings of a job.
 func (f files) job(c *config.Config, spec job.Spec) error {
 	output := string(spec.Output)
-	if id := identity(output); id != "" && f.logs[id] {
-		return fmt.Errorf("job.output %s is the log file itself: use job.output log", output)
+	title := logTitle(c, spec)
+	if id := identity(output); id != "" {
+		switch other := f.logs[id]; other {
+		case "":
+		case title:
+			return fmt.Errorf("job.output %s is the log file itself: use job.output log", output)
+		default:
+			return fmt.Errorf("job.output %s is %s: choose another file", output, other)
+		}
 	}
-	if log := c.LogFile(spec.Name); log != c.LogFile(c.Name) {
-		if err := f.isReplaced("log.file", logging.FileAt(log, time.Now())); err != nil {
+	if OwnLog(c, spec) {
+		log := logging.FileAt(c.LogFile(spec.Name), time.Now())
+		if other := f.logs[identity(log)]; other != "" && other != title {
+			return fmt.Errorf("%s and %s have the same file %s: choose another log.file", other, title, log)
+		}
+		if err := f.isReplaced("log.file", log); err != nil {
 			return err
 		}
 	}

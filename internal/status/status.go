@@ -30,24 +30,29 @@ type Board struct {
 type Snapshot struct {
 	State        string // serving, re-executing, draining, stopping, ...
 	PID          int
-	Instance     string        // random id of this daemon in the heartbeat; kept across restarts
-	User         string        // the user that it runs as
-	Born         time.Time     // first start of this daemon, by this process's wall clock; kept across restarts
-	ProcessStart time.Time     // start of this process
-	Taken        time.Time     // the moment of the copy
-	Restarts     int           // re-execs before this process
-	Config       string        // config file, "" for none
-	Log          string        // log file in use, "" for none
-	Dropped      uint64        // log lines that could not be written
-	DroppedFor   error         // why the last ones were dropped
-	LogStalled   time.Duration // how long the current write of the log has made no progress
-	LogMisplaced error         // why the log is not in the file of that name
+	Instance     string    // random id of this daemon in the heartbeat; kept across restarts
+	User         string    // the user that it runs as
+	Born         time.Time // first start of this daemon, by this process's wall clock; kept across restarts
+	ProcessStart time.Time // start of this process
+	Taken        time.Time // the moment of the copy
+	Restarts     int       // re-execs before this process
+	Config       string    // config file, "" for none
+	Log          Log
 	Daemon       bool
 	Verbose      bool
 	RestartIn    time.Duration // config.auto_restart_interval if it applies, else 0
 	Memory       Memory
 	Goroutines   int
 	Jobs         []Job
+}
+
+// Log is the state of a log.
+type Log struct {
+	File       string        // in use, "" for none
+	Dropped    uint64        // lines that could not be written
+	DroppedFor error         // why the last ones were dropped
+	Stalled    time.Duration // how long the current write has made no progress
+	Misplaced  error         // why the log is not in the file of that name
 }
 
 // Memory is the process's resident memory in bytes; 0 if the system does not report it.
@@ -64,6 +69,7 @@ type Job struct {
 	StatusOf uint64      // the number of that run, which may have ended
 	// Unfinished are lines that a command has begun and not ended: a question, a progress bar.
 	Unfinished []line.Unfinished
+	Log        Log // zero if the job has no log of its own
 	Counts     Counts
 	Last       *job.Result // the last run's; nil before the first has ended
 	Lengths    Lengths

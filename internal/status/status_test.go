@@ -209,7 +209,7 @@ func TestVariablesAreTheWholeDump(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := board()
 		b.Update(func(s *status.Snapshot) {
-			s.Config, s.Log, s.Daemon = "/etc/n.yaml", "/var/log/n.log", true
+			s.Config, s.Log.File, s.Daemon = "/etc/n.yaml", "/var/log/n.log", true
 			s.RestartIn, s.Restarts, s.Instance = time.Hour, 1, "9f"
 		})
 		b.Read(event.TicksSkipped("nightly", job.Run{Number: 1}, 1, "run 1 was active"))
@@ -281,21 +281,35 @@ func TestDumpShowsAPastTick(t *testing.T) {
 // The dump shows a log whose reader stalls, lost lines, and a log in another file.
 func TestDumpShowsLogTrouble(t *testing.T) {
 	for _, c := range []struct {
-		s                status.Snapshot
+		log              status.Log
 		trouble, dropped string
 	}{
-		{status.Snapshot{}, "none", "0"},
-		{status.Snapshot{LogStalled: time.Second / 2}, "none", "0"}, // a normal write may take that long
-		{status.Snapshot{LogStalled: 90 * time.Second}, "write stalled for 1m30s", "0"},
-		{status.Snapshot{LogMisplaced: errors.New("no such directory")}, "no such directory", "0"},
-		{status.Snapshot{Dropped: 7, DroppedFor: errors.New("disk full")}, "none", "7, the last: disk full"},
+		{status.Log{}, "none", "0"},
+		{status.Log{Stalled: time.Second / 2}, "none", "0"}, // a normal write may take that long
+		{status.Log{Stalled: 90 * time.Second}, "write stalled for 1m30s", "0"},
+		{status.Log{Misplaced: errors.New("no such directory")}, "no such directory", "0"},
+		{status.Log{Dropped: 7, DroppedFor: errors.New("disk full")}, "none", "7, the last: disk full"},
 	} {
 		got := map[string]string{}
-		for _, v := range c.s.Variables() {
+		for _, v := range (status.Snapshot{Log: c.log}).Variables() {
 			got[v.Name] = v.Text
 		}
 		if got["log trouble"] != c.trouble || got["log lines dropped"] != c.dropped {
-			t.Errorf("%+v: got %q and %q", c.s, got["log trouble"], got["log lines dropped"])
+			t.Errorf("%+v: got %q and %q", c.log, got["log trouble"], got["log lines dropped"])
+		}
+		// A job shows a log of its own below the settings of the daemon.
+		c.log.File = "/var/log/a.log"
+		jobs := []status.Job{{Name: "a", Log: c.log}, {Name: "b"}}
+		var of []string
+		for _, v := range (status.Snapshot{Jobs: jobs}).Variables() {
+			switch v.Name {
+			case "job", "log file", "log lines dropped", "log trouble":
+				of = append(of, v.Text)
+			}
+		}
+		want := []string{"none", "0", "none", "a", "/var/log/a.log", c.dropped, c.trouble, "b"}
+		if !slices.Equal(of, want) {
+			t.Errorf("the dump has %q, want %q", of, want)
 		}
 	}
 }

@@ -27,9 +27,9 @@ func (s Snapshot) Variables() []Variable {
 		{"uptime", span(s.Taken.Sub(s.Born))},
 		{"this process", span(s.Taken.Sub(s.ProcessStart)) + ", after " + count(uint64(s.Restarts), "re-exec")},
 		{"config file", or(s.Config, "none")},
-		{"log file", or(s.Log, "none")},
-		{"log lines dropped", s.dropped()},
-		{"log trouble", s.logTrouble()},
+	}
+	vs = append(vs, s.Log.variables()...)
+	vs = append(vs, []Variable{
 		{"background", yes(s.Daemon)},
 		{"verbose", yes(s.Verbose)},
 		{"restart interval", or(nonzero(s.RestartIn), "off")},
@@ -37,27 +37,35 @@ func (s Snapshot) Variables() []Variable {
 		{"peak memory", mib(s.Memory.Peak)},
 		{"goroutines", fmt.Sprint(s.Goroutines)},
 		{"instance", s.Instance},
-	}
+	}...)
 	for _, j := range s.Jobs {
 		vs = append(vs, j.variables(s.Taken)...)
 	}
 	return vs
 }
 
-func (s Snapshot) dropped() string {
-	if s.DroppedFor == nil {
-		return fmt.Sprint(s.Dropped)
+func (l Log) variables() []Variable {
+	return []Variable{
+		{"log file", or(l.File, "none")},
+		{"log lines dropped", l.dropped()},
+		{"log trouble", l.trouble()},
 	}
-	return fmt.Sprintf("%d, the last: %v", s.Dropped, s.DroppedFor)
 }
 
-// logTrouble reports a write of the log that takes too long, or a log in another file.
-func (s Snapshot) logTrouble() string {
+func (l Log) dropped() string {
+	if l.DroppedFor == nil {
+		return fmt.Sprint(l.Dropped)
+	}
+	return fmt.Sprintf("%d, the last: %v", l.Dropped, l.DroppedFor)
+}
+
+// trouble reports a write that takes too long, or a log in another file.
+func (l Log) trouble() string {
 	switch {
-	case s.LogStalled >= time.Second:
-		return "write stalled for " + span(s.LogStalled)
-	case s.LogMisplaced != nil:
-		return s.LogMisplaced.Error()
+	case l.Stalled >= time.Second:
+		return "write stalled for " + span(l.Stalled)
+	case l.Misplaced != nil:
+		return l.Misplaced.Error()
 	}
 	return "none"
 }
@@ -122,6 +130,9 @@ func (j Job) variables(now time.Time) []Variable {
 		{"lease store", j.Lease.Store},
 		{"lease", lease},
 		{"holder", or(j.Lease.Holder, "unknown")},
+	}
+	if j.Log.File != "" {
+		vs = append(vs, j.Log.variables()...)
 	}
 	if len(j.Unfinished) > 0 {
 		vs = slices.Insert(vs, 5, Variable{"unfinished line", unfinished(j.Unfinished)})

@@ -21,10 +21,10 @@ import (
 // Options configure a Supervisor.
 type Options struct {
 	Spec    *job.Spec // of the config; not changed
-	ID      string   // of the job on this host: the start of the names of its control groups
-	Many    bool     // the daemon may have other jobs, under the same lease
-	Config  string   // path of the config file, for the command; "" for none
-	Env     []string // gophd's own
+	ID      string    // of the job on this host: the start of the names of its control groups
+	Many    bool      // the daemon may have other jobs, under the same lease
+	Config  string    // path of the config file, for the command; "" for none
+	Env     []string  // gophd's own
 	Log     *logging.Log
 	Events  *event.Stream
 	Spawner *process.Spawner
