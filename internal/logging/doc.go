@@ -33,6 +33,13 @@
 // severity info on both streams, because many commands report their progress on stderr. One of
 // gophd's own lines for syslog is cut after 8000 bytes and ends in "...".
 //
+// # Several jobs
+//
+// A Job is the Log of one of several jobs. In a log of all jobs its lines begin with its name; in json
+// and in the journal they have it in a field. A job in Options.Jobs has a file of its own, in which the
+// text has no name. Its sink is asleep until the first line, and again after a minute without one: it
+// has no goroutine, no descriptor and no buffer then.
+//
 // # Long and unfinished lines
 //
 // A newline ends a line, and so does a carriage return that no newline follows: see package line. A
@@ -96,6 +103,8 @@
 //   - gophd's own lines never wait for a sink: they are dropped while 1 MiB is pending.
 //   - The command's lines wait while 256 KiB are pending. A slow sink slows the command down
 //     as a slow pipe does, and memory is bounded.
+//   - In a sink of several jobs, each job may have 8 KiB pending also when 256 KiB are, up to 768
+//     KiB in all. So a job that floods it neither delays another nor loses its lines.
 //   - A sink is stalled if its write makes no progress for 10s. Then the command's lines that do
 //     not fit are dropped, so that a log that nobody reads does not block the command.
 //   - A write that fails (disk full, no reader, closed pipe) drops the lines that were not written,
@@ -128,4 +137,10 @@
 //
 // In draining the goroutines write the lines that were taken. The state is closed when each
 // goroutine has written them or was given up.
+//
+// A sink with the file of one job has a state of its own while the Log is running:
+//
+//	          line            Reopen    a minute without a line
+//	awake     taken           opens     -> asleep
+//	asleep    -> awake        nothing   nothing
 package logging

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -101,7 +100,6 @@ func TestEachJobHasItsOwnLog(t *testing.T) {
 func TestTheLogOfAJobIsClosedWhileItIsIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		before := runtime.NumGoroutine()
 		o := jobLogs(dir, "a")
 		o.File, o.Sync = "", syncSecond
 		l := openTimed(t, o)
@@ -111,9 +109,15 @@ func TestTheLogOfAJobIsClosedWhileItIsIdle(t *testing.T) {
 			synctest.Wait()
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			if k.asleep != want || (f.current.Load() == nil) != want || (runtime.NumGoroutine() == before) != want {
-				t.Errorf("asleep is %v, file %v, %d goroutines more; want %v", k.asleep, f.current.Load(),
-					runtime.NumGoroutine()-before, want)
+			ended := false
+			select {
+			case <-k.done:
+				ended = true
+			default:
+			}
+			if k.asleep != want || (f.current.Load() == nil) != want || ended != want {
+				t.Errorf("asleep is %v, the file is %v, the goroutine has ended: %v; want %v", k.asleep, f.current.Load(),
+					ended, want)
 			}
 			if want && cap(k.buf)+cap(k.spare) > 0 {
 				t.Errorf("it keeps %d bytes of buffers", cap(k.buf)+cap(k.spare))
@@ -137,6 +141,12 @@ func TestTheLogOfAJobIsClosedWhileItIsIdle(t *testing.T) {
 		}
 		_, _ = w.Write([]byte("three\nunfinished"))
 		asleep(false)
+		if err := errors.Join(os.Rename(dir+"/a.log", dir+"/moved too"), l.Reopen()); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(dir + "/a.log"); err != nil {
+			t.Errorf("reopening an open file: %v", err)
+		}
 		time.Sleep(2 * napTime)
 		asleep(true)
 		_, _ = w.Write([]byte(" line\n"))
@@ -144,7 +154,10 @@ func TestTheLogOfAJobIsClosedWhileItIsIdle(t *testing.T) {
 		if got := without(dir + "/moved"); got != "[7] out: one\n[7] out: two\n" {
 			t.Errorf("the moved file has %q", got)
 		}
-		if got := without(dir + "/a.log"); got != "[7] out: three\n[7] out+ unfinished\n[7] out:  line\n" {
+		if got := without(dir + "/moved too"); got != "[7] out: three\n" {
+			t.Errorf("the second moved file has %q", got)
+		}
+		if got := without(dir + "/a.log"); got != "[7] out+ unfinished\n[7] out:  line\n" {
 			t.Errorf("the file has %q", got)
 		}
 		if s := l.Job("a").Stats(); s.Lines != 5 || s.Dropped != 0 {
