@@ -53,9 +53,20 @@ func abandon(s handedState, files map[string]*os.File, why error) {
 			return // a handoff with an unknown format has none of our runs
 		}
 	}
-	reader := eventlog.New(eventlog.Loggers{Failures: log.Logger(), Rest: log.Logger(), Echo: log.EchoLogger()},
-		options.Format == "json")
-	events := event.NewStream(reader.Read)
+	loggers := func(job string) eventlog.Loggers {
+		of := log.Job(job)
+		return eventlog.Loggers{Failures: of.Logger(), Rest: of.Logger(), Echo: of.EchoLogger()}
+	}
+	reader := eventlog.New(loggers(""), options.Format == "json")
+	read, many := reader.Read, len(s.Jobs) > 1
+	if many {
+		var names []string
+		for _, j := range s.Jobs {
+			names = append(names, j.Name)
+		}
+		read = reader.Jobs(names, loggers).Read
+	}
+	events := event.NewStream(read)
 	events.Publish(event.NotResumed(why))
 	if spawner, err := process.New(); err != nil {
 		events.Publish(event.Problem(err))

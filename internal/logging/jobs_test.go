@@ -368,3 +368,26 @@ func TestOneJobLogThatBlocksStopsItsOwnJob(t *testing.T) {
 		}
 	})
 }
+
+// Reopen names one of the files that cannot be opened, and counts the others. Those that sleep are none
+// of them.
+func TestReopenOfManyLogs(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(dir+"/logs", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, jobLogs(dir+"/logs", "a", "b", "idle"))
+	for _, name := range []string{"a", "b"} {
+		say(l.Job(name).Logger(), "one")
+		for l.Job(name).Stats().Lines == 0 {
+			shortSleep()
+		}
+	}
+	if err := os.Rename(dir+"/logs", dir+"/moved"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Reopen(); err == nil || !regexp.MustCompile(`^cannot open log file .*/logs/d.log: .*; and 2 more$`).MatchString(err.Error()) {
+		t.Error(err)
+	}
+	closeLog(t, l)
+}

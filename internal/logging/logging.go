@@ -379,13 +379,26 @@ func (l *Log) Path() string { return l.Job("").Path() }
 
 // Reopen opens the files again, because they may have been moved. It does not wait for the sinks: an
 // active write still goes to the old file. After an error the old file stays in use.
-func (l *Log) Reopen() (err error) {
+func (l *Log) Reopen() error {
+	var first error
+	more := 0
 	for _, k := range l.sinks {
-		if t := k.file(); t != nil {
-			err = errors.Join(err, k.reopen(t))
+		t := k.file()
+		if t == nil {
+			continue
+		}
+		switch err := k.reopen(t); {
+		case err == nil:
+		case first == nil:
+			first = err
+		default:
+			more++
 		}
 	}
-	return err
+	if more > 0 {
+		return fmt.Errorf("%w; and %d more", first, more)
+	}
+	return first
 }
 
 // CrashOutput makes the runtime write the trace of a fatal error to the file too, until Close. It
