@@ -22,11 +22,9 @@ type Stream struct {
 	name string
 	pid  int // of the command
 
-	busy    chan struct{} // see lock; guards the fields below
-	sinks   []destination
-	forms   []rendering // one per format that the sinks use; usually one
-	records uint64      // rendered and not yet given to the sinks
-	now     time.Time   // of the next records
+	busy chan struct{} // see lock; guards the fields below
+	rendered
+	now time.Time // of the next records
 
 	written line.Part   // what the records have of the unfinished line
 	rest    []byte      // the rest of it; at most log.maxLine
@@ -35,6 +33,13 @@ type Stream struct {
 	armed   bool        // the timer runs
 	panic   *goroutine.Panic
 	shown   bool // log.open has the line
+}
+
+// rendered has the records that are not given to the sinks yet.
+type rendered struct {
+	sinks   []destination
+	forms   []rendering // one per format that the sinks use; usually one
+	records uint64
 }
 
 // rendering has the records of a stream in one format.
