@@ -72,7 +72,7 @@ func abandon(s handedState, files map[string]*os.File, why error) {
 		events.Publish(event.Problem(err))
 	} else {
 		jobLog := log.Job
-		if len(s.Jobs) == 1 {
+		if !many {
 			jobLog = func(string) logging.Job { return log.Job("") }
 		}
 		spawner.AdoptStreams(supervisor.TakePipes(s.Escaped, files), func(s process.HandedStream) io.WriteCloser {
