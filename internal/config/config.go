@@ -83,6 +83,9 @@ func (c *Config) FileName(s job.Spec) string {
 	return s.Name
 }
 
+// OwnLeases returns true if each of many jobs has a lease of its own.
+func (c *Config) OwnLeases() bool { return c.Many && c.Heartbeat.Scope == scopeJob }
+
 // Unfit returns why one of many jobs cannot start here, although its settings can be understood:
 // each file of its env_file that cannot be read. With one job, or for a file in job:, Load returns
 // that as an error.

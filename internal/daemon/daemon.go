@@ -147,6 +147,11 @@ func (d *Daemon) serve(ctx context.Context) {
 	}
 	d.resumeEscaped()
 	d.jobs.each(func(m *member) {
+		if m.lease != nil && len(m.handed.Runs) > 0 {
+			m.lease.Begin()
+		}
+	})
+	d.jobs.each(func(m *member) {
 		m.Adopt()
 		if m.removed {
 			m.Stop()
@@ -233,9 +238,12 @@ func (d *Daemon) jobsChanged() {
 	if err != nil {
 		d.failing(err)
 	}
+	d.startLeases()
 	// After a fatal error the new process may need the lease.
 	if d.machine.state >= draining && d.jobs.dead() && !errors.As(d.machine.err, new(*supervisor.FatalError)) {
-		d.lease.ReleaseEarly()
+		for _, l := range d.leases() {
+			l.ReleaseEarly()
+		}
 	}
 }
 
@@ -253,6 +261,9 @@ func (d *Daemon) jobsEnded() {
 			if m.alive {
 				m.alive = false
 				d.jobEnded(m)
+			}
+			if m.lease != nil {
+				m.lease.ReleaseEarly() // another instance may run the job
 			}
 		default:
 		}
@@ -409,7 +420,7 @@ func (d *Daemon) finish() (Outcome, error) {
 		return o, nil
 	}
 	d.jobs.each(func(m *member) { m.Release() })
-	d.lease.Release()
+	d.releaseLeases()
 	_ = goroutine.Catch(d.goroutines.Wait) // lease and supervisor catch their own panics
 	d.reportLogs(len(d.logs.all))          // the last chance to report lost lines
 	if d.progress.locked {

@@ -22,6 +22,7 @@ type handedState struct {
 	Errors  []string `json:",omitempty"` // that the old process could not log any more
 	Board   status.Saved
 	Lease   lease.State
+	Leases  map[string]lease.State `json:",omitempty"` // of the jobs that have their own, by name
 	Jobs    []supervisor.JobState
 	Escaped []supervisor.Pipe `json:",omitempty"` // of processes that escaped from earlier runs
 

@@ -24,6 +24,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; " +
 			"lengths {runs uint16; sum int64; min int64; max int64}}; " +
 			"Lease {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
+			"Leases {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Jobs {Name string; ID string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
 			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
 			"Pipes " + pipes + "; " +

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"gophd/internal/heartbeat"
 	"gophd/internal/job"
+	"gophd/internal/lease"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/supervisor"
@@ -17,7 +19,8 @@ import (
 
 // member is a job of the daemon.
 type member struct {
-	*supervisor.Supervisor // nil if the job was over before this process started, or could not be opened
+	*supervisor.Supervisor              // nil if the job was over before this process started, or could not be opened
+	lease                  *lease.Lease // its own; nil if it has none, or none now
 	spec                   *job.Spec
 	alive                  bool // it has not ended; before the start too
 	removed                bool // the config has it no more; its runs may finish
@@ -48,6 +51,7 @@ type jobs struct {
 	many    bool          // see config.Config
 	changed chan struct{} // capacity 1; receives when something about a job or the lease may be new
 	running *supervisor.Running
+	store   heartbeat.Store // of all leases; nil if there is none
 	lease   leaseNews
 }
 

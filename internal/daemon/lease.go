@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -10,7 +11,10 @@ import (
 	"gophd/internal/event"
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
+	"gophd/internal/heartbeat/file"
+	"gophd/internal/job"
 	"gophd/internal/lease"
+	"gophd/internal/restart"
 	"gophd/internal/status"
 	"gophd/internal/supervisor"
 )
@@ -21,7 +25,8 @@ import (
 type leaseNews struct {
 	mu      sync.Mutex
 	serving string // what the daemon does, for the process that waits for its start
-	err     error  // why the lease has ended
+	held    bool   // it was held, so that jobs may acquire their own
+	err     error  // why it has ended
 }
 
 // read returns what the lease has told last.
@@ -47,7 +52,12 @@ func (l leaseClient) TakePIDFile() error { return l.pidFile.take() }
 func (l leaseClient) RemovePIDFile() { l.pidFile.remove() }
 
 // SearchLeftover searches leftover runs of each job. With several jobs only those wait that have some.
+// Jobs with their own leases search later, each with its own lock.
 func (l leaseClient) SearchLeftover() (wait bool) {
+	if l.o.Config.OwnLeases() {
+		l.lease.Lock().Clean()
+		return false
+	}
 	l.jobs.each(func(m *member) { wait = m.SearchLeftover() || wait })
 	l.noteClean()
 	return wait && !l.o.Config.Many
@@ -64,15 +74,25 @@ func (l leaseClient) noteClean() {
 	if slices.ContainsFunc(l.jobs.all, func(m *member) bool { return m.Supervisor == nil || !m.NoLeftover() }) {
 		return
 	}
-	lock := l.lease.Lock()
+	clean(l.lease.Lock(), l.events, l.o.Config.Name)
+}
+
+// clean notes in a local lock that no leftover run is active.
+func clean(lock *file.Store, events *event.Stream, name string) {
 	lock.Clean()
 	if lock.Unclean() {
-		l.events.Publish(event.LeftoverUnseen(l.o.Config.Name))
+		events.Publish(event.LeftoverUnseen(name))
 	}
 }
 
 func (l leaseClient) Held() {
-	l.jobs.each(func(m *member) { m.LeaseHeld() })
+	if l.o.Config.OwnLeases() {
+		l.jobs.lease.mu.Lock()
+		l.jobs.lease.held = true
+		l.jobs.lease.mu.Unlock()
+	} else {
+		l.jobs.each(func(m *member) { m.LeaseHeld() })
+	}
 	if l.o.Config.Many {
 		l.tell(fmt.Sprintf("%s runs %d jobs", l.o.Config.Name, len(l.o.Config.Jobs)), nil)
 	}
@@ -106,10 +126,215 @@ func (l leaseClient) tell(serving string, err error) {
 	l.jobs.notice()
 }
 
-// leaseNow returns the state of the lease, and the instance id. ok is false before the lease was
+// openLease opens the lease of the daemon, and the store of all leases. If each job has its own lease,
+// that of the daemon is only the lock that keeps this host from running the daemon twice.
+func (d *Daemon) openLease(files map[string]*os.File) (err error) {
+	c := d.o.Config
+	o := d.leaseOptions(c.Name, lease.LockPath(c), files[localLock])
+	o.Client, o.Handed, o.Standby = leaseClient{d}, d.handed.Lease, c.Heartbeat.Standby
+	if c.Heartbeat.Shared() {
+		if d.jobs.store, err = lease.OpenStore(c.Heartbeat); err != nil {
+			return err
+		}
+	}
+	if !c.OwnLeases() {
+		o.Store = d.jobs.store
+		for _, own := range d.handed.Leases {
+			o.Handed.Shared = earlier(o.Handed.Shared, own.Shared)
+		}
+	}
+	if !c.Many {
+		o.Interval = c.Jobs[0].Interval
+	}
+	d.lease, err = lease.Open(o)
+	return err
+}
+
+// earlier returns the handoff of the lease that expires first. After a change of the scope the runs
+// that were started under the old leases have its deadline.
+func earlier(a, b *heartbeat.Handoff) *heartbeat.Handoff {
+	if a == nil || b != nil && b.Deadline < a.Deadline {
+		return b
+	}
+	return a
+}
+
+func (d *Daemon) leaseOptions(name, path string, lock *os.File) lease.Options {
+	return lease.Options{Config: d.o.Config, Name: name, Path: path, Started: d.life.born, Events: d.events,
+		Timers: d.timers.boot, Lock: lock}
+}
+
+// leases returns all leases of the daemon that are open, its own last.
+func (d *Daemon) leases() (all []*lease.Lease) {
+	for _, m := range d.jobs.all {
+		if m.lease != nil {
+			all = append(all, m.lease)
+		}
+	}
+	if d.lease != nil {
+		all = append(all, d.lease)
+	}
+	return all
+}
+
+// startLeases starts the leases of the jobs once the daemon's own is held.
+func (d *Daemon) startLeases() {
+	news := &d.jobs.lease
+	news.mu.Lock()
+	defer news.mu.Unlock()
+	if !news.held {
+		return
+	}
+	news.held = false
+	d.jobs.each(func(m *member) {
+		if m.lease != nil && m.alive {
+			m.lease.Start(&d.goroutines)
+		}
+	})
+}
+
+// releaseLeases releases all leases, at the same time, and then the daemon's own. No command may be
+// alive. It blocks for at most twice the store's timeout.
+func (d *Daemon) releaseLeases() {
+	for _, m := range d.jobs.all {
+		if m.lease != nil {
+			m.lease.ReleaseEarly()
+		}
+	}
+	for _, l := range d.leases() {
+		l.Release()
+	}
+}
+
+// handOffLeases ends all leases in this process without a release, except those of jobs that have
+// ended. It returns what the new process must report.
+func (d *Daemon) handOffLeases(s *handedState, h *restart.Handoff) (failed []error) {
+	var own goroutine.Group
+	var mu sync.Mutex // guards the results
+	for _, m := range d.jobs.all {
+		switch {
+		case m.lease == nil:
+			continue
+		case m.lease.Released():
+			m.lease.Release() // waits for it
+			continue
+		}
+		own.Go(func() {
+			state, lock, _, errs := m.lease.HandOff(len(m.HandedOff()) > 0)
+			mu.Lock()
+			defer mu.Unlock()
+			if s.Leases == nil {
+				s.Leases = map[string]lease.State{}
+			}
+			s.Leases[m.spec.Name] = state
+			if lock != nil {
+				h.Files[jobLock(m.spec)] = lock
+			}
+			failed = append(failed, errs...)
+		})
+	}
+	own.Wait()
+	left, lock, instance, errs := d.lease.HandOff(len(d.jobs.left()) > 0)
+	s.Lease, h.Instance = left, instance
+	if lock != nil {
+		h.Files[localLock] = lock
+	}
+	return append(failed, errs...)
+}
+
+// releaseHanded releases the leases of jobs that the config has no more and that have no active run.
+func (d *Daemon) releaseHanded(files map[string]*os.File) error {
+	if !d.o.Config.OwnLeases() {
+		return nil // active runs may have been started under them: they expire
+	}
+	opened := map[string]bool{}
+	for _, m := range d.jobs.all {
+		opened[m.spec.Name] = true
+	}
+	for name := range d.handed.Leases {
+		if opened[name] {
+			continue
+		}
+		m := &member{spec: &job.Spec{Name: name}}
+		if err := (jobLeaseClient{d, m}).open(files); err != nil {
+			return err
+		}
+		d.goroutines.Go(func() { release(m.lease, d.events) })
+	}
+	return nil
+}
+
+// release releases and closes a lease that was handed off and is not needed.
+func release(l *lease.Lease, events *event.Stream) {
+	l.Release()
+	if err := l.Close(); err != nil {
+		events.Publish(event.Problem(err))
+	}
+}
+
+// jobLock returns the name of the descriptor of a job's own local lock in the handoff.
+func jobLock(spec *job.Spec) string { return localLock + "/" + spec.Name }
+
+// jobLeaseClient is one of several jobs for its own lease. While that is held elsewhere, only this job
+// is on standby.
+type jobLeaseClient struct {
+	*Daemon
+	job *member
+}
+
+var _ lease.Client = jobLeaseClient{}
+
+// open opens the lease of the job.
+func (l jobLeaseClient) open(files map[string]*os.File) (err error) {
+	c, spec := l.o.Config, l.job.spec
+	name := c.FileName(*spec)
+	o := l.leaseOptions(name, lease.JobLockPath(c, name), files[jobLock(spec)])
+	o.Client, o.Store, o.Interval, o.Standby = l, l.jobs.store, spec.Interval, true
+	o.Events = event.NewStream(func(e event.Event) {
+		e.Job = spec.Name
+		l.events.Publish(e)
+	})
+	var ok bool
+	if o.Handed, ok = l.handed.Leases[spec.Name]; !ok && len(l.job.handed.Runs) > 0 {
+		o.Handed.Shared = l.handed.Lease.Shared // the scope has changed: see earlier
+	}
+	l.job.lease, err = lease.Open(o)
+	return err
+}
+
+func (l jobLeaseClient) OnLocked()          {}
+func (l jobLeaseClient) TakePIDFile() error { return nil }
+func (l jobLeaseClient) RemovePIDFile()     {}
+func (l jobLeaseClient) Held()              { l.job.LeaseHeld() }
+func (l jobLeaseClient) Standby(string)     {}
+func (l jobLeaseClient) Ending(cause error) { l.job.LeaseEnding(cause) }
+
+// Failed ends this job only.
+func (l jobLeaseClient) Failed(err, cause error) { l.job.LeaseFailed(err, cause) }
+
+// SearchLeftover searches leftover runs of the job.
+func (l jobLeaseClient) SearchLeftover() (wait bool) {
+	wait = l.job.SearchLeftover()
+	l.noteClean()
+	return wait
+}
+
+// leftoverEnded is called when leftover runs of the job have ended, by its goroutine.
+func (l jobLeaseClient) leftoverEnded() {
+	l.noteClean()
+	l.job.lease.Continue()
+}
+
+func (l jobLeaseClient) noteClean() {
+	if l.job.NoLeftover() {
+		clean(l.job.lease.Lock(), l.events, l.job.spec.Name)
+	}
+}
+
+// leaseNow returns the state of a lease, and the instance id. ok is false before the lease was
 // requested.
-func (d *Daemon) leaseNow() (shown status.Lease, instance string, ok bool) {
-	store, l, ok := d.lease.Now()
+func leaseNow(of *lease.Lease) (shown status.Lease, instance string, ok bool) {
+	store, l, ok := of.Now()
 	if !ok {
 		return shown, "", false
 	}

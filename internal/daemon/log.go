@@ -142,7 +142,7 @@ func (d *Daemon) awaitReopening() {
 
 // dump publishes a Snapshot.
 func (d *Daemon) dump() {
-	shown, instance, known := d.leaseNow()
+	shared, instance, known := leaseNow(d.lease)
 	d.jobs.each(func(m *member) {
 		m.LookForSuspended()
 		m.CountMissed()
@@ -152,8 +152,12 @@ func (d *Daemon) dump() {
 			if log := d.logOf(m.spec.Name); log.Own() {
 				j.Log = logStatus(log)
 			}
-			if known {
-				j.Lease = shown
+			if m.lease != nil {
+				if own, _, ok := leaseNow(m.lease); ok {
+					j.Lease = own
+				}
+			} else if known {
+				j.Lease = shared
 			}
 		})
 	})

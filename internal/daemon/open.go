@@ -11,7 +11,6 @@ import (
 	"gophd/internal/event"
 	"gophd/internal/eventlog"
 	"gophd/internal/goroutine"
-	"gophd/internal/lease"
 	"gophd/internal/logging"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
@@ -62,17 +61,10 @@ func (d *Daemon) open() (err error) {
 	}
 	d.pidFile = &pidFile{path: o.Config.PIDFile, handed: files[pidFileName], handedPath: d.handed.PIDFile,
 		events: d.events}
-	var interval time.Duration
-	if !o.Config.Many {
-		interval = o.Config.Jobs[0].Interval
-	}
 	if err := d.openTimers(); err != nil {
 		return err
 	}
-	d.lease, err = lease.Open(lease.Options{Config: o.Config, Name: o.Config.Name, Interval: interval,
-		Started: d.life.born, Events: d.events, Client: leaseClient{d}, Timers: d.timers.boot,
-		Handed: d.handed.Lease, Lock: files[localLock]})
-	if err != nil {
+	if err := d.openLease(files); err != nil {
 		return err
 	}
 	if err := d.openJobs(files); err != nil {
@@ -272,8 +264,11 @@ func (d *Daemon) close() {
 		}
 	}
 	d.jobs.each(func(m *member) { attempt(m.Close) })
-	if d.lease != nil {
-		attempt(d.lease.Leave)
+	for _, l := range d.leases() {
+		l.Leave()
+	}
+	if d.jobs.store != nil {
+		attempt(d.jobs.store.Close)
 	}
 	for _, q := range []*timer.Queue{d.timers.monotonic, d.timers.boot} {
 		if q != nil {

@@ -228,11 +228,7 @@ func (d *Daemon) handOff() *restart.Handoff {
 	}
 	fault.At("log closed")
 	// After the log, which may take some time, so that the lease is fresh.
-	left, lock, instance, failed := d.lease.HandOff(len(d.jobs.left()) > 0)
-	s.Lease, h.Instance = left, instance
-	if lock != nil {
-		h.Files[localLock] = lock
-	}
+	failed := d.handOffLeases(&s, h)
 	_ = goroutine.Catch(d.goroutines.Wait)
 	d.close()
 	for _, err := range append(unlogged, failed...) {

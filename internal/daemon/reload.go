@@ -72,37 +72,40 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 	}
 	for _, m := range unfit {
 		d.events.Publish(event.JobFailed(m.spec.Name, m.failed))
-		d.stopHanded(m.handed, files)
+		d.stopHanded(m, files)
 	}
 	for _, removed := range d.removedJobs() {
-		m := &member{spec: &removed.spec, removed: true}
+		m := &member{spec: &removed.spec, removed: true, handed: removed.state}
 		d.jobs.all = append(d.jobs.all, m)
 		if m.failed = d.openJob(m, removed.state, files); m.failed != nil {
 			d.events.Publish(event.JobFailed(m.spec.Name, m.failed))
-			d.stopHanded(removed.state, files)
+			d.stopHanded(m, files)
 		}
 	}
-	return nil
+	return d.releaseHanded(files)
 }
 
 // openJob opens the supervisor of m.
 func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]*os.File) error {
 	c := d.o.Config
+	under, leftoverEnded := d.lease, leaseClient{d}.leftoverEnded
+	if c.OwnLeases() {
+		own := jobLeaseClient{d, m}
+		if err := own.open(files); err != nil {
+			return err
+		}
+		under, leftoverEnded = m.lease, own.leftoverEnded
+	}
 	s, err := supervisor.New(supervisor.Options{
 		Spec: m.spec, ID: c.FileName(*m.spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log,
-		Events: d.events, Spawner: d.spawner, Timers: d.timers.monotonic, Started: d.life.born, Lease: d.lease,
+		Events: d.events, Spawner: d.spawner, Timers: d.timers.monotonic, Started: d.life.born, Lease: under,
 		Running:       d.jobs.running,
-		LeftoverEnded: leaseClient{d}.leftoverEnded, Handed: state, Descriptors: files, Changed: d.jobs.notice,
+		LeftoverEnded: leftoverEnded, Handed: state, Descriptors: files, Changed: d.jobs.notice,
 	})
 	if err == nil {
 		m.Supervisor, m.alive = s, true
 	}
 	return err
-}
-
-// stopHanded stops the runs of a job that this process cannot adopt.
-func (d *Daemon) stopHanded(state supervisor.JobState, files map[string]*os.File) {
-	d.goroutines.Go(func() { supervisor.StopHanded(state, files, d.spawner, d.logOf(state.Name), d.events) })
 }
 
 // resumeEscaped continues the output of processes that have escaped from runs in the old process. They
@@ -123,6 +126,18 @@ func (d *Daemon) resumeEscaped() {
 			return supervisor.ResumeInLog(d.logOf(s.Job), s)
 		}
 		return m.Resume(s)
+	})
+}
+
+// stopHanded stops the runs of a job that this process cannot adopt, and then releases its own lease.
+func (d *Daemon) stopHanded(m *member, files map[string]*os.File) {
+	own := m.lease
+	m.lease = nil
+	d.goroutines.Go(func() {
+		supervisor.StopHanded(m.handed, files, d.spawner, d.logOf(m.handed.Name), d.events)
+		if own != nil {
+			release(own, d.events)
+		}
 	})
 }
 

@@ -73,6 +73,15 @@ func open(t *testing.T, dir, url string, n *client, change func(*Options)) (*Lea
 	if url == "file:" {
 		c.Heartbeat.URL = "file:" + path
 	}
+	o.Path, o.Standby = LockPath(c), o.Standby || c.Heartbeat.Standby
+	if c.Heartbeat.Shared() && o.Store == nil {
+		store, err := OpenStore(c.Heartbeat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = store.Close() })
+		o.Store = store
+	}
 	l, err := Open(o)
 	if err != nil {
 		t.Fatal(err)

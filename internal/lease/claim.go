@@ -63,7 +63,7 @@ func (c *claim) options() heartbeat.Options {
 	self.Lock = FileID(lock.Descriptor())
 	options := heartbeat.Options{
 		Key: c.key, Self: self, TTL: h.TTL, Renew: h.Renew, StopGrace: h.StopGrace, Timeout: h.Timeout,
-		Standby: h.Standby, Continue: c.lock == nil && h.OnUnreachable == "continue",
+		Standby: c.lease.o.Standby, Continue: c.lock == nil && h.OnUnreachable == "continue",
 		AcquireTimeout: h.AcquireTimeout, Adopt: c.handed,
 		Dead: func(other heartbeat.Record) bool { return Dead(other, self, Mark(lock)+".", lock.Users()) },
 		Boot: boot, Jitter: func() float64 { return 2*rand.Float64() - 1 },

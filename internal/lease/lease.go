@@ -1,7 +1,7 @@
 // Package lease answers: may runs start here, and until when?
 //
 // A Lease combines the local lock of this host with the heartbeat in a shared store, if one is
-// configured. It opens the stores (store.go), identifies this process and detects a dead holder
+// configured. It opens the local lock (store.go), identifies this process and detects a dead holder
 // (identity.go), runs one claim per store (claim.go), acquires them in sequence and publishes what
 // changes (acquire.go, events.go). It knows stores and deadlines. Its Client starts and stops the
 // runs.
@@ -27,9 +27,7 @@ package lease
 
 import (
 	"context"
-	"errors"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -65,9 +63,12 @@ type Lease struct {
 // Options are the parameters of a lease.
 type Options struct {
 	Config   *config.Config
-	Name     string        // what the lease is for; its key in a shared store is made from it
-	Interval time.Duration // of the job, for those who read the record; 0 if there is none
-	Started  time.Time     // first start of the daemon
+	Name     string          // what the lease is for; its Key in a shared store is made from it
+	Path     string          // of the local lock; "" for no lease at all
+	Store    heartbeat.Store // the shared one, of the caller; nil for none. Leases may share it
+	Standby  bool            // wait while another instance holds the lease, instead of Client.Failed
+	Interval time.Duration   // of the job, for those who read the record; 0 if there is none
+	Started  time.Time       // first start of the daemon
 	Events   *event.Stream
 	Client   Client
 	Timers   *timer.Queue // of the boot clock
@@ -84,30 +85,24 @@ type State struct {
 	Local, Shared *heartbeat.Handoff `json:",omitempty"`
 }
 
-// Open opens the stores and adopts a handoff. It acquires nothing yet.
+// Open opens the local lock and adopts a handoff. It acquires nothing yet.
 func Open(o Options) (*Lease, error) {
 	l := &Lease{o: o, acquire: newAcquisition(), proceed: make(chan struct{}, 1),
 		quit: make(chan struct{})}
-	path := LockPath(o.Config)
-	if path == "" {
+	if o.Path == "" {
 		return l, nil
 	}
-	lock, err := OpenLock(path, o.Lock, o.Handed.Leftover)
+	lock, err := OpenLock(o.Path, o.Lock, o.Handed.Leftover)
 	if err != nil {
 		return nil, err
 	}
 	lock.AddUsers(os.Geteuid())
 	l.lock = lock
-	h := o.Config.Heartbeat
-	l.local = &claim{lease: l, store: "file:" + path, key: o.Name, opened: lock, lock: lock, handed: o.Handed.Local}
-	if strings.HasPrefix(h.URL, "file:") {
+	l.local = &claim{lease: l, store: "file:" + o.Path, key: o.Name, opened: lock, lock: lock, handed: o.Handed.Local}
+	if o.Store == nil {
 		return l, nil
 	}
-	store, key, err := OpenStore(h, o.Name)
-	if err != nil {
-		return nil, err
-	}
-	l.shared = &claim{lease: l, store: o.Config.Shown("heartbeat.url"), key: key, opened: store,
+	l.shared = &claim{lease: l, store: o.Config.Shown("heartbeat.url"), key: Key(o.Name), opened: o.Store,
 		handed: o.Handed.Shared}
 	l.timer = newChannelTimer(o.Timers)
 	return l, nil
@@ -211,8 +206,11 @@ func (l *Lease) HandOff(keep bool) (state State, lock *os.File, instance string,
 	l.end()
 	l.enter(released)
 	handOff := func(c *claim) *heartbeat.Handoff {
-		if !c.begun() {
+		switch {
+		case c == nil:
 			return nil
+		case !c.begun():
+			return c.handed // the new process acquires it
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), handOffTime)
 		defer cancel()
@@ -236,23 +234,21 @@ func (l *Lease) HandOff(keep bool) (state State, lock *os.File, instance string,
 	return state, lock, instance, errs
 }
 
-// Leave closes all except the local lock, which stays held for the new process. The shared claim
-// must have been handed off or released.
-func (l *Lease) Leave() error {
-	if l.shared == nil {
-		return nil
+// Leave ends the lease for this process, except the local lock, which stays held for the new one. The
+// shared claim must have been handed off or released. Then the caller may close the store.
+func (l *Lease) Leave() {
+	if l.timer != nil {
+		l.timer.Stop()
 	}
-	l.timer.Stop()
-	return l.shared.opened.Close()
 }
 
 // Close is Leave for a lease that was released. It also closes the local lock.
 func (l *Lease) Close() error {
-	err := l.Leave()
-	if l.lock != nil {
-		err = errors.Join(err, l.lock.Close())
+	l.Leave()
+	if l.lock == nil {
+		return nil
 	}
-	return err
+	return l.lock.Close()
 }
 
 func boot() time.Duration { return timer.Now(timer.Boot) }

@@ -13,22 +13,24 @@ import (
 	"gophd/internal/heartbeat/memcached"
 )
 
-// OpenStore opens the shared store of h, and returns it with the key of a job in it. The key is
-// that of PHP-Daemon, so that its pollers keep working. A new scheme needs a case here, and in
-// config the checks of its URL and of the lease's times.
-func OpenStore(h config.Heartbeat, job string) (heartbeat.Store, string, error) {
+// OpenStore opens the shared store of h, for any number of leases. A new scheme needs a case here, and
+// in config the checks of its URL and of the lease's times.
+func OpenStore(h config.Heartbeat) (heartbeat.Store, error) {
 	scheme, _, _ := strings.Cut(h.URL, ":")
 	switch scheme {
 	case "memcached":
 		address, err := config.MemcachedAddress(h.URL)
 		if err != nil {
-			return nil, "", fmt.Errorf("heartbeat.url %s: %w", h.URL, err)
+			return nil, fmt.Errorf("heartbeat.url %s: %w", h.URL, err)
 		}
-		s, err := memcached.Open(address, h.PasswordFile, h.Timeout)
-		return s, job + "_process_heartbeat", err
+		return memcached.Open(address, h.PasswordFile, h.Timeout)
 	}
-	return nil, "", fmt.Errorf("heartbeat.url %s: unknown scheme; use none:, file: or memcached://host:port", h.URL)
+	return nil, fmt.Errorf("heartbeat.url %s: unknown scheme; use none:, file: or memcached://host:port", h.URL)
 }
+
+// Key returns the key of a lease in a shared store: that of PHP-Daemon, so that its pollers keep
+// working.
+func Key(name string) string { return name + "_process_heartbeat" }
 
 // LockPath returns the path of the lock that keeps one host from running the daemon twice, also
 // with a shared store: that of its only job, or of all its jobs. It returns "" if heartbeat.url is

@@ -33,9 +33,6 @@ import (
 // reads the file of heartbeat.password_file, and looks at nothing else on this host.
 func Valid(c *config.Config) error {
 	err := logging.Check(logging.Options{File: c.LogFile(c.Name), Format: c.Log.Format})
-	if c.Many && c.Heartbeat.Scope == "job" {
-		err = errors.Join(err, errors.New("heartbeat.scope job: with jobs: this is not in this version; leave it out"))
-	}
 	if bad := checkPassword(c.Heartbeat); errors.Is(bad, memcached.ErrContent) {
 		err = errors.Join(err, bad)
 	}
@@ -163,7 +160,7 @@ func (k *Checker) Job(spec job.Spec) (program string, err error) {
 			wrong.add(k.paths.log(l, time.Now()))
 		}
 	}
-	if ownLeases(c) {
+	if c.OwnLeases() {
 		if path := jobLock(c, spec).path; path != "" {
 			wrong.add(stateError(c, k.paths.lock(path)))
 		}
@@ -276,11 +273,11 @@ func CheckStore(ctx context.Context, c *config.Config) error {
 	if !h.Shared() {
 		return nil
 	}
-	store, key, err := lease.OpenStore(h, c.Name)
+	store, err := lease.OpenStore(h)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(heartbeat.Look(ctx, store, key, min(h.AcquireTimeout, storeTimeout)), store.Close())
+	err = errors.Join(heartbeat.Look(ctx, store, lease.Key(c.Name), min(h.AcquireTimeout, storeTimeout)), store.Close())
 	switch {
 	case errors.As(err, new(*heartbeat.HeldError)):
 		return nil
@@ -303,7 +300,7 @@ func Holders(c *config.Config) (pidFile, lock string, err error) {
 
 // JobHolder is Holders for the lock of a job with its own lease.
 func JobHolder(c *config.Config, spec job.Spec) (string, error) {
-	if !ownLeases(c) {
+	if !c.OwnLeases() {
 		return "", nil
 	}
 	l := jobLock(c, spec)

@@ -139,13 +139,14 @@ func (a Running) holders(ctx context.Context, c *config.Config) error {
 			return err
 		}
 	}
-	if path == "" || strings.HasPrefix(h.URL, "file:") || ownLeases(c) {
+	if path == "" || strings.HasPrefix(h.URL, "file:") || c.OwnLeases() {
 		return nil // a job whose own lease is held elsewhere stands by, and the others run
 	}
-	store, key, err := lease.OpenStore(h, c.Name)
+	store, err := lease.OpenStore(h)
 	if err != nil {
 		return err
 	}
+	key := lease.Key(c.Name)
 	same, patience := a.URL == h.URL && a.Key == key, h.AcquireTimeout
 	if same {
 		patience = 0 // the running gophd gets no answer either; the new process continues to retry

@@ -56,7 +56,7 @@ func locksOf(c *config.Config) (all []lock) {
 		return []lock{{c.Name, path, "the lock of job " + c.Name}}
 	}
 	all = append(all, lock{c.Name, path, "the lock of daemon " + c.Name})
-	if ownLeases(c) {
+	if c.OwnLeases() {
 		for _, spec := range c.Jobs {
 			all = append(all, jobLock(c, spec))
 		}
@@ -68,9 +68,6 @@ func jobLock(c *config.Config, spec job.Spec) lock {
 	name := c.FileName(spec)
 	return lock{name, lease.JobLockPath(c, name), "the lock of job " + spec.Name}
 }
-
-// ownLeases reports whether each of many jobs has its own lease.
-func ownLeases(c *config.Config) bool { return c.Many && c.Heartbeat.Scope == "job" }
 
 // Distinct returns an error if another setting names a file that gophd replaces, because gophd
 // would overwrite the data of that setting, or if the output is the log file, which is gophd's own.
