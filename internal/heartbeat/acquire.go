@@ -202,7 +202,11 @@ func (h *Heartbeat) waitForRestore(ctx context.Context) error {
 // noteState parses the value of key S, and records the highest fencing token and the longest ttl.
 func (h *Heartbeat) noteState(entry Entry, absent bool) (stateRecord, error) {
 	w := &h.engine
-	if absent {
+	switch {
+	case absent:
+		return stateRecord{}, nil
+	case wasLost(entry.Value):
+		w.known = max(w.known, timeFence())
 		return stateRecord{}, nil
 	}
 	m, ok := parseStateRecord(entry.Value)
@@ -213,6 +217,11 @@ func (h *Heartbeat) noteState(entry Entry, absent bool) (stateRecord, error) {
 	w.longest = max(w.longest, seconds(m.TTL))
 	return m, nil
 }
+
+// timeFence returns a fencing token for a store that forgot the last one: the time in milliseconds.
+// It is higher than every token that was counted up from 1 or from an earlier such time, unless the
+// wall clock was set back.
+func timeFence() uint64 { return uint64(max(time.Now().UnixMilli(), 0)) }
 
 // lastHolderWasUs returns true if nobody completed the proof since this instance did. The id alone
 // does not show that: an old write of ours that timed out may appear after the server has forgotten
@@ -277,9 +286,7 @@ func (h *Heartbeat) takeFence(ctx context.Context, entry Entry, m stateRecord, a
 	w := &h.engine
 	fence := max(w.known, m.Fence) + 1
 	if absent && !h.traits.FenceDurable {
-		// The store forgot the last fencing token. The time in milliseconds is higher than every
-		// token that was counted up from an earlier such time, unless the wall clock was set back.
-		fence = max(fence, uint64(max(time.Now().UnixMilli(), 0)))
+		fence = max(fence, timeFence())
 	}
 	op := nonce()
 	value := encode(stateRecord{V: version, Fence: fence, Owner: w.id, Op: op, TTL: h.o.TTL.Seconds()})

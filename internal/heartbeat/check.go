@@ -43,9 +43,22 @@ func look(ctx context.Context, s Store, key string) error {
 	case err != nil:
 		return err
 	default:
-		if _, ok := parseStateRecord(entry.Value); !ok {
+		if !IsState(entry.Value) {
 			return &foreignValueError{key}
 		}
 	}
 	return nil
 }
+
+// IsState reports whether the engine can use the value of a state key. Otherwise it ends with an
+// error, because it never overwrites a value that this version of gophd did not write.
+func IsState(value []byte) bool {
+	_, ok := parseStateRecord(value)
+	return ok || wasLost(value)
+}
+
+// wasLost reports whether the value of a state key was lost: gophd writes no empty one, but a file
+// may be empty after a power loss, on a disk that ignores fsync, or in a backup. An error would not
+// help: the only fix would be to remove the value. The engine continues as if there was none, with a
+// fencing token that is certainly higher than the lost one.
+func wasLost(value []byte) bool { return len(value) == 0 }

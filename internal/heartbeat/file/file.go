@@ -29,7 +29,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"gophd/internal/heartbeat"
 	"gophd/internal/lockfile"
 	"gophd/internal/procfs"
 	"gophd/internal/safefile"
@@ -150,7 +149,7 @@ func Peek(path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.readState(); err != nil && !errors.Is(err, heartbeat.ErrAbsent) {
+	if err := s.checkState(); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -624,6 +624,53 @@ func TestContentOfOtherProgramsIsKept(t *testing.T) {
 	}
 }
 
+// Check and Peek reject a state that the engine would reject, and name the file. A state that was
+// lost is none.
+func TestStateOfOtherProgramsIsRejected(t *testing.T) {
+	start := time.Now()
+	for content, accepted := range map[string]bool{
+		"": true, "\x00\x00\x00": true, "\n\n": true, `{"v":1,"fence":7,"owner":"x"}`: true,
+		"junk": false, `{"v":9}`: false, `{"v":1,"fence":7}`: false, "{}": false, `{"v":1,"fence":`: false,
+	} {
+		path := lockPath(t)
+		must(t, os.WriteFile(path+".state", []byte(content), 0o644))
+		_, peeked := Peek(path)
+		for _, err := range []error{Check(path), peeked} {
+			if (err == nil) != accepted || errors.Is(err, heartbeat.ErrUnfit) == accepted {
+				t.Errorf("%q: %v", content, err)
+			}
+			if want := "state file " + path + ".state was not written by this version of gophd: remove it"; err != nil &&
+				!strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%q: %v; want %q", content, err, want)
+			}
+		}
+		hb, err := heartbeat.New(heartbeat.Options{Key: key, TTL: time.Minute, Renew: time.Second,
+			StopGrace: time.Second, Timeout: time.Second, Dead: func(heartbeat.Record) bool { return false },
+			Boot:   func() time.Duration { return time.Since(start) },
+			Jitter: func() float64 { return 0 }}, opened(t, path))
+		must(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { err = hb.Run(ctx); close(ended) }()
+		lease, changed := hb.Watch()
+		for done := false; lease.State != heartbeat.Held && !done; {
+			select {
+			case <-changed:
+				lease, changed = hb.Watch()
+			case <-ended:
+				done = true
+			}
+		}
+		if strings.Trim(content, "\x00\n") == "" && lease.Fence < 1e12 {
+			t.Errorf("%q: fencing token %d, which may be lower than the lost one", content, lease.Fence)
+		}
+		cancel()
+		if <-ended; (err == nil) != accepted {
+			t.Errorf("%q: the engine: %v", content, err)
+		}
+	}
+}
+
 // Each next holder gets the users that runs may belong to, until one has searched for leftover
 // runs.
 func TestNextHolderGetsUsersOfKilledHolder(t *testing.T) {

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,22 @@ import (
 // suffix is appended to L to get S, in the key and in the file name.
 const suffix = ".state"
 
+// checkState returns the error that the engine would return for the value of S.
+func (s *Store) checkState() error {
+	switch value, err := s.readState(); {
+	case errors.Is(err, heartbeat.ErrAbsent):
+		return nil
+	case err != nil:
+		return err
+	case !heartbeat.IsState(value):
+		return &contentError{fmt.Sprintf("state file %s was not written by this version of gophd: "+
+			"remove it (fencing tokens then start with 1 again), or choose another --name", s.path+suffix)}
+	}
+	return nil
+}
+
+// readState returns the value of S. It is empty for a file full of zeros, as some file systems leave
+// it after a crash.
 func (s *Store) readState() ([]byte, error) {
 	f, err := open(s.path+suffix, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -27,6 +44,9 @@ func (s *Store) readState() ([]byte, error) {
 	value, err := read(f)
 	if err != nil {
 		return nil, failed("state file "+s.path+suffix, err)
+	}
+	if len(bytes.Trim(value, "\x00 \n")) == 0 {
+		return nil, nil
 	}
 	return value, nil
 }
