@@ -67,7 +67,7 @@ func badFormat(code syscall.Errno) bool {
 // formatError does.
 func (f flaw) confirm(path, dir string) (text string, code syscall.Errno) {
 	if f.unread != "" {
-		if argv, _, known := trace(f.unread, dir); known && byInterpreter(argv, dir) {
+		if argv, _, known := traceFile(f.unread, dir); known && byInterpreter(argv, dir) {
 			return f.text, f.code
 		}
 		return "", 0
@@ -75,7 +75,7 @@ func (f flaw) confirm(path, dir string) (text string, code syscall.Errno) {
 	if f.later {
 		return f.text, f.code
 	}
-	_, code, known := trace(path, dir)
+	_, code, known := traceFile(path, dir)
 	if known && code == 0 {
 		return "", 0
 	}

@@ -96,9 +96,9 @@ func TestCheckAgreesWithTheKernel(t *testing.T) {
 	}
 	write(t, dir+"/ok", "#!/bin/sh\n", 0o755)
 	for name, c := range map[string]Command{
-		"longest argument":   {Argv: []string{"./ok", strings.Repeat("x", maxWords*os.Getpagesize()-1)}, Dir: dir},
-		"too long argument":  {Argv: []string{"./ok", strings.Repeat("x", maxWords*os.Getpagesize())}, Dir: dir},
-		"too long variable":  {Argv: []string{"./ok"}, Dir: dir, Env: []string{"A=" + strings.Repeat("x", maxWords*os.Getpagesize())}},
+		"longest argument":   {Argv: []string{"./ok", strings.Repeat("x", maxWordPages*os.Getpagesize()-1)}, Dir: dir},
+		"too long argument":  {Argv: []string{"./ok", strings.Repeat("x", maxWordPages*os.Getpagesize())}, Dir: dir},
+		"too long variable":  {Argv: []string{"./ok"}, Dir: dir, Env: []string{"A=" + strings.Repeat("x", maxWordPages*os.Getpagesize())}},
 		"NUL in an argument": {Argv: []string{"./ok", "a\x00"}, Dir: dir},
 		"by PATH":            {Argv: []string{"ok"}, Dir: dir, Env: []string{"PATH=:/none"}},
 		"no directory":       {Argv: []string{"/bin/true"}, Dir: dir + "/none"},
@@ -265,15 +265,15 @@ func TestTraceExecutesNothing(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/x", "#!/bin/sh -e\ntouch ran\n", 0o755)
 	for range 50 {
-		argv, code, known := trace("./x", dir)
+		argv, code, known := traceFile("./x", dir)
 		if want := []string{"/bin/sh", "-e", "./x", ""}; code != 0 || !known || !slices.Equal(argv, want) {
 			t.Fatalf("%q, %v, %v", argv, code, known)
 		}
 	}
-	if argv, code, known := trace("/bin/sh", dir); code != 0 || !known || !slices.Equal(argv, []string{tracedName, ""}) {
+	if argv, code, known := traceFile("/bin/sh", dir); code != 0 || !known || !slices.Equal(argv, []string{tracedName, ""}) {
 		t.Errorf("%q, %v, %v", argv, code, known)
 	}
-	if _, code, known := trace(dir+"/none", dir); code != syscall.ENOENT || !known {
+	if _, code, known := traceFile(dir+"/none", dir); code != syscall.ENOENT || !known {
 		t.Errorf("%v, %v", code, known)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
@@ -298,7 +298,7 @@ func TestTraceStopsAProgramIfAllSignalsAreBlocked(t *testing.T) {
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, nil); err != nil {
 		t.Fatal(err)
 	}
-	if argv, code, known := trace("/bin/true", "/"); code != 0 || !known || argv[0] != tracedName {
+	if argv, code, known := traceFile("/bin/true", "/"); code != 0 || !known || argv[0] != tracedName {
 		t.Errorf("%q, %v, %v", argv, code, known)
 	}
 }
@@ -327,7 +327,7 @@ func checkWithoutTracing(t *testing.T, dir string, action uint32) {
 			if err := denyPtrace(action); err != nil {
 				return err
 			}
-			if _, _, known := trace("/bin/true", dir); known {
+			if _, _, known := traceFile("/bin/true", dir); known {
 				return errors.New("a process can be traced")
 			}
 			for name, want := range map[string]bool{"windows": true, "text": true, "loader": true, "gz": false,

@@ -85,23 +85,20 @@ func (c Command) look() (path string, err error) {
 	if path, err = LookPath(argv0, c.Dir, c.Env); err != nil {
 		return "", err
 	}
-	for _, word := range slices.Concat(c.Argv, c.Env) {
-		switch {
-		case strings.Contains(word, "\x00"):
-			return "", c.explain(syscall.EINVAL)
-		case len(word) >= maxWords*os.Getpagesize():
-			return "", c.explain(syscall.E2BIG)
-		}
+	if slices.ContainsFunc(slices.Concat(c.Argv, c.Env), func(word string) bool { return strings.Contains(word, "\x00") }) {
+		return "", c.explain(syscall.EINVAL)
 	}
 	if text, code := formatError(path, c.Dir, c.Env); text != "" {
 		return "", &startError{argv0, text, code, false}
 	}
+	if text := c.sizeError(path, perRun); text != "" {
+		return "", &startError{argv0, text, syscall.E2BIG, false}
+	}
 	return path, nil
 }
 
-// maxWords is the number of pages that one argument or variable may fill with its NUL byte: see
-// MAX_ARG_STRLEN in execve(2).
-const maxWords = 32
+// perRun is an upper limit of what gophd adds to the environment of each run, with the pointers.
+const perRun = 4 << 10
 
 // LookPath returns the file that would be executed for argv0 in dir with the environment env, by
 // the rules of execvp(3): a name with a slash is a path relative to dir, any other is searched in
@@ -205,6 +202,11 @@ func (c Command) explain(err error) *startError {
 	path, lookErr := LookPath(c.Argv[0], c.Dir, c.Env)
 	if lookErr != nil {
 		path = under(c.Dir, c.Argv[0])
+	}
+	if errno(err) == syscall.E2BIG {
+		if text := c.sizeError(path, 0); text != "" {
+			return &startError{c.Argv[0], text, syscall.E2BIG, false}
+		}
 	}
 	return explainErrno(c.Argv[0], c.Dir, path, err)
 }

@@ -9,11 +9,17 @@ import (
 	"syscall"
 )
 
-// tracedName is the argument 0 of a process that trace starts.
+// tracedName is the argument 0 of a process that traceFile starts.
 const tracedName = "gophd-check"
 
-// trace has the kernel load the program at path in a new process, in dir, and kills that process
-// before its first instruction: the process is stopped at the end of execve(2), see ptrace(2). It
+// traceFile is trace for a program whose arguments do not matter.
+func traceFile(path, dir string) (argv []string, code syscall.Errno, known bool) {
+	return trace(path, Command{Argv: []string{tracedName}, Dir: dir})
+}
+
+// trace has the kernel load the program at path in a new process, with the directory, arguments and
+// environment of c, and kills that process before its first instruction: the process is stopped at
+// the end of execve(2), see ptrace(2). It
 // returns the errno of execve, or 0 and the arguments that the program would have, as far as the
 // system shows them. So it finds the handlers of the kernel (binfmt_misc) as they are, also in a
 // container, where they are not visible.
@@ -21,10 +27,10 @@ const tracedName = "gophd-check"
 // known is false if the answer may not be that of a start: the process may not be traced here, it
 // may not have this program while it is traced, or the system is short of resources. trace blocks
 // until the process is gone. If gophd is killed meanwhile, so is the process.
-func trace(path, dir string) (argv []string, code syscall.Errno, known bool) {
+func trace(path string, c Command) (argv []string, code syscall.Errno, known bool) {
 	runtime.LockOSThread() // the process belongs to the thread that traces it
 	defer runtime.UnlockOSThread()
-	pid, err := forkAttr(path, Command{Argv: []string{tracedName}, Dir: dir}, nil,
+	pid, err := forkAttr(path, c, nil,
 		&syscall.SysProcAttr{Ptrace: true, Setpgid: true, Pdeathsig: syscall.SIGKILL})
 	if err != nil {
 		switch code := errno(err); code {
@@ -56,7 +62,7 @@ func trace(path, dir string) (argv []string, code syscall.Errno, known bool) {
 	return argv, code, known
 }
 
-// byInterpreter reports whether a program with these arguments, which trace returned, reads the file
+// byInterpreter reports whether a program with these arguments, which traceFile returned, reads the file
 // as the interpreter of a script. A handler of the kernel may get the file open. It keeps argument
 // 0, or it is a program that does not exist in a container.
 func byInterpreter(argv []string, dir string) bool {
