@@ -231,6 +231,9 @@ func programFlaw(path, dir string, head []byte, code syscall.Errno) flaw {
 		return flaw{text: quote(path) + " is a program for another machine (" + machineName(machine) +
 			"), this host is " + hostMachine() + ": use a program for this one", code: syscall.ENOEXEC, unsure: true}
 	}
+	if f := capabilityFlaw(path); f.code != 0 && (code == 0 || code == f.code) {
+		return f
+	}
 	if loader == "" {
 		return flaw{}
 	}
