@@ -17,6 +17,7 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/line"
+	"gophd/internal/safefile"
 )
 
 const (
@@ -108,18 +109,26 @@ func (o Options) Owners() []int {
 	return append(slices.Clone(o.Trusted), o.Owner.UID)
 }
 
-// SetUp gives a new log file the configured owner and mode. The umask has no effect.
+// SetUp gives a new log file the configured mode and owner. The umask has no effect. It is an error
+// if gophd could not open the file again after that.
 func (o Options) SetUp(f *os.File) error {
-	if o.Owner != nil {
-		if err := f.Chown(o.Owner.UID, o.Owner.GID); err != nil {
-			return fmt.Errorf("cannot give it to user %d and group %d: %w: run gophd as root, or leave log.owner out",
-				o.Owner.UID, o.Owner.GID, cause(err))
+	if o.Mode != 0 {
+		if err := f.Chmod(o.Mode); err != nil {
+			return err
 		}
 	}
-	if o.Mode == 0 {
+	if o.Owner == nil {
 		return nil
 	}
-	return f.Chmod(o.Mode)
+	if err := f.Chown(o.Owner.UID, o.Owner.GID); err != nil {
+		return fmt.Errorf("cannot give it to user %d and group %d: %w: run gophd as root, or leave log.owner out",
+			o.Owner.UID, o.Owner.GID, cause(err))
+	}
+	if err := safefile.Reopens(f); err != nil {
+		return fmt.Errorf("cannot give it to user %d and group %d: %w: give gophd that capability, or leave log.owner out",
+			o.Owner.UID, o.Owner.GID, err)
+	}
+	return nil
 }
 
 // Owner is the user and group of a file. -1 means no change, as in chown(2).

@@ -8,6 +8,7 @@
 package preflight
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -233,7 +234,7 @@ func Cautions(c *config.Config) (texts []string) {
 		if err != nil {
 			continue
 		}
-		if err := MayGivePipes(spec, w); err != nil {
+		if err := cmp.Or(MayGivePipes(spec, w), mayGiveOutput(string(spec.Output), w)); err != nil {
 			texts = append(texts, of+err.Error()+" (as the user of this check)")
 		}
 	}

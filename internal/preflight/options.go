@@ -1,10 +1,12 @@
 package preflight
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -94,6 +96,37 @@ func MayGivePipes(spec job.Spec, w *credentials.Credentials) error {
 		return nil
 	}
 	return process.MayGive(w)
+}
+
+// GiveOutput makes a new output file belong to the job's user, as if that user had created it: the
+// group is the user's too, unless the file has another than gophd's, from a directory with the
+// set-group-ID bit. If gophd could not open the file again after that, because it lacks
+// CAP_DAC_OVERRIDE, the file stays gophd's. After an error the command runs all the same.
+func GiveOutput(f *os.File, w *credentials.Credentials) error {
+	if w == nil || w.User == nil {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	group, back := w.User.GID, -1
+	switch st, ok := info.Sys().(*syscall.Stat_t); {
+	case ok && int(st.Gid) != os.Getegid():
+		group = -1
+	case ok:
+		back = int(st.Gid)
+	}
+	if err = f.Chown(w.User.UID, group); err == nil {
+		if err = safefile.Reopens(f); err != nil {
+			err = errors.Join(err, f.Chown(os.Geteuid(), back))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("the command cannot open /dev/stdout again: its output cannot be given to user %s: "+
+			"%w: create the file for that user, or choose another", w.User.Name, err)
+	}
+	return nil
 }
 
 // OpenFlags keep an open from blocking, and from making a terminal that of gophd's session.

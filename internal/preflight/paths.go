@@ -214,6 +214,20 @@ func (p paths) output(path string, w *credentials.Credentials) error {
 	return p.writable("job.output", path, nil, w.UIDs()...)
 }
 
+// mayGiveOutput returns the error of GiveOutput for an output file that a start would create.
+func mayGiveOutput(path string, w *credentials.Credentials) (err error) {
+	if !filepath.IsAbs(path) {
+		return nil // not a file
+	}
+	if _, statErr := os.Stat(path); errors.Is(statErr, fs.ErrNotExist) {
+		_ = safefile.TryCreate(filepath.Dir(target(path)), func(f *os.File) error { // Checker.Job returns its errors
+			err = GiveOutput(f, w)
+			return nil
+		})
+	}
+	return err
+}
+
 func (p paths) input(path string, w *credentials.Credentials) error {
 	if path == "" || path == job.StdinNull || path == job.StdinInherit {
 		return nil

@@ -61,6 +61,28 @@ func TryCreate(dir string, setUp func(*os.File) error) error {
 	return errors.Join(err, f.Close())
 }
 
+// Reopens returns an error, fs.ErrPermission, if this process may not open the file of f again for
+// appending: after it has given the file to another user, root needs CAP_DAC_OVERRIDE for that. It
+// returns nil if that cannot be known.
+func Reopens(f *os.File) error {
+	conn, err := f.SyscallConn() // Fd would make the file blocking
+	if err != nil {
+		return err
+	}
+	var denied error
+	err = conn.Control(func(fd uintptr) {
+		again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_WRONLY|unix.O_APPEND|unix.O_NONBLOCK|
+			unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			_ = unix.Close(again)
+		case errors.Is(err, fs.ErrPermission):
+			denied = fmt.Errorf("gophd could not open it again (%w) without the capability CAP_DAC_OVERRIDE", err)
+		}
+	})
+	return errors.Join(denied, err)
+}
+
 // TryReplace returns nil if this process can remove or replace the file at path, as far as the file
 // itself and its directory's sticky bit decide that, or if no file is there. It changes nothing.
 // The caller knows that path is not a directory.

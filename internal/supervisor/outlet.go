@@ -105,9 +105,8 @@ func (r *runner) allOutlets() []*outlet {
 // command can write to the file all the same.
 func openOutput(path string, w *credentials.Credentials, problem func(error)) (*os.File, error) {
 	give := func(f *os.File) error {
-		if err := giveOutput(f, w); err != nil {
-			problem(fmt.Errorf("the command cannot open /dev/stdout again: its output cannot be given to user %s: "+
-				"%w: create the file for that user, or choose another", w.User.Name, err))
+		if err := preflight.GiveOutput(f, w); err != nil {
+			problem(err)
 		}
 		return nil
 	}
@@ -121,24 +120,6 @@ func openOutput(path string, w *credentials.Credentials, problem func(error)) (*
 		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
 	}
 	return f, nil
-}
-
-// giveOutput makes a new file belong to the job's user, as if that user had created it: the group is
-// the user's too, unless the file has another than gophd's, from a directory with the set-group-ID
-// bit.
-func giveOutput(f *os.File, w *credentials.Credentials) error {
-	if w == nil || w.User == nil {
-		return nil
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	group := w.User.GID
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Gid) != os.Getegid() {
-		group = -1
-	}
-	return f.Chown(w.User.UID, group)
 }
 
 // openInput opens the file that a command reads, see preflight.OpenInput.
