@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -121,5 +122,61 @@ func TestINICommentAfterAValue(t *testing.T) {
 	if got, _ := c.Get("db.port"); got != "1 ; hunter2" || len(c.Warnings) != 2 ||
 		c.Warnings[0] != file+":3: db.port"+kept || c.Warnings[1] != file+":7: job.env.A"+kept {
 		t.Errorf("port %q, warnings %q", got, c.Warnings)
+	}
+}
+
+// A Windows line end in a value of a file is a line end, in every format. A carriage return at the end
+// of a command from elsewhere is a warning that names it.
+func TestCarriageReturns(t *testing.T) {
+	head := map[string]string{
+		"toml": "[config]\r\nauto_restart_interval = \"12h\"\r\n[job]\r\n",
+		"yaml": "config: {auto_restart_interval: 12h}\r\njob:\r\n",
+		"json": "{\"config\": {\"auto_restart_interval\": \"12h\"},\r\n\"job\": {",
+		"ini":  "[config]\r\nauto_restart_interval = 12h\r\n[job]\r\n",
+	}
+	const passedOn = " has a carriage return at the end of a line, which is passed on; " +
+		"save the file that it comes from with Unix line ends"
+	for _, c := range []struct {
+		format, text string
+		argv         []string
+		warning      string
+	}{
+		{"toml", "command = \"\"\"\r\ndate\r\nid\r\n\"\"\"\r\n", []string{"/bin/sh", "-c", "date\nid\n"}, ""},
+		{"toml", "command = '''\r\ndate\r\nid'''\r\n", []string{"/bin/sh", "-c", "date\nid"}, ""},
+		{"toml", "command = [\"sh\", \"-c\", \"\"\"date\r\nid\"\"\"]\r\n", []string{"sh", "-c", "date\nid"}, ""},
+		{"toml", "command = \"date\\r\\n\"\r\n", []string{"/bin/sh", "-c", "date\n"}, ""},
+		{"toml", "command = \"date\\r\"\r\n", []string{"/bin/sh", "-c", "date\r"}, "FILE:4: job.command: the line for the shell" + passedOn},
+		{"yaml", "  command: |\r\n    date\r\n    id\r\n", []string{"/bin/sh", "-c", "date\nid\n"}, ""},
+		{"yaml", "  command: \"date\\r\\nid\"\r\n", []string{"/bin/sh", "-c", "date\nid"}, ""},
+		{"yaml", "  command: [echo, \"a\\r\"]\r\n", []string{"echo", "a\r"}, "FILE:3: job.command: argument 1 of the command" + passedOn},
+		{"json", "\"command\": \"date\\r\\nid\\r\\n\"}}\r\n", []string{"/bin/sh", "-c", "date\nid\n"}, ""},
+		{"json", "\"command\": [\"sh\", \"-c\", \"date\\r\\nid\"]}}", []string{"sh", "-c", "date\nid"}, ""},
+		{"ini", "command = date\r\n", []string{"/bin/sh", "-c", "date"}, ""},
+	} {
+		r := request(t)
+		file := write(t, r.Dir+"/c."+c.format, head[c.format]+c.text)
+		r.Env = []string{"GOPHD_CONFIG=" + file}
+		got := load(t, r)
+		want := strings.Replace(c.warning, "FILE", file, 1)
+		if !slices.Equal(got.Jobs[0].Command, c.argv) || strings.Join(got.Warnings, "\n") != want {
+			t.Errorf("%s %q: command %q, warnings %q; want %q, %q", c.format, c.text, got.Jobs[0].Command, got.Warnings, c.argv, want)
+		}
+	}
+	for _, c := range []struct {
+		args    []string
+		env     string
+		warning string
+	}{
+		{[]string{"--shell", "--", "date\r"}, "", "command line: the line for the shell" + passedOn},
+		{[]string{"--shell", "--", "date\r\nid"}, "", "command line: the line for the shell" + passedOn},
+		{[]string{"--", "echo", "a\r"}, "", "command line: argument 1 of the command" + passedOn},
+		{nil, "GOPHD_JOB_COMMAND=date\r", "GOPHD_JOB_COMMAND: the line for the shell" + passedOn},
+		{[]string{"--", "printf", "a\rb"}, "", ""},
+	} {
+		r := parsed(t, request(t), c.args...)
+		r.Env = []string{c.env}
+		if got := strings.Join(load(t, r).Warnings, "\n"); got != c.warning {
+			t.Errorf("%q %q: warnings %q; want %q", c.args, c.env, got, c.warning)
+		}
 	}
 }

@@ -49,7 +49,24 @@ func (l *loader) command(g, shell given, useShell bool) given {
 	case g.words != nil && g.words[0] == "":
 		l.reject(g.subject, visible(""), "an empty word instead of a command; write the command first")
 	}
+	l.warnOfReturns(g)
 	return g
+}
+
+// warnOfReturns warns of a carriage return at the end of a line of the command, as a script with
+// Windows line ends passes it. Arguments are passed as they are, so it is no error.
+func (l *loader) warnOfReturns(g given) {
+	for i, word := range g.argv() {
+		if !strings.HasSuffix(word, "\r") && !strings.Contains(word, "\r\n") {
+			continue
+		}
+		what := fmt.Sprintf("argument %d of the command", i)
+		if g.words == nil {
+			what = "the line for the shell"
+		}
+		l.warnings = append(l.warnings, fmt.Sprintf("%s: %s has a carriage return at the end of a line, which is passed on; "+
+			"save the file that it comes from with Unix line ends", g.subject, what))
+	}
 }
 
 // argv returns the argument vector of the command; nil if there is no command.

@@ -54,8 +54,21 @@ const (
 const tooDeep = "nested too deep"
 
 // parse reads the entries of a file in their order. With a parseError it returns the entries read
-// so far.
+// so far. A Windows line end in a value is a line end in every format, also where the format would
+// keep its carriage return.
 func parse(format string, data []byte) ([]entry, *parseError) {
+	entries, err := parseFormat(format, data)
+	unix := strings.NewReplacer("\r\n", "\n")
+	for i, e := range entries {
+		entries[i].text = unix.Replace(e.text)
+		for n, item := range e.list {
+			e.list[n] = unix.Replace(item)
+		}
+	}
+	return entries, err
+}
+
+func parseFormat(format string, data []byte) ([]entry, *parseError) {
 	for i, line := range bytes.Split(data, []byte("\n")) {
 		if !utf8.Valid(line) {
 			return nil, &parseError{i + 1, "not UTF-8 text; save the file as UTF-8"}
