@@ -18,6 +18,7 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/lockfile"
+	"gophd/internal/safefile"
 )
 
 // stampTime is the layout of the timestamp in an archive's name: the time of the rotation, in UTC.
@@ -167,8 +168,7 @@ func (a *archives) setAside(path string, now time.Time, open func() error) error
 	aside := free(path, now)
 	a.last = aside.stamp
 	if err := os.Rename(path, aside.String()); err != nil {
-		return fmt.Errorf("cannot rotate log file %s: %w: allow gophd to write in its directory, "+
-			"or choose another --log-file", path, cause(err))
+		return rotateError(path, err)
 	}
 	if err := open(); err != nil {
 		// Link, unlike Rename, does not replace a file that another process created there.
@@ -176,6 +176,45 @@ func (a *archives) setAside(path string, now time.Time, open func() error) error
 			_ = os.Remove(aside.String())
 		}
 		return err
+	}
+	return nil
+}
+
+// rotateError is the error of a rotation, with the fix.
+func rotateError(path string, err error) error {
+	fix := "allow gophd to write in its directory, or choose another --log-file"
+	switch {
+	case errors.Is(err, unix.ENAMETOOLONG):
+		fix = "the name of a rotated file has a timestamp too; choose a shorter --log-file"
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		fix = "free some space"
+	}
+	return fmt.Errorf("cannot rotate log file %s: %w: %s", path, cause(err), fix)
+}
+
+// CheckRotation returns the error that a rotation of the file at path would have, if it is to be
+// rotated. It changes nothing. A full disk is no error, because a rename may need no space.
+func (o Options) CheckRotation(path string) error {
+	if o.RotateSize == 0 && o.RotateAge == 0 {
+		return nil
+	}
+	info, err := os.Stat(path)
+	if _, ok := safefile.Descriptor(path); ok || err == nil && !info.Mode().IsRegular() {
+		return nil // it is not rotated
+	}
+	path = real(path)
+	aside := archiveName{file: path, stamp: time.Now()}
+	if o.Compress {
+		aside.tail = ".gz"
+	}
+	if _, err = os.Lstat(aside.String()); errors.Is(err, fs.ErrNotExist) {
+		err = safefile.TryCreate(filepath.Dir(path), nil)
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = nil
+	}
+	if err = cmp.Or(err, safefile.TryReplace(path)); err != nil {
+		return fmt.Errorf("%w, or leave log.rotate_size and log.rotate_age out", rotateError(path, err))
 	}
 	return nil
 }

@@ -204,7 +204,11 @@ func (p paths) log(l logging.Options, at time.Time) error {
 	if !filepath.IsAbs(l.File) { // no file, or a log service, which may start later
 		return nil
 	}
-	return p.writable("log.file", logging.FileAt(l.File, at), l.SetUp, l.Owners()...)
+	path := logging.FileAt(l.File, at)
+	if err := p.writable("log.file", path, l.SetUp, l.Owners()...); err != nil || p.pending(path) {
+		return err
+	}
+	return l.CheckRotation(path)
 }
 
 func (p paths) output(path string, w *credentials.Credentials) error {
