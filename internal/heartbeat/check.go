@@ -13,6 +13,7 @@ import (
 // patience is over, or ctx ends.
 func Look(ctx context.Context, s Store, key string, patience time.Duration) error {
 	start := time.Now()
+	var last error // the end of ctx is no cause
 	for {
 		err := look(ctx, s, key)
 		var held *HeldError
@@ -20,8 +21,11 @@ func Look(ctx context.Context, s Store, key string, patience time.Duration) erro
 		if err == nil || errors.As(err, &held) || errors.As(err, &foreign) || errors.Is(err, ErrUnfit) {
 			return err
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		if silence := time.Since(start); silence >= patience || ctx.Err() != nil {
-			return &UnreachableError{key, silence, err}
+			return &UnreachableError{key, silence, last}
 		}
 		select {
 		case <-time.After(retry):

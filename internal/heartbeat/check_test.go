@@ -1,6 +1,8 @@
 package heartbeat
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -54,6 +56,20 @@ func TestLookReportsWhatAClaimWouldFind(t *testing.T) {
 			})
 		})
 	}
+}
+
+// If ctx ends first, the error is the cause, and not the end of ctx.
+func TestLookReportsTheCauseAtTheEndOfItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refused := errors.New("connection refused")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		f := newFake()
+		f.before = func(string, string) error { return cmp.Or(ctx.Err(), refused) }
+		if err := Look(ctx, f, "k", time.Minute); !errors.Is(err, refused) || errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	})
 }
 
 func heldBy(pid int) func(error) bool {

@@ -147,7 +147,7 @@ func (a Running) holders(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	key := lease.Key(c.Name)
-	same, patience := a.URL == h.URL && a.Key == key, h.AcquireTimeout
+	same, patience := a.URL == h.URL && a.Key == key, min(h.AcquireTimeout, storeTimeout)
 	if same {
 		patience = 0 // the running gophd gets no answer either; the new process continues to retry
 	}
