@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -192,11 +194,8 @@ func interpreterError(script, name, path, dir string, err error) (text string, c
 	switch code := errno(err); {
 	case code == syscall.EISDIR:
 		return what + " is a directory" + lineFix(script, name), syscall.EACCES
-	case code == syscall.EACCES && closedDirectory(path) != "":
-		return what + " may not be executed: " + closedDirectory(path), code
 	case code == syscall.EACCES:
-		return what + " may not be executed: make it executable (chmod +x " + quote(path) +
-			"), and mount its file system without noexec", code
+		return what + " may not be executed: " + denied(path), code
 	case code == syscall.ENOENT && !strings.HasPrefix(name, "/"):
 		return what + " is not in " + quote(dir) + ", and PATH is not searched" + lineFix(script, name), code
 	case code == syscall.ENOENT:
@@ -241,8 +240,10 @@ func programFlaw(path, dir string, head []byte, code syscall.Errno) flaw {
 	case 0:
 	case syscall.ENOENT:
 		return flaw{text: what + " does not exist: install it, or use a program that was built for this system", code: code}
-	case syscall.EACCES, syscall.EISDIR:
-		return flaw{text: what + " may not be executed: make it executable (chmod +x)", code: syscall.EACCES}
+	case syscall.EISDIR:
+		return flaw{text: what + " is a directory: install it again", code: syscall.EACCES}
+	case syscall.EACCES:
+		return flaw{text: what + " may not be executed: " + denied(at), code: code}
 	default:
 		return flaw{text: what + " cannot be executed (" + code.Error() + "): install it again", code: code}
 	}
@@ -293,4 +294,10 @@ func isText(head []byte) bool {
 		}
 	}
 	return head[0] != 0
+}
+
+// mountedNoexec reports whether the file system of path is mounted with noexec.
+func mountedNoexec(path string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(path, &fs) == nil && fs.Flags&unix.ST_NOEXEC != 0
 }

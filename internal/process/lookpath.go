@@ -254,10 +254,7 @@ func reason(code syscall.Errno, dir, path string, usable error) string {
 		case usable == nil:
 			return "permission denied for its interpreter: check the permissions of the programs that " + file + " names"
 		}
-		if text := closedDirectory(path); text != "" {
-			return "permission denied: " + text
-		}
-		return "permission denied: make it executable (chmod +x " + file + "), and mount its file system without noexec"
+		return "permission denied: " + denied(path)
 	case syscall.ENOEXEC:
 		return "neither a program for this machine nor a script: a script must start with a line like #!/bin/sh"
 	case syscall.ETXTBSY:
@@ -274,6 +271,36 @@ func reason(code syscall.Errno, dir, path string, usable error) string {
 		return "invalid argument: look for a NUL byte in the arguments, the environment or the directory"
 	}
 	return code.Error() + ": check " + file
+}
+
+// denied says why this user may not execute the file at path, with the fix.
+func denied(path string) string {
+	if text := closedDirectory(path); text != "" {
+		return text
+	}
+	file := quote(path)
+	info, err := os.Stat(path)
+	kind := ""
+	switch {
+	case err != nil:
+	case info.Mode()&os.ModeDevice != 0:
+		kind = "a device"
+	case info.Mode()&os.ModeNamedPipe != 0:
+		kind = "a FIFO"
+	case info.Mode()&os.ModeSocket != 0:
+		kind = "a socket"
+	}
+	if kind != "" {
+		return file + " is " + kind + " and no file that can be executed: name a program"
+	}
+	chmod := "make it executable (chmod +x " + file + ")"
+	switch noexec := mountedNoexec(path); {
+	case noexec && err == nil && info.Mode().Perm()&0o111 == 0:
+		return chmod + ", and mount its file system without noexec"
+	case noexec:
+		return "its file system is mounted with noexec: mount it without, or move " + file
+	}
+	return chmod
 }
 
 // closedDirectory names the first directory on the way to path that this user may not enter, with the
