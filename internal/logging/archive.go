@@ -186,10 +186,8 @@ func rotateError(path string, err error) error {
 	switch {
 	case errors.Is(err, unix.ENAMETOOLONG):
 		fix = "the name of a rotated file has a timestamp too; choose a shorter --log-file"
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		fix = "free some space"
 	}
-	return fmt.Errorf("cannot rotate log file %s: %w: %s", path, cause(err), fix)
+	return fmt.Errorf("cannot rotate log file %s: %w: %s", path, cause(err), safefile.Fix(err, fix))
 }
 
 // CheckRotation returns the error that a rotation of the file at path would have, if it is to be

@@ -268,8 +268,8 @@ func createError(path string, err error) error {
 	case errors.As(err, &l):
 		err = l.Err
 	}
-	return fmt.Errorf("cannot create pid file %s: %w: choose a --pid-file in a directory that this user can write to",
-		path, err)
+	return fmt.Errorf("cannot create pid file %s: %w: %s", path, err,
+		safefile.Fix(err, "choose a --pid-file in a directory that this user can write to"))
 }
 
 // Adopt takes over the file of the old process. f is the Descriptor that was kept over exec. Adopt

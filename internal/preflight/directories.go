@@ -77,7 +77,7 @@ func (d directory) create() error {
 }
 
 func (d directory) cannotCreate(err error) error {
-	return fmt.Errorf("cannot create the %s %s: %w: %s", d.name, d.path, err, d.fix)
+	return fmt.Errorf("cannot create the %s %s: %w: %s", d.name, d.path, err, safefile.Fix(err, d.fix))
 }
 
 func (d directory) checkOwner() error {

@@ -83,6 +83,24 @@ func Reopens(f *os.File) error {
 	return errors.Join(denied, err)
 }
 
+// Fix returns what to do about an error of a file operation: the fix for its cause, if another path
+// or another user would not help by itself, and otherwise what the caller says.
+func Fix(err error, otherwise string) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return "free some space, or choose another file system"
+	case errors.Is(err, unix.EDQUOT):
+		return "free some space of that user, or raise the quota"
+	case errors.Is(err, unix.EROFS):
+		return "mount its file system for writing, or choose another"
+	case errors.Is(err, unix.EMFILE):
+		return "raise the limit of open files (ulimit -n, LimitNOFILE= of a unit)"
+	case errors.Is(err, unix.ENFILE):
+		return "raise the system's limit of open files (fs.file-max)"
+	}
+	return otherwise
+}
+
 // TryReplace returns nil if this process can remove or replace the file at path, as far as the file
 // itself and its directory's sticky bit decide that, or if no file is there. It changes nothing.
 // The caller knows that path is not a directory.

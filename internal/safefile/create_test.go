@@ -2,10 +2,12 @@ package safefile
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,5 +88,18 @@ func TestTryReplaceRemovesNothing(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dir); len(entries) != 2 || err != nil {
 		t.Errorf("the directory has %v, %v", entries, err)
+	}
+}
+
+// An error whose cause is not the path has its own fix, also if it is wrapped.
+func TestFixIsForTheCause(t *testing.T) {
+	for err, want := range map[error]string{
+		unix.ENOSPC: "free some space", unix.EDQUOT: "quota", unix.EROFS: "mount its file system", unix.EMFILE: "ulimit -n",
+		unix.ENFILE: "fs.file-max", unix.EACCES: "choose another", unix.ENOENT: "choose another",
+	} {
+		wrapped := fmt.Errorf("x: %w", &fs.PathError{Op: "open", Path: "/x", Err: err})
+		if got := Fix(wrapped, "choose another"); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
 	}
 }

@@ -117,7 +117,7 @@ func openOutput(path string, w *credentials.Credentials, problem func(error)) (*
 	case errors.Is(err, syscall.ENXIO) && preflight.IsFIFO(path):
 		return nil, fmt.Errorf("cannot open the command's output: %w: start its reader first", err)
 	case err != nil:
-		return nil, fmt.Errorf("cannot open the command's output: %w: check job.output", err)
+		return nil, fmt.Errorf("cannot open the command's output: %w: %s", err, safefile.Fix(err, "check job.output"))
 	}
 	return f, nil
 }

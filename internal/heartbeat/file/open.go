@@ -56,7 +56,7 @@ func failed(what string, err error) error {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fmt.Errorf("%s: %w: free some space, or %s", what, cause(err), otherDirectory)
 	}
-	return fmt.Errorf("%s: %w: check its directory, or %s", what, cause(err), otherDirectory)
+	return fmt.Errorf("%s: %w: %s", what, cause(err), safefile.Fix(err, "check its directory, or "+otherDirectory))
 }
 
 // rejected is the error of an open by package safefile.
