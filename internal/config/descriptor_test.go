@@ -127,3 +127,46 @@ func TestWordsThatNameAFileAreAWarning(t *testing.T) {
 		t.Errorf("a link to the stdout of gophd: %q", c.Warnings)
 	}
 }
+
+// A path that leads to a descriptor of gophd itself is another file later, or none. Commands and
+// directories are looked up at each run.
+func TestDescriptorsAreNoCommandAndNoDirectory(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("/dev/fd/5", link); err != nil {
+		t.Fatal(err)
+	}
+	const own = ": a descriptor of gophd itself, which is another file later, or none; "
+	for _, daemon := range []string{"--daemon=false", "--daemon"} {
+		for _, path := range []string{"/dev/fd/5", "/proc/self/fd/5", "/proc/thread-self/fd/5", "/dev/stdin", "/dev/stdout", link,
+			link + "/below", "/dev/fd/5/below"} {
+			for args, want := range map[string]string{
+				path:                     "command line " + path + own + "name the program",
+				"--chdir " + path + " x": "--chdir " + path + own + "name the directory",
+			} {
+				_, err := Load(parsed(t, request(t), append([]string{daemon}, strings.Fields(args)...)...))
+				if err == nil || err.Error() != want {
+					t.Errorf("%s %s: %v\nwant %s", daemon, args, err, want)
+				}
+			}
+		}
+	}
+	// A relative path is below the directory of the job.
+	if _, err := Load(parsed(t, request(t), "--chdir", dir, "./link")); err == nil ||
+		err.Error() != "command line ./link"+own+"name the program" {
+		t.Error(err)
+	}
+	r := request(t)
+	write(t, filepath.Join(r.Dir, "gophd.yaml"), "config: {auto_restart_interval: 24h}\n"+
+		"jobs: {a: {command: [/dev/fd/5]}, b: {command: ['true'], chdir: /dev/fd/6}}\n")
+	_, err := Load(parsed(t, r, "-c", "gophd.yaml"))
+	for _, want := range []string{"/dev/fd/5" + own + "name the program", "/dev/fd/6" + own + "name the directory"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v\nwant %s", err, want)
+		}
+	}
+	// That of another process stays what it is, and a shell may read its stdin.
+	for _, args := range []string{"/proc/1/fd/5", "--chdir /proc/1/fd x", "sh /dev/stdin", "--chdir /dev/fd x"} {
+		load(t, parsed(t, request(t), strings.Fields(args)...))
+	}
+}

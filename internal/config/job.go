@@ -192,11 +192,32 @@ func (l *loader) warnOfWord(g given, word, fix string) {
 	}
 }
 
-// ownDescriptor returns the number of the descriptor of gophd itself that path leads to.
+// ownDescriptor returns the number of the descriptor of gophd itself that path leads to, or belowOwn
+// if path leads through one.
 func ownDescriptor(path string) (n int, own bool) {
-	n, ok := safefile.Descriptor(path)
-	return n, ok && n != safefile.Others
+	if n, ok := safefile.Descriptor(path); ok {
+		return n, n != safefile.Others
+	}
+	for dir := filepath.Dir(path); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if n, ok := safefile.Descriptor(dir); ok && n != safefile.Others {
+			return belowOwn, true
+		}
+	}
+	return 0, false
 }
+
+// belowOwn is what ownDescriptor returns for a file in a directory that is a descriptor.
+const belowOwn = -1
+
+// rejectOwn rejects a path that leads to a descriptor of gophd itself, where gophd or the command
+// looks up the path again later: it leads to another file then, or to none.
+func (l *loader) rejectOwn(subject, text, path, fix string) {
+	if _, own := ownDescriptor(path); own {
+		l.reject(subject, visible(text), errOwn+"; "+fix)
+	}
+}
+
+const errOwn = "a descriptor of gophd itself, which is another file later, or none"
 
 // completeDaemon sets the values of the daemon that depend on its name or on each other.
 func (l *loader) completeDaemon(c *Config, get func(string) given) {
@@ -217,6 +238,15 @@ func (l *loader) completeJob(j *jobSettings, cmd given, get func(string) given, 
 	j.Dir = l.absolute(cmp.Or(j.Dir, l.Dir))
 	if j.Name != "" {
 		j.Output = job.Output(strings.ReplaceAll(string(j.Output), jobPattern, j.Name))
+	}
+	dir := get("job.chdir")
+	l.rejectOwn(dir.subject, cmp.Or(dir.text, j.Dir), j.Dir, "name the directory")
+	if j.Command != nil && strings.Contains(j.Command[0], "/") {
+		path := j.Command[0]
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(j.Dir, path)
+		}
+		l.rejectOwn(cmd.subject, j.Command[0], path, "name the program")
 	}
 	j.Output = job.Output(l.output(string(j.Output), get("job.output"), c))
 	j.Stdin = l.stdin(&j.Spec, get("job.stdin"), c.Daemon)
