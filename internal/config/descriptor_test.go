@@ -170,3 +170,42 @@ func TestDescriptorsAreNoCommandAndNoDirectory(t *testing.T) {
 		load(t, parsed(t, request(t), strings.Fields(args)...))
 	}
 }
+
+// A PID file is replaced and removed, so a descriptor of any process would cost the file behind it. A
+// file that is read again later must have a name that lasts.
+func TestDescriptorsAreNoFilesOfGophd(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link.yaml")
+	if err := os.Symlink("/dev/fd/1", link); err != nil {
+		t.Fatal(err)
+	}
+	const (
+		pid  = ": a descriptor, and gophd replaces and removes its PID file; name a file in a directory"
+		own  = ": a descriptor of gophd itself, which is another file later, or none; name a file"
+		read = own + ", which a reload can read again"
+	)
+	for args, want := range map[string]string{
+		"-p /dev/fd/5":           "--pid-file /dev/fd/5" + pid,
+		"-p /dev/stdout":         "--pid-file /dev/stdout" + pid,
+		"-p /proc/1/fd/5":        "--pid-file /proc/1/fd/5" + pid,
+		"-p /dev/fd/5/x.pid":     "--pid-file /dev/fd/5/x.pid" + pid,
+		"-p " + link:             "--pid-file " + link + pid,
+		"--env-file /dev/fd/5":   "--env-file /dev/fd/5" + read,
+		"--env-file -/dev/stdin": "--env-file /dev/stdin" + read,
+		"--env-file " + link:     "--env-file " + link + read,
+		"-c " + link:             link + read,
+		"--heartbeat memcached://127.0.0.1 --heartbeat-password-file /dev/fd/5": "--heartbeat-password-file /dev/fd/5" + own,
+	} {
+		for _, daemon := range []string{"--daemon=false", "--daemon"} {
+			_, err := Load(parsed(t, request(t), append([]string{daemon}, strings.Fields(args+" -n x x")...)...))
+			if err == nil || err.Error() != want {
+				t.Errorf("%s %s: %v\nwant %s", daemon, args, err, want)
+			}
+		}
+	}
+	r := request(t)
+	write(t, filepath.Join(r.Dir, "gophd.yaml"), "config: {auto_restart_interval: 24h}\ninclude: "+link+"\n")
+	if _, err := Load(parsed(t, r, "-c", "gophd.yaml")); err == nil || !strings.Contains(err.Error(), read) {
+		t.Errorf("include: %v\nwant %s", err, read)
+	}
+}

@@ -170,9 +170,12 @@ func creatable(dirs []string) (dir string, first error) {
 	return dirs[0], nil
 }
 
-// text reads a file of that kind, without a byte order mark. It must be a regular file, so that the
-// next restart can read it again. The error is an *unreadable if nothing was read.
+// text reads a file of that kind, without a byte order mark. It must be a regular file, and no
+// descriptor of this process, so that the next restart can read it again. The error is an *unreadable if nothing was read.
 func (l *loader) text(path, kind string) ([]byte, error) {
+	if _, own := ownDescriptor(path); own {
+		return nil, errors.New(errOwn + "; name a file, which a reload can read again")
+	}
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not block
 	if err != nil {
 		return nil, &unreadable{withoutPath(err)}

@@ -228,6 +228,13 @@ func (l *loader) completeDaemon(c *Config, get func(string) given) {
 		// log.file is a strftime pattern.
 		c.Log.File = strings.ReplaceAll(filepath.Join(c.LogDir, c.Name+".log"), "%", "%%")
 	}
+	pid, password := get("config.pid_file"), get("heartbeat.password_file")
+	_, descriptor := safefile.Descriptor(c.PIDFile) // also of another process
+	if _, own := ownDescriptor(c.PIDFile); own || descriptor {
+		l.reject(pid.subject, visible(pid.text), "a descriptor, and gophd replaces and removes its PID file; "+
+			"name a file in a directory")
+	}
+	l.rejectOwn(password.subject, password.text, c.Heartbeat.PasswordFile, "name a file")
 	l.checkHeartbeat(c.Heartbeat, get)
 }
 
