@@ -93,7 +93,7 @@ type Checker struct {
 // NewChecker returns a Checker of a loaded config. env is gophd's own environment. The processes in
 // leaving are no obstacle to limits: they leave this control group, or belong to gophd.
 func NewChecker(c *config.Config, env []string, leaving ...int) *Checker {
-	k := &Checker{config: c, env: env, leaving: leaving, paths: pathsOf(c), files: filesOf(c)}
+	k := &Checker{config: c, env: env, leaving: leaving, paths: pathsOf(c), files: filesOf(c, streamsOf("self"))}
 	for i, dir := range k.paths.made {
 		if err := dir.check(); err != nil {
 			k.paths.made[i].unfit = true

@@ -1,15 +1,19 @@
 package preflight
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"gophd/internal/config"
 	"gophd/internal/heartbeat"
@@ -388,6 +392,74 @@ func TestDistinctFindsOneFileInTwoSettings(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v; want %q", name, err, c.want)
 		}
+	}
+}
+
+// TestStreamsAreComparedByWhatTheyAre checks that the stdout and stderr of a gophd are compared with
+// each file that it, or the command, writes or replaces. A process stands for that gophd.
+func TestStreamsAreComparedByWhatTheyAre(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"x", "y", "j.heartbeat"} {
+		if err := os.WriteFile(dir+"/"+name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.Link(dir+"/x", dir+"/hard"), os.Symlink("x", dir+"/link")); err != nil {
+		t.Fatal(err)
+	}
+	const (
+		itself = "is the log file itself: use job.output log"
+		lost   = " is the file of gophd's stdout too, and what is written there overwrites it: redirect stdout to another file, " +
+			"or append to it (>>)"
+	)
+	for _, c := range []struct {
+		redirect, settings string
+		want               string
+	}{
+		{">x", "LOG_FILE=x JOB_OUTPUT=-", "job.output /dev/stdout " + itself},
+		{">x", "LOG_FILE=x JOB_OUTPUT=inherit", "job.output inherit " + itself},
+		{"2>>x", "LOG_FILE=link JOB_OUTPUT=inherit", "job.output inherit " + itself},
+		{">>x", "LOG_FILE=hard JOB_OUTPUT=/dev/fd/1", "job.output /dev/fd/1 " + itself},
+		{"2>x", "LOG_FILE=x JOB_OUTPUT=/dev/stderr", "job.output /dev/stderr " + itself},
+		{">x", "LOG_FILE=- JOB_OUTPUT=x", "job.output " + dir + "/x " + itself},
+		{"2>>x", "LOG_FILE=/dev/stderr JOB_OUTPUT=hard", "job.output " + dir + "/hard " + itself},
+		{">x", "LOG_FILE=x", "log.file " + dir + "/x" + lost},
+		{">x", "JOB_OUTPUT=link", "job.output " + dir + "/link" + lost},
+		{">x", "CONFIG_PID_FILE=hard", "config.pid_file and gophd's stdout have the same file: redirect stdout to another file"},
+		{"2>>x", "CONFIG_PID_FILE=x", "config.pid_file and gophd's stderr have the same file: redirect stderr to another file"},
+		{">>j.heartbeat", "JOB_OUTPUT=-", "the lock of job j and job.output have the same file: redirect the output of gophd to another file"},
+		{">x 2>&1", "LOG_FILE=- JOB_OUTPUT=/dev/stderr", ""},
+		{">x", "LOG_FILE=- JOB_OUTPUT=inherit", ""},
+		{">x", "LOG_FILE=- JOB_OUTPUT=log", ""},
+		{">x", "LOG_FILE=y JOB_OUTPUT=-", ""},
+		{">>x 2>&1", "LOG_FILE=x JOB_OUTPUT=log", ""},
+		{">>x", "JOB_OUTPUT=x", ""},
+		{">/dev/null 2>&1", "LOG_FILE=/dev/null JOB_OUTPUT=inherit", ""},
+	} {
+		stands := exec.Command("sh", "-c", "exec sleep 600 "+c.redirect)
+		stands.Dir = dir
+		if err := stands.Start(); err != nil {
+			t.Fatal(err)
+		}
+		proc := fmt.Sprintf("/proc/%d/", stands.Process.Pid)
+		for {
+			if comm, err := os.ReadFile(proc + "comm"); err != nil || string(comm) == "sleep\n" {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		env := []string{"GOPHD_JOB_NAME=j"}
+		for _, kv := range strings.Fields(c.settings) {
+			env = append(env, "GOPHD_"+kv)
+		}
+		conf := configured(t, dir, env...)
+		f := filesOf(conf, streamsOf(strconv.Itoa(stands.Process.Pid)))
+		err := cmp.Or(f.job(conf, conf.Jobs[0]), f.daemon(conf))
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s %s: %v; want %q", c.settings, c.redirect, err, c.want)
+		}
+		_ = stands.Process.Kill()
+		_ = stands.Wait()
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,7 +103,11 @@ func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
 	}
 	var a Running
 	known := json.Unmarshal([]byte(text), &a) == nil // else called by an older gophd, or manually
-	if _, err := NewChecker(c, s.Env, a.PID, os.Getppid()).all(a.failed); err != nil {
+	k := NewChecker(c, s.Env, a.PID, os.Getppid())
+	if known {
+		k.files = filesOf(c, streamsOf(strconv.Itoa(a.PID))) // those of this process are pipes
+	}
+	if _, err := k.all(a.failed); err != nil {
 		return err
 	}
 	if !known {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -71,9 +72,10 @@ func jobLock(c *config.Config, spec job.Spec) lock {
 
 // Distinct returns an error if another setting names a file that gophd replaces, because gophd
 // would overwrite the data of that setting, or if the output is the log file, which is gophd's own.
+// So does gophd's stdout or stderr, if it leads to such a file.
 // Of many jobs, Checker.Job does that for the settings of each.
 func Distinct(c *config.Config) error {
-	f := filesOf(c)
+	f := filesOf(c, streamsOf("self"))
 	if err := f.daemon(c); err != nil || c.Many {
 		return err
 	}
@@ -83,12 +85,56 @@ func Distinct(c *config.Config) error {
 // files are those that other settings of a config must not name.
 type files struct {
 	replaced map[string]string // by gophd; the settings by path, and by identity
-	logs     map[string]string // whose, by identity
+	logs     map[string]log    // by identity
 	twice    error             // two settings for one of them
+	streams  streams
 }
 
-func filesOf(c *config.Config) files {
-	f := files{replaced: map[string]string{}, logs: map[string]string{}}
+// log is a log file.
+type log struct {
+	title  string // whose it is
+	stream bool   // it is stdout or stderr
+}
+
+// streams are the stdout and stderr of a gophd, by their numbers.
+type streams [3]stream
+
+// stream is one of them.
+type stream struct {
+	name    string
+	id      string // see identity
+	appends bool   // what is written there goes to the end of the file
+}
+
+// streamsOf returns those of the process with that PID, or "self". On a system without /proc they
+// lead to no file.
+func streamsOf(pid string) streams {
+	all := streams{1: {name: "stdout"}, 2: {name: "stderr"}}
+	for n := 1; n < len(all); n++ {
+		file, flags := fmt.Sprintf("/proc/%s/fd/%d", pid, n), 0
+		if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		all[n].id = lease.PathID(file)
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%s/fdinfo/%d", pid, n)) // see proc_pid_fdinfo(5)
+		if _, rest, ok := strings.Cut(string(text), "flags:"); ok {
+			_, _ = fmt.Sscanf(rest, "%o", &flags)
+		}
+		all[n].appends = flags&unix.O_APPEND != 0
+	}
+	return all
+}
+
+// identity is the identity of the file at path. stream is true if path leads to stdout or stderr.
+func (f files) identity(path string) (id string, stream bool) {
+	if n, ok := safefile.Descriptor(path); ok && n > 0 && n < len(f.streams) {
+		return f.streams[n].id, true
+	}
+	return identity(path), false
+}
+
+func filesOf(c *config.Config, s streams) files {
+	f := files{replaced: map[string]string{}, logs: map[string]log{}, streams: s}
 	add := func(setting, path string) {
 		if f.twice == nil {
 			f.twice = f.isReplaced(setting, path)
@@ -125,8 +171,9 @@ func logTitle(c *config.Config, spec job.Spec) string {
 
 // addLog adds a log, unless it is another one too.
 func (f files) addLog(c *config.Config, name, title string) {
-	if id := identity(logging.FileAt(c.LogFile(name), time.Now())); id != "" && f.logs[id] == "" {
-		f.logs[id] = title
+	id, stream := f.identity(logging.FileAt(c.LogFile(name), time.Now()))
+	if _, known := f.logs[id]; id != "" && !known {
+		f.logs[id] = log{title, stream}
 	}
 }
 
@@ -135,45 +182,83 @@ func (f files) isReplaced(setting, path string) error {
 	if !filepath.IsAbs(path) {
 		return nil // not a file
 	}
+	id, stream := f.identity(path)
+	if other, twice := f.replaced[id]; twice && stream {
+		return fmt.Errorf("%s and %s have the same file: redirect the output of gophd to another file", other, setting)
+	}
 	if other, twice := f.replaced[realPath(path)]; twice {
 		return fmt.Errorf("%s and %s have the same file %s: choose another file for one of them", other, setting, path)
 	}
-	if other, twice := f.replaced[identity(path)]; twice {
+	if other, twice := f.replaced[id]; twice {
 		return fmt.Errorf("%s and %s have the same file %s under two names (hard links): choose another file for one of them",
 			other, setting, path)
 	}
 	return nil
 }
 
+// isOverwritten returns an error if what gophd writes to its stdout or stderr overwrites the file of a
+// setting with that identity.
+func (f files) isOverwritten(setting, path, id string) error {
+	for _, s := range f.streams {
+		if id != "" && s.id == id && !s.appends {
+			return fmt.Errorf("%s %s is the file of gophd's %s too, and what is written there overwrites it: redirect %s to "+
+				"another file, or append to it (>>)", setting, path, s.name, s.name)
+		}
+	}
+	return nil
+}
+
 // daemon checks the settings of the daemon.
 func (f files) daemon(c *config.Config) error {
-	return cmp.Or(f.twice, f.isReplaced("log.file", logging.FileAt(c.LogFile(c.Name), time.Now())),
-		f.isReplaced("heartbeat.password_file", c.Heartbeat.PasswordFile))
+	log := logging.FileAt(c.LogFile(c.Name), time.Now())
+	for _, s := range f.streams {
+		if other, twice := f.replaced[s.id]; twice && s.id != "" {
+			return fmt.Errorf("%s and gophd's %s have the same file: redirect %s to another file", other, s.name, s.name)
+		}
+	}
+	return cmp.Or(f.twice, f.isReplaced("log.file", log), f.isReplaced("heartbeat.password_file", c.Heartbeat.PasswordFile),
+		f.logOverwritten(log))
+}
+
+func (f files) logOverwritten(log string) error {
+	if id, stream := f.identity(log); !stream {
+		return f.isOverwritten("log.file", log, id)
+	}
+	return nil
 }
 
 // job checks the settings of a job.
 func (f files) job(c *config.Config, spec job.Spec) error {
-	output := string(spec.Output)
 	title := logTitle(c, spec)
-	if id := identity(output); id != "" {
-		switch other := f.logs[id]; other {
-		case "":
-		case title:
-			return fmt.Errorf("job.output %s is the log file itself: use job.output log", output)
+	outputs := []string{string(spec.Output)}
+	if spec.Output == job.OutputInherit {
+		outputs = []string{"/dev/stdout", "/dev/stderr"}
+	}
+	for _, output := range outputs {
+		id, stream := f.identity(output)
+		switch other, ok := f.logs[id]; {
+		case !ok || id == "" || stream && other.stream:
+		case other.title == title:
+			return fmt.Errorf("job.output %s is the log file itself: use job.output log", spec.Output)
 		default:
-			return fmt.Errorf("job.output %s is %s: choose another file", output, other)
+			return fmt.Errorf("job.output %s is %s: choose another file", spec.Output, other.title)
+		}
+		if !stream {
+			if err := f.isOverwritten("job.output", output, id); err != nil {
+				return err
+			}
 		}
 	}
 	if OwnLog(c, spec) {
 		log := logging.FileAt(c.LogFile(spec.Name), time.Now())
-		if other := f.logs[identity(log)]; other != "" && other != title {
-			return fmt.Errorf("%s and %s have the same file %s: choose another log.file", other, title, log)
+		if other, ok := f.logs[identity(log)]; ok && other.title != title {
+			return fmt.Errorf("%s and %s have the same file %s: choose another log.file", other.title, title, log)
 		}
-		if err := f.isReplaced("log.file", log); err != nil {
+		if err := cmp.Or(f.isReplaced("log.file", log), f.logOverwritten(log)); err != nil {
 			return err
 		}
 	}
-	return cmp.Or(f.isReplaced("job.output", output), f.isReplaced("job.stdin", spec.Stdin))
+	return cmp.Or(f.isReplaced("job.output", string(spec.Output)), f.isReplaced("job.stdin", spec.Stdin))
 }
 
 // realPath returns path with its symlinks resolved. The file may be missing.
@@ -186,9 +271,10 @@ func realPath(path string) string {
 }
 
 // identity returns a text that two paths share if they lead to one regular file, which may be
-// missing. It is "" for a descriptor, a device or a FIFO, which may have several writers.
+// missing. It is "" for a descriptor, a device or a FIFO, which may have several writers; see
+// files.identity.
 func identity(path string) string {
-	if _, ok := safefile.Descriptor(path); ok || !filepath.IsAbs(path) {
+	if n, ok := safefile.Descriptor(path); ok && n != safefile.Others || !filepath.IsAbs(path) {
 		return ""
 	}
 	switch info, err := os.Stat(path); {
