@@ -426,6 +426,12 @@ func (l *loader) variables(j *jobSettings, from given, user []Value) []string {
 		name, value, _ := strings.Cut(kv, "=")
 		set(name, value)
 	}
+	if i, ok := index["PATH"]; ok {
+		if word := credentials.Unexpanded(strings.TrimPrefix(env[i], "PATH=")); word != "" {
+			l.warnings = append(l.warnings, "job.env PATH: "+visible(word)+" is not expanded, because only shells do that; "+
+				"write all directories of PATH")
+		}
+	}
 	return env
 }
 

@@ -849,3 +849,26 @@ func TestLoadHasNoSideEffects(t *testing.T) {
 		t.Errorf("%v, %v", entries, err)
 	}
 }
+
+// The PATH of a command may be set by each of these, and none expands a variable.
+func TestUnexpandedPathIsAWarning(t *testing.T) {
+	const want = "job.env PATH: $PATH is not expanded, because only shells do that; write all directories of PATH"
+	r := request(t)
+	write(t, filepath.Join(r.Dir, "x.env"), "PATH=$PATH:/opt/bin\n")
+	write(t, filepath.Join(r.Dir, "x.yaml"), "config: {auto_restart_interval: 24h}\njob: {env: {PATH: '/opt/bin:$PATH'}}\n")
+	write(t, filepath.Join(r.Dir, "jobs.yaml"), "config: {auto_restart_interval: 24h}\njob: {command: 'true'}\n"+
+		"jobs: {a: {env: {PATH: '$PATH:/opt'}}, b: {}}\n")
+	for args, want := range map[string]string{
+		"--env PATH=/opt/bin:$PATH true":        want,
+		"--env-file x.env true":                 want,
+		"-c x.yaml true":                        want,
+		"-c jobs.yaml":                          strings.Replace(want, "job.", "jobs.a.", 1),
+		"--env-file x.env --env PATH=/bin true": "",
+		"--env PATH=/opt/bin:/bin true":         "",
+		"--env X=$PATH true":                    "",
+	} {
+		if got := strings.Join(load(t, parsed(t, r, strings.Fields(args)...)).Warnings, "\n"); got != want {
+			t.Errorf("%s: %q, want %q", args, got, want)
+		}
+	}
+}

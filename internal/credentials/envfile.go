@@ -156,3 +156,19 @@ func (f *envFile) quoted(quote byte) (string, error) {
 	}
 	return "", fmt.Errorf("has no closing quote: add it")
 }
+
+// Unexpanded returns the first variable or ~ in a value of PATH that only a shell would have expanded,
+// such as $PATH, and "" if there is none.
+func Unexpanded(path string) string {
+	for directory := range strings.SplitSeq(path, ":") {
+		i := strings.IndexByte(directory, '$')
+		switch {
+		case strings.HasPrefix(directory, "~"):
+			return "~"
+		case i >= 0:
+			word, _, _ := strings.Cut(directory[i:], "/")
+			return word
+		}
+	}
+	return ""
+}

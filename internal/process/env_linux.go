@@ -65,6 +65,9 @@ func envError(scripts []scriptFile, dir string, env []string) (text string, code
 	case syscall.EACCES, syscall.EISDIR:
 		return "env may not execute " + quote(run.name) + fix, code
 	default:
+		if text := unexpanded(run.env); text != "" && !strings.Contains(run.name, "/") && !oneWord {
+			fix = " in PATH" + text
+		}
 		return "env does not find " + quote(run.name) + fix, code
 	}
 	if slices.ContainsFunc(scripts, func(s scriptFile) bool { return sameProgram(s.path, path) }) {

@@ -132,7 +132,7 @@ func LookPath(argv0, dir string, env []string) (string, error) {
 	case argv0 == "":
 		return "", &startError{argv0, "the name is empty: name a command", syscall.ENOENT, false}
 	}
-	return "", &startError{argv0, notInPath(argv0, dir), syscall.ENOENT, false}
+	return "", &startError{argv0, notInPath(argv0, dir, env), syscall.ENOENT, false}
 }
 
 // searchPath returns PATH as getenv(3) finds it, or the default of the C library if it is not set.

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"gophd/internal/credentials"
 )
 
 // mistake returns what is wrong with a command that was not found, if its word says that, and the
@@ -65,15 +67,28 @@ func interval(word string) bool {
 	return unit != word && slices.Contains([]string{"", "ms", "s", "sec", "m", "min", "h", "d", "w"}, unit)
 }
 
-// notInPath returns why a name without a slash was not found.
-func notInPath(name, dir string) string {
+// notInPath returns why a name without a slash was not found in the PATH of env.
+func notInPath(name, dir string, env []string) string {
 	if text := mistake(name, dir); text != "" {
 		return text
 	}
 	if info, err := os.Stat(under(dir, name)); err == nil && info.Mode().IsRegular() {
 		return "not found in PATH, but in " + quote(dir) + ": write " + quote("./"+name)
 	}
+	if text := unexpanded(env); text != "" {
+		return "not found in PATH" + text
+	}
 	return "not found in PATH: give its path, or add its directory to PATH (--env PATH=...)"
+}
+
+// unexpanded continues a sentence about the PATH of env, if a shell would have expanded a part of it;
+// otherwise it is "".
+func unexpanded(env []string) string {
+	word := credentials.Unexpanded(searchPath(env))
+	if word == "" {
+		return ""
+	}
+	return ", where " + quote(word) + " is not expanded, because only shells do that: write all directories of PATH"
 }
 
 // shown returns the first word of a command as a message quotes it. It shortens a line for a shell,

@@ -103,3 +103,32 @@ func TestWordsForAShell(t *testing.T) {
 		t.Errorf("a missing directory: %v", err)
 	}
 }
+
+// TestUnexpandedPath checks that a PATH with a word which only a shell expands is named as the cause.
+func TestUnexpandedPath(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/job.py", "#!/usr/bin/env no-python\n", 0o755)
+	const fix = " is not expanded, because only shells do that: write all directories of PATH"
+	for path, want := range map[string]string{
+		"/opt/bin:$PATH":        "$PATH",
+		"$PATH:/opt/bin":        "$PATH",
+		"${PATH}:/opt/bin":      "${PATH}",
+		"/opt/bin:$HOME/bin":    "$HOME",
+		"/opt/$APP/bin:/hidden": "$APP",
+		"~/bin:/opt/bin":        "~",
+	} {
+		env := []string{"PATH=" + path}
+		for argv0, want := range map[string]string{
+			"no-such":       "cannot start no-such: not found in PATH, where " + want + fix,
+			dir + "/job.py": "cannot start " + dir + "/job.py: env does not find no-python in PATH, where " + want + fix,
+		} {
+			if _, err := Check(Command{Argv: []string{argv0}, Env: env}); err == nil || err.Error() != want {
+				t.Errorf("%s: %v\nwant %s", path, err, want)
+			}
+		}
+	}
+	const ordinary = "cannot start no-such: not found in PATH: give its path, or add its directory to PATH (--env PATH=...)"
+	if _, err := LookPath("no-such", "", []string{"PATH=/a~b:/c"}); err == nil || err.Error() != ordinary {
+		t.Error(err)
+	}
+}
