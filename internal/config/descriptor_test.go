@@ -209,3 +209,58 @@ func TestDescriptorsAreNoFilesOfGophd(t *testing.T) {
 		t.Errorf("include: %v\nwant %s", err, read)
 	}
 }
+
+// Each setting and each variable that names a file or a directory rejects what only a shell expands,
+// the word for stdout and stdin where it has no meaning, and an own variable also a descriptor.
+func TestPathsAreNotExpanded(t *testing.T) {
+	const (
+		home     = ": ~ is expanded by shells only; write the full path"
+		variable = ": variables are expanded by shells only; write the value"
+		stdio    = ": not a file here; for a file of that name write ./-"
+	)
+	settings := []string{"GOPHD_CONFIG", "GOPHD_RUNTIME_DIR", "GOPHD_STATE_DIR"}
+	for _, k := range keys() {
+		if k.kind == path || k.kind == directory || k.kind == files {
+			settings = append(settings, k.env())
+		}
+	}
+	if len(settings) != 10 {
+		t.Errorf("%q: a new setting needs a case here", settings)
+	}
+	for _, name := range settings {
+		both := map[string]string{"~/x.yaml": name + " ~/x.yaml" + home, "$HOME/x.yaml": name + " $HOME/x.yaml" + variable,
+			"${HOME}/x.yaml": name + " ${HOME}/x.yaml" + variable, "-": name + " -" + stdio}
+		switch name {
+		case "GOPHD_JOB_ENV_FILE":
+			both["~/x.yaml"], both["-"] = name+": ~/x.yaml"+home, name+": -"+stdio
+			both["-~/x.yaml"] = name + ": -~/x.yaml" + home
+		case "GOPHD_RUNTIME_DIR", "GOPHD_STATE_DIR":
+			both["/dev/fd/5"] = name + " /dev/fd/5: a descriptor of gophd itself, which is another file later, or none; name the directory"
+			fallthrough
+		case "GOPHD_JOB_CHDIR":
+			both["-"] = name + " -: not a directory here; for one of that name write ./-"
+		case "GOPHD_JOB_STDIN", "GOPHD_JOB_OUTPUT", "GOPHD_LOG_FILE":
+			delete(both, "-")
+		}
+		for text, want := range both {
+			r := request(t)
+			r.Command, r.Env = []string{"x"}, []string{name + "=" + text}
+			if _, err := Load(r); err == nil || err.Error() != want {
+				t.Errorf("%s=%s: %v\nwant %s", name, text, err, want)
+			}
+		}
+	}
+	// The variables of others are ignored if they are not absolute, and a start does not depend on them.
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "TMPDIR"} {
+		for text, want := range map[string]string{"~/x": home, "$HOME/x": variable, "x": "", "/x": ""} {
+			r := request(t)
+			r.Command, r.Env, r.UID, r.Home = []string{"x"}, []string{name + "=" + text}, 1000, r.Dir
+			if want != "" {
+				want = name + " " + text + want + "; it is ignored"
+			}
+			if got := strings.Join(load(t, r).Warnings, "\n"); got != want {
+				t.Errorf("%s=%s: %q, want %q", name, text, got, want)
+			}
+		}
+	}
+}

@@ -99,7 +99,7 @@ func (l *loader) found(dir string) string {
 // xdg returns a directory of the XDG Base Directory Specification, or "" without a home. The
 // specification says to ignore a relative path in the variable; a relative home is none either.
 func (l *loader) xdg(name, fallback string) string {
-	if dir := l.env[name]; filepath.IsAbs(dir) {
+	if dir := l.systemDirectory(name); dir != "" {
 		return dir
 	}
 	if !filepath.IsAbs(l.Home) {
@@ -117,11 +117,11 @@ func (l *loader) directories() (d Directories) {
 		d = Directories{RuntimeDir: "/run/gophd", StateDir: "/var/lib/gophd", LogDir: "/var/log/gophd"}
 	} else {
 		var temporary []string
-		if dir := l.env["XDG_RUNTIME_DIR"]; filepath.IsAbs(dir) {
+		if dir := l.systemDirectory("XDG_RUNTIME_DIR"); dir != "" {
 			temporary = append(temporary, filepath.Join(dir, "gophd"))
 		}
 		own := "gophd-" + strconv.Itoa(l.UID)
-		if tmp := l.env["TMPDIR"]; filepath.IsAbs(tmp) {
+		if tmp := l.systemDirectory("TMPDIR"); tmp != "" {
 			temporary = append(temporary, filepath.Join(tmp, own))
 		}
 		temporary = append(temporary, filepath.Join("/tmp", own))
@@ -137,14 +137,50 @@ func (l *loader) directories() (d Directories) {
 		}
 		d.LogDir = d.StateDir
 	}
-	if dir := l.env["GOPHD_RUNTIME_DIR"]; dir != "" {
-		d.RuntimeDir = l.absolute(dir)
+	if dir := l.ownDirectory("GOPHD_RUNTIME_DIR"); dir != "" {
+		d.RuntimeDir = dir
 	}
-	if dir := l.env["GOPHD_STATE_DIR"]; dir != "" {
-		d.StateDir, d.StateFrom, l.unusable = l.absolute(dir), "GOPHD_STATE_DIR", nil
+	if dir := l.ownDirectory("GOPHD_STATE_DIR"); dir != "" {
+		d.StateDir, d.StateFrom, l.unusable = dir, "GOPHD_STATE_DIR", nil
 		d.LogDir = d.StateDir
 	}
 	return d
+}
+
+// ownDirectory returns the directory that one of gophd's own variables names, or "". The rules are
+// those of a setting.
+func (l *loader) ownDirectory(variable string) string {
+	text := l.env[variable]
+	if text == "" || l.isUnexpanded(variable, text, "") {
+		return ""
+	}
+	if err := checkDirectory(text); err != nil {
+		l.reject(variable, visible(text), err.Error())
+		return ""
+	}
+	dir := l.absolute(text)
+	l.rejectOwn(variable, text, dir, "name the directory")
+	return dir
+}
+
+// systemDirectory returns the absolute path in a variable that is not gophd's, or "". A path that is
+// not absolute is ignored, with a warning if only a shell would have made it one.
+func (l *loader) systemDirectory(variable string) string {
+	dir := l.env[variable]
+	if filepath.IsAbs(dir) {
+		return dir
+	}
+	found := l.capture(func() {
+		if !l.isUnexpanded(variable, dir, "") && strings.HasPrefix(dir, "~") {
+			l.reject(variable, visible(dir), checkPath(dir).Error())
+		}
+	})
+	for _, err := range found.problems {
+		if text := err.Error() + "; it is ignored"; !slices.Contains(l.warnings, text) {
+			l.warnings = append(l.warnings, text)
+		}
+	}
+	return ""
 }
 
 // homeless returns why the user has no home directory.

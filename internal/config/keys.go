@@ -350,8 +350,8 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: "heartbeat.password_file", flag: "heartbeat-password-file", kind: path, arg: "FILE",
-			example: "/etc/gophd/memcached.password",
-			help:    "file with the line user:password for a memcached started with -Y; read at each new connection",
+			check: checkPath, example: "/etc/gophd/memcached.password",
+			help: "file with the line user:password for a memcached started with -Y; read at each new connection",
 		},
 		{
 			name: "heartbeat.ttl", kind: duration, def: "10s", min: 5 * time.Second, example: "30s",

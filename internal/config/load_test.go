@@ -212,7 +212,7 @@ func TestInvalidSettingErrors(t *testing.T) {
 		{[]string{"x"}, "GOPHD_JOB_ENV=A=1\n\nB=2", "GOPHD_JOB_ENV: no = sign; write KEY=VALUE"},
 		{[]string{"--env-file", "/none/a.env", "x"}, "", "--env-file /none/a.env: no such file or directory; " +
 			"create it, or write a - before its path if it may be missing"},
-		{[]string{"--env-file", "-", "x"}, "", "--env-file: -: empty; name a file, or leave it out"},
+		{[]string{"--env-file", "-", "x"}, "", "--env-file: -: not a file here; for a file of that name write ./-"},
 		{[]string{"--env-file", "-/dev/null", "x"}, "",
 			"--env-file /dev/null: not a regular file; name a file of KEY=VALUE lines"},
 		{[]string{"--chdir", "", "x"}, "", `--chdir "": empty; name a directory, or leave it out`},

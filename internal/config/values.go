@@ -92,14 +92,20 @@ func parseSignal(text string) (syscall.Signal, error) {
 
 // checkDirectory accepts the path of a directory, with or without a slash at the end.
 func checkDirectory(p string) error {
-	if p == "" {
+	switch p {
+	case "":
 		return errors.New("empty; name a directory, or leave it out")
+	case stdio:
+		return errors.New("not a directory here; for one of that name write ./-")
 	}
 	return checkPath(strings.TrimRight(p, "/") + "/.")
 }
 
 // checkEnvFile accepts a path, with an optional dash before it.
 func checkEnvFile(text string) error {
+	if text == stdio {
+		return fmt.Errorf("%s: %w", text, checkPath(text))
+	}
 	if err := checkPath(strings.TrimPrefix(text, "-")); err != nil {
 		return fmt.Errorf("%s: %w", visible(text), err)
 	}
