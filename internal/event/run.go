@@ -363,8 +363,8 @@ func suspensionAdvice(by syscall.Signal, group int) string {
 	case syscall.SIGTTIN:
 		return ", because it reads from the terminal (a question, a password); " + askNothing
 	case syscall.SIGTTOU:
-		return ", because it writes to the terminal or changes its settings; redirect that, or detach the command " +
-			"from the terminal with setsid"
+		return ", because it changes the settings of the terminal, as for a password, or writes to it; " + askNothing +
+			"; otherwise redirect its output, or detach it from the terminal with setsid"
 	}
 	advice := fmt.Sprintf("continue it with kill -CONT -%d", group)
 	if by == 0 {
