@@ -118,6 +118,7 @@ var samples = map[string][]Event{
 		ServiceEnded("nightly", tick(func(t *job.Tick) { t.Code = 3 })),
 	},
 	"ServiceExitsOften": {ServiceExitsOften("nightly", tick(func(t *job.Tick) {}), 601, 10*time.Minute)},
+	"RunLeft":           {RunLeft("web", tick(func(t *job.Tick) {}), true), RunLeft("nightly", tick(func(t *job.Tick) {}), false)},
 	"RunsFailed":        {RunsFailed("nightly", "18-40, 43")},
 	"RunLate": {RunLate("nightly", run, 55*time.Second, time.Minute, 0),
 		RunLate("nightly", run, 61*time.Second, time.Minute, 1),

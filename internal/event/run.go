@@ -20,6 +20,7 @@ const (
 	TypeRunEnded         Type = "run.ended"
 	TypeRunsFailed       Type = "run.failures"
 	TypeServiceExits     Type = "run.exits"
+	TypeRunLeft          Type = "run.left_processes"
 	TypeRunLate          Type = "run.late"
 	TypeTicksMissed      Type = "run.ticks_missed"
 	TypeRunDelayed       Type = "run.delayed"
@@ -116,6 +117,24 @@ func ServiceExitsOften(name string, t job.Tick, times uint64, in time.Duration) 
 			return fmt.Sprintf("the service exited %d times in %s, the last time with %s, and was restarted each time; "+
 				"the command of a service should not exit", e.Count, e.Duration, e.Tick.Result)
 		}}
+}
+
+// RunLeft says that gophd has killed processes which a command left in its process group when it
+// exited with a success code. The message names the usual cause: the command goes to the background
+// by itself.
+func RunLeft(name string, t job.Tick, service bool) Event {
+	return Event{Type: TypeRunLeft, Level: Warn, Job: name, Tick: t, Text: foregroundAdvice(service),
+		message: func(e Event) string {
+			return fmt.Sprintf("run %d left processes in its process group, and they were killed%s", e.Tick.Number, e.Text)
+		}}
+}
+
+// foregroundAdvice is what helps if a command goes to the background by itself.
+func foregroundAdvice(service bool) string {
+	if service {
+		return "; the command of a service must stay in the foreground"
+	}
+	return "; if the command goes to the background by itself, run it in the foreground, with --service"
 }
 
 // RunEnded says that a run has ended. Its level depends on the outcome, and on missed ticks: a run
@@ -394,12 +413,13 @@ func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration
 		}}
 }
 
-// ProcessEscaped says that a process left the process group of its run and outlived it. For a
-// service the message names the usual cause: the command goes to the background by itself.
+// ProcessEscaped says that a process left the process group of its run and outlived it. If it keeps
+// running, or the run is that of a service, the message names the usual cause: the command goes to the
+// background by itself.
 func ProcessEscaped(name string, run job.Run, pid int, process string, alive, service bool) Event {
 	advice := ""
-	if service {
-		advice = "; the command of a service must stay in the foreground"
+	if service || alive {
+		advice = foregroundAdvice(service)
 	}
 	return Event{Type: TypeProcessEscaped, Level: Warn, Repeat: "escaped", Job: name, Tick: TickOfRun(run, 0),
 		Process: Process{pid, process}, KeepsRunning: alive, Text: advice, message: func(e Event) string {

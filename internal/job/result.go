@@ -23,6 +23,7 @@ type Result struct {
 	Signal  syscall.Signal // the signal that killed it, if Signaled
 	Core    bool           // it dumped core
 	Verdict Verdict        // see Spec.Judge; Unjudged before that
+	Left    bool           // it exited by itself, and processes of its group outlived it and were killed
 
 	Err   error // why it was not started, if Unstarted
 	Cause error // why gophd stopped it; nil if it exited by itself

@@ -202,6 +202,7 @@ func (p *Process) step(e event) {
 		p.result.Ended = time.Now()
 	}
 	var do action
+	before := p.now
 	switch p.now, do = transition(p.now, e); do {
 	case sendNext:
 		p.stop.Sent++
@@ -212,6 +213,7 @@ func (p *Process) step(e event) {
 		p.signal(p.stop.Signals[p.stop.Sent])
 		p.signal(syscall.SIGCONT)
 	case kill:
+		p.result.Left = before == lingering && p.stop.Asked.IsZero()
 		p.signal(syscall.SIGKILL)
 	case grantGrace:
 		p.killBy(time.Now().Add(p.spawner.groupGrace))

@@ -3,7 +3,7 @@ package supervisor
 import "time"
 
 // A service exits often if it does so this many times in that time. Then there is one event, and
-// another after each such time for which that continues.
+// another after each such time for which that continues. So it is for processes that runs leave.
 const (
 	manyExits  = 10
 	exitPeriod = 10 * time.Minute
@@ -34,4 +34,16 @@ func (x *exits) add(started, ended time.Time) (count uint64, in time.Duration) {
 	count, in = x.count, ended.Sub(x.since)
 	*x = exits{reported: true}
 	return count, in
+}
+
+// leftReport is when it was last reported that a run has left processes behind.
+type leftReport time.Time
+
+// report returns true if it is to be reported again.
+func (l *leftReport) report(now time.Time) bool {
+	if last := time.Time(*l); !last.IsZero() && now.Sub(last) <= exitPeriod {
+		return false
+	}
+	*l = leftReport(now)
+	return true
 }

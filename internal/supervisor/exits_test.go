@@ -59,3 +59,17 @@ func TestANewSeriesOfExitsIsReportedSoon(t *testing.T) {
 		t.Errorf("%d reports of the second series, want 1", n)
 	}
 }
+
+// Processes that each run leaves are reported at once, and then once in a period.
+func TestProcessesThatRunsLeaveAreReportedAtADistance(t *testing.T) {
+	var l leftReport
+	var got []int
+	for minute := range 32 {
+		if l.report(time.Unix(0, 0).Add(time.Duration(minute) * time.Minute)) {
+			got = append(got, minute)
+		}
+	}
+	if want := []int{0, 11, 22}; !slices.Equal(got, want) {
+		t.Errorf("in the minutes %d, want %d", got, want)
+	}
+}

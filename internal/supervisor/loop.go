@@ -76,6 +76,7 @@ type loopRun struct {
 	grid     loop.Grid
 	held     bool // a tick waits for the gate
 	exits    exits
+	left     leftReport
 
 	// Set by Record.
 	active   atomic.Int32 // runs that the loop has started and that have not ended for it
@@ -243,6 +244,9 @@ func (s *Supervisor) Record(rep loop.Report) {
 			s.serviceEnded(rep.Tick)
 		} else {
 			s.publish(event.RunEnded(name, rep.Tick))
+		}
+		if rep.Tick.Left && rep.Tick.OK() && t.left.report(rep.Tick.Ended) {
+			s.publish(event.RunLeft(name, rep.Tick, s.spec.Service))
 		}
 		s.o.Lease.Beat(rep.Run.Number, 0)
 		if s.spec.Once {
