@@ -285,6 +285,44 @@ func TestEnvFileWarnsOfComments(t *testing.T) {
 	}
 }
 
+// TestEnvFileWarnsOfShells checks that a line which a shell reads in another way is named.
+func TestEnvFileWarnsOfShells(t *testing.T) {
+	const (
+		several = "line 1: the value of A goes up to the end of the line, whatever a shell reads there; " +
+			"write each variable on its own line, or put the value into quotes"
+		dollar = "line 1: the value of A starts with $ and a quote, which are a part of it; " +
+			"write quotes without the $, and each line break as it is"
+	)
+	for text, want := range map[string]string{
+		"export A=1 B=2":               several,
+		"export A=1\tB=2":              several,
+		"export A=1; export B=2":       several,
+		"export A=1;B=2":               several,
+		"export A=1;":                  several,
+		"A=1; export B=2":              several,
+		"A=1;export B=2":               several,
+		"A=$'a\\nb'":                   dollar,
+		"export A=$'a\\nb'":            dollar,
+		`A=$"a"`:                       dollar,
+		"A=host=db user=x":             "", // for PostgreSQL
+		"A=Server=db;Database=x":       "", // for ODBC
+		"A=-Dx=1 -Dy=2":                "",
+		"export A=-Dx=1 -Dy=2":         "",
+		"export A=two words":           "",
+		"export A=host=db":             "",
+		"export A='1; export B=2 C=3'": "",
+		"A=$5":                         "",
+		"A=x$'y'":                      "",
+	} {
+		env, warnings, err := credentials.ParseEnvFile(text + "\n")
+		_, value, _ := strings.Cut(text, "=")
+		if got := strings.Join(warnings, "\n"); err != nil || got != want || len(env) != 1 ||
+			env[0] != "A="+strings.TrimSuffix(strings.TrimPrefix(value, "'"), "'") && !strings.Contains(value, "$'") {
+			t.Errorf("%q: %q, %q, %v, want %q", text, env, got, err, want)
+		}
+	}
+}
+
 func TestEnvFileErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"A=1\nB\n":                    "line 2 has no =: write KEY=VALUE",
@@ -301,7 +339,12 @@ func TestEnvFileErrors(t *testing.T) {
 		"A=\"x\"\"secret\"":             "line 1: the value of A continues after its closing quote in line 1",
 		"B=1\r\nA='x\r\nC=\"it's\"\r\n": "line 2: the value of A continues after its closing quote in line 3: remove what follows, or quote the whole value",
 		`A="x"#secret`:                  "continues after its closing quote",
-		"A=1\rB=secret\r":               "the lines end with CR alone: save the file with LF or CR LF",
+		"A=1\rB=secret\r":               "line 1 holds a carriage return: save the file with LF or CR LF",
+		"A='1'\r# c\rB=secret\r":        "line 1: the value of A continues after its closing quote in line 1",
+		"A=1\rB=secret\n":               "line 1 holds a carriage return: save the file with LF or CR LF",
+		"A=1\r\nB=2\rC=secret\r\n":      "line 2 holds a carriage return",
+		"# c\rA=secret\nB=1\n":          "line 1 holds a carriage return",
+		"A=\\\n1\rB=secret\n":           "line 1 holds a carriage return",
 		"A=1\nB=x\x00secret":            "line 2 holds a NUL byte: save the file as UTF-8 text",
 	} {
 		got, _, err := credentials.ParseEnvFile(text)

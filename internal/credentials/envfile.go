@@ -3,6 +3,7 @@ package credentials
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -19,16 +20,14 @@ import (
 // Quotes count only if they open the value, and then only a comment may follow them. Nothing is
 // expanded, and gophd's own environment is not read. A line may end with CR LF.
 //
-// Each warning is about a line that other tools read as a value and a comment. Error and warnings
+// Each warning is about a line that other tools read in another way: as a value and a comment, as
+// several variables, or as a value in quotes with a $ before them. Error and warnings
 // name the line and no part of it that may be a secret.
 func ParseEnvFile(text string) (env, warnings []string, err error) {
 	f := envFile{rest: strings.ReplaceAll(text, "\r\n", "\n")}
 	if before, _, found := strings.Cut(f.rest, "\x00"); found {
 		return nil, nil, fmt.Errorf("line %d holds a NUL byte: save the file as UTF-8 text",
 			strings.Count(before, "\n")+1)
-	}
-	if i := strings.IndexByte(f.rest, '\r'); i >= 0 && i < len(f.rest)-1 && !strings.Contains(f.rest, "\n") {
-		return nil, nil, errors.New("the lines end with CR alone: save the file with LF or CR LF")
 	}
 	var keys []string
 	values := map[string]string{}
@@ -37,6 +36,9 @@ func ParseEnvFile(text string) (env, warnings []string, err error) {
 		line, _, _ := strings.Cut(f.rest, "\n")
 		first := strings.TrimLeft(line, blanks)
 		if first == "" || first[0] == '#' || first[0] == ';' {
+			if hasReturn(first) {
+				return nil, nil, fmt.Errorf("line %d %w", number, errReturn)
+			}
 			f.line()
 			continue
 		}
@@ -45,7 +47,7 @@ func ParseEnvFile(text string) (env, warnings []string, err error) {
 			return nil, nil, fmt.Errorf("line %d has no =: write KEY=VALUE, # before a comment, "+
 				"or quotes around a value of several lines", number)
 		}
-		name := withoutExport(strings.Trim(key, blanks))
+		name, exported := withoutExport(strings.Trim(key, blanks))
 		if !isKey(name) {
 			return nil, nil, fmt.Errorf("line %d: no name of a variable before the =: write letters, digits and _ . -, "+
 				"starting with a letter or _; a value of several lines needs quotes", number)
@@ -55,9 +57,21 @@ func ParseEnvFile(text string) (env, warnings []string, err error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("line %d: the value of %s %w", number, name, err)
 		}
-		if !quoted && (hasComment(text) || hasComment(value)) {
-			warnings = append(warnings, fmt.Sprintf("line %d: the value of %s goes up to the end of the line, "+
-				"the # included; put it into quotes, and a comment may follow them", number, name))
+		if !quoted && hasReturn(value) {
+			return nil, nil, fmt.Errorf("line %d %w", number, errReturn)
+		}
+		const toEnd = "line %d: the value of %s goes up to the end of the line, "
+		switch {
+		case quoted:
+		case hasComment(text) || hasComment(value):
+			warnings = append(warnings, fmt.Sprintf(toEnd+"the # included; put it into quotes, and a comment may follow them",
+				number, name))
+		case hasAnother(value, exported):
+			warnings = append(warnings, fmt.Sprintf(toEnd+"whatever a shell reads there; write each variable on its own line, or "+
+				"put the value into quotes", number, name))
+		case strings.HasPrefix(value, "$'") || strings.HasPrefix(value, `$"`):
+			warnings = append(warnings, fmt.Sprintf("line %d: the value of %s starts with $ and a quote, which are a part of it; "+
+				"write quotes without the $, and each line break as it is", number, name))
 		}
 		if _, again := values[name]; !again {
 			keys = append(keys, name)
@@ -87,14 +101,34 @@ func hasComment(text string) bool {
 	return strings.Contains(text, " #") || strings.Contains(text, "\t#")
 }
 
+// hasAnother reports whether an unquoted value has in it what a shell reads as the end of the value and
+// another command or variable. Without export before the name, a ; or a = may well belong to a value.
+func hasAnother(value string, exported bool) bool {
+	fields := strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(blanks+";", r) })
+	if !exported {
+		return strings.Contains(value, ";") && slices.Contains(fields, "export")
+	}
+	isVariable := func(field string) bool {
+		name, _, ok := strings.Cut(field, "=")
+		return ok && isKey(name)
+	}
+	return strings.Contains(value, ";") || len(fields) > 0 && slices.ContainsFunc(fields[1:], isVariable)
+}
+
 const blanks = " \t\r"
 
-func withoutExport(key string) string {
+var errReturn = errors.New("holds a carriage return: save the file with LF or CR LF")
+
+// hasReturn reports whether a text has a carriage return that is not at its end.
+func hasReturn(text string) bool { return strings.Contains(strings.TrimRight(text, blanks), "\r") }
+
+// withoutExport returns the name of a variable in what stands before the = sign.
+func withoutExport(key string) (name string, exported bool) {
 	name, ok := strings.CutPrefix(key, "export")
 	if trimmed := strings.TrimLeft(name, blanks); ok && trimmed != name {
-		return trimmed
+		return trimmed, true
 	}
-	return key
+	return key, false
 }
 
 // envFile is the part of a file that is not read yet, and the number of lines before it.
@@ -136,7 +170,7 @@ func (f *envFile) quoted(quote byte) (string, error) {
 		if c == quote {
 			f.rest, f.lines = f.rest[i+1:], f.lines+lines
 			after := f.line()
-			if strings.Trim(after, blanks) != "" && (after[0] == '#' || strings.TrimLeft(after, blanks)[0] != '#') {
+			if hasReturn(after) || strings.Trim(after, blanks) != "" && (after[0] == '#' || strings.TrimLeft(after, blanks)[0] != '#') {
 				return "", fmt.Errorf("continues after its closing quote in line %d: "+
 					"remove what follows, or quote the whole value", f.lines)
 			}
