@@ -36,6 +36,10 @@ func (l *loader) locate() string {
 		named, subject = l.env[configVariable], configVariable
 		ok = named != ""
 	}
+	if word, _, _ := strings.Cut(named, "="); ok && "c"+word == configFlag {
+		l.problems = append(l.problems, oneDash(configFlag))
+		return ""
+	}
 	if ok {
 		l.explicit = true
 		if l.isUnexpanded(subject, named, configVariable) {

@@ -41,18 +41,6 @@ func AddFileFlag(fs *pflag.FlagSet) {
 	fs.VarP(&flagValue{arg: "FILE"}, configFlag, "c", "read this config file: yaml, toml, json or ini")
 }
 
-// otherNames are flags under the names that other tools have for them: systemd, docker, supervisord,
-// start-stop-daemon, daemonize, flock, watch.
-var otherNames = map[string]string{
-	"background": "daemon", "detach": "daemon", "make-pidfile": "pid-file", "pidfile": "pid-file",
-	"cd": "chdir", "cwd": "chdir", "directory": "chdir", "workdir": "chdir", "working-directory": "chdir",
-	"environment": "env", "environment-file": "env-file", "chuid": "user", "uid": "user",
-	"every": "interval", "period": "interval", "restart": "service", "lock": "heartbeat",
-	"kill-signal": "stop-signals", "signal": "stop-signals", "stop-signal": "stop-signals",
-	"kill-after": "grace", "stop-timeout": "grace", "timeout-stop-sec": "grace", "retry": "retries",
-	"log": "log-file", "logfile": "log-file", "stdout": "output",
-}
-
 // FlagError adds to an error of fs, the flags of a command, what was probably meant.
 func FlagError(fs *pflag.FlagSet, err error) error {
 	var bare *pflag.ValueRequiredError
@@ -85,6 +73,9 @@ func FlagError(fs *pflag.FlagSet, err error) error {
 	}
 	var all []string
 	fs.VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+	if advice := flagAdvice(word); advice != "" {
+		return fmt.Errorf("%w; %s", err, advice)
+	}
 	near := otherNames[word]
 	if fs.Lookup(near) == nil {
 		near = nearestOrLonger(word, all)
@@ -93,7 +84,7 @@ func FlagError(fs *pflag.FlagSet, err error) error {
 		return fmt.Errorf("%w; did you mean --%s?", err, near)
 	}
 	for _, k := range keys() {
-		if k.flag == "" && flagName(k.name) == word {
+		if k.flag == "" && (flagName(k.name) == word || k.name == otherKeys[word]) {
 			return fmt.Errorf("%w; %s has no flag: set it in a config file, or set %s", err, k.name, k.env())
 		}
 	}
@@ -116,6 +107,7 @@ func NoCommandError(run *pflag.FlagSet, err error) error {
 func letterError(fs *pflag.FlagSet, err error, name, letters string) error {
 	fix := "--help lists the flags"
 	var long error
+	letters, _, _ = strings.Cut(letters, "=")
 	fs.VisitAll(func(f *pflag.Flag) {
 		switch {
 		case f.Name == letters, f.Shorthand != "" && f.Name == f.Shorthand+letters: // f.Shorthand is a flag too

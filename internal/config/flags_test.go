@@ -1,6 +1,8 @@
 package config
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -29,6 +31,28 @@ func TestFlagErrors(t *testing.T) {
 		{[]string{"--strays=kill"}, "--strays: renamed; write --escaped"},
 		{[]string{"-once"}, "-once: one dash is for flags of one letter; write --once"},
 		{[]string{"-daemon"}, "-daemon: one dash is for flags of one letter; write --daemon"},
+		{[]string{"-once=yes"}, "-once: one dash is for flags of one letter; write --once"},
+		{[]string{"-timeout=5"}, "-timeout: one dash is for flags of one letter; write --timeout"},
+		{[]string{"--cron", "* * * * *"},
+			"unknown flag: --cron; calendar schedules are not in this version; call gophd run --once from cron"},
+		{[]string{"--schedule=@daily"},
+			"unknown flag: --schedule; calendar schedules are not in this version; call gophd run --once from cron"},
+		{[]string{"--foreground"},
+			"unknown flag: --foreground; gophd is in the foreground unless it is told to be a daemon; leave it out"},
+		{[]string{"--no-daemon"},
+			"unknown flag: --no-daemon; gophd is in the foreground unless it is told to be a daemon; leave it out"},
+		{[]string{"--daemonize"}, "unknown flag: --daemonize; did you mean --daemon?"},
+		{[]string{"--silent"}, "unknown flag: --silent; did you mean --quiet?"},
+		{[]string{"--oneshot"}, "unknown flag: --oneshot; did you mean --once?"},
+		{[]string{"--username", "x"}, "unknown flag: --username; did you mean --user?"},
+		{[]string{"--format", "json"}, "unknown flag: --format; did you mean --log-format?"},
+		{[]string{"--json"}, "unknown flag: --json; write --log-format json"},
+		{[]string{"--working-dir", "/"}, "unknown flag: --working-dir; did you mean --chdir?"},
+		{[]string{"--config-file", "x"}, "unknown flag: --config-file; did you mean --config?"},
+		{[]string{"--debug"}, "unknown flag: --debug; write --log-level debug"},
+		{[]string{"--dry-run"}, "unknown flag: --dry-run; write gophd check in place of gophd run"},
+		{[]string{"--memory", "1G"},
+			"unknown flag: --memory; job.memory_max has no flag: set it in a config file, or set GOPHD_JOB_MEMORY_MAX"},
 		{[]string{"-I", "5"}, "unknown shorthand flag: 'I' in -I; did you mean -i?"},
 		{[]string{"-dx"}, "unknown shorthand flag: 'x' in -x; --help lists the flags"},
 		{[]string{"--interval"}, "flag needs an argument: --interval; write one, as in --interval 0.2"},
@@ -42,6 +66,89 @@ func TestFlagErrors(t *testing.T) {
 			t.Errorf("%q is accepted", tt.args)
 		} else if got := FlagError(fs, err).Error(); got != tt.want {
 			t.Errorf("%q: %s, want %s", tt.args, got, tt.want)
+		}
+	}
+}
+
+// pflag takes -interval=5 for -i with a value.
+func TestOneDashWithAValueIsAnError(t *testing.T) {
+	for args, want := range map[string]string{
+		"-interval=5":    "-interval: one dash is for flags of one letter; write --interval",
+		"-interval 5":    "-interval: one dash is for flags of one letter; write --interval",
+		"-name=x":        "-name: one dash is for flags of one letter; write --name",
+		"-pid-file=x":    "-pid-file: one dash is for flags of one letter; write --pid-file",
+		"-config x.yaml": "-config: one dash is for flags of one letter; write --config",
+		"-config=x.yaml": "-config: one dash is for flags of one letter; write --config",
+	} {
+		if _, err := Load(parsed(t, request(t), append(strings.Fields(args), "x")...)); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", args, err, want)
+		}
+	}
+}
+
+// A flag right after the command is an argument of the command. It is a warning only if gophd has it,
+// and if no -- says that it is meant.
+func TestAFlagAfterTheCommandIsAWarning(t *testing.T) {
+	const want = " after the command is an argument of the command; if it is for gophd, write it before the command, " +
+		"otherwise write -- before the command"
+	for args, want := range map[string]string{
+		"true --once":                   "command line: --once" + want,
+		"./job.sh --interval=10":        "command line: --interval" + want,
+		"-i 5 ./job.sh --config x.yaml": "command line: --config" + want,
+		"-- true --once":                "",
+		"-i 5 -- true --once":           "",
+		"true -- --once":                "",
+		"true --one":                    "",
+		"true --verbosity":              "",
+		"sleep 5 --once":                "",
+		"true -d":                       "",
+		"true":                          "",
+	} {
+		if got := strings.Join(load(t, parsed(t, request(t), strings.Fields(args)...)).Warnings, "\n"); got != want {
+			t.Errorf("%s: %q, want %q", args, got, want)
+		}
+	}
+}
+
+// A key under the name of another tool gets gophd's own.
+func TestOtherNamesOfKeys(t *testing.T) {
+	for written, want := range map[string]string{
+		"job.cwd": "did you mean job.chdir?", "job.workdir": "did you mean job.chdir?", "job.working_dir": "did you mean job.chdir?",
+		"job.retry": "did you mean job.retries?", "job.cmd": "did you mean job.command?", "job.restart": "did you mean job.service?",
+		"log.path": "did you mean log.file?", "job.memory": "did you mean job.memory_max?",
+		"job.environment.TZ": "did you mean job.env?", "job.environment": "did you mean job.env?", "config.pid": "did you mean config.pid_file?",
+		"job.cron":          "calendar schedules are not in this version; call gophd run --once from cron",
+		"job.schedule":      "calendar schedules are not in this version; call gophd run --once from cron",
+		"config.foreground": "gophd is in the foreground unless it is told to be a daemon; leave it out",
+	} {
+		if got := unknown(written); got != "no such setting; "+want {
+			t.Errorf("%s: %s, want %s", written, got, want)
+		}
+	}
+	for other, name := range otherKeys {
+		if !slices.ContainsFunc(keys(), func(k key) bool { return k.name == name }) {
+			t.Errorf("%s is the key %s", other, name)
+		}
+	}
+}
+
+// A variable that is almost one of gophd's is a warning. Those of the user's sections are none.
+func TestOtherVariablesAreAWarning(t *testing.T) {
+	for name, want := range map[string]string{
+		"GOPHD_INTERVAL": "GOPHD_JOB_INTERVAL", "GOPHD_TIMEOUT": "GOPHD_JOB_TIMEOUT", "GOPHD_USER": "GOPHD_JOB_USER",
+		"GOPHD_STATEDIR": "GOPHD_STATE_DIR", "GOPHD_RUNTIMEDIR": "GOPHD_RUNTIME_DIR", "GOPHD_LOGFILE": "GOPHD_LOG_FILE",
+		"GOPHD_HEARTBEAT": "GOPHD_HEARTBEAT_URL", "GOPHD_PIDFILE": "GOPHD_CONFIG_PID_FILE", "GOPHD_CWD": "GOPHD_JOB_CHDIR",
+		"GOPHD_JOBINTERVAL": "GOPHD_JOB_INTERVAL", "GOPHD_VERBOSE": "GOPHD_CONFIG_VERBOSE", "GOPHD_LOG": "GOPHD_LOG_FILE",
+		"GOPHD_NAME": "", "GOPHD_RUN": "", "GOPHD_DATABASE_HOST": "", "GOPHD_DB_USER": "", "GOPHD_STATE_DIR": "", "INTERVAL": "",
+		"GOPHD_HANDOFF": "", "GOPHD_RUN_CONFIG": "",
+	} {
+		r := request(t)
+		r.Command, r.Env = []string{"x"}, []string{name + "=/1"}
+		if want != "" {
+			want = "environment " + name + ": gophd has no such setting; did you mean " + want + "?"
+		}
+		if got := strings.Join(load(t, r).Warnings, "\n"); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 }

@@ -146,7 +146,13 @@ func (l *loader) environment() map[string]given {
 	}
 	for _, kv := range l.Env {
 		name, text, _ := strings.Cut(kv, "=")
-		if text == "" || !hasOwnPrefix(name, l.sections) || slices.Contains(names, name) {
+		switch {
+		case text == "" || slices.Contains(names, name):
+			continue
+		case !hasOwnPrefix(name, l.sections):
+			if own := ownVariable(name); own != "" {
+				l.warnings = append(l.warnings, "environment "+visible(name)+": gophd has no such setting; did you mean "+own+"?")
+			}
 			continue
 		}
 		if now := renamedVariable(name); now != "" {
@@ -179,7 +185,7 @@ func (l *loader) flags() map[string]given {
 			continue
 		}
 		g := given{text: text, source: "flag --" + k.flag, subject: "--" + k.flag}
-		if k.short != "" && k.short+text == k.flag {
+		if name, _, _ := strings.Cut(text, "="); k.short != "" && k.short+name == k.flag {
 			l.problems = append(l.problems, oneDash(k.flag))
 			continue
 		}

@@ -148,6 +148,7 @@ func (l *loader) oneJob(c *Config, s *settings, get func(string) given, user []V
 		l.rejectKey(get("config.max_running"), "it is for many jobs, and there is no jobs:; leave it out, or see job.overlap")
 	}
 	cmd := l.command(get("job.command"), get("job.shell"), j.Shell)
+	l.warnOfLateFlag()
 	if l.NeedCommand && cmd.argv() == nil {
 		l.reject("no command", "",
 			"write it after --, as in gophd run -- ./job.sh, or set job.command in a config file")

@@ -316,6 +316,18 @@ func unknown(name string) string {
 	if near := nearest(name, all); near != "" {
 		return "no such setting; did you mean " + near + "?"
 	}
+	if advice := otherAdvice(flagName("." + last)); advice != "" {
+		return "no such setting; " + advice
+	}
+	words := []string{last}
+	if i := strings.LastIndexByte(section, '.'); i >= 0 {
+		words = append(words, section[i+1:]) // as in job.environment.TZ
+	}
+	for _, word := range words {
+		if now, ok := otherKey(word); ok {
+			return "no such setting; did you mean " + now + "?"
+		}
+	}
 	if alike == nil {
 		return "no such setting; remove it"
 	}

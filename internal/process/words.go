@@ -16,6 +16,8 @@ func mistake(argv0, dir string) string {
 	switch {
 	case strings.HasSuffix(argv0, "\r"):
 		return "it ends with a carriage return: save the file that it is in with Unix line ends"
+	case strings.HasPrefix(argv0, "—"), strings.HasPrefix(argv0, "–"), strings.HasPrefix(argv0, "−"):
+		return "it starts with a dash of a word processor: write a flag of gophd with two plain ones, as in --once"
 	case strings.HasPrefix(argv0, "-"):
 		return "a flag is no command: write flags of gophd before the --, and the command after it"
 	case several && (!strings.Contains(first, "/") || executable(under(dir, first)) == nil || isForShell(first)):

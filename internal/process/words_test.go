@@ -26,6 +26,7 @@ func TestWordsForAShell(t *testing.T) {
 		home     = "~ is expanded by shells only: write the full path, or use --shell"
 		syntax   = "only a shell reads such a word: use --shell"
 		flag     = "a flag is no command: write flags of gophd before the --, and the command after it"
+		dash     = "it starts with a dash of a word processor: write a flag of gophd with two plain ones, as in --once"
 		interval = "it looks like an interval: write --interval "
 		path     = "not found in PATH: give its path, or add its directory to PATH (--env PATH=...)"
 		file     = "no such file: check the path, or the directory it is started in ("
@@ -57,6 +58,8 @@ func TestWordsForAShell(t *testing.T) {
 		"7z":                                   "7z: " + path,
 		"--once":                               "--once: " + flag,
 		"-n":                                   "-n: " + flag,
+		"—interval=5":                          "—interval=5: " + dash,
+		"–once":                                "–once: " + dash,
 		"job.sh\r":                             `"job.sh\r": it ends with a carriage return: `,
 		"./job.sh\r":                           `"./job.sh\r": it ends with a carriage return: `,
 		"job.sh":                               "job.sh: not found in PATH, but in " + dir + ": write ./job.sh",
