@@ -326,6 +326,7 @@ func (l *loader) checkJob(j *jobSettings, get func(string) given) {
 		reject("job.group", "job.user names a group too; leave one of them out")
 	}
 	checkExitCodes(j, reject)
+	l.warnOfLimits(j.Rlimits)
 	if !slices.Contains(j.SuccessCodes, 0) {
 		l.warnings = append(l.warnings,
 			"job.success_exit_codes does not contain 0: a command that exits with 0 has failed")
@@ -335,6 +336,19 @@ func (l *loader) checkJob(j *jobSettings, get func(string) given) {
 		l.warnings = append(l.warnings, fmt.Sprintf(
 			"job.start_limit %d is never reached: so many starts at an interval of %s "+
 				"take longer than job.start_limit_interval %s", n, j.Interval, window))
+	}
+}
+
+// leastLimits are soft limits below which hardly any program starts: with less, the dynamic loader
+// cannot open or map a library, or the kernel cannot set up the stack.
+var leastLimits = map[string]uint64{"nofile": 4, "stack": 16 << 10, "as": 1 << 20, "data": 64 << 10}
+
+func (l *loader) warnOfLimits(limits []job.Rlimit) {
+	for _, r := range limits {
+		if least := leastLimits[r.Name]; r.Soft < least {
+			l.warnings = append(l.warnings,
+				fmt.Sprintf("job.rlimit %s=%d: hardly any program starts with that; write at least %d", r.Name, r.Soft, least))
+		}
 	}
 }
 

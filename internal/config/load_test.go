@@ -872,3 +872,19 @@ func TestUnexpandedPathIsAWarning(t *testing.T) {
 		}
 	}
 }
+
+func TestLimitsThatAreTooLowAreAWarning(t *testing.T) {
+	for limit, want := range map[string]string{
+		"nofile=0": "4", "nofile=3:1024": "4", "stack=1": "16384", "as=1": "1048576", "data=1": "65536",
+		"nofile=4": "", "stack=unlimited": "", "as=1048576": "", "fsize=0": "", "core=0": "", "memlock=0": "",
+	} {
+		name, value, _ := strings.Cut(limit, "=")
+		value, _, _ = strings.Cut(value, ":")
+		if want != "" {
+			want = "job.rlimit " + name + "=" + value + ": hardly any program starts with that; write at least " + want
+		}
+		if got := strings.Join(load(t, parsed(t, request(t), "--rlimit", limit, "x")).Warnings, "\n"); got != want {
+			t.Errorf("%s: %q, want %q", limit, got, want)
+		}
+	}
+}

@@ -49,8 +49,11 @@ func envError(scripts []scriptFile, dir string, env []string) (text string, code
 	case !canSplit && run.split:
 		return "this env has no option -S, as that of busybox: install that of GNU coreutils, or name the program itself " +
 			"in the first line of " + quote(last.path), syscall.ENOEXEC
-	case errors.Is(err, errUnknownOption):
+	case errors.Is(err, errUnknownOption) && !hasOurOptions(under(dir, last.interpreter)):
 		return "", 0
+	case errors.Is(err, errUnknownOption):
+		return "env does not accept its options (it has no such option): correct the first line of " + quote(last.path),
+			syscall.ENOEXEC
 	case err != nil:
 		return "env does not accept its options (" + err.Error() + ")" + fix, syscall.ENOEXEC
 	case run.nothing:
@@ -93,6 +96,13 @@ func hasSplit(path string) bool {
 	}
 	program, err := os.ReadFile(path)
 	return err != nil || !bytes.Contains(program, []byte("ignore-environment")) || bytes.Contains(program, []byte("split-string"))
+}
+
+// hasOurOptions reports whether the env at path has exactly the options that parseEnv knows, or some of
+// them: it has the text by which GNU env 8.30 to 9 tells getopt(3) its letters.
+func hasOurOptions(path string) bool {
+	program, err := os.ReadFile(path)
+	return err == nil && (bytes.Contains(program, []byte("+C:iS:u:v0")) || bytes.Contains(program, []byte("+a:C:iS:u:v0")))
 }
 
 func sameProgram(a, b string) bool {

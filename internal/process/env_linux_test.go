@@ -50,6 +50,9 @@ func TestCheckAgreesWithEnv(t *testing.T) {
 		"--debug true":     `the kernel passes "--debug true"` + oneWord + "--debug true",
 		"--split-string x": `the kernel passes "--split-string x"` + oneWord + "x",
 		"-i\r":             "have Windows ends",
+		"-Z sh":            "env does not accept its options (it has no such option): correct the first line of ",
+		"-Z":               "(it has no such option)",
+		"--no-such=1":      "(it has no such option)",
 		"-0":               "(-0 is not for a command): correct the first line of ",
 
 		"-S true":                                "",

@@ -128,6 +128,11 @@ func follow(path, dir string, code syscall.Errno) (scripts []scriptFile, f flaw)
 			return scripts, flaw{text: "its interpreter " + quote(name) + " gets the argument " + quote(argument) +
 				lineFix(path, argument), code: syscall.ENOEXEC, later: true}
 		}
+		if rejectsBlanks(name, argument) {
+			return scripts, flaw{text: "its interpreter " + quote(name) + " gets " + quote(argument) + ", because the kernel passes " +
+				"all that follows it as one word: write one option, as in -eu, in the first line of " + quote(path) +
+				", and the others with set below it", code: syscall.ENOEXEC, later: true}
+		}
 		scripts = append(scripts, scriptFile{path, name, argument})
 		path = next
 	}
@@ -138,9 +143,22 @@ func follow(path, dir string, code syscall.Errno) (scripts []scriptFile, f flaw)
 // rejectsReturn reports whether an interpreter fails if its argument ends with a carriage return. Perl
 // ignores it; of others it is not known.
 func rejectsReturn(interpreter string) bool {
-	name := strings.TrimRight(filepath.Base(interpreter), "0123456789.")
-	return slices.Contains([]string{"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "busybox", "python", "awk", "gawk",
-		"mawk", "nawk", "sed", "node", "php"}, name)
+	return isShell(interpreter) || slices.Contains([]string{"busybox", "python", "awk", "gawk", "mawk", "nawk", "sed", "node",
+		"php", "make", "gmake", "bmake"}, programName(interpreter))
+}
+
+func isShell(interpreter string) bool {
+	return slices.Contains([]string{"sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"}, programName(interpreter))
+}
+
+// programName returns the name of a program without its version.
+func programName(path string) string { return strings.TrimRight(filepath.Base(path), "0123456789.") }
+
+// rejectsBlanks reports whether an interpreter fails because its argument has blanks in it: a shell, to
+// which a blank is an unknown option, and busybox, which has no such applet. Of others it is not known.
+func rejectsBlanks(interpreter, argument string) bool {
+	blank := strings.ContainsAny(argument, " \t")
+	return blank && (isShell(interpreter) && strings.HasPrefix(argument, "-") || programName(interpreter) == "busybox")
 }
 
 // readHead returns the first bytes of a file, padded with zeros to headSize.

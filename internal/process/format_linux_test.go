@@ -386,6 +386,7 @@ func TestCheckFindsAReturnAfterAnArgument(t *testing.T) {
 	dir := t.TempDir()
 	for line, fails := range map[string]bool{
 		"#!/bin/sh -e\r\n": true, "#!/bin/sh \r\n": true, "#!/bin/bash -e\r\n": true, "#!/bin/sh -e\n\r\n": false,
+		"#!/usr/bin/make -f\r\n": true,
 	} {
 		write(t, dir+"/job", line+"exit 0\n", 0o755)
 		_, err := Check(Command{Argv: []string{"./job"}, Dir: dir})
@@ -394,6 +395,24 @@ func TestCheckFindsAReturnAfterAnArgument(t *testing.T) {
 		}
 		if run := exec.Command(dir + "/job").Run(); fails && run == nil {
 			t.Errorf("%q runs, and is refused", line)
+		}
+	}
+}
+
+// The kernel passes what follows the interpreter as one word, in which a shell finds an unknown option.
+func TestCheckFindsSeveralOptionsAfterAShell(t *testing.T) {
+	dir := t.TempDir()
+	for line, fails := range map[string]bool{
+		"#!/bin/sh -e -u": true, "#!/bin/sh\t-e\t-u": true, "#!/bin/bash -e -u": true, "#!/bin/bash --norc -e": true,
+		"#!/bin/sh -o pipefail -e": true,
+		"#!/bin/sh -eu":            false, "#!/bin/sh -e ": false, "#!/bin/sh   -e": false, "#!/usr/bin/env -S sh -e -u": false,
+	} {
+		write(t, dir+"/job", line+"\nexit 0\n", 0o755)
+		_, err := Check(Command{Argv: []string{"./job"}, Dir: dir, Env: os.Environ()})
+		found := err != nil && strings.Contains(err.Error(), "because the kernel passes all that follows it as one word") &&
+			job.StartCode(err) == 126
+		if run := exec.Command(dir + "/job").Run(); found != fails || (run != nil) != fails {
+			t.Errorf("%q: %v; a run: %v", line, err, run)
 		}
 	}
 }
