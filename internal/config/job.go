@@ -48,6 +48,9 @@ func (l *loader) command(g, shell given, useShell bool) given {
 		l.reject(g.subject, visible(g.text), "an empty line for the shell; write the command")
 	case g.words != nil && g.words[0] == "":
 		l.reject(g.subject, visible(""), "an empty word instead of a command; write the command first")
+	case isCrontab(g):
+		l.reject(g.subject, "", "it looks like a line of a crontab, and calendar schedules are not in this version; "+
+			"write gophd run --once before the command in the crontab")
 	}
 	l.warnOfReturns(g)
 	return g
@@ -67,6 +70,32 @@ func (l *loader) warnOfReturns(g given) {
 		l.warnings = append(l.warnings, fmt.Sprintf("%s: %s has a carriage return at the end of a line, which is passed on; "+
 			"save the file that it comes from with Unix line ends", g.subject, what))
 	}
+}
+
+// isCrontab reports whether a command is a line of a crontab: five fields with at least one *, or a word
+// such as @daily, and the command. No program has such a name.
+func isCrontab(g given) bool {
+	words := g.words
+	if len(words) < 2 {
+		words = strings.Fields(strings.Join(words, "") + g.text)
+	}
+	if len(words) > 1 && strings.HasPrefix(words[0], "@") {
+		return slices.Contains([]string{"@annually", "@daily", "@every", "@hourly", "@midnight", "@monthly", "@reboot", "@weekly",
+			"@yearly"}, words[0])
+	}
+	if len(words) < 6 || !strings.Contains(strings.Join(words[:5], ""), "*") {
+		return false
+	}
+	for i, field := range words[:5] {
+		letters := ""
+		if i > 2 { // names of months and days
+			letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+		}
+		if field == "" || strings.Trim(field, "0123456789*,/-"+letters) != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // argv returns the argument vector of the command; nil if there is no command.

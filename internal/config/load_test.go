@@ -888,3 +888,28 @@ func TestLimitsThatAreTooLowAreAWarning(t *testing.T) {
 		}
 	}
 }
+
+func TestALineOfACrontabIsNoCommand(t *testing.T) {
+	for line, bad := range map[string]bool{
+		"0 4 * * * true": true, "*/5 * * * * ./job.sh --all": true, "0 4 * JAN-MAR mon true": true, "@daily true": true,
+		"@every 5m true": true, "@every true": true, "@home true": false, "0 4 1 1 1 true": false, "echo 4 * * * true": false, "echo 1 * * * * *": false, "* * * * *": false,
+		"@daily": false,
+	} {
+		for form, args := range map[string][]string{
+			"words": append([]string{"--"}, strings.Fields(line)...), "word": {"--", line}, "shell": {"--shell", "--", line},
+		} {
+			_, err := Load(parsed(t, request(t), args...))
+			const want = "command line: it looks like a line of a crontab, and calendar schedules are not in this version; " +
+				"write gophd run --once before the command in the crontab"
+			if bad && (err == nil || err.Error() != want) || !bad && err != nil {
+				t.Errorf("%s %q: %v", form, line, err)
+			}
+		}
+	}
+	r := request(t)
+	write(t, filepath.Join(r.Dir, "jobs.yaml"), "config: {auto_restart_interval: 24h}\njobs: {a: {command: '0 4 * * * true'}}\n")
+	if _, err := Load(parsed(t, r, "-c", "jobs.yaml")); err == nil ||
+		!strings.Contains(err.Error(), "jobs.yaml:2: jobs.a.command: it looks like a line of a crontab") {
+		t.Error(err)
+	}
+}

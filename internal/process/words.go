@@ -12,7 +12,10 @@ import (
 // mistake returns what is wrong with a command that was not found, if its word says that, and the
 // right form; otherwise "". Most such words are meant for a shell.
 func mistake(argv0, dir string) string {
-	first, _, several := strings.Cut(argv0, " ")
+	first, several := argv0, false
+	if i := strings.IndexAny(argv0, " \t\n"); i >= 0 {
+		first, several = argv0[:i], true
+	}
 	switch {
 	case strings.HasSuffix(argv0, "\r"):
 		return "it ends with a carriage return: save the file that it is in with Unix line ends"
@@ -39,19 +42,23 @@ func mistake(argv0, dir string) string {
 	if flag := builtins[argv0]; flag != "" {
 		return "it is a command of the shell: use " + flag + ", or --shell, or sh -c"
 	}
-	words := []string{"exec", "set", "alias", "if", "eval", "trap", "while", "until", "for", "case", "!", "[[", "{", "wait",
-		"unset", "read", "shift", ":", "((", "command", "declare", "exit", "function", "hash", "local", "readonly",
-		"return", "select", "shopt", "time", "type", "typeset"}
-	if slices.Contains(words, argv0) {
+	if slices.Contains(shellWords, argv0) {
 		return "it is a word of the shell: use --shell, or sh -c"
 	}
 	return ""
 }
 
+// shellWords are words that only a shell has, as far as no program of that name is found.
+var shellWords = []string{"!", "((", ":", "[[", "alias", "bg", "break", "builtin", "case", "command", "continue", "coproc",
+	"declare", "disown", "do", "done", "elif", "else", "esac", "eval", "exec", "exit", "fg", "fi", "for", "function",
+	"getopts", "hash", "if", "jobs", "let", "local", "mapfile", "popd", "pushd", "read", "readarray", "readonly", "return",
+	"select", "set", "shift", "shopt", "then", "time", "times", "trap", "type", "typeset", "unalias", "unset", "until", "wait",
+	"while", "{", "}"}
+
 // isForShell reports whether a word has what is special to a shell, and rare in the name of a
 // program.
 func isForShell(word string) bool {
-	return variable(word) != "" || strings.HasPrefix(word, "~") || strings.ContainsAny(word, "$`|&;<>*?")
+	return variable(word) != "" || strings.HasPrefix(word, "~") || strings.ContainsAny(word, "$`|&;<>*?()")
 }
 
 // variable returns the name of the variable that a shell would set for the word, or "".
