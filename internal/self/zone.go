@@ -22,8 +22,8 @@ func UnknownZone() string {
 // utc are the names of UTC in the zone database and in rules.
 var utc = []string{"UTC", "UTC0", "UCT", "Universal", "Zulu", "GMT", "GMT0", "GMT+0", "GMT-0", "Greenwich"}
 
-// MissingZone returns the value of TZ in env if it names a zone, such as Europe/Berlin, that is not in
-// the zone database of this host, and "" otherwise. A rule such as CET-1CEST is no name.
+// MissingZone returns the value of TZ in env if it is neither a rule, such as CET-1CEST, nor a zone or a
+// file of this host, and "" otherwise. Programs use UTC then.
 func MissingZone(env []string) string {
 	zone := ""
 	for _, kv := range env {
@@ -32,11 +32,28 @@ func MissingZone(env []string) string {
 		}
 	}
 	name := strings.TrimPrefix(zone, ":")
-	if !strings.Contains(name, "/") || strings.HasPrefix(name, "/") {
-		return ""
+	var err error
+	switch {
+	case name == "" || slices.Contains(utc, strings.TrimPrefix(name, "Etc/")) || isRule(name):
+	case strings.HasPrefix(name, "/"):
+		_, err = os.Stat(name)
+	default:
+		_, err = time.LoadLocation(name)
 	}
-	if _, err := time.LoadLocation(name); err == nil {
+	if err == nil {
 		return ""
 	}
 	return zone
+}
+
+// isRule reports whether a text is the name of a zone and its offset, as in CET-1CEST or <+03>-3: see
+// tzset(3).
+func isRule(text string) bool {
+	rest := strings.TrimLeft(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+	named := len(text)-len(rest) >= 3
+	if quoted, after, ok := strings.Cut(text, ">"); ok && strings.HasPrefix(quoted, "<") {
+		rest, named = after, true
+	}
+	offset := strings.TrimLeft(rest, "+-")
+	return named && len(rest)-len(offset) <= 1 && offset != "" && offset[0] >= '0' && offset[0] <= '9'
 }

@@ -1,15 +1,36 @@
 package self
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
 
 func TestMissingZone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "zone")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for text, want := range map[string]string{
 		"TZ=Europe/Berln":     "Europe/Berln",
 		"TZ=:America/Nowhere": ":America/Nowhere",
 		"TZ=Europe/Berlin":    "",
 		"TZ=UTC":              "",
 		"TZ=CET-1CEST":        "",
-		"TZ=/etc/localtime":   "",
+		"TZ=Nowhere":          "Nowhere",
+		"TZ=Berlin":           "Berlin",
+		"TZ=:Berlin":          ":Berlin",
+		"TZ=/nonexistent":     "/nonexistent",
+		"TZ=CE-1":             "CE-1",
+		"TZ=CET-":             "CET-",
+		"TZ=<+03":             "<+03",
+		"TZ=" + file:          "",
+		"TZ=:" + file:         "",
+		"TZ=EST5EDT":          "",
+		"TZ=XYZ+3:30":         "",
+		"TZ=<+03>-3":          "",
+		"TZ=GMT":              "",
+		"TZ=Etc/UTC":          "",
 		"TZ=":                 "",
 		"HOME=/x/y":           "",
 	} {
