@@ -56,8 +56,7 @@ type Outcome struct {
 }
 
 // ReleaseWaits ends what still waits for the runs that were handed off. It is for a process that
-// could not re-exec, before it continues with its own handoff. It blocks for a tenth of a second at
-// most.
+// could not re-exec, before it continues with its own handoff. It does not block.
 func (o Outcome) ReleaseWaits() { process.Forget(o.left...) }
 
 // Daemon is one gophd process. Its fields belong to the goroutine of Run.

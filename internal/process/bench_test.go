@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The three benchmarks measure what a run costs in addition to the bare start and wait of a
+// These benchmarks measure what a run costs in addition to the bare start and wait of a
 // process. The budget is 20 us per run.
 
 func BenchmarkForkExecWait(b *testing.B) {
@@ -28,6 +28,13 @@ func BenchmarkForkExecWait(b *testing.B) {
 
 func BenchmarkSpawn(b *testing.B) {
 	s := newSpawner(b)
+	benchmarkRun(b, s, Output{File: s.null})
+}
+
+// BenchmarkSpawnInPoller is BenchmarkSpawn without the blocking wait.
+func BenchmarkSpawnInPoller(b *testing.B) {
+	s := newSpawner(b)
+	s.blocking = nil
 	benchmarkRun(b, s, Output{File: s.null})
 }
 

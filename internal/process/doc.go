@@ -59,10 +59,11 @@
 // is still open, and otherwise gets the final KILL without the grace. On other systems kill(2) with
 // signal 0 answers exactly.
 //
-// Zombies that orphans leave are reaped here: at once while a command runs, because the exit of any
-// child wakes its Wait, and otherwise by the next Wait or by Close. If gophd is process 1, all
-// orphans of its PID namespace become its children, and their zombies are reaped within a second
-// between runs too. Session and group distinguish orphans from children that other packages start.
+// Zombies that orphans leave are reaped here. While a command runs for longer than a moment, SIGCHLD
+// is handled, and a zombie is reaped within a second of its exit. Otherwise the next Wait or Close
+// reaps it. If gophd is process 1, all orphans of its PID namespace become its children, and their
+// zombies are reaped within a second between runs too. Session and group distinguish orphans from
+// children that other packages start.
 // So another package may start a child in gophd's group or as the leader of a new group, but not in
 // a new session.
 //
@@ -80,14 +81,24 @@
 // process that is in it when the process group is gone is an escaped process, however it hides, and
 // cgroup.kill kills all of them.
 //
+// # Waiting
+//
+// Wait observes the exit of its command by a pidfd. At most blockingWaits Waits block a thread, each
+// for blockTime: a blocked thread is the fastest way to see the exit of a short command, and a run
+// that ends in that time needs nothing else. Any other Wait puts its pidfd into the runtime's poller,
+// where it costs a descriptor and a goroutine and no thread, however many commands run. The leader is
+// reaped only after waitid(2) has confirmed its exit: a process that traces it sees the exit first.
+//
+// Where there is no pidfd (before Linux 5.3, with a filter of system calls, or when no descriptor is
+// free), a Wait blocks a thread until its command exits.
+//
 // # Idle cost
 //
 // Between runs there is no timer, and no goroutine except those that read the pipes of escaped
 // processes and, in process 1, the one that receives SIGCHLD. During a run there is a timer when a
-// KILL is due, one when a signal follows another, and one while there is a zombie that this package
-// does not reap. A run whose output goes to files is started, observed and reaped by the goroutine
-// that calls Start and Wait: any other would be woken on another processor, which is expensive
-// compared with a short command.
+// KILL is due, one when a signal follows another, and one after the exit of a child. A run whose
+// output goes to files is started, observed and reaped by the goroutine that calls Start and Wait:
+// any other would be woken on another processor, which is expensive compared with a short command.
 //
 // # Handoff
 //

@@ -4,7 +4,6 @@ import (
 	"io"
 	"os"
 	"testing"
-	"time"
 
 	"gophd/internal/job"
 )
@@ -12,9 +11,7 @@ import (
 // TestForgetEndsWaits: after a failed exec, the Waits of detached commands return, while the
 // commands continue.
 func TestForgetEndsWaits(t *testing.T) {
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // of the shim
 	s := newSpawner(t)
-	s.forget = time.Hour
 	p, out, fault := startCommand(t, s, sh("echo ready; exec sleep 3600"))
 	out.await(t, "ready")
 	open := func(hs HandedStream) io.WriteCloser { return []*capture{out, fault}[hs.Number-1] }

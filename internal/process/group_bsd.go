@@ -20,8 +20,10 @@ func (s *Spawner) Inherit(...int) {}
 // sweep does nothing, for the same reason.
 func (p *Process) sweep() {}
 
-// resetSIGCHLD does nothing: SIGCHLD only wakes a thread here.
-func resetSIGCHLD() {}
+// ignoreSIGCHLD does nothing: SIGCHLD only wakes a thread here.
+func ignoreSIGCHLD() {}
+
+func handleSIGCHLD() {}
 
 // emptySignalMask does nothing: without the C library the mask of a thread cannot be set here, and
 // a command inherits it unchanged.
@@ -29,14 +31,14 @@ func emptySignalMask() (restore func()) { return func() {} }
 
 // observe blocks until the child has exited, and does not reap it. If kqueue(2) cannot watch the
 // child, mostly because it has already exited, observe returns at once and wait4 does the waiting.
-func observe(pid int, _ func() bool, _ func()) {
+func (p *Process) observe() {
 	kq, err := unix.Kqueue()
 	if err != nil {
 		return
 	}
 	defer unix.Close(kq)
 	var watch unix.Kevent_t
-	unix.SetKevent(&watch, pid, unix.EVFILT_PROC, unix.EV_ADD|unix.EV_ONESHOT)
+	unix.SetKevent(&watch, p.pid, unix.EVFILT_PROC, unix.EV_ADD|unix.EV_ONESHOT)
 	watch.Fflags = unix.NOTE_EXIT
 	got := make([]unix.Kevent_t, 1)
 	for {

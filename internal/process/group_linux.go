@@ -3,6 +3,7 @@ package process
 import (
 	"os"
 	"slices"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -11,21 +12,30 @@ import (
 	"gophd/internal/procfs"
 )
 
-// After a zombie was seen that is not the awaited child, observe waits for the child alone:
-// zombieMin the first time, then twice as long each time.
-const (
-	zombieMin = 10 * time.Millisecond
-	zombieMax = 5 * time.Second
-)
-
 func becomeSubreaper() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
-// resetSIGCHLD gives SIGCHLD its default disposition, which is to do nothing. The Go runtime
-// installs a handler for signal.Notify, so each exit of a child would wake a thread for nothing:
-// 2 % of the time of runs back to back, measured. A signal.Notify for SIGCHLD installs the handler
-// again.
-func resetSIGCHLD() {
-	var action [4]uint64 // struct kernel_sigaction: SIG_DFL, no flags, no mask
+// sigaction is struct kernel_sigaction; the zero value is SIG_DFL without flags.
+type sigaction [4]uint64
+
+// runtimeAction is the disposition that the Go runtime gave SIGCHLD.
+var runtimeAction = sync.OnceValue(func() (action sigaction) {
+	_, _, _ = unix.RawSyscall6(
+		unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), 0, uintptr(unsafe.Pointer(&action)), 8, 0, 0)
+	return action
+})
+
+// ignoreSIGCHLD gives SIGCHLD its default disposition, which is to do nothing. The Go runtime has a
+// handler for signal.Notify, whether it is used or not, so each exit of a child would wake a thread
+// for nothing: 2 % of the time of runs back to back, measured.
+func ignoreSIGCHLD() {
+	_ = runtimeAction()
+	setSIGCHLD(sigaction{})
+}
+
+// handleSIGCHLD undoes ignoreSIGCHLD. signal.Notify does not: it takes the handler for installed.
+func handleSIGCHLD() { setSIGCHLD(runtimeAction()) }
+
+func setSIGCHLD(action sigaction) {
 	_, _, _ = unix.RawSyscall6(
 		unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0)
 }
@@ -39,31 +49,71 @@ func emptySignalMask() (restore func()) {
 }
 
 // observe blocks until the child has exited, and does not reap it. Once the child is detached,
-// observe returns when any child exits.
+// observe may return at any time, and after Forget it does.
 //
-// It waits for any child, so that the exit of an orphan is an event too, and calls reapOrphans for
-// it. A zombie that remains belongs to another package, which may reap it at any later time, and
-// would be reported again at once. So for a while, longer each time, observe waits for its child
-// only.
-func observe(pid int, isDetached func() bool, reapOrphans func()) {
-	const exited = unix.WEXITED | unix.WNOWAIT
-	fd := -1
-	for pause := zombieMin; ; pause = min(2*pause, zombieMax) {
-		_, _ = waitid(unix.P_ALL, 0, exited)
-		if found, err := waitid(unix.P_PID, pid, exited|unix.WNOHANG); found || err != nil || isDetached() {
-			return
-		}
-		reapOrphans()
-		if fd < 0 {
-			var err error
-			if fd, err = unix.PidfdOpen(pid, 0); err != nil {
-				_, _ = waitid(unix.P_PID, pid, exited) // Linux before 5.3, or no descriptor is free
-				return
-			}
-			defer unix.Close(fd)
-		}
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(pause/time.Millisecond))
+// Another process that traces the child (ptrace(2)) sees its exit first, and the pidfd shows it
+// then. So waitid has the last word.
+func (p *Process) observe() {
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	switch {
+	case err != nil: // Linux before 5.3, a filter of system calls, or no descriptor is free
+		p.spawner.watchExits()
+		defer p.spawner.unwatchExits()
+	case p.spawner.endsSoon(fd):
+		_ = unix.Close(fd)
+	default:
+		p.spawner.watchExits()
+		defer p.spawner.unwatchExits()
+		p.park(fd)
 	}
+	if !p.isDetached() {
+		_, _ = waitid(unix.P_PID, p.pid, unix.WEXITED|unix.WNOWAIT)
+	}
+}
+
+// endsSoon blocks the thread until the process has exited, for blockTime at most. It returns false
+// if the process has not exited, and at once if enough threads are blocked.
+func (s *Spawner) endsSoon(pidfd int) bool {
+	select {
+	case s.blocking <- struct{}{}:
+		defer func() { <-s.blocking }()
+	default:
+		return false
+	}
+	for end := time.Now().Add(blockTime); ; {
+		left := time.Until(end).Round(time.Millisecond)
+		if n, err := poll(pidfd, max(left, 0)); err != unix.EINTR {
+			return n > 0
+		}
+	}
+}
+
+// park waits in the runtime's poller until the process has exited, or until Forget. It returns early
+// if the child is detached already, and if the poller does not take the descriptor. It closes the
+// descriptor.
+func (p *Process) park(pidfd int) {
+	_ = unix.SetNonblock(pidfd, true) // NewFile requires it
+	f := os.NewFile(uintptr(pidfd), "pidfd")
+	defer f.Close()
+	p.mu.Lock()
+	p.pidfd = f
+	gone := p.now == detached
+	p.mu.Unlock()
+	if gone {
+		return
+	}
+	if conn, err := f.SyscallConn(); err == nil {
+		_ = conn.Read(func(fd uintptr) bool {
+			n, err := poll(int(fd), 0)
+			return n > 0 || err != nil
+		})
+	}
+}
+
+// poll waits until the process has exited, and reports it by n.
+func poll(pidfd int, timeout time.Duration) (n int, err error) {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	return unix.Poll(fds, int(timeout/time.Millisecond))
 }
 
 // groupAlive reports whether the group has a living member after its leader has exited, and whether

@@ -51,7 +51,8 @@ type Rester interface {
 // still being delivered, or nil if all are detached.
 //
 // After Detach this process sends the commands no signal and does not reap them. Their Waits return
-// an empty Result when any child of this program exits. HandOff has to be called for each of them.
+// an empty Result, some of them at once, the others when the command exits or after Forget. HandOff
+// has to be called for each of them.
 func Detach(all ...*Process) *Process {
 	for _, p := range all {
 		p.mu.Lock()
@@ -64,6 +65,20 @@ func Detach(all ...*Process) *Process {
 		p.step(detach)
 	}
 	return nil
+}
+
+// Forget ends the Waits of detached commands, which would otherwise keep a goroutine and a descriptor
+// until the command exits. It is called when the new process did not start and this one continues
+// with those commands. It does not block. Without pidfd_open(2) (before Linux 5.3, and on other
+// systems) it does nothing.
+func Forget(all ...*Process) {
+	for _, p := range all {
+		p.mu.Lock()
+		if p.pidfd != nil {
+			_ = p.pidfd.SetReadDeadline(time.Unix(1, 0))
+		}
+		p.mu.Unlock()
+	}
 }
 
 // HandOff stops reading what the command writes. It returns the streams with the unfinished lines,

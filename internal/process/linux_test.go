@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -36,6 +37,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(1)
 	}
+	// The goroutine of os/signal must not start in a test in virtual time, which would wait for it.
+	signal.Notify(childExits, syscall.SIGCHLD)
+	signal.Stop(childExits)
 	var help func() error
 	switch os.Getenv(helperVar) {
 	case "":
@@ -168,25 +172,26 @@ func TestNoFdLeakToJob(t *testing.T) {
 	}
 }
 
-// TestShortageOfDescriptorsIsWaitedOut runs in virtual time. A bare system call sets the limit:
-// after a call of package syscall, commands would no longer get the limit that this program started
-// with.
-func TestShortageOfDescriptorsIsWaitedOut(t *testing.T) {
-	limit := func(new, old *unix.Rlimit) {
-		t.Helper()
-		_, _, e := unix.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE,
-			uintptr(unsafe.Pointer(new)), uintptr(unsafe.Pointer(old)), 0, 0)
-		if e != 0 {
-			t.Fatal(e)
-		}
+// limitFiles sets and returns the limit of open files by a bare system call: after a call of package
+// syscall, commands would no longer get the limit that this program started with.
+func limitFiles(t *testing.T, new, old *unix.Rlimit) {
+	t.Helper()
+	_, _, e := unix.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE,
+		uintptr(unsafe.Pointer(new)), uintptr(unsafe.Pointer(old)), 0, 0)
+	if e != 0 {
+		t.Fatal(e)
 	}
+}
+
+// TestShortageOfDescriptorsIsWaitedOut runs in virtual time.
+func TestShortageOfDescriptorsIsWaitedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSpawner(t)
 		c := Command{Argv: []string{"/bin/true"}, Dir: "/", Stdout: Output{File: s.null}, Stderr: Output{File: s.null}}
 		var before unix.Rlimit
-		limit(nil, &before)
-		limit(&unix.Rlimit{Max: before.Max}, nil)
-		defer limit(&before, nil)
+		limitFiles(t, nil, &before)
+		limitFiles(t, &unix.Rlimit{Max: before.Max}, nil)
+		defer limitFiles(t, &before, nil)
 
 		started := time.Now()
 		_, err := s.Start(t.Context(), c)
@@ -205,7 +210,7 @@ func TestShortageOfDescriptorsIsWaitedOut(t *testing.T) {
 		}
 
 		started = time.Now()
-		time.AfterFunc(200*time.Millisecond, func() { limit(&before, nil) })
+		time.AfterFunc(200*time.Millisecond, func() { limitFiles(t, &before, nil) })
 		p, err := s.Start(t.Context(), c)
 		if err != nil {
 			t.Fatalf("when descriptors are free again: %v", err)
@@ -554,18 +559,34 @@ func TestOrphansOfARunningGroupAreReaped(t *testing.T) {
 	}
 }
 
-// Wait waits for the exit of a child, and the exit wakes nothing else.
+// A thread that waits for the exit of a short command is woken by it, and nothing else is.
 func TestSIGCHLDIsNotCaught(t *testing.T) {
 	newSpawner(t)
-	b, err := os.ReadFile("/proc/self/status")
+	if catches(t, syscall.SIGCHLD) || !catches(t, syscall.SIGTERM) {
+		t.Error("SIGCHLD is caught, or TERM is not")
+	}
+}
+
+// catches reports whether this program has a handler for the signal.
+func catches(t *testing.T, sig syscall.Signal) bool {
+	t.Helper()
+	caught, err := strconv.ParseUint(ownStatus(t, "SigCgt"), 16, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(b), "SigCgt:")
-	caught, err := strconv.ParseUint(strings.Fields(rest)[0], 16, 64)
-	if err != nil || caught&(1<<(syscall.SIGCHLD-1)) != 0 || caught&(1<<(syscall.SIGTERM-1)) == 0 {
-		t.Errorf("caught are %#x, %v", caught, err)
+	return caught&(1<<(sig-1)) != 0
+}
+
+// ownStatus returns a value of proc_pid_status(5) of this program.
+func ownStatus(tb testing.TB, name string) string {
+	tb.Helper()
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		tb.Fatal(err)
 	}
+	_, rest, _ := strings.Cut(string(b), "\n"+name+":")
+	value, _, _ := strings.Cut(rest, "\n")
+	return strings.TrimSpace(value)
 }
 
 // No timer is active between runs: no goroutine is left that could wait for one, and the timer of a
@@ -592,13 +613,6 @@ func TestNothingRunsWhileIdle(t *testing.T) {
 
 func TestNoThreadLeak(t *testing.T) {
 	s := newSpawner(t)
-	threads := func() int {
-		entries, err := os.ReadDir("/proc/self/task")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(entries)
-	}
 	run := func(n int) {
 		for range n {
 			p, _, _ := startCommand(t, s, []string{"/bin/true"})
@@ -606,12 +620,22 @@ func TestNoThreadLeak(t *testing.T) {
 		}
 	}
 	run(50)
-	before := threads()
+	before := threads(t)
 	const runs = 300
 	run(runs)
 	// The runtime adds a thread when all others are in system calls at the same moment. A leak is
 	// one per run.
-	if after := threads(); after > before+runs/20 {
+	if after := threads(t); after > before+runs/20 {
 		t.Errorf("%d threads after %d runs, %d before", after, runs, before)
 	}
+}
+
+// threads returns how many threads this program has.
+func threads(tb testing.TB) int {
+	tb.Helper()
+	entries, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return len(entries)
 }

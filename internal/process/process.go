@@ -2,6 +2,7 @@ package process
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 	"syscall"
@@ -19,9 +20,6 @@ const (
 	// kernel.
 	killWait = time.Second
 
-	// forgetTime bounds Forget.
-	forgetTime = 100 * time.Millisecond
-
 	// The group is checked again after probeMin, then after twice as long each time: no event tells
 	// that a member left the group by setsid(2).
 	probeMin = 250 * time.Microsecond
@@ -33,22 +31,22 @@ const (
 // be woken, on a thread of its own, at the start and at the exit of the command: that cost a tenth
 // of a short run.
 type Process struct {
-	spawner  *Spawner
-	pid      int
-	streams  []*stream
-	reports  chan report   // one for each stream
-	escapes  *EscapeRules  // nil spares and does not report
-	leaf     *leaf         // nil without a control group
-	waitDone chan struct{} // closed when Wait returns
-	escaped  []int         // processes that another process has started to stop
-	onDeath  func()        // see OnDeath
-	others   bool          // a process outside the group was alive at the last check of the group; owned by Wait
-	result   job.Result    // owned by Wait, except for Started
+	spawner *Spawner
+	pid     int
+	streams []*stream
+	reports chan report  // one for each stream
+	escapes *EscapeRules // nil spares and does not report
+	leaf    *leaf        // nil without a control group
+	escaped []int        // processes that another process has started to stop
+	onDeath func()       // see OnDeath
+	others  bool         // a process outside the group was alive at the last check of the group; owned by Wait
+	result  job.Result   // owned by Wait, except for Started
 
 	mu  sync.Mutex // held while a signal is sent and while the leader is reaped, and only briefly
 	now state
 	schedule
-	search *sweep // of escaped processes that are being stopped; nil before
+	search *sweep   // of escaped processes that are being stopped; nil before
+	pidfd  *os.File // of the leader, once Wait observes it in the runtime's poller; nil before
 }
 
 // schedule is what Stop requested, and when its signals are due.
@@ -73,12 +71,11 @@ type StopPlan struct {
 // just started, or one that an earlier process started.
 func (s *Spawner) attach(pid int, started time.Time, streams []*stream) *Process {
 	p := &Process{
-		spawner:  s,
-		pid:      pid,
-		streams:  streams,
-		reports:  make(chan report, len(streams)),
-		waitDone: make(chan struct{}),
-		result:   job.Result{PID: pid, Started: started},
+		spawner: s,
+		pid:     pid,
+		streams: streams,
+		reports: make(chan report, len(streams)),
+		result:  job.Result{PID: pid, Started: started},
 	}
 	for _, st := range streams {
 		st.pid = pid
@@ -147,8 +144,7 @@ func (p *Process) OnDeath(f func()) { p.onDeath = f }
 // others of its group may outlive it. A panic of a writer is raised again by Wait, after all of
 // that. See Detach for when Wait returns without any of it.
 func (p *Process) Wait() job.Result {
-	defer close(p.waitDone)
-	observe(p.pid, p.isDetached, p.spawner.reapOrphans)
+	p.observe()
 	if p.handle(leaderExited) == detached {
 		return job.Result{}
 	}

@@ -36,12 +36,22 @@ func newSpawner(t testing.TB) *Spawner {
 		t.Fatal(err)
 	}
 	s.killWait = time.Hour
+	limitBlocking(s)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	return s
+}
+
+// pollerVar is set in the environment of a test binary whose Waits may not block a thread.
+const pollerVar = "GOPHD_PROCESS_TEST_POLLER"
+
+func limitBlocking(s *Spawner) {
+	if os.Getenv(pollerVar) != "" {
+		s.blocking = nil // so no Wait can send to it
+	}
 }
 
 // capture is a writer that keeps all its input and can be waited for.
@@ -146,7 +156,7 @@ func gone(t *testing.T, pid int) {
 	}
 }
 
-func number(t *testing.T, s string) int {
+func number(t testing.TB, s string) int {
 	t.Helper()
 	n, err := strconv.Atoi(strings.TrimSpace(s))
 	if err != nil {
@@ -747,6 +757,7 @@ func TestParallelRunsKeepTheirStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	limitBlocking(s)
 	const parallel, runs = 4, 250
 	run := func(i int) {
 		c := Command{Argv: sh("exit " + strconv.Itoa(i%256)), Dir: "/", Stdout: discard(), Stderr: Output{File: s.null}}

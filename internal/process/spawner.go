@@ -22,14 +22,32 @@ import (
 // search in each run.
 const reapInterval = time.Second
 
+// reapDelay is how long after an exit the search begins. Meanwhile the Waits of commands reap them,
+// also of a hundred that were started at the same tick, and without a zombie there is no search.
+const reapDelay = 100 * time.Millisecond
+
+// blockingWaits is how many Waits may block a thread at the same time, each for blockTime at most.
+// A blocked thread observes the exit of a short command sooner than the runtime's poller, which has
+// to wake a goroutine: runs back to back are a tenth faster. A longer command gains nothing by it.
+const (
+	blockingWaits = 2
+	blockTime     = 100 * time.Millisecond
+)
+
+// childExits receives SIGCHLD for the Spawner of the program, while it watches. It belongs to the
+// package, because a test in virtual time must not own a channel of os/signal.
+var childExits = make(chan os.Signal, 1)
+
 // Spawner starts commands and keeps what outlives a single one: /dev/null, the readers of pipes
 // that escaped processes hold, and the orphans to reap. A program needs one Spawner. Its methods
 // may be called from several goroutines at once.
 type Spawner struct {
 	null    *os.File
 	buffers sync.Pool
-	group   goroutine.Group // the readers, and reapBetweenRuns
-	closing chan struct{}
+	group   goroutine.Group // the readers, and reapOnExit
+
+	blocking chan struct{} // holds one element for each Wait that blocks a thread
+	watch    watch
 
 	mu             sync.Mutex
 	escapedStreams []*stream // oldest first
@@ -43,7 +61,6 @@ type Spawner struct {
 	// either may take any time.
 	groupGrace time.Duration // the constant of that name
 	killWait   time.Duration // the constant of that name
-	forget     time.Duration // forgetTime
 }
 
 // Command is what to start.
@@ -108,18 +125,17 @@ func create(init bool) (*Spawner, error) {
 		return nil, fmt.Errorf("cannot become the parent of orphans: %w: Linux 3.4 or newer is needed", err)
 	}
 	s := &Spawner{
-		null:    null,
-		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
-		closing: make(chan struct{}),
+		null:     null,
+		buffers:  sync.Pool{New: func() any { return new([bufferSize]byte) }},
+		blocking: make(chan struct{}, blockingWaits),
 
 		groupGrace: groupGrace,
 		killWait:   killWait,
-		forget:     forgetTime,
 	}
 	if init {
-		s.reapBetweenRuns()
+		s.watchExits()
 	} else {
-		resetSIGCHLD()
+		ignoreSIGCHLD()
 	}
 	return s, nil
 }
@@ -132,7 +148,7 @@ func (s *Spawner) Null() *os.File { return s.null }
 // have exited. It must be called once, after the last Wait. It raises a panic of the writer of an
 // escaped process again.
 func (s *Spawner) Close() error {
-	close(s.closing)
+	s.endWatch() // a detached Wait may still observe its command
 	s.mu.Lock()
 	for _, st := range s.escapedStreams {
 		_ = st.r.Close()
@@ -323,30 +339,75 @@ func (s *Spawner) reapOrphans() {
 	}
 }
 
-// reapBetweenRuns reaps orphans between runs too. It is for process 1, which becomes the parent of
-// every orphan in its PID namespace: those of a health check, for example, while the next run is
-// hours away. Any other gophd becomes the parent of escaped processes only, and their zombies wait
-// for the next run.
-func (s *Spawner) reapBetweenRuns() {
-	exits := make(chan os.Signal, 1)
-	signal.Notify(exits, syscall.SIGCHLD)
-	s.group.Go(func() {
-		defer signal.Stop(exits)
-		for {
-			select {
-			case <-s.closing:
-				return
-			case <-exits:
-			}
-			select {
-			case <-s.closing:
-				return
-			case <-time.After(reapInterval): // one search of /proc for many exits
-			}
-			s.reaping.Lock()
-			s.reapOrphansNow()
-			s.lastReap = time.Now()
-			s.reaping.Unlock()
+// watch reaps orphans when a child exits, while anything needs it.
+type watch struct {
+	mu     sync.Mutex
+	users  int           // Waits that observe their own command only, and in process 1 the Spawner
+	stop   chan struct{} // closed to end the watch; nil while there is none
+	closed bool          // by Close
+}
+
+// watchExits makes each exit of a child start a search for orphans to reap, until unwatchExits was
+// called as often.
+//
+// In process 1 the Spawner itself does so: process 1 becomes the parent of every orphan in its PID
+// namespace, those of a health check, for example, while the next run is hours away. Any other gophd
+// becomes the parent of escaped processes only, and between runs their zombies wait for the next
+// run.
+func (s *Spawner) watchExits() {
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	if s.watch.users++; s.watch.users > 1 || s.watch.closed {
+		return
+	}
+	stop := make(chan struct{})
+	s.watch.stop = stop
+	signal.Notify(childExits, syscall.SIGCHLD)
+	handleSIGCHLD()
+	s.group.Go(func() { s.reapOnExit(stop) })
+}
+
+func (s *Spawner) unwatchExits() {
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	if s.watch.users--; s.watch.users == 0 {
+		s.watch.end()
+	}
+}
+
+// endWatch ends the watch for good.
+func (s *Spawner) endWatch() {
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	s.watch.closed = true
+	s.watch.end()
+}
+
+func (w *watch) end() {
+	if w.stop != nil {
+		signal.Stop(childExits)
+		ignoreSIGCHLD()
+		close(w.stop)
+		w.stop = nil
+	}
+}
+
+// reapOnExit begins with a search for what exited before signal.Notify.
+func (s *Spawner) reapOnExit(stop <-chan struct{}) {
+	for {
+		s.reaping.Lock()
+		pause := max(reapDelay, time.Until(s.lastReap.Add(reapInterval)))
+		s.reaping.Unlock()
+		select {
+		case <-stop:
+			return
+		case <-time.After(pause):
 		}
-	})
+		s.reapOrphans()
+		select {
+		case <-stop:
+			return
+		case <-childExits:
+		}
+	}
 }
