@@ -51,10 +51,16 @@ func emptySignalMask() (restore func()) {
 // observe blocks until the child has exited, and does not reap it. Once the child is detached,
 // observe may return at any time, and after Forget it does.
 //
+// If many Waits begin at once, they open their pidfds one after another. The runtime adds a thread
+// whenever one does not return from a system call at once, and on a busy machine that was a thread
+// for each fifth Wait.
+//
 // Another process that traces the child (ptrace(2)) sees its exit first, and the pidfd shows it
 // then. So waitid has the last word.
 func (p *Process) observe() {
+	p.spawner.opening.Lock()
 	fd, err := unix.PidfdOpen(p.pid, 0)
+	p.spawner.opening.Unlock()
 	switch {
 	case err != nil: // Linux before 5.3, a filter of system calls, or no descriptor is free
 		p.spawner.watchExits()
@@ -92,8 +98,10 @@ func (s *Spawner) endsSoon(pidfd int) bool {
 // if the child is detached already, and if the poller does not take the descriptor. It closes the
 // descriptor.
 func (p *Process) park(pidfd int) {
+	p.spawner.opening.Lock()
 	_ = unix.SetNonblock(pidfd, true) // NewFile requires it
 	f := os.NewFile(uintptr(pidfd), "pidfd")
+	p.spawner.opening.Unlock()
 	defer f.Close()
 	p.mu.Lock()
 	p.pidfd = f

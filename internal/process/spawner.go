@@ -38,6 +38,11 @@ const (
 // package, because a test in virtual time must not own a channel of os/signal.
 var childExits = make(chan os.Signal, 1)
 
+// forks holds one element for each fork at the same time. Package syscall forks once at a time anyway,
+// and the others would wait for that with a thread each, which is never given back: a hundred starts
+// at one tick cost 30 threads, measured.
+var forks = make(chan struct{}, 4)
+
 // Spawner starts commands and keeps what outlives a single one: /dev/null, the readers of pipes
 // that escaped processes hold, and the orphans to reap. A program needs one Spawner. Its methods
 // may be called from several goroutines at once.
@@ -47,6 +52,7 @@ type Spawner struct {
 	group   goroutine.Group // the readers, and reapOnExit
 
 	blocking chan struct{} // holds one element for each Wait that blocks a thread
+	opening  sync.Mutex    // held while a pidfd is opened, see observe
 	watch    watch
 
 	mu             sync.Mutex
@@ -318,6 +324,8 @@ func forkAttr(path string, c Command, files []*os.File, attr *syscall.SysProcAtt
 		fds[i] = f.Fd() // also makes the writing end of a pipe blocking, as commands expect
 	}
 	defer runtime.KeepAlive(files)
+	forks <- struct{}{}
+	defer func() { <-forks }()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer emptySignalMask()()

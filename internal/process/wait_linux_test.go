@@ -43,7 +43,7 @@ func awaitUsers(s *Spawner, n int) {
 	}
 }
 
-// startReaders starts n commands that exit when end is called.
+// startReaders starts n commands at the same time. They exit when end is called.
 func startReaders(tb testing.TB, s *Spawner, n int) (all []*Process, end func()) {
 	tb.Helper()
 	r, w, err := os.Pipe()
@@ -51,19 +51,26 @@ func startReaders(tb testing.TB, s *Spawner, n int) (all []*Process, end func())
 		tb.Fatal(err)
 	}
 	defer r.Close()
-	for range n {
-		p, err := s.Start(tb.Context(), Command{Argv: []string{"/bin/cat"}, Dir: "/", Env: os.Environ(), Stdin: r,
-			Stdout: Output{File: s.null}, Stderr: Output{File: s.null}})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		all = append(all, p)
+	all = make([]*Process, n)
+	var starts goroutine.Group
+	for i := range all {
+		starts.Go(func() {
+			p, err := s.Start(tb.Context(), Command{Argv: []string{"/bin/cat"}, Dir: "/", Env: os.Environ(), Stdin: r,
+				Stdout: Output{File: s.null}, Stderr: Output{File: s.null}})
+			if err != nil {
+				tb.Error(err)
+			}
+			all[i] = p
+		})
+	}
+	if starts.Wait(); tb.Failed() {
+		tb.FailNow()
 	}
 	return all, func() { _ = w.Close() }
 }
 
-// Threads do not increase with the commands that run. A command that runs for long leaves the
-// blocking wait to others. Nothing is left of a wait in the poller.
+// Threads do not increase with the commands that are started at the same time, and run. A command
+// that runs for long leaves the blocking wait to others. Nothing is left of a wait in the poller.
 func TestManyCommandsAreWaitedForByFewThreads(t *testing.T) {
 	const runs = 200
 	s := newSpawner(t)
