@@ -86,12 +86,7 @@ func (s *Spawner) endsSoon(pidfd int) bool {
 	default:
 		return false
 	}
-	for end := time.Now().Add(blockTime); ; {
-		left := time.Until(end).Round(time.Millisecond)
-		if n, err := poll(pidfd, max(left, 0)); err != unix.EINTR {
-			return n > 0
-		}
-	}
+	return exitsBy(pidfd, time.Now().Add(blockTime))
 }
 
 // park waits in the runtime's poller until the process has exited, or until Forget. It returns early
@@ -112,16 +107,22 @@ func (p *Process) park(pidfd int) {
 	}
 	if conn, err := f.SyscallConn(); err == nil {
 		_ = conn.Read(func(fd uintptr) bool {
-			n, err := poll(int(fd), 0)
-			return n > 0 || err != nil
+			return exitsBy(int(fd), time.Time{})
 		})
 	}
 }
 
-// poll waits until the process has exited, and reports it by n.
-func poll(pidfd int, timeout time.Duration) (n int, err error) {
+// exitsBy blocks the thread until the process has exited, until end at most, and returns whether it
+// has, or whether that is not known. Any signal to the thread interrupts poll(2), even if it does not
+// wait.
+func exitsBy(pidfd int, end time.Time) bool {
 	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	return unix.Poll(fds, int(timeout/time.Millisecond))
+	for {
+		left := max(time.Until(end).Round(time.Millisecond), 0)
+		if n, err := unix.Poll(fds, int(left/time.Millisecond)); err != unix.EINTR {
+			return n != 0
+		}
+	}
 }
 
 // groupAlive reports whether the group has a living member after its leader has exited, and whether

@@ -141,6 +141,37 @@ func TestWaitWithoutAPidfd(t *testing.T) {
 	}
 }
 
+// A signal interrupts poll(2) even if it does not wait. That is not the exit of the process: the Wait
+// would leave the poller and block a thread.
+func TestASignalDoesNotEndTheWait(t *testing.T) {
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	thread, looks := unix.Gettid(), make(chan struct{})
+	var signals goroutine.Group
+	defer signals.Wait()
+	defer close(looks)
+	signals.Go(func() {
+		for {
+			select {
+			case <-looks:
+				return
+			default: // Go's runtime sends the same signal to its threads
+				_ = unix.Tgkill(os.Getpid(), thread, unix.SIGURG)
+			}
+		}
+	})
+	for i := range 200_000 {
+		if exitsBy(fd, time.Time{}) {
+			t.Fatalf("look %d shows an exit", i)
+		}
+	}
+}
+
 // A Spawner that is closed leaves SIGCHLD to the next one, whenever the Waits of its detached
 // commands end.
 func TestDetachedWaitsOutliveTheirSpawner(t *testing.T) {
@@ -196,7 +227,7 @@ func TestDetachedWaitsOutliveTheirSpawner(t *testing.T) {
 // An orphan that exits before the watch begins is reaped while the command runs.
 func TestOrphanThatExitsEarlyIsReaped(t *testing.T) {
 	s := newSpawner(t)
-	p, out, _ := startCommand(t, s, sh(`o=$(sh -c 'sleep 0 >&2 & echo $!'); echo $o; `+
+	p, out, _ := startCommand(t, s, sh(`o=$(sh -c 'sleep 3600 >&2 & echo $!'); kill $o; echo $o; `+
 		`while kill -0 $o; do sleep 0.01; done; echo collected; sleep 3600`))
 	awaitExit(t, number(t, out.await(t, "\n")))
 	result := make(chan job.Result, 1)
