@@ -62,10 +62,9 @@
 // Zombies that orphans leave are reaped here. While a command runs for longer than a moment, SIGCHLD
 // is handled, and a zombie is reaped within a second of its exit. Otherwise the next Wait or Close
 // reaps it. If gophd is process 1, all orphans of its PID namespace become its children, and their
-// zombies are reaped within a second between runs too. Session and group distinguish orphans from
-// children that other packages start.
-// So another package may start a child in gophd's group or as the leader of a new group, but not in
-// a new session.
+// zombies are reaped within a second between runs too. The Spawner knows its commands. Session and
+// group distinguish orphans from children that other packages start. So another package may start a
+// child in gophd's group or as the leader of a new group, but not in a new session.
 //
 // # Escaped processes
 //
@@ -73,9 +72,9 @@
 // When the group is gone, those that became children of gophd are identified by the environment of
 // the run (EscapeRules.Mark). Each is reported once, and then stopped or left running. If it is
 // stopped, its own children are too: they become gophd's when it exits. A process that cannot be
-// attributed to a run, and is not older than the run, is reported and left running. If no process
-// escaped, this costs nothing: the system call that checks the group also shows that gophd has no
-// other child.
+// attributed to a run, and is not older than the run, is reported and left running. If gophd has no
+// other child, this costs nothing: the system call that checks the group shows that too. Otherwise
+// the search reads the list of the children, and of each that is not a command its entry in /proc.
 //
 // With a Cgroup each run has a control group of its own, with the limits, below that of its job. A
 // process that is in it when the process group is gone is an escaped process, however it hides, and

@@ -30,10 +30,11 @@ func (p *Process) sweep() {
 	if p.leaf != nil {
 		look = sw.roundOfGroup
 	}
-	again := true
+	again, escaped := true, false
 	for pause := probeMin; again; pause = min(2*pause, probeMax) {
 		var found []escapedProcess
 		found, again = look()
+		escaped = escaped || again || len(found) > 0
 		for _, st := range found {
 			if sw.Report != nil {
 				sw.Report(st.PID, st.Name, st.toStop)
@@ -46,11 +47,13 @@ func (p *Process) sweep() {
 			time.Sleep(pause)
 		}
 	}
-	// Processes that died in the group of an escaped process became children of this program as
-	// zombies that nothing has seen.
-	p.spawner.reaping.Lock()
-	defer p.spawner.reaping.Unlock()
-	p.spawner.reapOrphansNow()
+	if escaped {
+		// Processes that died in the group of an escaped process became children of this program as
+		// zombies that nothing has seen.
+		p.spawner.reaping.Lock()
+		p.spawner.reapOrphansNow()
+		p.spawner.reaping.Unlock()
+	}
 	if p.leaf != nil {
 		p.leaf.drop()
 	}
@@ -219,6 +222,9 @@ func (sw *sweep) look(now time.Time) (found []escapedProcess, again bool) {
 	session, _ := unix.Getsid(0)
 	key, _, _ := strings.Cut(sw.Mark, "=")
 	for _, pid := range children() {
+		if sw.p.spawner.isCommand(pid) {
+			continue
+		}
 		st, err := procfs.ReadStat(pid)
 		if err != nil || st.Parent != self || st.Ended() || st.Group == sw.p.pid {
 			continue

@@ -177,7 +177,7 @@ func (s *Spawner) reapOrphansNow() {
 	}
 	procfs.Processes(func(p procfs.Stat) {
 		_, known := s.known[p.PID]
-		if p.Parent == self && p.Ended() && (known || s.inherited[p.PID] || isOrphan(p, session, group)) {
+		if p.Parent == self && p.Ended() && !s.isCommand(p.PID) && (known || s.inherited[p.PID] || isOrphan(p, session, group)) {
 			s.reapEscaped(p.PID)
 		}
 	})

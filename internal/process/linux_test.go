@@ -54,6 +54,8 @@ func TestMain(m *testing.M) {
 		help = helpInit
 	case "escaped":
 		help = helpEscaped
+	case "move":
+		help = helpMove
 	}
 	if err := help(); err != nil {
 		fmt.Println(err)
@@ -85,6 +87,22 @@ func helpRun() error {
 	}
 	defer s.Close()
 	return runHere(context.Background(), s, os.Args[1:])
+}
+
+// helpMove exits with code 7 as a member of a process group that it does not lead.
+func helpMove() error {
+	other := exec.Command("sleep", "3600")
+	other.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := other.Start(); err != nil {
+		return err
+	}
+	err := syscall.Setpgid(0, other.Process.Pid)
+	_ = other.Process.Kill()
+	_ = other.Wait()
+	if err == nil {
+		os.Exit(7)
+	}
+	return err
 }
 
 func runHere(ctx context.Context, s *Spawner, argv []string) error {

@@ -77,6 +77,7 @@ func (s *Spawner) attach(pid int, started time.Time, streams []*stream) *Process
 		reports: make(chan report, len(streams)),
 		result:  job.Result{PID: pid, Started: started},
 	}
+	s.setCommand(pid, true)
 	for _, st := range streams {
 		st.pid = pid
 		s.group.Go(func() { s.serve(st, p.reports) })
@@ -295,6 +296,7 @@ func (p *Process) reap() {
 		// Nothing else may reap this child, so this is a bug and is reported as one.
 		panic(fmt.Errorf("the exit status of process %d is lost: %w", p.pid, err))
 	}
+	p.spawner.setCommand(p.pid, false)
 	r := &p.result
 	if status.Signaled() {
 		r.Outcome, r.Signal, r.Core = job.Signaled, status.Signal(), status.CoreDump()

@@ -56,7 +56,8 @@ type Spawner struct {
 	watch    watch
 
 	mu             sync.Mutex
-	escapedStreams []*stream // oldest first
+	escapedStreams []*stream    // oldest first
+	commands       map[int]bool // PIDs of the commands that are not reaped yet
 
 	reaping   sync.Mutex
 	lastReap  time.Time      // when orphans were last searched for
@@ -134,6 +135,7 @@ func create(init bool) (*Spawner, error) {
 		null:     null,
 		buffers:  sync.Pool{New: func() any { return new([bufferSize]byte) }},
 		blocking: make(chan struct{}, blockingWaits),
+		commands: map[int]bool{},
 
 		groupGrace: groupGrace,
 		killWait:   killWait,
@@ -335,6 +337,25 @@ func forkAttr(path string, c Command, files []*os.File, attr *syscall.SysProcAtt
 		Files: fds,
 		Sys:   attr,
 	})
+}
+
+// setCommand records that the process is a command of this Spawner, or that it is no longer.
+func (s *Spawner) setCommand(pid int, is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if is {
+		s.commands[pid] = true
+	} else {
+		delete(s.commands, pid)
+	}
+}
+
+// isCommand reports whether the process is a command of this Spawner, and so nothing that another
+// run has left. A search of many children for that needs to look at the others only.
+func (s *Spawner) isCommand(pid int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.commands[pid]
 }
 
 // reapOrphans reaps the zombies that orphans left, at most once per reapInterval.

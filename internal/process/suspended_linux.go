@@ -44,6 +44,10 @@ func searchSuspended(all []*Process, report func(int, Suspended)) {
 		}
 	}
 	for _, pid := range children(os.Getpid()) {
+		of := slices.IndexFunc(all, func(p *Process) bool { return p.pid == pid })
+		if of < 0 && all[0].spawner.isCommand(pid) {
+			continue
+		}
 		child, err := procfs.ReadStat(pid)
 		if err != nil {
 			continue
@@ -53,18 +57,20 @@ func searchSuspended(all []*Process, report func(int, Suspended)) {
 		if len(found) == 0 {
 			continue
 		}
-		i := slices.IndexFunc(all, func(p *Process) bool { return p.owns(child) })
+		if of < 0 {
+			of = slices.IndexFunc(all, func(p *Process) bool { return p.owns(child) })
+		}
 		for _, s := range found {
-			if i >= 0 && s.PID != all[i].pid {
-				report(i, s)
+			if of >= 0 && s.PID != all[of].pid {
+				report(of, s)
 			}
 		}
 	}
 }
 
-// owns reports whether a child of this program is the command of p, or an orphan of its run.
+// owns reports whether a child of this program, which is no command, is an orphan of the run of p.
 func (p *Process) owns(child procfs.Stat) bool {
-	if child.PID == p.pid || child.Group == p.pid {
+	if child.Group == p.pid {
 		return true
 	}
 	if p.leaf != nil {

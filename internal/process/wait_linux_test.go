@@ -172,6 +172,61 @@ func TestASignalDoesNotEndTheWait(t *testing.T) {
 	}
 }
 
+// A command that has joined another process group looks like an orphan, and is reaped by its Wait all
+// the same.
+func TestACommandIsNotReapedAsAnOrphan(t *testing.T) {
+	s := newSpawner(t)
+	p, err := s.Start(t.Context(), Command{Argv: []string{os.Args[0]}, Dir: "/", Env: helperEnv("move"),
+		Stdout: Output{File: s.null}, Stderr: Output{File: s.null}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitExit(t, p.PID())
+	s.reapOrphansNow()
+	if r := p.Wait(); r.Code != 7 {
+		t.Error(r)
+	}
+}
+
+// The end of a run, and a look for suspended processes, read nothing of the commands of other runs.
+func TestARunDoesNotSearchTheOthers(t *testing.T) {
+	const others = 200
+	s := newSpawner(t)
+	processes, end := startReaders(t, s, others)
+	defer func() {
+		end()
+		for _, p := range processes {
+			p.Wait()
+		}
+	}()
+	reads := func() int {
+		b, err := os.ReadFile("/proc/self/io")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(b), "syscr: ")
+		count, _, _ := strings.Cut(rest, "\n")
+		return number(t, count)
+	}
+	p, err := s.Start(t.Context(), Command{Argv: []string{"/bin/true"}, Dir: "/", Env: os.Environ(),
+		Stdout: Output{File: s.null}, Stderr: Output{File: s.null},
+		Escapes: &EscapeRules{Mark: "GOPHD_RUN_ID=none"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitExit(t, p.PID())
+	before := reads()
+	SuspendedBelow(processes[:1])
+	looked := reads()
+	if p.Wait(); !p.others {
+		t.Error("no other command was active")
+	}
+	// There is a list of children for each thread.
+	if look, run := looked-before, reads()-looked; look >= others || run >= others {
+		t.Errorf("the look read %d times, and the end of the run %d times", look, run)
+	}
+}
+
 // A Spawner that is closed leaves SIGCHLD to the next one, whenever the Waits of its detached
 // commands end.
 func TestDetachedWaitsOutliveTheirSpawner(t *testing.T) {
