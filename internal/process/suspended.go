@@ -34,6 +34,11 @@ func (p *Process) SuspendedBy() (by syscall.Signal, ok bool) {
 func SuspendedBelow(all []*Process) [][]Suspended {
 	found := make([][]Suspended, len(all))
 	if len(all) > 0 {
+		// No PID of an orphan is reused meanwhile. And if many jobs look at once, that needs the
+		// memory of one search.
+		reaping := &all[0].spawner.reaping
+		reaping.Lock()
+		defer reaping.Unlock()
 		searchSuspended(all, func(i int, s Suspended) { found[i] = append(found[i], s) })
 	}
 	return found
