@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -54,20 +53,6 @@ func idle(t *testing.T, k kit, name string, args ...string) int {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-}
-
-// wakes returns the number of voluntary context switches of all threads of the process, which is
-// the number of their wake-ups.
-func wakes(t *testing.T, pid int) (sum int) {
-	t.Helper()
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-	if err != nil || len(tasks) == 0 {
-		t.Fatalf("no threads of process %d", pid)
-	}
-	for _, task := range tasks {
-		sum += field(t, task, "voluntary_ctxt_switches")
-	}
-	return sum
 }
 
 // idleBudget compares the medians of three idle daemons with the limits. Medians, because the

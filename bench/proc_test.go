@@ -1,7 +1,9 @@
 package bench_test
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
@@ -20,4 +22,24 @@ func field(tb testing.TB, path, name string) int {
 	}
 	n, _ := strconv.Atoi(string(m[1]))
 	return n
+}
+
+// under returns the paths in /proc/PID that match the pattern.
+func under(tb testing.TB, pid int, pattern string) []string {
+	tb.Helper()
+	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/%s", pid, pattern))
+	if err != nil || len(paths) == 0 {
+		tb.Fatalf("process %d has no %s", pid, pattern)
+	}
+	return paths
+}
+
+// wakes returns the number of voluntary context switches of all threads of the process, which is
+// the number of their wake-ups.
+func wakes(tb testing.TB, pid int) (sum int) {
+	tb.Helper()
+	for _, status := range under(tb, pid, "task/*/status") {
+		sum += field(tb, status, "voluntary_ctxt_switches")
+	}
+	return sum
 }
