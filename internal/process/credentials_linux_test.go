@@ -175,6 +175,7 @@ func helpCredentials() error {
 	if err != nil {
 		return err
 	}
+	s.readAtOnce = true
 	defer s.Close()
 	u, err := credentials.LookupUser(os.Args[1])
 	if err != nil {

@@ -242,6 +242,7 @@ func helpEscaped() error {
 	if err != nil {
 		return err
 	}
+	s.readAtOnce = true
 	defer s.Close()
 	p, err := s.Start(context.Background(), Command{
 		Argv: os.Args[1:], Dir: "/", Env: []string{"PATH=/bin:/usr/bin", "RUN=8"},

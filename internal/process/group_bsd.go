@@ -32,6 +32,7 @@ func emptySignalMask() (restore func()) { return func() {} }
 // observe blocks until the child has exited, and does not reap it. If kqueue(2) cannot watch the
 // child, mostly because it has already exited, observe returns at once and wait4 does the waiting.
 func (p *Process) observe() {
+	p.read()
 	kq, err := unix.Kqueue()
 	if err != nil {
 		return

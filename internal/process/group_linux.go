@@ -63,13 +63,15 @@ func (p *Process) observe() {
 	p.spawner.opening.Unlock()
 	switch {
 	case err != nil: // Linux before 5.3, a filter of system calls, or no descriptor is free
+		p.read()
 		p.spawner.watchExits()
 		defer p.spawner.unwatchExits()
-	case p.spawner.endsSoon(fd):
+	case p.endsSoon(fd):
 		_ = unix.Close(fd)
 	default:
 		p.spawner.watchExits()
 		defer p.spawner.unwatchExits()
+		p.read()
 		p.park(fd)
 	}
 	if !p.isDetached() {
@@ -78,15 +80,66 @@ func (p *Process) observe() {
 }
 
 // endsSoon blocks the thread until the process has exited, for blockTime at most. It returns false
-// if the process has not exited, and at once if enough threads are blocked.
-func (s *Spawner) endsSoon(pidfd int) bool {
+// if the process has not exited, and at once if enough threads are blocked. Meanwhile it begins to
+// read the streams when there is output, and closes those that end without.
+func (p *Process) endsSoon(pidfd int) bool {
 	select {
-	case s.blocking <- struct{}{}:
-		defer func() { <-s.blocking }()
+	case p.spawner.blocking <- struct{}{}:
+		defer func() { <-p.spawner.blocking }()
 	default:
 		return false
 	}
-	return exitsBy(pidfd, time.Now().Add(blockTime))
+	fds := append(make([]unix.PollFd, 0, 3), unix.PollFd{Fd: int32(pidfd), Events: unix.POLLIN})
+	for _, st := range p.streams {
+		fd := unix.PollFd{Fd: -1} // ignored
+		if st.phase == unread {
+			fd = unix.PollFd{Fd: int32(st.fd), Events: unix.POLLIN}
+		}
+		fds = append(fds, fd)
+	}
+	closing := false // an output was closed, most likely because the command is exiting
+	for end := time.Now().Add(blockTime); ; {
+		all, until := fds, end
+		if closing { // the other output is closed next, which need not wake this thread
+			all, until = fds[:1], earlier(end, time.Now().Add(exitTime))
+		}
+		n := poll(all, until)
+		switch {
+		case n < 0:
+			return false
+		case fds[0].Revents != 0:
+			if poll(fds[1:], time.Time{}) > 0 {
+				p.look(fds[1:])
+			}
+			return true
+		case n > 0:
+			closing = p.look(fds[1:])
+		case closing:
+			closing = false
+		default:
+			return false
+		}
+	}
+}
+
+// look begins to read the streams if there is output, or else closes those that have ended and
+// returns true.
+func (p *Process) look(fds []unix.PollFd) (closed bool) {
+	for i, fd := range fds {
+		switch fd.Revents {
+		case 0:
+		case unix.POLLHUP:
+			p.end(p.streams[i])
+			fds[i].Fd, closed = -1, true
+		default:
+			p.read()
+			for i := range fds {
+				fds[i].Fd = -1
+			}
+			return false
+		}
+	}
+	return closed
 }
 
 // park waits in the runtime's poller until the process has exited, or until Forget. It returns early
@@ -107,20 +160,18 @@ func (p *Process) park(pidfd int) {
 	}
 	if conn, err := f.SyscallConn(); err == nil {
 		_ = conn.Read(func(fd uintptr) bool {
-			return exitsBy(int(fd), time.Time{})
+			return poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, time.Time{}) != 0
 		})
 	}
 }
 
-// exitsBy blocks the thread until the process has exited, until end at most, and returns whether it
-// has, or whether that is not known. Any signal to the thread interrupts poll(2), even if it does not
-// wait.
-func exitsBy(pidfd int, end time.Time) bool {
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+// poll is poll(2) until end, and negative after an error. Any signal to the thread interrupts poll(2),
+// even if it does not wait.
+func poll(fds []unix.PollFd, end time.Time) int {
 	for {
 		left := max(time.Until(end).Round(time.Millisecond), 0)
 		if n, err := unix.Poll(fds, int(left/time.Millisecond)); err != unix.EINTR {
-			return n != 0
+			return n
 		}
 	}
 }

@@ -136,6 +136,13 @@ func handOff(streams []*stream) (kept []HandedStream) {
 		st.escalate()
 	}
 	for _, st := range streams {
+		switch st.phase {
+		case unread: // a detached command stays so
+			kept = append(kept, HandedStream{PID: st.pid, Job: st.job, Number: st.number, File: st.file()})
+			continue
+		case ended:
+			continue
+		}
 		<-st.done
 		if st.detached {
 			kept = append(kept, HandedStream{Job: st.job, PID: st.pid, Number: st.number, Rest: st.rest, File: st.r})
@@ -159,6 +166,9 @@ func (s *Spawner) Adopt(h Handed, open Resume) (*Process, error) {
 		}
 	}
 	p := s.attach(h.PID, h.Started, streams)
+	for _, st := range streams {
+		s.group.Go(func() { s.serve(st, p.reports) })
+	}
 	p.escapes, p.leaf, p.escaped = h.Escapes, leafAt(h.Cgroup), h.Escaped
 	p.resumeStop(h)
 	return p, nil
@@ -178,11 +188,10 @@ func (s *Spawner) AdoptStreams(handed []HandedStream, open Resume) {
 // pipe.
 func resume(h HandedStream, open Resume) *stream {
 	_ = h.File.SetReadDeadline(time.Time{}) // the one of handOff, if there was no re-exec
-	st, err := newStream(h.File, h.Job, h.Number, func(int) io.WriteCloser { return open(h) })
-	if err != nil {
-		_ = h.File.Close()
+	st := newStream(-1, h.Job, h.Number, func(int) io.WriteCloser { return open(h) })
+	st.pid = h.PID
+	if st.read(h.File) != nil {
 		return nil
 	}
-	st.pid = h.PID
 	return st
 }

@@ -28,6 +28,7 @@ func helpInit() error {
 	if err != nil {
 		return err
 	}
+	s.readAtOnce = true
 	limitBlocking(s)
 	const parallel, runs = 4, 40
 	outs := make([][]*capture, parallel)

@@ -85,6 +85,7 @@ func helpRun() error {
 	if err != nil {
 		return err
 	}
+	s.readAtOnce = true
 	defer s.Close()
 	return runHere(context.Background(), s, os.Args[1:])
 }
@@ -318,6 +319,7 @@ func TestEscapedProcessHoldsStdoutAndSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.readAtOnce = true
 	p, out, pid, send := startEscaped(t, s)
 	p.Stop(time.Hour)
 	if r := p.Wait(); r.String() != "signal TERM" || !isAlive(pid) {
@@ -376,6 +378,7 @@ func TestEscapedStreamsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.readAtOnce = true
 	var pids []int
 	var sends []func(string)
 	var outs []*capture
@@ -409,6 +412,7 @@ func TestCloseRaisesAWritersPanic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.readAtOnce = true
 	p, out, pid, send := startEscaped(t, s)
 	p.Stop(time.Hour)
 	p.Wait()

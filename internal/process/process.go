@@ -34,7 +34,7 @@ type Process struct {
 	spawner *Spawner
 	pid     int
 	streams []*stream
-	reports chan report  // one for each stream
+	reports chan report  // one for each stream that is read
 	escapes *EscapeRules // nil spares and does not report
 	leaf    *leaf        // nil without a control group
 	escaped []int        // processes that another process has started to stop
@@ -80,9 +80,34 @@ func (s *Spawner) attach(pid int, started time.Time, streams []*stream) *Process
 	s.setCommand(pid, true)
 	for _, st := range streams {
 		st.pid = pid
-		s.group.Go(func() { s.serve(st, p.reports) })
+	}
+	if s.readAtOnce {
+		p.read()
 	}
 	return p
+}
+
+// read begins to read the streams that are not read yet, unless the command is detached.
+func (p *Process) read() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now == detached {
+		return
+	}
+	for _, st := range p.streams {
+		if st.phase == unread && st.read(st.file()) == nil {
+			p.spawner.group.Go(func() { p.spawner.serve(st, p.reports) })
+		}
+	}
+}
+
+// end closes a stream that has ended before it was read, unless the command is detached.
+func (p *Process) end(st *stream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now != detached && st.phase == unread {
+		st.end()
+	}
 }
 
 // PID returns the process id of the command, which is also the id of its process group.
@@ -146,6 +171,7 @@ func (p *Process) OnDeath(f func()) { p.onDeath = f }
 // that. See Detach for when Wait returns without any of it.
 func (p *Process) Wait() job.Result {
 	p.observe()
+	p.read()
 	if p.handle(leaderExited) == detached {
 		return job.Result{}
 	}
@@ -166,7 +192,10 @@ func (p *Process) Wait() job.Result {
 		p.onDeath()
 	}
 	var panicked *goroutine.Panic
-	for range p.streams {
+	for _, st := range p.streams {
+		if st.phase == ended {
+			continue
+		}
 		if r := <-p.reports; panicked == nil {
 			panicked = r.panic
 		}

@@ -35,7 +35,7 @@ func newSpawner(t testing.TB) *Spawner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.killWait = time.Hour
+	s.killWait, s.readAtOnce = time.Hour, true
 	limitBlocking(s)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
@@ -58,6 +58,7 @@ func limitBlocking(s *Spawner) {
 type capture struct {
 	mu     sync.Mutex
 	buf    bytes.Buffer
+	opens  int
 	fault  any           // what Close panics with
 	wrote  chan struct{} // one token after a write
 	closed chan struct{}
@@ -97,7 +98,12 @@ func (c *capture) String() string {
 }
 
 func (c *capture) output() Output {
-	return Output{Open: func(int) io.WriteCloser { return c }}
+	return Output{Open: func(int) io.WriteCloser {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.opens++
+		return c
+	}}
 }
 
 // await blocks until what was written contains s, and returns all of it.
@@ -757,6 +763,7 @@ func TestParallelRunsKeepTheirStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.readAtOnce = true
 	limitBlocking(s)
 	const parallel, runs = 4, 250
 	run := func(i int) {

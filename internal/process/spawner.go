@@ -32,6 +32,7 @@ const reapDelay = 100 * time.Millisecond
 const (
 	blockingWaits = 2
 	blockTime     = 100 * time.Millisecond
+	exitTime      = 5 * time.Millisecond // from the close of an output to the exit
 )
 
 // childExits receives SIGCHLD for the Spawner of the program, while it watches. It belongs to the
@@ -68,6 +69,7 @@ type Spawner struct {
 	// either may take any time.
 	groupGrace time.Duration // the constant of that name
 	killWait   time.Duration // the constant of that name
+	readAtOnce bool          // a test awaits output before it calls Wait
 }
 
 // Command is what to start.
@@ -105,7 +107,8 @@ type Output struct {
 	File *os.File
 
 	// Open returns the writer for a stream that is captured through a pipe. It is called once, by
-	// the goroutine that then writes to the writer and closes it at the end of the stream.
+	// the goroutine that then writes to the writer and closes it at the end of the stream, or not at
+	// all if the stream ends without output.
 	//
 	// Write gets chunks in the order in which they were read, and must not keep them. While Write
 	// blocks, the command blocks when the pipe is full, and Wait blocks. The writer counts its own
@@ -248,7 +251,7 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 	defer func() {
 		if err != nil {
 			for _, st := range streams {
-				_ = st.r.Close()
+				st.end()
 			}
 		}
 	}()
@@ -267,12 +270,7 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 		defer w.Close()
 		files[i+1] = w
 		give(w, c.Credentials)
-		st, err := newStream(r, c.Job, i+1, o.Open)
-		if err != nil {
-			_ = r.Close()
-			return nil, err
-		}
-		streams = append(streams, st)
+		streams = append(streams, newStream(r, c.Job, i+1, o.Open))
 	}
 	var group *leaf
 	if c.Cgroup != nil {

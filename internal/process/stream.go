@@ -26,14 +26,21 @@ const (
 	maxEscapedStreams = 16 // pipes of escaped processes that are read at the same time
 )
 
-// stream is the reading end of one captured output.
+// stream is the reading end of one captured output. A goroutine reads it in the runtime's poller, from
+// the first output on, or once the command has taken a moment (Process.observe). A short command that
+// writes nothing is cheaper without: two goroutines would be woken at its exit, while it still needs
+// the processor.
 type stream struct {
-	r      *os.File
-	conn   syscall.RawConn
+	fd     int    // the reading end, before read
 	job    string // of the command
 	number int    // 1 or 2
 	pid    int    // of the command
 	open   func(pid int) io.WriteCloser
+
+	// Set while the process is locked.
+	phase phase
+	r     *os.File // the reading end while it is read
+	conn  syscall.RawConn
 
 	detaching atomic.Bool   // the deadline tells the reader to leave the stream to the new process
 	done      chan struct{} // closed when the reader has returned; then the fields below may be read
@@ -41,24 +48,61 @@ type stream struct {
 	rest      line.Rest     // the unfinished line
 }
 
+// phase is how far a stream is.
+type phase uint8
+
+const (
+	unread  phase = iota // no goroutine reads it
+	reading              // a goroutine has begun to read it
+	ended                // it has ended without output, and was never read
+)
+
 // report is sent by a stream to its process, once: what the group wrote is delivered.
 type report struct{ panic *goroutine.Panic }
 
-func newStream(r *os.File, job string, number int, open func(int) io.WriteCloser) (*stream, error) {
+func newStream(fd int, job string, number int, open func(int) io.WriteCloser) *stream {
+	return &stream{fd: fd, job: job, number: number, open: open, done: make(chan struct{})}
+}
+
+// file returns the reading end in the runtime's poller.
+func (st *stream) file() *os.File {
+	_ = unix.SetNonblock(st.fd, true) // NewFile requires it
+	return os.NewFile(uintptr(st.fd), "|0")
+}
+
+// read begins to read a stream from its file; a goroutine has to serve it then. After an error the
+// file is closed.
+func (st *stream) read(r *os.File) error {
 	conn, err := r.SyscallConn()
 	if err != nil {
-		return nil, err
+		st.phase = ended
+		_ = r.Close()
+		return err
 	}
-	return &stream{r: r, conn: conn, job: job, number: number, open: open, done: make(chan struct{})}, nil
+	st.phase, st.r, st.conn = reading, r, conn
+	return nil
+}
+
+// end closes a stream that has ended before it was read.
+func (st *stream) end() {
+	st.phase = ended
+	_ = unix.Close(st.fd)
 }
 
 // escalate makes the reader stop waiting and read what is there. After the end of the stream it
 // does nothing.
-func (st *stream) escalate() { _ = st.r.SetReadDeadline(time.Unix(1, 0)) }
+func (st *stream) escalate() {
+	if st.phase == reading {
+		_ = st.r.SetReadDeadline(time.Unix(1, 0))
+	}
+}
 
 // held reports whether any process has the writing end open: poll(2) reports POLLHUP when the last
 // one is closed, before the reader has seen the end.
 func (st *stream) held() bool {
+	if st.phase != reading {
+		return false
+	}
 	held := false
 	_ = st.conn.Control(func(fd uintptr) {
 		fds := []unix.PollFd{{Fd: int32(fd)}}
