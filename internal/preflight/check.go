@@ -130,6 +130,7 @@ func (k *Checker) Daemon() error {
 		wrong.add(stateError(c, k.paths.lock(path)))
 	}
 	wrong.add(checkPassword(c.Heartbeat))
+	wrong.add(checkDescriptors(c))
 	return errors.Join(wrong...)
 }
 
@@ -242,8 +243,10 @@ func Cautions(c *config.Config) (texts []string) {
 		texts = append(texts, "log.on_full block: the jobs share one log, so a log that cannot be written stops all of them; "+
 			"leave it out, or write %{job} in log.file for a log of each")
 	}
-	if text := LogCaution(c); text != "" {
-		texts = append(texts, text)
+	for _, text := range []string{LogCaution(c), descriptorCaution(c)} {
+		if text != "" {
+			texts = append(texts, text)
+		}
 	}
 	fifo("log.file", logging.FileAt(c.LogFile(c.Name), time.Now()), "lines are lost")
 	return texts
