@@ -286,6 +286,7 @@ func (s *Supervisor) stateChanged(rep loop.Report) {
 		t.draining.Store(true)
 		s.recheck()
 	case job.Waiting, job.Held:
+		s.runner.rest()
 		if err := s.notices.close(); err != nil {
 			s.problem(err)
 		}

@@ -37,9 +37,12 @@ func (s *Supervisor) openRunner() error {
 			return err
 		}
 	}
-	env := preflight.Environment(s.o.Env, creds, *s.spec)
-	if file := s.o.Config; file != "" {
-		env = append(env, config.RunVariable+"="+file) // for `gophd config get`
+	env := func() []string {
+		env := preflight.Environment(s.o.Env, creds, *s.spec)
+		if file := s.o.Config; file != "" {
+			env = append(env, config.RunVariable+"="+file) // for `gophd config get`
+		}
+		return env
 	}
 	if err := s.openCgroup(); err != nil {
 		return err

@@ -32,7 +32,7 @@ type runner struct {
 	spawner     *process.Spawner
 	credentials *credentials.Credentials
 	cgroup      *process.Cgroup
-	env         []string // of every run
+	env         func() []string // of every run
 	// mark is the start of GOPHD_RUN_ID, which marks all descendants of this daemon's runs, across
 	// re-execs.
 	mark    atomic.Pointer[string]
@@ -46,6 +46,7 @@ type runner struct {
 	slots     []slot     // one for each run that may be active at the same time
 	handedOff []slot     // runs for the next process
 	outlets   []*outlet
+	sharedEnv []string // the result of env, from the start of a run until the job waits
 }
 
 // targets are where the output of a run goes.
@@ -323,9 +324,26 @@ func (r *runner) escapeRules(run job.Run) *process.EscapeRules {
 
 func (r *runner) id(run job.Run) string { return *r.mark.Load() + strconv.FormatUint(run.Number, 10) }
 
+// shared returns the part of the environment that all runs have.
+func (r *runner) shared() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sharedEnv == nil {
+		r.sharedEnv = r.env()
+	}
+	return r.sharedEnv
+}
+
+// rest gives back what a job that waits for its next run does not need.
+func (r *runner) rest() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sharedEnv = nil
+}
+
 // environment returns the environment of one run. GOPHD_DUE is RFC 3339 with nanoseconds.
 func (r *runner) environment(run job.Run) []string {
-	env := append(slices.Clip(r.env),
+	env := append(slices.Clip(r.shared()),
 		"GOPHD_SLOT="+strconv.Itoa(run.Slot),
 		"GOPHD_RUN="+strconv.FormatUint(run.Number, 10),
 		runID+"="+r.id(run),
