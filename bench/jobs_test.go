@@ -170,53 +170,6 @@ func contextSwitches(tb testing.TB, m *many) (sum int) {
 	return sum
 }
 
-// BenchmarkStartJobs measures the time until `gophd run -d` returns, which is when all jobs are
-// served.
-func BenchmarkStartJobs(b *testing.B) {
-	k := build(b)
-	took := map[int][]time.Duration{}
-	for b.Loop() {
-		for range 7 {
-			for _, n := range []int{100, 1000} {
-				file := k.config(b, same(n, `command: "true", interval: 1h, run_at_start: no`))
-				pid := filepath.Join(filepath.Dir(file), "pid")
-				cmd := exec.Command(k.path("gophd"), "run", "-d", "-p", pid, "-c", file)
-				cmd.Env = append(os.Environ(), "GOPHD_STATE_DIR="+filepath.Dir(file))
-				started := time.Now()
-				if out, err := cmd.CombinedOutput(); err != nil {
-					b.Fatalf("%v: %s", err, out)
-				}
-				took[n] = append(took[n], time.Since(started))
-				stopDaemon(b, pid)
-			}
-		}
-	}
-	few, all := percentile(took[100], 50), percentile(took[1000], 50)
-	b.ReportMetric(float64(few.Microseconds())/1e3, "ms/100-jobs")
-	b.ReportMetric(float64(all.Microseconds())/1e3, "ms/1000-jobs")
-	b.ReportMetric(float64(all)/float64(few), "ratio")
-	b.ReportMetric(0, "ns/op")
-}
-
-// stopDaemon stops the daemon of a PID file, and returns when it has ended.
-func stopDaemon(tb testing.TB, file string) {
-	tb.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for syscall.Kill(pid, syscall.SIGTERM) == nil {
-		if _, err := os.Stat(file); os.IsNotExist(err) {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
 // BenchmarkJobsAtOnce measures the delay from the due time to the first instruction of the command,
 // for 100 jobs that are due every second, against a plain loop that starts 100 commands a second.
 func BenchmarkJobsAtOnce(b *testing.B) {
