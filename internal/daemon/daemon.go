@@ -192,7 +192,11 @@ func (d *Daemon) serve(ctx context.Context) {
 		case <-d.timers.remind.C:
 			d.reminder()
 		case <-d.timers.unmap.C:
-			unmapProgram()
+			if d.o.Config.Many {
+				shrinkHeap() // later, what is garbage between a thousand jobs could not be given back
+			} else {
+				unmapProgram()
+			}
 		case <-d.timers.shrink.C:
 			shrinkHeap()
 		}

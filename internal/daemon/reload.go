@@ -33,9 +33,6 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 	c := d.o.Config
 	d.jobs.many, d.jobs.changed = c.Many, make(chan struct{}, 1)
 	d.jobs.running = supervisor.NewRunning(c.MaxRunning)
-	if c.Many {
-		limitHeap() // what is garbage between a thousand jobs later could not be given back
-	}
 	check := preflight.NewChecker(c, d.o.Self.Env)
 	var unfit []*member
 	for i := range c.Jobs {
