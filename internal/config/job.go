@@ -1,21 +1,13 @@
 package config
 
 import (
-	"bytes"
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
-	"gophd/internal/credentials"
 	"gophd/internal/job"
 	"gophd/internal/safefile"
 )
@@ -24,134 +16,6 @@ const (
 	commandLine   = "command line"
 	defaultSource = "default"
 )
-
-// command returns the command to run: that of the command line, otherwise job.command. A text is a
-// line for the shell, a list has the arguments.
-func (l *loader) command(g, shell given, useShell bool) given {
-	if len(l.Command) > 0 {
-		g = given{words: l.Command, source: commandLine, subject: commandLine}
-	}
-	if g.words == nil && g.text == "" {
-		return g
-	}
-	if useShell && g.words != nil {
-		if len(g.words) != 1 {
-			l.reject(shell.subject, "", fmt.Sprintf(
-				"takes a command of one word, this one has %d; quote the line, as in gophd run --shell -- 'a | b'",
-				len(g.words)))
-			return g
-		}
-		g.text, g.words = g.words[0], nil
-	}
-	switch {
-	case g.words == nil && strings.TrimSpace(g.text) == "":
-		l.reject(g.subject, visible(g.text), "an empty line for the shell; write the command")
-	case g.words != nil && g.words[0] == "":
-		l.reject(g.subject, visible(""), "an empty word instead of a command; write the command first")
-	case isCrontab(g):
-		l.reject(g.subject, "", "it looks like a line of a crontab, and calendar schedules are not in this version; "+
-			"write gophd run --once before the command in the crontab")
-	}
-	l.warnOfReturns(g)
-	return g
-}
-
-// warnOfReturns warns of a carriage return at the end of a line of the command, as a script with
-// Windows line ends passes it. Arguments are passed as they are, so it is no error.
-func (l *loader) warnOfReturns(g given) {
-	for i, word := range g.argv() {
-		if !strings.HasSuffix(word, "\r") && !strings.Contains(word, "\r\n") {
-			continue
-		}
-		what := fmt.Sprintf("argument %d of the command", i)
-		if g.words == nil {
-			what = "the line for the shell"
-		}
-		l.warnings = append(l.warnings, fmt.Sprintf("%s: %s has a carriage return at the end of a line, which is passed on; "+
-			"save the file that it comes from with Unix line ends", g.subject, what))
-	}
-}
-
-// isCrontab reports whether a command is a line of a crontab: five fields with at least one *, or a word
-// such as @daily, and the command. No program has such a name.
-func isCrontab(g given) bool {
-	words := g.words
-	if len(words) < 2 {
-		words = strings.Fields(strings.Join(words, "") + g.text)
-	}
-	if len(words) > 1 && strings.HasPrefix(words[0], "@") {
-		return slices.Contains([]string{"@annually", "@daily", "@every", "@hourly", "@midnight", "@monthly", "@reboot", "@weekly",
-			"@yearly"}, words[0])
-	}
-	if len(words) < 6 || !strings.Contains(strings.Join(words[:5], ""), "*") {
-		return false
-	}
-	for i, field := range words[:5] {
-		letters := ""
-		if i > 2 { // names of months and days
-			letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-		}
-		if field == "" || strings.Trim(field, "0123456789*,/-"+letters) != "" {
-			return false
-		}
-	}
-	return true
-}
-
-// argv returns the argument vector of the command; nil if there is no command.
-func (g given) argv() []string {
-	switch {
-	case g.words != nil:
-		return slices.Clone(g.words)
-	case g.text != "":
-		return []string{"/bin/sh", "-c", g.text}
-	}
-	return nil
-}
-
-// name returns the name of a job that was not given one. It is the name of the config file if that
-// was given explicitly, or holds the command. Otherwise it is the name of the command with six
-// digits of a hash, so that different command lines have different names, and the same line has the
-// same name each time. A command without a slash is hashed as it is, not as the file found by PATH:
-// the name must not change while a deployment replaces that file.
-func (l *loader) name(cmd given, file, dir string) string {
-	argv := cmd.argv()
-	if file != "" && (l.explicit || cmd.source != commandLine) {
-		base := filepath.Base(file)
-		return clean(strings.TrimSuffix(base, filepath.Ext(base)))
-	}
-	if argv == nil {
-		return ""
-	}
-	base, hashed := argv[0], cmd.text
-	if cmd.words != nil {
-		if strings.Contains(base, "/") {
-			argv[0] = filepath.Clean(base)
-			if !filepath.IsAbs(base) {
-				argv[0] = filepath.Join(dir, base)
-			}
-		}
-		hashed = strings.Join(argv, "\x00")
-	}
-	sum := sha256.Sum256([]byte(hashed))
-	return clean(filepath.Base(base)) + "-" + hex.EncodeToString(sum[:3])
-}
-
-// clean turns any text into a valid name, and leaves room for the hash.
-func clean(text string) string {
-	name := strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
-			return r
-		}
-		return '_'
-	}, text)
-	name = strings.TrimLeft(name, "-.")
-	if name == "" {
-		return "job"
-	}
-	return name[:min(len(name), maxName-len("-123456"))]
-}
 
 // output returns where the command's output goes, and rejects values with which it would be lost.
 func (l *loader) output(out string, g given, c *Config) string {
@@ -435,136 +299,6 @@ func (l *loader) stdin(j *job.Spec, g given, daemon bool) string {
 	return in
 }
 
-// usualPath is the PATH of a command with clear_env if nothing else sets it: that of
-// systemd.exec(5), and /sbin and /bin, which not every system has merged into /usr.
-const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-// variables returns the environment variables that the config sets for the command. The last value
-// of a name counts: the user's sections come first, then each file of job.env_file, then job.env.
-func (l *loader) variables(j *jobSettings, from given, user []Value) []string {
-	var env []string
-	index := map[string]int{}
-	set := func(name, value string) {
-		kv := name + "=" + value
-		if i, ok := index[name]; ok {
-			env[i] = kv
-			return
-		}
-		index[name] = len(env)
-		env = append(env, kv)
-	}
-	if j.ClearEnv {
-		set("PATH", usualPath)
-	}
-	for _, u := range user {
-		set(variable(u.Key), u.Text)
-	}
-	var pairs []string
-	if l.NeedCommand { // a command that runs gophd config get may have no right to read the files
-		for _, name := range j.EnvFile {
-			pairs = append(pairs, l.envFile(name, from)...)
-		}
-	}
-	for _, kv := range append(pairs, j.Env...) {
-		name, value, _ := strings.Cut(kv, "=")
-		set(name, value)
-	}
-	if i, ok := index["PATH"]; ok {
-		if word := credentials.Unexpanded(strings.TrimPrefix(env[i], "PATH=")); word != "" {
-			l.warnings = append(l.warnings, "job.env PATH: "+visible(word)+" is not expanded, because only shells do that; "+
-				"write all directories of PATH")
-		}
-	}
-	return env
-}
-
-// absoluteEnvFiles returns the names of job.env_file as absolute paths.
-func (l *loader) absoluteEnvFiles(names []string) []string {
-	names = slices.Clone(names)
-	for i, name := range names {
-		if path, optional := strings.CutPrefix(name, "-"); optional {
-			names[i] = "-" + l.absolute(path)
-		} else {
-			names[i] = l.absolute(name)
-		}
-	}
-	return names
-}
-
-// envFile is a file of job.env_file that was read.
-type envFile struct {
-	env []string
-	findings
-}
-
-// envFile returns the variables of one file of job.env_file. The file is read once, for all jobs.
-func (l *loader) envFile(name string, from given) []string {
-	f, ok := l.envFiles[name]
-	if !ok {
-		f.findings = l.capture(func() { f.env = l.readEnvFile(name, from) })
-		l.envFiles[name] = f
-	}
-	l.problems = append(l.problems, f.problems...)
-	l.unfit = append(l.unfit, f.unfit...)
-	l.warnings = append(l.warnings, f.warnings...)
-	return f.env
-}
-
-func (l *loader) readEnvFile(name string, from given) []string {
-	path, optional := strings.CutPrefix(name, "-")
-	data, err := l.text(path, "file of KEY=VALUE lines")
-	switch missing := errors.Is(err, fs.ErrNotExist); {
-	case missing && optional:
-		return nil
-	case errors.As(err, new(*unreadable)):
-		problem := err.Error()
-		switch {
-		case missing:
-			problem += "; create it, or write a - before its path if it may be missing"
-		case errors.As(err, new(syscall.Errno)):
-			problem += "; allow gophd to read it, or choose another"
-		}
-		l.unfit = append(l.unfit, &Error{Source: from.subject, Value: visible(path), Problem: problem, err: err})
-		return nil
-	case err != nil:
-		l.reject(from.subject, visible(path), err.Error())
-		return nil
-	}
-	env, warnings, err := credentials.ParseEnvFile(string(data))
-	if err != nil {
-		l.reject(path, "", brief(err.Error()))
-		return nil
-	}
-	for _, text := range warnings[:min(len(warnings), maxProblems)] {
-		l.warnings = append(l.warnings, path+": "+brief(text))
-	}
-	for _, kv := range env {
-		if name, _, _ := strings.Cut(kv, "="); slices.Contains(ownVariables, name) {
-			l.reject(path, "", name+" is gophd's own; rename it")
-		}
-	}
-	return env
-}
-
-// findings are what Load has to report.
-type findings struct {
-	problems []error // what is invalid
-	unfit    []error // what cannot be read here
-	warnings []string
-}
-
-// capture returns what f finds, and leaves the rest as it is.
-func (l *loader) capture(f func()) (found findings) {
-	before := l.findings
-	l.findings = findings{}
-	defer func() { found, l.findings = l.findings, before }()
-	f()
-	return found
-}
-
-// brief shortens a message about a file, which may have a very long name in it.
-func brief(text string) string { return strings.ToValidUTF8(text[:min(300, len(text))], "") }
-
 // checkHeartbeat applies the heartbeat's own rule, so that an invalid file is rejected before
 // anything starts: right before a renewal, the lease must be valid long enough to start a run and
 // to stop it. memcached drops a key up to 2 s early, clocks differ by up to one percent, a renewal
@@ -589,13 +323,4 @@ func (l *loader) checkHeartbeat(h Heartbeat, get func(string) given) {
 			"too short; 0.99 x ttl must hold 2.15s + 1.1 x renew %s + stop_grace %s + 2 x timeout %s; "+
 				"write at least %ds, or lower those", h.Renew, h.StopGrace, h.Timeout, least/time.Second))
 	}
-}
-
-// jsonText returns a list as JSON on one line, with < and & unescaped.
-func jsonText(words []string) string {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(words) // a list of strings cannot fail
-	return strings.TrimSpace(b.String())
 }
