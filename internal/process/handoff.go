@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"gophd/internal/line"
@@ -47,8 +48,8 @@ type Rester interface {
 }
 
 // Detach gives up commands for the new process, all or none, whether they are being stopped or not.
-// It returns the first command that cannot be detached, because it is dead and only its output is
-// still being delivered, or nil if all are detached.
+// It returns the first command that cannot be detached, because it is dead or has closed an output,
+// and what it wrote is still being delivered, or nil if all are detached.
 //
 // After Detach this process sends the commands no signal and does not reap them. Their Waits return
 // an empty Result, some of them at once, the others when the command exits or after Forget. HandOff
@@ -57,12 +58,15 @@ func Detach(all ...*Process) *Process {
 	for _, p := range all {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if to, _ := transition(p.now, detach); to != detached {
+		if to, _ := transition(p.now, detach); to != detached || slices.ContainsFunc(p.streams, (*stream).closing) {
 			return p
 		}
 	}
 	for _, p := range all {
 		p.step(detach)
+		for _, st := range p.streams {
+			st.detaching.Store(true)
+		}
 	}
 	return nil
 }

@@ -229,6 +229,77 @@ func TestDetachFailsWhileOutputIsDelivered(t *testing.T) {
 	}
 }
 
+// The same while the writer of an output is closed that the command has closed, although it runs.
+func TestDetachFailsWhileAWriterIsClosed(t *testing.T) {
+	s := newSpawner(t)
+	closing, closed := make(chan struct{}), make(chan struct{})
+	p, err := s.Start(t.Context(), Command{
+		Argv: sh("exec >&-; exec sleep 3600"), Dir: "/", Env: os.Environ(), Stderr: discard(),
+		Stdout: Output{Open: func(int) io.WriteCloser {
+			return badWriter{write: func() error { return nil }, close: func() error { close(closing); <-closed; return nil }}
+		}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wait goroutine.Group
+	wait.Go(func() { p.Wait() })
+	<-closing
+	if busy := Detach(p); busy != p {
+		t.Error("it was detached while a writer was closed")
+	}
+	close(closed)
+	<-p.streams[0].done
+	if busy := Detach(p); busy != nil {
+		t.Error("it cannot be detached when the writer is closed")
+	}
+	next, err := s.Adopt(p.HandOff(), func(HandedStream) io.WriteCloser { return discardWriter{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	Forget(p)
+	wait.Wait()
+	next.Stop(0)
+	next.Wait()
+}
+
+// An output that ends between Detach and HandOff is left to the new process like any other. This
+// process could not close its writer in time: the log does not write during a re-exec.
+func TestStreamThatEndsAfterDetachIsHandedOff(t *testing.T) {
+	s := newSpawner(t)
+	p, out, errs := startCommand(t, s, sh("echo ready; exec sleep 3600"))
+	var wait goroutine.Group
+	wait.Go(func() { p.Wait() })
+	out.await(t, "ready")
+	if busy := Detach(p); busy != nil {
+		t.Fatal("it cannot be detached")
+	}
+	if err := syscall.Kill(p.PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range p.streams {
+		<-st.done
+	}
+	h := p.HandOff()
+	for _, c := range []*capture{out, errs} {
+		select {
+		case <-c.closed:
+			t.Error("a writer was closed")
+		default:
+		}
+	}
+	next, err := s.Adopt(h, func(h HandedStream) io.WriteCloser { return []*capture{out, errs}[h.Number-1] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := next.Wait(); r.Signal != syscall.SIGKILL || len(h.Streams) != 2 {
+		t.Errorf("%v, %d streams", r, len(h.Streams))
+	}
+	<-out.closed
+	<-errs.closed
+	Forget(p)
+	wait.Wait()
+}
+
 // An escaped process that got TERM gets KILL even if the new process has other rules or does not
 // know its mark: the config has changed, or the run is not adopted. Until then it keeps its grace.
 // Neither the group grace nor a stop in between shortens it.

@@ -79,7 +79,7 @@ func (s *Spawner) attach(pid int, started time.Time, streams []*stream) *Process
 	}
 	s.setCommand(pid, true)
 	for _, st := range streams {
-		st.pid = pid
+		st.pid, st.owner = pid, p
 	}
 	if s.readAtOnce {
 		p.read()
@@ -106,7 +106,7 @@ func (p *Process) end(st *stream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.now != detached && st.phase == unread {
-		st.end()
+		st.discard()
 	}
 }
 

@@ -251,7 +251,7 @@ func (s *Spawner) start(c Command) (p *Process, err error) {
 	defer func() {
 		if err != nil {
 			for _, st := range streams {
-				st.end()
+				st.discard()
 			}
 		}
 	}()

@@ -42,7 +42,9 @@ type stream struct {
 	r     *os.File // the reading end while it is read
 	conn  syscall.RawConn
 
-	detaching atomic.Bool   // the deadline tells the reader to leave the stream to the new process
+	owner     *Process      // nil for a stream of AdoptStreams
+	ending    bool          // the reader closes the writer; guarded by owner.mu
+	detaching atomic.Bool   // the reader has to leave the stream to the new process, also at its end
 	done      chan struct{} // closed when the reader has returned; then the fields below may be read
 	detached  bool          // r is still open, for the new process
 	rest      line.Rest     // the unfinished line
@@ -83,8 +85,30 @@ func (st *stream) read(r *os.File) error {
 	return nil
 }
 
-// end closes a stream that has ended before it was read.
-func (st *stream) end() {
+// end is called by the reader when it reads no more. It returns true if the reader has to close the
+// writer, which can take any time, and false if the stream is left to the new process. A writer that is
+// closed during a re-exec would lose what it has not written.
+func (st *stream) end() bool {
+	if st.owner != nil {
+		st.owner.mu.Lock()
+		defer st.owner.mu.Unlock()
+	}
+	st.ending = !st.detaching.Load()
+	return st.ending
+}
+
+// closing reports that the reader is closing the writer. The caller holds owner.mu.
+func (st *stream) closing() bool {
+	select {
+	case <-st.done:
+		return false
+	default:
+		return st.ending
+	}
+}
+
+// discard closes a stream that has ended before it was read.
+func (st *stream) discard() {
 	st.phase = ended
 	_ = unix.Close(st.fd)
 }
@@ -135,7 +159,7 @@ func (s *Spawner) serve(st *stream, reports chan<- report) {
 			err = s.deliver(st, out, true)
 		}
 	}
-	st.detached = st.detaching.Load() && errors.Is(err, os.ErrDeadlineExceeded)
+	st.detached = !errors.Is(err, os.ErrClosed) && !st.end()
 	if escaped && !st.detached {
 		s.drop(st)
 	}

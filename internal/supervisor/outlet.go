@@ -61,6 +61,7 @@ func (o *outlet) Close() error {
 
 // Rest ends the outlet, and returns what it has not written. The caller reports what is lost.
 func (o *outlet) Rest() line.Rest {
+	o.log.Leave() // the stream may have ended before PauseOutput
 	rest := o.Stream.Rest()
 	left, _ := o.log.Left() // it is closed nowhere else
 	for _, l := range left {
