@@ -4,12 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +12,6 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/line"
-	"gophd/internal/safefile"
 )
 
 const (
@@ -35,116 +29,6 @@ const (
 	returnTime    = 10 * time.Second      // for an interrupted write, which returns when scheduled
 	lineTime      = time.Second           // until an unfinished line is written
 	napTime       = time.Minute           // without a line until a job's own file is closed
-)
-
-// Options select where lines go and how they are formatted.
-type Options struct {
-	// File is an absolute path, which may contain %Y %m %d %H and other verbs of strftime, in local
-	// time. It may lead to stdout or stderr of this process. Or it is "journald:TAG" or
-	// "syslog:TAG", with the default tag gophd. "" is no file.
-	File   string
-	Format string        // simple, json or console; the services have their own
-	Level  zerolog.Level // gophd's own lines below it are dropped
-
-	// OnFull selects what happens to the command's lines when File cannot be written or is stalled:
-	// drop or block. "" is drop.
-	OnFull string
-
-	Echo        io.Writer     // gophd's stderr, or nil; the Log does not close it
-	EchoName    string        // the name of Echo in messages; "" is stderr
-	EchoLevel   zerolog.Level // own lines of this level or higher go to Echo too
-	EchoCommand bool          // the command's lines go to Echo too
-	EchoColor   bool          // Echo is a terminal with colors (format console only)
-	// EchoExact gives Echo only the command's bytes: no time, no name, and no line of gophd's own,
-	// not even about lost lines.
-	EchoExact bool
-
-	Job string // the job's name in every json line; "" if the lines are of several jobs
-	PID int    // gophd's own
-
-	Jobs []JobLog // of several jobs, those with a log of their own
-
-	Losses    Losses      // of the previous Log
-	Unwritten []Unwritten // lines that the previous Log did not write
-
-	// The other options apply to regular files only.
-
-	RotateSize int64         // maximum bytes of a file before it is rotated; 0 is no limit
-	RotateAge  time.Duration // maximum age of the first line before rotation; 0 is no limit
-	Keep       int           // number of newest archives to keep; 0 is all
-	KeepBytes  int64         // maximum total bytes of the archives; 0 is no limit
-	Compress   bool          // compress archives with gzip
-
-	Mode  os.FileMode // of new files; 0 is 0640 minus the umask
-	Owner *Owner      // of new files; nil is the system's default
-	// Trusted are more users who may own an existing file in a directory where others can create
-	// files: see safefile.Open.
-	Trusted []int
-	Sync    string // when lines are synced to disk: never, second or always; "" is never
-}
-
-// JobLog gives one of several jobs a log of its own, in which the lines do not begin with its name.
-// The file is opened at the first line, and closed after a minute without one. Then it costs no
-// descriptor, no goroutine and no buffer. The other options are those of the Log.
-type JobLog struct {
-	Job     string
-	File    string // as Options.File
-	Trusted []int  // as Options.Trusted
-	Losses  Losses // as Options.Losses
-}
-
-// Losses are lines that could not be written. The next successful write reports those that the log
-// has not reported yet.
-type Losses struct {
-	Lines      uint64 `json:",omitempty"`       // total
-	Unreported uint64 `json:"Untold,omitempty"` // those that the log has not reported
-	Why        string `json:",omitempty"`       // reason of the last loss
-}
-
-// Owners returns the users who may own an existing log file, besides root and gophd's own user.
-func (o Options) Owners() []int {
-	if o.Owner == nil || o.Owner.UID < 0 {
-		return o.Trusted
-	}
-	return append(slices.Clone(o.Trusted), o.Owner.UID)
-}
-
-// SetUp gives a new log file the configured mode and owner. The umask has no effect. It is an error
-// if gophd could not open the file again after that.
-func (o Options) SetUp(f *os.File) error {
-	if o.Mode != 0 {
-		if err := f.Chmod(o.Mode); err != nil {
-			return err
-		}
-	}
-	if o.Owner == nil {
-		return nil
-	}
-	if err := f.Chown(o.Owner.UID, o.Owner.GID); err != nil {
-		return fmt.Errorf("cannot give it to user %d and group %d: %w: run gophd as root, or leave log.owner out",
-			o.Owner.UID, o.Owner.GID, cause(err))
-	}
-	if err := safefile.Reopens(f); err != nil {
-		return fmt.Errorf("cannot give it to user %d and group %d: %w: give gophd that capability, or leave log.owner out",
-			o.Owner.UID, o.Owner.GID, err)
-	}
-	return nil
-}
-
-// Owner is the user and group of a file. -1 means no change, as in chown(2).
-type Owner struct{ UID, GID int }
-
-// The values of Options.OnFull.
-const (
-	onFullDrop  = "drop"
-	onFullBlock = "block"
-)
-
-// The values of Options.Sync.
-const (
-	syncNever  = "never"
-	syncSecond = "second" // at most a second after a write, and when a file is finished
-	syncAlways = "always" // before the next lines are written
 )
 
 // Log takes lines and writes them. Its methods are safe for any goroutine.
@@ -332,29 +216,6 @@ func (l *Log) distribute(all []Unwritten) {
 	}
 }
 
-// Check returns the error that Open would return, except for errors of opening the file.
-func Check(o Options) error {
-	if _, err := newFormat(o); err != nil {
-		return err
-	}
-	if name, _, err := service(o.File); name != "" || err != nil {
-		return err
-	}
-	if _, err := parsePattern(o.File); err != nil {
-		return fmt.Errorf("log file %s: %w", escape(o.File), err)
-	}
-	return nil
-}
-
-// FileAt returns the file that gets the lines at that time, in its zone. Check must accept file.
-func FileAt(file string, at time.Time) string {
-	p, err := parsePattern(file)
-	if err != nil {
-		return file
-	}
-	return p.name(at)
-}
-
 func (l *Log) add(k *sink) {
 	k.log = l
 	k.wake = sync.NewCond(&l.mu)
@@ -424,63 +285,6 @@ func (l *Log) CrashOutput() error {
 	return errors.Join(f.takeCrashes(), f.close())
 }
 
-// Stats reports what happened to the lines so far.
-type Stats struct {
-	Lines   uint64 // written
-	Dropped uint64 // lost for any reason; includes lines whose loss was reported in the log
-
-	Pending int           // bytes taken and not yet passed to the sink
-	Stalled time.Duration // time since the active write made progress; 0 between writes
-	Err     error         // error of the last write, or nil
-
-	Lost error // reason of the last loss
-	// Misplaced is why the log is not in the file that it should be in now, or why work on its
-	// archives failed. It is nil if neither is the case, and becomes nil again when another file is
-	// opened without such an error.
-	Misplaced error
-}
-
-// Trouble returns a channel that gets a value when Dropped or Misplaced in Stats changes, those of a
-// job's own log too. Several changes can share one value.
-func (l *Log) Trouble() <-chan struct{} { return l.trouble }
-
-// Losses returns the losses for the next Log. Call it after Close.
-func (l *Log) Losses() Losses { return l.Job("").Losses() }
-
-// Losses is Log.Losses for the job's log.
-func (j Job) Losses() Losses {
-	if len(j.sinks) == 0 {
-		return Losses{}
-	}
-	j.log.mu.Lock()
-	defer j.log.mu.Unlock()
-	k := j.sinks[0]
-	lost := Losses{Lines: k.stats.Dropped, Unreported: k.stats.Dropped - min(k.reported, k.stats.Dropped)}
-	if k.stats.Lost != nil {
-		lost.Why = k.stats.Lost.Error()
-	}
-	return lost
-}
-
-// Stats returns the statistics of the file, or of Echo if there is no file.
-func (l *Log) Stats() Stats { return l.Job("").Stats() }
-
-// Stats is Log.Stats for the job's log.
-func (j Job) Stats() Stats {
-	j.log.mu.Lock()
-	defer j.log.mu.Unlock()
-	if len(j.sinks) == 0 {
-		return Stats{}
-	}
-	k := j.sinks[0]
-	s := k.stats
-	s.Pending = len(k.buf)
-	if !k.since.IsZero() {
-		s.Stalled = time.Since(k.since)
-	}
-	return s
-}
-
 // wakeAll makes all waiting goroutines check their condition again. The caller holds mu.
 func (l *Log) wakeAll() {
 	l.space.Broadcast()
@@ -509,32 +313,4 @@ func (o own) WriteLevel(level zerolog.Level, p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
-}
-
-// newFormat returns the format. It checks the options.
-func newFormat(o Options) (format, error) {
-	f := format{name: o.Format, pid: strconv.Itoa(o.PID), job: o.Job}
-	for _, c := range []struct {
-		name, value string
-		values      []string
-	}{
-		{"log format", o.Format, []string{simple, inJSON, console}},
-		{"log sync policy", cmp.Or(o.Sync, syncNever), []string{syncNever, syncSecond, syncAlways}},
-		{"full-log policy", cmp.Or(o.OnFull, onFullDrop), []string{onFullDrop, onFullBlock}},
-	} {
-		if last := len(c.values) - 1; !slices.Contains(c.values, c.value) {
-			known := strings.Join(c.values[:last], ", ")
-			return f, fmt.Errorf("%s %q is not known: use %s or %s", c.name, c.value, known, c.values[last])
-		}
-	}
-	if o.RotateSize < 0 || o.RotateAge < 0 || o.Keep < 0 || o.KeepBytes < 0 {
-		return f, fmt.Errorf("a limit of the log is negative: use 0 for no limit")
-	}
-	if name, _, err := service(o.File); name != "" || err != nil {
-		return f, err
-	}
-	if o.File != "" && !filepath.IsAbs(o.File) {
-		return f, fmt.Errorf("log file %q is not an absolute path: start it with /", o.File)
-	}
-	return f, nil
 }
