@@ -33,7 +33,9 @@ func build(tb testing.TB) kit {
 	run("make", "-s", "-C", "..", "build", "OUT="+k.path("gophd"), "VERSION=bench")
 	run("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", k.path("smallest"), "./programs/smallest")
 	run("cc", "-O2", "-o", k.path("plain"), "programs/plain.c")
-	run("cc", "-O2", "-static", "-o", k.path("stamp"), "programs/stamp.c")
+	for _, name := range []string{"stamp", "counter"} {
+		run("cc", "-O2", "-static", "-o", k.path(name), "programs/"+name+".c")
+	}
 	return k
 }
 

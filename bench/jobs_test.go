@@ -210,7 +210,7 @@ func BenchmarkRestartManyJobs(b *testing.B) {
 	k := build(b)
 	// One command writes without a pause, so that the gap can be seen; the others number their lines.
 	const writer = `service: yes, command: [sh, -c, "while :; do echo line; done"]`
-	const counter = `service: yes, command: [sh, -c, "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done"]`
+	counter := fmt.Sprintf(`service: yes, command: [%q]`, k.path("counter"))
 	jobs := same(idle, `command: "true", interval: 1h, run_at_start: no`)
 	jobs["writer"] = writer
 	for i := range active - 1 {

@@ -78,7 +78,7 @@ gophd config show.
 // runConfig loads the config. After a re-exec it returns the config that was validated and handed
 // off, so that a later change of the file has no effect.
 func (p *program) runConfig(cmd *cobra.Command, args []string) (*config.Config, error) {
-	if p.handoff != nil && p.handoff.Config != nil {
+	if p.handoff != nil && len(p.handoff.Config) > 0 {
 		return config.Decode(p.handoff.Config)
 	}
 	return p.load(cmd, args, true)

@@ -1,12 +1,9 @@
 package config
 
 import (
-	"encoding/json"
 	"reflect"
 	"slices"
 	"strings"
-
-	"gophd/internal/job"
 )
 
 // Changes are the differences between two configs of a daemon.
@@ -33,38 +30,47 @@ type ChangedJob struct {
 // Compare returns the differences between two encoded configs. The earlier one may be of another
 // version of gophd. Then all settings and jobs that it does not understand count as new. What the
 // jobs share is in Settings only: the name of the daemon, the log, the lease.
-func Compare(before, after json.RawMessage) Changes {
-	was, is := partsOf(before), partsOf(after)
+func Compare(before, after []byte) Changes {
+	was, is := Jobs(before), Jobs(after)
 	var c Changes
-	base := difference(was.Values, is.Values)
+	base := difference(was.base, is.base)
 	c.Settings = slices.DeleteFunc(slices.Clone(base), func(key string) bool {
-		return (was.Config.Many || is.Config.Many) && ofJob(key)
+		return (was.many || is.many) && ofJob(key)
 	})
 	c.Settings = shownKeys(c.Settings)
-	earlier := was.byName()
-	for i, spec := range is.Config.Jobs {
-		at, found := earlier[spec.Name]
+	for _, name := range is.Names {
+		_, found := was.at[name]
 		switch {
 		case !found:
-			c.Added = append(c.Added, spec.Name)
-		case reflect.DeepEqual(was.Config.Jobs[at], spec):
+			c.Added = append(c.Added, name)
+		case sameSpec(name, was, is):
 			c.Unchanged++
 		default:
-			c.Changed = append(c.Changed, ChangedJob{spec.Name, changedSettings(base, was, is, at, i)})
+			c.Changed = append(c.Changed, ChangedJob{name, changedSettings(base, name, was, is)})
 		}
 	}
-	later := is.byName()
-	for _, spec := range was.Config.Jobs {
-		if _, found := later[spec.Name]; !found {
-			c.Removed = append(c.Removed, spec.Name)
+	for _, name := range was.Names {
+		if _, found := is.at[name]; !found {
+			c.Removed = append(c.Removed, name)
 		}
 	}
 	return c
 }
 
+// sameSpec returns true if a job is the same in both. Another version may write the same Spec in
+// another form.
+func sameSpec(name string, was, is EncodedJobs) bool {
+	if was.same(name, is) {
+		return true
+	}
+	before, known := was.Spec(name)
+	after, ok := is.Spec(name)
+	return known && ok && reflect.DeepEqual(before, after)
+}
+
 // Changed returns the settings that differ, of a daemon with one job. The content of the files of
 // job.env_file counts as a setting.
-func Changed(before, after json.RawMessage) []string {
+func Changed(before, after []byte) []string {
 	c := Compare(before, after)
 	if len(c.Settings) == 0 && len(c.Changed) == 1 {
 		return c.Changed[0].Settings
@@ -72,26 +78,27 @@ func Changed(before, after json.RawMessage) []string {
 	return c.Settings
 }
 
-// changedSettings returns the settings that differ between a job and its earlier version, which are
-// the jobs at and i. base are the settings that differ outside the entries.
-func changedSettings(base []string, was, is parts, at, i int) []string {
-	before, after := values(was.entry(at)), values(is.entry(i))
+// changedSettings returns the settings that differ between a job and its earlier version. base are the
+// settings that differ outside the entries.
+func changedSettings(base []string, name string, was, is EncodedJobs) []string {
+	earlier, later := was.entry(name), is.entry(name)
+	before, after := values(earlier), values(later)
 	all := slices.Clone(base)
-	for _, v := range slices.Concat(is.entry(i), was.entry(at)) {
+	for _, v := range slices.Concat(later, earlier) {
 		all = append(all, v.Key)
 	}
-	effective := func(own map[string]string, p parts, key string) string {
+	effective := func(own map[string]string, base []Value, key string) string {
 		if text, ok := own[key]; ok {
 			return text
 		}
-		text, _ := textOf(p.Values, key)
+		text, _ := textOf(base, key)
 		return text
 	}
 	var changed []string
 	for _, key := range all {
 		section, _, _ := strings.Cut(key, ".")
 		reaches := ofJob(key) || !slices.Contains(sections(), section)
-		if reaches && effective(before, was, key) != effective(after, is, key) {
+		if reaches && effective(before, was.base, key) != effective(after, is.base, key) {
 			changed = append(changed, key)
 		}
 	}
@@ -132,36 +139,4 @@ func shownKeys(keys []string) (shown []string) {
 		}
 	}
 	return shown
-}
-
-// parts is an encoded config of any version, partly decoded.
-type parts struct {
-	Config struct {
-		Many bool
-		Jobs []job.Spec
-	}
-	Values  []Value
-	Entries [][]Value
-}
-
-func partsOf(text json.RawMessage) (p parts) {
-	_ = json.Unmarshal(text, &p) // fails for another version: then all settings count as new
-	return p
-}
-
-// byName returns the index of each job.
-func (p parts) byName() map[string]int {
-	all := make(map[string]int, len(p.Config.Jobs))
-	for i, spec := range p.Config.Jobs {
-		all[spec.Name] = i
-	}
-	return all
-}
-
-// entry returns the settings of one entry of jobs:; none with one job.
-func (p parts) entry(i int) []Value {
-	if i >= len(p.Entries) {
-		return nil
-	}
-	return p.Entries[i]
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"slices"
@@ -56,9 +57,26 @@ type Config struct {
 // texts are the effective settings, secrets included.
 type texts struct {
 	values  []Value
-	entries [][]Value // those of each entry of jobs:, in the order of Jobs, with the keys of job:
+	entries entries
 
 	unfit map[string][]string // by the name of the job; see Unfit
+}
+
+// entries are the settings of each entry of jobs:, in the order of Jobs, with the keys of job:.
+type entries struct {
+	values [][]Value
+	lines  [][]byte // instead of values after a handoff: they are read rarely, and should not delay it
+}
+
+// of returns those of one entry; none if there are no jobs:.
+func (e entries) of(i int) (values []Value) {
+	switch {
+	case e.values != nil:
+		return e.values[i]
+	case e.lines != nil:
+		_ = json.Unmarshal(e.lines[i], &values) // Encode has read it
+	}
+	return values
 }
 
 // Restart is when gophd re-execs by itself.
@@ -102,6 +120,9 @@ const jobPattern = "%{job}"
 // LogFile returns log.file for the lines of the job with that name, or for those of the daemon with
 // its own: see Log.File. They differ only if the setting has %{job} in it.
 func (c *Config) LogFile(name string) string {
+	if !strings.Contains(c.Log.File, jobPattern) {
+		return c.Log.File
+	}
 	return strings.NewReplacer("%%", "%%", jobPattern, strings.ReplaceAll(name, "%", "%%")).Replace(c.Log.File)
 }
 
@@ -185,8 +206,8 @@ func (e *UnfitError) Unwrap() error { return e.error }
 // entry it has those that differ from the defaults in job:, and always the command.
 func (c *Config) Values() []Value {
 	shown := slices.Clone(c.values)
-	for i := range c.entries {
-		shown = append(shown, c.entries[i]...)
+	for i := range c.Jobs {
+		shown = append(shown, c.entries.of(i)...)
 	}
 	for i, v := range shown {
 		shown[i].Text = redact(v.Text)
@@ -196,8 +217,8 @@ func (c *Config) Values() []Value {
 		}
 	}
 	at := len(c.values)
-	for i, values := range c.entries {
-		for range values {
+	for i := range c.Jobs {
+		for range c.entries.of(i) {
 			shown[at].Key = c.entryKey(i, shown[at].Key)
 			at++
 		}
@@ -230,7 +251,7 @@ func (c *Config) Get(key string) (string, bool) {
 		if key = jobSection + "." + below; below == "name" {
 			return name, true
 		}
-		values = slices.Concat(c.entries[i], values)
+		values = slices.Concat(c.entries.of(i), values)
 	}
 	return textOf(values, key)
 }
@@ -249,9 +270,9 @@ func (c *Config) Nearest(key string) string {
 	for _, v := range c.values {
 		all = append(all, v.Key)
 	}
-	for i := range c.entries {
-		for _, v := range slices.Concat(c.entries[i], c.values) {
-			if strings.HasPrefix(v.Key, jobSection+".") {
+	for i := range c.Jobs {
+		for _, v := range slices.Concat(c.entries.of(i), c.values) {
+			if c.Many && strings.HasPrefix(v.Key, jobSection+".") {
 				all = append(all, c.entryKey(i, v.Key))
 			}
 		}

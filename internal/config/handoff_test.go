@@ -52,7 +52,7 @@ func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(c, got, cmp.AllowUnexported(Config{}, texts{})); diff != "" {
+		if diff := cmp.Diff(c.read(), got.read(), cmp.AllowUnexported(Config{}, texts{}, entries{})); diff != "" {
 			t.Error(diff)
 		}
 		if got.Shown("heartbeat.url") != c.Shown("heartbeat.url") {
@@ -78,8 +78,13 @@ func TestEncodeIsExactOrNothing(t *testing.T) {
 }
 
 func TestDecodeRejectsInvalidText(t *testing.T) {
-	for _, text := range []string{"", "null", "{}", `{"Config":{}}`,
-		`{"Config":{"Jobs":[{"Name":"x"}],"New":1}}`, `{"Config":{"Jobs":"x"}}`} {
+	const good = "{\"Config\":{},\"Jobs\":[\"x\"]}\n{\"Name\":\"x\"}"
+	if _, err := Decode([]byte(good)); err != nil {
+		t.Error(err)
+	}
+	for _, text := range []string{"", "null", "{}", `{"Config":{}}`, `{"Config":{},"Jobs":["x"]}`, good + "\n{}",
+		strings.Replace(good, "{}", `{"New":1}`, 1), strings.Replace(good, "Name", "New", 1),
+		strings.Replace(good, `["x"]`, `"x"`, 1)} {
 		if c, err := Decode([]byte(text)); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, %v", text, c, err)
 		}

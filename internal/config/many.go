@@ -84,7 +84,7 @@ func (l *loader) manyJobs(c *Config, s *settings, get func(string) given, files 
 			break
 		}
 		c.Jobs = append(c.Jobs, j.Spec)
-		c.entries = append(c.entries, e.shown(&j, cmd, ofJob, c))
+		c.entries.values = append(c.entries.values, e.shown(&j, cmd, ofJob, c))
 	}
 	return nil
 }

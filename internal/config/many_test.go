@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -364,13 +363,13 @@ func TestManyJobsAreHandedOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(c, got, cmp.AllowUnexported(Config{}, texts{})); diff != "" {
+	if diff := cmp.Diff(c.read(), got.read(), cmp.AllowUnexported(Config{}, texts{}, entries{})); diff != "" {
 		t.Error(diff)
 	}
 	if n := len(c.Values()); n > 4*1000 {
 		t.Errorf("%d values", n)
 	}
-	if _, err := Decode([]byte(`{"Config":{"Many":true,"Jobs":[{"Name":"x"}]}}`)); err == nil {
+	if _, err := Decode([]byte("{\"Config\":{\"Many\":true},\"Jobs\":[\"x\"]}\n{\"Name\":\"x\"}\n")); err == nil {
 		t.Error("jobs without entries are accepted")
 	}
 }
@@ -409,7 +408,7 @@ jobs:
   renamed: {command: a}
   file: {command: a, timeout: 2m, env_file: ENV}
 `
-	load := func(text string) json.RawMessage { return jobsOf(t, strings.ReplaceAll(text, "ENV", env)).Encode() }
+	load := func(text string) []byte { return jobsOf(t, strings.ReplaceAll(text, "ENV", env)).Encode() }
 	first := load(before)
 	if got := Compare(first, first); !cmp.Equal(got, Changes{Unchanged: 7}) {
 		t.Errorf("%+v", got)
@@ -472,5 +471,19 @@ func TestGlobOfInclude(t *testing.T) {
 	_, err := Load(parsed(t, r, "-c", write(t, dir+"/m.yml", minimal+"include: ['line*.yaml']\n"), "x"))
 	if want := fmt.Sprintf("%s/m.yml:2: include %q: contains a control character", dir, dir+"/line\n.yaml"); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	r := request(b)
+	r.NeedCommand = true
+	r.Env = []string{"GOPHD_CONFIG=" + write(b, filepath.Join(r.Dir, "x.yaml"), manyEntries(1000))}
+	text := load(b, r).Encode()
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Decode(text); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

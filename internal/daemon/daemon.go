@@ -61,8 +61,8 @@ func (o Outcome) ReleaseWaits() { process.Forget(o.left...) }
 // Daemon is one gophd process. Its fields belong to the goroutine of Run.
 type Daemon struct {
 	o          Options
-	previous   map[string]job.Spec // jobs of the old process's config
-	handed     handedState         // from the old process
+	previous   config.EncodedJobs // those of the old process's config
+	handed     handedState        // from the old process
 	life       life
 	log        *logging.Log
 	logs       logWatch
@@ -318,7 +318,11 @@ func (d *Daemon) onLocked() {
 		return
 	}
 	d.events.Publish(event.Resumed(d.o.Version, os.Getpid()))
-	if h.Previous == nil {
+	defer func() { // the config of a thousand jobs is a megabyte
+		d.previous, d.handed.Jobs, d.handed.byName = config.EncodedJobs{}, nil, nil
+		h.Config, h.Previous, h.State = nil, nil, nil
+	}()
+	if len(h.Previous) == 0 {
 		return
 	}
 	if !d.o.Config.Many {
@@ -351,10 +355,13 @@ func (d *Daemon) reminder() {
 	if d.machine.state < reexecuting || !d.machine.alive {
 		return
 	}
-	snap, specs := d.board.Snapshot(), byName(d.specs())
+	snap, specs := d.board.Snapshot(), map[string]*job.Spec{}
+	for _, m := range d.jobs.all {
+		specs[m.spec.Name] = m.spec
+	}
 	for _, j := range snap.Jobs {
 		for _, g := range j.Active {
-			d.events.Publish(supervisor.WaitEvent(specs[j.Name], d.machine.state.String(), d.machine.state == stopping, g,
+			d.events.Publish(supervisor.WaitEvent(*specs[j.Name], d.machine.state.String(), d.machine.state == stopping, g,
 				snap.Taken))
 		}
 	}

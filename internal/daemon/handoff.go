@@ -44,6 +44,7 @@ type logState struct {
 	Losses       logging.Losses
 	Jobs         map[string]logging.Losses `json:",omitempty"` // of jobs with a log of their own
 	Left         []logging.Unwritten
+	Records      []int `json:",omitempty"` // sizes of the Records of Left, which come after the JSON
 }
 
 // Names of descriptors in the handoff.
@@ -60,7 +61,11 @@ func decodeState(h *restart.Handoff) (handedState, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(h.State))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
+	err := d.Decode(&s)
+	if err == nil {
+		err = s.Log.take(h.State[d.InputOffset():])
+	}
+	if err != nil {
 		return handedState{}, fmt.Errorf("the handoff of the old process cannot be read: %w", err)
 	}
 	s.byName = make(map[string]supervisor.JobState, len(s.Jobs))
@@ -74,10 +79,34 @@ func decodeState(h *restart.Handoff) (handedState, error) {
 }
 
 // encode is the reverse of decodeState.
-func (s handedState) encode() json.RawMessage {
+func (s handedState) encode() []byte {
+	s.Log.Records = nil
+	for _, left := range s.Log.Left {
+		s.Log.Records = append(s.Log.Records, len(left.Records))
+	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		panic(fmt.Errorf("handoff: %w", err)) // it has plain values only
 	}
+	for _, left := range s.Log.Left {
+		text = append(text, left.Records...)
+	}
 	return text
+}
+
+// take sets the Records of Left.
+func (l *logState) take(records []byte) error {
+	if len(l.Records) != len(l.Left) {
+		return fmt.Errorf("it has records of %d logs, and sizes of %d", len(l.Left), len(l.Records))
+	}
+	for i, size := range l.Records {
+		if size < 0 || size > len(records) {
+			return fmt.Errorf("it has %d bytes of records, and not %d", len(records), size)
+		}
+		l.Left[i].Records, records = records[:size:size], records[size:]
+	}
+	if len(records) > 0 {
+		return fmt.Errorf("it has %d more bytes", len(records))
+	}
+	return nil
 }

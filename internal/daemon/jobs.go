@@ -72,6 +72,31 @@ func (j *jobs) each(f func(*member)) {
 	}
 }
 
+// handedFirst is each, with the jobs first that have runs of the old process: their output is not read
+// before.
+func (j *jobs) handedFirst(f func(*member)) {
+	for _, has := range []bool{true, false} {
+		j.each(func(m *member) {
+			if len(m.handed.Runs) > 0 == has {
+				f(m)
+			}
+		})
+	}
+}
+
+// byActivity returns all jobs, with those last that leave runs to the next process: until then their
+// output is read.
+func (j *jobs) byActivity() (sorted []*member) {
+	for _, leaves := range []bool{false, true} {
+		for _, m := range j.all {
+			if (m.Supervisor != nil && len(m.HandedOff()) > 0) == leaves {
+				sorted = append(sorted, m)
+			}
+		}
+	}
+	return sorted
+}
+
 // runNow starts a run of the only job. A signal cannot name one of several.
 func (j *jobs) runNow() (ok bool, why error) {
 	if j.many {

@@ -91,7 +91,7 @@ func (l leaseClient) Held() {
 		l.jobs.lease.held = true
 		l.jobs.lease.mu.Unlock()
 	} else {
-		l.jobs.each(func(m *member) { m.LeaseHeld() })
+		l.jobs.handedFirst(func(m *member) { m.LeaseHeld() })
 	}
 	if l.o.Config.Many {
 		l.tell(fmt.Sprintf("%s runs %d jobs", l.o.Config.Name, len(l.o.Config.Jobs)), nil)

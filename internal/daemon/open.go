@@ -25,11 +25,8 @@ func (d *Daemon) open() (err error) {
 		return err
 	}
 	d.life = d.inherit()
-	if o.Handoff != nil && o.Handoff.Previous != nil {
-		// Of another version it cannot be decoded, and every job counts as changed.
-		if c, err := config.Decode(o.Handoff.Previous); err == nil {
-			d.previous = byName(c.Jobs)
-		}
+	if o.Handoff != nil {
+		d.previous = config.Jobs(o.Handoff.Previous)
 	}
 	defer func() {
 		if err != nil {
@@ -212,10 +209,10 @@ func (d *Daemon) logOptions() (logging.Options, error) {
 	}
 	l.Losses, l.Unwritten = d.handed.Log.Losses, d.handed.Log.Left
 	for _, spec := range d.everyJob() {
-		if !preflight.OwnLog(o.Config, spec) {
+		if !preflight.OwnLog(o.Config, *spec) {
 			continue
 		}
-		own, err := preflight.JobLogOptions(o.Config, spec)
+		own, err := preflight.JobLogOptions(o.Config, *spec)
 		if err != nil {
 			return l, err
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -37,11 +36,11 @@ type probe struct {
 }
 
 type answer struct {
-	config json.RawMessage // that was validated; nil if the next program has to load it itself
-	jobs   int             // their number in config, if this program can read it
+	config []byte // that was validated; nil if the next program has to load it itself
+	jobs   int    // their number in config, if this program can read it
 	// previous is the config of this process, encoded: that takes long for many jobs, and would delay the
 	// new process later.
-	previous json.RawMessage
+	previous []byte
 	err      error
 }
 
@@ -61,9 +60,7 @@ func (d *Daemon) check() {
 		var a answer
 		p := goroutine.Catch(func() {
 			a.config, a.err = d.preflightNext(ctx, asker)
-			if c, err := config.Decode(a.config); err == nil {
-				a.jobs = len(c.Jobs)
-			}
+			a.jobs = len(config.Jobs(a.config).Names)
 			a.previous = d.o.Config.Encode()
 		})
 		if p != nil {
@@ -105,7 +102,7 @@ func (d *Daemon) asker() preflight.Running {
 // moreJobs is how many jobs a reload may add: the memory for the answer of the next program is limited.
 const moreJobs = 10_000
 
-func (d *Daemon) preflightNext(ctx context.Context, a preflight.Running) (json.RawMessage, error) {
+func (d *Daemon) preflightNext(ctx context.Context, a preflight.Running) ([]byte, error) {
 	version, own := strconv.Itoa(restart.Version), d.o.Self
 	stdout, stderr := limitedBuffer{limit: restart.MaxSize(len(d.o.Config.Jobs) + moreJobs)}, limitedBuffer{limit: 4 << 10}
 	ctx, cancel := context.WithTimeout(ctx, preflight.Timeout)
@@ -214,7 +211,7 @@ func (d *Daemon) handOff() *restart.Handoff {
 	}
 	d.events.Publish(event.Reexecuting())
 	d.log.Leave() // the new process writes the rest
-	for _, m := range d.jobs.all {
+	for _, m := range d.jobs.byActivity() {
 		s.Jobs = append(s.Jobs, m.handOff(h.Files))
 	}
 	s.Escaped = supervisor.HandOffPipes(d.spawner.HandOff(), h.Files)

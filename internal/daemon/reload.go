@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -33,20 +32,23 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 	c := d.o.Config
 	d.jobs.many, d.jobs.changed = c.Many, make(chan struct{}, 1)
 	d.jobs.running = supervisor.NewRunning(c.MaxRunning)
-	check := preflight.NewChecker(c, d.o.Self.Env)
+	var check *preflight.Checker
+	if c.Many && d.o.Handoff == nil { // a reload was checked before the re-exec
+		check = preflight.NewChecker(c, d.o.Self.Env)
+	}
 	var unfit []*member
 	for i := range c.Jobs {
 		spec := &c.Jobs[i]
 		state := d.handed.job(c, *spec)
 		m := &member{spec: spec, handed: state, panicked: state.Panicked}
 		d.jobs.all = append(d.jobs.all, m)
-		if before, ok := d.before(spec.Name); c.Many && state.Over && ok && reflect.DeepEqual(before, *spec) {
+		if c.Many && state.Over && d.unchanged(*spec) {
 			if state.Failed != "" {
 				m.failed = errors.New(state.Failed)
 			}
 			continue
 		}
-		if c.Many && d.o.Handoff == nil { // a reload was checked before the re-exec
+		if check != nil {
 			_, m.failed = check.Job(*spec)
 		}
 		if m.failed == nil {
@@ -60,7 +62,7 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 			unfit = append(unfit, m)
 		}
 	}
-	if d.o.Handoff == nil && len(unfit) == len(c.Jobs) {
+	if check != nil && len(unfit) == len(c.Jobs) {
 		var all []error
 		for _, m := range unfit {
 			all = append(all, check.Named(*m.spec, m.failed))
@@ -138,10 +140,10 @@ func (d *Daemon) stopHanded(m *member, files map[string]*os.File) {
 	})
 }
 
-// before returns a job of the old process's config.
-func (d *Daemon) before(name string) (job.Spec, bool) {
-	spec, ok := d.previous[name]
-	return spec, ok
+// unchanged returns true if the old process's config had the same job.
+func (d *Daemon) unchanged(spec job.Spec) bool {
+	before, ok := d.previous.Spec(spec.Name)
+	return ok && reflect.DeepEqual(before, spec)
 }
 
 // removedJob is a job with active runs that the config has no more.
@@ -154,12 +156,12 @@ type removedJob struct {
 // only their runs are known.
 func (d *Daemon) removedJobs() (all []removedJob) {
 	c := d.o.Config
-	kept := byName(c.Jobs)
+	kept := byName(d.configured())
 	for _, state := range d.handed.Jobs {
 		if _, ok := kept[state.Name]; ok || len(state.Runs) == 0 || !c.Many && len(d.handed.Jobs) == 1 {
 			continue
 		}
-		spec, known := d.before(state.Name)
+		spec, known := d.previous.Spec(state.Name)
 		if json.Unmarshal(state.Removed, &spec) == nil {
 			known = true
 		}
@@ -171,31 +173,44 @@ func (d *Daemon) removedJobs() (all []removedJob) {
 	return all
 }
 
-func byName(specs []job.Spec) map[string]job.Spec {
-	all := make(map[string]job.Spec, len(specs))
+func byName(specs []*job.Spec) map[string]*job.Spec {
+	all := make(map[string]*job.Spec, len(specs))
 	for _, spec := range specs {
 		all[spec.Name] = spec
 	}
 	return all
 }
 
+// configured returns the jobs of the config.
+func (d *Daemon) configured() []*job.Spec {
+	c := d.o.Config
+	all := make([]*job.Spec, len(c.Jobs))
+	for i := range c.Jobs {
+		all[i] = &c.Jobs[i]
+	}
+	return all
+}
+
 // specs returns the jobs of the config, and those that it has no more.
-func (d *Daemon) specs() []job.Spec {
-	all := slices.Clone(d.o.Config.Jobs)
+func (d *Daemon) specs() []*job.Spec {
+	all := d.configured()
 	for _, removed := range d.removedJobs() {
-		all = append(all, removed.spec)
+		all = append(all, &removed.spec)
 	}
 	return all
 }
 
 // everyJob returns the jobs of the config, and those of the old process's config: the log has lines
 // about both.
-func (d *Daemon) everyJob() []job.Spec {
+func (d *Daemon) everyJob() []*job.Spec {
 	all := d.specs()
 	now := byName(all)
-	for _, name := range slices.Sorted(maps.Keys(d.previous)) {
-		if _, ok := now[name]; !ok {
-			all = append(all, d.previous[name])
+	for _, name := range d.previous.Names {
+		if _, ok := now[name]; ok {
+			continue
+		}
+		if spec, ok := d.previous.Spec(name); ok {
+			all = append(all, &spec)
 		}
 	}
 	return all
@@ -215,7 +230,7 @@ func (d *Daemon) jobsReloaded(c config.Changes) {
 	for _, name := range c.Added {
 		d.events.Publish(event.JobAdded(name))
 	}
-	active, is := map[string]bool{}, byName(d.o.Config.Jobs)
+	active, is := map[string]bool{}, byName(d.configured())
 	for _, removed := range d.removedJobs() {
 		active[removed.state.Name] = true
 	}

@@ -12,7 +12,7 @@ type Unwritten struct {
 	Job     string `json:",omitempty"` // they are for the log of this job
 	Echo    bool   `json:",omitempty"` // they are for Echo, not for the file
 	Service bool   `json:",omitempty"` // they are in the format of journald or syslog
-	Records []byte
+	Records []byte `json:"-"`          // as they are to be written
 	Lines   uint64
 	Midway  bool `json:",omitempty"` // Records continues a line whose start is written
 }

@@ -29,20 +29,18 @@ const Command = "probe-restart"
 
 // Answer returns the whole output of a successful preflight. c is the validated config as
 // config.Config.Encode returns it. The new process uses it and reads no file, unless it is nil.
-func Answer(version string, c json.RawMessage) string { return answerStart(version) + string(c) + "\n" }
+func Answer(version string, c []byte) string { return answerStart(version) + string(c) + "\n" }
 
 func answerStart(version string) string { return "gophd reads handoff " + version + "\n" }
 
 // ParseAnswer returns the config in an Answer, or false if output is not an Answer.
-func ParseAnswer(output, version string) (c json.RawMessage, ok bool) {
+func ParseAnswer(output, version string) (c []byte, ok bool) {
 	text, ok := strings.CutPrefix(output, answerStart(version))
-	if text = strings.TrimSpace(text); !ok || text != "" && !json.Valid([]byte(text)) {
-		return nil, false
+	text, complete := strings.CutSuffix(text, "\n")
+	for line := range strings.Lines(text) {
+		complete = complete && json.Valid([]byte(line))
 	}
-	if text == "" {
-		return nil, true
-	}
-	return json.RawMessage(text), true
+	return []byte(text), ok && complete
 }
 
 // Timeout is how long the program may take to answer. The runs continue meanwhile, so it is long

@@ -17,7 +17,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"os"
@@ -37,7 +36,7 @@ import (
 
 // Version is the version of the handoff's format. Both processes must know it: a process that does
 // not understand the whole handoff would leave runs behind.
-const Version = 5
+const Version = 6
 
 // MaxSize limits a handoff for that many jobs, in bytes, on both sides, so that Inherit can read what
 // Exec writes.
@@ -53,13 +52,12 @@ type Handoff struct {
 	Restarts int           // re-execs before this one
 	Guard    Guard         // state of the restart guard
 
-	// Config is what the new process uses, validated by the preflight; nil if it must load the
-	// config itself. Previous is what the old one used. Both are encoded by package config and not
-	// read here.
-	Config, Previous json.RawMessage `json:",omitempty"`
-
-	State    json.RawMessage   // of the jobs and all that serves them; not read here
 	Requests []request.Request // received and not yet carried out
+
+	// Config is what the new process uses, validated by the preflight; empty if it must load the
+	// config itself. Previous is what the old one used. Both are encoded by package config, and State
+	// by package daemon: of the jobs and all that serves them. None of them is read here.
+	Config, Previous, State []byte `json:"-"`
 
 	// Files are descriptors to keep open, by name. Their offsets, locks and modes stay, since they
 	// remain the same open file descriptions. Their deadlines do not.
@@ -125,12 +123,14 @@ func monotonic() Instant {
 	return Instant(t.Nano())
 }
 
-// wire is the handoff as it is written: the Handoff and the process that it is for.
+// wire is the handoff as it is written: the Handoff and the process that it is for, as one line of
+// JSON. After it come Config, Previous and State as they are, since they may be large.
 type wire struct {
 	Version int
 	PID     int    // execve keeps it; a process with another PID inherited the descriptor by accident
 	BootID  string // of this boot of the kernel, for the instants; "" if the system has none
 	Handoff
+	Sizes       [3]int // of Config, Previous and State, in bytes
 	Descriptors map[string]int
 	Ignored     []syscall.Signal // ignored by Exec, and not at the start of the daemon
 }
@@ -248,12 +248,9 @@ func readFirst(fd, size int) ([]byte, error) {
 // decode reads a handoff and checks all that can be checked without the kernel.
 func decode(data []byte) (wire, error) {
 	var w wire
-	d := json.NewDecoder(bytes.NewReader(data))
-	if err := d.Decode(&w); err != nil {
+	line, rest, _ := bytes.Cut(data, []byte("\n"))
+	if err := json.Unmarshal(line, &w); err != nil {
 		return wire{}, fmt.Errorf("it is incomplete: %v", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return wire{}, errors.New("there is more than one value in it")
 	}
 	if w.Version != Version {
 		return wire{}, fmt.Errorf("its version is %d, and this gophd reads %d", w.Version, Version)
@@ -270,6 +267,16 @@ func decode(data []byte) (wire, error) {
 		if s != syscall.SIGINT && s != syscall.SIGHUP {
 			return wire{}, fmt.Errorf("it ignores signal %d; only INT and HUP may be ignored", int(s))
 		}
+	}
+	for i, part := range []*[]byte{&w.Config, &w.Previous, &w.State} {
+		size := w.Sizes[i]
+		if size < 0 || size > len(rest) {
+			return wire{}, fmt.Errorf("it is incomplete: %d bytes of %d are left", len(rest), size)
+		}
+		*part, rest = rest[:size:size], rest[size:]
+	}
+	if len(rest) > 0 {
+		return wire{}, fmt.Errorf("there are %d more bytes in it", len(rest))
 	}
 	seen := map[int]bool{}
 	for name, fd := range w.Descriptors {
@@ -429,9 +436,19 @@ func number(f *os.File) (int, error) {
 	return fd, nil
 }
 
+// encode is the reverse of decode.
+func (w *wire) encode() ([]byte, error) {
+	w.Sizes = [3]int{len(w.Config), len(w.Previous), len(w.State)}
+	line, err := json.Marshal(w)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(line, []byte("\n"), w.Config, w.Previous, w.State), nil
+}
+
 // write writes the handoff to an anonymous file.
 func (w *wire) write() (*os.File, error) {
-	data, err := json.Marshal(w)
+	data, err := w.encode()
 	if err != nil {
 		return nil, err
 	}
