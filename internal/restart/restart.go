@@ -13,12 +13,9 @@
 package restart
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"os/signal"
 	"slices"
@@ -70,69 +67,6 @@ type Grid struct {
 	Tick     uint64        // the next tick is due at Anchor + Tick × Interval
 	Interval time.Duration // of this grid
 	Runs     uint64        // number of the last run
-}
-
-// Instant is a moment as a reading of CLOCK_MONOTONIC in nanoseconds. This clock is the same for
-// the old and the new process. A time.Time cannot be handed off: its monotonic reading is not
-// exported by package time, and counts from the start of the process.
-type Instant int64
-
-// At returns the instant of t, or 0 for the zero time. t must have a monotonic reading, or be a
-// reading of the wall clock as it is set now. At and Time are exact to the time between two
-// readings of the clock, a fraction of a microsecond.
-func At(t time.Time) Instant {
-	if t.IsZero() {
-		return 0
-	}
-	i, now := clocks()
-	return i - Instant(now.Sub(t))
-}
-
-// Time returns the moment in this process, with its monotonic reading; the zero time for 0.
-func (i Instant) Time() time.Time {
-	if i == 0 {
-		return time.Time{}
-	}
-	at, now := clocks()
-	return now.Add(time.Duration(i - at))
-}
-
-// clocks reads both clocks at the same moment. If the thread waits for a processor between two
-// readings, that wait is the error of the result, so clocks uses the closest of several readings.
-func clocks() (at Instant, now time.Time) {
-	const near, attempts = 2 * time.Microsecond, 20
-	closest := Instant(math.MaxInt64)
-	for range attempts {
-		before := monotonic()
-		t := time.Now()
-		if apart := monotonic() - before; apart < closest {
-			closest, at, now = apart, before+apart/2, t
-		}
-		if closest <= Instant(near) {
-			break
-		}
-	}
-	return at, now
-}
-
-func monotonic() Instant {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		panic(fmt.Errorf("restart: cannot read the monotonic clock: %w", err)) // by POSIX it cannot fail
-	}
-	return Instant(t.Nano())
-}
-
-// wire is the handoff as it is written: the Handoff and the process that it is for, as one line of
-// JSON. After it come Config, Previous and State as they are, since they may be large.
-type wire struct {
-	Version int
-	PID     int    // execve keeps it; a process with another PID inherited the descriptor by accident
-	BootID  string // of this boot of the kernel, for the instants; "" if the system has none
-	Handoff
-	Sizes       [3]int // of Config, Previous and State, in bytes
-	Descriptors map[string]int
-	Ignored     []syscall.Signal // ignored by Exec, and not at the start of the daemon
 }
 
 // ErrUnreadable means that a handoff cannot be decoded. It is not known then what the old process
@@ -188,104 +122,6 @@ func inherit(number string) (*Handoff, error) {
 		w.Files[name] = os.NewFile(uintptr(n), name)
 	}
 	return &w.Handoff, unix.Close(fd)
-}
-
-// readAll reads the regular file behind fd from its start. It rejects any other kind of file: a
-// read could block, or take data from another reader.
-func readAll(fd int) ([]byte, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, fmt.Errorf("the descriptor is not open: %v", err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, errors.New("the descriptor is not that of a regular file")
-	}
-	head, err := readFirst(fd, min(int(st.Size), headSize))
-	if err != nil {
-		return nil, err
-	}
-	if limit := MaxSize(jobsIn(head)); st.Size > int64(limit) {
-		return nil, fmt.Errorf("the file has %d bytes, more than %d", st.Size, limit)
-	}
-	return readFirst(fd, int(st.Size))
-}
-
-const (
-	headSize = 256       // enough for what jobsIn reads
-	maxJobs  = 1_000_000 // that jobsIn believes
-)
-
-// jobsIn returns the number of jobs of a handoff for this process; 0 for any other file, which may be
-// of any size.
-func jobsIn(head []byte) int {
-	var version, pid, jobs int
-	var boot string
-	n, _ := fmt.Sscanf(string(head), `{"Version":%d,"PID":%d,"BootID":%q,"Jobs":%d,`, &version, &pid, &boot, &jobs)
-	if n < 4 || pid != os.Getpid() || jobs < 0 {
-		return 0
-	}
-	return min(jobs, maxJobs)
-}
-
-// readFirst reads that many bytes, or fewer at the end of the file.
-func readFirst(fd, size int) ([]byte, error) {
-	data := make([]byte, size)
-	for have := 0; have < len(data); {
-		n, err := unix.Pread(fd, data[have:], int64(have))
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return nil, err
-		case n == 0:
-			return data[:have], nil
-		default:
-			have += n
-		}
-	}
-	return data, nil
-}
-
-// decode reads a handoff and checks all that can be checked without the kernel.
-func decode(data []byte) (wire, error) {
-	var w wire
-	line, rest, _ := bytes.Cut(data, []byte("\n"))
-	if err := json.Unmarshal(line, &w); err != nil {
-		return wire{}, fmt.Errorf("it is incomplete: %v", err)
-	}
-	if w.Version != Version {
-		return wire{}, fmt.Errorf("its version is %d, and this gophd reads %d", w.Version, Version)
-	}
-	if w.Restarts < 0 {
-		return wire{}, fmt.Errorf("it counts %d restarts", w.Restarts)
-	}
-	for _, r := range w.Requests {
-		if !slices.Contains(request.Verbs[:], r.Verb) {
-			return wire{}, fmt.Errorf("it has the unknown request %d", r.Verb)
-		}
-	}
-	for _, s := range w.Ignored {
-		if s != syscall.SIGINT && s != syscall.SIGHUP {
-			return wire{}, fmt.Errorf("it ignores signal %d; only INT and HUP may be ignored", int(s))
-		}
-	}
-	for i, part := range []*[]byte{&w.Config, &w.Previous, &w.State} {
-		size := w.Sizes[i]
-		if size < 0 || size > len(rest) {
-			return wire{}, fmt.Errorf("it is incomplete: %d bytes of %d are left", len(rest), size)
-		}
-		*part, rest = rest[:size:size], rest[size:]
-	}
-	if len(rest) > 0 {
-		return wire{}, fmt.Errorf("there are %d more bytes in it", len(rest))
-	}
-	seen := map[int]bool{}
-	for name, fd := range w.Descriptors {
-		if fd < 3 || seen[fd] {
-			return wire{}, fmt.Errorf("descriptor %d, %.40q, is a standard one or named twice", fd, name)
-		}
-		seen[fd] = true
-	}
-	return w, nil
 }
 
 // Exec replaces this process by the program at s.Path, with the arguments, directory and
@@ -434,36 +270,4 @@ func number(f *os.File) (int, error) {
 		return 0, os.ErrClosed // Control's error means the same, but is not os.ErrClosed
 	}
 	return fd, nil
-}
-
-// encode is the reverse of decode.
-func (w *wire) encode() ([]byte, error) {
-	w.Sizes = [3]int{len(w.Config), len(w.Previous), len(w.State)}
-	line, err := json.Marshal(w)
-	if err != nil {
-		return nil, err
-	}
-	return slices.Concat(line, []byte("\n"), w.Config, w.Previous, w.State), nil
-}
-
-// write writes the handoff to an anonymous file.
-func (w *wire) write() (*os.File, error) {
-	data, err := w.encode()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := decode(data); err != nil {
-		return nil, err // here gophd can still continue; the new process could not
-	}
-	if limit := MaxSize(w.Jobs); len(data) > limit {
-		return nil, fmt.Errorf("%d bytes are more than %d", len(data), limit)
-	}
-	f, err := anonymous()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := f.Write(data); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,16 @@ func anonymous() (*os.File, error) {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
 	return os.NewFile(uintptr(fd), "gophd-handoff"), nil
+}
+
+// epoch is one moment on both clocks.
+var epochAt, epoch = readClocks()
+
+// clocks reads both clocks at the same moment. Package time reads CLOCK_MONOTONIC, so the difference
+// between them stays.
+func clocks() (at Instant, now time.Time) {
+	now = time.Now()
+	return epochAt + Instant(now.Sub(epoch)), now
 }
 
 // bootID returns the kernel's id of this boot of the machine, or "" when /proc is not mounted.
