@@ -84,17 +84,16 @@ func (j *jobs) handedFirst(f func(*member)) {
 	}
 }
 
-// byActivity returns all jobs, with those last that leave runs to the next process: until then their
-// output is read.
-func (j *jobs) byActivity() (sorted []*member) {
-	for _, leaves := range []bool{false, true} {
-		for _, m := range j.all {
-			if (m.Supervisor != nil && len(m.HandedOff()) > 0) == leaves {
-				sorted = append(sorted, m)
-			}
+// byActivity returns the jobs that leave runs to the next process, and the others.
+func (j *jobs) byActivity() (idle, active []*member) {
+	for _, m := range j.all {
+		if m.Supervisor != nil && len(m.HandedOff()) > 0 {
+			active = append(active, m)
+		} else {
+			idle = append(idle, m)
 		}
 	}
-	return sorted
+	return idle, active
 }
 
 // runNow starts a run of the only job. A signal cannot name one of several.

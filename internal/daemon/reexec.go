@@ -210,8 +210,12 @@ func (d *Daemon) handOff() *restart.Handoff {
 		s.PIDFile = d.o.Config.PIDFile
 	}
 	d.events.Publish(event.Reexecuting())
+	idle, active := d.jobs.byActivity()
+	for _, m := range idle { // meanwhile the output of the others is still read
+		s.Jobs = append(s.Jobs, m.handOff(h.Files))
+	}
 	d.log.Leave() // the new process writes the rest
-	for _, m := range d.jobs.byActivity() {
+	for _, m := range active {
 		s.Jobs = append(s.Jobs, m.handOff(h.Files))
 	}
 	s.Escaped = supervisor.HandOffPipes(d.spawner.HandOff(), h.Files)
