@@ -429,7 +429,7 @@ func TestFailedExecChangesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		path, dir string
 		file      *os.File
-		state     json.RawMessage
+		state     []byte
 		want      error
 	}{
 		"missing":                 {path: filepath.Join(dir, "none"), want: unix.ENOENT},
@@ -441,7 +441,6 @@ func TestFailedExecChangesNothing(t *testing.T) {
 		"deleted directory":       {path: "/bin/true", dir: gone, want: unix.ENOENT},
 		"closed descriptor":       {path: "/bin/true", file: closed, want: os.ErrClosed},
 		"nil descriptor":          {path: "/bin/true", file: (*os.File)(nil), want: os.ErrInvalid},
-		"broken state":            {path: "/bin/true", state: json.RawMessage("{")},
 		"too much state":          {path: "/bin/true", state: huge()},
 		"a path with a NUL in it": {path: "/bin/true\x00x", want: unix.EINVAL},
 	} {
@@ -476,10 +475,8 @@ func TestFailedExecChangesNothing(t *testing.T) {
 	}
 }
 
-// huge returns valid JSON that is larger than a handoff may be.
-func huge() json.RawMessage {
-	return slices.Concat([]byte{'"'}, bytes.Repeat([]byte{'x'}, 17<<20), []byte{'"'})
-}
+// huge returns more than the handoff of one job may be.
+func huge() []byte { return bytes.Repeat([]byte{'x'}, 17<<20) }
 
 // processState returns what a failed Exec could have left changed.
 func processState(t *testing.T, kept *os.File) map[string]string {
