@@ -402,6 +402,7 @@ func TestSignalDuringExecIsServedAfterwards(t *testing.T) {
 	}
 }
 
+// An exec that succeeds by mistake ends the test, and must not end it with success.
 func TestFailedExecChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) string {
@@ -437,11 +438,11 @@ func TestFailedExecChangesNothing(t *testing.T) {
 		"a directory":             {path: dir, want: unix.EACCES},
 		"not a binary":            {path: script, want: unix.ENOEXEC},
 		"empty":                   {path: write("empty", "", 0o755), want: unix.ENOEXEC},
-		"deleted directory":       {path: "/bin/true", dir: gone, want: unix.ENOENT},
-		"closed descriptor":       {path: "/bin/true", file: closed, want: os.ErrClosed},
-		"nil descriptor":          {path: "/bin/true", file: (*os.File)(nil), want: os.ErrInvalid},
-		"too much state":          {path: "/bin/true", state: huge()},
-		"a path with a NUL in it": {path: "/bin/true\x00x", want: unix.EINVAL},
+		"deleted directory":       {path: "/bin/false", dir: gone, want: unix.ENOENT},
+		"closed descriptor":       {path: "/bin/false", file: closed, want: os.ErrClosed},
+		"nil descriptor":          {path: "/bin/false", file: (*os.File)(nil), want: os.ErrInvalid},
+		"too much state":          {path: "/bin/false", state: huge()},
+		"a path with a NUL in it": {path: "/bin/false\x00x", want: unix.EINVAL},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, w, err := os.Pipe()
@@ -533,23 +534,25 @@ func TestInheritRejectsGarbage(t *testing.T) {
 		"a pipe":            {pipe, "not that of a regular file"},
 		"a directory":       {directory, "not that of a regular file"},
 		"empty":             {text(""), "incomplete"},
-		"truncated":         {text(`{"Version":5,"PID":%d,"Boo`, pid), "incomplete"},
+		"truncated":         {text(`{"Version":6,"PID":%d,"Boo`, pid), "incomplete"},
 		"another type":      {text(`[1]`), "incomplete"},
-		"more than one":     {text(`{"Version":5}{}`), "more than one"},
+		"more than one":     {text(`{"Version":6}{}`), "incomplete"},
+		"a part is missing": {text("{\"Version\":6,\"Sizes\":[1,0,2]}\nab"), "1 bytes of 2 are left"},
+		"a part too many":   {text("{\"Version\":6,\"Sizes\":[1,0,2]}\nabcd"), "1 more bytes"},
 		"no version":        {text(`{"PID":%d,"BootID":%q}`, pid, id), "version is 0"},
-		"newer":             {text(`{"Version":6,"PID":%d,"BootID":%q}`, pid, id), "version is 6"},
-		"foreign PID":       {text(`{"Version":5,"PID":%d,"BootID":%q}`, pid+1, id), "it is for process"},
-		"foreign boot":      {text(`{"Version":5,"PID":%d,"BootID":"x"}`, pid), "another boot"},
-		"unknown request":   {text(`{"Version":5,"PID":%d,"BootID":%q,"Requests":[{"Verb":77}]}`, pid, id), "request 77"},
-		"negative count":    {text(`{"Version":5,"PID":%d,"BootID":%q,"Restarts":-1}`, pid, id), "-1 restarts"},
-		"closed file":       {text(`{"Version":5,"PID":%d,"BootID":%q,"Descriptors":{"a":1019}}`, pid, id), "not open"},
-		"standard file":     {text(`{"Version":5,"PID":%d,"BootID":%q,"Descriptors":{"a":2}}`, pid, id), "standard one"},
-		"file named twice": {text(`{"Version":5,"PID":%d,"BootID":%q,"Descriptors":{"a":1018,"b":1018}}`, pid, id),
+		"newer":             {text(`{"Version":7,"PID":%d,"BootID":%q}`, pid, id), "version is 7"},
+		"foreign PID":       {text(`{"Version":6,"PID":%d,"BootID":%q}`, pid+1, id), "it is for process"},
+		"foreign boot":      {text(`{"Version":6,"PID":%d,"BootID":"x"}`, pid), "another boot"},
+		"unknown request":   {text(`{"Version":6,"PID":%d,"BootID":%q,"Requests":[{"Verb":77}]}`, pid, id), "request 77"},
+		"negative count":    {text(`{"Version":6,"PID":%d,"BootID":%q,"Restarts":-1}`, pid, id), "-1 restarts"},
+		"closed file":       {text(`{"Version":6,"PID":%d,"BootID":%q,"Descriptors":{"a":1019}}`, pid, id), "not open"},
+		"standard file":     {text(`{"Version":6,"PID":%d,"BootID":%q,"Descriptors":{"a":2}}`, pid, id), "standard one"},
+		"file named twice": {text(`{"Version":6,"PID":%d,"BootID":%q,"Descriptors":{"a":1018,"b":1018}}`, pid, id),
 			"named twice"},
 		"too much": {text("%s", bytes.Repeat([]byte{' '}, 17<<20)), "more than"},
-		"too much for its jobs": {text(`{"Version":5,"PID":%d,"BootID":%q,"Jobs":9,"State":%s}`, pid, id, huge()),
+		"too much for its jobs": {text(`{"Version":6,"PID":%d,"BootID":%q,"Jobs":9,"State":%s}`, pid, id, huge()),
 			"more than"},
-		"too much for another process": {text(`{"Version":5,"PID":%d,"BootID":%q,"Jobs":900,"State":%s}`, pid+1, id, huge()),
+		"too much for another process": {text(`{"Version":6,"PID":%d,"BootID":%q,"Jobs":900,"State":%s}`, pid+1, id, huge()),
 			"more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
