@@ -17,8 +17,8 @@ const module = "gophd/"
 // own. A package without a layer fails the test.
 var layers = [][]string{
 	{"internal/timer", "internal/event", "internal/fault", "internal/goroutine", "internal/job", "internal/headtail",
-		"internal/line", "internal/lockfile", "internal/request", "internal/procfs", "internal/safefile", "internal/self",
-		"internal/credentials"},
+		"internal/line", "internal/lockfile", "internal/misspelled", "internal/request", "internal/procfs",
+		"internal/safefile", "internal/self", "internal/credentials"},
 	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/logging",
 		"internal/loop", "internal/pidfile", "internal/process", "internal/restart", "internal/sdnotify",
 		"internal/signals", "internal/status"},

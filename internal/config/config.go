@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"gophd/internal/job"
+	"gophd/internal/misspelled"
 )
 
 // Request is the input of Load, apart from the config file itself.
@@ -277,7 +278,7 @@ func (c *Config) Nearest(key string) string {
 			}
 		}
 	}
-	return nearest(key, all)
+	return misspelled.Nearest(key, all)
 }
 
 // Private returns env without the variables that configure gophd. A command that is a gophd, or

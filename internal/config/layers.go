@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"gophd/internal/misspelled"
 )
 
 // loader is the state of one Load: its request, and the problems found so far.
@@ -160,7 +162,7 @@ func (l *loader) environment() map[string]given {
 			continue
 		}
 		warning := "environment " + visible(name) + ": gophd has no such setting"
-		if near := nearest(strings.ToLower(name), lower(names)); near != "" {
+		if near := misspelled.Nearest(strings.ToLower(name), lower(names)); near != "" {
 			warning += "; did you mean " + strings.ToUpper(near) + "?"
 		}
 		l.warnings = append(l.warnings, warning)

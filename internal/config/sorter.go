@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"gophd/internal/misspelled"
 )
 
 // missing returns the error for a file without the mandatory key, with the line to add.
@@ -94,7 +96,7 @@ func (s *sorter) add(e entry) {
 		s.setting(s.own, e.key, e, subject)
 		s.doubt(e, e.key, subject)
 	default:
-		if near := nearest(section, append(slices.Clip(s.sections), jobsSection)); near != "" {
+		if near := misspelled.Nearest(section, append(slices.Clip(s.sections), jobsSection)); near != "" {
 			if first {
 				s.reject(position(s.path, e.line)+": "+visible(section), "",
 					"no section of gophd; did you mean "+near+"? otherwise rename your own")
@@ -178,7 +180,7 @@ func (s *sorter) topLevel(e entry, subject string) {
 				return
 			}
 		}
-		if near := nearest(e.key, []string{includeKey, jobsSection}); near != "" {
+		if near := misspelled.Nearest(e.key, []string{includeKey, jobsSection}); near != "" {
 			s.reject(subject, "", "stands outside every section; did you mean "+near+"?")
 			return
 		}
@@ -313,7 +315,7 @@ func unknown(name string) string {
 			alike = append(alike, rest)
 		}
 	}
-	if near := nearest(name, all); near != "" {
+	if near := misspelled.Nearest(name, all); near != "" {
 		return "no such setting; did you mean " + near + "?"
 	}
 	if advice := otherAdvice(flagName("." + last)); advice != "" {

@@ -12,6 +12,7 @@ import (
 
 	"gophd/internal/credentials"
 	"gophd/internal/job"
+	"gophd/internal/misspelled"
 )
 
 // parse parses the text of a setting. It returns a time.Duration, a bool, an int64 for a size, an
@@ -229,29 +230,10 @@ func service(logFile string) bool {
 	return strings.HasPrefix(logFile, journald) || strings.HasPrefix(logFile, syslog)
 }
 
-// nearest returns the candidate of which text is most likely a misspelling, or "". A short
-// candidate may differ less: a user's own [db] is not a misspelled [job].
-func nearest(text string, candidates []string) string {
-	best, least := "", 3
-	for _, c := range candidates {
-		allowed := 2
-		if len(c) <= 4 {
-			allowed = 1
-			if text == "" || unicode.ToLower(rune(text[0])) != rune(c[0]) {
-				continue
-			}
-		}
-		if d := distance(strings.ToLower(text), c); d <= allowed && d < least {
-			best, least = c, d
-		}
-	}
-	return best
-}
-
 // nearestOrLonger returns also the only candidate that begins with text. It is for words of which
 // each is gophd's own.
 func nearestOrLonger(text string, candidates []string) string {
-	if near := nearest(text, candidates); near != "" {
+	if near := misspelled.Nearest(text, candidates); near != "" {
 		return near
 	}
 	longer := slices.DeleteFunc(slices.Clone(candidates), func(c string) bool { return !strings.HasPrefix(c, text) })
@@ -259,33 +241,4 @@ func nearestOrLonger(text string, candidates []string) string {
 		return ""
 	}
 	return longer[0]
-}
-
-// distance counts the letters to insert, delete, replace or swap with their neighbor to turn a into
-// b (optimal string alignment). It returns 3 at once if the lengths differ by more than 2.
-func distance(a, b string) int {
-	if n := len(a) - len(b); n > 2 || n < -2 {
-		return 3
-	}
-	var before []int
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		next := make([]int, len(b)+1)
-		next[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next[j+1] = min(row[j]+cost, row[j+1]+1, next[j]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				next[j+1] = min(next[j+1], before[j-1]+1)
-			}
-		}
-		before, row = row, next
-	}
-	return row[len(b)]
 }

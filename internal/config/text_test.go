@@ -144,21 +144,6 @@ func TestParseBool(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	for text, want := range map[string]string{
-		"heartbaet": "heartbeat", "heatbeat": "heartbeat", "hartbeats": "heartbeat", "confg": "config",
-		"Config": "config", "conf": "config",
-		"jobb": "job", "jo": "job", "JOB": "job", "logs": "log", "lgo": "log", "restarts": "restart",
-		"restrat": "restart",
-		"db":      "", "web": "", "smtp": "", "blog": "", "bob": "", "database": "", "app": "", "lock": "",
-		"cfg": "", "": "", "é": "", "heart": "",
-	} {
-		if got := nearest(text, sections()); got != want {
-			t.Errorf("%q is near %q, want %q", text, got, want)
-		}
-	}
-}
-
 // TestRedactHidesOnlyPasswords checks that no password is shown, and that other text stays.
 func TestRedactHidesOnlyPasswords(t *testing.T) {
 	for text, want := range map[string]string{
