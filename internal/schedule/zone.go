@@ -1,0 +1,52 @@
+package schedule
+
+import (
+	_ "embed"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+	_ "time/tzdata" // a container without the zone database has all zones too
+
+	"gophd/internal/misspelled"
+)
+
+// zoneNames are the names of the zone database, one per line. A test generates it.
+//
+//go:embed zones.txt
+var zoneNames string
+
+// LoadZone returns the time zone with a name of the IANA database, such as Europe/Berlin. The error
+// for an unknown one gives similar names.
+func LoadZone(name string) (*time.Location, error) {
+	if name != "" && name != "Local" { // both have a meaning for package time
+		if zone, err := time.LoadLocation(name); err == nil {
+			return zone, nil
+		}
+	}
+	hint := "write a name such as Europe/Berlin"
+	if near := nearZones(name); len(near) > 0 {
+		hint = "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return nil, fmt.Errorf("time zone %q is not known; %s", name, hint)
+}
+
+// nearZones returns the zones whose name is nearest to a text: the whole name, or else its last part,
+// the city.
+func nearZones(text string) []string {
+	text = strings.ReplaceAll(text, " ", "_")
+	for _, part := range []func(string) string{strings.Clone, path.Base} {
+		byPart := map[string][]string{}
+		var parts []string
+		for name := range strings.Lines(zoneNames) {
+			name = strings.TrimSpace(name)
+			key := strings.ToLower(part(name))
+			byPart[key] = append(byPart[key], name)
+			parts = append(parts, key)
+		}
+		if near := misspelled.Nearest(part(text), parts); near != "" {
+			return byPart[near]
+		}
+	}
+	return nil
+}
