@@ -83,7 +83,7 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	line("runs", c.Shown("job.command"))
 	line("which is", path)
 	line("in", spec.Dir)
-	for _, l := range schedule(spec) {
+	for _, l := range when(spec) {
 		line(l[0], l[1])
 	}
 	line("lease", storeName(c, lease.LockPath(c))+held(heldLock))
@@ -116,8 +116,8 @@ func held(by string) string {
 	return ", now held by " + by
 }
 
-// schedule describes when the job would run if it were started now.
-func schedule(spec job.Spec) [][2]string {
+// when describes when the job would run if it were started now.
+func when(spec job.Spec) [][2]string {
 	first, label, since := "immediately", "second run", "if the first starts now"
 	if !spec.RunAtStart {
 		first, label, since = "after "+spec.Interval.String(), "first run", "if started now"

@@ -16,7 +16,7 @@ import (
 // the name of a file is that file.
 func TestConsoleExamplesOfTheDocs(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"../README.md", "job.md", "jobs.md", "logging.md", "output-buffering.md"} {
+	for _, name := range []string{"../README.md", "job.md", "jobs.md", "logging.md", "output-buffering.md", "schedule.md"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(filepath.Join("../../docs", name))

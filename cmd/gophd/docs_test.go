@@ -60,7 +60,7 @@ func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
 	// Flags of other commands and programs.
 	others := []string{"help", "line-buffered", "version", "format", "kill-who", "kill-whom", "signal", "password", "all",
 		"nonblock", "shared"}
-	flags := newRun(&program{}).Flags()
+	flags, ofNext := newRun(&program{}).Flags(), newNext(&program{}).Flags()
 	reference := read(t, top+"docs/config.md")
 	flag := regexp.MustCompile("(?m)(?:^|[ `(])--([a-z][a-z-]*)")
 	key := regexp.MustCompile(`\b(?:config|job|heartbeat|log|restart)\.[a-z_]+\b`)
@@ -76,8 +76,8 @@ func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
 		}
 		for _, m := range flag.FindAllStringSubmatch(text, -1) {
 			found++
-			if flags.Lookup(m[1]) == nil && !slices.Contains(others, m[1]) {
-				t.Errorf("%s names --%s, which is no flag of run", file, m[1])
+			if flags.Lookup(m[1]) == nil && ofNext.Lookup(m[1]) == nil && !slices.Contains(others, m[1]) {
+				t.Errorf("%s names --%s, which is no flag of run or next", file, m[1])
 			}
 		}
 		for _, span := range regexp.MustCompile("`[^`\n]+`").FindAllString(text, -1) {

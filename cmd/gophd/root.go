@@ -59,6 +59,7 @@ upgrade does not touch the running command.`,
 		Example: `  gophd run -v --interval 2 -- ./job.sh          every 2 seconds, in the foreground, with the log
   gophd run -d -p /run/job.pid -- ./job.sh       as a daemon, every 5 seconds
   gophd check -c job.yaml                        what would run, and when
+  gophd next "17 3 * * 1-5"                      the coming runs of a cron expression
   gophd run --help                               all the flags, exit codes and signals`,
 		Version:                    version,
 		SilenceUsage:               true,
@@ -87,7 +88,7 @@ func (p *program) flagError(cmd *cobra.Command, err error) error {
 }
 
 func addCommands(root *cobra.Command, p *program) {
-	root.AddCommand(newRun(p), newCheck(p), newConfig(p), newVersion(p), newProbe(p))
+	root.AddCommand(newRun(p), newCheck(p), newNext(p), newConfig(p), newVersion(p), newProbe(p))
 }
 
 // noArgs rejects arguments of a command that takes none. An argument is most likely a misspelled
@@ -120,8 +121,6 @@ func laterCommand(name string) string {
 		return "send USR1 to the process of the PID file, and read the log"
 	case "events", "history", "logs":
 		return "read the log; with --log-format json it has each event"
-	case "next":
-		return "gophd check shows the next run"
 	case "stop":
 		return "send TERM to the process of the PID file"
 	case "reload", "restart":

@@ -39,7 +39,7 @@ func (s *Schedule) noteGap(at, start, before, after int64) string {
 	case after-before > correction:
 		return show(missing, at+after) + " does not exist; the change is longer than 3 hours, so nothing is made up"
 	case s.wildcard:
-		return show(missing, at+after) + " does not exist on this day; wildcards follow the clock"
+		return show(missing, at+after) + " does not exist; wildcards follow the clock"
 	}
 	return show(missing, at+after) + " does not exist on this day; runs right after the clock change"
 }
