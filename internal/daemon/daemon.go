@@ -192,12 +192,12 @@ func (d *Daemon) serve(ctx context.Context) {
 			d.reminder()
 		case <-d.timers.unmap.C:
 			if d.o.Config.Many {
-				shrinkHeap() // later, what is garbage between a thousand jobs could not be given back
+				d.shrinkHeap() // later, what is garbage between a thousand jobs could not be given back
 			} else {
 				unmapProgram()
 			}
 		case <-d.timers.shrink.C:
-			shrinkHeap()
+			d.shrinkHeap()
 		}
 	}
 }

@@ -221,7 +221,7 @@ func (sw *sweep) look(now time.Time) (found []escapedProcess, again bool) {
 	self, group := os.Getpid(), unix.Getpgrp()
 	session, _ := unix.Getsid(0)
 	key, _, _ := strings.Cut(sw.Mark, "=")
-	for _, pid := range children() {
+	for _, pid := range procfs.Orphans() {
 		if sw.p.spawner.isCommand(pid) {
 			continue
 		}
@@ -269,6 +269,3 @@ func (s escapedProcess) signal(sig syscall.Signal) {
 	}
 	_ = syscall.Kill(pid, sig)
 }
-
-// children returns the PIDs of the children of this program.
-func children() []int { return procfs.Children()(os.Getpid()) }

@@ -303,6 +303,9 @@ func TestNoSearchWithoutEscapedProcesses(t *testing.T) {
 	}
 }
 
+// children returns the PIDs of the children of this program.
+func children() []int { return procfs.Children()(os.Getpid()) }
+
 func TestChildrenMatchProc(t *testing.T) {
 	cmd := exec.Command("/bin/sleep", "3600")
 	if err := cmd.Start(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -308,14 +309,18 @@ func (p *Process) signal(sig syscall.Signal) { _ = syscall.Kill(-p.pid, sig) }
 
 // alive reports whether the group has a living member besides its dead leader.
 func (p *Process) alive() bool {
-	held := false
-	for _, st := range p.streams {
-		held = held || st.held()
+	held := p.isHeld()
+	if held && len(forks) > 0 { // a command that is being forked has a copy of each open pipe until its exec
+		time.Sleep(probeMin)
+		held = p.isHeld()
 	}
 	alive, others := groupAlive(p.pid, held)
 	p.others = others
 	return alive
 }
+
+// isHeld reports whether any process has a pipe of the command open.
+func (p *Process) isHeld() bool { return slices.ContainsFunc(p.streams, (*stream).held) }
 
 // reap reaps the leader and fills the result, then reaps the zombies that the group left.
 func (p *Process) reap() {

@@ -130,13 +130,32 @@ func listedChildren(pid int) (pids []int) {
 	threads, _ := os.ReadDir(tasks) // a process that has exited has no children
 	for _, t := range threads {
 		list, _ := os.ReadFile(tasks + "/" + t.Name() + "/children")
-		for f := range bytes.FieldsSeq(list) {
-			if pid, err := strconv.Atoi(string(f)); err == nil {
-				pids = append(pids, pid)
-			}
-		}
+		pids = append(pids, numbers(list)...)
 	}
 	return pids
+}
+
+// Orphans returns the PIDs of the children of this program that it may have got as orphans, and some
+// others. The kernel gives an orphan to the first thread of a subreaper or of process 1
+// (find_new_reaper in kernel/exit.c), and lists the children of other threads elsewhere: with many
+// commands, that is most of them.
+func Orphans() []int {
+	pid := os.Getpid()
+	self := strconv.Itoa(pid)
+	list, err := os.ReadFile("/proc/" + self + "/task/" + self + "/children")
+	if err != nil { // the kernel was built without that list
+		return Children()(pid)
+	}
+	return numbers(list)
+}
+
+func numbers(list []byte) (all []int) {
+	for f := range bytes.FieldsSeq(list) {
+		if n, err := strconv.Atoi(string(f)); err == nil {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
 // Switches returns how often the kernel has switched from the first thread of a process to another.
