@@ -68,7 +68,7 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := preflight.CheckStore(ctx, c); err != nil {
+	if _, err := preflight.CheckStore(ctx, c); err != nil {
 		return err
 	}
 	spec := c.Jobs[0]

@@ -18,7 +18,8 @@ import (
 // unfit.
 func (p *program) checkJobs(ctx context.Context, c *config.Config) error {
 	k := preflight.NewChecker(c, p.self.Env)
-	wrong := []error{k.Daemon()}
+	noLease, err := preflight.CheckStore(ctx, c)
+	wrong := []error{k.Daemon(), err}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "JOB\tSCHEDULE\tNEXT RUN\tCOMMAND\tUSER\tOVERLAP\tLEASE\tFIT")
 	now := time.Now()
@@ -27,14 +28,14 @@ func (p *program) checkJobs(ctx context.Context, c *config.Config) error {
 		err = k.Named(spec, err)
 		holder, heldErr := preflight.JobHolder(c, spec)
 		fit := "yes"
-		if err = errors.Join(err, heldErr); err != nil {
+		if err = errors.Join(err, heldErr, noLease[spec.Name]); err != nil {
 			wrong, fit = append(wrong, err), "no"
 		}
 		fmt.Fprintln(w, strings.Join([]string{spec.Name, spec.Cadence(), nextRun(spec, now),
 			short(c.Shown("jobs." + spec.Name + ".command")), or(spec.User, "-"), overlap(spec), leaseOf(c, holder), fit}, "\t"))
 	}
 	heldFile, heldLock, err := preflight.Holders(c)
-	wrong = append(wrong, err, preflight.CheckStore(ctx, c))
+	wrong = append(wrong, err)
 	if err := w.Flush(); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"gophd/internal/config"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/lease"
@@ -161,8 +162,11 @@ func (j *jobs) err() error {
 	return fmt.Errorf("no job is left, and %d failed: %s", len(failed), strings.Join(failed, ", "))
 }
 
-// maxFailed limits the jobs that failed returns: they go into an environment variable.
-const maxFailed = 1000
+// maxFailed and maxLost limit what goes into an environment variable.
+const (
+	maxFailed = 1000
+	maxLost   = 10
+)
 
 // failed returns the jobs that have failed, for the check of a reload.
 func (j *jobs) failed() map[string]string {
@@ -170,6 +174,21 @@ func (j *jobs) failed() map[string]string {
 	for _, m := range j.all {
 		if !m.alive && m.reason() != nil && len(all) < maxFailed {
 			all[m.spec.Name] = preflight.Digest(*m.spec)
+		}
+	}
+	return all
+}
+
+// lostLocks returns the paths of own locks that jobs hold although their files were removed or
+// replaced, for the check of a reload. One is enough to reject it.
+func (j *jobs) lostLocks(c *config.Config) (all []string) {
+	for _, m := range j.all {
+		if m.lease == nil || m.lease.Lock() == nil || len(all) == maxLost {
+			continue
+		}
+		path := lease.JobLockPath(c, c.FileName(*m.spec))
+		if id := lease.FileID(m.lease.Lock().Descriptor()); id != "" && lease.PathID(path) != id {
+			all = append(all, path)
 		}
 	}
 	return all

@@ -85,12 +85,16 @@ func (d *Daemon) asker() preflight.Running {
 		holding := []heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}
 		a.Holds = !l.Unproven && slices.Contains(holding, l.State)
 	}
+	if d.o.Config.OwnLeases() && d.jobs.store != nil {
+		a.URL, a.Key, a.Own = d.o.Config.Heartbeat.URL, lease.Key(d.o.Config.Name), true
+	}
 	if lock := d.lease.Lock(); lock != nil {
 		a.Lock, a.Users = lease.FileID(lock.Descriptor()), lock.Users()
 		if a.Lock != "" {
 			a.LockPath = lease.LockPath(d.o.Config)
 		}
 	}
+	a.LostLocks = d.jobs.lostLocks(d.o.Config)
 	a.Serves = slices.ContainsFunc(d.jobs.all, func(m *member) bool { return m.Supervisor != nil && m.Looping() })
 	if f, err := d.pidFile.descriptor(); err == nil && f != nil {
 		a.PIDFile = lease.FileID(f)

@@ -268,29 +268,6 @@ func IsFIFO(path string) bool {
 	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
 }
 
-// CheckStore contacts the heartbeat's server, if there is one, and returns an error if no lease can
-// be kept there, or if it does not answer: for as long as a start would try, or storeTimeout. With
-// heartbeat.on_unreachable: continue a server that does not answer is no error. It blocks until it
-// has an answer.
-func CheckStore(ctx context.Context, c *config.Config) error {
-	h := c.Heartbeat
-	if !h.Shared() {
-		return nil
-	}
-	store, err := lease.OpenStore(h)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(heartbeat.Look(ctx, store, lease.Key(c.Name), min(h.AcquireTimeout, storeTimeout)), store.Close())
-	switch {
-	case errors.As(err, new(*heartbeat.HeldError)):
-		return nil
-	case h.OnUnreachable == "continue" && errors.As(err, new(*heartbeat.UnreachableError)):
-		return nil
-	}
-	return err
-}
-
 // Holders returns the current holders of the PID file and the local lock on this host, as text; ""
 // means no holder. It contacts no server. It returns an error if a program other than gophd has
 // locked the lock file. It blocks for up to twice file.NoteTime to find that out.
@@ -308,7 +285,11 @@ func JobHolder(c *config.Config, spec job.Spec) (string, error) {
 		return "", nil
 	}
 	l := jobLock(c, spec)
-	return holder(l.path, l.name)
+	text, err := holder(l.path, l.name)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", jobKey(spec, ""), err)
+	}
+	return text, err
 }
 
 func holder(lock, name string) (string, error) {

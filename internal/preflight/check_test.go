@@ -223,7 +223,7 @@ func TestCheckStoreNeedsAnAnswer(t *testing.T) {
 		{[]string{"GOPHD_HEARTBEAT_ON_UNREACHABLE=continue"}, true},
 	} {
 		c := configured(t, t.TempDir(), append(tc.settings, url, "GOPHD_HEARTBEAT_ACQUIRE_TIMEOUT=10ms", "GOPHD_JOB_NAME=x")...)
-		err := CheckStore(t.Context(), c)
+		_, err := CheckStore(t.Context(), c)
 		if tc.accepted != (err == nil) || err != nil && !strings.Contains(err.Error(), "the store did not answer") {
 			t.Errorf("%q: %v", tc.settings, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,9 +63,13 @@ type Running struct {
 	Users    []int  // UIDs that may own runs under that lock
 	PIDFile  string // file ID of its PID file; "" without a PID file
 
+	// LostLocks are own locks of its jobs whose files were removed or replaced, some at least.
+	LostLocks []string `json:",omitempty"`
+
 	URL, Key string // of its shared heartbeat; "" without one
 	ID       string // of its instance, in the record of that heartbeat
 	Holds    bool   // it holds that lease, and hands it off
+	Own      bool   // each of its jobs has a lease there, and Key is the one that all would share
 
 	// Failed are those of several jobs that have failed already, with their Digest. If they have not
 	// changed, they need not be fit.
@@ -114,9 +119,6 @@ func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
 	return a.holders(ctx, c)
 }
 
-// storeTimeout limits how long the holder of a shared heartbeat is looked up.
-const storeTimeout = 10 * time.Second
-
 // holders returns an error if another process holds the PID file or a lease of the config. With
 // heartbeat.standby that is no error for a gophd that stands by already. A gophd that runs the job
 // would have to stop it.
@@ -124,8 +126,7 @@ func (a Running) holders(ctx context.Context, c *config.Config) error {
 	h := c.Heartbeat
 	path, standby, mayWait := lease.LockPath(c), false, h.Standby && !a.Serves
 	if a.LockPath != "" && a.LockPath == path && lease.PathID(path) != a.Lock {
-		return fmt.Errorf("the lock file %s was removed or replaced: the lease would be lost in a re-exec and the run "+
-			"be stopped: stop gophd after its run, and start it again", path)
+		return lostLock(path)
 	}
 	if path != "" {
 		switch err := a.local(ctx, path, c.Name, 2*file.NoteTime); {
@@ -142,28 +143,73 @@ func (a Running) holders(ctx context.Context, c *config.Config) error {
 			return err
 		}
 	}
-	if path == "" || strings.HasPrefix(h.URL, "file:") || c.OwnLeases() {
-		return nil // a job whose own lease is held elsewhere stands by, and the others run
+	if c.OwnLeases() {
+		if err := a.jobLocks(c); err != nil {
+			return err
+		}
 	}
+	if !h.Shared() {
+		return nil
+	}
+	return a.shared(ctx, c, mayWait)
+}
+
+func lostLock(path string) error {
+	return fmt.Errorf("the lock file %s was removed or replaced: the lease would be lost in a re-exec and the run "+
+		"be stopped: stop gophd after its run, and start it again", path)
+}
+
+// jobLocks returns an error if the own lock of a job was lost, or is held by a program other than
+// gophd. One that another gophd holds is no error: its job stands by, and the others run.
+func (a Running) jobLocks(c *config.Config) error {
+	var wrong []error
+	for _, spec := range c.Jobs {
+		if a.failed(spec) {
+			continue
+		}
+		var err error
+		if path := jobLock(c, spec).path; slices.Contains(a.LostLocks, path) {
+			err = fmt.Errorf("%s: %w", jobKey(spec, ""), lostLock(path))
+		} else {
+			_, err = JobHolder(c, spec)
+		}
+		wrong = append(wrong, err)
+	}
+	return errors.Join(wrong...)
+}
+
+// shared returns an error if the leases of the config cannot be kept in its shared store, or, if all
+// jobs have one, if another instance holds it.
+func (a Running) shared(ctx context.Context, c *config.Config, mayWait bool) error {
+	h := c.Heartbeat
 	store, err := lease.OpenStore(h)
 	if err != nil {
 		return err
 	}
 	key := lease.Key(c.Name)
-	same, patience := a.URL == h.URL && a.Key == key, min(h.AcquireTimeout, storeTimeout)
+	same, patience := a.URL == h.URL && a.Key == key && a.Own == c.OwnLeases(), min(h.AcquireTimeout, storeTimeout)
 	if same {
 		patience = 0 // the running gophd gets no answer either; the new process continues to retry
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	err = a.look(ctx, store, key, patience, path)
+	var jobs map[string]error
+	if c.OwnLeases() {
+		jobs, err = lookUpJobs(ctx, c, store, patience, a.failed)
+		err = errors.Join(err, store.Close())
+	} else {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		err = a.look(ctx, store, key, patience, lease.LockPath(c))
+	}
 	switch {
 	case same && a.Holds && !errors.Is(err, heartbeat.ErrUnfit): // as it is now, with or without a restart
 		return nil
 	case mayWait && errors.As(err, new(*heartbeat.HeldError)):
-		return nil
-	case (same || h.OnUnreachable == "continue") && errors.As(err, new(*heartbeat.UnreachableError)):
-		return nil
+		err = nil
+	case same && errors.As(err, new(*heartbeat.UnreachableError)), unreachableIsFit(h, err):
+		err = nil
+	}
+	for _, spec := range c.Jobs {
+		err = errors.Join(err, jobs[spec.Name])
 	}
 	return err
 }
