@@ -54,6 +54,7 @@ type jobs struct {
 	running *supervisor.Running
 	store   heartbeat.Store // of all leases; nil if there is none
 	lease   leaseNews
+	contact contact
 }
 
 // notice makes the daemon look at its jobs and the lease. It does not block.

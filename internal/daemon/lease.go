@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"gophd/internal/heartbeat/file"
 	"gophd/internal/job"
 	"gophd/internal/lease"
+	"gophd/internal/preflight"
 	"gophd/internal/restart"
 	"gophd/internal/status"
 	"gophd/internal/supervisor"
@@ -25,8 +28,15 @@ import (
 type leaseNews struct {
 	mu      sync.Mutex
 	serving string // what the daemon does, for the process that waits for its start
-	held    bool   // it was held, so that jobs may acquire their own
+	held    bool   // jobs may acquire their own leases
 	err     error  // why it has ended
+}
+
+// admit lets the jobs acquire their own leases.
+func (n *leaseNews) admit() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held = true
 }
 
 // read returns what the lease has told last.
@@ -86,16 +96,87 @@ func clean(lock *file.Store, events *event.Stream, name string) {
 }
 
 func (l leaseClient) Held() {
-	if l.o.Config.OwnLeases() {
-		l.jobs.lease.mu.Lock()
-		l.jobs.lease.held = true
-		l.jobs.lease.mu.Unlock()
-	} else {
+	switch {
+	case !l.o.Config.OwnLeases():
 		l.jobs.handedFirst(func(m *member) { m.LeaseHeld() })
+	case l.jobs.store != nil && !l.sharedBefore():
+		l.contactStore()
+		return
+	default:
+		l.jobs.lease.admit()
 	}
+	l.runs()
+}
+
+// runs tells that several jobs are served.
+func (l leaseClient) runs() {
 	if l.o.Config.Many {
 		l.tell(fmt.Sprintf("%s runs %d jobs", l.o.Config.Name, len(l.o.Config.Jobs)), nil)
 	}
+}
+
+// sharedBefore reports whether the old process has handed off a lease in a shared store.
+func (d *Daemon) sharedBefore() bool {
+	shared := d.handed.Lease.Shared != nil
+	for _, own := range d.handed.Leases {
+		shared = shared || own.Shared != nil
+	}
+	return shared
+}
+
+// contact is the first contact of the store, before the jobs acquire leases of their own there.
+type contact struct {
+	goroutines goroutine.Group
+	cancel     context.CancelFunc // nil before it
+}
+
+// end cancels the contact, and waits for its goroutine. The daemon's lease must have ended, because
+// that starts the contact.
+func (c *contact) end() {
+	if c.cancel != nil {
+		c.cancel()
+	}
+	c.goroutines.Wait()
+}
+
+// contactStore admits the jobs to their own leases once the store has answered. From then on each waits
+// for its lease, however long that takes. Until then this is a start: it fails if no lease can be kept
+// in the store, or if that does not answer.
+func (l leaseClient) contactStore() {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.jobs.contact.cancel = cancel
+	l.jobs.contact.goroutines.Go(func() {
+		var err error
+		if p := goroutine.Catch(func() { err = l.awaitStore(ctx) }); p != nil {
+			err = p
+		}
+		switch {
+		case err == nil:
+			l.jobs.lease.admit()
+			l.runs()
+		case ctx.Err() == nil: // else gophd exits or re-execs
+			l.Failed(err, err)
+			l.events.Publish(event.Problem(err))
+		}
+	})
+}
+
+// awaitStore returns nil once the store has answered, or need not. It tries for the acquire timeout, or
+// until ctx ends if gophd stands by.
+func (l leaseClient) awaitStore(ctx context.Context) error {
+	c, unreachable := l.o.Config, (*heartbeat.UnreachableError)(nil)
+	if err := preflight.Contact(ctx, c, l.jobs.store, 0); !errors.As(err, &unreachable) || ctx.Err() != nil {
+		return err
+	}
+	l.events.Publish(event.LeaseUnreachable(c.Name, c.Shown("heartbeat.url"), "unreachable", unreachable.Err))
+	patience := c.Heartbeat.AcquireTimeout
+	switch {
+	case c.Heartbeat.Standby:
+		patience = math.MaxInt64
+	case c.Heartbeat.OnUnreachable == "continue":
+		return nil
+	}
+	return preflight.Contact(ctx, c, l.jobs.store, patience)
 }
 
 func (l leaseClient) Standby(holder string) {
@@ -204,6 +285,7 @@ func (d *Daemon) releaseLeases() {
 	for _, l := range d.leases() {
 		l.Release()
 	}
+	d.jobs.contact.end()
 }
 
 // handOffLeases ends all leases in this process without a release, except those of jobs that have
@@ -235,6 +317,7 @@ func (d *Daemon) handOffLeases(s *handedState, h *restart.Handoff) (failed []err
 	}
 	own.Wait()
 	left, lock, instance, errs := d.lease.HandOff(len(d.jobs.left()) > 0)
+	d.jobs.contact.end()
 	s.Lease, h.Instance = left, instance
 	if lock != nil {
 		h.Files[localLock] = lock
