@@ -99,7 +99,9 @@ func (l *Lease) Begin() {
 		if !l.shared.begun() {
 			l.startClaim(l.shared)
 		}
-		l.acquire.old.Reset(max(l.shared.handed.Deadline-l.o.Config.Heartbeat.StopGrace-boot(), 0))
+		if h := l.shared.handed; h.Held || h.Deadline > 0 { // else no run was started under it
+			l.acquire.old.Reset(max(h.Deadline-l.o.Config.Heartbeat.StopGrace-boot(), 0))
+		}
 	}
 }
 

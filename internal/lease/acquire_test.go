@@ -203,6 +203,20 @@ func TestOldLeaseEnds(t *testing.T) {
 	g.Wait()
 }
 
+// A lease that was only asked for in the old process does not end: the runs were not started under it.
+func TestLeaseThatWasNeverHeldDoesNotEnd(t *testing.T) {
+	n := newClient()
+	l, g := open(t, t.TempDir(), "memcached://127.0.0.1:9", n, func(o *Options) {
+		o.Handed.Shared = &heartbeat.Handoff{Key: "another"}
+		o.Config.Heartbeat.Standby, o.Config.Heartbeat.AcquireTimeout = true, time.Hour
+	})
+	l.Start(g)
+	n.expect(t, "locked", "PID file")
+	l.Release()
+	g.Wait()
+	n.expect(t, "remove PID file")
+}
+
 // After a holder that did not release the lock, nothing else is acquired while its runs are active.
 func TestLeftoverRunsAreWaitedFor(t *testing.T) {
 	dir, first := t.TempDir(), newClient()
