@@ -182,12 +182,11 @@ func (a *archives) setAside(path string, now time.Time, open func() error) error
 
 // rotateError is the error of a rotation, with the fix.
 func rotateError(path string, err error) error {
-	fix := "allow gophd to write in its directory, or choose another --log-file"
-	switch {
-	case errors.Is(err, unix.ENAMETOOLONG):
+	fix := safefile.Fix(err, "choose another --log-file")
+	if errors.Is(err, unix.ENAMETOOLONG) {
 		fix = "the name of a rotated file has a timestamp too; choose a shorter --log-file"
 	}
-	return fmt.Errorf("cannot rotate log file %s: %w: %s", path, cause(err), safefile.Fix(err, fix))
+	return fmt.Errorf("cannot rotate log file %s: %w: %s", path, cause(err), fix)
 }
 
 // CheckRotation returns the error that a rotation of the file at path would have, if it is to be
@@ -331,8 +330,8 @@ func (a *archives) remove(f archive) error {
 	}
 	err := os.Remove(f.String())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot remove log archive %s: %w: allow gophd to write in its directory, "+
-			"or choose another --log-file", f, cause(err))
+		return fmt.Errorf("cannot remove log archive %s: %w: %s", f, cause(err),
+			safefile.Fix(err, "choose another --log-file"))
 	}
 	return nil
 }

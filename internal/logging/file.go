@@ -366,7 +366,7 @@ func (t *file) open(name string) (*opened, error) {
 	}
 	return nil, fmt.Errorf(
 		"cannot open log file %s: %w: %s", name, cause(err),
-		safefile.Fix(err, "allow gophd to write there, or choose another --log-file"))
+		safefile.Fix(err, "choose another --log-file"))
 }
 
 // examine reads the time of the first line and the last byte of a file, if it is a regular file,

@@ -31,7 +31,7 @@ func TestOpenRejects(t *testing.T) {
 			"cannot open log file " + dir + "/no/log: directory " + dir +
 				"/no does not exist: create it or choose another --log-file"},
 		{"a directory that is a file", "/dev/null/log", simple,
-			"cannot open log file /dev/null/log: not a directory: allow gophd to write there, or choose another --log-file"},
+			"cannot open log file /dev/null/log: not a directory: choose another --log-file"},
 		{"a relative path", "log", simple, `log file "log" is not an absolute path: start it with /`},
 		{"an unknown verb", dir + "/log.%Q", simple,
 			"log file " + dir + "/log.%Q: %Q is not known: use one of " + verbs},

@@ -188,7 +188,7 @@ func checkReplaceable(path string, fd int) error {
 	var text [32]byte
 	n, err := retry(func() (int, error) { return unix.Pread(fd, text[:], 0) })
 	if err != nil {
-		return fmt.Errorf("cannot read pid file %s: %w: choose another --pid-file", path, err)
+		return fmt.Errorf("cannot read pid file %s: %w: %s", path, err, safefile.Fix(err, chooseAnother))
 	}
 	content := strings.Trim(string(text[:n]), "\x00 \t\r\n")
 	if n == len(text) || content != "" && parse(content) == 0 {
@@ -212,7 +212,7 @@ func open(path string) (int, error) {
 	case errors.Is(err, unix.ENOENT):
 		return 0, fs.ErrNotExist
 	case err != nil:
-		return 0, fmt.Errorf("cannot open pid file %s: %w: choose a --pid-file that this user can write", path, err)
+		return 0, fmt.Errorf("cannot open pid file %s: %w: %s", path, err, safefile.Fix(err, chooseAnother))
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -271,6 +271,8 @@ func createError(path string, err error) error {
 	return fmt.Errorf("cannot create pid file %s: %w: %s", path, err,
 		safefile.Fix(err, "choose a --pid-file in a directory that this user can write to"))
 }
+
+const chooseAnother = "choose another --pid-file"
 
 // Adopt takes over the file of the old process. f is the Descriptor that was kept over exec. Adopt
 // fails if path no longer names that file, or if another process has its lock. The caller then
@@ -360,12 +362,12 @@ func resolve(given string) (string, error) {
 	for range 40 { // the number of links that Linux follows
 		slash := strings.LastIndexByte(path, '/')
 		dir, err := filepath.EvalSymlinks(path[:slash+1])
-		if errors.Is(err, fs.ErrPermission) {
-			return "", fmt.Errorf("pid file %s: %w: choose a --pid-file that this user can reach", given, err)
-		}
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("pid file %s: directory %s does not exist: create it or choose another --pid-file",
 				given, path[:slash+1])
+		}
+		if err != nil {
+			return "", fmt.Errorf("pid file %s: %w: %s", given, err, safefile.Fix(err, chooseAnother))
 		}
 		path = strings.TrimSuffix(dir, "/") + path[slash:]
 		var st unix.Stat_t
@@ -378,7 +380,7 @@ func resolve(given string) (string, error) {
 		}
 		target, err := os.Readlink(path)
 		if err != nil {
-			return "", fmt.Errorf("pid file %s: %v: choose another --pid-file", path, err)
+			return "", fmt.Errorf("pid file %s: %w: %s", path, err, safefile.Fix(err, chooseAnother))
 		}
 		if !filepath.IsAbs(target) {
 			target = strings.TrimSuffix(dir, "/") + "/" + target

@@ -610,7 +610,7 @@ func TestFileThatIsNotRegularIsRejectedAtOnce(t *testing.T) {
 		filepath.Join(dir, "socket"):     "is not a regular file",
 		"/dev/null":                      "is not a regular file",
 		filepath.Join(dir, "none/x"):     "directory " + dir + "/none/ does not exist: create it",
-		filepath.Join(dir, "file/x"):     "does not exist: create it",
+		filepath.Join(dir, "file/x"):     "not a directory: choose another --pid-file",
 		"/proc/gophd.pid":                "cannot create pid file /proc/gophd.pid",
 		dir + "/":                        "",
 		"":                               "",
@@ -673,7 +673,7 @@ func TestCheckReturnsTheErrorOfTakeAndChangesNothing(t *testing.T) {
 	for name, want := range map[string]string{
 		"free": "", "stale": "", "held": "is held by a running process " + strconv.Itoa(os.Getpid()),
 		"directory":    "is not a regular file",
-		"missing/file": "does not exist: create it", "stale/file": "does not exist: create it",
+		"missing/file": "does not exist: create it", "stale/file": "not a directory: choose another",
 	} {
 		err := pidfile.Check(filepath.Join(dir, name))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

@@ -1,13 +1,9 @@
 package preflight
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 
 	"gophd/internal/config"
 	"gophd/internal/lease"
@@ -48,7 +44,7 @@ func ownDirectories(c *config.Config) (own []directory) {
 // stateError adds what has chosen the state directory to an error about a file that may not be
 // created there, or opened.
 func stateError(c *config.Config, err error) error {
-	if c.StateFrom == stateHome && (errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)) {
+	if c.StateFrom == stateHome && safefile.Elsewhere(err) {
 		return fmt.Errorf("%w, or correct %s", err, stateHome)
 	}
 	return err

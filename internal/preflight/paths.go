@@ -454,7 +454,7 @@ func pathError(key, path string, err error) error {
 		return fmt.Errorf("%s %w, or choose another file", key, unsafe)
 	}
 	if p := (*fs.PathError)(nil); errors.As(err, &p) {
-		return fmt.Errorf("%s %s: %w: %s", key, path, p.Err, safefile.Fix(err, "choose another file, or allow gophd to use it"))
+		return fmt.Errorf("%s %s: %w: %s", key, path, p.Err, safefile.Fix(err, "choose another file"))
 	}
 	return fmt.Errorf("%s %s: %w", key, path, err)
 }

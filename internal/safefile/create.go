@@ -83,22 +83,38 @@ func Reopens(f *os.File) error {
 	return errors.Join(denied, err)
 }
 
-// Fix returns what to do about an error of a file operation: the fix for its cause, if another path
-// or another user would not help by itself, and otherwise what the caller says.
-func Fix(err error, otherwise string) string {
+// Fix returns what to do about an error of an operation on the file at a path: what removes its
+// cause, and choose, which names the setting that chooses another path, as in "choose another
+// --pid-file".
+func Fix(err error, choose string) string {
+	for _, cause := range []struct {
+		errno unix.Errno
+		fix   string
+	}{
+		{unix.EACCES, "allow gophd to use it"},
+		{unix.EPERM, "allow gophd to use it"},
+		{unix.ENOSPC, "free some space or inodes (df, df -i)"},
+		{unix.EDQUOT, "free some space of that user, raise the quota"},
+		{unix.EROFS, "mount its file system for writing"},
+		{unix.ENAMETOOLONG, "shorten the path"},
+		{unix.ELOOP, "correct its symbolic links"},
+	} {
+		if errors.Is(err, cause.errno) {
+			return cause.fix + ", or " + choose
+		}
+	}
 	switch {
-	case errors.Is(err, unix.ENOSPC):
-		return "free some space, or choose another file system"
-	case errors.Is(err, unix.EDQUOT):
-		return "free some space of that user, or raise the quota"
-	case errors.Is(err, unix.EROFS):
-		return "mount its file system for writing, or choose another"
 	case errors.Is(err, unix.EMFILE):
 		return "raise the limit of open files (ulimit -n, LimitNOFILE= of a unit)"
 	case errors.Is(err, unix.ENFILE):
 		return "raise the system's limit of open files (fs.file-max)"
 	}
-	return otherwise
+	return choose
+}
+
+// Elsewhere reports whether err is one of a file operation that may succeed at another path.
+func Elsewhere(err error) bool {
+	return errors.As(err, new(unix.Errno)) && !errors.Is(err, unix.EMFILE) && !errors.Is(err, unix.ENFILE)
 }
 
 // TryReplace returns nil if this process can remove or replace the file at path, as far as the file

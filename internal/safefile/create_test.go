@@ -95,11 +95,20 @@ func TestTryReplaceRemovesNothing(t *testing.T) {
 func TestFixIsForTheCause(t *testing.T) {
 	for err, want := range map[error]string{
 		unix.ENOSPC: "free some space", unix.EDQUOT: "quota", unix.EROFS: "mount its file system", unix.EMFILE: "ulimit -n",
-		unix.ENFILE: "fs.file-max", unix.EACCES: "choose another", unix.ENOENT: "choose another",
+		unix.ENFILE: "fs.file-max", unix.EACCES: "allow gophd", unix.EPERM: "allow gophd", unix.ENAMETOOLONG: "shorten",
+		unix.ELOOP: "symbolic links", unix.ENOENT: "--x", unix.ENOTDIR: "--x", unix.EIO: "--x",
 	} {
 		wrapped := fmt.Errorf("x: %w", &fs.PathError{Op: "open", Path: "/x", Err: err})
-		if got := Fix(wrapped, "choose another"); !strings.Contains(got, want) {
+		got := Fix(wrapped, "choose another --x")
+		if !strings.Contains(got, want) {
 			t.Errorf("%v: %q, want %q", err, got, want)
 		}
+		if helps := strings.HasSuffix(got, "choose another --x"); helps != Elsewhere(wrapped) ||
+			helps == (err == unix.EMFILE || err == unix.ENFILE) {
+			t.Errorf("%v: %q; the setting must be named if and only if another path may help", err, got)
+		}
+	}
+	if Elsewhere(errors.New("x")) {
+		t.Error("an error without a cause is one of another path")
 	}
 }

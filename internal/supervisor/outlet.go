@@ -114,11 +114,11 @@ func openOutput(path string, w *credentials.Credentials, problem func(error)) (*
 	f, err := safefile.Create(path, os.O_WRONLY|os.O_APPEND|preflight.OpenFlags, 0o640, give, w.UIDs()...)
 	switch rejected := (*safefile.Error)(nil); {
 	case errors.As(err, &rejected):
-		return nil, fmt.Errorf("cannot open the command's output: %w, or choose another --output (job.output)", rejected)
+		return nil, fmt.Errorf("cannot open the command's output: %w, or choose another --output", rejected)
 	case errors.Is(err, syscall.ENXIO) && preflight.IsFIFO(path):
 		return nil, fmt.Errorf("cannot open the command's output: %w: start its reader first", err)
 	case err != nil:
-		return nil, fmt.Errorf("cannot open the command's output: %w: %s", err, safefile.Fix(err, "check job.output"))
+		return nil, fmt.Errorf("cannot open the command's output: %w: %s", err, safefile.Fix(err, "choose another --output"))
 	}
 	return f, nil
 }
@@ -128,9 +128,9 @@ func openInput(path string, w *credentials.Credentials) (*os.File, error) {
 	f, err := preflight.OpenInput(path, w)
 	switch rejected := (*safefile.Error)(nil); {
 	case errors.As(err, &rejected):
-		return nil, fmt.Errorf("cannot open the command's input: %w, or choose another --stdin (job.stdin)", rejected)
+		return nil, fmt.Errorf("cannot open the command's input: %w, or choose another --stdin", rejected)
 	case err != nil:
-		return nil, fmt.Errorf("cannot open the command's input: %w: check job.stdin", err)
+		return nil, fmt.Errorf("cannot open the command's input: %w: %s", err, safefile.Fix(err, "choose another --stdin"))
 	}
 	return f, nil
 }

@@ -25,7 +25,8 @@ func TestOpenOutputNamesTheFix(t *testing.T) {
 	}
 	defer l.Close()
 	for path, want := range map[string]string{
-		fifo: "start its reader first", socket: "check job.output", dir + "/none/x": "check job.output",
+		fifo: "start its reader first", socket: "choose another --output",
+		dir + "/none/x": "choose another --output", dir + "/" + strings.Repeat("x", 300): "shorten the path, or choose another --output",
 	} {
 		f, err := openOutput(path, nil, func(err error) { t.Error(err) })
 		if err == nil {

@@ -33,8 +33,6 @@ func open(path string, flags int) (*os.File, error) {
 		return nil, &contentError{rejected("lock file", path, unsafe).Error()}
 	case errors.Is(err, fs.ErrNotExist) && flags&os.O_CREATE != 0:
 		return nil, noDirectory(path)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-		return nil, denied("lock file "+path, err)
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EMLINK): // open(2) of Linux and of FreeBSD
 		return nil, fmt.Errorf("lock file %s is a symbolic link, which is not followed: remove it, or %s",
 			path, otherDirectory)
@@ -48,15 +46,11 @@ const otherDirectory = "set GOPHD_STATE_DIR to another directory"
 
 // failed is the error of an operation on a file, with the fix.
 func failed(what string, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s: %w: create its directory, or %s", what, cause(err), otherDirectory)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
-		return denied(what, err)
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return fmt.Errorf("%s: %w: free some space, or %s", what, cause(err), otherDirectory)
+	choose := fmt.Sprintf("set GOPHD_STATE_DIR to a directory that user %d can write to", os.Geteuid())
+	if errors.Is(err, fs.ErrNotExist) {
+		choose = "create its directory, or " + choose
 	}
-	return fmt.Errorf("%s: %w: %s", what, cause(err), safefile.Fix(err, "check its directory, or "+otherDirectory))
+	return fmt.Errorf("%s: %w: %s", what, cause(err), safefile.Fix(err, choose))
 }
 
 // rejected is the error of an open by package safefile.
@@ -65,11 +59,6 @@ func rejected(what, path string, err error) error {
 		return fmt.Errorf("%s %w, or %s", what, unsafe, otherDirectory)
 	}
 	return failed(what+" "+path, err)
-}
-
-func denied(what string, err error) error {
-	return fmt.Errorf("%s: %w: set GOPHD_STATE_DIR to a directory that user %d can write to",
-		what, cause(err), os.Geteuid())
 }
 
 // cause returns the error without operation and path, because the message names them.
@@ -137,7 +126,7 @@ func checkDirectory(path string) error {
 	}
 	defer f.Close()
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
-		return denied("lock file "+path+": directory "+dir, err)
+		return failed("lock file "+path+": directory "+dir, err)
 	}
 	return checkLocal(path, f)
 }

@@ -12,6 +12,8 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"gophd/internal/safefile"
 )
 
 // maxLogin is the maximum length of a line in memcached's own password file (-Y).
@@ -38,7 +40,7 @@ func login(path string) (string, error) {
 	text, err := readLine(path)
 	if err != nil {
 		if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
-			err = fmt.Errorf("%w: choose another file, or allow gophd to read it", cause.Err)
+			err = fmt.Errorf("%w: %s", cause.Err, safefile.Fix(cause, "choose another file"))
 		}
 		return "", fmt.Errorf("heartbeat.password_file %s: %w", path, err)
 	}
