@@ -23,7 +23,7 @@ func (l *loader) command(g, shell given, useShell bool) given {
 	if useShell && g.words != nil {
 		if len(g.words) != 1 {
 			l.reject(shell.subject, "", fmt.Sprintf(
-				"takes a command of one word, this one has %d; quote the line, as in gophd run --shell -- 'a | b'",
+				"takes a command of one word, this one has %d; quote the line, as in 'a | b'",
 				len(g.words)))
 			return g
 		}

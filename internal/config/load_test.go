@@ -192,7 +192,7 @@ func TestInvalidSettingErrors(t *testing.T) {
 		{[]string{"--log-file", "a\nb", "x"}, "", `--log-file "a\nb": contains a control character`},
 		{[]string{"--held-exit-code", "256", "x"}, "", "--held-exit-code 256: not a whole number from 0 to 255"},
 		{[]string{"--shell", "--", "a", "|", "b"}, "",
-			"--shell: takes a command of one word, this one has 3; quote the line, as in gophd run --shell -- 'a | b'"},
+			"--shell: takes a command of one word, this one has 3; quote the line, as in 'a | b'"},
 		{[]string{"--shell", " "}, "", `command line " ": an empty line for the shell; write the command`},
 		{[]string{""}, "", `command line "": an empty word instead of a command; write the command first`},
 		{nil, "", "no command: write it after --, as in gophd run -- ./job.sh, or set job.command in a config file"},

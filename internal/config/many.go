@@ -187,6 +187,43 @@ func (e *entryOf) key(name string) string {
 // subject is the entry in an error.
 func (e *entryOf) subject() string { return e.at.at() + ": " + jobsSection + "." + e.name }
 
+// OfJob returns an error of one of many jobs. Packages below do not know that there are many, and name
+// flags, which are refused then: OfJob names the settings of that job instead. The error wraps err,
+// which may be nil.
+func OfJob(job string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if text := keysOfJob(job, err.Error()); text != err.Error() {
+		return &ofJobError{text, err}
+	}
+	return err
+}
+
+type ofJobError struct {
+	text string
+	err  error
+}
+
+func (e *ofJobError) Error() string { return e.text }
+func (e *ofJobError) Unwrap() error { return e.err }
+
+// wordsOfText finds flags in a text, and what is no flag: a quoted word, and the subject before a colon.
+var wordsOfText = lazyRegexp(`"(?:[^"\\]|\\.)*"|(?:^|[ (])--[a-z][a-z-]*:?`)
+
+// keysOfJob returns the text with the keys of a job in place of their flags.
+func keysOfJob(job, text string) string {
+	return wordsOfText().ReplaceAllStringFunc(text, func(word string) string {
+		before, flag, _ := strings.Cut(word, "--")
+		for _, k := range keys() {
+			if k.flag == flag && flag != "" && ofJob(k.name) {
+				return before + jobsSection + "." + job + strings.TrimPrefix(k.name, jobSection)
+			}
+		}
+		return word
+	})
+}
+
 // jobReport collects what is found in many jobs. What is wrong in the defaults is reported once.
 type jobReport struct {
 	*loader
@@ -206,6 +243,7 @@ func (r *jobReport) add(e *entryOf, found findings) {
 			continue
 		}
 		r.reported[problem] = true
+		problem.Problem = keysOfJob(e.name, problem.Problem)
 		at, key, inherited := strings.Cut(problem.Source, ": "+jobSection+".")
 		switch {
 		case slices.ContainsFunc(r.shared.problems, same(p)):

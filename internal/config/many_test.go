@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -485,5 +486,33 @@ func BenchmarkDecode(b *testing.B) {
 		if _, err := Decode(text); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Flags of one job are refused with jobs:, so advice names the keys of the job. The words of the user
+// stay as they are.
+func TestAdviceForOneOfManyJobsNamesItsKeys(t *testing.T) {
+	for _, k := range keys() {
+		if k.flag == "" {
+			continue
+		}
+		want := "--" + k.flag
+		if key, ok := strings.CutPrefix(k.name, "job."); ok {
+			want = "jobs.a." + key
+		}
+		err := OfJob("a", fmt.Errorf("use --%s (--%s x): %w", k.flag, k.flag, fs.ErrNotExist))
+		if err.Error() != "use "+want+" ("+want+" x): file does not exist" || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", k.flag, err)
+		}
+	}
+	for _, text := range []string{
+		`cannot start "a --user b \" --user c": x`, "cannot start --user: x", "before the --, and", "x--user", "./--user/--user", "--users",
+	} {
+		if err := OfJob("a", errors.New(text)); err.Error() != text {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if err := OfJob("a", nil); err != nil {
+		t.Error(err)
 	}
 }

@@ -167,6 +167,11 @@ func (k *Checker) Job(spec job.Spec) (program string, err error) {
 			wrong.add(stateError(c, k.paths.lock(path)))
 		}
 	}
+	if c.Many {
+		for i := range wrong {
+			wrong[i] = config.OfJob(spec.Name, wrong[i])
+		}
+	}
 	return program, errors.Join(wrong...)
 }
 

@@ -20,19 +20,19 @@ func mistake(argv0, dir string) string {
 	case strings.HasSuffix(argv0, "\r"):
 		return "it ends with a carriage return: save the file that it is in with Unix line ends"
 	case strings.HasPrefix(argv0, "—"), strings.HasPrefix(argv0, "–"), strings.HasPrefix(argv0, "−"):
-		return "it starts with a dash of a word processor: write a flag of gophd with two plain ones, as in --once"
+		return "it starts with a dash of a word processor: write a flag of gophd with two plain ones (--)"
 	case strings.HasPrefix(argv0, "-"):
 		return "a flag is no command: write flags of gophd before the --, and the command after it"
 	case several && (!strings.Contains(first, "/") || executable(under(dir, first)) == nil || isForShell(first)):
 		return "it is one word with blanks: for a shell line use --shell, for arguments leave out the quotes"
 	case variable(argv0) != "":
-		return "it sets a variable: write --env " + variable(argv0) + "=... before the --, or use --shell"
+		return "it sets a variable: set it with --env " + variable(argv0) + "=..., or use --shell"
 	case strings.HasPrefix(argv0, "~"):
 		return "~ is expanded by shells only: write the full path, or use --shell"
 	case strings.ContainsAny(argv0, "$`"):
 		return "variables are expanded by shells only: write the full path, or use --shell"
 	case interval(argv0):
-		return "it looks like an interval: write --interval " + argv0 + " before the --, and the command after it"
+		return "it looks like an interval: set --interval " + argv0 + ", and leave it out of the command"
 	case isForShell(argv0):
 		return "only a shell reads such a word: use --shell"
 	}

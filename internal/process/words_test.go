@@ -26,8 +26,8 @@ func TestWordsForAShell(t *testing.T) {
 		home     = "~ is expanded by shells only: write the full path, or use --shell"
 		syntax   = "only a shell reads such a word: use --shell"
 		flag     = "a flag is no command: write flags of gophd before the --, and the command after it"
-		dash     = "it starts with a dash of a word processor: write a flag of gophd with two plain ones, as in --once"
-		interval = "it looks like an interval: write --interval "
+		dash     = "it starts with a dash of a word processor: write a flag of gophd with two plain ones (--)"
+		interval = "it looks like an interval: set --interval "
 		path     = "not found in PATH: give its path, or add its directory to PATH (--env PATH=...)"
 		file     = "no such file: check the path, or the directory it is started in ("
 	)
@@ -38,8 +38,8 @@ func TestWordsForAShell(t *testing.T) {
 		"~/job.sh --all":                       `"~/job.sh --all": ` + line,
 		"$X/job.sh --all":                      `"$X/job.sh --all": ` + line,
 		"./My Jobs/job":                        `"./My Jobs/job": ` + file,
-		"FOO=bar":                              `"FOO=...": it sets a variable: write --env FOO=... before the --, or use --shell`,
-		"PASSWORD=hunter2":                     `"PASSWORD=...": it sets a variable: write --env PASSWORD=... before the --`,
+		"FOO=bar":                              `"FOO=...": it sets a variable: set it with --env FOO=..., or use --shell`,
+		"PASSWORD=hunter2":                     `"PASSWORD=...": it sets a variable: set it with --env PASSWORD=...`,
 		"PW=hunter2 ./job":                     `"PW=...": ` + line,
 		"PW=/hunter2":                          `"PW=...": it sets a variable: `,
 		"./a=b":                                "./a=b: " + file,
@@ -52,9 +52,9 @@ func TestWordsForAShell(t *testing.T) {
 		"a|b":                                  "a|b: " + syntax,
 		"./*.sh":                               "./*.sh: " + syntax,
 		">out":                                 ">out: " + syntax,
-		"1d":                                   "1d: " + interval + "1d before the --, and the command after it",
-		"500ms":                                "500ms: " + interval + "500ms before the --",
-		"7":                                    "7: " + interval + "7 before the --",
+		"1d":                                   "1d: " + interval + "1d, and leave it out of the command",
+		"500ms":                                "500ms: " + interval + "500ms, and",
+		"7":                                    "7: " + interval + "7, and",
 		"7z":                                   "7z: " + path,
 		"--once":                               "--once: " + flag,
 		"-n":                                   "-n: " + flag,

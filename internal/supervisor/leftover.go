@@ -83,7 +83,7 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 		err := fmt.Errorf("a previous gophd of job %s was killed and its run is still active as %s: stop it, "+
 			"or start with --on-leftover wait or kill",
 			s.spec.Name, pids(left))
-		s.machine.fail(err)
+		s.machine.fail(s.explain(err))
 		return true
 	}
 	s.publish(leftoverEvent(*s.spec, left))

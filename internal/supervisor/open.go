@@ -52,7 +52,7 @@ func (s *Supervisor) openRunner() error {
 	}
 	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, credentials: creds, cgroup: s.cgroup, env: env,
 		outputs: targets{stdout: stdout, stderr: stderr, file: file},
-		hooks: hooks{problem: s.problem, died: s.recheck, fence: func() uint64 { return s.o.Lease.Fence() },
+		hooks: hooks{problem: s.problem, died: s.recheck, fence: func() uint64 { return s.o.Lease.Fence() }, explain: s.explain,
 			started: s.runStarted, escaped: s.escaped, suspended: s.suspended},
 		notices: s.notices, handed: handedRuns{runs: s.o.Handed.Runs, files: s.o.Descriptors},
 		slots: make([]slot, s.slots())}
@@ -144,3 +144,11 @@ func SweepCgroups(name string, over func(pid int) bool) {
 }
 
 func exited(pid int) bool { return !procfs.Alive(pid, 0) }
+
+// explain returns the error as one of this job.
+func (s *Supervisor) explain(err error) error {
+	if s.o.Many {
+		return config.OfJob(s.spec.Name, err)
+	}
+	return err
+}

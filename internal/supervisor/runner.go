@@ -63,6 +63,7 @@ type hooks struct {
 	problem func(error)
 	died    func() // a command is dead
 	fence   func() uint64
+	explain func(error) error // names the settings of the job
 	started func(run job.Run, p *process.Process, adopted bool)
 	escaped func(run job.Run, pid int, name string, killed bool)
 	// suspended says that the process p of the run is suspended, or no longer. pid is the command.
@@ -119,7 +120,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		p, err = r.start(ctx, at)
 	}
 	if err != nil {
-		return job.Result{Started: started, Ended: time.Now(), Outcome: job.Unstarted, Err: err,
+		return job.Result{Started: started, Ended: time.Now(), Outcome: job.Unstarted, Err: r.hooks.explain(err),
 			Cause: context.Cause(ctx)}
 	}
 	at.process = p
