@@ -66,10 +66,18 @@ func envError(scripts []scriptFile, dir string, env []string) (text string, code
 	switch code := errno(err); code {
 	case 0:
 	case syscall.EACCES, syscall.EISDIR:
+		if cause := (*startError)(nil); errors.As(err, &cause) && !oneWord {
+			fix = ": " + strings.TrimPrefix(cause.text, "permission denied: ")
+		}
 		return "env may not execute " + quote(run.name) + fix, code
 	default:
-		if text := unexpanded(run.env); text != "" && !strings.Contains(run.name, "/") && !oneWord {
+		text := unexpanded(run.env)
+		switch inPath := !strings.Contains(run.name, "/") && !strings.HasSuffix(run.name, "\r") && !oneWord; {
+		case inPath && text != "":
 			fix = " in PATH" + text
+		case inPath && searchPath(run.env) == searchPath(env): // the line sets no other
+			fix = " in PATH: install it, add its directory to PATH (--env PATH=...), or correct the first line of " +
+				quote(last.path)
 		}
 		return "env does not find " + quote(run.name) + fix, code
 	}

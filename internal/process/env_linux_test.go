@@ -30,7 +30,7 @@ func TestCheckAgreesWithEnv(t *testing.T) {
 	write(t, dir+"/naked", "exit 0\n", 0o755)
 	write(t, dir+"/closed", "#!/bin/sh\n", 0o644)
 	const (
-		notFound = "env does not find nosuch: install it, or correct the first line of "
+		notFound = "env does not find nosuch in PATH: install it, add its directory to PATH (--env PATH=...), or correct the first line of "
 		oneWord  = " as one word; write #!/usr/bin/env -S "
 	)
 	for line, want := range map[string]string{
@@ -109,11 +109,11 @@ func TestCheckAgreesWithEnv(t *testing.T) {
 		"-S -i nosuch":                       notFound,
 		"-iS nosuch":                         notFound,
 		"-S -u X nosuch":                     notFound,
-		"-S -i mine":                         "env does not find mine",
+		"-S -i mine":                         "env does not find mine: install it, or correct the first line",
 		"-S -u PATH mine":                    "env does not find mine",
 		"-S -C other ./mine":                 "env does not find ./mine",
 		"-S -C none true":                    "env cannot enter the directory " + dir + "/none",
-		"-S PATH=other mine":                 "env does not find mine",
+		"-S PATH=other mine":                 "env does not find mine: install it, or correct the first line",
 		`-S "nosuch"`:                        notFound,
 		`-S no\_such`:                        "env does not find no",
 		"-S ${KIND}osuch":                    "env does not find tosuch",

@@ -125,6 +125,10 @@ func TestRootCheckReadsAScriptAsItsUser(t *testing.T) {
 	write(t, dir+"/by-interpreter", "#!"+dir+"/interpreter\n", 0o755)
 	write(t, dir+"/by-env", "#!/usr/bin/env reader\n", 0o755)
 	write(t, dir+"/of-group", "#!/bin/sh\n", 0o750)
+	write(t, dir+"/of-owner", "#!/bin/sh\n", 0o744)
+	write(t, dir+"/no-program", "#!/bin/sh\n", 0o600)
+	write(t, dir+"/by-group", "#!"+dir+"/of-group\n", 0o755)
+	write(t, dir+"/env-group", "#!/usr/bin/env of-group\n", 0o755)
 	if err := os.Chown(dir+"/of-group", 0, 4242); err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +153,14 @@ func TestRootCheckReadsAScriptAsItsUser(t *testing.T) {
 		{"closed/job", lookup(t, "nobody"), "permission denied: the directory " + dir + "/closed may not be entered: grant the right"},
 		{"by-closed", lookup(t, "nobody"), "may not be executed: the directory " + dir + "/closed may not be entered"},
 		{"of-group", &member, ""},
-		{"of-group", lookup(t, "nobody"), "permission denied: make it executable"},
+		{"of-group", lookup(t, "nobody"), "permission denied: user 65534 may neither read nor execute it: allow both (chmod a+rx " +
+			dir + "/of-group)"},
+		{"of-owner", lookup(t, "nobody"), "permission denied: user 65534 may read it and not execute it: allow that (chmod a+x " +
+			dir + "/of-owner)"},
+		{"no-program", lookup(t, "nobody"), "permission denied: user 65534 may neither read nor execute it: allow both (chmod a+rx "},
+		{"by-group", lookup(t, "nobody"), "may not be executed: user 65534 may neither read nor execute it: allow both (chmod a+rx " +
+			dir + "/of-group)"},
+		{"env-group", lookup(t, "nobody"), "env may not execute of-group: user 65534 may neither read nor execute it: allow both"},
 	} {
 		var w *credentials.Credentials
 		if tc.user != nil {

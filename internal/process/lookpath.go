@@ -294,8 +294,17 @@ func denied(path string) string {
 		return file + " is " + kind + " and no file that can be executed: name a program"
 	}
 	chmod := "make it executable (chmod +x " + file + ")"
+	// A program needs no permission to read it, but a script does, and a file that cannot be read does
+	// not show what it is.
+	readable := unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK, unix.AT_EACCESS) == nil
+	switch user := fmt.Sprintf("user %d may ", os.Geteuid()); {
+	case !readable:
+		chmod = user + "neither read nor execute it: allow both (chmod a+rx " + file + ")"
+	case err == nil && info.Mode().Perm()&0o111 != 0:
+		chmod = user + "read it and not execute it: allow that (chmod a+x " + file + ")"
+	}
 	switch noexec := mountedNoexec(path); {
-	case noexec && err == nil && info.Mode().Perm()&0o111 == 0:
+	case noexec && (!readable || err == nil && info.Mode().Perm()&0o111 == 0):
 		return chmod + ", and mount its file system without noexec"
 	case noexec:
 		return "its file system is mounted with noexec: mount it without, or move " + file
