@@ -31,6 +31,7 @@ func TestCheckAgreesWithEnv(t *testing.T) {
 	write(t, dir+"/closed", "#!/bin/sh\n", 0o644)
 	const (
 		notFound = "env does not find nosuch in PATH: install it, add its directory to PATH (--env PATH=...), or correct the first line of "
+		notThere = "env does not find nosuch: install it, or correct the first line of " // the line sets another PATH
 		oneWord  = " as one word; write #!/usr/bin/env -S "
 	)
 	for line, want := range map[string]string{
@@ -106,8 +107,8 @@ func TestCheckAgreesWithEnv(t *testing.T) {
 		"-S FOO=1 nosuch":                    notFound,
 		"--split-string=nosuch":              notFound,
 		"--split-string=FOO=1 nosuch -x":     notFound,
-		"-S -i nosuch":                       notFound,
-		"-iS nosuch":                         notFound,
+		"-S -i nosuch":                       notThere,
+		"-iS nosuch":                         notThere,
 		"-S -u X nosuch":                     notFound,
 		"-S -i mine":                         "env does not find mine: install it, or correct the first line",
 		"-S -u PATH mine":                    "env does not find mine",
@@ -127,7 +128,7 @@ func TestCheckAgreesWithEnv(t *testing.T) {
 		"-S by-env":                          "env starts " + dir + "/by-env: env does not find nosuch",
 		"-S ''":                              `env does not find ""`,
 		"-S -- -i true":                      "env does not find -i",
-		"-S --ignore-environment -C. nosuch": notFound,
+		"-S --ignore-environment -C. nosuch": notThere,
 	} {
 		write(t, dir+"/x", "#!/usr/bin/env "+line+"\n", 0o755)
 		c := Command{Argv: []string{"./x"}, Dir: dir, Env: []string{"PATH=/bin:/usr/bin:" + dir, "KIND=t"},
