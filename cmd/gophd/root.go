@@ -156,5 +156,9 @@ func (p *program) load(cmd *cobra.Command, command []string, needCommand bool) (
 				"use UTC then; set TZ to a name such as Europe/Berlin, or install tzdata", zone, spec.Name))
 		}
 	}
+	if dir := p.self.ClosedDirectory(); dir != "" && !(len(c.Jobs) == 1 && c.Jobs[0].Once) {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("gophd was started in %s, which its user may not enter, so each reload and "+
+			"re-exec will be rejected; start gophd in another directory, or grant the right (chmod +x)", dir))
+	}
 	return c, nil
 }

@@ -124,7 +124,7 @@ func spawn(s self.Self) (p *os.Process, report, stderr *os.File, err error) {
 	env := append(s.Env[:len(s.Env):len(s.Env)], self.ReadyVariable+"="+strconv.Itoa(readyFD))
 	release, err := self.HoldSignals()
 	if err == nil {
-		p, err = os.StartProcess(s.Path, s.Args, &os.ProcAttr{Dir: s.Dir, Env: env,
+		p, err = os.StartProcess(s.Path, s.Args, &os.ProcAttr{Env: env,
 			Files: []*os.File{0: null, 1: null, 2: stderrEnd, readyFD: reportEnd},
 			Sys:   &syscall.SysProcAttr{Setsid: true}})
 		release()

@@ -415,15 +415,10 @@ func pipes(t *testing.T) (open []string) {
 	return open
 }
 
-func TestStartOfAMissingProgramOrDirectoryIsAnError(t *testing.T) {
+func TestStartOfAMissingProgramIsAnError(t *testing.T) {
 	before := pipes(t)
-	for _, s := range []self.Self{
-		{Path: "/none/gophd", Args: []string{"gophd"}, Dir: "/"},
-		{Path: "/bin/true", Args: []string{"true"}, Dir: "/none"},
-	} {
-		if r, err := daemonize.Start(s); !errors.Is(err, unix.ENOENT) {
-			t.Errorf("got %v, %v", r, err)
-		}
+	if r, err := daemonize.Start(self.Self{Path: "/none/gophd", Args: []string{"gophd"}, Dir: "/"}); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("got %v, %v", r, err)
 	}
 	if after := pipes(t); !slices.Equal(after, before) {
 		t.Errorf("the pipes were %q and are %q", before, after)

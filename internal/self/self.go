@@ -10,6 +10,7 @@ package self
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,9 +40,9 @@ type Self struct {
 // marks every inherited descriptor above 2 close-on-exec. Call it in the first line of main, before
 // anything is opened, started or changed.
 func Catch() (Self, error) {
-	dir, err := os.Getwd()
+	dir, err := directory()
 	if err != nil {
-		return Self{}, fmt.Errorf("cannot find the working directory: %v: start gophd in a directory that exists", err)
+		return Self{}, err
 	}
 	s := Self{Args: slices.Clone(os.Args), Dir: dir,
 		Handoff: os.Getenv(HandoffVariable), Ready: os.Getenv(ReadyVariable)}
@@ -61,6 +62,32 @@ func Catch() (Self, error) {
 		return Self{}, fmt.Errorf("cannot keep inherited descriptors from the command: %v", err)
 	}
 	return s, nil
+}
+
+// directory returns the working directory. Whoever may not enter it can still be in it, as after
+// sudo -u.
+func directory() (string, error) {
+	dir, err := os.Getwd()
+	if errors.Is(err, fs.ErrPermission) {
+		dir, err = syscall.Getwd() // needs no permission on Linux
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("cannot find the working directory: user %d may not enter it: "+
+			"grant the right (chmod +x), or start gophd in another directory", os.Geteuid())
+	case err != nil:
+		return "", fmt.Errorf("cannot find the working directory: %v: start gophd in a directory that exists", err)
+	}
+	return dir, nil
+}
+
+// ClosedDirectory returns the directory in which this process was started, if its user may not enter it;
+// otherwise "". There is no way back to it for a re-exec.
+func (s Self) ClosedDirectory() string {
+	if _, err := os.Stat(s.Dir + "/."); errors.Is(err, fs.ErrPermission) {
+		return s.Dir
+	}
+	return ""
 }
 
 // path returns where to find this program again. It prefers the name by which the program was
