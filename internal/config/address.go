@@ -62,8 +62,12 @@ func MemcachedAddress(text string) (string, error) {
 		return "", errors.New("no ] after the IPv6 address; " + bracketFix)
 	case bracketed:
 		host, port = strings.Replace(inner, "%25", "%", 1), after // RFC 6874 writes a zone so
-		if ip, err := netip.ParseAddr(host); err != nil || !ip.Is6() || strings.ContainsFunc(host, isBlank) {
+		ip, err := netip.ParseAddr(host)
+		switch {
+		case err != nil || !ip.Is6() || strings.ContainsFunc(host, isBlank):
 			return "", errors.New("not an IPv6 address between [ and ]; " + bracketFix)
+		case ip.IsLinkLocalUnicast() && !ip.Is4In6() && ip.Zone() == "":
+			return "", fmt.Errorf("a link-local address is one of an interface; add that, as in memcached://[%s%%eth0]", ip)
 		}
 	case strings.Count(rest, ":") > 1:
 		return "", errors.New("an IPv6 address needs brackets; " + bracketFix)

@@ -275,10 +275,15 @@ func programFlaw(path, dir string, head []byte, code syscall.Errno) flaw {
 
 // foreignFormat describes a file that is neither a script nor an ELF file. unsure is that of flaw.
 func foreignFormat(path string, head []byte) (text string, unsure bool) {
+	const utf16 = "is UTF-16 text, as some Windows editors save it: save it as UTF-8"
 	for _, known := range []struct {
 		at          int
 		magic, text string
 	}{
+		{0, "\xff\xfe", utf16},
+		{0, "\xfe\xff", utf16},
+		{0, "#\x00!\x00", utf16},
+		{0, "\x00#\x00!", utf16},
 		{0, "\x1f\x8b", "is a gzip file: unpack it, or name the program that reads it"},
 		{0, "\xfd7zXZ\x00", "is an xz file: unpack it, or name the program that reads it"},
 		{0, "\x28\xb5\x2f\xfd", "is a zstd file: unpack it, or name the program that reads it"},

@@ -182,6 +182,8 @@ func foreignFiles(t *testing.T) map[string]string {
 		"gz": "\x1f\x8b\x08\x00abc", "xz": "\xfd7zXZ\x00abc", "zst": "\x28\xb5\x2f\xfdabc", "bz2": "BZh91AY&SYabc",
 		"jar": "PK\x03\x04\x14\x00abc", "exe": "MZ\x90\x00\x03\x00", "Mach-O": "\xcf\xfa\xed\xfe\x07\x00\x00\x01",
 		"class": "\xca\xfe\xba\xbe\x00\x00\x00\x34", "random bytes": "\x9a\x03\xf1\x88\x00\x7c\xe2", "zeros": strings.Repeat("\x00", 300),
+		"UTF-16LE": "\xff\xfe#\x00!\x00/\x00b\x00", "UTF-16BE": "\xfe\xff\x00#\x00!\x00/",
+		"UTF-16LE without a mark": "#\x00!\x00/\x00b\x00", "UTF-16BE without a mark": "\x00#\x00!\x00/",
 	}
 	own, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
@@ -217,6 +219,10 @@ func TestForeignFilesAreNamed(t *testing.T) {
 		"jar": "is a zip or jar file: unpack it, or start it with java -jar", "exe": "is a Windows program: use a program for Linux",
 		"Mach-O": "is a macOS program: use a program for Linux", "class": "is a macOS program or a Java class",
 		"random bytes": "is not an executable of this system: name a program", "zeros": "is not an executable of this system",
+		"UTF-16LE":                    "x is UTF-16 text, as some Windows editors save it: save it as UTF-8",
+		"UTF-16BE":                    "is UTF-16 text",
+		"UTF-16LE without a mark":     "is UTF-16 text",
+		"UTF-16BE without a mark":     "is UTF-16 text",
 		"another machine":             "is a program for another machine (riscv), this host is " + host + ": use a program for this one",
 		"a machine without a name":    "is a program for another machine (number 999 of elf(5)), this host is " + host,
 		"object file":                 "is an object file and no program: link it",

@@ -44,13 +44,32 @@ func login(path string) (string, error) {
 		}
 		return "", fmt.Errorf("heartbeat.password_file %s: %w", path, err)
 	}
-	user, password, _ := strings.Cut(strings.TrimPrefix(text, "\ufeff"), ":")
-	if user == "" || password == "" ||
-		strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
-		return "", contentError{fmt.Errorf("heartbeat.password_file %s: not one line user:password without spaces: "+
-			"write a line of the server's -Y file", path)}
+	text = strings.TrimPrefix(text, "\ufeff")
+	if problem := badLine(text); problem != "" {
+		return "", contentError{fmt.Errorf("heartbeat.password_file %s: %s", path, problem)}
 	}
+	user, password, _ := strings.Cut(text, ":")
 	return user + " " + password, nil
+}
+
+// badLine returns why a text is not user:password, with the fix, and nothing of the text; "" if it is.
+func badLine(text string) string {
+	user, password, _ := strings.Cut(text, ":")
+	first, rest, _ := strings.Cut(text, "\n")
+	blank := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
+	switch {
+	case strings.HasPrefix(text, "\xff\xfe"), strings.HasPrefix(text, "\xfe\xff"):
+		return "UTF-16 text, as some Windows editors save it: save the file as UTF-8"
+	case strings.TrimSpace(user) == "", strings.TrimSpace(password) == "":
+		return "not one line user:password: write a line of the server's -Y file"
+	case first != text && strings.TrimSpace(first) != "" && strings.TrimSpace(rest) == "":
+		return "a blank line follows user:password: remove it"
+	case first != text:
+		return "more than one line: leave one line user:password"
+	case strings.ContainsFunc(text, blank):
+		return "a space or control character in user:password: remove it, also at the end of the line"
+	}
+	return ""
 }
 
 // readLine returns the content of the file without the newline at its end.

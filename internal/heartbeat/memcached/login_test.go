@@ -19,19 +19,28 @@ const secret = "S3cr3t"
 
 func TestPasswordFile(t *testing.T) {
 	for content, want := range map[string]string{
-		"user:" + secret:                 "user " + secret,
-		"user:" + secret + "\n":          "user " + secret,
-		"user:" + secret + "\r\n":        "user " + secret,
-		"\ufeffuser:" + secret:           "user " + secret,
-		"user:a:" + secret + "\n":        "user a:" + secret, // memcached splits at the first colon
-		"":                               "not one line user:password",
-		"\n":                             "not one line user:password",
-		"user:\n":                        "not one line user:password",
-		":" + secret:                     "not one line user:password",
-		secret + "\n":                    "not one line user:password",
-		"user:" + secret + "\nuser2:x\n": "not one line user:password",
-		"user:" + secret + " \n":         "not one line user:password",
-		"user:" + secret + "\x00\n":      "not one line user:password",
+		"user:" + secret:                          "user " + secret,
+		"user:" + secret + "\n":                   "user " + secret,
+		"user:" + secret + "\r\n":                 "user " + secret,
+		"\ufeffuser:" + secret:                    "user " + secret,
+		"user:a:" + secret + "\n":                 "user a:" + secret, // memcached splits at the first colon
+		"":                                        "not one line user:password",
+		"\n":                                      "not one line user:password",
+		"user:\n":                                 "not one line user:password",
+		":" + secret:                              "not one line user:password",
+		secret + "\n":                             "not one line user:password",
+		"user:\n\n":                               "not one line user:password",
+		"user:" + secret + "\nuser2:x\n":          "more than one line: leave one",
+		"\nuser:" + secret + "\n":                 "more than one line: leave one",
+		"user:" + secret + "\n\n":                 "a blank line follows user:password: remove it",
+		"user:" + secret + "\r\n \r\n":            "a blank line follows user:password: remove it",
+		"user:" + secret + "\n\n\n":               "a blank line follows user:password: remove it",
+		"user:" + secret + " \n":                  "a space or control character in user:password: remove it",
+		"user: " + secret + "\n":                  "a space or control character in user:password: remove it",
+		" user:" + secret + "\n":                  "a space or control character in user:password: remove it",
+		"user:" + secret + "\x00\n":               "a space or control character in user:password: remove it",
+		"\xff\xfeu\x00:\x00p\x00\n\x00":           "UTF-16 text, as some Windows editors save it: save the file as UTF-8",
+		"\xfe\xff\x00u\x00:\x00p\x00\n":           "UTF-16 text, as some Windows editors save it: save the file as UTF-8",
 		"u:" + secret + strings.Repeat("x", 1000): "longer than the 256 bytes",
 	} {
 		path := filepath.Join(t.TempDir(), "file")
