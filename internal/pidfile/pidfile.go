@@ -92,7 +92,7 @@ func Take(path string) (*File, error) {
 }
 
 // Check returns the error that Take would return: nil, a *HeldError or another error. It leaves
-// everything as it is: see safefile.TryCreate and TryReplace. It holds the lock of an unlocked file
+// everything as it is: see safefile.TryWrite and TryReplace. It holds the lock of an unlocked file
 // for a moment; a concurrent Take of another process retries for longer than that.
 func Check(path string) error {
 	path, err := resolve(path)
@@ -113,7 +113,7 @@ func Check(path string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	err = safefile.TryCreate(filepath.Dir(path), nil)
+	err = safefile.TryWrite(filepath.Dir(path), len(strconv.Itoa(os.Getpid())+"\n"))
 	if err == nil {
 		err = safefile.TryReplace(path)
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"gophd/internal/config"
+	"gophd/internal/heartbeat/file"
 	"gophd/internal/lease"
 	"gophd/internal/safefile"
 )
@@ -15,6 +16,7 @@ import (
 type directory struct {
 	path, name string
 	fix        string // the settings that choose another one
+	size       int    // what a start writes there at least
 	unfit      bool   // check has failed
 }
 
@@ -30,7 +32,7 @@ func ownDirectories(c *config.Config) (own []directory) {
 		also = ", or correct " + stateHome
 	}
 	if lease.LockPath(c) != "" {
-		own = append(own, directory{path: c.StateDir, name: "state directory",
+		own = append(own, directory{path: c.StateDir, name: "state directory", size: file.MinSize,
 			fix: fmt.Sprintf("set GOPHD_STATE_DIR to a directory that user %d can write to%s", os.Geteuid(), also)})
 	}
 	if filepath.Dir(c.Log.File) == c.LogDir && (own == nil || c.LogDir != c.StateDir) {
@@ -57,7 +59,7 @@ func (d directory) check() error {
 	}
 	parent, err := safefile.Creatable(d.path)
 	if err == nil && parent != d.path {
-		err = safefile.TryCreate(parent, nil)
+		err = safefile.TryWrite(parent, d.size)
 	}
 	if err != nil {
 		return d.cannotCreate(err)

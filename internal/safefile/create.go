@@ -61,6 +61,17 @@ func TryCreate(dir string, setUp func(*os.File) error) error {
 	return errors.Join(err, f.Close())
 }
 
+// TryWrite is TryCreate for a file of that many bytes: a full disk may have room for the name of a file
+// and not for its content. The space is free again when it returns.
+func TryWrite(dir string, size int) error {
+	return TryCreate(dir, func(f *os.File) error {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			return &fs.PathError{Op: "write a file in", Path: dir, Err: cause(err)}
+		}
+		return nil
+	})
+}
+
 // Reopens returns an error, fs.ErrPermission, if this process may not open the file of f again for
 // appending: after it has given the file to another user, root needs CAP_DAC_OVERRIDE for that. It
 // returns nil if that cannot be known.

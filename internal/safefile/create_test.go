@@ -112,3 +112,17 @@ func TestFixIsForTheCause(t *testing.T) {
 		t.Error("an error without a cause is one of another path")
 	}
 }
+
+// What a full disk answers is in testdata/root/check_unwritable.txtar.
+func TestTryWriteLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := TryWrite(dir, 3<<10); err != nil {
+		t.Error(err)
+	}
+	if err := TryWrite(filepath.Join(dir, "none"), 1); !errors.Is(err, fs.ErrNotExist) || !Elsewhere(err) {
+		t.Errorf("in a missing directory: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); len(entries) != 0 || err != nil {
+		t.Errorf("the directory has %v, %v", entries, err)
+	}
+}

@@ -40,6 +40,9 @@ const (
 	block    = 1 << 10          // longer than a record
 	maxSize  = maxValue + block // the longest file that write leaves
 
+	// MinSize is how many bytes a holder writes at least, to the files next to each other.
+	MinSize = 3 * block
+
 	maxPIDNamespaces = 256 // each killed container adds one
 	// A process that tests the lock (Get, or flock -s by a poller) makes our attempt fail for some
 	// microseconds. This many attempts outlast any realistic number of such tests.
@@ -120,7 +123,7 @@ func Check(path string) error {
 
 // checkCreate returns an error if the next holder could not replace the files next to the lock.
 func (s *Store) checkCreate() error {
-	if err := safefile.TryCreate(filepath.Dir(s.path), nil); err != nil {
+	if err := safefile.TryWrite(filepath.Dir(s.path), MinSize); err != nil {
 		return failed("lock file "+s.path, err)
 	}
 	for _, path := range Paths(s.path)[1:] {
