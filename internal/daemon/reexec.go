@@ -117,7 +117,7 @@ func (d *Daemon) preflightNext(ctx context.Context, a preflight.Running) ([]byte
 		Stdout: process.Output{Open: stdout.open}, Stderr: process.Output{Open: stderr.open}})
 	switch {
 	case errors.Is(err, job.ErrSetup):
-		return nil, fmt.Errorf("the directory in which gophd was started (%s) cannot be entered: create it again", own.Dir)
+		return nil, fmt.Errorf("the directory in which gophd was started (%s) cannot be entered: create it again, or grant the right to enter it", own.Dir)
 	case err != nil:
 		return nil, err
 	}
