@@ -14,7 +14,7 @@ import (
 // another restart.Version, with which the check before a re-exec rejects the other program.
 func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
-		version = 6
+		version = 7
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int}; "
 		pipes   = "{Job string; PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
@@ -31,7 +31,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Kept uint8; Limit int64; Status string; Timeout int64; Grace int64; Signals int; " +
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
-			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Notify string; " +
+			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Failures int64; Notify string; " +
 			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "}"
 	)
 	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {

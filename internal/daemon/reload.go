@@ -42,6 +42,9 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 		state := d.handed.job(c, *spec)
 		m := &member{spec: spec, handed: state, panicked: state.Panicked}
 		d.jobs.all = append(d.jobs.all, m)
+		if len(state.Failures) > 0 && !d.unchanged(*spec) {
+			state.Failures = nil // the change may be the fix
+		}
 		if c.Many && state.Over && d.unchanged(*spec) {
 			if state.Failed != "" {
 				m.failed = errors.New(state.Failed)

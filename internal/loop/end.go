@@ -172,6 +172,7 @@ func (l *Loop) handOff(detach func() error) error {
 	if err := detach(); err != nil {
 		return err
 	}
+	l.grid.Failures = slices.Clone(l.failed)
 	if l.active > 0 {
 		l.handedOff = true
 		for i := range l.slots {

@@ -80,6 +80,28 @@ func TestFatalRunDuringAStopIsNotReportedAsFatal(t *testing.T) {
 	})
 }
 
+// A re-exec between two failures is not a way around the start limit.
+func TestStartLimitCountsOverAHandOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: s, RunAtStart: true},
+			Retry: job.Retry{StartLimit: 3, StartLimitInterval: 10 * s}})
+		w.length = every(time.Millisecond)
+		w.result = codes(1, 1, 1, 1)
+		wait := w.start()
+		time.Sleep(s + s/2)
+		grid, ok := w.handOff(true)
+		if !ok || len(grid.Failures) != 2 {
+			t.Fatalf("it handed off %v, %v", grid.Failures, ok)
+		}
+		wait()
+		w.grid = &grid
+		w.during(10 * s)
+		if e := w.ending(); e.End != loop.GaveUp || len(w.runs) != 3 {
+			t.Errorf("after %d runs it ended with %+v", len(w.runs), e)
+		}
+	})
+}
+
 // The start limit counts failures in a row, of runs that were started within the time. All attempts
 // of a tick count as one.
 func TestStartLimitCountsFailuresInARow(t *testing.T) {

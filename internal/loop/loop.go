@@ -95,6 +95,7 @@ type Grid struct {
 	ActiveRuns   []ActiveRun // the active runs, which the next process adopts
 	RunRequested bool        // by RunNow while no slot was free: a run is due when one has ended
 	Wait         *Delay      // nil when the grid determines the next start
+	Failures     []time.Time // starts of the runs that failed in a row, within Spec.StartLimitInterval
 }
 
 // ActiveRun is a run that stays active over a re-exec.

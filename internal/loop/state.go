@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -245,7 +246,7 @@ func (l *Loop) start() {
 			l.addRun(g.Run, g.Started, 0)
 			l.slots[g.Run.Slot].missed = g.Missed
 		}
-		l.runAgain = l.Grid.RunRequested
+		l.runAgain, l.failed = l.Grid.RunRequested, slices.Clone(l.Grid.Failures)
 		if w := l.Grid.Wait; w != nil && l.stillValid(*w) {
 			l.due = due{run: w.Run, at: w.Until, slowed: w.Slowed}
 		}

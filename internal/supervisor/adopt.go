@@ -30,8 +30,11 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 	if w := s.loopRun.grid.Wait; w != nil {
 		g.Wait = &RunDelay{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
 	}
+	for _, at := range s.loopRun.grid.Failures {
+		g.Failures = append(g.Failures, restart.At(at))
+	}
 	if s.loopRun.loop == nil { // the loop has not adopted them yet
-		g.RunRequested, g.Wait = s.o.Handed.RunRequested, s.o.Handed.Wait
+		g.RunRequested, g.Wait, g.Failures = s.o.Handed.RunRequested, s.o.Handed.Wait, s.o.Handed.Failures
 	}
 	for _, at := range s.runner.handedOff {
 		handed := at.process.HandOff()
@@ -58,6 +61,9 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 // resume adds the active runs to the grid of the loop.
 func (g JobState) resume(grid *loop.Grid) {
 	grid.RunRequested = g.RunRequested
+	for _, at := range g.Failures {
+		grid.Failures = append(grid.Failures, at.Time())
+	}
 	if w := g.Wait; w != nil {
 		grid.Wait = &loop.Delay{Run: w.Run, Until: w.Until.Time(), Slowed: w.Slowed}
 	}

@@ -23,7 +23,9 @@ type JobState struct {
 	Runs         []ActiveRun   `json:",omitempty"`
 	RunRequested bool          `json:"Woken,omitempty"` // a run was requested, and is due after them
 	Wait         *RunDelay     `json:",omitempty"`
-	Notify       string        `json:",omitempty"` // name of the notify socket's descriptor; "" for none
+	// Failures are the starts of the runs that failed in a row, for the start limit.
+	Failures []restart.Instant `json:",omitempty"`
+	Notify   string            `json:",omitempty"` // name of the notify socket's descriptor; "" for none
 
 	// GaveUp is why no run starts any more, although some are active: a start limit, or a fatal exit
 	// code. The job ends with them, also if it changes meanwhile.
