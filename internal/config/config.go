@@ -292,7 +292,7 @@ func Private(env []string) []string {
 
 // hasOwnPrefix reports whether a variable belongs to one of the sections.
 func hasOwnPrefix(variableName string, sections []string) bool {
-	return slices.ContainsFunc(sections, func(s string) bool {
+	return strings.HasPrefix(variableName, "GOPHD_") && slices.ContainsFunc(sections, func(s string) bool {
 		return strings.HasPrefix(variableName, variable(s)+"_")
 	})
 }
