@@ -106,6 +106,7 @@ func Fix(err error, choose string) string {
 		{unix.EPERM, "allow gophd to use it"},
 		{unix.ENOSPC, "free some space or inodes (df, df -i)"},
 		{unix.EDQUOT, "free some space of that user, raise the quota"},
+		{unix.EFBIG, "raise the limit of file sizes (ulimit -f, LimitFSIZE= of a unit)"},
 		{unix.EROFS, "mount its file system for writing"},
 		{unix.ENAMETOOLONG, "shorten the path"},
 		{unix.ELOOP, "correct its symbolic links"},
