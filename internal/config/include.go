@@ -81,6 +81,8 @@ func (s *sorter) include(file inclusion) {
 		s.reject(subject, "", "included before, in "+strings.TrimSuffix(at, ": "+includeKey)+"; remove one")
 	case checkPath(file.pattern) != nil: // a glob may find any name
 		s.reject(subject, "", checkPath(file.pattern).Error())
+	case isDirectory(file.pattern):
+		s.reject(subject, "", "a directory; write "+visible(filepath.Join(filepath.Base(file.pattern), "*.yaml"))+" for its files")
 	case !slices.Contains(formats, extension(file.pattern)):
 		s.reject(subject, "", formatFix)
 	default:
@@ -116,6 +118,11 @@ func glob(pattern string) (all []string, err error) {
 		}
 	}
 	return all, nil
+}
+
+func isDirectory(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func isGlob(path string) bool { return strings.ContainsAny(path, `*?[`) }

@@ -473,6 +473,10 @@ func TestGlobOfInclude(t *testing.T) {
 	if want := fmt.Sprintf("%s/m.yml:2: include %q: contains a control character", dir, dir+"/line\n.yaml"); err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
+	_, err = Load(parsed(t, r, "-c", write(t, dir+"/m.yml", minimal+"include: a\n"), "x"))
+	if want := "include " + dir + "/a: a directory; write a/*.yaml for its files"; err == nil || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
 }
 
 func BenchmarkDecode(b *testing.B) {

@@ -137,6 +137,9 @@ func parseYAML(data []byte) ([]entry, *parseError) {
 			return nil, &parseError{strings.Count(before, "\n") + 1,
 				"a YAML alias without an anchor; a value that starts with * needs quotes"}
 		}
+		if before, _, found := cutUnquoted(data, jobPattern); found {
+			return nil, &parseError{strings.Count(before, "\n") + 1, "not YAML: put the value with " + jobPattern + " in quotes"}
+		}
 		return nil, &parseError{line, "not YAML: " + libraryMessage(problem)}
 	}
 	root := doc.Content[0]
@@ -147,6 +150,19 @@ func parseYAML(data []byte) ([]entry, *parseError) {
 		return nil, &parseError{root.Line, "no sections; write settings below a section, as in config:"}
 	}
 	return yamlTable(nil, "", root, 0)
+}
+
+// cutUnquoted cuts YAML around the first word that is in no quotes and no comment of its line.
+func cutUnquoted(data []byte, word string) (before, after string, found bool) {
+	for from := 0; ; {
+		before, after, found = strings.Cut(string(data[from:]), word)
+		at := from + len(before)
+		start := bytes.LastIndexByte(data[:at], '\n') + 1
+		if !found || !bytes.ContainsAny(data[start:at], `"'#`) {
+			return string(data[:at]), after, found
+		}
+		from = at + len(word)
+	}
 }
 
 func yamlTable(entries []entry, prefix string, table *yaml.Node, depth int) ([]entry, *parseError) {

@@ -94,7 +94,8 @@ func TestTryReplaceRemovesNothing(t *testing.T) {
 // An error whose cause is not the path has its own fix, also if it is wrapped.
 func TestFixIsForTheCause(t *testing.T) {
 	for err, want := range map[error]string{
-		unix.ENOSPC: "free some space", unix.EDQUOT: "quota", unix.EROFS: "mount its file system", unix.EFBIG: "ulimit -f", unix.EMFILE: "ulimit -n",
+		unix.ENOSPC: "free some space", unix.EDQUOT: "quota", unix.EROFS: "mount its file system",
+		unix.EFBIG: "ulimit -f", unix.EMFILE: "ulimit -n",
 		unix.ENFILE: "fs.file-max", unix.EACCES: "allow gophd", unix.EPERM: "allow gophd", unix.ENAMETOOLONG: "shorten",
 		unix.ELOOP: "symbolic links", unix.ENOENT: "--x", unix.ENOTDIR: "--x", unix.EIO: "--x",
 	} {
