@@ -40,6 +40,7 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 	for i := range c.Jobs {
 		spec := &c.Jobs[i]
 		state := d.handed.job(c, *spec)
+		state.Removed = nil // it may have been added again
 		m := &member{spec: spec, handed: state, panicked: state.Panicked}
 		d.jobs.all = append(d.jobs.all, m)
 		if len(state.Failures) > 0 && !d.unchanged(*spec) {
@@ -171,6 +172,7 @@ func (d *Daemon) removedJobs() (all []removedJob) {
 		if !known {
 			spec.Name, spec.Grace, spec.StopSignals = state.Name, state.Runs[0].Grace, state.Runs[0].Signals
 		}
+		state.Removed, _ = json.Marshal(spec) // plain values cannot fail
 		all = append(all, removedJob{state, spec})
 	}
 	return all

@@ -130,6 +130,9 @@ func (s *Supervisor) runLoop() {
 	t.loop = loop.New(loop.Options{Spec: s.spec, Runner: s.runner, Recorder: s, Gate: &t.gate,
 		Timer: func(mu sync.Locker, f func()) loop.Timer { return s.o.Timers.AfterFunc(mu, f) },
 		Grid:  s.handedGrid()})
+	if h := s.o.Handed; len(h.Runs) > 0 && (h.Removed != nil || h.GaveUp != "") { // a tick may be due at once
+		t.loop.Stop()
+	}
 	t.loop.Start()
 }
 
