@@ -110,6 +110,10 @@ func newConfigShow(p *program) *cobra.Command {
 }
 
 func (p *program) configShow(cmd *cobra.Command, command []string) error {
+	if len(command) == 1 && config.IsFile(command[0]) {
+		return &usageError{fmt.Errorf("%s looks like a config file and not like a command: write gophd config show -c %s",
+			command[0], command[0])}
+	}
 	c, err := p.load(cmd, command, false)
 	if err != nil {
 		return err

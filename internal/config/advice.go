@@ -2,6 +2,7 @@ package config
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,9 +70,15 @@ func durationAdvice(text string) string {
 	if strings.HasPrefix(text, "@") || len(strings.Fields(text)) == 5 && quantities(text) == nil {
 		return "not a duration, and calendar schedules are not in this version; call gophd run --once from cron"
 	}
+	if slices.Contains([]string{"infinity", "inf", "infinite", "never", "unlimited", "none", "off"}, strings.ToLower(text)) {
+		return "not a duration; write 0 if there is to be none"
+	}
 	problem, sum := "", 0.0
 	for _, q := range quantities(text) {
 		length := timeUnit(q.unit)
+		if q.unit == "M" {
+			return "not a duration; minutes are a small m"
+		}
 		if length == 0 {
 			return "not a duration; " + durationFix
 		}

@@ -24,7 +24,8 @@ func TestDurationAdvice(t *testing.T) {
 		"10S":           "unit S is not known; write 10s",
 		"100msecs":      "unit msecs is not known; write 100ms",
 		"1D":            "unit D is not known; write 24h",
-		"1M":            "not a duration; " + durationFix, // a month, or a minute
+		"1M":            "not a duration; minutes are a small m",
+		"infinity":      "not a duration; write 0 if there is to be none",
 		"1y":            "not a duration; " + durationFix,
 		"1d5":           "not a duration; " + durationFix,
 		"d":             "not a duration; " + durationFix,

@@ -63,6 +63,9 @@ func (l *loader) locate() string {
 	return ""
 }
 
+// IsFile reports whether a path has the name of a config file.
+func IsFile(path string) bool { return slices.Contains(formats, extension(path)) }
+
 func extension(path string) string { return strings.TrimPrefix(filepath.Ext(path), ".") }
 
 // searched returns the directories that are searched for a config file, in order.

@@ -106,6 +106,9 @@ func NoCommandError(run *pflag.FlagSet, err error) error {
 // letterError is FlagError for a letter after one dash. letters are that letter and all after it.
 func letterError(fs *pflag.FlagSet, err error, name, letters string) error {
 	fix := "--help lists the flags"
+	if flag := otherLetters[name]; fs.Lookup(flag) != nil {
+		fix = "did you mean --" + flag + "?"
+	}
 	var long error
 	letters, _, _ = strings.Cut(letters, "=")
 	fs.VisitAll(func(f *pflag.Flag) {

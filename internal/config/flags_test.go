@@ -54,6 +54,7 @@ func TestFlagErrors(t *testing.T) {
 		{[]string{"--memory", "1G"},
 			"unknown flag: --memory; job.memory_max has no flag: set it in a config file, or set GOPHD_JOB_MEMORY_MAX"},
 		{[]string{"-I", "5"}, "unknown shorthand flag: 'I' in -I; did you mean -i?"},
+		{[]string{"-e", "A=1"}, "unknown shorthand flag: 'e' in -e; did you mean --env?"},
 		{[]string{"-dx"}, "unknown shorthand flag: 'x' in -x; --help lists the flags"},
 		{[]string{"--interval"}, "flag needs an argument: --interval; write one, as in --interval 0.2"},
 		{[]string{"-n"}, "flag needs an argument: 'n' in -n; write one, as in --name nightly"},

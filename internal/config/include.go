@@ -83,7 +83,7 @@ func (s *sorter) include(file inclusion) {
 		s.reject(subject, "", checkPath(file.pattern).Error())
 	case isDirectory(file.pattern):
 		s.reject(subject, "", "a directory; write "+visible(filepath.Join(filepath.Base(file.pattern), "*.yaml"))+" for its files")
-	case !slices.Contains(formats, extension(file.pattern)):
+	case !IsFile(file.pattern):
 		s.reject(subject, "", formatFix)
 	default:
 		s.files[real] = file.subject

@@ -70,7 +70,9 @@ func (l *loader) target(path string, g given, daemon bool, fix string) string {
 // for it.
 var (
 	written = map[string]string{
-		"none": "for no file use /dev/null", "null": "for no file use /dev/null",
+		"none": "for no file use /dev/null", "null": "for no file use /dev/null", "off": "for no file use /dev/null",
+		"syslog":  "for the service use log, and --log-file syslog:",
+		"journal": "for the journal use log, and --log-file journald:", "journald": "for the journal use log, and --log-file journald:",
 		"stdout": "for gophd's stdout use -", "stderr": "for gophd's stderr use /dev/stderr",
 	}
 	read = map[string]string{"none": "for no input use null", "stdin": "for gophd's stdin use -"}

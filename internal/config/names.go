@@ -5,6 +5,11 @@ import (
 	"strings"
 )
 
+// otherLetters are flags under the letters that docker, start-stop-daemon and timeout(1) have for them.
+var otherLetters = map[string]string{
+	"e": "env", "l": "log-file", "o": "output", "t": "timeout", "u": "user", "w": "chdir",
+}
+
 // otherNames are flags under the names that other tools have for them: systemd, docker, supervisord,
 // start-stop-daemon, daemonize, flock, watch, cron wrappers.
 var otherNames = map[string]string{

@@ -229,16 +229,23 @@ func explainErrno(argv0, dir, path string, err error) *startError {
 			return &startError{argv0, text, code, false}
 		}
 	}
+	if filepath.IsAbs(argv0) {
+		dir = ""
+	}
 	return &startError{argv0, reason(code, dir, path, usable), code, false}
 }
 
-// reason describes an errno of execve for the file at path. usable is what executable returned.
+// reason describes an errno of execve for the file at path, which is below dir if that is not "".
+// usable is what executable returned.
 func reason(code syscall.Errno, dir, path string, usable error) string {
 	file := quote(path)
 	switch code {
 	case syscall.ENOENT:
 		if usable == nil {
 			return "the interpreter of " + file + " is missing: install it, or correct the file"
+		}
+		if dir == "" {
+			return "no such file: check the path"
 		}
 		return "no such file: check the path, or the directory it is started in (" + quote(dir) + ")"
 	case syscall.ENOTDIR:
@@ -292,6 +299,9 @@ func denied(path string) string {
 	}
 	if kind != "" {
 		return file + " is " + kind + " and no file that can be executed: name a program"
+	}
+	if err == nil && info.Mode().Perm()&0o111 == 0 && configFile(path) {
+		return "it looks like a config file: read it with -c " + file
 	}
 	chmod := "make it executable (chmod +x " + file + ")"
 	// A program needs no permission to read it, but a script does, and a file that cannot be read does

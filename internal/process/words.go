@@ -2,6 +2,7 @@ package process
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,8 @@ func mistake(argv0, dir string) string {
 		return "~ is expanded by shells only: write the full path, or use --shell"
 	case strings.ContainsAny(argv0, "$`"):
 		return "variables are expanded by shells only: write the full path, or use --shell"
+	case configFile(argv0):
+		return "it looks like a config file: read it with -c " + quote(argv0)
 	case interval(argv0):
 		return "it looks like an interval: set --interval " + argv0 + ", and leave it out of the command"
 	case isForShell(argv0):
@@ -46,6 +49,11 @@ func mistake(argv0, dir string) string {
 		return "it is a word of the shell: use --shell, or sh -c"
 	}
 	return ""
+}
+
+// configFile reports whether a word has the name of a file that gophd can read with -c.
+func configFile(word string) bool {
+	return slices.Contains([]string{".yaml", ".yml", ".toml", ".json", ".ini"}, filepath.Ext(word))
 }
 
 // shellWords are words that only a shell has, as far as no program of that name is found.

@@ -78,7 +78,10 @@ func TestWordsForAShell(t *testing.T) {
 		"[[":                                   "[[: it is a word of the shell: use --shell, or sh -c",
 		"source":                               "source: it is a command of the shell: use --env-file, or --shell, or sh -c",
 		"no-such-command":                      "no-such-command: " + path,
-		"/no-such-command/x":                   "/no-such-command/x: " + file,
+		"/no-such-command/x":                   "/no-such-command/x: no such file: check the path",
+		"./none/x":                             "./none/x: " + file,
+		"jobs.yaml":                            "jobs.yaml: it looks like a config file: read it with -c jobs.yaml",
+		"/none/jobs.toml":                      "/none/jobs.toml: it looks like a config file: read it with -c /none/jobs.toml",
 		"echo " + strings.Repeat("x", 300):     `"echo ` + strings.Repeat("x", 75) + `...": ` + line,
 		"./job.sh " + strings.Repeat("x", 300): `"./job.sh ` + strings.Repeat("x", 71) + `...": ` + line,
 	} {
