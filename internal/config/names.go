@@ -1,8 +1,11 @@
 package config
 
 import (
+	"maps"
 	"slices"
 	"strings"
+
+	"gophd/internal/misspelled"
 )
 
 // otherLetters are flags under the letters that docker, start-stop-daemon and timeout(1) have for them.
@@ -69,9 +72,15 @@ func keyOf(flag string) (k key, ok bool) {
 	return key{}, false
 }
 
-// otherKey returns the setting that another tool calls by that word, if there is one.
+// otherKey returns the setting that another tool calls by that word, or by one that it misspells, if
+// there is one.
 func otherKey(word string) (name string, ok bool) {
 	word = strings.ReplaceAll(word, "_", "-")
+	words := slices.AppendSeq(slices.Collect(maps.Keys(otherKeys)), maps.Keys(otherNames))
+	slices.Sort(words)
+	if near := misspelled.Nearest(word, words); near != "" {
+		word = near
+	}
 	if name, ok := otherKeys[word]; ok {
 		return name, true
 	}

@@ -318,6 +318,11 @@ func unknown(name string) string {
 	if near := misspelled.Nearest(name, all); near != "" {
 		return "no such setting; did you mean " + near + "?"
 	}
+	if strings.Contains(section, ".") { // as in job.rlimits.nofile
+		if near := misspelled.Nearest(section, all); near != "" {
+			return "no such setting; did you mean " + near + "?"
+		}
+	}
 	if advice := otherAdvice(flagName("." + last)); advice != "" {
 		return "no such setting; " + advice
 	}

@@ -212,10 +212,18 @@ func checkWordOrPath(text string, words []string) error {
 	return checkPath(text)
 }
 
+// wordPattern finds patterns of other tools, and misspelled ones, in the name of a file.
+var wordPattern = lazyRegexp(`%[{(]\w*[})]?`)
+
 // checkLogFile accepts a file or a log service. RFC 3164, section 4.1.3, allows at most 32 letters
 // and digits in a syslog tag. All common syslog servers also accept the characters . _ and -.
 func checkLogFile(text string) error {
 	if !service(text) {
+		for _, word := range wordPattern().FindAllString(strings.ReplaceAll(text, "%%", ""), -1) {
+			if word != jobPattern {
+				return fmt.Errorf("%s is not known; write %s for the name of the job", word, jobPattern)
+			}
+		}
 		return checkWordOrPath(text, []string{journald, syslog})
 	}
 	name, tag, _ := strings.Cut(text, ":")
