@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"gophd/internal/config"
@@ -182,19 +183,43 @@ func (k *Checker) program(spec job.Spec) (string, error) {
 		var names []string
 		var commands []process.Command
 		for _, spec := range k.config.Jobs {
-			if w, err := Credentials(spec); err == nil { // Job returns the error
-				names = append(names, spec.Name)
-				commands = append(commands, process.Command{Argv: spec.Command, Dir: spec.Dir, Credentials: w,
-					Env: Environment(k.env, w, spec)})
+			w, err := Credentials(spec)
+			if err != nil { // Job returns it
+				continue
+			}
+			c := process.Command{Argv: spec.Command, Dir: spec.Dir, Credentials: w, Env: Environment(k.env, w, spec)}
+			names, commands = append(names, spec.Name), append(commands, c)
+			if c.Argv = plainLine(spec.Command); c.Argv != nil {
+				names, commands = append(names, spec.Name), append(commands, c)
 			}
 		}
 		k.programs = map[string]process.Checked{}
 		for i, checked := range process.CheckAll(commands) {
-			k.programs[names[i]] = checked
+			shell, line := k.programs[names[i]]
+			switch {
+			case !line:
+				k.programs[names[i]] = checked
+			case shell.Err == nil && !errors.Is(checked.Err, syscall.ENOEXEC): // the shell reads such a file itself
+				shell.Err = checked.Err
+				k.programs[names[i]] = shell
+			}
 		}
 	}
 	p := k.programs[spec.Name]
 	return p.Path, p.Err
+}
+
+// plainLine returns the words of a line for the shell, if the shell does nothing but execute the
+// program at the path that is the first; otherwise nil.
+func plainLine(command []string) []string {
+	if len(command) != 3 || command[0] != "/bin/sh" || command[1] != "-c" {
+		return nil
+	}
+	words := strings.Fields(command[2])
+	if len(words) == 0 || !strings.Contains(words[0], "/") || strings.ContainsAny(command[2], "\"'\\$`|&;<>*?()[]{}~#!=\n") {
+		return nil
+	}
+	return words
 }
 
 // Named returns an error of Job with the name of the job before each problem, if there are many jobs.
