@@ -79,7 +79,7 @@ func (d *Daemon) checked(a answer) {
 // asker returns what the preflight must know of this process. It asks the lease first, which waits
 // for a step that is being done: the rest is what it is after that step.
 func (d *Daemon) asker() preflight.Running {
-	a := preflight.Running{PID: os.Getpid(), Failed: d.jobs.failed()}
+	a := preflight.Running{PID: os.Getpid(), Name: d.o.Config.Name, Many: d.o.Config.Many, Failed: d.jobs.failed()}
 	if key, l, ok := d.lease.Shared(); ok {
 		a.URL, a.Key, a.ID = d.o.Config.Heartbeat.URL, key, l.ID
 		holding := []heartbeat.State{heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending}

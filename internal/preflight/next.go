@@ -56,6 +56,8 @@ const AskerVariable = "GOPHD_ASKER"
 // Running describes a running gophd to the new program.
 type Running struct {
 	PID    int
+	Name   string // of the daemon
+	Many   bool   // it has jobs:
 	Serves bool   // it runs a job, or may start runs
 	Lock   string // file ID of its local lock, as in a record; "" without a lock
 	// LockPath is where that lock was; "" if it is not held.
@@ -125,6 +127,10 @@ func CheckNext(ctx context.Context, c *config.Config, s self.Self) error {
 func (a Running) holders(ctx context.Context, c *config.Config) error {
 	h := c.Heartbeat
 	path, standby, mayWait := lease.LockPath(c), false, h.Standby && !a.Serves
+	if a.Lock != "" && a.Name == c.Name && a.Many != c.Many {
+		return fmt.Errorf("the name %s is that of one job before and of a daemon with jobs: after this reload, or the reverse: "+
+			"their locks differ, and the lease would be lost: set another config.name, or stop gophd and start it again", c.Name)
+	}
 	if a.LockPath != "" && a.LockPath == path && lease.PathID(path) != a.Lock {
 		return lostLock(path)
 	}
