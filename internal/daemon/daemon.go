@@ -355,13 +355,13 @@ func (d *Daemon) reminder() {
 	if d.machine.state < reexecuting || !d.machine.alive {
 		return
 	}
-	snap, specs := d.board.Snapshot(), map[string]*job.Spec{}
+	snap, specs := d.board.Snapshot(), map[string]job.Spec{}
 	for _, m := range d.jobs.all {
-		specs[m.spec.Name] = m.spec
+		specs[m.spec.Name] = *m.spec
 	}
 	for _, j := range snap.Jobs {
 		for _, g := range j.Active {
-			d.events.Publish(supervisor.WaitEvent(*specs[j.Name], d.machine.state.String(), d.machine.state == stopping, g,
+			d.events.Publish(supervisor.WaitEvent(specs[j.Name], d.machine.state.String(), d.machine.state == stopping, g,
 				snap.Taken))
 		}
 	}
