@@ -43,7 +43,7 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 		state.Removed = nil // it may have been added again
 		m := &member{spec: spec, handed: state, panicked: state.Panicked}
 		d.jobs.all = append(d.jobs.all, m)
-		if len(state.Failures) > 0 && !d.unchanged(*spec) {
+		if len(state.Failures) > 0 && len(d.previous.Names) > 0 && !d.unchanged(*spec) {
 			state.Failures = nil // the change may be the fix
 		}
 		if c.Many && state.Over && d.unchanged(*spec) {
