@@ -415,7 +415,7 @@ func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration
 
 // ProcessEscaped says that a process left the process group of its run and outlived it. If it keeps
 // running, or the run is that of a service, the message names the usual cause: the command goes to the
-// background by itself.
+// background by itself. A run without a number is not known: the process has cleared its environment.
 func ProcessEscaped(name string, run job.Run, pid int, process string, alive, service bool) Event {
 	advice := ""
 	if service || alive {
@@ -427,8 +427,12 @@ func ProcessEscaped(name string, run job.Run, pid int, process string, alive, se
 			if e.KeepsRunning {
 				fate = "it keeps running"
 			}
-			return fmt.Sprintf("run %d: process %d (%s) escaped the process group; %s%s",
-				e.Tick.Number, e.Process.PID, e.Process.Name, fate, e.Text)
+			process := fmt.Sprintf("process %d (%s)", e.Process.PID, e.Process.Name)
+			if e.Tick.Number == 0 {
+				return process + " escaped the process group of a run, which one is not known: " +
+					"it has no GOPHD_RUN_ID in its environment; " + fate + e.Text
+			}
+			return fmt.Sprintf("run %d: %s escaped the process group; %s%s", e.Tick.Number, process, fate, e.Text)
 		}}
 }
 

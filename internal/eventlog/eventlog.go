@@ -1,8 +1,8 @@
 // Package eventlog answers: which events are log lines, and which are suppressed?
 //
 // A Reader writes the events of a Stream to the log. Events that repeat quickly are suppressed
-// after a burst, and counted. Failed runs and escaped processes are never lost that way: one line
-// lists several of them.
+// after a burst, and counted. Failed runs and the escaped processes of a run are never lost that way: one
+// line lists several of them.
 package eventlog
 
 import (
@@ -47,7 +47,7 @@ func (r *Reader) Read(e event.Event) {
 			r.afterFailure(e, written)
 		}
 	case event.TypeProcessEscaped:
-		if !r.write(e) {
+		if !r.write(e) && e.Tick.Number > 0 {
 			r.escaped.add(e)
 		}
 	case event.TypeLogLost, event.TypeLogMisplaced: // stderr may still work when a disk is full

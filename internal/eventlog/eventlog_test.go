@@ -149,4 +149,10 @@ func TestEachEscapedProcessIsNamedOnce(t *testing.T) {
 	if lines := strings.Count(b.String(), "escaped the process group"); lines > burst+1 || len(r.escaped.names) > 0 {
 		t.Errorf("%d lines for 1000 runs, %d runs are remembered", lines, len(r.escaped.names))
 	}
+	for pid := range 1000 { // no run ends with which they could be listed
+		events.Publish(event.ProcessEscaped("", job.Run{}, pid, "sleep", true, false))
+	}
+	if len(r.escaped.names) > 0 {
+		t.Errorf("the names of escaped processes of no known run are kept: %v", r.escaped.names)
+	}
 }

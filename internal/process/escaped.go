@@ -22,8 +22,15 @@ type EscapeRules struct {
 	Grace time.Duration
 
 	// Report is called once for each process, when it is found, by the goroutine that is in Wait.
-	// killed tells whether it is being stopped. name is that of the program, as in ps -o comm.
-	Report func(pid int, name string, killed bool)
+	Report func(EscapedProcess)
+}
+
+// EscapedProcess is a descendant of a command that left its process group and outlived it.
+type EscapedProcess struct {
+	PID    int
+	Name   string // of the program, as in ps -o comm
+	Marked bool   // it belongs to this run; without, it may belong to any run, even of another job
+	Killed bool   // it is being stopped; then it is Marked
 }
 
 // marks reports whether an environment has the Mark. env begins with a NUL.

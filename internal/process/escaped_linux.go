@@ -32,12 +32,12 @@ func (p *Process) sweep() {
 	}
 	again, escaped := true, false
 	for pause := probeMin; again; pause = min(2*pause, probeMax) {
-		var found []escapedProcess
+		var found []orphan
 		found, again = look()
 		escaped = escaped || again || len(found) > 0
 		for _, st := range found {
 			if sw.Report != nil {
-				sw.Report(st.PID, st.Name, st.toStop)
+				sw.Report(EscapedProcess{PID: st.PID, Name: st.Name, Marked: st.marked, Killed: st.toStop})
 			}
 		}
 		if again {
@@ -59,10 +59,10 @@ func (p *Process) sweep() {
 	}
 }
 
-// escapedProcess is a child of this program that became its child as an orphan.
-type escapedProcess struct {
+// orphan is a child of this program that escaped from a run. It is marked if it escaped from this one.
+type orphan struct {
 	procfs.Stat
-	toStop bool
+	marked, toStop bool
 }
 
 // newSweep starts a search, or continues that of another process.
@@ -118,7 +118,7 @@ func (sw *sweep) handOff() (escaped []int, kill time.Time) {
 
 // round searches once. It returns the processes that were not known yet, and whether to search
 // again.
-func (sw *sweep) round() (found []escapedProcess, again bool) {
+func (sw *sweep) round() (found []orphan, again bool) {
 	s := sw.p.spawner
 	// Orphans are reaped under this lock only, so no PID is reused until the round is over.
 	s.reaping.Lock()
@@ -169,7 +169,7 @@ func (sw *sweep) round() (found []escapedProcess, again bool) {
 
 // roundOfGroup is round for a run with a control group: exactly the processes in it belong to the
 // run.
-func (sw *sweep) roundOfGroup() (found []escapedProcess, again bool) {
+func (sw *sweep) roundOfGroup() (found []orphan, again bool) {
 	if !sw.p.leaf.populated() {
 		return nil, false
 	}
@@ -189,7 +189,7 @@ func (sw *sweep) roundOfGroup() (found []escapedProcess, again bool) {
 			return
 		}
 		sw.seen[pid] = now
-		found = append(found, escapedProcess{st, sw.Kill})
+		found = append(found, orphan{st, true, sw.Kill})
 		if sw.Kill {
 			_ = unix.PidfdSendSignal(pidfd, unix.SIGTERM, nil, 0)
 			_ = unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
@@ -217,7 +217,7 @@ func (sw *sweep) due() time.Time {
 
 // look finds the children of this program that escaped from the run, or may have. again tells that
 // one of them cannot be decided on yet.
-func (sw *sweep) look(now time.Time) (found []escapedProcess, again bool) {
+func (sw *sweep) look(now time.Time) (found []orphan, again bool) {
 	self, group := os.Getpid(), unix.Getpgrp()
 	session, _ := unix.Getsid(0)
 	key, _, _ := strings.Cut(sw.Mark, "=")
@@ -230,7 +230,7 @@ func (sw *sweep) look(now time.Time) (found []escapedProcess, again bool) {
 			continue
 		}
 		if sw.p.spawner.known[pid] == sw { // whatever its environment contains
-			found = append(found, escapedProcess{st, true})
+			found = append(found, orphan{st, true, true})
 			continue
 		}
 		// It cannot be read if the process changed its user and this program is not root.
@@ -252,7 +252,7 @@ func (sw *sweep) look(now time.Time) (found []escapedProcess, again bool) {
 			continue // it is older than the run, so an earlier process or run has reported it
 		}
 		toStop := marked && sw.Kill && syscall.Kill(pid, 0) == nil
-		found = append(found, escapedProcess{st, toStop})
+		found = append(found, orphan{st, marked, toStop})
 	}
 	return found, again
 }
@@ -262,7 +262,7 @@ func hasEmptyEnv(s procfs.Stat) bool { return s.EnvBegin != 0 && s.EnvBegin == s
 
 // signal sends the signal to the whole group if the process leads one. Only the process itself or
 // members of its session can have put others into that group.
-func (s escapedProcess) signal(sig syscall.Signal) {
+func (s orphan) signal(sig syscall.Signal) {
 	pid := s.PID
 	if s.Group == s.PID {
 		pid = -s.PID

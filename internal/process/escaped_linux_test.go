@@ -24,10 +24,14 @@ type reportLog struct {
 	all []string
 }
 
-func (o *reportLog) report(pid int, name string, killed bool) {
+func (o *reportLog) report(p EscapedProcess) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.all = append(o.all, fmt.Sprint(pid, " ", name, " ", killed))
+	text := fmt.Sprint(p.PID, " ", p.Name, " ", p.Killed)
+	if !p.Marked {
+		text += " not marked"
+	}
+	o.all = append(o.all, text)
 }
 
 func (o *reportLog) String() string {
@@ -151,7 +155,7 @@ func TestKillDuringTheGraceOfEscapedProcesses(t *testing.T) {
 		Env: []string{"PATH=/bin:/usr/bin", "RUN=4"}, Stdout: out.output(), Stderr: discard(),
 		Escapes: &EscapeRules{
 			Mark: "RUN=4", Kill: true, Grace: time.Hour,
-			Report: func(pid int, _ string, _ bool) { found <- pid },
+			Report: func(p EscapedProcess) { found <- p.PID },
 		},
 	})
 	if err != nil {
@@ -186,7 +190,7 @@ func TestProcessesOfOtherRunsAreSpared(t *testing.T) {
 	p, out, o := marked(t, s, "RUN=5", true, time.Hour, escape+"env -i "+suspended)
 	r := p.Wait()
 	unattributed := number(t, out.String())
-	if want := fmt.Sprintf("%d sh false", unattributed); !r.OK() || o.String() != want {
+	if want := fmt.Sprintf("%d sh false not marked", unattributed); !r.OK() || o.String() != want {
 		t.Errorf("%v, reported %q, want %q", r, o, want)
 	}
 	for _, cmd := range others {
@@ -215,7 +219,7 @@ func TestEscapedProcessOfAnEarlierRunIsNotReported(t *testing.T) {
 	p, out, o := marked(t, s, "RUN=5", true, time.Hour, escape+"env -i "+suspended)
 	p.Wait()
 	first := number(t, out.String())
-	if want := fmt.Sprintf("%d sh false", first); o.String() != want {
+	if want := fmt.Sprintf("%d sh false not marked", first); o.String() != want {
 		t.Errorf("reported %q, want %q", o, want)
 	}
 	s.known = nil
@@ -228,7 +232,7 @@ func TestEscapedProcessOfAnEarlierRunIsNotReported(t *testing.T) {
 	p, out, o = marked(t, s, "RUN=6", true, time.Hour, escape+"env -i "+suspended)
 	p.Wait()
 	second := number(t, out.String())
-	if want := fmt.Sprintf("%d sh false", second); o.String() != want {
+	if want := fmt.Sprintf("%d sh false not marked", second); o.String() != want {
 		t.Errorf("reported %q, want %q: %d is of an earlier run", o, want, first)
 	}
 	killSpared(t, s, second)
@@ -249,7 +253,7 @@ func helpEscaped() error {
 		Stdout: Output{File: s.null}, Stderr: Output{File: s.null},
 		Escapes: &EscapeRules{
 			Mark: "RUN=8", Kill: true, Grace: time.Minute,
-			Report: func(pid int, name string, killed bool) { fmt.Println(pid, name, killed) },
+			Report: func(p EscapedProcess) { fmt.Println(p.PID, p.Name, p.Killed) },
 		},
 	})
 	if err != nil {

@@ -323,7 +323,15 @@ func (s *Supervisor) runStarted(run job.Run, p *process.Process, adopted bool) {
 	}
 }
 
-// escaped is called by the run's goroutine.
-func (s *Supervisor) escaped(run job.Run, pid int, name string, killed bool) {
-	s.publish(event.ProcessEscaped(s.spec.Name, run, pid, name, !killed, s.spec.Service))
+// escaped is called by the run's goroutine. A process that is not marked was found when run ended, which
+// does not make it a process of that run, nor of this job if there are others.
+func (s *Supervisor) escaped(run job.Run, p process.EscapedProcess) {
+	name, service := s.spec.Name, s.spec.Service
+	if !p.Marked {
+		run = job.Run{}
+		if s.o.Many {
+			name, service = "", false
+		}
+	}
+	s.publish(event.ProcessEscaped(name, run, p.PID, p.Name, !p.Killed, service))
 }

@@ -65,7 +65,7 @@ type hooks struct {
 	fence   func() uint64
 	explain func(error) error // names the settings of the job
 	started func(run job.Run, p *process.Process, adopted bool)
-	escaped func(run job.Run, pid int, name string, killed bool)
+	escaped func(run job.Run, p process.EscapedProcess)
 	// suspended says that the process p of the run is suspended, or no longer. pid is the command.
 	suspended func(run job.Run, pid int, p process.Suspended, is bool)
 }
@@ -320,7 +320,7 @@ func (r *runner) escapeRules(run job.Run) *process.EscapeRules {
 	}
 	return &process.EscapeRules{Mark: runID + "=" + r.id(run), Kill: r.spec.Escaped == job.EscapedKill,
 		Grace:  r.spec.Grace,
-		Report: func(pid int, name string, killed bool) { r.hooks.escaped(run, pid, name, killed) }}
+		Report: func(p process.EscapedProcess) { r.hooks.escaped(run, p) }}
 }
 
 func (r *runner) id(run job.Run) string { return *r.mark.Load() + strconv.FormatUint(run.Number, 10) }
