@@ -27,8 +27,10 @@ func suspendedBy(pid int) syscall.Signal {
 }
 
 // searchSuspended calls report with the index of a command and a process of its run that is
-// suspended. This program is a subreaper, so all processes of its runs are its descendants.
+// suspended: a descendant of the command, or of an orphan of the run, which is a child of this program.
+// It does not look at the other commands: each of many jobs searches for its own.
 func searchSuspended(all []*Process, report func(int, Suspended)) {
+	self := os.Getpid()
 	children := procfs.Children()
 	var found []Suspended
 	var search func(procfs.Stat)
@@ -43,25 +45,33 @@ func searchSuspended(all []*Process, report func(int, Suspended)) {
 				Signal: syscall.Signal(s.StopSignal), Switches: procfs.Switches(s.PID)})
 		}
 	}
-	for _, pid := range children(os.Getpid()) {
-		of := slices.IndexFunc(all, func(p *Process) bool { return p.pid == pid })
-		if of < 0 && all[0].spawner.isCommand(pid) {
+	for of, p := range all {
+		command, err := procfs.ReadStat(p.pid)
+		if err != nil || command.Parent != self {
 			continue
 		}
-		child, err := procfs.ReadStat(pid)
+		found = found[:0]
+		search(command)
+		for _, s := range found {
+			if s.PID != p.pid {
+				report(of, s)
+			}
+		}
+	}
+	for _, pid := range procfs.Orphans() {
+		if all[0].spawner.isCommand(pid) {
+			continue
+		}
+		orphan, err := procfs.ReadStat(pid)
 		if err != nil {
 			continue
 		}
 		found = found[:0]
-		search(child)
-		if len(found) == 0 {
+		if search(orphan); len(found) == 0 {
 			continue
 		}
-		if of < 0 {
-			of = slices.IndexFunc(all, func(p *Process) bool { return p.owns(child) })
-		}
-		for _, s := range found {
-			if of >= 0 && s.PID != all[of].pid {
+		if of := slices.IndexFunc(all, func(p *Process) bool { return p.owns(orphan) }); of >= 0 {
+			for _, s := range found {
 				report(of, s)
 			}
 		}
