@@ -55,7 +55,8 @@ const leftoverRemind = 15 * time.Second
 type leftoverWatch struct {
 	cancel     context.CancelFunc
 	goroutines goroutine.Group
-	done       chan error // receives nil when no leftover run is active
+	done       chan error    // receives nil when no leftover run is active
+	remind     chan struct{} // asks for the event about it now
 }
 
 // searchLeftover searches leftover runs among all processes. It is called only if the local lock is
@@ -88,11 +89,11 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 	}
 	s.publish(leftoverEvent(*s.spec, left))
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &leftoverWatch{cancel: cancel, done: make(chan error, 1)}
+	w := &leftoverWatch{cancel: cancel, done: make(chan error, 1), remind: make(chan struct{}, 1)}
 	s.leftover.watch = w
 	w.goroutines.Go(func() {
 		var err error
-		if p := goroutine.Catch(func() { s.waitForLeftover(ctx, lock, left) }); p != nil {
+		if p := goroutine.Catch(func() { s.waitForLeftover(ctx, lock, left, w.remind) }); p != nil {
 			err = p
 		}
 		w.done <- err
@@ -103,7 +104,7 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 
 // waitForLeftover returns when no leftover run is active, or ctx has ended. It searches the
 // processes again before each signal: a PID may belong to another process by then.
-func (s *Supervisor) waitForLeftover(ctx context.Context, lock string, left []int) {
+func (s *Supervisor) waitForLeftover(ctx context.Context, lock string, left []int, asked <-chan struct{}) {
 	killing := s.spec.OnLeftover == job.LeftoverKill
 	deadline := time.Now().Add(s.spec.Grace)
 	if killing {
@@ -119,6 +120,9 @@ func (s *Supervisor) waitForLeftover(ctx context.Context, lock string, left []in
 		case <-ctx.Done():
 			return
 		case <-remind.C:
+			s.publish(leftoverEvent(*s.spec, left))
+			continue
+		case <-asked:
 			s.publish(leftoverEvent(*s.spec, left))
 			continue
 		case <-poll.C:

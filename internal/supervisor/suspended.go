@@ -149,8 +149,18 @@ func (r *runner) reportSuspension(at slot, now process.Suspended, dump bool) {
 }
 
 // LookForSuspended looks now which processes of the runs are suspended. It returns when the events
-// of that are published.
-func (s *Supervisor) LookForSuspended() { s.runner.lookAtRuns(true) }
+// of that are published. The event about a leftover run, suspended or not, follows.
+func (s *Supervisor) LookForSuspended() {
+	s.runner.lookAtRuns(true)
+	s.call(func() {
+		if w := s.leftover.watch; w != nil {
+			select {
+			case w.remind <- struct{}{}:
+			default: // it was asked for already
+			}
+		}
+	})
+}
 
 // suspended is called while the runs are looked at. is is false if p is no longer suspended.
 func (s *Supervisor) suspended(run job.Run, pid int, p process.Suspended, is bool) {
