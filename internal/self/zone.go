@@ -2,6 +2,7 @@ package self
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -23,28 +24,36 @@ func UnknownZone() string {
 var utc = []string{"UTC", "UTC0", "UCT", "Universal", "Zulu", "GMT", "GMT0", "GMT+0", "GMT-0", "Greenwich"}
 
 // MissingZone returns the value of TZ in env if it is neither a rule, such as CET-1CEST, nor a zone or a
-// file of this host, and "" otherwise. Programs use UTC then.
+// file of this host, and "" otherwise. Programs use UTC then. The database that is linked into this
+// program does not count: a command cannot see it.
 func MissingZone(env []string) string {
-	zone := ""
+	zone, dirs := "", zoneDirs
 	for _, kv := range env {
 		if text, ok := strings.CutPrefix(kv, "TZ="); ok {
 			zone = text
 		}
+		if dir, ok := strings.CutPrefix(kv, "TZDIR="); ok && dir != "" {
+			dirs = append([]string{dir}, zoneDirs...)
+		}
 	}
 	name := strings.TrimPrefix(zone, ":")
-	var err error
-	switch {
-	case name == "" || slices.Contains(utc, strings.TrimPrefix(name, "Etc/")) || isRule(name):
-	case strings.HasPrefix(name, "/"):
-		_, err = os.Stat(name)
-	default:
-		_, err = time.LoadLocation(name)
+	if name == "" || slices.Contains(utc, strings.TrimPrefix(name, "Etc/")) || isRule(name) {
+		return ""
 	}
-	if err == nil {
+	exists := func(path string) bool {
+		info, err := os.Stat(path)
+		return err == nil && !info.IsDir()
+	}
+	if filepath.IsAbs(name) && exists(name) ||
+		slices.ContainsFunc(dirs, func(dir string) bool { return exists(filepath.Join(dir, name)) }) {
 		return ""
 	}
 	return zone
 }
+
+// zoneDirs are the directories where the C libraries of Linux and of the BSDs look for a zone: tzset(3)
+// of glibc and of FreeBSD, and musl, src/time/__tz.c.
+var zoneDirs = []string{"/usr/share/zoneinfo", "/share/zoneinfo", "/etc/zoneinfo"}
 
 // isRule reports whether a text is the name of a zone and its offset, as in CET-1CEST or <+03>-3: see
 // tzset(3).

@@ -38,6 +38,13 @@ func TestMissingZone(t *testing.T) {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}
+	zoneDirs = []string{t.TempDir()} // a host without tzdata: the database of Go does not help a command
+	if got := MissingZone([]string{"TZ=Europe/Berlin"}); got != "Europe/Berlin" {
+		t.Errorf("a zone that this host has not: %q", got)
+	}
+	if got := MissingZone([]string{"TZDIR=" + filepath.Dir(file), "TZ=" + filepath.Base(file)}); got != "" {
+		t.Errorf("a zone in TZDIR: %q", got)
+	}
 	if got := MissingZone([]string{"TZ=Europe/Berln", "TZ=UTC"}); got != "" {
 		t.Errorf("the last value counts, and %q is reported", got)
 	}
