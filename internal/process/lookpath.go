@@ -244,6 +244,9 @@ func reason(code syscall.Errno, dir, path string, usable error) string {
 		if usable == nil {
 			return "the interpreter of " + file + " is missing: install it, or correct the file"
 		}
+		if to, err := os.Readlink(path); err == nil {
+			return file + " is a link to " + quote(to) + ", and there is no such file: correct the link"
+		}
 		if dir == "" {
 			return "no such file: check the path"
 		}

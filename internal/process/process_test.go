@@ -257,8 +257,10 @@ func TestStartErrors(t *testing.T) {
 	write(t, dir+"/naked", "echo hi\n", 0o755)
 	write(t, dir+"/empty", "", 0o755)
 	write(t, dir+"/crlf", "#!/bin/sh\r\necho hi\r\n", 0o755)
-	if err := os.Symlink("loop", dir+"/loop"); err != nil {
-		t.Fatal(err)
+	for to, link := range map[string]string{"loop": "loop", "releases/7/run.sh": "dangling"} {
+		if err := os.Symlink(to, dir+"/"+link); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.Mkdir(dir+"/directory", 0o755); err != nil {
 		t.Fatal(err)
@@ -273,6 +275,10 @@ func TestStartErrors(t *testing.T) {
 		{
 			name: "missing", argv0: "./no.sh", errno: syscall.ENOENT, code: 127,
 			message: "cannot start ./no.sh: no such file: check the path, or the directory it is started in (" + dir + ")",
+		},
+		{
+			name: "dangling link", argv0: "./dangling", errno: syscall.ENOENT, code: 127,
+			message: "dangling is a link to releases/7/run.sh, and there is no such file: correct the link",
 		},
 		{
 			name: "not in path", argv0: "no.sh", path: "/bin:" + dir, errno: syscall.ENOENT, code: 127,
