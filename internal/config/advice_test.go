@@ -181,3 +181,29 @@ func TestCarriageReturns(t *testing.T) {
 		}
 	}
 }
+
+// A misspelled %{job} would silently become the name of a file.
+func TestPatternsInFileNames(t *testing.T) {
+	const unknown = "%{jobs} is not known; write %{job} for the name of the job"
+	for _, c := range []struct {
+		of         string
+		check      func(string) error
+		text, want string
+	}{
+		{"log.file", checkLogFile, "/l/%{jobs}.log", unknown},
+		{"log.file", checkLogFile, "/l/%%{jobs}-%{job}.log", ""},
+		{"job.output", checkOutput, "/o/%{jobs}", unknown},
+		{"job.output", checkOutput, "/o/%{job}-100%", ""},
+		{"config.pid_file", checkPIDFile, "/run/%{job}.pid",
+			"%{job} is not replaced in the name of a PID file, which is that of gophd; write a name"},
+		{"config.pid_file", checkPIDFile, "/run/50%.pid", ""},
+	} {
+		got := ""
+		if err := c.check(c.text); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s %s: %q, want %q", c.of, c.text, got, c.want)
+		}
+	}
+}

@@ -171,7 +171,7 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: "config.pid_file", flag: "pid-file", short: "p", kind: path, arg: "FILE",
-			check: checkPath, example: "/run/nightly.pid",
+			check: checkPIDFile, example: "/run/nightly.pid",
 			help: "write the process ID to this file",
 		},
 		{

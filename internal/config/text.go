@@ -195,6 +195,9 @@ func checkOutput(out string) error {
 	if service(out) {
 		return fmt.Errorf("a log service; write log, and --log-file %s; for a file of that name write ./%s", out, out)
 	}
+	if err := checkPatterns(out); err != nil {
+		return err
+	}
 	return checkWordOrPath(out, outputs)
 }
 
@@ -215,14 +218,29 @@ func checkWordOrPath(text string, words []string) error {
 // wordPattern finds patterns of other tools, and misspelled ones, in the name of a file.
 var wordPattern = lazyRegexp(`%[{(]\w*[})]?`)
 
+func checkPatterns(text string) error {
+	for _, word := range wordPattern().FindAllString(text, -1) {
+		if word != jobPattern {
+			return fmt.Errorf("%s is not known; write %s for the name of the job", word, jobPattern)
+		}
+	}
+	return nil
+}
+
+// checkPIDFile accepts a path. A gophd has one PID file, however many jobs it has.
+func checkPIDFile(path string) error {
+	if word := wordPattern().FindString(path); word != "" {
+		return fmt.Errorf("%s is not replaced in the name of a PID file, which is that of gophd; write a name", word)
+	}
+	return checkPath(path)
+}
+
 // checkLogFile accepts a file or a log service. RFC 3164, section 4.1.3, allows at most 32 letters
 // and digits in a syslog tag. All common syslog servers also accept the characters . _ and -.
 func checkLogFile(text string) error {
 	if !service(text) {
-		for _, word := range wordPattern().FindAllString(strings.ReplaceAll(text, "%%", ""), -1) {
-			if word != jobPattern {
-				return fmt.Errorf("%s is not known; write %s for the name of the job", word, jobPattern)
-			}
+		if err := checkPatterns(strings.ReplaceAll(text, "%%", "")); err != nil {
+			return err
 		}
 		return checkWordOrPath(text, []string{journald, syslog})
 	}
