@@ -3,6 +3,7 @@ package heartbeat
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -60,7 +61,10 @@ func (h *Heartbeat) attempt(ctx context.Context) error {
 	if err := h.claimKey(ctx); err != nil {
 		return err
 	}
-	acked := h.o.Boot()
+	w.claim.Acked = h.o.Boot()
+	if w.claim.Since == 0 {
+		w.claim.Since = w.claim.Acked
+	}
 
 	// S is read after L was claimed: an instance that writes S later must have held L later.
 	entry, err := h.get(ctx, h.stateKey())
@@ -73,9 +77,10 @@ func (h *Heartbeat) attempt(ctx context.Context) error {
 		return err
 	}
 	if wait := h.proof(m); wait > 0 {
-		w.until = time.Now().Add(acked + wait - h.o.Boot())
+		until := w.claim.Since + wait
+		w.until = time.Now().Add(until - h.o.Boot())
 		h.transition(claimed)
-		if err := h.hold(ctx, acked+wait); err != nil {
+		if err := h.hold(ctx, until); err != nil {
 			return err
 		}
 	}
@@ -127,19 +132,25 @@ func (h *Heartbeat) claimKey(ctx context.Context) error {
 			return err
 		}
 		r := ParseRecord(entry.Value)
+		handed := w.handed
+		w.handed = Claim{}
 		switch {
 		case absent:
 			if err := h.waitForRestore(ctx); err != nil {
 				return err
 			}
-			w.chain = nil
+			w.claim = Claim{}
 			return again(h.add(ctx, Pending))
 		case h.own(r), !r.Foreign && h.o.Dead(r):
 			if !h.own(r) {
 				w.deadOwner = r.ID
 			}
-			// Our own value may come from a write that timed out long ago: the chain starts here.
-			w.chain = nil
+			// Our own value may come from a write that timed out long ago: the claim starts here. But
+			// if the old process wrote it in a claim that has not expired, that claim continues.
+			w.claim = Claim{}
+			if h.own(r) && slices.Contains(handed.Ops, r.Op) && h.o.Boot() < handed.Acked+h.o.TTL {
+				w.claim = handed
+			}
 			return again(h.swap(ctx, entry, Pending))
 		case !h.o.Standby && !w.held:
 			w.holder = r
@@ -251,8 +262,8 @@ func (h *Heartbeat) proof(m stateRecord) time.Duration {
 // hold renews the claimed key until the boot clock reaches until. It returns nil only if the key
 // was ours without a break, up to an acknowledged write after until.
 func (h *Heartbeat) hold(ctx context.Context, until time.Duration) error {
-	acked := h.o.Boot()
-	pause := min(h.o.Renew, until-acked)
+	w := &h.engine
+	pause := min(h.o.Renew, until-w.claim.Acked)
 	for {
 		if err := h.wait(ctx, max(pause, 0)); err != nil {
 			return err
@@ -269,10 +280,10 @@ func (h *Heartbeat) hold(ctx context.Context, until time.Duration) error {
 		case err == nil && now >= until:
 			return nil
 		case err == nil:
-			acked, pause = now, min(h.o.Renew, until-now)
+			w.claim.Acked, pause = now, min(h.o.Renew, until-now)
 		case rejected(err):
 			return errAgain
-		case errors.Is(err, errRequest), now >= acked+h.o.TTL: // the key has expired by now
+		case errors.Is(err, errRequest), now >= w.claim.Acked+h.o.TTL: // the key has expired by now
 			return err
 		default:
 			pause = retry

@@ -76,10 +76,11 @@ type leaseState struct {
 // storeState is what the instance has read from and written to the store.
 type storeState struct {
 	fence     uint64
-	known     uint64        // the highest fencing token that was read anywhere
-	seq       uint64        // number of our writes
-	touched   bool          // key L may have a value of ours
-	chain     []string      // ops of our unbroken chain of writes to L since it was claimed
+	known     uint64 // the highest fencing token that was read anywhere
+	seq       uint64 // number of our writes
+	touched   bool   // key L may have a value of ours
+	claim     Claim
+	handed    Claim         // of the old process, until key L was read; zero if there is none
 	stateOp   string        // op of our acknowledged write of key S while L was ours
 	deadOwner string        // id of an owner that is provably dead
 	longest   time.Duration // the longest ttl in a record of another instance
@@ -245,7 +246,7 @@ func (h *Heartbeat) record(state string) Record {
 		r.Tick, r.LastTick, r.Child = p.Tick, p.Time, p.Child
 	}
 	if !w.mine { // a holder may restore what the server forgot, so its chain may break
-		w.chain = append(w.chain, r.Op)
+		w.claim.Ops = append(w.claim.Ops, r.Op)
 	}
 	return r
 }
@@ -256,7 +257,7 @@ func (h *Heartbeat) own(r Record) bool { return !r.Foreign && r.ID == h.engine.i
 // instance wrote in between.
 func (h *Heartbeat) inChain(e Entry) bool {
 	r := ParseRecord(e.Value)
-	return h.own(r) && slices.Contains(h.engine.chain, r.Op)
+	return h.own(r) && slices.Contains(h.engine.claim.Ops, r.Op)
 }
 
 // stateSuffix is appended to key L for key S.

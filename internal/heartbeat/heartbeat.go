@@ -78,7 +78,16 @@ type Handoff struct {
 	Deadline time.Duration `json:"deadline"` // on the boot clock
 	Started  time.Time     `json:"started"`
 	Seq      uint64        `json:"seq"`
-	Op       string        `json:"op"` // our write of the state key
+	Op       string        `json:"op"`                // our write of the state key
+	Longest  time.Duration `json:"longest,omitempty"` // the longest ttl of another instance
+	Claim    Claim         `json:"claim,omitzero"`
+}
+
+// Claim is a claim of key L before the lease is held. It begins anew if another value was seen in L.
+type Claim struct {
+	Ops   []string      `json:"ops"`   // of our unbroken chain of writes to L
+	Since time.Duration `json:"since"` // the answer to the first of them, on the boot clock; 0 if there was none
+	Acked time.Duration `json:"acked"` // the answer to the last one
 }
 
 // Pulse reports a tick of the loop.
@@ -177,7 +186,7 @@ func New(o Options, s Store) (*Heartbeat, error) {
 	if a := o.Adopt; a != nil && a.PID == o.Self.PID && a.Boot == o.Self.Boot && a.Key == o.Key && a.ID != "" {
 		h.o.Self.Started = a.Started
 		w.id, w.seq, w.stateOp, w.deadline = a.ID, a.Seq, a.Op, a.Deadline
-		w.fence, w.known = a.Fence, a.Fence
+		w.fence, w.known, w.longest, w.handed = a.Fence, a.Fence, a.Longest, a.Claim
 		w.touched = true
 		switch {
 		case a.Unproven && o.Continue:

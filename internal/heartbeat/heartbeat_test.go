@@ -1004,6 +1004,56 @@ func TestHandoffKeepsLease(t *testing.T) {
 	})
 }
 
+// A reload while the new holder waits for the proof does not begin that wait anew, however often, if
+// only its own values were in the key meanwhile.
+func TestHandoffContinuesProof(t *testing.T) {
+	for name, tc := range map[string]struct {
+		meanwhile func(*fake)
+		anew      bool
+	}{
+		"its own value": {func(*fake) {}, false},
+		"expired": {func(f *fake) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			delete(f.items, testKey)
+		}, true},
+		"an earlier value of its own": {func(f *fake) {
+			r := f.record()
+			r.Op = nonce()
+			f.put(testKey, string(encode(r)))
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, m := newFake(), newHost()
+				i := run(t, m.options(1), f)
+				until := i.reach(Proving).Until
+				for range 3 {
+					time.Sleep(2 * time.Second)
+					ho, err := i.HandOff(t.Context())
+					if err != nil || ho.Held {
+						t.Fatalf("%+v, %v", ho, err)
+					}
+					tc.meanwhile(f)
+					o := m.options(1)
+					o.Adopt = &ho
+					i = run(t, o, f)
+					if l := i.reach(Proving); l.Until.Equal(until) == tc.anew {
+						t.Fatalf("the proof lasts until %v, before the handoff until %v", l.Until, until)
+					} else {
+						until = l.Until
+					}
+				}
+				i.reach(Held)
+				if late := time.Since(until); late < 0 || late > time.Second {
+					t.Errorf("held %v after the end of the proof", late)
+				}
+				i.stop()
+			})
+		})
+	}
+}
+
 func TestHandoffOfAnotherProcessIsNotAdopted(t *testing.T) {
 	for name, change := range map[string]func(*Handoff){
 		"pid":  func(h *Handoff) { h.PID++ },

@@ -27,10 +27,10 @@ var mutants = map[string][]edit{
 		{"	w := &h.engine\n	if err := h.claimKey(ctx)",
 			"	w, start := &h.engine, h.o.Boot()\n	if err := h.claimKey(ctx)"},
 		{"	sent := h.o.Boot()\n	if entry, err = h.get(ctx, h.o.Key); err != nil {\n		return again(err)",
-			"	if len(w.chain) == 0 {\n		return h.setHeld(start)\n	}\n" +
+			"	if len(w.claim.Ops) == 0 {\n		return h.setHeld(start)\n	}\n" +
 				"	sent := h.o.Boot()\n	if entry, err = h.get(ctx, h.o.Key); err != nil {\n		return again(err)"},
 		{"		case h.own(r), !r.Foreign && h.o.Dead(r):\n",
-			"		case h.own(r):\n			w.chain = nil\n			return nil\n" +
+			"		case h.own(r):\n			w.claim = Claim{}\n			return nil\n" +
 				"		case h.own(r), !r.Foreign && h.o.Dead(r):\n"}},
 	"no proof, last operation": {withoutRestore, withoutProof,
 		{"		if absent {\n			err = h.add(ctx, Active)",

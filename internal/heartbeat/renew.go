@@ -116,10 +116,14 @@ func (h *Heartbeat) serveHandoff(ctx context.Context) (bool, error) {
 		// Without an answer the new process continues with what is left of the lease. If the lease
 		// was given up here while a command is active, the new process would have no deadline.
 	}
+	claim := w.claim
+	if w.mine || claim.Since == 0 || h.traits.Lock {
+		claim = Claim{}
+	}
 	q.reply <- handoffReply{handoff: Handoff{
 		ID: w.id, Key: h.o.Key, PID: h.o.Self.PID, Boot: h.o.Self.Boot,
 		Held: w.mine && !w.unproven, Unproven: w.unproven, Fence: w.fence,
-		Deadline: w.deadline, Started: h.o.Self.Started, Seq: w.seq, Op: w.stateOp,
+		Deadline: w.deadline, Started: h.o.Self.Started, Seq: w.seq, Op: w.stateOp, Longest: w.longest, Claim: claim,
 	}}
 	return true, nil
 }
