@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -62,6 +63,32 @@ var unused = append([]syscall.Signal{
 	syscall.SIGALRM, syscall.SIGVTALRM, syscall.SIGWINCH, syscall.SIGIO, syscall.SIGXCPU, syscall.SIGXFSZ,
 }, unusedHere()...)
 
+// others receives the signals of unused, from the first seeUnused on, for good: they mean nothing, so
+// none is kept for the new process.
+var others = make(chan os.Signal, 1)
+
+// unusedAfter is when a process begins to see the signals of unused. To notify of one takes two thread
+// switches, 50 us, and there are 36: measured, a third of the time from the exec to the first run.
+const unusedAfter = 50 * time.Millisecond
+
+// seeUnused makes others receive the signals of unused that are not in rows.
+var seeUnused = sync.OnceFunc(func() {
+	rows := rows()
+	for _, sig := range unused {
+		if !slices.ContainsFunc(rows, func(r row) bool { return r.signal == sig }) {
+			signal.Notify(others, sig)
+		}
+	}
+})
+
+// rows returns the rows for this process.
+func rows() []row {
+	if os.Getpid() == 1 {
+		return slices.Concat(table, initTable)
+	}
+	return table
+}
+
 // Signals receives the signals of the process. There is one per process.
 //
 // As in the kernel, a signal is not queued again while one of its kind waits to be read. Signals of
@@ -69,7 +96,8 @@ var unused = append([]syscall.Signal{
 type Signals struct {
 	rows    []row
 	arrived [maxRows]chan os.Signal // one for each row; see read
-	others  chan os.Signal          // those of unused
+	others  chan os.Signal          // those of unused; see seeUnused
+	late    <-chan time.Time        // delivers when seeUnused is due; nil if it is not
 	ignored []os.Signal             // at the start, and again after Close
 	out     chan request.Request
 	close   chan struct{}
@@ -100,10 +128,8 @@ type Signals struct {
 // Two gaps: the Go runtime cannot tell whether other signals were ignored at the start, and treats
 // them as not ignored. It leaves signals 32 to 34 as it found them.
 func Listen() *Signals {
-	s := &Signals{rows: table, others: make(chan os.Signal, 1), out: make(chan request.Request), close: make(chan struct{})}
-	if os.Getpid() == 1 {
-		s.rows = slices.Concat(table, initTable)
-	}
+	s := &Signals{rows: rows(), others: others, late: time.After(unusedAfter),
+		out: make(chan request.Request), close: make(chan struct{})}
 	for _, sig := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 		if signal.Ignored(sig) {
 			s.ignored = append(s.ignored, sig)
@@ -119,11 +145,6 @@ func Listen() *Signals {
 	signal.Notify(unread, syscall.SIGPIPE)
 	for _, sig := range s.ignored {
 		signal.Notify(unread, sig)
-	}
-	for _, sig := range unused {
-		if !slices.ContainsFunc(s.rows, func(r row) bool { return r.signal == sig }) {
-			signal.Notify(s.others, sig)
-		}
 	}
 	for i, row := range s.rows {
 		if row.verb == request.RunNow && continued() {
@@ -150,7 +171,6 @@ func (s *Signals) Close() []request.Request {
 	for _, c := range s.arrived {
 		signal.Stop(c)
 	}
-	signal.Stop(s.others)
 	close(s.close)
 	s.reader.Wait()
 	for i, c := range s.arrived {
@@ -189,6 +209,9 @@ func (s *Signals) read() {
 			s.queue = s.queue[1:]
 		case <-s.hold:
 			s.hold = nil
+		case <-s.late:
+			s.late = nil
+			seeUnused()
 		case <-s.others:
 			s.cont, s.other = nil, time.Now()
 		case <-s.cont:

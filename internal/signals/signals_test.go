@@ -428,15 +428,25 @@ func TestSignalsThatGophdDoesNotUseAreSeen(t *testing.T) {
 	s := Listen()
 	close(s.close)
 	s.reader.Wait()
+	seeUnused()
 	for _, sig := range unused {
 		kill(t, sig)
 		if got := <-s.others; got != os.Signal(sig) {
 			t.Errorf("%v was seen as %v", sig, got)
 		}
 	}
-	for _, c := range append(s.arrived[:], s.others) {
+	for _, c := range s.arrived {
 		signal.Stop(c)
 	}
+}
+
+func TestSignalsThatGophdDoesNotUseAreSeenAfterTheStart(t *testing.T) {
+	defer func(f func()) { seeUnused = f }(seeUnused)
+	seen := make(chan struct{})
+	seeUnused = func() { close(seen) }
+	s := Listen()
+	<-seen
+	s.Close()
 }
 
 func TestStopByTheTerminalDoesNotStopASessionLeader(t *testing.T) {
