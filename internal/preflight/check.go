@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -189,7 +190,7 @@ func (k *Checker) program(spec job.Spec) (string, error) {
 			}
 			c := process.Command{Argv: spec.Command, Dir: spec.Dir, Credentials: w, Env: Environment(k.env, w, spec)}
 			names, commands = append(names, spec.Name), append(commands, c)
-			if c.Argv = plainLine(spec.Command); c.Argv != nil {
+			if c.Argv = plainLine(spec.Command, c.Env); c.Argv != nil {
 				names, commands = append(names, spec.Name), append(commands, c)
 			}
 		}
@@ -210,16 +211,29 @@ func (k *Checker) program(spec job.Spec) (string, error) {
 }
 
 // plainLine returns the words of a line for the shell, if the shell does nothing but execute the
-// program at the path that is the first; otherwise nil.
-func plainLine(command []string) []string {
-	if len(command) != 3 || command[0] != "/bin/sh" || command[1] != "-c" {
+// program that the first of them names, by its path or in the PATH of env; otherwise nil.
+func plainLine(command, env []string) []string {
+	if len(command) != 3 || command[0] != shell || command[1] != "-c" {
 		return nil
 	}
 	words := strings.Fields(command[2])
-	if len(words) == 0 || !strings.Contains(words[0], "/") || strings.ContainsAny(command[2], "\"'\\$`|&;<>*?()[]{}~#!=\n") {
+	if len(words) == 0 || strings.ContainsAny(command[2], "\"'\\$`|&;<>*?()[]{}~#!=\n") ||
+		!strings.Contains(words[0], "/") && (process.ShellHas(words[0]) || !searches(words[0], env)) {
 		return nil
 	}
 	return words
+}
+
+const shell = "/bin/sh"
+
+// searches reports whether the shell searches a name in the PATH of env: not if it may have a function
+// of that name from there, nor if it is one that has many programs in itself (busybox, toybox).
+func searches(name string, env []string) bool {
+	has := func(key string) bool {
+		return slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, key) })
+	}
+	is, err := filepath.EvalSymlinks(shell)
+	return err == nil && !strings.HasSuffix(is, "box") && has("PATH=") && !has("BASH_FUNC_"+name)
 }
 
 // Named returns an error of Job with the name of the job before each problem, if there are many jobs.

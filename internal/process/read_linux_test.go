@@ -61,6 +61,7 @@ func TestOutputIsDelivered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newReader(t)
+			s.groupGrace = time.Hour // the child of a command may be slow to write
 			p, out, errs := startCommand(t, s, []string{"/bin/sh", "-c", c.script})
 			if r := p.Wait(); r.Outcome != job.Exited {
 				t.Fatal(r)

@@ -63,6 +63,13 @@ var shellWords = []string{"!", "((", ":", "[[", "alias", "bg", "break", "builtin
 	"select", "set", "shift", "shopt", "then", "time", "times", "trap", "type", "typeset", "unalias", "unset", "until", "wait",
 	"while", "{", "}"}
 
+// ShellHas reports whether a shell may have a command of that name itself: bash(1), dash(1), ksh(1).
+func ShellHas(name string) bool {
+	return slices.Contains(shellWords, name) || slices.Contains(strings.Fields("[ . alloc autoload bind caller cd chdir compgen "+
+		"complete compopt dirs echo enable enum export false fc float hist integer kill logout print printf pwd source "+
+		"suspend test true ulimit umask whence"), name)
+}
+
 // isForShell reports whether a word has what is special to a shell, and rare in the name of a
 // program.
 func isForShell(word string) bool {
