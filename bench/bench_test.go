@@ -4,6 +4,7 @@
 package bench_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -190,14 +191,49 @@ func (k kit) firstRuns(tb testing.TB, starts int) (first, smallest []time.Durati
 }
 
 // BenchmarkFirstRun measures the time from the exec of gophd to the first instruction of its
-// command.
+// command, and that of s6-supervise, if it is installed.
 func BenchmarkFirstRun(b *testing.B) {
+	const starts = 50
 	k := build(b)
-	var first, smallest []time.Duration
+	var first, smallest, s6 []time.Duration
 	for b.Loop() {
-		first, smallest = k.firstRuns(b, 50)
+		for range starts { // in turn, so that all run under the same conditions
+			one, small := k.firstRuns(b, 1)
+			first, smallest = append(first, one...), append(smallest, small...)
+			if _, err := exec.LookPath("s6-supervise"); err == nil {
+				s6 = append(s6, k.firstOfS6(b))
+			}
+		}
 	}
 	reportAgainstSmallest(b, first, smallest)
+	if s6 != nil {
+		b.ReportMetric(float64(percentile(s6, 50).Nanoseconds())/1e6, "s6-p50-ms")
+		b.ReportMetric(float64(percentile(first, 50))/float64(percentile(s6, 50)), "ratio-s6-p50")
+	}
+}
+
+// firstOfS6 returns the time from the exec of s6-supervise to the first instruction of its command.
+func (k kit) firstOfS6(tb testing.TB) time.Duration {
+	tb.Helper()
+	service := k.path("service")
+	if err := os.Mkdir(service, 0o700); err == nil { // later starts find what the first one has made
+		err = os.Link(k.path("stamp"), filepath.Join(service, "run"))
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	cmd := exec.Command("s6-supervise", service)
+	cmd.Env = append(os.Environ(), "PLAIN_DUE=0", "STAMPS="+k.path("stamps"))
+	before := time.Duration(time.Now().UnixNano())
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	for text := []byte(nil); !bytes.HasSuffix(text, []byte("\n")); text, _ = os.ReadFile(k.path("stamps")) {
+		time.Sleep(time.Millisecond)
+	}
+	_ = cmd.Process.Kill() // between two runs, a second apart
+	_ = cmd.Wait()
+	return k.stamps(tb)[0].started - before
 }
 
 func reportAgainstSmallest(b *testing.B, took, smallest []time.Duration) {
