@@ -31,12 +31,13 @@ var layers = [][]string{
 
 // sideways lists imports within a layer, and why each is better than a copy or another layer.
 var sideways = map[[2]string]string{
-	{"internal/timer", "internal/goroutine"}:      "every goroutine has a waiter",
-	{"internal/event", "internal/goroutine"}:      "an event may be about a panic",
-	{"internal/event", "internal/job"}:            "an event is about a run and its result",
-	{"internal/headtail", "internal/line"}:        "one rule says where a line ends",
-	{"internal/eventlog", "internal/logging"}:     "it writes the event stream to the log",
-	{"internal/supervisor", "internal/preflight"}: "a start opens what check and reload have validated, with the same code",
+	{"internal/timer", "internal/goroutine"}:        "every goroutine has a waiter",
+	{"internal/event", "internal/goroutine"}:        "an event may be about a panic",
+	{"internal/event", "internal/job"}:              "an event is about a run and its result",
+	{"internal/credentials", "internal/misspelled"}: "the name of a limit may be misspelled",
+	{"internal/headtail", "internal/line"}:          "one rule says where a line ends",
+	{"internal/eventlog", "internal/logging"}:       "it writes the event stream to the log",
+	{"internal/supervisor", "internal/preflight"}:   "a start opens what check and reload have validated, with the same code",
 }
 
 // owners lists the only packages that may import a package, and why.

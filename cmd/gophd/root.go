@@ -149,6 +149,9 @@ func (p *program) load(cmd *cobra.Command, command []string, needCommand bool) (
 	if zone := self.UnknownZone(); zone != "" {
 		c.Warnings = append(c.Warnings, fmt.Sprintf("TZ %q: gophd cannot load this time zone and uses UTC, "+
 			"and the command may use another zone; set TZ to a name such as Europe/Berlin, or install tzdata", zone))
+	} else if zone := self.MissingZone(os.Environ()); zone != "" {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("TZ %q: gophd has this time zone in itself, but this host has not, so most "+
+			"programs use UTC: install tzdata", zone))
 	}
 	for _, spec := range c.Jobs {
 		if zone := self.MissingZone(spec.Env); zone != "" {

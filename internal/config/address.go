@@ -32,6 +32,8 @@ func checkURL(text string) error {
 		return fmt.Errorf("nothing may follow %s:; %s", scheme, heartbeatFix)
 	case colon && slices.Contains([]string{"redis", "rediss", "etcd"}, scheme):
 		return fmt.Errorf("%s is not in this version; %s", scheme, heartbeatFix)
+	case strings.HasPrefix(strings.ToLower(text), memcached) && !strings.HasPrefix(text, memcached):
+		return fmt.Errorf("not a heartbeat store; did you mean %s?", memcached+text[len(memcached):])
 	case !strings.HasPrefix(text, memcached):
 		return errors.New("not a heartbeat store; " + heartbeatFix)
 	case strings.Contains(rest, ","):

@@ -147,6 +147,9 @@ func (f *flagValue) String() string { return f.text }
 func (f *flagValue) Type() string   { return f.arg }
 
 func (f *flagValue) Set(text string) error {
+	if text == "--" {
+		return errors.New("the value is missing; write it before the --")
+	}
 	f.text, f.all = text, append(f.all, text)
 	return nil
 }

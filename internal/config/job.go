@@ -162,6 +162,19 @@ func (l *loader) completeJob(j *jobSettings, cmd given, get func(string) given, 
 	if j.Service && get("job.interval").source == defaultSource {
 		j.Interval = serviceInterval
 	}
+	l.warnOfStartLimit(j.Spec)
+}
+
+func (l *loader) warnOfStartLimit(j job.Spec) {
+	if n, window := j.StartLimit, j.StartLimitInterval; !j.Once && j.FastestStarts(n) > window {
+		pace := "at an interval of " + j.Interval.String()
+		if j.SlowsFailures() {
+			pace = "that fail at once, each of which waits longer than the last,"
+		}
+		l.warnings = append(l.warnings, fmt.Sprintf(
+			"job.start_limit %d is never reached: so many starts %s take longer than job.start_limit_interval %s",
+			n, pace, window))
+	}
 }
 
 // serviceInterval is the default interval of a service.
@@ -225,12 +238,6 @@ func (l *loader) checkJob(j *jobSettings, get func(string) given) {
 	if !slices.Contains(j.SuccessCodes, 0) {
 		l.warnings = append(l.warnings,
 			"job.success_exit_codes does not contain 0: a command that exits with 0 has failed")
-	}
-	n, window := j.StartLimit, j.StartLimitInterval
-	if n > 1 && !j.Service && !j.Once && j.Interval > window/time.Duration(n-1) {
-		l.warnings = append(l.warnings, fmt.Sprintf(
-			"job.start_limit %d is never reached: so many starts at an interval of %s "+
-				"take longer than job.start_limit_interval %s", n, j.Interval, window))
 	}
 }
 

@@ -271,6 +271,11 @@ func TestWarningsForUnlikelySettings(t *testing.T) {
 			"job.start_limit 5 is never reached: so many starts at an interval of 16s take longer than job.start_limit_interval 1m0s"},
 		{[]string{"GOPHD_JOB_START_LIMIT=5", "GOPHD_JOB_INTERVAL=15"}, ""},
 		{[]string{"GOPHD_JOB_START_LIMIT=1", "GOPHD_JOB_INTERVAL=1h"}, ""},
+		{[]string{"GOPHD_JOB_START_LIMIT=10", "GOPHD_JOB_SERVICE=yes"}, ""},
+		{[]string{"GOPHD_JOB_START_LIMIT=11", "GOPHD_JOB_SERVICE=yes"},
+			"job.start_limit 11 is never reached: so many starts that fail at once, each of which waits longer than the last, take longer than job.start_limit_interval 1m0s"},
+		{[]string{"GOPHD_JOB_START_LIMIT=8", "GOPHD_JOB_INTERVAL=0", "GOPHD_JOB_START_LIMIT_INTERVAL=10"},
+			"job.start_limit 8 is never reached: so many starts that fail at once, each of which waits longer than the last, take longer than job.start_limit_interval 10s"},
 		{[]string{"GOPHD_JOB_START_LIMIT=5", "GOPHD_JOB_INTERVAL=1h", "GOPHD_JOB_RETRIES=3"},
 			"job.start_limit 5 is never reached: so many starts at an interval of 1h0m0s take longer than job.start_limit_interval 1m0s"},
 	} {

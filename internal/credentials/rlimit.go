@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"gophd/internal/misspelled"
 )
 
 // Unlimited means that there is no limit.
@@ -42,6 +44,9 @@ func ParseRlimit(s string) (Rlimit, error) {
 		return Rlimit{}, fmt.Errorf("limit %q has no value: write one like nofile=1024:4096 or core=unlimited", s)
 	}
 	resource, known := resources()[name]
+	if near := misspelled.Nearest(plainName(name), ResourceNames()); !known && near != "" {
+		return Rlimit{}, fmt.Errorf("limit %q is not known here: did you mean %s?", name, near)
+	}
 	if !known {
 		return Rlimit{}, fmt.Errorf(
 			"limit %q is not known here: choose from %s", name, strings.Join(ResourceNames(), ", "))
@@ -56,7 +61,7 @@ func ParseRlimit(s string) (Rlimit, error) {
 		r.Hard, err = parseLimit(hard)
 	}
 	if err != nil {
-		return Rlimit{}, fmt.Errorf("limit %q: %q is not a limit: write a number, or unlimited", s, value)
+		return Rlimit{}, fmt.Errorf("limit %q: %q is not a limit: %s", s, value, limitAdvice(value))
 	}
 	if r.Soft > r.Hard {
 		return Rlimit{}, fmt.Errorf("limit %q: the soft limit is above the hard one: write the smaller one first", s)
@@ -69,6 +74,30 @@ func parseLimit(s string) (uint64, error) {
 		return Unlimited, nil
 	}
 	return strconv.ParseUint(s, 10, 63)
+}
+
+// plainName returns the name of a resource as gophd has it, for one of setrlimit(2) or systemd(1).
+func plainName(name string) string {
+	name = strings.ToLower(name)
+	for _, prefix := range []string{"rlimit_", "limit"} {
+		name = strings.TrimPrefix(name, prefix)
+	}
+	return name
+}
+
+// limitAdvice returns the right form of a limit that cannot be read. A size with a unit becomes a number of
+// bytes.
+func limitAdvice(value string) string {
+	if value == "infinity" {
+		return "write unlimited"
+	}
+	units := map[string]uint64{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+	digits := strings.TrimRight(strings.ToUpper(value), "KMGTIB")
+	unit := strings.TrimRight(strings.ToUpper(value)[len(digits):], "IB")
+	if n, err := strconv.ParseUint(digits, 10, 20); err == nil && units[unit] != 0 {
+		return fmt.Sprintf("write %d", n*units[unit])
+	}
+	return "write a number, or unlimited"
 }
 
 // ResourceNames returns the names that ParseRlimit knows on this system, sorted. It is empty where

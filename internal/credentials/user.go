@@ -98,6 +98,9 @@ func lookup(name string) (u User, entry *user.User, err error) {
 	switch {
 	case errors.As(err, &noID), numeric == nil && errors.Is(err, os.ErrNotExist):
 		return User{Name: strconv.Itoa(id), UID: id, Home: "/", Shell: "/bin/sh"}, nil, nil
+	case errors.As(err, &noName) && strings.Contains(name, "."):
+		owner, group, _ := strings.Cut(name, ".")
+		return User{}, nil, fmt.Errorf("there is no user %s: create it, or write %s:%s for a user and a group", name, owner, group)
 	case errors.As(err, &noName):
 		return User{}, nil, fmt.Errorf("there is no user %s: create it, or correct the name", name)
 	case err != nil:

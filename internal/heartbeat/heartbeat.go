@@ -132,7 +132,7 @@ type UnreachableError struct {
 }
 
 func (e *UnreachableError) Error() string {
-	return fmt.Sprintf("lease %s: the store did not answer for %v: %v",
+	return fmt.Sprintf("lease %s: the store did not answer for %v; start it, or correct heartbeat.url: %v",
 		e.Key, e.For.Round(time.Millisecond), e.Err)
 }
 

@@ -165,8 +165,8 @@ type Loop struct {
 // New returns a Loop. Start starts it.
 func New(o Options) *Loop {
 	l := &Loop{Options: o, maxParallel: 1, done: make(chan struct{}),
-		plan: plan{slow: &backoff.ExponentialBackOff{InitialInterval: backoffMin, Multiplier: backoffGrow,
-			MaxInterval: backoffMax, RandomizationFactor: backoffJitter}}}
+		plan: plan{slow: &backoff.ExponentialBackOff{InitialInterval: job.BackoffMin, Multiplier: job.BackoffGrow,
+			MaxInterval: job.BackoffMax, RandomizationFactor: job.BackoffJitter}}}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.timer = o.Timer(&l.mu, func() { l.handle(l.timerExpired) })
 	if l.Spec.Overlap == job.OverlapAllow && l.interval() > 0 {

@@ -12,16 +12,12 @@ import (
 )
 
 const (
-	lateShare     = 0.9         // of the interval, after which a run is reported as late
-	gateRetry     = time.Second // between two checks of a shut gate, in case it opens without closing its channel
-	lateGapMin    = time.Second
-	lateGapMax    = time.Hour
-	backoffMin    = 100 * time.Millisecond
-	backoffMax    = 30 * time.Second
-	backoffGrow   = 2
-	backoffJitter = 0.1              // drawn once per wait, so that many loops do not fail in step
-	healthyMin    = 10 * time.Second // a service that stays up this long has its earlier failures forgotten
-	retryMax      = time.Hour        // between two attempts: the limit of doubling
+	lateShare  = 0.9         // of the interval, after which a run is reported as late
+	gateRetry  = time.Second // between two checks of a shut gate, in case it opens without closing its channel
+	lateGapMin = time.Second
+	lateGapMax = time.Hour
+	healthyMin = 10 * time.Second // a service that stays up this long has its earlier failures forgotten
+	retryMax   = time.Hour        // between two attempts: the limit of doubling
 )
 
 // life is how a Loop ends.

@@ -208,7 +208,7 @@ func open(path string) (int, error) {
 	case errors.As(err, &unsafe):
 		return 0, fmt.Errorf("pid file %w, or choose another --pid-file", unsafe)
 	case errors.Is(err, unix.ENXIO), errors.Is(err, unix.ELOOP): // a socket; a link that was created since resolve
-		return 0, fmt.Errorf("pid file %s is not a regular file: remove it or choose another --pid-file", path)
+		return 0, fmt.Errorf("pid file %s is not a regular file: choose another --pid-file", path)
 	case errors.Is(err, unix.ENOENT):
 		return 0, fs.ErrNotExist
 	case err != nil:

@@ -184,7 +184,7 @@ func (r *runner) assignSlot(at *slot) (handed *ActiveRun) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if i := slices.IndexFunc(r.handed.runs, func(g ActiveRun) bool { return g.Run.Number == at.run.Number }); i >= 0 {
-		handed = &r.handed.runs[i]
+		handed, at.adopted = &r.handed.runs[i], true
 		r.handed.runs = slices.Concat(r.handed.runs[:i], r.handed.runs[i+1:])
 	}
 	var cause error

@@ -77,9 +77,10 @@ type handedRuns struct {
 }
 
 // slot holds one active run. A slot without a cancel is free; a run without a process is being
-// started.
+// started, or adopted.
 type slot struct {
 	run     job.Run
+	adopted bool // the old process has started it
 	process *process.Process
 	ctx     context.Context // of the run
 	cancel  context.CancelCauseFunc
@@ -177,7 +178,7 @@ func (r *runner) starting(number uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.ContainsFunc(r.slots, func(at slot) bool {
-		return at.run.Number == number && at.cancel != nil && at.process == nil
+		return at.run.Number == number && at.cancel != nil && at.process == nil && !at.adopted
 	})
 }
 
