@@ -14,11 +14,11 @@ import (
 // another restart.Version, with which the check before a re-exec rejects the other program.
 func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
-		version = 7
+		version = 8
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int}; "
 		pipes   = "{Job string; PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
-			"deadline int64; started Time; seq uint64; op string}"
+			"deadline int64; started Time; seq uint64; op string; longest int64; claim {ops string; since int64; acked int64}}"
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +
 			"Jobs {Lines uint64; Untold uint64; Why string}; Left {Job string; Echo bool; Service bool; Lines uint64; Midway bool}; Records int}; Errors string; " +
 			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; " +
