@@ -170,7 +170,7 @@ func decode(v *viper.Viper) (*settings, error) {
 	s := &settings{}
 	err := v.Unmarshal(s, func(dc *mapstructure.DecoderConfig) {
 		strict(dc)
-		dc.ErrorUnset = true
+		dc.ErrorUnset, dc.AllowUnsetPointer = true, true // no key sets the calendar
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot decode the settings: %w", err)

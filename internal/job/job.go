@@ -7,6 +7,8 @@ package job
 import (
 	"syscall"
 	"time"
+
+	"gophd/internal/schedule"
 )
 
 // Spec is a job as it is configured. A limit of 0 is no limit.
@@ -39,9 +41,13 @@ type Exec struct {
 
 // Schedule is when runs start.
 type Schedule struct {
+	// Calendar has the due times of the job, by the wall clock. Then Interval is 0, and neither Once
+	// nor Service is set. Nil means that there is no calendar.
+	Calendar *schedule.Schedule `json:",omitempty"`
+
 	Interval   time.Duration // start to start on a fixed grid; 0 is back to back
 	Once       bool          // run once, then exit
-	RunAtStart bool          // the first tick is immediate, not one interval later
+	RunAtStart bool          // the first tick is immediate, not one interval or due time later
 	Overlap    OverlapPolicy // what happens when a tick is due during a run
 
 	// Service restarts the command when it exits, at the earliest Interval after its start. It is
@@ -52,9 +58,11 @@ type Schedule struct {
 	MaxParallel int
 }
 
-// Cadence returns the schedule in a few words: once, as a service, back to back, every 5s.
+// Cadence returns the schedule in a few words: once, as a service, back to back, every 5s, on 17 3 * * 1-5.
 func (s Schedule) Cadence() string {
 	switch {
+	case s.Calendar != nil:
+		return s.cadenceOfCalendar()
 	case s.Once:
 		return "once"
 	case s.Service:
@@ -63,6 +71,20 @@ func (s Schedule) Cadence() string {
 		return "back to back"
 	}
 	return "every " + s.Interval.String()
+}
+
+func (s Schedule) cadenceOfCalendar() string {
+	c := s.Calendar
+	switch c.Kind() {
+	case schedule.Manual:
+		return "on request"
+	case schedule.Reboot:
+		return "at boot"
+	}
+	if c.Kind() == schedule.Every || c.Zone() == time.Local {
+		return "on " + c.String()
+	}
+	return "on " + c.String() + " " + c.Zone().String()
 }
 
 // Stop is how a run is stopped, and what happens to processes that outlive it.

@@ -68,6 +68,7 @@ func TestEqualExpressions(t *testing.T) {
 	} {
 		first, err := Parse(c[0], Options{Seconds: true})
 		second, err2 := Parse(c[1], Options{Seconds: true})
+		first.source = second.source
 		if err := errors.Join(err, err2); err != nil || first != second {
 			t.Errorf("%q and %q differ: %v\n%+v\n%+v", c[0], c[1], err, first, second)
 		}

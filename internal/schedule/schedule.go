@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -36,6 +37,7 @@ const (
 // Schedule is a parsed expression. It is immutable, and its methods may be called from any
 // goroutine. The zero value is @manual.
 type Schedule struct {
+	source
 	kind     Kind
 	wildcard bool // minute or hour begins with *: it follows the clock through a change
 	zone     *time.Location
@@ -46,8 +48,24 @@ type Schedule struct {
 	dayOfMonth, dayOfWeek       set
 }
 
+// source is what a Schedule was parsed from, besides its zone.
+type source struct {
+	text    string
+	seconds bool   // Options.Seconds
+	seed    string // Options.Seed, if the expression draws a value
+}
+
 // Kind returns what makes the job due.
 func (s *Schedule) Kind() Kind { return s.kind }
+
+// Zone returns the time zone of the expression.
+func (s *Schedule) Zone() *time.Location { return s.zone }
+
+// String returns the expression as it was written, with one blank between its fields.
+func (s *Schedule) String() string { return s.text }
+
+// FollowsClock returns true if a time that comes twice is due twice: with wildcards and with @every.
+func (s *Schedule) FollowsClock() bool { return s.wildcard || s.kind == Every }
 
 // Parse reads an expression: five fields, six with Options.Seconds, or a name that starts with @.
 // The syntax is that of crontab(5), with the extensions of docs/schedule.md. The error names the
@@ -61,6 +79,18 @@ func Parse(text string, o Options) (Schedule, error) {
 	if len(words) == 0 {
 		return Schedule{}, fmt.Errorf("column 1: empty: expected %s, or a name such as @daily", fieldNames(o.Seconds))
 	}
+	s, err := parseWords(words, text, o)
+	if err != nil {
+		return Schedule{}, err
+	}
+	s.source = source{text: strings.Join(strings.Fields(text), " "), seconds: o.Seconds}
+	if strings.Contains(text, "~") {
+		s.seed = o.Seed
+	}
+	return s, nil
+}
+
+func parseWords(words []word, text string, o Options) (Schedule, error) {
 	if words[0].text[0] == '@' {
 		return parseNamed(words, text, o)
 	}

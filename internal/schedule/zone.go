@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync"
 	"time"
 	_ "time/tzdata" // a container without the zone database has all zones too
 
@@ -16,12 +17,19 @@ import (
 //go:embed zones.txt
 var zoneNames string
 
-// LoadZone returns the time zone with a name of the IANA database, such as Europe/Berlin. The error
-// for an unknown one gives similar names.
+// loaded has each zone that was loaded, by its name: the schedules of thousands of jobs share one.
+var loaded sync.Map
+
+// LoadZone returns the time zone with a name of the IANA database, such as Europe/Berlin, the same
+// for the same name. The error for an unknown one gives similar names.
 func LoadZone(name string) (*time.Location, error) {
+	if zone, ok := loaded.Load(name); ok {
+		return zone.(*time.Location), nil
+	}
 	if name != "" && name != "Local" { // both have a meaning for package time
 		if zone, err := time.LoadLocation(name); err == nil {
-			return zone, nil
+			first, _ := loaded.LoadOrStore(name, zone)
+			return first.(*time.Location), nil
 		}
 	}
 	hint := "write a name such as Europe/Berlin"

@@ -1,0 +1,48 @@
+package schedule
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// encoded is a Schedule in JSON: what Parse needs to make an equal one.
+type encoded struct {
+	Expression string
+	Zone       string // a name of LoadZone; "" is time.Local
+	Seconds    bool   `json:",omitempty"`
+	Seed       string `json:",omitempty"`
+}
+
+// MarshalJSON encodes the expression and its options. The zone must be one of LoadZone, or time.Local.
+func (s *Schedule) MarshalJSON() ([]byte, error) {
+	e := encoded{Expression: s.text, Seconds: s.seconds, Seed: s.seed}
+	if s.zone != time.Local {
+		e.Zone = s.zone.String()
+	}
+	return json.Marshal(e)
+}
+
+// UnmarshalJSON is the reverse of MarshalJSON. It rejects what has no field.
+func (s *Schedule) UnmarshalJSON(text []byte) error {
+	var e encoded
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&e); err != nil {
+		return err
+	}
+	o := Options{Zone: time.Local, Seconds: e.Seconds, Seed: e.Seed}
+	if e.Zone != "" {
+		var err error
+		if o.Zone, err = LoadZone(e.Zone); err != nil {
+			return err
+		}
+	}
+	parsed, err := Parse(e.Expression, o)
+	if err != nil {
+		return fmt.Errorf("%q: %w", e.Expression, err)
+	}
+	*s = parsed
+	return nil
+}
