@@ -3,6 +3,7 @@ package timer
 import (
 	"container/heap"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,8 +41,12 @@ func NewQueue(c Clock) (*Queue, error) {
 	}
 	q := &Queue{clock: c, system: system}
 	q.goroutine.Go(func() {
-		for q.system.wait() {
-			q.deliver()
+		for {
+			set, open := q.system.wait()
+			if !open {
+				return
+			}
+			q.deliver(set)
 		}
 	})
 	return q, nil
@@ -50,7 +55,8 @@ func NewQueue(c Clock) (*Queue, error) {
 // AfterFunc returns a timer that is not set. When it expires, the goroutine of the queue calls f,
 // and holds owner meanwhile. The callers of Set and Stop hold owner too. So after they have
 // returned, f is called for the new setting only, or not at all. All timers of the queue wait while
-// f or another goroutine holds owner, so neither may block. f must not panic.
+// f or another goroutine holds owner, so neither may block. f must not panic. On the wall clock a timer
+// expires early when the clock is set.
 func (q *Queue) AfterFunc(owner sync.Locker, f func()) *Timer {
 	return &Timer{queue: q, owner: owner, f: f, index: -1}
 }
@@ -102,11 +108,24 @@ func (q *Queue) setSystem() {
 	}
 }
 
-// deliver calls the functions of the timers that are due.
-func (q *Queue) deliver() {
+// deliver calls the functions of the timers that are due, or first of all if the clock was set.
+func (q *Queue) deliver(clockSet bool) {
 	q.begin()
+	if clockSet {
+		q.expireAll()
+	}
 	for t := q.due(); t != nil; t = q.due() {
-		t.expire()
+		t.expire(Now(q.clock))
+	}
+}
+
+// expireAll calls the functions of all timers that are set, due or not.
+func (q *Queue) expireAll() {
+	q.mu.Lock()
+	all := slices.Clone(q.timers)
+	q.mu.Unlock()
+	for _, t := range all {
+		t.expire(math.MaxInt64)
 	}
 }
 
@@ -114,7 +133,7 @@ func (q *Queue) begin() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.delivering = true
-	if q.set <= Now(q.clock) { // otherwise it was set again after it had expired
+	if q.clock == Wall || q.set <= Now(q.clock) { // otherwise it was set again after it had expired
 		q.set = 0
 	}
 }
@@ -131,22 +150,22 @@ func (q *Queue) due() *Timer {
 	return nil
 }
 
-// expire calls f, unless the timer is not the first that is due any more, because it was set again or
-// stopped before its owner was locked.
-func (t *Timer) expire() {
+// expire calls f, unless the timer is not due at now any more, because it was set again or stopped
+// before its owner was locked.
+func (t *Timer) expire(now time.Duration) {
 	t.owner.Lock()
 	defer t.owner.Unlock()
-	if t.take() {
+	if t.take(now) {
 		t.f()
 	}
 }
 
-// take removes the timer from the queue if it is the first, and due.
-func (t *Timer) take() bool {
+// take removes the timer from the queue if it is due at now.
+func (t *Timer) take(now time.Duration) bool {
 	q := t.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if t.index != 0 || t.at > Now(q.clock) {
+	if t.index < 0 || t.at > now {
 		return false
 	}
 	heap.Remove(&q.timers, t.index)

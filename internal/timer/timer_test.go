@@ -65,7 +65,7 @@ func (a *testTimer) wantNoMore(t *testing.T, q *timer.Queue) {
 }
 
 func TestExpiresOnceAndNeverEarly(t *testing.T) {
-	for _, c := range []timer.Clock{timer.Monotonic, timer.Boot} {
+	for _, c := range []timer.Clock{timer.Monotonic, timer.Boot, timer.Wall} {
 		q := newQueue(t, c)
 		a := newTimer(q)
 		for _, d := range []time.Duration{1, time.Microsecond, 300 * time.Microsecond, 5 * time.Millisecond} {
@@ -265,7 +265,7 @@ func TestCloseRepeatsThePanicOfAFunction(t *testing.T) {
 }
 
 func TestNowNeverDecreases(t *testing.T) {
-	for _, c := range []timer.Clock{timer.Monotonic, timer.Boot} {
+	for _, c := range []timer.Clock{timer.Monotonic, timer.Boot, timer.Wall} {
 		last := timer.Now(c)
 		if last <= 0 {
 			t.Errorf("clock %d reads %v", c, last)
