@@ -7,6 +7,13 @@
 // Recorder receives what happened. The loop does not log. While it waits it costs one Timer, and no
 // goroutine.
 //
+// Or the ticks are the due times of a calendar, by the wall clock. The next one is the first after the
+// last that was passed. A step back of the wall clock repeats none of them, except that a calendar with
+// wildcards, or @every, follows the clock if it was set back by more than a minute. A step forward makes
+// those that it skips due at once, which one run serves. A step of more than three hours corrects the
+// clock, and the due times from then on count: cron(8). The Timer of such a Loop also expires when the
+// clock is set.
+//
 // An interval of 0 is back to back: the next run starts when the last has ended, at full rate while
 // they succeed. Failures in a row are slowed by a back-off that grows to a ceiling and is reset by
 // the first success.

@@ -17,8 +17,10 @@ func (l *Loop) runEnded(p *slot, r job.Result) {
 	l.active--
 	r.Run = p.run
 	r.Verdict = l.Spec.Judge(r)
-	tick := job.Tick{Result: r, Interval: l.grid.Interval, Missed: missed}
-	l.grid.Tick += missed - p.missed
+	tick := job.Tick{Result: r, Interval: p.period, Missed: missed}
+	if missed > p.missed {
+		l.grid.pass(now)
+	}
 	l.report(Report{Kind: Ended, At: now, State: l.state, Run: r.Run, Tick: tick})
 	switch {
 	case l.state == job.Draining:
@@ -42,14 +44,14 @@ func (l *Loop) runEnded(p *slot, r job.Result) {
 	case l.mayOverlap() && passed > 0:
 		l.tick(now)
 	case passed > 0 && l.Spec.Overlap != job.OverlapSkip:
-		l.startOrHold(due{run: job.Run{Due: l.lastDue(now)}})
+		l.startOrHold(due{run: job.Run{Due: l.grid.last(now)}})
 	case l.Spec.Service:
 		l.restart(now, now.Sub(p.started))
 	case l.retry(p, r.Verdict, now):
 	case l.Spec.Once:
 		l.transition(job.Done, Report{})
 	case l.active > 0:
-	case l.grid.Interval > 0:
+	case l.grid.hasTicks():
 		l.await(due{})
 	case r.Failed():
 		wait := l.slow.NextBackOff()
@@ -111,7 +113,7 @@ func (l *Loop) nextRetry(p *slot, v job.Verdict, now time.Time) (due, bool) {
 		delay = min(2*delay, max(retryMax, l.Spec.RetryDelay))
 	}
 	d := due{run: job.Run{Due: p.run.Due, Attempt: p.run.Attempt + 1}, at: now.Add(delay), slowed: delay}
-	return d, l.grid.Interval == 0 || d.at.Before(p.nextTick)
+	return d, p.nextTick.IsZero() || d.at.Before(p.nextTick)
 }
 
 // retry schedules the retry of the run that ended in p, if there is one.
@@ -185,7 +187,7 @@ func (l *Loop) handOff(detach func() error) error {
 	}
 	switch {
 	case l.due.ticks > 0:
-		l.grid.Tick -= l.due.ticks
+		l.grid.goBack(l.due.before)
 	case l.opened != nil:
 		l.grid.Wait = &Delay{Run: l.due.run, Until: time.Now()}
 	case !l.due.at.IsZero():

@@ -10,6 +10,7 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/schedule"
 )
 
 // Runner runs the command once.
@@ -54,6 +55,7 @@ type Report struct {
 	State  job.State     // after what is reported
 	Run    job.Run       // Late, Counted, and to running; to waiting: the retry, if its Attempt is not 0
 	Length time.Duration // Late: how long the run has been active
+	Period time.Duration // Late: the time between two ticks
 	Next   time.Time     // StateChanged: the next tick, zero when there is none
 	Slowed time.Duration // to waiting: the back-off or the retry delay; 0 if the wait is for a tick
 	// Late and Counted: the ticks that the run has cost so far. To running: the ticks that were due
@@ -86,10 +88,18 @@ const (
 
 // Grid is where a loop stands in time. The loop of the next process continues from it.
 type Grid struct {
-	Anchor   time.Time     // tick 0, with its monotonic reading
-	Tick     uint64        // the next tick is due at Anchor + Tick × Interval
-	Interval time.Duration // of this grid; the config of the next process may have another
-	Runs     uint64        // number of the last run
+	Runs uint64 // number of the last run
+
+	// Of an interval. The config of the next process may have another.
+	Anchor   time.Time // tick 0, with its monotonic reading
+	Tick     uint64    // the next tick is due at Anchor + Tick × Interval
+	Interval time.Duration
+
+	// Of a calendar. The config of the next process may have another.
+	Calendar *schedule.Schedule // nil for an interval
+	Last     time.Time          // the next tick is the first due time after this one
+
+	ahead time.Duration // of the wall clock, when Last was compared with it
 
 	// Set by HandOff only.
 	ActiveRuns   []ActiveRun // the active runs, which the next process adopts
@@ -116,19 +126,7 @@ type Delay struct {
 	Slowed time.Duration
 }
 
-// Due is the moment of the next tick.
-func (g Grid) Due() time.Time { return g.Anchor.Add(time.Duration(g.Tick) * g.Interval) }
-
-// passed returns how many ticks, from the next one on, are due at now.
-func (g Grid) passed(now time.Time) uint64 {
-	due := g.Due()
-	if g.Interval == 0 || due.After(now) {
-		return 0
-	}
-	return uint64(now.Sub(due)/g.Interval) + 1
-}
-
-// Options configure a Loop. All fields but Grid are required.
+// Options configure a Loop. All fields but Grid and Booted are required.
 type Options struct {
 	Spec     *job.Spec
 	Runner   Runner
@@ -139,6 +137,8 @@ type Options struct {
 	// only. f does not block.
 	Timer func(mu sync.Locker, f func()) Timer
 	Grid  *Grid // of the old process; nil starts a new grid when Start is called
+	// Booted makes a job that is due at each boot due when Start is called.
+	Booted bool
 }
 
 // Loop serves the ticks of one job. It has a goroutine for each active run, and one while a tick is
@@ -169,7 +169,7 @@ func New(o Options) *Loop {
 			MaxInterval: job.BackoffMax, RandomizationFactor: job.BackoffJitter}}}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.timer = o.Timer(&l.mu, func() { l.handle(l.timerExpired) })
-	if l.Spec.Overlap == job.OverlapAllow && l.interval() > 0 {
+	if l.Spec.Overlap == job.OverlapAllow && (l.interval() > 0 || l.Spec.Calendar != nil) {
 		l.maxParallel = max(l.Spec.MaxParallel, 1)
 	}
 	n := l.maxParallel

@@ -18,6 +18,7 @@ import (
 // plan is the script of a loop and its events, all drawn in advance.
 type plan struct {
 	spec    job.Spec
+	period  time.Duration   // between two ticks, of an interval or a calendar; 0 if there are none
 	lengths []time.Duration // of the runs, in turn
 	codes   []int
 	late    time.Duration // of every timer
@@ -45,16 +46,23 @@ func drawPlan(t *rapid.T) plan {
 			Overlap: rapid.SampledFrom([]job.OverlapPolicy{job.OverlapQueue, job.OverlapSkip, job.OverlapReplace,
 				job.OverlapAllow, job.OverlapAllow}).Draw(t, "late")},
 	}, late: ms("late", 0, 3)}
-	if rapid.IntRange(0, 4).Draw(t, "grid") > 0 {
-		p.spec.Interval = ms("interval", 10, 3000)
+	switch rapid.IntRange(0, 6).Draw(t, "grid") {
+	case 0:
+	case 1, 2:
+		p.period = ms("every", 10, 3000)
+		p.spec.Calendar, p.spec.RunAtStart = calendar(t, "@every "+p.period.String()), false
+	default:
+		p.period = ms("interval", 10, 3000)
+		p.spec.Interval = p.period
 	}
 	if p.spec.Overlap == job.OverlapAllow {
 		p.spec.MaxParallel = rapid.IntRange(2, 4).Draw(t, "max parallel")
 	}
-	switch rapid.IntRange(0, 9).Draw(t, "kind") {
-	case 0:
+	switch kind := rapid.IntRange(0, 9).Draw(t, "kind"); {
+	case p.spec.Calendar != nil:
+	case kind == 0:
 		p.spec.Once = true
-	case 1:
+	case kind == 1:
 		p.spec.Service = true
 	}
 	if rapid.Bool().Draw(t, "retrying") {
@@ -225,17 +233,22 @@ func (l *life) account() {
 	if last.State != job.Done || len(l.active) > 0 {
 		l.failf("it ended with %+v, and %d runs", last, len(l.active))
 	}
-	if l.spec.Interval == 0 || l.spec.Once || l.spec.Service || l.dropped {
+	if l.plan.period == 0 || l.spec.Once || l.spec.Service || l.dropped {
 		return
 	}
 	grid := last.Grid
 	var ticks, counted, served, afterwards uint64
 	ticks = grid.Tick
-	if !l.spec.RunAtStart {
+	isTick := func(due time.Time) bool { return due.Sub(grid.Anchor)%l.spec.Interval == 0 }
+	switch {
+	case l.spec.Calendar != nil:
+		ticks, _ = l.spec.Calendar.Count(l.started, grid.Last)
+		isTick = func(due time.Time) bool { return due.Truncate(l.plan.period).Equal(due) }
+	case !l.spec.RunAtStart:
 		ticks--
 	}
 	var overran time.Time // end of the last run, if it overran
-	seen := map[time.Duration]bool{}
+	seen := map[time.Time]bool{}
 	starts := l.starts
 	known := map[uint64]bool{}
 	for _, r := range l.all {
@@ -250,8 +263,8 @@ func (l *life) account() {
 			counted += r.Missed
 			started := starts[0]
 			starts = starts[1:]
-			due := r.Run.Due.Sub(grid.Anchor)
-			if r.Run.Attempt > 0 || due%l.spec.Interval != 0 {
+			due := r.Run.Due.UTC()
+			if r.Run.Attempt > 0 || !isTick(due) {
 				continue // of a tick that was served before, or a requested run
 			}
 			if seen[due] {

@@ -27,23 +27,15 @@ func (l *Loop) timerExpired() {
 
 // tick serves the last of the ticks that are due on the grid.
 func (l *Loop) tick(now time.Time) {
-	passed := l.grid.passed(now)
-	l.grid.Tick += passed
+	before := l.grid.position()
+	passed := l.grid.pass(now)
 	switch {
 	case passed == 0: // the timer expired for something that is no longer due
 	case l.active < l.maxParallel:
-		l.startOrHold(due{run: job.Run{Due: l.lastDue(now)}, ticks: passed})
+		l.startOrHold(due{run: job.Run{Due: l.grid.last(now)}, ticks: passed, before: before})
 	default:
 		l.oldest().missed += passed
 	}
-}
-
-// lastDue returns the tick that was due last: a run that starts now serves it, however many have
-// passed.
-func (l *Loop) lastDue(now time.Time) time.Time {
-	last := l.grid
-	last.Tick--
-	return rebase(now, last.Due())
 }
 
 // oldest returns the slot of the run that started first. There must be one.
@@ -74,10 +66,9 @@ func (l *Loop) startOrHold(d due) {
 		}
 		return
 	}
-	passed := l.grid.passed(now) // while it was held
-	l.grid.Tick += passed
+	passed := l.grid.pass(now)           // while it was held
 	if passed > 0 && d.run.Attempt > 0 { // its tick is over
-		d.run = job.Run{Due: l.lastDue(now)}
+		d.run = job.Run{Due: l.grid.last(now)}
 		passed--
 	}
 	l.grid.Runs++
@@ -100,25 +91,15 @@ func (l *Loop) addRun(run job.Run, started time.Time, missed uint64) {
 	p.run, p.started, p.cancel, p.missed = run, started, cancel, 0
 	l.active++
 	r := Report{Run: run, Missed: missed}
-	if l.grid.Interval > 0 {
-		p.nextTick = l.nextTickAfter(started)
-		p.lateGap = max(l.grid.Interval, lateGapMin)
-		p.lateAt = earlier(started.Add(time.Duration(lateShare*float64(l.grid.Interval))), p.nextTick)
+	p.nextTick, p.period = l.grid.around(started)
+	p.lateAt = time.Time{}
+	if !p.nextTick.IsZero() {
+		p.lateGap = max(p.period, lateGapMin)
+		p.lateAt = earlier(started.Add(time.Duration(lateShare*float64(p.period))), p.nextTick)
 		r.Next = rebase(time.Now(), p.nextTick)
 	}
 	l.transition(job.Running, r)
 	l.startWork(p, work{ctx, run})
-}
-
-// nextTickAfter returns the first moment of the grid after started.
-func (l *Loop) nextTickAfter(started time.Time) time.Time {
-	if started.Before(l.grid.Anchor) { // on another grid
-		return l.grid.Due()
-	}
-	g := l.grid
-	g.Tick = 0
-	g.Tick = g.passed(started)
-	return g.Due()
 }
 
 // late reports a run that is late, and stops it if the overlap policy is replace.
@@ -127,7 +108,7 @@ func (l *Loop) late(p *slot, now time.Time) {
 		return
 	}
 	l.report(Report{Kind: Late, At: now, State: l.state, Run: p.run, Length: now.Sub(p.started),
-		Missed: l.missed(p, now)})
+		Period: p.period, Missed: l.missed(p, now)})
 	switch {
 	case now.Before(p.nextTick):
 		p.lateAt = p.nextTick

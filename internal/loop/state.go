@@ -9,6 +9,8 @@ import (
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/schedule"
+	"gophd/internal/timer"
 )
 
 const (
@@ -49,6 +51,7 @@ type due struct {
 	// for a requested run, a retry, and a late tick, which was counted when the run that made it
 	// late ended.
 	ticks  uint64
+	before position  // of the grid, before these ticks
 	at     time.Time // when it may start, or the gate is checked again; zero if nothing is due
 	slowed time.Duration
 }
@@ -71,7 +74,8 @@ type slot struct {
 	started  time.Time
 	cancel   context.CancelCauseFunc // nil if there is no run
 	missed   uint64                  // ticks that were dropped because the run is active
-	nextTick time.Time               // the next tick, as of its start
+	nextTick time.Time               // the next tick, as of its start; zero if there is none
+	period   time.Duration           // between two ticks there
 	lateAt   time.Time               // when its lateness is reported next; zero is never
 	lateGap  time.Duration           // from then to the report after it
 }
@@ -101,7 +105,7 @@ func (l *Loop) serve(event func()) {
 
 // handle handles an event. The caller holds mu.
 func (l *Loop) handle(event func()) {
-	if p := goroutine.Catch(func() { event(); l.arm() }); p != nil {
+	if p := goroutine.Catch(func() { l.grid.compare(); event(); l.arm() }); p != nil {
 		l.fail(p)
 	}
 	l.watchGate()
@@ -204,7 +208,7 @@ func (l *Loop) arm() {
 	var first time.Time
 	if !l.over() {
 		first = l.due.at
-		if l.grid.Interval > 0 && l.opened == nil && (l.state == job.Waiting || l.mayOverlap()) {
+		if l.opened == nil && (l.state == job.Waiting || l.mayOverlap()) {
 			first = earlier(first, l.grid.Due())
 		}
 		for i := range l.slots {
@@ -247,8 +251,12 @@ func (l *Loop) start() {
 			l.due = due{run: w.Run, at: w.Until, slowed: w.Slowed}
 		}
 	}
-	if l.Grid == nil && l.Spec.Service && !l.Spec.RunAtStart {
+	switch {
+	case l.Grid != nil:
+	case l.Spec.Service && !l.Spec.RunAtStart:
 		l.due.at = now.Add(l.Spec.Interval)
+	case l.Spec.Calendar != nil && (l.Spec.RunAtStart || l.Booted && l.Spec.Calendar.Kind() == schedule.Reboot):
+		l.due.at = now
 	}
 	if l.active == 0 {
 		l.await(l.due)
@@ -264,16 +272,20 @@ func (l *Loop) stillValid(w Delay) bool {
 	case l.active >= l.maxParallel:
 		return false
 	case w.Run.Attempt > 0:
-		return w.Run.Attempt <= l.Spec.Retries && (l.grid.Interval == 0 || w.Until.Before(l.grid.Due()))
+		next := l.grid.Due()
+		return w.Run.Attempt <= l.Spec.Retries && (next.IsZero() || w.Until.Before(next))
 	case !w.Run.Due.IsZero():
 		return true
 	}
-	return l.grid.Interval == 0
+	return !l.grid.hasTicks()
 }
 
 // firstGrid returns the grid of the old process if its interval still holds, a grid with the new
 // interval from the old one's last tick if not, and a grid from now if there was none.
 func (l *Loop) firstGrid(now time.Time) Grid {
+	if l.Spec.Calendar != nil {
+		return l.firstCalendar(now)
+	}
 	g := Grid{Anchor: now, Interval: l.interval()}
 	if !l.Spec.RunAtStart && g.Interval > 0 {
 		g.Tick = 1
@@ -297,6 +309,19 @@ func (l *Loop) firstGrid(now time.Time) Grid {
 	return g
 }
 
+// firstCalendar returns the position of the old process if its calendar is the same. Otherwise the due
+// times after now count.
+func (l *Loop) firstCalendar(now time.Time) Grid {
+	g := Grid{Calendar: l.Spec.Calendar, Last: now.Round(0), ahead: timer.WallAhead()}
+	if was := l.Grid; was != nil {
+		g.Runs = was.Runs
+		if was.Calendar != nil && *was.Calendar == *g.Calendar {
+			g.Last = was.Last
+		}
+	}
+	return g
+}
+
 // transition is the only place where the state changes.
 func (l *Loop) transition(to job.State, r Report) {
 	l.state = to
@@ -307,16 +332,19 @@ func (l *Loop) transition(to job.State, r Report) {
 // await waits for d, or else for the next tick.
 func (l *Loop) await(d due) {
 	now := time.Now()
-	if d.at.IsZero() && l.grid.Interval == 0 {
+	if d.at.IsZero() && !l.grid.hasTicks() {
 		d.at = now
 	}
 	next := d.at
 	if next.IsZero() {
 		next = l.grid.Due()
 	}
+	if !next.IsZero() {
+		next = rebase(now, next)
+	}
 	d.rebase(now) // the old process may have held it
 	l.due = d
-	l.transition(job.Waiting, Report{Run: d.run, Next: rebase(now, next), Slowed: d.slowed})
+	l.transition(job.Waiting, Report{Run: d.run, Next: next, Slowed: d.slowed})
 }
 
 // rebase expresses the tick of a held first attempt in terms of the wall clock of now. Retries keep

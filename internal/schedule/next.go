@@ -13,7 +13,7 @@ const daySeconds = 24 * 60 * 60
 const correction = 3 * 60 * 60
 
 // Next returns the first due time after an instant, in the time zone of the schedule. There is
-// none if it returns false: after the only one of @at, and for @reboot and @manual.
+// none if it returns false, and the zero time: after the only one of @at, and for @reboot and @manual.
 //
 // A wall time is counted in seconds from 1970-01-01 00:00 on the same clock. Between two changes of
 // its offset the clock shows each wall time of a range once. reached is how far the runs at a fixed
@@ -43,8 +43,11 @@ func (s *Schedule) Next(after time.Time) (time.Time, bool) {
 			from = max(from, first+shift)
 		}
 		wall, ok := s.nextWall(from)
-		if !ok || wall-shift < end {
-			return time.Unix(max(at, wall-shift), 0).In(s.zone), ok
+		switch {
+		case !ok:
+			return time.Time{}, false
+		case wall-shift < end:
+			return time.Unix(max(at, wall-shift), 0).In(s.zone), true
 		}
 		at, reached = end, end+shift
 		// No zone is a day from UTC, so nothing is due more than a day before that wall time.
@@ -53,6 +56,21 @@ func (s *Schedule) Next(after time.Time) (time.Time, bool) {
 			reached = at + offset(s.zone, at)
 		}
 	}
+}
+
+// Count returns how many due times there are after an instant, up to and including another, and the last
+// of them; after itself if there is none.
+func (s *Schedule) Count(after, until time.Time) (n uint64, last time.Time) {
+	last = after
+	due, ok := s.Next(after)
+	if ok && s.kind == Every && !due.After(until) { // there may be millions
+		more := until.Sub(due) / s.every
+		return uint64(more) + 1, due.Add(more * s.every)
+	}
+	for ; ok && !due.After(until); due, ok = s.Next(due) {
+		n, last = n+1, due
+	}
+	return n, last
 }
 
 // nextWall returns the first wall time of the expression that is not before from.

@@ -1,0 +1,309 @@
+package loop_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gophd/internal/job"
+	"gophd/internal/loop"
+	"gophd/internal/schedule"
+)
+
+type fatal interface {
+	Helper()
+	Fatal(...any)
+}
+
+// calendar returns an expression with seconds, in UTC or a zone.
+func calendar(t fatal, text string, zone ...string) *schedule.Schedule {
+	t.Helper()
+	o := schedule.Options{Seconds: true}
+	if zone != nil {
+		var err error
+		if o.Zone, err = schedule.LoadZone(zone[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := schedule.Parse(text, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &c
+}
+
+func onCalendar(t *testing.T, text string, zone ...string) job.Spec {
+	return job.Spec{Schedule: job.Schedule{Calendar: calendar(t, text, zone...)}}
+}
+
+// dues returns the due time of each run that was started, in UTC.
+func (w *env) dues() (all []string) {
+	for _, r := range w.runs {
+		all = append(all, r.Due.UTC().Format("01-02 15:04:05"))
+	}
+	return all
+}
+
+func (w *env) wantDues(want ...string) {
+	w.t.Helper()
+	if got := w.dues(); !slices.Equal(got, want) {
+		w.t.Errorf("runs were due at %q, want %q", got, want)
+	}
+}
+
+// A bubble starts at midnight UTC of 2000-01-01, a Saturday.
+func TestCalendarStartsAtItsDueTimesAndAtNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newEnv(t, onCalendar(t, "30 2 * * *"))
+		w.late = 300 * time.Microsecond
+		w.during(72 * time.Hour)
+		w.wantDues("01-01 02:30:00", "01-02 02:30:00", "01-03 02:30:00")
+		for i, at := range w.starts {
+			if want := time.Duration(i)*24*time.Hour + 150*time.Minute + w.late; at != want {
+				t.Errorf("run %d started at %v, want %v", i+1, at, want)
+			}
+		}
+		if first := w.reports[0]; first.State != job.Waiting || !first.Next.Equal(w.started.Add(150*time.Minute)) {
+			t.Errorf("it first waits for %v in %v", first.Next, first.State)
+		}
+	})
+}
+
+// The loop follows the zone through a gap and a repeated hour, as docs/schedule.md says.
+func TestCalendarThroughClockChanges(t *testing.T) {
+	for _, c := range []struct {
+		text, zone string
+		from       time.Time
+		length     time.Duration
+		want       []string
+	}{
+		{"30 2 * * *", "America/New_York", time.Date(2000, 4, 1, 12, 0, 0, 0, time.UTC), 43 * time.Hour,
+			[]string{"04-02 07:00:00", "04-03 06:30:00"}},
+		{"30 1 * * *", "America/New_York", time.Date(2000, 10, 29, 0, 0, 0, 0, time.UTC), 31 * time.Hour,
+			[]string{"10-29 05:30:00", "10-30 06:30:00"}},
+		{"0 */1 * * *", "Europe/Berlin", time.Date(2000, 10, 28, 23, 30, 0, 0, time.UTC), 4 * time.Hour,
+			[]string{"10-29 00:00:00", "10-29 01:00:00", "10-29 02:00:00", "10-29 03:00:00"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Until(c.from))
+			w := newEnv(t, onCalendar(t, c.text, c.zone))
+			w.during(c.length)
+			w.wantDues(c.want...)
+		})
+	}
+}
+
+func TestOverlapPolicyOnACalendar(t *testing.T) {
+	long := func(r job.Run) time.Duration { // the first run takes 2.3 minutes
+		if r.Number == 1 {
+			return 138 * s
+		}
+		return s
+	}
+	for _, c := range []struct {
+		overlap job.OverlapPolicy
+		starts  []time.Duration
+		missed  uint64 // because of the first run
+	}{
+		{job.OverlapQueue, []time.Duration{60 * s, 198 * s, 240 * s}, 2},
+		{job.OverlapSkip, []time.Duration{60 * s, 240 * s}, 2},
+		{job.OverlapReplace, []time.Duration{60 * s, 120*s + 10*time.Millisecond, 180 * s, 240 * s}, 1},
+		{job.OverlapAllow, []time.Duration{60 * s, 120 * s, 180 * s, 240 * s}, 0},
+	} {
+		t.Run(string(c.overlap), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				spec := onCalendar(t, "* * * * *")
+				spec.Overlap, spec.MaxParallel = c.overlap, 2
+				w := newEnv(t, spec)
+				w.length = long
+				w.during(250 * s)
+				w.wantStarts(c.starts...)
+				for _, r := range w.of(loop.Ended) {
+					if r.Run.Number == 1 && (r.Tick.Missed != c.missed || r.Tick.Interval != time.Minute) {
+						t.Errorf("the first run missed %d of a period of %v, want %d", r.Tick.Missed, r.Tick.Interval, c.missed)
+					}
+				}
+				late := w.of(loop.Late)
+				if len(late) == 0 || late[0].Length != 54*s || late[0].Period != time.Minute {
+					t.Errorf("late reports: %+v", late)
+				}
+			})
+		})
+	}
+}
+
+// A retry belongs to the due time, and is not after the next one.
+func TestRetriesOnACalendar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec := onCalendar(t, "0,40 * * * * *")
+		spec.Retry = job.Retry{Retries: 5, RetryDelay: 15 * s}
+		w := newEnv(t, spec)
+		w.result = func(job.Run) job.Result { return job.Result{Outcome: job.Exited, Code: 1} }
+		w.during(101 * s)
+		w.wantStarts(40*s, 55*s, 60*s, 75*s, 100*s)
+		w.wantDues("01-01 00:00:40", "01-01 00:00:40", "01-01 00:01:00", "01-01 00:01:00", "01-01 00:01:40")
+	})
+}
+
+// A requested run is none of the calendar: it has its own due time, and the next one does not move.
+func TestRequestedRunOnACalendar(t *testing.T) {
+	for text, dues := range map[string][]string{
+		"0 * * * *":            {"01-01 00:10:00", "01-01 01:00:00"},
+		"@manual":              {"01-01 00:10:00"},
+		"@at 2000-01-01T00:30": {"01-01 00:10:00", "01-01 00:30:00"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newEnv(t, onCalendar(t, text))
+			wait := w.start()
+			time.Sleep(10 * time.Minute)
+			w.loop.RunNow()
+			time.Sleep(time.Hour)
+			w.loop.Stop()
+			wait()
+			last := w.reports[len(w.reports)-2]
+			if last.State != job.Waiting || last.Next.IsZero() != (text[0] == '@') {
+				t.Errorf("%s: it was %v, the next run at %v", text, last.State, last.Next)
+			}
+			w.wantDues(dues...)
+		})
+	}
+}
+
+// A job that is due at each boot runs when the loop starts, if this is the first of the boot, and never
+// after a re-exec or a reload.
+func TestRunAtBoot(t *testing.T) {
+	for _, booted := range []bool{true, false} {
+		for _, grid := range []*loop.Grid{nil, {Runs: 7}} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newEnv(t, onCalendar(t, "@reboot"))
+				w.grid = grid
+				w.make()
+				w.loop.Booted = booted
+				wait := w.run()
+				time.Sleep(48 * time.Hour)
+				w.loop.Stop()
+				wait()
+				if runs, want := len(w.runs), booted && grid == nil; runs > 1 || (runs == 1) != want {
+					t.Errorf("%d runs, booted %v, handed off %v", runs, booted, grid)
+				}
+			})
+		}
+	}
+}
+
+// runAtStart applies to a calendar too: the first run does not move the others.
+func TestCalendarWithARunAtStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec := onCalendar(t, "0 * * * *")
+		spec.RunAtStart = true
+		w := newEnv(t, spec)
+		time.Sleep(10 * time.Minute)
+		w.during(time.Hour)
+		w.wantDues("01-01 00:10:00", "01-01 01:00:00")
+	})
+}
+
+// The gate is shut over several due times: the first of them is held and runs when it opens, and the others
+// are missed.
+func TestDueTimesWhileTheGateIsShut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newEnv(t, onCalendar(t, "* * * * *"))
+		w.close()
+		wait := w.start()
+		time.Sleep(200 * s)
+		w.open()
+		time.Sleep(50 * s)
+		w.loop.Stop()
+		wait()
+		var missed []uint64
+		for _, r := range w.reports {
+			if r.Kind == loop.StateChanged && r.State == job.Running {
+				missed = append(missed, r.Missed)
+			}
+		}
+		if want := []uint64{2, 0}; !slices.Equal(missed, want) {
+			t.Errorf("missed before each run: %d, want %d", missed, want)
+		}
+		w.wantDues("01-01 00:01:00", "01-01 00:04:00")
+	})
+}
+
+// Whenever the loop is handed off, each due time is served once: before it, at it, held at the gate, and
+// during a run.
+func TestHandOffOfACalendarLosesAndDoublesNothing(t *testing.T) {
+	for _, at := range []time.Duration{30 * s, 60*s - 1, 60 * s, 60*s + 1, 65 * s, 119 * s, 120 * s, 130 * s} {
+		for _, shut := range []bool{false, true} {
+			for _, away := range []time.Duration{0, 20 * s} {
+				t.Run(fmt.Sprint(at, shut, away), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						w := newEnv(t, onCalendar(t, "* * * * *"))
+						w.length = every(7 * s)
+						if shut {
+							w.close()
+						}
+						wait := w.start()
+						time.Sleep(at)
+						if err := w.loop.HandOff(func() error { return nil }); err != nil {
+							t.Fatal(err)
+						}
+						wait()
+						grid := w.reports[len(w.reports)-1].Grid
+						grid.Last = grid.Last.Round(0)
+						w.loop.Cancel(errors.New("handed off"))
+						time.Sleep(away)
+						if shut {
+							w.open()
+						}
+						w.grid = &grid
+						wait = w.start()
+						time.Sleep(time.Until(w.started.Add(290 * s)))
+						w.loop.Stop()
+						wait()
+						served := map[string]int{}
+						for _, r := range w.runs {
+							served[r.Due.UTC().Format("04:05")]++
+						}
+						for due, n := range served {
+							if n > 1 && len(grid.ActiveRuns) == 0 {
+								t.Errorf("%s was served %d times", due, n)
+							}
+						}
+						// A due time that no run could serve any more counts as missed.
+						missed := uint64(0)
+						for _, r := range w.reports {
+							if r.State == job.Running && r.Kind == loop.StateChanged {
+								missed += r.Missed
+							}
+						}
+						if len(served)+int(missed) != 4 {
+							t.Errorf("served %v, and %d missed", served, missed)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// A reload that changes the calendar does not make up for due times that only the new one has.
+func TestChangedCalendarCountsFromTheReload(t *testing.T) {
+	for _, before := range []job.Spec{onCalendar(t, "0 12 * * *"), {Schedule: job.Schedule{Interval: 12 * time.Hour}}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newEnv(t, before)
+			wait := w.start()
+			time.Sleep(90 * time.Minute)
+			if err := w.loop.HandOff(func() error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+			wait()
+			grid := w.reports[len(w.reports)-1].Grid
+			w.grid = &grid
+			w.spec.Interval, w.spec.Calendar = 0, calendar(t, "0 * * * *")
+			w.during(100 * time.Minute)
+			w.wantDues("01-01 02:00:00", "01-01 03:00:00")
+		})
+	}
+}

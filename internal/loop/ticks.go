@@ -1,0 +1,110 @@
+package loop
+
+import (
+	"time"
+
+	"gophd/internal/timer"
+)
+
+// The methods of Grid are the only code that knows how the ticks of an interval differ from the due
+// times of a calendar.
+
+// correction is the longest step of the wall clock for which due times are made up or left out: cron(8).
+const correction = 3 * time.Hour
+
+// repeats is the longest step back for which a calendar that follows the clock does not repeat due times.
+const repeats = time.Minute
+
+// position is where a Grid stands in the series of its ticks.
+type position struct {
+	tick uint64
+	last time.Time
+}
+
+func (g *Grid) position() position { return position{g.Tick, g.Last} }
+
+func (g *Grid) goBack(to position) { g.Tick, g.Last = to.tick, to.last }
+
+// hasTicks returns false if runs follow each other back to back, or at the exit of a service. A calendar
+// without further due times has ticks.
+func (g *Grid) hasTicks() bool { return g.Interval > 0 || g.Calendar != nil }
+
+// Due is the moment of the next tick; zero if there is none.
+func (g *Grid) Due() time.Time {
+	switch {
+	case g.Calendar != nil:
+		due, _ := g.Calendar.Next(g.Last)
+		return due
+	case g.Interval > 0:
+		return g.at(g.Tick)
+	}
+	return time.Time{}
+}
+
+// at returns tick n of an interval.
+func (g *Grid) at(n uint64) time.Time { return g.Anchor.Add(time.Duration(n) * g.Interval) }
+
+// passed returns how many ticks, from the next one on, are due at now.
+func (g *Grid) passed(now time.Time) uint64 {
+	if g.Calendar != nil {
+		n, _ := g.Calendar.Count(g.Last, now)
+		return n
+	}
+	due := g.Due()
+	if due.IsZero() || due.After(now) {
+		return 0
+	}
+	return uint64(now.Sub(due)/g.Interval) + 1
+}
+
+// pass passes the ticks that are due at now, and returns how many there are.
+func (g *Grid) pass(now time.Time) (n uint64) {
+	if g.Calendar != nil {
+		n, g.Last = g.Calendar.Count(g.Last, now)
+		return n
+	}
+	n = g.passed(now)
+	g.Tick += n
+	return n
+}
+
+// last returns the tick that was passed last. A run that starts now serves it, however many were passed.
+func (g *Grid) last(now time.Time) time.Time {
+	if g.Calendar != nil {
+		return g.Last
+	}
+	return rebase(now, g.at(g.Tick-1))
+}
+
+// around returns the first tick after a run that started then, and the time between two ticks there; zero
+// if there is none.
+func (g *Grid) around(started time.Time) (next time.Time, period time.Duration) {
+	switch {
+	case g.Calendar != nil:
+		if next, _ = g.Calendar.Next(started); !next.IsZero() {
+			period = next.Sub(earlier(g.Last, started))
+		}
+		return next, period
+	case g.Interval == 0:
+		return time.Time{}, 0
+	case started.Before(g.Anchor): // on another grid
+		return g.Due(), g.Interval
+	}
+	first := Grid{Anchor: g.Anchor, Interval: g.Interval}
+	return g.at(first.passed(started)), g.Interval
+}
+
+// compare takes notice of a step of the wall clock, to which an interval does not react. After a step
+// back the position of a calendar is later than now, so that no due time is served twice. It is set to now
+// if the calendar follows the clock, and after every correction.
+func (g *Grid) compare() {
+	if g.Calendar == nil {
+		return
+	}
+	now, ahead := time.Now(), timer.WallAhead()
+	step := ahead - g.ahead
+	g.ahead = ahead
+	if step.Abs() > correction || g.Calendar.FollowsClock() && g.Last.Sub(now) > repeats {
+		g.Last = now.Round(0)
+	}
+}
