@@ -100,6 +100,7 @@ type life struct {
 // timers are the timers of the daemon itself, and the queues of those of its jobs and its lease.
 type timers struct {
 	monotonic, boot *timer.Queue
+	wall            *timer.Queue // nil until a job has a calendar
 
 	uptime  *time.Timer // config.auto_restart_interval
 	remind  *time.Timer // while runs are waited for

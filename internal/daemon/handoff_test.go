@@ -25,7 +25,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"lengths {runs uint16; sum int64; min int64; max int64}}; " +
 			"Lease {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Leases {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
-			"Jobs {Name string; ID string; Grid {Anchor int64; Tick uint64; Interval int64; Runs uint64}; " +
+			"Jobs {Name string; ID string; Grid {Runs uint64; Anchor int64; Tick uint64; Interval int64; Calendar {}; Last Time}; " +
 			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
 			"Pipes " + pipes + "; " +
 			"Kept uint8; Limit int64; Status string; Timeout int64; Grace int64; Signals int; " +

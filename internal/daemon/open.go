@@ -11,6 +11,7 @@ import (
 	"gophd/internal/event"
 	"gophd/internal/eventlog"
 	"gophd/internal/goroutine"
+	"gophd/internal/job"
 	"gophd/internal/logging"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
@@ -105,6 +106,17 @@ func (d *Daemon) openTimers() (err error) {
 	}
 	d.timers.boot, err = timer.NewQueue(timer.Boot)
 	return err
+}
+
+// timersOf returns the queue for the loop of a job.
+func (d *Daemon) timersOf(spec *job.Spec) (_ *timer.Queue, err error) {
+	if spec.Calendar == nil {
+		return d.timers.monotonic, nil
+	}
+	if d.timers.wall == nil {
+		d.timers.wall, err = timer.NewQueue(timer.Wall)
+	}
+	return d.timers.wall, err
 }
 
 func stopped() *time.Timer {
@@ -235,10 +247,18 @@ func (d *Daemon) firstSnapshot() status.Snapshot {
 		s.RestartIn = c.AutoRestart
 	}
 	for _, spec := range d.specs() {
-		s.Jobs = append(s.Jobs, status.Job{Name: spec.Name, Interval: spec.Interval,
+		s.Jobs = append(s.Jobs, status.Job{Name: spec.Name, Interval: spec.Interval, Schedule: scheduleOf(spec),
 			Lease: status.Lease{Store: "none", State: "not asked for"}})
 	}
 	return s
+}
+
+// scheduleOf returns the text of a calendar.
+func scheduleOf(spec *job.Spec) string {
+	if spec.Calendar == nil {
+		return ""
+	}
+	return spec.Cadence()
 }
 
 func (d *Daemon) restartsByItself() bool {
@@ -267,7 +287,7 @@ func (d *Daemon) close() {
 	if d.jobs.store != nil {
 		attempt(d.jobs.store.Close)
 	}
-	for _, q := range []*timer.Queue{d.timers.monotonic, d.timers.boot} {
+	for _, q := range []*timer.Queue{d.timers.monotonic, d.timers.boot, d.timers.wall} {
 		if q != nil {
 			attempt(q.Close)
 		}

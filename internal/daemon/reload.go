@@ -99,9 +99,13 @@ func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]
 		}
 		under, leftoverEnded = m.lease, own.leftoverEnded
 	}
+	timers, err := d.timersOf(m.spec)
+	if err != nil {
+		return err
+	}
 	s, err := supervisor.New(supervisor.Options{
 		Spec: m.spec, ID: c.FileName(*m.spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log,
-		Events: d.events, Spawner: d.spawner, Timers: d.timers.monotonic, Started: d.life.born, Lease: under,
+		Events: d.events, Spawner: d.spawner, Timers: timers, Started: d.life.born, Lease: under,
 		Running:       d.jobs.running,
 		LeftoverEnded: leftoverEnded, Handed: state, Descriptors: files, Changed: d.jobs.notice,
 	})

@@ -28,6 +28,7 @@ import (
 	"gophd/internal/fault"
 	"gophd/internal/procfs"
 	"gophd/internal/request"
+	"gophd/internal/schedule"
 	"gophd/internal/self"
 )
 
@@ -63,10 +64,16 @@ type Handoff struct {
 
 // Grid is the position of a job's loop in its series of ticks.
 type Grid struct {
-	Anchor   Instant       // tick 0
-	Tick     uint64        // the next tick is due at Anchor + Tick × Interval
-	Interval time.Duration // of this grid
-	Runs     uint64        // number of the last run
+	Runs uint64 // number of the last run
+
+	// Of an interval.
+	Anchor   Instant       `json:",omitempty"` // tick 0
+	Tick     uint64        `json:",omitempty"` // the next tick is due at Anchor + Tick × Interval
+	Interval time.Duration `json:",omitempty"` // of this grid
+
+	// Of a calendar: the next tick is the first due time after the last one.
+	Calendar *schedule.Schedule `json:",omitempty"`
+	Last     time.Time          `json:",omitzero"`
 }
 
 // ErrUnreadable means that a handoff cannot be decoded. It is not known then what the old process

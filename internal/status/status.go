@@ -63,6 +63,7 @@ type Job struct {
 	Name     string
 	State    job.State
 	Interval time.Duration
+	Schedule string      // of a calendar; then Interval is 0
 	Next     time.Time   // the next tick, by the wall clock of the copy; zero if none is scheduled
 	Active   []ActiveRun // in the order of their start
 	Status   string      // the last status that a run sent; "" for none

@@ -116,10 +116,14 @@ func (j Job) variables(now time.Time) []Variable {
 	if j.Lease.State == "held" {
 		lease += ", fencing token " + fmt.Sprint(j.Lease.Fence) + ", " + until
 	}
+	when := Variable{"interval", j.Interval.String()}
+	if j.Schedule != "" {
+		when = Variable{"schedule", j.Schedule}
+	}
 	vs := []Variable{
 		{"job", j.Name},
 		{"loop", j.State.String()},
-		{"interval", j.Interval.String()},
+		when,
 		{"next tick", next},
 		{"run", running},
 		{"ended runs", fmt.Sprint(j.Counts.Runs)},

@@ -113,7 +113,8 @@ func (s *Supervisor) PauseOutput(files map[string]*os.File) JobState {
 	state := JobState{Name: s.spec.Name, ID: s.o.ID}
 	if s.loopRun.loop != nil {
 		g := s.loopRun.grid
-		state.Grid = &restart.Grid{Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
+		state.Grid = &restart.Grid{Runs: g.Runs, Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval,
+			Calendar: g.Calendar, Last: g.Last}
 	} else if s.o.Handed.Name != "" {
 		state.Name, state.Grid = s.o.Handed.Name, s.o.Handed.Grid
 	}

@@ -209,7 +209,8 @@ func (s *Supervisor) handedGrid() *loop.Grid {
 			g.Runs = max(g.Runs, run.Run.Number)
 		}
 	}
-	grid := &loop.Grid{Anchor: g.Anchor.Time(), Tick: g.Tick, Interval: g.Interval, Runs: g.Runs}
+	grid := &loop.Grid{Runs: g.Runs, Anchor: g.Anchor.Time(), Tick: g.Tick, Interval: g.Interval,
+		Calendar: g.Calendar, Last: g.Last}
 	handed.resume(grid)
 	return grid
 }
@@ -227,7 +228,7 @@ func (s *Supervisor) Record(rep loop.Report) {
 		if rep.Missed == 0 && s.spec.Overlap == job.OverlapAllow {
 			return // overlapping runs may take longer than the interval
 		}
-		e := event.RunLate(name, rep.Run, rep.Length, s.spec.Interval, rep.Missed)
+		e := event.RunLate(name, rep.Run, rep.Length, rep.Period, rep.Missed)
 		if s.runner.starting(rep.Run.Number) {
 			e = event.RunNotStarted(name, rep.Run, rep.Length, rep.Missed)
 		}

@@ -343,13 +343,18 @@ func (r *runner) rest() {
 	r.sharedEnv = nil
 }
 
-// environment returns the environment of one run. GOPHD_DUE is RFC 3339 with nanoseconds.
+// environment returns the environment of one run. GOPHD_DUE is RFC 3339 with nanoseconds; that of a
+// calendar is in UTC, so that it is the same on each host.
 func (r *runner) environment(run job.Run) []string {
+	due := run.Due
+	if r.spec.Calendar != nil {
+		due = due.UTC()
+	}
 	env := append(slices.Clip(r.shared()),
 		"GOPHD_SLOT="+strconv.Itoa(run.Slot),
 		"GOPHD_RUN="+strconv.FormatUint(run.Number, 10),
 		runID+"="+r.id(run),
-		"GOPHD_DUE="+run.Due.Format(time.RFC3339Nano),
+		"GOPHD_DUE="+due.Format(time.RFC3339Nano),
 		"GOPHD_FENCE="+strconv.FormatUint(r.hooks.fence(), 10))
 	hasNotify := func(kv string) bool { return strings.HasPrefix(kv, notifyVariable) }
 	if s := r.notices.current(); s != nil && !slices.ContainsFunc(env, hasNotify) { // the job's own NOTIFY_SOCKET has priority

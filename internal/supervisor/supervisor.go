@@ -28,7 +28,7 @@ type Options struct {
 	Log     *logging.Log
 	Events  *event.Stream
 	Spawner *process.Spawner
-	Timers  *timer.Queue // of the monotonic clock
+	Timers  *timer.Queue // of the wall clock if the job has a calendar, otherwise of the monotonic one
 	Started time.Time    // first start of the daemon
 	Lease   *lease.Lease // under which the runs start; the caller acquires and releases it
 	Running *Running     // limits the runs of all jobs; nil for no limit
