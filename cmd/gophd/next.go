@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"gophd/internal/config"
 	"gophd/internal/schedule"
-	"gophd/internal/self"
 )
 
 // nextFlags are the flags of next.
@@ -104,21 +103,14 @@ type comingRun struct {
 
 // nextZone returns the zone with a name, or that of TZ and of the system.
 func nextZone(name string) (*time.Location, error) {
-	if name != "" {
-		zone, err := schedule.LoadZone(name)
-		if err != nil {
-			return nil, fmt.Errorf("--timezone: %w", err)
-		}
-		return zone, nil
-	}
-	if unknown := self.UnknownZone(); unknown != "" {
-		_, err := schedule.LoadZone(strings.TrimPrefix(unknown, ":"))
-		if err == nil {
-			err = errors.New("the time zone cannot be loaded")
-		}
+	zone, err := config.Zone(name)
+	switch {
+	case err != nil && name != "":
+		return nil, fmt.Errorf("--timezone: %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("TZ or --timezone: %w", err)
 	}
-	return time.Local, nil
+	return zone, nil
 }
 
 func parseFrom(text string, zone *time.Location) (time.Time, error) {

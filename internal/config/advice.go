@@ -68,7 +68,7 @@ func timeUnit(unit string) time.Duration {
 // durationAdvice returns what is wrong with a text that is no duration, and how to write it.
 func durationAdvice(text string) string {
 	if strings.HasPrefix(text, "@") || len(strings.Fields(text)) == 5 && quantities(text) == nil {
-		return "not a duration, and calendar schedules are not in this version; call gophd run --once from cron"
+		return "not a duration; for a schedule write --schedule, or set job.schedule"
 	}
 	if slices.Contains([]string{"infinity", "inf", "infinite", "never", "unlimited", "none", "off"}, strings.ToLower(text)) {
 		return "not a duration; write 0 if there is to be none"

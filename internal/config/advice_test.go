@@ -32,8 +32,8 @@ func TestDurationAdvice(t *testing.T) {
 		"0d":            "not a duration; " + durationFix,
 		"999999999w":    "not a duration; " + durationFix,
 		"1,5":           "not a duration; " + durationFix,
-		"*/5 * * * *":   "not a duration, and calendar schedules are not in this version; call gophd run --once from cron",
-		"@hourly":       "not a duration, and calendar schedules are not in this version; call gophd run --once from cron",
+		"*/5 * * * *":   "not a duration; for a schedule write --schedule, or set job.schedule",
+		"@hourly":       "not a duration; for a schedule write --schedule, or set job.schedule",
 		"1d; rm -rf /":  "not a duration; " + durationFix,
 		"1234567890d":   "not a duration; " + durationFix,
 		"0.0000000001d": "not a duration; " + durationFix,
@@ -75,7 +75,7 @@ func FuzzAdvice(f *testing.F) {
 			}
 			_, fix, ok := strings.Cut(err.Error(), "; write ")
 			if !ok || strings.Contains(err.Error(), "\n") {
-				if !strings.HasPrefix(err.Error(), "too l") && !strings.Contains(err.Error(), "calendar") {
+				if !strings.HasPrefix(err.Error(), "too l") && !strings.Contains(err.Error(), "--schedule") {
 					t.Errorf("%q: %v", text, err)
 				}
 				continue

@@ -35,8 +35,8 @@ func (l *loader) command(g, shell given, useShell bool) given {
 	case g.words != nil && g.words[0] == "":
 		l.reject(g.subject, visible(""), "an empty word instead of a command; write the command first")
 	case isCrontab(g):
-		l.reject(g.subject, "", "it looks like a line of a crontab, and calendar schedules are not in this version; "+
-			"write gophd run --once before the command in the crontab")
+		l.reject(g.subject, "", "it looks like a line of a crontab; write its schedule in quotes after --schedule, or into "+
+			"job.schedule, and the rest as the command")
 	}
 	l.warnOfReturns(g)
 	return g

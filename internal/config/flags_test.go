@@ -34,9 +34,9 @@ func TestFlagErrors(t *testing.T) {
 		{[]string{"-once=yes"}, "-once: one dash is for flags of one letter; write --once"},
 		{[]string{"-timeout=5"}, "-timeout: one dash is for flags of one letter; write --timeout"},
 		{[]string{"--cron", "* * * * *"},
-			"unknown flag: --cron; calendar schedules are not in this version; call gophd run --once from cron"},
-		{[]string{"--schedule=@daily"},
-			"unknown flag: --schedule; calendar schedules are not in this version; call gophd run --once from cron"},
+			"unknown flag: --cron; did you mean --schedule?"},
+		{[]string{"--crontab", "x"}, "unknown flag: --crontab; crontab files are not in this version; " +
+			"write --schedule for one job, or job.schedule for each of jobs:"},
 		{[]string{"--foreground"},
 			"unknown flag: --foreground; gophd is in the foreground unless it is told to be a daemon; leave it out"},
 		{[]string{"--no-daemon"},
@@ -118,8 +118,7 @@ func TestOtherNamesOfKeys(t *testing.T) {
 		"job.retry": "did you mean job.retries?", "job.cmd": "did you mean job.command?", "job.restart": "did you mean job.service?",
 		"log.path": "did you mean log.file?", "job.memory": "did you mean job.memory_max?",
 		"job.environment.TZ": "did you mean job.env?", "job.environment": "did you mean job.env?", "config.pid": "did you mean config.pid_file?",
-		"job.cron":          "calendar schedules are not in this version; call gophd run --once from cron",
-		"job.schedule":      "calendar schedules are not in this version; call gophd run --once from cron",
+		"job.cron":          "did you mean job.schedule?",
 		"config.foreground": "gophd is in the foreground unless it is told to be a daemon; leave it out",
 	} {
 		if got := unknown(written); got != "no such setting; "+want {

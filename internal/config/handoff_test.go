@@ -46,7 +46,9 @@ database: {host: db1, password: s3cret}
 
 // The new process decodes exactly the config that was validated.
 func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
-	for _, text := range []string{"config: {auto_restart_interval: 1h}", everyKind} {
+	for _, text := range []string{"config: {auto_restart_interval: 1h}", everyKind,
+		"config: {auto_restart_interval: 1h}\njob: {schedule: '0 ~ ~ L * ?', seconds: yes, timezone: Asia/Tokyo}",
+		"config: {auto_restart_interval: 1h}\njob: {schedule: '@every 90s'}"} {
 		c := loaded(t, text)
 		got, err := Decode(c.Encode())
 		if err != nil {

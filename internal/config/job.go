@@ -162,11 +162,12 @@ func (l *loader) completeJob(j *jobSettings, cmd given, get func(string) given, 
 	if j.Service && get("job.interval").source == defaultSource {
 		j.Interval = serviceInterval
 	}
+	l.completeSchedule(j, get)
 	l.warnOfStartLimit(j.Spec)
 }
 
 func (l *loader) warnOfStartLimit(j job.Spec) {
-	if n, window := j.StartLimit, j.StartLimitInterval; !j.Once && j.FastestStarts(n) > window {
+	if n, window := j.StartLimit, j.StartLimitInterval; !j.Once && j.Calendar == nil && j.FastestStarts(n) > window {
 		pace := "at an interval of " + j.Interval.String()
 		if j.SlowsFailures() {
 			pace = "that fail at once, each of which waits longer than the last,"
@@ -216,6 +217,7 @@ func (l *loader) checkJob(j *jobSettings, get func(string) given) {
 	case overlap && j.Interval == 0:
 		reject("job.overlap", "back to back there is no tick during a run; set an interval")
 	}
+	l.checkSchedule(get, isSetHere)
 	if !overlap && isSetHere("job.max_parallel") {
 		reject("job.max_parallel", "runs do not overlap; set job.overlap to allow, or leave it out")
 	}

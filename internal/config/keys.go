@@ -252,6 +252,19 @@ var keys = sync.OnceValue(func() []key {
 			help: "time from the start of one run to the start of the next; 0 is back to back",
 		},
 		{
+			name: "job.schedule", flag: "schedule", kind: word, arg: "EXPRESSION", example: "17 3 * * 1-5",
+			help: "run at the times of a cron expression, or of @daily, @reboot and others, instead of an interval; " +
+				"see docs/schedule.md; then job.run_at_start is false by default",
+		},
+		{
+			name: "job.seconds", kind: boolean, def: "false", example: "true", advanced: true,
+			help: "job.schedule may have six fields, with the second first",
+		},
+		{
+			name: "job.timezone", kind: word, example: "Europe/Berlin",
+			help: "time zone of job.schedule; default: that of TZ, or of the system",
+		},
+		{
 			name: "job.once", flag: "once", kind: boolean, def: "false", example: "true",
 			help: "run once, then exit with the exit code of the command",
 		},

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/viper"
 
 	"gophd/internal/job"
+	"gophd/internal/schedule"
 )
 
 // given is a setting as it was written, and its source.
@@ -71,9 +73,11 @@ type settings struct {
 // jobSettings are those of one job.
 type jobSettings struct {
 	job.Spec
-	Shell   bool
-	EnvFile []string
-	Group   string
+	Shell    bool
+	EnvFile  []string
+	Group    string
+	Seconds  bool
+	Timezone string
 }
 
 // Load reads flags, environment and file, in this order of precedence, then the defaults. It has no
@@ -170,7 +174,7 @@ func decode(v *viper.Viper) (*settings, error) {
 	s := &settings{}
 	err := v.Unmarshal(s, func(dc *mapstructure.DecoderConfig) {
 		strict(dc)
-		dc.ErrorUnset, dc.AllowUnsetPointer = true, true // no key sets the calendar
+		dc.ErrorUnset = true
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cannot decode the settings: %w", err)
@@ -190,6 +194,8 @@ func named(key, field string) bool {
 	switch field {
 	case "Dir":
 		return key == "chdir"
+	case "Calendar":
+		return key == "schedule"
 	case "Rlimits":
 		return key == "rlimit"
 	case "SuccessCodes", "FatalCodes", "RetryCodes":
@@ -207,6 +213,8 @@ func convert(from, to reflect.Value) (any, error) {
 		return from.Interface(), nil
 	case to.Type() == reflect.TypeFor[[]job.Rlimit]():
 		return limits(g.pairs), nil
+	case to.Type() == reflect.TypeFor[*schedule.Schedule]():
+		return nil, nil // completeSchedule parses it
 	case g.pairs != nil:
 		var lines []string
 		for _, p := range g.pairs {
@@ -256,8 +264,14 @@ func derivedOf(j *jobSettings, get func(string) given) map[string]string {
 		"job.env_file": strings.Join(j.EnvFile, ","),
 		"job.stdin":    j.Stdin,
 		"job.output":   string(j.Output),
+
+		"job.interval":     get("job.interval").show(),
+		"job.run_at_start": get("job.run_at_start").show(),
 	}
-	if get("job.interval").value != j.Interval {
+	switch {
+	case j.Calendar != nil:
+		derived["job.interval"], derived["job.run_at_start"] = "", strconv.FormatBool(j.RunAtStart)
+	case get("job.interval").value != j.Interval:
 		derived["job.interval"] = j.Interval.String()
 	}
 	return derived

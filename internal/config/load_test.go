@@ -901,8 +901,8 @@ func TestALineOfACrontabIsNoCommand(t *testing.T) {
 			"words": append([]string{"--"}, strings.Fields(line)...), "word": {"--", line}, "shell": {"--shell", "--", line},
 		} {
 			_, err := Load(parsed(t, request(t), args...))
-			const want = "command line: it looks like a line of a crontab, and calendar schedules are not in this version; " +
-				"write gophd run --once before the command in the crontab"
+			const want = "command line: it looks like a line of a crontab; write its schedule in quotes after --schedule, " +
+				"or into job.schedule, and the rest as the command"
 			if bad && (err == nil || err.Error() != want) || !bad && err != nil {
 				t.Errorf("%s %q: %v", form, line, err)
 			}

@@ -110,7 +110,6 @@ func (e *entryOf) overrides(get func(string) given, defaults map[string]given) m
 		}
 		own[name] = g
 	}
-	timing := []string{"job.interval", "job.service", "job.once"}
 	for _, name := range timing {
 		if g, ok := e.own[name]; ok && g.entry {
 			drop(timing...)

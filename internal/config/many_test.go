@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"gophd/internal/job"
+	"gophd/internal/schedule"
 )
 
 // manyEntries returns a config file with n jobs.
@@ -121,7 +122,8 @@ db.host: h
 // entry.
 func TestEverySettingOfAJobCanBeInAnEntry(t *testing.T) {
 	needs := map[string]string{"group": "user: root", "max_parallel": "overlap: allow", "retry_delay": "retries: 1",
-		"retry_exit_codes": "retries: 1", "start_limit_interval": "start_limit: 2", "shell": "command: [x]"}
+		"retry_exit_codes": "retries: 1", "seconds": "schedule: '@daily'", "timezone": "schedule: '@daily'",
+		"start_limit_interval": "start_limit: 2", "shell": "command: [x]"}
 	for _, k := range keys() {
 		key, ok := strings.CutPrefix(k.name, "job.")
 		if !ok || key == "name" {
@@ -152,14 +154,26 @@ func TestEverySettingOfAJobCanBeInAnEntry(t *testing.T) {
 	}
 }
 
-// TestTimingOfAnEntryReplacesTheInherited checks that an entry with one of interval, service and
-// once drops the others, and that a service drops what needs ticks.
+// TestTimingOfAnEntryReplacesTheInherited checks that an entry with one of interval, service, once
+// and schedule drops the others, and that a service drops what needs ticks.
 func TestTimingOfAnEntryReplacesTheInherited(t *testing.T) {
+	daily, err := schedule.Parse("@daily", schedule.Options{Zone: time.Local})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		defaults, entry string
 		want            job.Schedule
 		interval        string
 	}{
+		{"interval: 1m", "schedule: '@daily'", job.Schedule{Calendar: &daily}, ""},
+		{"service: yes", "schedule: '@daily'", job.Schedule{Calendar: &daily}, ""},
+		{"once: yes", "schedule: '@daily'", job.Schedule{Calendar: &daily}, ""},
+		{"schedule: '@daily'", "", job.Schedule{Calendar: &daily}, ""},
+		{"schedule: '@hourly'", "schedule: '@daily'", job.Schedule{Calendar: &daily}, ""},
+		{"schedule: '@daily', timezone: Europe/Berlin", "interval: 2", job.Schedule{Interval: 2 * time.Second}, "2"},
+		{"schedule: '@daily', seconds: yes", "service: yes", job.Schedule{Interval: time.Second, Service: true}, "1s"},
+		{"schedule: '@daily'", "once: yes", job.Schedule{Interval: 5 * time.Second, Once: true}, "5s"},
 		{"interval: 1m", "", job.Schedule{Interval: time.Minute}, "1m"},
 		{"interval: 1m", "service: yes", job.Schedule{Interval: time.Second, Service: true}, "1s"},
 		{"interval: 1m", "service: yes, interval: 3", job.Schedule{Interval: 3 * time.Second, Service: true}, "3"},
@@ -173,7 +187,7 @@ func TestTimingOfAnEntryReplacesTheInherited(t *testing.T) {
 	} {
 		c := jobsOf(t, fmt.Sprintf("job: {command: x, %s}\njobs: {a: {%s}, b: {interval: 77}}\n", tt.defaults, tt.entry))
 		got := c.Jobs[0].Schedule
-		tt.want.RunAtStart, tt.want.Overlap, tt.want.MaxParallel = true, job.OverlapQueue, 1
+		tt.want.RunAtStart, tt.want.Overlap, tt.want.MaxParallel = tt.want.Calendar == nil, job.OverlapQueue, 1
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s and %s: %s", tt.defaults, tt.entry, diff)
 		}

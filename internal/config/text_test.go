@@ -212,7 +212,7 @@ func TestRedactHidesOnlyPasswords(t *testing.T) {
 }
 
 // TestStarterIsValid checks that the starter file is accepted as it is, and with every setting
-// uncommented.
+// uncommented, except for a schedule, which excludes the interval.
 func TestStarterIsValid(t *testing.T) {
 	for _, format := range []string{"yaml", "toml", "ini", "json"} {
 		data, err := Starter(format)
@@ -241,7 +241,8 @@ func TestStarterIsValid(t *testing.T) {
 			setting := slices.ContainsFunc(keys(),
 				func(k key) bool { return strings.HasSuffix(k.name, "."+strings.TrimSpace(name)) })
 			example := setting || strings.Contains(text, "database") || strings.Contains(text, "db1")
-			if commented && example && !strings.Contains(text, "GOPHD_") && !strings.Contains(text, "report") {
+			calendar := name == "schedule" || name == "timezone"
+			if commented && example && !calendar && !strings.Contains(text, "GOPHD_") && !strings.Contains(text, "report") {
 				line = indent + text
 			}
 			uncommented = append(uncommented, line)
@@ -251,9 +252,22 @@ func TestStarterIsValid(t *testing.T) {
 		c := load(t, r)
 		table := newLoader(r).table
 		for _, v := range c.Values() {
-			if !strings.Contains(v.Source, "/b."+format+":") && !table[v.Key].advanced {
+			if !strings.Contains(v.Source, "/b."+format+":") && !table[v.Key].advanced && v.Key != "job.schedule" && v.Key != "job.timezone" {
 				t.Errorf("%s: not read from the file: %+v", format, v)
 			}
+		}
+		for i, line := range uncommented {
+			name, _, _ := strings.Cut(strings.TrimLeft(line, comment+" "), strings.TrimRight(styles[format].equals, " "))
+			switch strings.TrimSpace(name) {
+			case "schedule", "timezone":
+				uncommented[i] = strings.Replace(line, comment+" ", "", 1)
+			case "interval", "run_at_start":
+				uncommented[i] = ""
+			}
+		}
+		write(t, r.Dir+"/b."+format, strings.Join(uncommented, ""))
+		if got := load(t, r).Jobs[0].Cadence(); got != "on 17 3 * * 1-5 Europe/Berlin" {
+			t.Errorf("%s: with a schedule it runs %s", format, got)
 		}
 		if lines := strings.Count(string(data), "\n"); lines > 110 {
 			t.Errorf("%s: %d lines are too many for a starter file", format, lines)

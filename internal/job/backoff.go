@@ -13,10 +13,10 @@ const (
 )
 
 // SlowsFailures reports whether failures in a row are slowed by the back-off, because no interval does.
-func (s Schedule) SlowsFailures() bool { return s.Service || s.Interval == 0 }
+func (s Schedule) SlowsFailures() bool { return s.Service || s.Interval == 0 && s.Calendar == nil }
 
 // FastestStarts returns the shortest time from the first to the last of n starts in a row, if every run
-// fails at once.
+// fails at once; 0 with a calendar.
 func (s Schedule) FastestStarts(n int) (total time.Duration) {
 	wait := BackoffMin
 	for range n - 1 {

@@ -315,7 +315,7 @@ func (l *Loop) firstCalendar(now time.Time) Grid {
 	g := Grid{Calendar: l.Spec.Calendar, Last: now.Round(0), ahead: timer.WallAhead()}
 	if was := l.Grid; was != nil {
 		g.Runs = was.Runs
-		if was.Calendar != nil && *was.Calendar == *g.Calendar {
+		if was.Calendar.Equal(g.Calendar) {
 			g.Last = was.Last
 		}
 	}

@@ -64,6 +64,11 @@ func (s *Schedule) Zone() *time.Location { return s.zone }
 // String returns the expression as it was written, with one blank between its fields.
 func (s *Schedule) String() string { return s.text }
 
+// Equal returns true if both were parsed from the same, or if there is neither.
+func (s *Schedule) Equal(other *Schedule) bool {
+	return s == other || s != nil && other != nil && *s == *other
+}
+
 // FollowsClock returns true if a time that comes twice is due twice: with wildcards and with @every.
 func (s *Schedule) FollowsClock() bool { return s.wildcard || s.kind == Every }
 

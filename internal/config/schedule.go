@@ -1,0 +1,82 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"gophd/internal/schedule"
+	"gophd/internal/self"
+)
+
+// timing are the settings that each decide alone when a job runs.
+var timing = []string{"job.interval", "job.service", "job.once", "job.schedule"}
+
+// checkSchedule rejects what contradicts a schedule, and settings that have no effect without one.
+func (l *loader) checkSchedule(get func(string) given, isSetHere func(string) bool) {
+	s := get("job.schedule")
+	if s.source == defaultSource {
+		for _, name := range []string{"job.seconds", "job.timezone"} {
+			if isSetHere(name) {
+				l.rejectKey(get(name), "there is no schedule; set job.schedule, or leave it out")
+			}
+		}
+		return
+	}
+	for _, name := range timing {
+		if g := get(name); name != "job.schedule" && g.source != defaultSource && g.value != false {
+			l.rejectKey(s, name+" is set too, and each of them says when the job runs; leave one of them out")
+		}
+	}
+}
+
+// completeSchedule parses the schedule of a job: it depends on the zone, on seconds, and for ~ on the host
+// and the name of the job.
+func (l *loader) completeSchedule(j *jobSettings, get func(string) given) {
+	g := get("job.schedule")
+	if g.source == defaultSource {
+		return
+	}
+	zone := get("job.timezone")
+	location, err := Zone(j.Timezone)
+	switch {
+	case err != nil && j.Timezone != "":
+		l.reject(zone.subject, visible(zone.text), err.Error())
+		return
+	case err != nil:
+		l.reject(g.subject, visible(g.text), "the zone of TZ: "+err.Error()+"; or set job.timezone")
+		return
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		l.reject(g.subject, visible(g.text), "the host has no name: "+err.Error())
+		return
+	}
+	calendar, err := schedule.Parse(g.text, schedule.Options{Zone: location, Seconds: j.Seconds, Seed: host + "/" + j.Name})
+	if err != nil {
+		l.reject(g.subject, visible(g.text), strings.Replace(err.Error(), "the option seconds", "job.seconds: true", 1))
+		return
+	}
+	j.Calendar, j.Interval = &calendar, 0
+	if get("job.run_at_start").source == defaultSource {
+		j.RunAtStart = false
+	}
+}
+
+// Zone returns the time zone with that name, or that of TZ and of the system for "". It rejects a TZ that
+// gophd cannot load.
+func Zone(name string) (*time.Location, error) {
+	unknown := self.UnknownZone()
+	switch {
+	case name != "":
+		return schedule.LoadZone(name)
+	case unknown == "":
+		return time.Local, nil
+	}
+	_, err := schedule.LoadZone(strings.TrimPrefix(unknown, ":"))
+	if err == nil {
+		err = fmt.Errorf("time zone %q cannot be loaded", unknown)
+	}
+	return nil, err
+}
