@@ -123,6 +123,8 @@ func when(spec job.Spec) [][2]string {
 		first, label, since = "after "+spec.Interval.String(), "first run", "if started now"
 	}
 	switch {
+	case spec.Calendar != nil:
+		return whenOnCalendar(spec)
 	case spec.Once:
 		return [][2]string{{"when", "once, immediately"}}
 	case spec.Service:
@@ -131,17 +133,44 @@ func when(spec job.Spec) [][2]string {
 	case spec.Interval == 0:
 		return [][2]string{{"when", "back to back, the first immediately"}}
 	}
-	overlap := map[job.OverlapPolicy]string{
+	return [][2]string{
+		{"when", fmt.Sprintf("every %s, the first %s", spec.Interval, first)},
+		{"tick during a run", tickDuringRun(spec)},
+		{label, time.Now().Add(spec.Interval).Format(time.RFC3339) + " (" + since + ")"},
+	}
+}
+
+func tickDuringRun(spec job.Spec) string {
+	return map[job.OverlapPolicy]string{
 		job.OverlapQueue:   "the tick is queued until the run ends",
 		job.OverlapSkip:    "the tick is skipped",
 		job.OverlapReplace: "the run is stopped and replaced",
 		job.OverlapAllow:   fmt.Sprintf("another run starts, up to %d at a time", spec.MaxParallel),
 	}[spec.Overlap]
-	return [][2]string{
-		{"when", fmt.Sprintf("every %s, the first %s", spec.Interval, first)},
-		{"tick during a run", overlap},
-		{label, time.Now().Add(spec.Interval).Format(time.RFC3339) + " (" + since + ")"},
+}
+
+// shownRuns is how many of the coming runs check shows.
+const shownRuns = 3
+
+func whenOnCalendar(spec job.Spec) [][2]string {
+	when := spec.Cadence()
+	if spec.RunAtStart {
+		when += ", and immediately"
 	}
+	lines := [][2]string{{"when", when}, {"tick during a run", tickDuringRun(spec)}}
+	runs := scheduledJob{calendar: spec.Calendar}.runs(time.Now(), shownRuns)
+	if len(runs) == 0 {
+		return append(lines, [2]string{"next run", noRuns("", spec.Calendar)})
+	}
+	layout := layoutOf(runs)
+	for i, r := range runs {
+		text := r.due.Format(layout) + ", " + r.due.UTC().Format(time.RFC3339Nano)
+		if r.note != "" {
+			text += ", " + r.note
+		}
+		lines = append(lines, [2]string{[shownRuns]string{"next run", "then", "then"}[i], text})
+	}
+	return lines
 }
 
 func or(s, otherwise string) string {

@@ -68,6 +68,13 @@ func (p *program) checkJobs(ctx context.Context, c *config.Config) error {
 
 // nextRun returns when a job would run first if it were started now.
 func nextRun(spec job.Spec, now time.Time) string {
+	if spec.Calendar != nil && !spec.RunAtStart {
+		due, ok := spec.Calendar.Next(now)
+		if !ok {
+			return "-"
+		}
+		return due.Format(time.RFC3339)
+	}
 	if spec.RunAtStart || spec.Once || spec.Service || spec.Interval == 0 {
 		return "immediately"
 	}
@@ -77,7 +84,7 @@ func nextRun(spec job.Spec, now time.Time) string {
 // overlap describes the overlap policy of a job that has ticks during a run.
 func overlap(spec job.Spec) string {
 	switch {
-	case spec.Once || spec.Service || spec.Interval == 0:
+	case spec.Calendar == nil && (spec.Once || spec.Service || spec.Interval == 0):
 		return "-"
 	case spec.Overlap == job.OverlapAllow:
 		return fmt.Sprintf("allow %d", spec.MaxParallel)

@@ -19,7 +19,7 @@ import (
 func newRun(p *program) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [-d] [-v] [-p PID_FILE] [flags] -- COMMAND [ARG...]",
-		Short: "Run a command at an interval, once, or as a service",
+		Short: "Run a command at an interval, on a schedule, once, or as a service",
 
 		SuggestFor: []string{"cron", "daemon", "every", "exec", "job", "loop", "once", "start", "supervise", "watch"},
 		Long: `Run COMMAND again and again, one instance at a time: on this host, or with a memcached lease in the
@@ -51,6 +51,7 @@ gophd config show.
 
 ` + exitCodeHelp,
 		Example: `  gophd run -i 0.2 -- ./poll.sh                      five times a second
+  gophd run --schedule "17 3 * * 1-5" -- ./backup.sh 03:17 on weekdays
   gophd run -d -p /run/x.pid -n x -- ./job.sh        as a daemon, with a PID file
   gophd run -d --heartbeat memcached://10.0.0.5 -n nightly -i 1h -- ./nightly.sh
                                                      on one host at a time

@@ -356,8 +356,13 @@ func (d *due) rebase(now time.Time) {
 }
 
 // rebase expresses the moment t in terms of the wall clock of now, which may have been stepped
-// since.
-func rebase(now, t time.Time) time.Time { return now.Add(t.Sub(now)) }
+// since. A moment of a calendar has no monotonic reading: it is one of that clock already.
+func rebase(now, t time.Time) time.Time {
+	if t == t.Round(0) {
+		return t.Local()
+	}
+	return now.Add(t.Sub(now))
+}
 
 func (l *Loop) report(r Report) {
 	r.Grid = l.grid

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -287,12 +288,44 @@ func Cautions(c *config.Config) (texts []string) {
 		texts = append(texts, "log.on_full block: the jobs share one log, so a log that cannot be written stops all of them; "+
 			"leave it out, or write %{job} in log.file for a log of each")
 	}
+	texts = append(texts, scheduleCautions(c, time.Now())...)
 	for _, text := range []string{LogCaution(c), descriptorCaution(c)} {
 		if text != "" {
 			texts = append(texts, text)
 		}
 	}
 	fifo("log.file", logging.FileAt(c.LogFile(c.Name), time.Now()), "lines are lost")
+	return texts
+}
+
+// manyAtOnce is how many jobs in one minute are unusual.
+const manyAtOnce = 200
+
+// scheduleCautions returns what the user of a schedule has perhaps not meant.
+func scheduleCautions(c *config.Config, now time.Time) (texts []string) {
+	due := map[time.Time]int{} // how many jobs are due next in that minute
+	for _, spec := range c.Jobs {
+		if spec.Calendar == nil {
+			continue
+		}
+		key := "job.schedule"
+		if c.Many {
+			key = jobKey(spec, key)
+		}
+		for _, text := range spec.Calendar.Cautions(now) {
+			texts = append(texts, fmt.Sprintf("%s %q: %s", key, spec.Calendar, text))
+		}
+		if next, ok := spec.Calendar.Next(now); ok {
+			due[next.UTC().Truncate(time.Minute)]++
+		}
+	}
+	for _, minute := range slices.SortedFunc(maps.Keys(due), time.Time.Compare) {
+		if due[minute] >= manyAtOnce {
+			texts = append(texts, fmt.Sprintf("%d jobs are due in the minute of %s: write ~ in place of the minute to spread them, "+
+				"or set config.max_running", due[minute], minute.Format(time.RFC3339)))
+			break // the others are probably the same jobs
+		}
+	}
 	return texts
 }
 
