@@ -217,7 +217,7 @@ func (l *loader) checkJob(j *jobSettings, get func(string) given) {
 	case overlap && j.Interval == 0:
 		reject("job.overlap", "back to back there is no tick during a run; set an interval")
 	}
-	l.checkSchedule(get, isSetHere)
+	l.checkSchedule(j, get, isSetHere)
 	if !overlap && isSetHere("job.max_parallel") {
 		reject("job.max_parallel", "runs do not overlap; set job.overlap to allow, or leave it out")
 	}

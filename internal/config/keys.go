@@ -265,6 +265,19 @@ var keys = sync.OnceValue(func() []key {
 			help: "time zone of job.schedule; default: that of TZ, or of the system",
 		},
 		{
+			name: "job.catch_up", kind: choice, def: "one", choices: []string{"none", "one", "all"}, example: "none", advanced: true,
+			help: "which due times of job.schedule run that were missed while gophd did not run: none, the last one, or " +
+				"each of them, one after the other",
+		},
+		{
+			name: "job.catch_up_window", kind: duration, def: "0", min: time.Second, zero: true, example: "24h", advanced: true,
+			help: "how old a missed due time may be; 0 is any age; job.catch_up all requires it",
+		},
+		{
+			name: "job.start_deadline", kind: duration, def: "0", min: time.Second, zero: true, example: "10m", advanced: true,
+			help: "how long after its due time a run of job.schedule may start; later it is skipped; 0 is any time",
+		},
+		{
 			name: "job.once", flag: "once", kind: boolean, def: "false", example: "true",
 			help: "run once, then exit with the exit code of the command",
 		},

@@ -123,6 +123,7 @@ db.host: h
 func TestEverySettingOfAJobCanBeInAnEntry(t *testing.T) {
 	needs := map[string]string{"group": "user: root", "max_parallel": "overlap: allow", "retry_delay": "retries: 1",
 		"retry_exit_codes": "retries: 1", "seconds": "schedule: '@daily'", "timezone": "schedule: '@daily'",
+		"catch_up": "schedule: '@daily'", "catch_up_window": "schedule: '@daily'", "start_deadline": "schedule: '@daily'",
 		"start_limit_interval": "start_limit: 2", "shell": "command: [x]"}
 	for _, k := range keys() {
 		key, ok := strings.CutPrefix(k.name, "job.")
@@ -188,6 +189,9 @@ func TestTimingOfAnEntryReplacesTheInherited(t *testing.T) {
 		c := jobsOf(t, fmt.Sprintf("job: {command: x, %s}\njobs: {a: {%s}, b: {interval: 77}}\n", tt.defaults, tt.entry))
 		got := c.Jobs[0].Schedule
 		tt.want.RunAtStart, tt.want.Overlap, tt.want.MaxParallel = tt.want.Calendar == nil, job.OverlapQueue, 1
+		if tt.want.Calendar != nil {
+			tt.want.CatchUp = job.CatchUpOne
+		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("%s and %s: %s", tt.defaults, tt.entry, diff)
 		}

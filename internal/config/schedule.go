@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"gophd/internal/job"
 	"gophd/internal/schedule"
 	"gophd/internal/self"
 )
@@ -14,15 +15,22 @@ import (
 var timing = []string{"job.interval", "job.service", "job.once", "job.schedule"}
 
 // checkSchedule rejects what contradicts a schedule, and settings that have no effect without one.
-func (l *loader) checkSchedule(get func(string) given, isSetHere func(string) bool) {
+func (l *loader) checkSchedule(j *jobSettings, get func(string) given, isSetHere func(string) bool) {
 	s := get("job.schedule")
 	if s.source == defaultSource {
-		for _, name := range []string{"job.seconds", "job.timezone"} {
+		for _, name := range []string{"job.seconds", "job.timezone", "job.catch_up", "job.catch_up_window", "job.start_deadline"} {
 			if isSetHere(name) {
 				l.rejectKey(get(name), "there is no schedule; set job.schedule, or leave it out")
 			}
 		}
 		return
+	}
+	switch {
+	case j.CatchUp != job.CatchUpAll:
+	case j.CatchUpWindow == 0:
+		l.rejectKey(get("job.catch_up"), "there may be thousands; set job.catch_up_window")
+	case j.Overlap != job.OverlapQueue:
+		l.rejectKey(get("job.catch_up"), "each due time has its run, so job.overlap must be queue; leave one of them out")
 	}
 	for _, name := range timing {
 		if g := get(name); name != "job.schedule" && g.source != defaultSource && g.value != false {
@@ -36,6 +44,7 @@ func (l *loader) checkSchedule(get func(string) given, isSetHere func(string) bo
 func (l *loader) completeSchedule(j *jobSettings, get func(string) given) {
 	g := get("job.schedule")
 	if g.source == defaultSource {
+		j.CatchUp = ""
 		return
 	}
 	zone := get("job.timezone")

@@ -70,6 +70,11 @@ func TestRefusedSchedules(t *testing.T) {
 		{"schedule: '@daily', timezone: Europe/Berln", `job.timezone Europe/Berln: time zone "Europe/Berln" is not known; did ` +
 			"you mean Europe/Berlin?"},
 		{"timezone: Europe/Berlin", "job.timezone Europe/Berlin: there is no schedule; set job.schedule, or leave it out"},
+		{"catch_up: none", "job.catch_up none: there is no schedule; set job.schedule, or leave it out"},
+		{"schedule: '@daily', catch_up: all", "job.catch_up all: there may be thousands; set job.catch_up_window"},
+		{"schedule: '@daily', catch_up: all, catch_up_window: 24h, overlap: skip", "job.catch_up all: each due time has its run, " +
+			"so job.overlap must be queue; leave one of them out"},
+		{"schedule: '@daily', catch_up: all, catch_up_window: 24h, start_deadline: 1h", ""},
 		{"seconds: yes", "job.seconds yes: there is no schedule; set job.schedule, or leave it out"},
 	} {
 		r := request(t)

@@ -108,6 +108,7 @@ func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]
 		Events: d.events, Spawner: d.spawner, Timers: timers, Started: d.life.born, Lease: under,
 		Running:       d.jobs.running,
 		LeftoverEnded: leftoverEnded, Handed: state, Descriptors: files, Changed: d.jobs.notice,
+		Fresh: d.o.Handoff == nil, Shared: c.Heartbeat.Shared(), Record: preflight.RecordPath(c, *m.spec),
 	})
 	if err == nil {
 		m.Supervisor, m.alive = s, true

@@ -44,6 +44,11 @@ type Schedule struct {
 	// Calendar has the due times of the job, by the wall clock. Then Interval is 0, and neither Once
 	// nor Service is set. Nil means that there is no calendar.
 	Calendar *schedule.Schedule `json:",omitempty"`
+	// CatchUp is which due times run that no run could serve when they were due, those while gophd did not
+	// run included. Those before CatchUpWindow are over, and those for which StartDeadline has passed.
+	CatchUp       CatchUpPolicy
+	CatchUpWindow time.Duration
+	StartDeadline time.Duration // the latest start of a run after its due time
 
 	Interval   time.Duration // start to start on a fixed grid; 0 is back to back
 	Once       bool          // run once, then exit
@@ -134,6 +139,16 @@ const (
 	OverlapReplace OverlapPolicy = "replace"
 	// OverlapAllow starts another run. The tick is skipped when Spec.MaxParallel runs are active.
 	OverlapAllow OverlapPolicy = "allow"
+)
+
+// CatchUpPolicy is which of the due times run that were missed.
+type CatchUpPolicy string
+
+// The policies for missed due times.
+const (
+	CatchUpNone CatchUpPolicy = "none" // none of those while gophd did not run
+	CatchUpOne  CatchUpPolicy = "one"  // the last one
+	CatchUpAll  CatchUpPolicy = "all"  // each, one after the other
 )
 
 // EscapedPolicy is what happens to the descendants of a run that left its process group and

@@ -307,3 +307,114 @@ func TestChangedCalendarCountsFromTheReload(t *testing.T) {
 		})
 	}
 }
+
+// drops returns for each report of ticks that are over the last of them, and their number.
+func (w *env) drops() (all []string) {
+	for _, r := range w.of(loop.Dropped) {
+		all = append(all, fmt.Sprintf("%s: %d", r.Run.Due.UTC().Format("01-02 15:04:05"), r.Missed))
+	}
+	return all
+}
+
+// gophd did not run for some hours. Its loop starts at 12:00.
+func TestCatchUp(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		since      time.Duration // before the start
+		set        func(*job.Spec)
+		dues       []string
+		missed     uint64 // before the first run
+		drops      []string
+	}{
+		{"one", "0 * * * *", 150 * time.Minute, func(*job.Spec) {},
+			[]string{"01-01 12:00:00", "01-01 13:00:00"}, 2, nil},
+		{"not twice", "0 * * * *", 0, func(*job.Spec) {}, []string{"01-01 13:00:00"}, 0, nil},
+		{"all", "0 * * * *", 150 * time.Minute, func(s *job.Spec) { s.CatchUp = job.CatchUpAll },
+			[]string{"01-01 10:00:00", "01-01 11:00:00", "01-01 12:00:00", "01-01 13:00:00"}, 0, nil},
+		{"one within the deadline", "30 * * * *", 151 * time.Minute, func(s *job.Spec) { s.StartDeadline = 30 * time.Minute },
+			[]string{"01-01 11:30:00", "01-01 12:30:00"}, 2, nil},
+		{"one after the deadline", "30 * * * *", 151 * time.Minute, func(s *job.Spec) { s.StartDeadline = 29 * time.Minute },
+			[]string{"01-01 12:30:00"}, 0, []string{"01-01 11:30:00: 3"}},
+		{"all within the deadline", "30 * * * *", 151 * time.Minute, func(s *job.Spec) {
+			s.CatchUp, s.StartDeadline = job.CatchUpAll, time.Hour
+		}, []string{"01-01 11:30:00", "01-01 12:30:00"}, 0, []string{"01-01 09:30:00: 1", "01-01 10:30:00: 1"}},
+		{"a clock that was wrong", "0 * * * *", -4 * time.Hour, func(*job.Spec) {}, []string{"01-01 13:00:00"}, 0, nil},
+		{"a clock that was a little wrong", "0 13,14 * * *", -time.Hour, func(*job.Spec) {}, nil, 0, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(12 * time.Hour)
+				spec := onCalendar(t, c.text)
+				c.set(&spec)
+				w := newEnv(t, spec)
+				w.length = every(time.Minute)
+				w.make()
+				w.loop.Since = time.Now().Add(-c.since)
+				wait := w.run()
+				time.Sleep(89 * time.Minute)
+				w.loop.Stop()
+				wait()
+				w.wantDues(c.dues...)
+				if got := w.drops(); !slices.Equal(got, c.drops) {
+					t.Errorf("dropped %q, want %q", got, c.drops)
+				}
+				for _, r := range w.reports {
+					if r.Kind == loop.StateChanged && r.State == job.Running {
+						if r.Missed != c.missed {
+							t.Errorf("%d missed before the first run, want %d", r.Missed, c.missed)
+						}
+						break
+					}
+				}
+			})
+		})
+	}
+}
+
+// With all, a due time that is due during a run gets a run of its own too, and none counts as missed.
+func TestCatchUpAllServesEachDueTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec := onCalendar(t, "* * * * *")
+		spec.CatchUp = job.CatchUpAll
+		w := newEnv(t, spec)
+		w.length = first(200 * s)
+		w.during(300*s + 1)
+		w.wantStarts(60*s, 260*s, 261*s, 262*s, 300*s)
+		w.wantDues("01-01 00:01:00", "01-01 00:02:00", "01-01 00:03:00", "01-01 00:04:00", "01-01 00:05:00")
+		for _, r := range w.of(loop.Ended) {
+			if r.Tick.Missed > 0 {
+				t.Errorf("run %d missed %d", r.Run.Number, r.Tick.Missed)
+			}
+		}
+	})
+}
+
+// A due time that was held at the gate, or that was due during a run, is dropped after the deadline.
+func TestStartDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec := onCalendar(t, "0 * * * *")
+		spec.StartDeadline = 5 * time.Minute
+		w := newEnv(t, spec)
+		w.length = func(r job.Run) time.Duration { return time.Duration(r.Number-1) * 66 * time.Minute } // the second one is long
+		w.close()
+		wait := w.start()
+		time.Sleep(70 * time.Minute) // the first is held for ten minutes
+		w.open()
+		time.Sleep(55 * time.Minute)
+		w.close()
+		time.Sleep(time.Hour - time.Minute) // the third for four
+		w.open()
+		time.Sleep(3 * time.Hour)
+		w.loop.Stop()
+		wait()
+		w.wantDues("01-01 02:00:00", "01-01 03:00:00", "01-01 05:00:00")
+		if got, want := w.drops(), []string{"01-01 01:00:00: 1"}; !slices.Equal(got, want) {
+			t.Errorf("dropped %q, want %q", got, want)
+		}
+		for _, r := range w.of(loop.Ended) {
+			if r.Run.Number == 2 && r.Tick.Missed != 1 { // that of 04:00, ten minutes before its end
+				t.Errorf("the second run missed %d", r.Tick.Missed)
+			}
+		}
+	})
+}

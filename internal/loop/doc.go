@@ -14,6 +14,10 @@
 // clock, and the due times from then on count: cron(8). The Timer of such a Loop also expires when the
 // clock is set.
 //
+// A due time of a calendar that is over when the Loop starts, because gophd did not run, is like one that
+// was due during a run: the last one is served, or each of them if the job catches up with all. A due time
+// for which Spec.StartDeadline has passed is dropped.
+//
 // An interval of 0 is back to back: the next run starts when the last has ended, at full rate while
 // they succeed. Failures in a row are slowed by a back-off that grows to a ceiling and is reset by
 // the first success.

@@ -41,9 +41,9 @@ func (l *Loop) runEnded(p *slot, r job.Result) {
 	case l.active >= l.maxParallel: // the old process allowed more
 	case l.runAgain && !l.Spec.Once:
 		l.startOrHold(due{})
-	case l.mayOverlap() && passed > 0:
+	case passed > 0 && (l.mayOverlap() || l.grid.each):
 		l.tick(now)
-	case passed > 0 && l.Spec.Overlap != job.OverlapSkip:
+	case passed > 0 && l.Spec.Overlap != job.OverlapSkip && now.Sub(l.grid.last(now)) <= l.startDeadline():
 		l.startOrHold(due{run: job.Run{Due: l.grid.last(now)}})
 	case l.Spec.Service:
 		l.restart(now, now.Sub(p.started))

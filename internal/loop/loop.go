@@ -59,7 +59,7 @@ type Report struct {
 	Next   time.Time     // StateChanged: the next tick, zero when there is none
 	Slowed time.Duration // to waiting: the back-off or the retry delay; 0 if the wait is for a tick
 	// Late and Counted: the ticks that the run has cost so far. To running: the ticks that were due
-	// before this run and that no run serves.
+	// before this run and that no run serves. Dropped: the ticks for which it is too late.
 	Missed uint64
 	Tick   job.Tick // Ended
 	End    End      // to draining or done: why the loop has ended by itself
@@ -75,6 +75,7 @@ const (
 	Late                         // the run has taken 90 % of the interval, or a tick was due
 	Ended                        // a run has ended
 	Counted                      // CountMissed was called
+	Dropped                      // ticks that are over, see Spec.StartDeadline
 )
 
 // End is why a loop ends by itself.
@@ -100,6 +101,7 @@ type Grid struct {
 	Last     time.Time          // the next tick is the first due time after this one
 
 	ahead time.Duration // of the wall clock, when Last was compared with it
+	each  bool          // each due time is served, one after the other: at most one is passed at a time
 
 	// Set by HandOff only.
 	ActiveRuns   []ActiveRun // the active runs, which the next process adopts
@@ -126,7 +128,7 @@ type Delay struct {
 	Slowed time.Duration
 }
 
-// Options configure a Loop. All fields but Grid and Booted are required.
+// Options configure a Loop. All fields but Grid, Booted and Since are required.
 type Options struct {
 	Spec     *job.Spec
 	Runner   Runner
@@ -139,6 +141,9 @@ type Options struct {
 	Grid  *Grid // of the old process; nil starts a new grid when Start is called
 	// Booted makes a job that is due at each boot due when Start is called.
 	Booted bool
+	// Since is after which the due times of a calendar count that are over when Start is called, because
+	// gophd did not run when they were due. It does not apply with a Grid; zero for none.
+	Since time.Time
 }
 
 // Loop serves the ticks of one job. It has a goroutine for each active run, and one while a tick is

@@ -1,7 +1,9 @@
 package loop
 
 import (
+	"cmp"
 	"context"
+	"math"
 	"time"
 
 	"gophd/internal/job"
@@ -31,11 +33,30 @@ func (l *Loop) tick(now time.Time) {
 	passed := l.grid.pass(now)
 	switch {
 	case passed == 0: // the timer expired for something that is no longer due
+	case l.tooLate(l.grid.last(now), passed, now):
 	case l.active < l.maxParallel:
 		l.startOrHold(due{run: job.Run{Due: l.grid.last(now)}, ticks: passed, before: before})
 	default:
 		l.oldest().missed += passed
 	}
+}
+
+// startDeadline returns how long after its tick a run may start.
+func (l *Loop) startDeadline() time.Duration {
+	return cmp.Or(l.Spec.StartDeadline, math.MaxInt64)
+}
+
+// tooLate returns true if no run may start for a tick any more. Then it reports that, and waits for the
+// next one.
+func (l *Loop) tooLate(tick time.Time, ticks uint64, now time.Time) bool {
+	if now.Sub(tick) <= l.startDeadline() {
+		return false
+	}
+	l.report(Report{Kind: Dropped, At: now, State: l.state, Run: job.Run{Due: tick}, Missed: ticks})
+	if l.active == 0 {
+		l.await(due{})
+	}
+	return true
 }
 
 // oldest returns the slot of the run that started first. There must be one.
@@ -58,6 +79,9 @@ func (l *Loop) startOrHold(d due) {
 	if d.run.Due.IsZero() {
 		d.run.Due = now
 	}
+	if d.ticks > 0 && l.tooLate(d.run.Due, d.ticks, now) { // it was held too long
+		return
+	}
 	if l.opened = l.Gate.Shut(); l.opened != nil {
 		d.at = now.Add(gateRetry)
 		l.due = d
@@ -66,7 +90,10 @@ func (l *Loop) startOrHold(d due) {
 		}
 		return
 	}
-	passed := l.grid.pass(now)           // while it was held
+	passed := uint64(0) // while it was held
+	if !l.grid.each {
+		passed = l.grid.pass(now)
+	}
 	if passed > 0 && d.run.Attempt > 0 { // its tick is over
 		d.run = job.Run{Due: l.grid.last(now)}
 		passed--
@@ -124,7 +151,7 @@ func (l *Loop) late(p *slot, now time.Time) {
 // missed returns the ticks that an active run has cost so far. If no run may start beside the active
 // ones, all ticks that are due are those of the oldest.
 func (l *Loop) missed(p *slot, now time.Time) uint64 {
-	if l.mayOverlap() || p != l.oldest() {
+	if l.mayOverlap() || p != l.oldest() || l.grid.each {
 		return p.missed
 	}
 	return p.missed + l.grid.passed(now)

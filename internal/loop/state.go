@@ -312,7 +312,10 @@ func (l *Loop) firstGrid(now time.Time) Grid {
 // firstCalendar returns the position of the old process if its calendar is the same. Otherwise the due
 // times after now count.
 func (l *Loop) firstCalendar(now time.Time) Grid {
-	g := Grid{Calendar: l.Spec.Calendar, Last: now.Round(0), ahead: timer.WallAhead()}
+	g := Grid{Calendar: l.Spec.Calendar, Last: now.Round(0), ahead: timer.WallAhead(), each: l.Spec.CatchUp == job.CatchUpAll}
+	if l.Grid == nil && !l.Since.IsZero() && l.Since.Sub(now) <= correction {
+		g.Last = l.Since.Round(0)
+	}
 	if was := l.Grid; was != nil {
 		g.Runs = was.Runs
 		if was.Calendar.Equal(g.Calendar) {

@@ -46,25 +46,30 @@ func (g *Grid) at(n uint64) time.Time { return g.Anchor.Add(time.Duration(n) * g
 
 // passed returns how many ticks, from the next one on, are due at now.
 func (g *Grid) passed(now time.Time) uint64 {
-	if g.Calendar != nil {
+	due := g.Due()
+	switch {
+	case due.IsZero() || due.After(now):
+		return 0
+	case g.each:
+		return 1
+	case g.Calendar != nil:
 		n, _ := g.Calendar.Count(g.Last, now)
 		return n
-	}
-	due := g.Due()
-	if due.IsZero() || due.After(now) {
-		return 0
 	}
 	return uint64(now.Sub(due)/g.Interval) + 1
 }
 
 // pass passes the ticks that are due at now, and returns how many there are.
 func (g *Grid) pass(now time.Time) (n uint64) {
-	if g.Calendar != nil {
-		n, g.Last = g.Calendar.Count(g.Last, now)
-		return n
+	switch n = g.passed(now); {
+	case n == 0:
+	case g.each:
+		g.Last = g.Due()
+	case g.Calendar != nil:
+		_, g.Last = g.Calendar.Count(g.Last, now)
+	default:
+		g.Tick += n
 	}
-	n = g.passed(now)
-	g.Tick += n
 	return n
 }
 

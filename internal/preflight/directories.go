@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"gophd/internal/config"
 	"gophd/internal/heartbeat/file"
+	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/safefile"
 )
@@ -24,14 +26,14 @@ type directory struct {
 // the state directory of a user.
 const stateHome = "XDG_STATE_HOME"
 
-// ownDirectories returns the directories that this config needs: one for locks, and one for the log
+// ownDirectories returns the directories that this config needs: one for locks and records, and one for the log
 // if the config names no other.
 func ownDirectories(c *config.Config) (own []directory) {
 	also := ""
 	if c.StateFrom == stateHome {
 		also = ", or correct " + stateHome
 	}
-	if lease.LockPath(c) != "" {
+	if lease.LockPath(c) != "" || slices.ContainsFunc(c.Jobs, func(s job.Spec) bool { return RecordPath(c, s) != "" }) {
 		own = append(own, directory{path: c.StateDir, name: "state directory", size: file.MinSize,
 			fix: fmt.Sprintf("set GOPHD_STATE_DIR to a directory that user %d can write to%s", os.Geteuid(), also)})
 	}
@@ -41,6 +43,14 @@ func ownDirectories(c *config.Config) (own []directory) {
 				os.Geteuid(), also)})
 	}
 	return own
+}
+
+// RecordPath returns the path of the record of a job's last due time; "" if it has no calendar.
+func RecordPath(c *config.Config, spec job.Spec) string {
+	if spec.Calendar == nil {
+		return ""
+	}
+	return filepath.Join(c.StateDir, c.FileName(spec)+".due")
 }
 
 // stateError adds what has chosen the state directory to an error about a file that may not be

@@ -2,9 +2,9 @@
 //
 // A Supervisor serves the loop (loop.go) while it has a lease, starts and stops runs
 // (runner.go), watches leftover runs (leftover.go), and hands all of that off to the next process
-// or adopts it from the old one (handoff.go, adopt.go). It receives requests, publishes events, and
-// reports its state in a Report. It knows nothing of the process: signals, log files and re-exec
-// belong to package daemon. The loop decides when a run starts, and package process how a command
+// or adopts it from the old one (handoff.go, adopt.go). It keeps the last due time of a calendar in a
+// file (record.go). It receives requests, publishes events, and reports its state in a Report. It knows
+// nothing of the process: signals, log files and re-exec belong to package daemon. The loop decides when a run starts, and package process how a command
 // is killed.
 //
 // What happens in which state ("-" is nothing; a state after the arrow is entered):

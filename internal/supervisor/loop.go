@@ -81,6 +81,8 @@ type loopRun struct {
 	// Set by Record.
 	active   atomic.Int32 // runs that the loop has started and that have not ended for it
 	draining atomic.Bool  // no more runs start
+
+	due atomic.Pointer[time.Time] // of a calendar: the last that is over, as of the last report
 }
 
 // done returns a channel that is closed when the loop has ended; nil before its start, and after
@@ -127,13 +129,15 @@ func (s *Supervisor) startLoop() {
 
 func (s *Supervisor) runLoop() {
 	t := &s.loopRun
+	since, booted := s.resumeRecord()
 	t.loop = loop.New(loop.Options{Spec: s.spec, Runner: s.runner, Recorder: s, Gate: &t.gate,
 		Timer: func(mu sync.Locker, f func()) loop.Timer { return s.o.Timers.AfterFunc(mu, f) },
-		Grid:  s.handedGrid()})
+		Grid:  s.handedGrid(), Since: since, Booted: booted})
 	if h := s.o.Handed; len(h.Runs) > 0 && (h.Removed != nil || h.GaveUp != "") { // a tick may be due at once
 		t.loop.Stop()
 	}
 	t.loop.Start()
+	s.writeRecord(false)
 }
 
 // forceLoop stops the active runs and the loop.
@@ -155,6 +159,7 @@ func (s *Supervisor) endLoop() {
 func (s *Supervisor) loopEnded() {
 	t := &s.loopRun
 	t.over = true
+	s.writeRecord(false)
 	if p := goroutine.Catch(t.loop.Wait); p != nil {
 		s.machine.panicked(p)
 	}
@@ -220,6 +225,9 @@ func (s *Supervisor) handedGrid() *loop.Grid {
 func (s *Supervisor) Record(rep loop.Report) {
 	t, name := &s.loopRun, s.spec.Name
 	t.grid = rep.Grid
+	if last := rep.Grid.Last; !last.IsZero() {
+		t.due.Store(&last)
+	}
 	fault.At("loop")
 	switch rep.Kind {
 	case loop.StateChanged:
@@ -235,6 +243,8 @@ func (s *Supervisor) Record(rep loop.Report) {
 		s.publish(e)
 	case loop.Counted:
 		s.publish(event.TicksMissed(name, rep.Run, rep.Missed))
+	case loop.Dropped:
+		s.publish(event.TicksSkipped(name, rep.Run, rep.Missed, "no run could start within job.start_deadline"))
 	case loop.Ended:
 		t.active.Add(-1)
 		t.gate.place.leave()

@@ -64,6 +64,7 @@ type hooks struct {
 	died    func() // a command is dead
 	fence   func() uint64
 	explain func(error) error // names the settings of the job
+	starts  func()            // a run is about to start
 	started func(run job.Run, p *process.Process, adopted bool)
 	escaped func(run job.Run, p process.EscapedProcess)
 	// suspended says that the process p of the run is suspended, or no longer. pid is the command.
@@ -118,6 +119,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 			started = p.Started()
 		}
 	} else {
+		r.hooks.starts()
 		p, err = r.start(ctx, at)
 	}
 	if err != nil {

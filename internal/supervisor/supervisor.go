@@ -36,6 +36,10 @@ type Options struct {
 	// active any more. It must not block.
 	LeftoverEnded func()
 
+	Fresh  bool   // the daemon was started, and not by a re-exec
+	Shared bool   // other hosts may have the lease
+	Record string // path of the file with the last due time of a calendar; "" for none
+
 	Handed      JobState            // from the old process
 	Descriptors map[string]*os.File // from the old process
 
@@ -62,6 +66,7 @@ type Supervisor struct {
 
 	machine  *machine
 	loopRun  loopRun
+	record   record
 	leftover leftover
 
 	started bool          // see call
@@ -92,6 +97,7 @@ func New(o Options) (_ *Supervisor, err error) {
 	if err := s.openRunner(); err != nil {
 		return nil, err
 	}
+	s.record.path = o.Record
 	s.loopRun.gate.lease, s.loopRun.gate.place.running = o.Lease, o.Running
 	s.loopRun.gate.place.adopt(len(o.Handed.Runs))
 	s.machine = &machine{state: standby, actions: actions{

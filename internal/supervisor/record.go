@@ -1,0 +1,132 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gophd/internal/event"
+	"gophd/internal/job"
+	"gophd/internal/procfs"
+	"gophd/internal/safefile"
+	"gophd/internal/schedule"
+)
+
+// record is the last due time of a job with a calendar, in a small file: the next gophd on this host
+// continues from it, after a restart of the machine too. A re-exec does not need it. The file is written in
+// place and not synced, because a job may be due each second: after a power failure it may be missing,
+// and then nothing is caught up.
+type record struct {
+	path string // "" for none
+
+	mu      sync.Mutex // guards the rest; held while the file is written
+	written recorded
+	failed  string // why it could not be written the last time
+}
+
+// recorded is the content of the file.
+type recorded struct {
+	Schedule *schedule.Schedule `json:"schedule,omitempty"` // of Due
+	Due      time.Time          `json:"due"`                // the last due time that is over
+	Boot     string             `json:"boot,omitempty"`     // of the kernel, in which a run at boot has started
+}
+
+func (r recorded) equal(other recorded) bool {
+	return r.Schedule.Equal(other.Schedule) && r.Due.Equal(other.Due) && r.Boot == other.Boot
+}
+
+// maxRecord is far more than a record needs.
+const maxRecord = 64 << 10
+
+// read returns what the last gophd has recorded; nothing if it has recorded nothing that can be read.
+func (r *record) read() (last recorded, err error) {
+	if r.path == "" {
+		return recorded{}, nil
+	}
+	f, err := safefile.Open(r.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return recorded{}, nil
+	}
+	if err != nil {
+		return recorded{}, err
+	}
+	defer f.Close()
+	text := make([]byte, maxRecord)
+	n, _ := f.ReadAt(text, 0) // an error is io.EOF, or the text is invalid
+	if err := json.Unmarshal(text[:n], &last); err != nil {
+		return recorded{}, fmt.Errorf("%s: not a record of due times; missed runs are not caught up: %w", r.path, err)
+	}
+	return last, nil
+}
+
+// writeRecord writes the record if it has changed. It blocks for as long as the file system does. A job
+// that is due at each boot has nothing to record before its run.
+func (s *Supervisor) writeRecord(starting bool) {
+	r, due := &s.record, s.loopRun.due.Load()
+	if r.path == "" || due == nil || !starting && s.spec.Calendar.Kind() == schedule.Reboot {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := recorded{Schedule: s.spec.Calendar, Due: *due, Boot: bootID()}
+	if now.equal(r.written) {
+		return
+	}
+	if err := r.write(now); err == nil {
+		r.written, r.failed = now, ""
+	} else if err.Error() != r.failed {
+		r.failed = err.Error()
+		s.problem(fmt.Errorf("%w: after a restart a run may be missing, or start twice", err))
+	}
+}
+
+func (r *record) write(now recorded) error {
+	text, err := json.Marshal(now)
+	if err != nil {
+		return err
+	}
+	f, err := safefile.Open(r.path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(append(text, '\n'), 0); err == nil {
+		err = f.Truncate(int64(len(text)) + 1)
+	}
+	return errors.Join(err, f.Close())
+}
+
+var bootID = sync.OnceValue(func() string { return procfs.Self().Boot })
+
+// resumeRecord returns since when due times count that are over, and whether a job that is due at each
+// boot is due now. Neither applies to a job that a re-exec or a reload has started.
+func (s *Supervisor) resumeRecord() (since time.Time, booted bool) {
+	if !s.o.Fresh || s.spec.Calendar == nil {
+		return time.Time{}, false
+	}
+	last, err := s.record.read()
+	if err != nil {
+		s.problem(err)
+	}
+	s.record.written = last
+	booted = os.Getpid() == 1 || bootID() == "" || last.Boot != bootID()
+	if s.o.Shared || !last.Schedule.Equal(s.spec.Calendar) {
+		return time.Time{}, booted // others may have served them, or they are those of another schedule
+	}
+	since, now := last.Due, time.Now()
+	switch oldest := now.Add(-s.spec.CatchUpWindow); {
+	case s.spec.CatchUp == job.CatchUpNone:
+		since = now
+	case s.spec.CatchUpWindow > 0 && since.Before(oldest):
+		since = oldest
+	}
+	if n, tick := s.spec.Calendar.Count(last.Due, since); n > 0 {
+		s.publish(event.TicksSkipped(s.spec.Name, job.Run{Due: tick}, n, "gophd did not run when they were due"))
+	}
+	return since, booted
+}
