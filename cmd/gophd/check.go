@@ -158,7 +158,7 @@ func whenOnCalendar(spec job.Spec) [][2]string {
 		when += ", and immediately"
 	}
 	lines := [][2]string{{"when", when}, {"tick during a run", tickDuringRun(spec)}}
-	runs := scheduledJob{calendar: spec.Calendar}.runs(time.Now(), shownRuns)
+	runs := scheduledJob{calendar: spec.Calendar, delay: delayOf(spec)}.runs(time.Now(), shownRuns)
 	if len(runs) == 0 {
 		return append(lines, [2]string{"next run", noRuns("", spec.Calendar)})
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gophd/internal/config"
+	"gophd/internal/job"
 	"gophd/internal/misspelled"
 	"gophd/internal/schedule"
 )
@@ -107,6 +108,19 @@ func (p *program) next(cmd *cobra.Command, word string, f nextFlags) error {
 type scheduledJob struct {
 	name     string
 	calendar *schedule.Schedule
+	delay    string // of each run after its due time; "" for none
+}
+
+// delayOf describes how much later than at its due time a run starts.
+func delayOf(spec job.Spec) string {
+	from, to := spec.Splay.Round(time.Second), (spec.Splay + spec.Jitter).Round(time.Second)
+	switch {
+	case spec.Jitter > 0:
+		return fmt.Sprintf("starts %s to %s later", from, to)
+	case spec.Splay > 0:
+		return fmt.Sprintf("starts %s later", spec.Splay.Round(time.Millisecond))
+	}
+	return ""
 }
 
 // scheduled returns the expression, or the job of that name, or all jobs of the config that have a
@@ -134,7 +148,7 @@ func (p *program) scheduled(cmd *cobra.Command, word string, f nextFlags, zone *
 		switch {
 		case word != "" && spec.Name != word:
 		case spec.Calendar != nil:
-			jobs = append(jobs, scheduledJob{spec.Name, spec.Calendar})
+			jobs = append(jobs, scheduledJob{name: spec.Name, calendar: spec.Calendar, delay: delayOf(spec)})
 		case word != "":
 			return nil, &usageError{fmt.Errorf("%s has no schedule: it runs %s", word, spec.Cadence())}
 		}
@@ -165,7 +179,8 @@ type comingRun struct {
 // runs returns the first runs of a job after an instant.
 func (j scheduledJob) runs(after time.Time, count int) (runs []comingRun) {
 	for due, ok := j.calendar.Next(after); ok && len(runs) < count; due, ok = j.calendar.Next(due) {
-		runs = append(runs, comingRun{j.name, due, j.calendar.Note(due)})
+		notes := slices.DeleteFunc([]string{j.calendar.Note(due), j.delay}, func(note string) bool { return note == "" })
+		runs = append(runs, comingRun{j.name, due, strings.Join(notes, "; ")})
 	}
 	return runs
 }

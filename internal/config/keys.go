@@ -265,6 +265,14 @@ var keys = sync.OnceValue(func() []key {
 			help: "time zone of job.schedule; default: that of TZ, or of the system",
 		},
 		{
+			name: "job.splay", kind: duration, def: "0", min: time.Millisecond, zero: true, example: "10m", advanced: true,
+			help: "start the runs of job.schedule later, by up to this time, always the same for a job on a host",
+		},
+		{
+			name: "job.jitter", kind: duration, def: "0", min: time.Millisecond, zero: true, example: "30s", advanced: true,
+			help: "start each run of job.schedule later by a random time up to this one",
+		},
+		{
 			name: "job.catch_up", kind: choice, def: "one", choices: []string{"none", "one", "all"}, example: "none", advanced: true,
 			help: "which due times of job.schedule run that were missed while gophd did not run: none, the last one, or " +
 				"each of them, one after the other",

@@ -18,7 +18,8 @@ var timing = []string{"job.interval", "job.service", "job.once", "job.schedule"}
 func (l *loader) checkSchedule(j *jobSettings, get func(string) given, isSetHere func(string) bool) {
 	s := get("job.schedule")
 	if s.source == defaultSource {
-		for _, name := range []string{"job.seconds", "job.timezone", "job.catch_up", "job.catch_up_window", "job.start_deadline"} {
+		for _, name := range []string{"job.seconds", "job.timezone", "job.catch_up", "job.catch_up_window",
+			"job.start_deadline", "job.splay", "job.jitter"} {
 			if isSetHere(name) {
 				l.rejectKey(get(name), "there is no schedule; set job.schedule, or leave it out")
 			}
@@ -39,12 +40,12 @@ func (l *loader) checkSchedule(j *jobSettings, get func(string) given, isSetHere
 	}
 }
 
-// completeSchedule parses the schedule of a job: it depends on the zone, on seconds, and for ~ on the host
-// and the name of the job.
+// completeSchedule parses the schedule of a job: it depends on the zone, on seconds, and for ~ and the splay on
+// the host and the name of the job.
 func (l *loader) completeSchedule(j *jobSettings, get func(string) given) {
 	g := get("job.schedule")
 	if g.source == defaultSource {
-		j.CatchUp = ""
+		j.CatchUp, j.Splay, j.Jitter = "", 0, 0
 		return
 	}
 	zone := get("job.timezone")
@@ -62,12 +63,14 @@ func (l *loader) completeSchedule(j *jobSettings, get func(string) given) {
 		l.reject(g.subject, visible(g.text), "the host has no name: "+err.Error())
 		return
 	}
-	calendar, err := schedule.Parse(g.text, schedule.Options{Zone: location, Seconds: j.Seconds, Seed: host + "/" + j.Name})
+	seed := host + "/" + j.Name
+	calendar, err := schedule.Parse(g.text, schedule.Options{Zone: location, Seconds: j.Seconds, Seed: seed})
 	if err != nil {
 		l.reject(g.subject, visible(g.text), strings.Replace(err.Error(), "the option seconds", "job.seconds: true", 1))
 		return
 	}
 	j.Calendar, j.Interval = &calendar, 0
+	j.Splay = schedule.Spread(seed, j.Splay)
 	if get("job.run_at_start").source == defaultSource {
 		j.RunAtStart = false
 	}

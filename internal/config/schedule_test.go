@@ -32,12 +32,18 @@ func TestScheduleOfAJob(t *testing.T) {
 	}
 }
 
-// ~ is the same for a job at each start, and differs between jobs.
+// ~ and the splay are the same for a job at each start, and differ between jobs.
 func TestDrawnTimesDependOnTheJob(t *testing.T) {
-	seen := map[int64]string{}
+	seen, splays := map[int64]string{}, map[time.Duration]string{}
+	r := request(t)
+	r.Env = []string{"GOPHD_JOB_SPLAY=1h", "GOPHD_JOB_JITTER=30s"}
 	for _, name := range strings.Fields("a b c d") {
 		for range 2 {
-			s := load(t, parsed(t, request(t), "-n", name, "--schedule", "~ ~ ~ ~ *", "x")).Jobs[0]
+			s := load(t, parsed(t, r, "-n", name, "--schedule", "~ ~ ~ ~ *", "x")).Jobs[0]
+			if other, ok := splays[s.Splay]; ok && other != name || s.Splay >= time.Hour || s.Jitter != 30*time.Second {
+				t.Errorf("%s has the splay %v and the jitter %v", name, s.Splay, s.Jitter)
+			}
+			splays[s.Splay] = name
 			due, _ := s.Calendar.Next(time.Unix(0, 0))
 			if other, ok := seen[due.Unix()]; ok && other != name {
 				t.Errorf("%s and %s have the same due time", name, other)
@@ -45,8 +51,8 @@ func TestDrawnTimesDependOnTheJob(t *testing.T) {
 			seen[due.Unix()] = name
 		}
 	}
-	if len(seen) != 4 {
-		t.Errorf("due times %v", seen)
+	if len(seen) != 4 || len(splays) != 4 {
+		t.Errorf("due times %v, splays %v", seen, splays)
 	}
 }
 

@@ -49,6 +49,9 @@ type Schedule struct {
 	CatchUp       CatchUpPolicy
 	CatchUpWindow time.Duration
 	StartDeadline time.Duration // the latest start of a run after its due time
+	// A run starts Splay after its due time, which differs between hosts and jobs, and up to Jitter later,
+	// which differs between runs. Both are 0 without a calendar.
+	Splay, Jitter time.Duration
 
 	Interval   time.Duration // start to start on a fixed grid; 0 is back to back
 	Once       bool          // run once, then exit

@@ -418,3 +418,31 @@ func TestStartDeadline(t *testing.T) {
 		}
 	})
 }
+
+// The tick is later than the due time by the splay, and by a jitter that differs between runs. The due time
+// is the same on each host.
+func TestSplayAndJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		spec := onCalendar(t, "0 * * * *")
+		spec.Splay, spec.Jitter, spec.StartDeadline = 90*time.Minute, 10*time.Minute, time.Second
+		w := newEnv(t, spec)
+		w.during(12 * time.Hour)
+		w.wantDues("01-01 01:00:00", "01-01 02:00:00", "01-01 03:00:00", "01-01 04:00:00", "01-01 05:00:00",
+			"01-01 06:00:00", "01-01 07:00:00", "01-01 08:00:00", "01-01 09:00:00", "01-01 10:00:00")
+		drawn := map[time.Duration]bool{}
+		for i, at := range w.starts {
+			jitter := at - time.Duration(i)*time.Hour - 150*time.Minute
+			if drawn[jitter] = true; jitter < 0 || jitter > 10*time.Minute {
+				t.Errorf("run %d started %v after its due time and splay", i+1, jitter)
+			}
+		}
+		if len(drawn) < 9 || len(w.drops()) > 0 {
+			t.Errorf("jitters %v, dropped %q", drawn, w.drops())
+		}
+		for _, r := range w.reports {
+			if minute := r.Next.Minute(); r.State == job.Waiting && (minute < 30 || minute > 40) {
+				t.Errorf("it waits for %v", r.Next)
+			}
+		}
+	})
+}

@@ -98,10 +98,13 @@ type Grid struct {
 
 	// Of a calendar. The config of the next process may have another.
 	Calendar *schedule.Schedule // nil for an interval
-	Last     time.Time          // the next tick is the first due time after this one
+	Last     time.Time          // the next tick is that of the first due time after this one
 
 	ahead time.Duration // of the wall clock, when Last was compared with it
 	each  bool          // each due time is served, one after the other: at most one is passed at a time
+	splay time.Duration // from each due time to its tick
+	// jitter is how much later the next tick is, up to maxJitter. It is drawn when the last one was passed.
+	jitter, maxJitter time.Duration
 
 	// Set by HandOff only.
 	ActiveRuns   []ActiveRun // the active runs, which the next process adopts

@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"cmp"
 	"context"
 	"math"
 	"time"
@@ -41,9 +40,12 @@ func (l *Loop) tick(now time.Time) {
 	}
 }
 
-// startDeadline returns how long after its tick a run may start.
+// startDeadline returns how long after its due time a run may start.
 func (l *Loop) startDeadline() time.Duration {
-	return cmp.Or(l.Spec.StartDeadline, math.MaxInt64)
+	if l.Spec.StartDeadline == 0 {
+		return math.MaxInt64
+	}
+	return l.Spec.StartDeadline + l.Spec.Splay + l.Spec.Jitter
 }
 
 // tooLate returns true if no run may start for a tick any more. Then it reports that, and waits for the

@@ -312,7 +312,9 @@ func (l *Loop) firstGrid(now time.Time) Grid {
 // firstCalendar returns the position of the old process if its calendar is the same. Otherwise the due
 // times after now count.
 func (l *Loop) firstCalendar(now time.Time) Grid {
-	g := Grid{Calendar: l.Spec.Calendar, Last: now.Round(0), ahead: timer.WallAhead(), each: l.Spec.CatchUp == job.CatchUpAll}
+	g := Grid{Calendar: l.Spec.Calendar, Last: now.Round(0), ahead: timer.WallAhead(), each: l.Spec.CatchUp == job.CatchUpAll,
+		splay: l.Spec.Splay, maxJitter: l.Spec.Jitter}
+	g.draw()
 	if l.Grid == nil && !l.Since.IsZero() && l.Since.Sub(now) <= correction {
 		g.Last = l.Since.Round(0)
 	}

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"math/rand/v2"
 	"time"
 
 	"gophd/internal/timer"
@@ -33,8 +34,9 @@ func (g *Grid) hasTicks() bool { return g.Interval > 0 || g.Calendar != nil }
 func (g *Grid) Due() time.Time {
 	switch {
 	case g.Calendar != nil:
-		due, _ := g.Calendar.Next(g.Last)
-		return due
+		if due, ok := g.Calendar.Next(g.Last); ok {
+			return due.Add(g.delay())
+		}
 	case g.Interval > 0:
 		return g.at(g.Tick)
 	}
@@ -53,7 +55,7 @@ func (g *Grid) passed(now time.Time) uint64 {
 	case g.each:
 		return 1
 	case g.Calendar != nil:
-		n, _ := g.Calendar.Count(g.Last, now)
+		n, _ := g.Calendar.Count(g.Last, now.Add(-g.delay()))
 		return n
 	}
 	return uint64(now.Sub(due)/g.Interval) + 1
@@ -64,9 +66,11 @@ func (g *Grid) pass(now time.Time) (n uint64) {
 	switch n = g.passed(now); {
 	case n == 0:
 	case g.each:
-		g.Last = g.Due()
+		g.Last, _ = g.Calendar.Next(g.Last)
+		g.draw()
 	case g.Calendar != nil:
-		_, g.Last = g.Calendar.Count(g.Last, now)
+		_, g.Last = g.Calendar.Count(g.Last, now.Add(-g.delay()))
+		g.draw()
 	default:
 		g.Tick += n
 	}
@@ -86,10 +90,11 @@ func (g *Grid) last(now time.Time) time.Time {
 func (g *Grid) around(started time.Time) (next time.Time, period time.Duration) {
 	switch {
 	case g.Calendar != nil:
-		if next, _ = g.Calendar.Next(started); !next.IsZero() {
-			period = next.Sub(earlier(g.Last, started))
+		due, ok := g.Calendar.Next(started.Add(-g.splay))
+		if !ok {
+			return time.Time{}, 0
 		}
-		return next, period
+		return due.Add(g.delay()), due.Sub(earlier(g.Last, started))
 	case g.Interval == 0:
 		return time.Time{}, 0
 	case started.Before(g.Anchor): // on another grid
@@ -98,6 +103,12 @@ func (g *Grid) around(started time.Time) (next time.Time, period time.Duration) 
 	first := Grid{Anchor: g.Anchor, Interval: g.Interval}
 	return g.at(first.passed(started)), g.Interval
 }
+
+// delay is the time from the next due time of a calendar to its tick.
+func (g *Grid) delay() time.Duration { return g.splay + g.jitter }
+
+// draw draws the jitter of the next tick.
+func (g *Grid) draw() { g.jitter = time.Duration(rand.Float64() * float64(g.maxJitter)) }
 
 // compare takes notice of a step of the wall clock, to which an interval does not react. After a step
 // back the position of a calendar is later than now, so that no due time is served twice. It is set to now

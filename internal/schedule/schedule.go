@@ -113,6 +113,15 @@ func parseWords(words []word, text string, o Options) (Schedule, error) {
 	return s, err
 }
 
+// Spread returns a duration below limit that depends on the seed only.
+func Spread(seed string, limit time.Duration) time.Duration {
+	if limit <= 0 {
+		return 0
+	}
+	sum := sha256.Sum256([]byte("splay\x00" + seed))
+	return time.Duration(binary.BigEndian.Uint64(sum[:]) % uint64(limit))
+}
+
 // draw returns a value from low to high that depends on the seed and the place in the expression
 // only. A change of this function moves the runs of all jobs that use ~.
 func draw(seed, where string, low, high int) int {
