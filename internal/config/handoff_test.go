@@ -48,7 +48,7 @@ database: {host: db1, password: s3cret}
 func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
 	for _, text := range []string{"config: {auto_restart_interval: 1h}", everyKind,
 		"config: {auto_restart_interval: 1h}\njob: {schedule: '0 ~ ~ L * ?', seconds: yes, timezone: Asia/Tokyo}",
-		"config: {auto_restart_interval: 1h}\njob: {schedule: '@every 90s'}"} {
+		"config: {auto_restart_interval: 1h}\njob: {schedule: '@every 90s', between: '22:00-06:00', exclude: [12-24, 2027-01-01]}"} {
 		c := loaded(t, text)
 		got, err := Decode(c.Encode())
 		if err != nil {

@@ -28,6 +28,7 @@ const (
 	codes                 // a list of exit codes
 	signals               // a list of signals
 	files                 // a list of files, each made absolute after an optional dash
+	days                  // a list of days
 	mapping               // names and their values; merged name by name
 )
 
@@ -35,11 +36,11 @@ const (
 func (k kind) String() string {
 	return [...]string{"text", "file", "directory", "time", "yes/no", "number", "size", "percentage",
 		"octal number 0 to 0777", "choice", "command", "list of exit codes", "list of signals",
-		"list of files", "mapping"}[k]
+		"list of files", "list of days", "mapping"}[k]
 }
 
 // list reports whether the kind has several values, separated by commas in one text.
-func (k kind) list() bool { return k == codes || k == signals || k == files }
+func (k kind) list() bool { return k == codes || k == signals || k == files || k == days }
 
 // repeated reports whether the flag of such a key may be given several times.
 func (k kind) repeated() bool { return k.list() || k == mapping }
@@ -263,6 +264,14 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "job.timezone", kind: word, example: "Europe/Berlin",
 			help: "time zone of job.schedule; default: that of TZ, or of the system",
+		},
+		{
+			name: "job.between", kind: word, arg: "FROM-TO", check: checkBetween, example: "22:00-06:00", advanced: true,
+			help: "run at the due times of job.schedule in this time of day only; its end is not in it",
+		},
+		{
+			name: "job.exclude", kind: days, example: "12-24..12-26,2027-05-17", advanced: true,
+			help: "do not run on these days: YYYY-MM-DD, MM-DD for each year, or FIRST..LAST",
 		},
 		{
 			name: "job.splay", kind: duration, def: "0", min: time.Millisecond, zero: true, example: "10m", advanced: true,

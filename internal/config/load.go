@@ -78,6 +78,8 @@ type jobSettings struct {
 	Group    string
 	Seconds  bool
 	Timezone string
+	Between  string
+	Exclude  []schedule.Days
 }
 
 // Load reads flags, environment and file, in this order of precedence, then the defaults. It has no

@@ -124,6 +124,7 @@ func TestEverySettingOfAJobCanBeInAnEntry(t *testing.T) {
 	needs := map[string]string{"group": "user: root", "max_parallel": "overlap: allow", "retry_delay": "retries: 1",
 		"retry_exit_codes": "retries: 1", "seconds": "schedule: '@daily'", "timezone": "schedule: '@daily'",
 		"catch_up": "schedule: '@daily'", "catch_up_window": "schedule: '@daily'", "start_deadline": "schedule: '@daily'",
+		"between": "schedule: '* * * * *'", "exclude": "schedule: '@daily'",
 		"splay": "schedule: '@daily'", "jitter": "schedule: '@daily'",
 		"start_limit_interval": "start_limit: 2", "shell": "command: [x]"}
 	for _, k := range keys() {

@@ -18,7 +18,7 @@ var timing = []string{"job.interval", "job.service", "job.once", "job.schedule"}
 func (l *loader) checkSchedule(j *jobSettings, get func(string) given, isSetHere func(string) bool) {
 	s := get("job.schedule")
 	if s.source == defaultSource {
-		for _, name := range []string{"job.seconds", "job.timezone", "job.catch_up", "job.catch_up_window",
+		for _, name := range []string{"job.seconds", "job.timezone", "job.between", "job.exclude", "job.catch_up", "job.catch_up_window",
 			"job.start_deadline", "job.splay", "job.jitter"} {
 			if isSetHere(name) {
 				l.rejectKey(get(name), "there is no schedule; set job.schedule, or leave it out")
@@ -69,11 +69,25 @@ func (l *loader) completeSchedule(j *jobSettings, get func(string) given) {
 		l.reject(g.subject, visible(g.text), strings.Replace(err.Error(), "the option seconds", "job.seconds: true", 1))
 		return
 	}
+	between, err := schedule.ParseWindow(j.Between)
+	if err == nil || j.Between == "" { // it was checked before
+		calendar, err = calendar.Within(between, j.Exclude)
+	}
+	if err != nil {
+		l.reject(g.subject, visible(g.text), err.Error()+"; see job.between and job.exclude")
+		return
+	}
 	j.Calendar, j.Interval = &calendar, 0
 	j.Splay = schedule.Spread(seed, j.Splay)
 	if get("job.run_at_start").source == defaultSource {
 		j.RunAtStart = false
 	}
+}
+
+// checkBetween accepts a window of the day.
+func checkBetween(text string) error {
+	_, err := schedule.ParseWindow(text)
+	return err
 }
 
 // Zone returns the time zone with that name, or that of TZ and of the system for "". It rejects a TZ that

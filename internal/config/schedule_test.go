@@ -81,6 +81,16 @@ func TestRefusedSchedules(t *testing.T) {
 		{"schedule: '@daily', catch_up: all, catch_up_window: 24h, overlap: skip", "job.catch_up all: each due time has its run, " +
 			"so job.overlap must be queue; leave one of them out"},
 		{"schedule: '@daily', catch_up: all, catch_up_window: 24h, start_deadline: 1h", ""},
+		{"schedule: '@daily', between: 22-06", `job.between 22-06: not a time of day; write one such as 22:00-06:00, whose end ` +
+			"is not in it"},
+		{"schedule: '@daily', between: 01:00-06:00", "job.schedule @daily: every due time is left out by the window and the " +
+			"excluded days; see job.between and job.exclude"},
+		{"schedule: '@daily', exclude: [01-01..12-31]", "job.schedule @daily: every due time is left out by the window and the " +
+			"excluded days; see job.between and job.exclude"},
+		{"schedule: '@daily', exclude: [12-24, tuesday]", `job.exclude: "tuesday" is not a day; write one such as 2026-12-24, ` +
+			"12-24 for each year, or 2026-12-24..2027-01-02"},
+		{"schedule: '@daily', exclude: [12-24..12-26, 2027-01-01], between: 23:00-01:00", ""},
+		{"exclude: 12-24", "job.exclude 12-24: there is no schedule; set job.schedule, or leave it out"},
 		{"seconds: yes", "job.seconds yes: there is no schedule; set job.schedule, or leave it out"},
 	} {
 		r := request(t)

@@ -13,11 +13,17 @@ type encoded struct {
 	Zone       string // a name of LoadZone; "" is time.Local
 	Seconds    bool   `json:",omitempty"`
 	Seed       string `json:",omitempty"`
+
+	Between string   `json:",omitempty"`
+	Exclude []string `json:",omitempty"`
 }
 
 // MarshalJSON encodes the expression and its options. The zone must be one of LoadZone, or time.Local.
 func (s *Schedule) MarshalJSON() ([]byte, error) {
-	e := encoded{Expression: s.text, Seconds: s.seconds, Seed: s.seed}
+	e := encoded{Expression: s.text, Seconds: s.seconds, Seed: s.seed, Between: s.between.String()}
+	for _, d := range s.excluded() {
+		e.Exclude = append(e.Exclude, d.String())
+	}
 	if s.zone != time.Local {
 		e.Zone = s.zone.String()
 	}
@@ -43,6 +49,20 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%q: %w", e.Expression, err)
 	}
-	*s = parsed
-	return nil
+	var between Window
+	var exclude []Days
+	if e.Between != "" {
+		if between, err = ParseWindow(e.Between); err != nil {
+			return err
+		}
+	}
+	for _, text := range e.Exclude {
+		days, err := ParseDays(text)
+		if err != nil {
+			return err
+		}
+		exclude = append(exclude, days)
+	}
+	*s, err = parsed.Within(between, exclude)
+	return err
 }

@@ -17,12 +17,25 @@ func TestDecodedScheduleIsTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	window, err := schedule.ParseWindow("00:00-23:59")
+	if err != nil {
+		t.Fatal(err)
+	}
+	christmas, err := schedule.ParseDays("12-25..12-26")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, o := range []schedule.Options{{}, {Zone: time.UTC}, {Zone: time.Local}, {Zone: berlin, Seconds: true, Seed: "host/job"}} {
 		for _, text := range []string{"17 3 * * 1-5", "~ ~  * * *", "0 0 L,15W * fri#2", "@daily", "@every 90s",
 			"@at 2030-12-24T18:00", "@reboot", "@manual"} {
 			s, err := schedule.Parse(text, o)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if o.Seconds {
+				if s, err = s.Within(window, []schedule.Days{christmas}); err != nil {
+					t.Fatal(err)
+				}
 			}
 			encoded, err := json.Marshal(&s)
 			if err != nil {
@@ -32,7 +45,7 @@ func TestDecodedScheduleIsTheSame(t *testing.T) {
 			if err := json.Unmarshal(encoded, &got); err != nil {
 				t.Fatalf("%s: %v", encoded, err)
 			}
-			if !reflect.DeepEqual(s, got) || got.String() != strings.Join(strings.Fields(text), " ") {
+			if !reflect.DeepEqual(s, got) || !s.Equal(&got) || got.String() != strings.Join(strings.Fields(text), " ") {
 				t.Errorf("%s became %+v, not %+v", encoded, got, s)
 			}
 		}
@@ -41,7 +54,8 @@ func TestDecodedScheduleIsTheSame(t *testing.T) {
 
 func TestDecodeRejectsAnotherSchedule(t *testing.T) {
 	for _, text := range []string{`{}`, `[]`, `{"Expression":"0 25 * * *"}`, `{"Expression":"@daily","Zone":"Mars"}`,
-		`{"Expression":"@daily","New":1}`} {
+		`{"Expression":"@daily","New":1}`,
+		`{"Expression":"@daily","Between":"soon"}`, `{"Expression":"@daily","Exclude":["soon"]}`} {
 		var s schedule.Schedule
 		if err := json.Unmarshal([]byte(text), &s); err == nil {
 			t.Errorf("%s was accepted as %+v", text, s)

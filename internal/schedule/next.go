@@ -12,8 +12,30 @@ const daySeconds = 24 * 60 * 60
 // longer one corrects the clock, and nothing is made up for it: cron(8).
 const correction = 3 * 60 * 60
 
+// maxSkips is how many days or windows in a row Next skips before there is no due time: 50 years.
+const maxSkips = 50 * 366
+
 // Next returns the first due time after an instant, in the time zone of the schedule. There is
 // none if it returns false, and the zero time: after the only one of @at, and for @reboot and @manual.
+func (s *Schedule) Next(after time.Time) (time.Time, bool) {
+	due, ok := s.next(after)
+	if s.between == (Window{}) && s.exclude == nil {
+		return due, ok
+	}
+	for skips := 0; ok && skips < maxSkips; {
+		from, skip := s.skipTo(due)
+		if !skip {
+			return due, true
+		}
+		if from.After(due) {
+			skips++
+		}
+		due, ok = s.next(from)
+	}
+	return time.Time{}, false
+}
+
+// next is Next without a window and excluded days.
 //
 // A wall time is counted in seconds from 1970-01-01 00:00 on the same clock. Between two changes of
 // its offset the clock shows each wall time of a range once. reached is how far the runs at a fixed
@@ -23,7 +45,7 @@ const correction = 3 * 60 * 60
 //
 // The due times of @every are the multiples of its interval since 0001-01-01T00:00:00Z, as those of
 // time.Time.Truncate: they depend on no start, host or reader.
-func (s *Schedule) Next(after time.Time) (time.Time, bool) {
+func (s *Schedule) next(after time.Time) (time.Time, bool) {
 	switch s.kind {
 	case Every:
 		return after.Truncate(s.every).Add(s.every).In(s.zone), true
@@ -63,7 +85,7 @@ func (s *Schedule) Next(after time.Time) (time.Time, bool) {
 func (s *Schedule) Count(after, until time.Time) (n uint64, last time.Time) {
 	last = after
 	due, ok := s.Next(after)
-	if ok && s.kind == Every && !due.After(until) { // there may be millions
+	if ok && s.kind == Every && s.between == (Window{}) && s.exclude == nil && !due.After(until) { // there may be millions
 		more := until.Sub(due) / s.every
 		return uint64(more) + 1, due.Add(more * s.every)
 	}

@@ -32,7 +32,7 @@ func (s *Schedule) Note(due time.Time) string {
 // noteGap is about the first run after a gap in which there would have been one.
 func (s *Schedule) noteGap(at, start, before, after int64) string {
 	missing, ok := s.nextWall(start + before)
-	first, _ := s.Next(time.Unix(start-1, 0))
+	first, _ := s.next(time.Unix(start-1, 0))
 	switch {
 	case !ok || missing >= start+after || first.Unix() != at:
 		return ""

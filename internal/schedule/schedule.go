@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -44,6 +45,9 @@ type Schedule struct {
 	every    time.Duration
 	at       int64 // the wall time of @at
 
+	between Window
+	exclude *[]Days // nil for none
+
 	second, minute, hour, month set
 	dayOfMonth, dayOfWeek       set
 }
@@ -64,9 +68,14 @@ func (s *Schedule) Zone() *time.Location { return s.zone }
 // String returns the expression as it was written, with one blank between its fields.
 func (s *Schedule) String() string { return s.text }
 
-// Equal returns true if both were parsed from the same, or if there is neither.
+// Equal returns true if both have the same source, or if there is neither.
 func (s *Schedule) Equal(other *Schedule) bool {
-	return s == other || s != nil && other != nil && *s == *other
+	if s == nil || other == nil {
+		return s == other
+	}
+	a, b := *s, *other
+	a.exclude, b.exclude = nil, nil
+	return a == b && slices.Equal(s.excluded(), other.excluded())
 }
 
 // FollowsClock returns true if a time that comes twice is due twice: with wildcards and with @every.
