@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/logging",
 		"internal/loop", "internal/pidfile", "internal/process", "internal/restart", "internal/sdnotify",
 		"internal/signals", "internal/status"},
-	{"internal/heartbeat/file", "internal/heartbeat/memcached", "internal/heartbeat/heartbeattest"},
+	{"internal/heartbeat/file", "internal/heartbeat/memcached", "internal/heartbeat/heartbeattest", "internal/api"},
 	{"internal/lease"},
 	{"internal/preflight", "internal/supervisor"},
 	{"internal/daemon"},
@@ -62,7 +62,7 @@ var owners = []struct {
 			"and process waits for children as process 1"},
 	{"os/exec", []string{"internal/self", "internal/daemonize", "internal/heartbeat/heartbeattest"},
 		"package process starts commands, and stops them too"},
-	{"net/http", nil, "0.6 MB of idle memory, and nothing needs it yet"},
+	{"net/http", []string{"internal/api"}, "its server costs memory: api makes it when the socket is used, and drops it"},
 	{"text/template", nil, "it disables the linker's dead code elimination: 2 MB"},
 	{"html/template", nil, "it disables the linker's dead code elimination: 2.7 MB"},
 }

@@ -59,11 +59,11 @@ func TestReadmeHasTheTwoCommands(t *testing.T) {
 func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
 	// Flags of other commands and programs.
 	others := []string{"help", "line-buffered", "version", "format", "kill-who", "kill-whom", "signal", "password", "all",
-		"nonblock", "shared"}
+		"nonblock", "shared", "unix-socket"}
 	flags, ofNext := newRun(&program{}).Flags(), newNext(&program{}).Flags()
 	reference := read(t, top+"docs/config.md")
 	flag := regexp.MustCompile("(?m)(?:^|[ `(])--([a-z][a-z-]*)")
-	key := regexp.MustCompile(`\b(?:config|job|heartbeat|log|restart)\.[a-z_]+\b`)
+	key := regexp.MustCompile(`\b(?:config|job|heartbeat|log|restart|api)\.[a-z_]+\b`)
 	files := regexp.MustCompile(`\.(sh|yaml|go|md|log|state)$`)
 	found := 0
 	for _, file := range documents(t) {
@@ -120,7 +120,8 @@ func TestHelpShowsEachFlagOnceBelowAHeading(t *testing.T) {
 		got = append(got, m[1])
 	}
 	want := []string{"The daemon", "The command and its exec environment", "When it runs",
-		"Timeouts, stops and retries", "Output", "Lease: one instance in the cluster", "The log"}
+		"Timeouts, stops and retries", "Output", "Lease: one instance in the cluster", "The log",
+		"The socket for gophd list and status"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("headings (-want +got):\n%s", d)
 	}

@@ -27,6 +27,7 @@ func withHeadings(list string) string {
 		"output":    "Output",
 		"heartbeat": "Lease: one instance in the cluster",
 		"log-file":  "The log",
+		"no-socket": "The socket for gophd list and status",
 	}
 	var b strings.Builder
 	for line := range strings.Lines(list) {

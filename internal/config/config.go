@@ -46,6 +46,7 @@ type Config struct {
 	PIDFile   string // absolute; "" is none
 	Heartbeat Heartbeat
 	Log       Log
+	API       API
 	Restart
 	Directories
 
@@ -167,6 +168,15 @@ type Log struct {
 	Sync       string      // "never", "second" or "always"
 	OnFull     string      // "drop" or "block"
 }
+
+// API is the section of that name.
+type API struct {
+	Socket bool   // with one job that runs once there is none all the same: see Config.Listens
+	Group  string // whose members may use the socket, a name or a number; "" is none
+}
+
+// Listens returns true if the daemon listens on a socket.
+func (c *Config) Listens() bool { return c.API.Socket && (c.Many || !c.Jobs[0].Once) }
 
 // Value is one effective setting, to be shown.
 type Value struct {

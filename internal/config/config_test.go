@@ -49,6 +49,7 @@ func TestDefaults(t *testing.T) {
 			Scope: "job",
 		},
 		Log:         Log{Format: "simple", Level: "info", Sync: "never", OnFull: "drop"},
+		API:         API{Socket: true},
 		Directories: Directories{RuntimeDir: "/run/gophd", StateDir: "/var/lib/gophd", LogDir: "/var/log/gophd"},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{})); diff != "" {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -116,7 +117,7 @@ func (l *loader) xdg(name, fallback string) string {
 }
 
 // directories returns the directories for files that last until the next boot, for files that
-// survive it, and for logs. A default of a user other than root that cannot be created is replaced
+// survive it, and for logs. The first is the same as the second if the system has none for a user. A default of a user other than root that cannot be created is replaced
 // by the next one: a container platform sets HOME=/ for a user without a home, and a user switch
 // leaves the XDG_RUNTIME_DIR of another user.
 func (l *loader) directories() (d Directories) {
@@ -126,13 +127,15 @@ func (l *loader) directories() (d Directories) {
 		var temporary []string
 		if dir := l.systemDirectory("XDG_RUNTIME_DIR"); dir != "" {
 			temporary = append(temporary, filepath.Join(dir, "gophd"))
+			if _, err := safefile.Creatable(temporary[0]); err == nil {
+				d.RuntimeDir = temporary[0]
+			}
 		}
 		own := "gophd-" + strconv.Itoa(l.UID)
 		if tmp := l.systemDirectory("TMPDIR"); tmp != "" {
 			temporary = append(temporary, filepath.Join(tmp, own))
 		}
 		temporary = append(temporary, filepath.Join("/tmp", own))
-		d.RuntimeDir, _ = creatable(temporary)
 		lasting := l.xdg("XDG_STATE_HOME", ".local/state")
 		switch own := filepath.Join(lasting, "gophd"); {
 		case filepath.IsAbs(l.env["XDG_STATE_HOME"]):
@@ -140,17 +143,16 @@ func (l *loader) directories() (d Directories) {
 		case lasting != "":
 			d.StateDir, l.unusable = creatable(append([]string{own}, temporary...))
 		default:
-			d.StateDir, l.unusable = d.RuntimeDir, l.homeless()
+			d.StateDir, _ = creatable(temporary)
+			l.unusable = l.homeless()
 		}
 		d.LogDir = d.StateDir
-	}
-	if dir := l.ownDirectory("GOPHD_RUNTIME_DIR"); dir != "" {
-		d.RuntimeDir = dir
 	}
 	if dir := l.ownDirectory("GOPHD_STATE_DIR"); dir != "" {
 		d.StateDir, d.StateFrom, l.unusable = dir, "GOPHD_STATE_DIR", nil
 		d.LogDir = d.StateDir
 	}
+	d.RuntimeDir = cmp.Or(l.ownDirectory("GOPHD_RUNTIME_DIR"), d.RuntimeDir, d.StateDir)
 	return d
 }
 

@@ -98,6 +98,7 @@ var laterSections = []string{"http", "notify", "history"}
 const (
 	jobsSection = "jobs"
 	jobSection  = "job"
+	apiSection  = "api"
 	includeKey  = "include" // the only key outside every section
 )
 
@@ -495,6 +496,16 @@ var keys = sync.OnceValue(func() []key {
 			name: "restart.when", kind: choice, def: "daemon",
 			choices: []string{"daemon", "always", "never"}, example: "always",
 			help: "when config.auto_restart_interval applies: daemon: only with --daemon",
+		},
+		{
+			name: "api.socket", flag: "no-socket", negated: true, kind: boolean, def: "true", example: "false", advanced: true,
+			help: "listen on the socket NAME.sock in the runtime directory, for gophd list and status; " +
+				"a --once job never does",
+		},
+		{
+			name: "api.group", kind: word, arg: "GROUP", check: checkAPIGroup, example: "adm",
+			help: "the members of this group may use the socket too, for requests as well; default: only the own user " +
+				"and root",
 		},
 	}
 })

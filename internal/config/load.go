@@ -68,6 +68,7 @@ type settings struct {
 	Heartbeat Heartbeat
 	Log       Log
 	Restart   struct{ When string }
+	API       API
 }
 
 // jobSettings are those of one job.
@@ -119,6 +120,7 @@ func Load(req Request) (*Config, error) {
 		Restart:    Restart{AutoRestart: s.Config.AutoRestartInterval, RestartWhen: s.Restart.When},
 		Heartbeat:  s.Heartbeat,
 		Log:        s.Log,
+		API:        s.API,
 	}
 	c.Heartbeat.PasswordFile = l.absolute(c.Heartbeat.PasswordFile)
 	c.Directories = l.directories()

@@ -534,17 +534,17 @@ func TestDirectories(t *testing.T) {
 	}{
 		{0, "/root", []string{"XDG_RUNTIME_DIR=/x", "XDG_STATE_HOME=/y"}, "/run/gophd", "/var/lib/gophd",
 			"/var/log/gophd", false},
-		{7, "B/h", nil, "/tmp/gophd-7", "B/h/.local/state/gophd", "B/h/.local/state/gophd", false},
-		{7, "B/h", []string{"TMPDIR=B/t"}, "B/t/gophd-7", "B/h/.local/state/gophd", "B/h/.local/state/gophd", false},
+		{7, "B/h", nil, "B/h/.local/state/gophd", "B/h/.local/state/gophd", "B/h/.local/state/gophd", false},
+		{7, "B/h", []string{"TMPDIR=B/t"}, "B/h/.local/state/gophd", "B/h/.local/state/gophd", "B/h/.local/state/gophd", false},
 		{7, "B/h", []string{"XDG_RUNTIME_DIR=B/x", "XDG_STATE_HOME=B/y"}, "B/x/gophd", "B/y/gophd", "B/y/gophd", false},
-		{7, "B/h", []string{"XDG_RUNTIME_DIR=x", "XDG_STATE_HOME=y", "TMPDIR=t"}, "/tmp/gophd-7",
+		{7, "B/h", []string{"XDG_RUNTIME_DIR=x", "XDG_STATE_HOME=y", "TMPDIR=t"}, "B/h/.local/state/gophd",
 			"B/h/.local/state/gophd", "B/h/.local/state/gophd", false},
 		// No home is as one where nothing can be created.
 		{7, "", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", true},
 		{7, "h", nil, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", true},
 		{7, "", []string{"TMPDIR=B/t", "XDG_STATE_HOME=y"}, "B/t/gophd-7", "B/t/gophd-7", "B/t/gophd-7", true},
-		{7, "", []string{"XDG_STATE_HOME=B/y"}, "/tmp/gophd-7", "B/y/gophd", "B/y/gophd", false},
-		{7, "", []string{"GOPHD_STATE_DIR=/s"}, "/tmp/gophd-7", "/s", "/s", false},
+		{7, "", []string{"XDG_STATE_HOME=B/y"}, "B/y/gophd", "B/y/gophd", "B/y/gophd", false},
+		{7, "", []string{"GOPHD_STATE_DIR=/s"}, "/s", "/s", "/s", false},
 		{7, "", []string{"GOPHD_HEARTBEAT_URL=none:"}, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", false},
 		{0, "", nil, "/run/gophd", "/var/lib/gophd", "/var/log/gophd", false},
 		{7, "B/h", []string{"GOPHD_RUNTIME_DIR=r", "GOPHD_STATE_DIR=/s"}, "/d/r", "/s", "/s", false},
@@ -553,13 +553,13 @@ func TestDirectories(t *testing.T) {
 		{7, none, []string{"TMPDIR=B/t"}, "B/t/gophd-7", "B/t/gophd-7", "B/t/gophd-7", true},
 		{7, none, []string{"XDG_RUNTIME_DIR=" + none, "TMPDIR=" + none}, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7",
 			true},
-		{7, "B/h", []string{"XDG_RUNTIME_DIR=" + none}, "/tmp/gophd-7", "B/h/.local/state/gophd",
+		{7, "B/h", []string{"XDG_RUNTIME_DIR=" + none}, "B/h/.local/state/gophd", "B/h/.local/state/gophd",
 			"B/h/.local/state/gophd", false},
-		{7, none, []string{"GOPHD_STATE_DIR=/s"}, "/tmp/gophd-7", "/s", "/s", false},
+		{7, none, []string{"GOPHD_STATE_DIR=/s"}, "/s", "/s", "/s", false},
 		{7, none, []string{"GOPHD_HEARTBEAT_URL=none:"}, "/tmp/gophd-7", "/tmp/gophd-7", "/tmp/gophd-7", false},
 		// A user who names a directory gets that one or an error of a start.
-		{7, "B/h", []string{"XDG_STATE_HOME=" + none}, "/tmp/gophd-7", none + "/gophd", none + "/gophd", false},
-		{7, "B/h", []string{"GOPHD_STATE_DIR=" + none}, "/tmp/gophd-7", none, none, false},
+		{7, "B/h", []string{"XDG_STATE_HOME=" + none}, none + "/gophd", none + "/gophd", none + "/gophd", false},
+		{7, "B/h", []string{"GOPHD_STATE_DIR=" + none}, none, none, none, false},
 	} {
 		in := func(text string) string { return strings.ReplaceAll(text, "B/", base+"/") }
 		env := []string{}

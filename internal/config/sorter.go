@@ -96,7 +96,9 @@ func (s *sorter) add(e entry) {
 		s.setting(s.own, e.key, e, subject)
 		s.doubt(e, e.key, subject)
 	default:
-		if near := misspelled.Nearest(section, append(slices.Clip(s.sections), jobsSection)); near != "" {
+		likely := append(slices.Clone(s.sections), jobsSection)
+		likely = slices.DeleteFunc(likely, func(own string) bool { return own == apiSection }) // app is a usual name
+		if near := misspelled.Nearest(section, likely); near != "" {
 			if first {
 				s.reject(position(s.path, e.line)+": "+visible(section), "",
 					"no section of gophd; did you mean "+near+"? otherwise rename your own")

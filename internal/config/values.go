@@ -133,6 +133,14 @@ func isNotNameRune(r rune) bool {
 	return r != '_' && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
 }
 
+// checkAPIGroup accepts a group, or nothing.
+func checkAPIGroup(text string) error {
+	if text == "" {
+		return nil
+	}
+	return checkGroup(text)
+}
+
 // checkLimit accepts NAME=SOFT[:HARD].
 func checkLimit(text string) error {
 	_, err := credentials.ParseRlimit(text[:min(len(text), 80)])

@@ -61,7 +61,7 @@ func LookupUser(spec string) (User, error) {
 	}
 	switch {
 	case group != "":
-		if u.GID, err = groupID(group); err != nil {
+		if u.GID, err = LookupGroup(group); err != nil {
 			return User{}, err
 		}
 		u.Groups = []int{u.GID}
@@ -117,7 +117,8 @@ func lookup(name string) (u User, entry *user.User, err error) {
 	return u, entry, err
 }
 
-func groupID(name string) (int, error) {
+// LookupGroup returns the id of a group: of a name in the group database, or a number.
+func LookupGroup(name string) (int, error) {
 	if id, err := parseID(name); err == nil {
 		return id, nil
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gophd/internal/api"
 	"gophd/internal/config"
 	"gophd/internal/event"
 	"gophd/internal/fault"
@@ -71,6 +72,7 @@ type Daemon struct {
 	spawner    *process.Spawner
 	pidFile    *pidFile
 	lease      *lease.Lease
+	api        *api.Server // nil for none
 	jobs       jobs
 	goroutines goroutine.Group // of the lease and the supervisors
 
@@ -141,6 +143,7 @@ func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 // serve is the event loop of the daemon. It returns when the machine is over.
 func (d *Daemon) serve(ctx context.Context) {
 	d.machine.alive = true
+	d.adoptAPI()
 	if slices.ContainsFunc(d.handed.Jobs, func(j supervisor.JobState) bool { return len(j.Runs) > 0 }) {
 		d.lease.Begin()
 	}
@@ -310,6 +313,7 @@ func (d *Daemon) serving(text string) {
 // onLocked reports that gophd has started, or has resumed after a re-exec.
 func (d *Daemon) onLocked() {
 	d.progress.locked = true
+	d.listen()
 	if d.o.Trouble != nil {
 		return // it continues as before, which was logged
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"gophd/internal/api"
 	"gophd/internal/config"
 	"gophd/internal/job"
 	"gophd/internal/lease"
@@ -25,6 +26,7 @@ type handedState struct {
 	Leases  map[string]lease.State `json:",omitempty"` // of the jobs that have their own, by name
 	Jobs    []supervisor.JobState
 	Escaped []supervisor.Pipe `json:",omitempty"` // of processes that escaped from earlier runs
+	API     api.Place         // of the socket
 
 	byName map[string]supervisor.JobState // Jobs
 }

@@ -22,7 +22,8 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +
 			"Jobs {Lines uint64; Untold uint64; Why string}; Left {Job string; Echo bool; Service bool; Lines uint64; Midway bool}; Records int}; Errors string; " +
 			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; " +
-			"lengths {runs uint16; sum int64; min int64; max int64}}; " +
+			"lengths {runs uint16; sum int64; min int64; max int64}; " +
+			"last {run uint64; outcome string; exit_code int; started Time; ended Time; length int64; text string}}; " +
 			"Lease {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Leases {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Jobs {Name string; ID string; Grid {Runs uint64; Anchor int64; Tick uint64; Interval int64; Calendar {}; Last Time}; " +
@@ -32,7 +33,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
 			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Failures int64; Notify string; " +
-			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "}"
+			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "; API {path string; file {device uint64; inode uint64}}}"
 	)
 	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {
 		t.Errorf("version %d has the shape\n%s\nwant that of version %d:\n%s", restart.Version, got, version, want)

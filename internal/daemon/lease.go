@@ -415,9 +415,12 @@ func (l jobLeaseClient) noteClean() {
 }
 
 // leaseNow returns the state of a lease, and the instance id. ok is false before the lease was
-// requested.
+// requested. It waits for a step of the lease that is being done.
 func leaseNow(of *lease.Lease) (shown status.Lease, instance string, ok bool) {
-	store, l, ok := of.Now()
+	return showLease(of.Now())
+}
+
+func showLease(store string, l heartbeat.Lease, ok bool) (shown status.Lease, instance string, known bool) {
 	if !ok {
 		return shown, "", false
 	}

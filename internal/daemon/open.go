@@ -91,6 +91,9 @@ func (d *Daemon) open() (err error) {
 		publish:      d.events.Publish,
 	}}
 	d.probe.answer = make(chan answer, 1)
+	if err := d.openAPI(); err != nil {
+		return err
+	}
 	d.logPreviousErrors()
 	return nil
 }
@@ -237,7 +240,7 @@ func (d *Daemon) logOptions() (logging.Options, error) {
 // firstSnapshot returns the first Snapshot of the board.
 func (d *Daemon) firstSnapshot() status.Snapshot {
 	c := d.o.Config
-	s := status.Snapshot{State: starting.String(), PID: os.Getpid(), Born: d.life.born, ProcessStart: time.Now(),
+	s := status.Snapshot{Name: c.Name, Version: d.o.Version, State: starting.String(), PID: os.Getpid(), Born: d.life.born, ProcessStart: time.Now(),
 		Restarts: d.life.execs,
 		Config:   c.File, Daemon: c.Daemon, Verbose: c.Verbose}
 	if h := d.o.Handoff; h != nil && h.Began > 0 {
@@ -247,18 +250,10 @@ func (d *Daemon) firstSnapshot() status.Snapshot {
 		s.RestartIn = c.AutoRestart
 	}
 	for _, spec := range d.specs() {
-		s.Jobs = append(s.Jobs, status.Job{Name: spec.Name, Interval: spec.Interval, Schedule: scheduleOf(spec),
+		s.Jobs = append(s.Jobs, status.Job{Name: spec.Name, Schedule: spec.Cadence(), Interval: spec.Interval,
 			Lease: status.Lease{Store: "none", State: "not asked for"}})
 	}
 	return s
-}
-
-// scheduleOf returns the text of a calendar.
-func scheduleOf(spec *job.Spec) string {
-	if spec.Calendar == nil {
-		return ""
-	}
-	return spec.Cadence()
 }
 
 func (d *Daemon) restartsByItself() bool {
@@ -279,6 +274,9 @@ func (d *Daemon) close() {
 		if err != nil {
 			trouble = append(trouble, err)
 		}
+	}
+	if d.api != nil {
+		attempt(d.api.Close)
 	}
 	d.jobs.each(func(m *member) { attempt(m.Close) })
 	for _, l := range d.leases() {

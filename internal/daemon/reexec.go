@@ -214,6 +214,15 @@ func (d *Daemon) handOff() *restart.Handoff {
 		s.PIDFile = d.o.Config.PIDFile
 	}
 	d.events.Publish(event.Reexecuting())
+	if d.api != nil {
+		f, at, err := d.api.HandOff()
+		if err != nil {
+			d.problem(err)
+		}
+		if f != nil {
+			h.Files[apiSocket], s.API = f, at
+		}
+	}
 	idle, active := d.jobs.byActivity()
 	for _, m := range idle { // meanwhile the output of the others is still read
 		s.Jobs = append(s.Jobs, m.handOff(h.Files))

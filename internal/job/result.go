@@ -61,6 +61,7 @@ var (
 type UrgentError struct {
 	Why   string
 	Grace time.Duration // from the first stop signal to KILL
+	Lease bool          // it ends, or is lost
 }
 
 func (e *UrgentError) Error() string { return e.Why }

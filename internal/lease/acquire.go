@@ -217,7 +217,7 @@ func (l *Lease) claimChanged(c *claim) {
 // process's own, or while it acquires the lease those that were handed off.
 func (l *Lease) ending(c *claim) {
 	if l.phase == holding || l.phase == acquiring && c.handed != nil {
-		l.o.Client.Ending(&job.UrgentError{Why: "the lease could not be renewed in time", Grace: c.grace()})
+		l.o.Client.Ending(&job.UrgentError{Lease: true, Why: "the lease could not be renewed in time", Grace: c.grace()})
 	}
 }
 
@@ -292,7 +292,7 @@ func (l *Lease) claimEnded(c *claim) {
 		err = fmt.Errorf("lease %s still belongs to PID %d, which was killed but whose run is still active: "+
 			"stop that run, or start with --standby", c.key, held.Holder.PID)
 	}
-	l.fail(err, &job.UrgentError{Why: "the lease was lost", Grace: c.grace()})
+	l.fail(err, &job.UrgentError{Lease: true, Why: "the lease was lost", Grace: c.grace()})
 }
 
 // oldLeaseEnds stops adopted runs at the deadline of the lease under which they were started, if no
@@ -301,7 +301,7 @@ func (l *Lease) oldLeaseEnds() {
 	switch l.shared.seen.State {
 	case heartbeat.Held, heartbeat.Doubtful, heartbeat.Ending: // these have a deadline of their own
 	default:
-		l.o.Client.Ending(&job.UrgentError{Why: "the lease could not be renewed during the re-exec",
+		l.o.Client.Ending(&job.UrgentError{Lease: true, Why: "the lease could not be renewed during the re-exec",
 			Grace: l.grace(l.shared.handed.Deadline)})
 	}
 }

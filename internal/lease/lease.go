@@ -167,6 +167,11 @@ func (l *Lease) Beat(tick uint64, pid int) {
 func (l *Lease) Now() (store string, now heartbeat.Lease, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.Look()
+}
+
+// Look is Now without the wait: it returns the state before a step that is being done. It never blocks.
+func (l *Lease) Look() (store string, now heartbeat.Lease, ok bool) {
 	c := l.visible()
 	if now, ok = c.now(); !ok {
 		return "", now, false

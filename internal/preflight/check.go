@@ -134,6 +134,8 @@ func (k *Checker) Daemon() error {
 	}
 	wrong.add(checkPassword(c.Heartbeat))
 	wrong.add(checkDescriptors(c))
+	_, err = APIGroup(c)
+	wrong.add(err)
 	return errors.Join(wrong...)
 }
 

@@ -69,6 +69,27 @@ func logOptions(c *config.Config, name, user string) (logging.Options, error) {
 	return l, nil
 }
 
+// APIGroup returns the id of the group that may use the socket; nil for none. It is an error if there is
+// no such group, or if this process may not give the socket to it.
+func APIGroup(c *config.Config) (*int, error) {
+	if c.API.Group == "" || !c.Listens() {
+		return nil, nil
+	}
+	id, err := credentials.LookupGroup(c.API.Group)
+	if err != nil {
+		return nil, fmt.Errorf("api.group: %w", err)
+	}
+	own, err := os.Getgroups()
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the groups of this process: %w", err)
+	}
+	if os.Geteuid() != 0 && id != os.Getegid() && !slices.Contains(own, id) {
+		return nil, fmt.Errorf("api.group: user %d is not in the group %s: add it, or start gophd as root",
+			os.Geteuid(), c.API.Group)
+	}
+	return &id, nil
+}
+
 // Credentials returns the credentials and limits of the command that differ from gophd's own; nil
 // if there are none.
 func Credentials(spec job.Spec) (*credentials.Credentials, error) {

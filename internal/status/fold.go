@@ -30,6 +30,8 @@ func (b *Board) Read(e event.Event) {
 	case event.TypeTicksSkipped:
 		b.Job(e.Job, func(j *Job) { j.Counts.Missed += e.Tick.Missed })
 		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.Missed = 0 })
+	case event.TypeJobFailed:
+		b.Job(e.Job, func(j *Job) { j.Failed = e.Err.Error() })
 	case event.TypeRunEnded:
 		b.runEnded(e.Job, e.Tick)
 	}

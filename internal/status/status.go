@@ -28,6 +28,8 @@ type Board struct {
 
 // Snapshot is gophd's state at one moment. It is a copy and does not change.
 type Snapshot struct {
+	Name         string // of the daemon
+	Version      string
 	State        string // serving, re-executing, draining, stopping, ...
 	PID          int
 	Instance     string    // random id of this daemon in the heartbeat; kept across restarts
@@ -62,8 +64,9 @@ type Memory struct{ Now, Peak int64 }
 type Job struct {
 	Name     string
 	State    job.State
+	Failed   string // why the job has failed for good; "" if it has not
+	Schedule string // in a few words
 	Interval time.Duration
-	Schedule string      // of a calendar; then Interval is 0
 	Next     time.Time   // the next tick, by the wall clock of the copy; zero if none is scheduled
 	Active   []ActiveRun // in the order of their start
 	Status   string      // the last status that a run sent; "" for none
@@ -72,7 +75,8 @@ type Job struct {
 	Unfinished []line.Unfinished
 	Log        Log // zero if the job has no log of its own
 	Counts     Counts
-	Last       *job.Result // the last run's; nil before the first has ended
+	Last       *Last       // nil before the first run has ended
+	result     *job.Result // the same, of this process
 	Lengths    Lengths
 	Lease      Lease
 }
@@ -99,6 +103,31 @@ type Counts struct {
 	Failures uint64 `json:"failures"`
 	Late     uint64 `json:"late"`   // runs that were still active when a tick was due
 	Missed   uint64 `json:"missed"` // ticks that were due while a run was active or held
+}
+
+// Last is the last run that has ended. It is kept across restarts.
+type Last struct {
+	Run      uint64        `json:"run"`
+	Outcome  job.Ending    `json:"outcome"`
+	ExitCode *int          `json:"exit_code"` // nil unless the command exited
+	Started  time.Time     `json:"started"`
+	Ended    time.Time     `json:"ended"`
+	Length   time.Duration `json:"length"`
+	Text     string        `json:"text"` // its outcome as the log has it
+}
+
+// last returns the last run of the job.
+func (j Job) last() *Last {
+	if j.result == nil {
+		return j.Last
+	}
+	r := *j.result
+	l := &Last{Run: r.Number, Outcome: r.Ending(), Started: r.Started.Round(0), Ended: r.Ended.Round(0), Length: r.Length(),
+		Text: r.String()}
+	if r.Outcome == job.Exited {
+		l.ExitCode = &r.Code
+	}
+	return l
 }
 
 // Lengths summarizes how long the last runs took. The percentiles are approximate, see Histogram.
@@ -189,7 +218,7 @@ func (b *Board) statusSent(name string, run uint64, text string) {
 func (b *Board) runEnded(name string, t job.Tick) {
 	b.Job(name, func(j *Job) {
 		r := t.Result
-		j.Last = &r
+		j.result = &r
 		j.Active = slices.DeleteFunc(j.Active, func(o ActiveRun) bool { return o.Run.Number == r.Run.Number })
 		j.Counts.Runs++
 		if r.Failed() {
@@ -217,7 +246,7 @@ func (b *Board) Snapshot() Snapshot {
 	s.Jobs = slices.Clone(s.Jobs)
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
-		j.Active = slices.Clone(j.Active)
+		j.Active, j.Last, j.result = slices.Clone(j.Active), j.last(), nil
 		if h := b.lengths[j.Name]; h != nil {
 			j.Lengths = h.summary()
 		}
@@ -232,16 +261,20 @@ func (b *Board) Snapshot() Snapshot {
 type Saved struct {
 	Counts  map[string]Counts    `json:"counts"`
 	Lengths map[string]Histogram `json:"lengths"`
+	Last    map[string]*Last     `json:"last"`
 }
 
 // Save copies what the new process's board needs.
 func (b *Board) Save() Saved {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := Saved{Counts: map[string]Counts{}, Lengths: map[string]Histogram{}}
+	s := Saved{Counts: map[string]Counts{}, Lengths: map[string]Histogram{}, Last: map[string]*Last{}}
 	for _, j := range b.now.Jobs {
 		if j.Counts != (Counts{}) {
 			s.Counts[j.Name] = j.Counts
+		}
+		if last := j.last(); last != nil {
+			s.Last[j.Name] = last
 		}
 	}
 	for name, h := range b.lengths {
@@ -257,7 +290,7 @@ func (b *Board) Restore(s Saved) {
 	b.lengths = map[string]*Histogram{}
 	for i := range b.now.Jobs {
 		j := &b.now.Jobs[i]
-		j.Counts = s.Counts[j.Name]
+		j.Counts, j.Last = s.Counts[j.Name], s.Last[j.Name]
 		if h, ok := s.Lengths[j.Name]; ok {
 			b.lengths[j.Name] = &h
 		}

@@ -470,3 +470,37 @@ func TestMemoryIsKnownOnLinux(t *testing.T) {
 		t.Errorf("memory %+v", m)
 	}
 }
+
+func TestLastRunIsKeptOverARestart(t *testing.T) {
+	b := board()
+	b.Read(event.RunEnded("nightly", tick(2*time.Second, 3, 0)))
+	want := b.Snapshot().Jobs[0].Last
+	if want == nil || want.Outcome != job.EndingFailure || *want.ExitCode != 3 || want.Length != 2*time.Second || want.Text != "exit code 3" {
+		t.Fatalf("%+v", want)
+	}
+	text, err := json.Marshal(b.Save())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var saved status.Saved
+	if err := json.Unmarshal(text, &saved); err != nil {
+		t.Fatal(err)
+	}
+	next := board()
+	next.Restore(saved)
+	if diff := cmp.Diff(want, next.Snapshot().Jobs[0].Last); diff != "" {
+		t.Error(diff)
+	}
+	next.Read(event.RunEnded("nightly", tick(time.Second, 0, 0)))
+	if got := next.Snapshot().Jobs[0].Last; got.Outcome != job.EndingSuccess {
+		t.Errorf("after the next run: %+v", got)
+	}
+}
+
+func TestJobThatHasFailed(t *testing.T) {
+	b := board()
+	b.Read(event.JobFailed("nightly", errors.New("giving up")))
+	if got := b.Snapshot().Jobs[0].Failed; got != "giving up" {
+		t.Error(got)
+	}
+}

@@ -92,7 +92,7 @@ func (j Job) variables(now time.Time) []Variable {
 	}
 	last := "none"
 	if j.Last != nil {
-		last = fmt.Sprintf("%s after %s", j.Last, span(j.Last.Length()))
+		last = fmt.Sprintf("%s after %s", j.Last.Text, span(j.Last.Length))
 	}
 	next := "none"
 	if !j.Next.IsZero() {
@@ -117,7 +117,7 @@ func (j Job) variables(now time.Time) []Variable {
 		lease += ", fencing token " + fmt.Sprint(j.Lease.Fence) + ", " + until
 	}
 	when := Variable{"interval", j.Interval.String()}
-	if j.Schedule != "" {
+	if j.Interval == 0 {
 		when = Variable{"schedule", j.Schedule}
 	}
 	vs := []Variable{

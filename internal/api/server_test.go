@@ -1,0 +1,514 @@
+package api
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gophd/internal/goroutine"
+	"gophd/internal/job"
+	"gophd/internal/status"
+)
+
+// daemon is a Daemon of one job.
+type daemon struct{ snapshot func() status.Snapshot }
+
+func (d daemon) Snapshot() status.Snapshot { return d.snapshot() }
+
+func nightly() status.Snapshot {
+	return status.Snapshot{Name: "nightly", PID: 812, State: "serving", Version: "0.2.0",
+		Jobs: []status.Job{{Name: "nightly", State: job.Waiting, Schedule: "every 5s"}}}
+}
+
+// newServer returns a Server that is closed at the end of the test. Its panics fail the test.
+func newServer(t *testing.T, dir string, change func(*Options)) *Server {
+	t.Helper()
+	o := Options{Daemon: daemon{nightly}, Dir: dir, Record: Record{Daemon: "nightly", PID: 812, StateDir: "/var/lib/gophd"},
+		Unused: func() {}, Panicked: func(p *goroutine.Panic) { t.Error(p) }}
+	if change != nil {
+		change(&o)
+	}
+	s := New(o)
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func listenTo(t *testing.T, s *Server) string {
+	t.Helper()
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	return s.socket.Path
+}
+
+func connect(t *testing.T, path string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// ask sends a request and returns code and body of the answer.
+func ask(t *testing.T, c net.Conn, request string) (int, string) {
+	t.Helper()
+	if _, err := fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: x\r\n\r\n", request); err != nil {
+		t.Fatal(err)
+	}
+	return read(t, c)
+}
+
+func read(t *testing.T, c net.Conn) (int, string) {
+	t.Helper()
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind := answer.Header.Get("Content-Type"); kind != "application/json" {
+		t.Errorf("an answer of type %q: %s", kind, body)
+	}
+	return answer.StatusCode, string(body)
+}
+
+func TestAnswers(t *testing.T) {
+	path := listenTo(t, newServer(t, t.TempDir(), nil))
+	c := connect(t, path)
+	for _, tt := range []struct {
+		request string
+		code    int
+		body    string
+	}{
+		{"GET /v1/status", 200, `{"daemon":"nightly","pid":812,"state":"serving",`},
+		{"GET /v1/jobs", 200, `[{"daemon":"nightly","pid":812,"name":"nightly","state":"waiting",`},
+		{"GET /v1/jobs/nightly", 200, `{"daemon":"nightly","pid":812,"name":"nightly","state":"waiting",`},
+		{"GET /v1/jobs/other", 404, `{"error":"there is no job \"other\""}`},
+		{"GET /v1/jobs/a%2Fb", 404, `{"error":"there is no job \"a/b\""}`},
+		{"POST /v1/status", 405, `{"error":"POST is not for /v1/status; use GET"}`},
+		{"GET /v2", 404, `{"error":"there is nothing at \"/v2\"; the API is below /v1"}`},
+	} {
+		if code, body := ask(t, c, tt.request); code != tt.code || !strings.HasPrefix(body, tt.body) {
+			t.Errorf("%s: %d %s, want %d %s", tt.request, code, body, tt.code, tt.body)
+		}
+	}
+}
+
+func TestFilesAreForTheOwnUser(t *testing.T) {
+	s := newServer(t, t.TempDir(), nil)
+	path := listenTo(t, s)
+	for _, file := range []string{path, strings.TrimSuffix(path, ".sock") + ".json"} {
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", file, info.Mode(), err)
+		}
+	}
+	group := os.Getegid()
+	of := newServer(t, t.TempDir(), func(o *Options) { o.Group = &group })
+	if info, err := os.Stat(listenTo(t, of)); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("with a group: %v, %v", info.Mode(), err)
+	}
+}
+
+func TestMayUse(t *testing.T) {
+	group, own := 4, os.Geteuid()
+	for _, tt := range []struct {
+		peer        Peer
+		alone, with bool // without a group, and with it
+	}{
+		{Peer{UID: 0}, true, true},
+		{Peer{UID: own}, true, true},
+		{Peer{UID: own + 1}, false, false},
+		{Peer{UID: own + 1, groups: []int{3, 4}}, false, true},
+		{Peer{UID: own + 1, groups: []int{3}}, false, false},
+	} {
+		if tt.peer.may(nil) != tt.alone || tt.peer.may(&group) != tt.with {
+			t.Errorf("%+v: %v and %v", tt.peer, tt.peer.may(nil), tt.peer.may(&group))
+		}
+	}
+}
+
+func TestPeerIsThisProcess(t *testing.T) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(t.TempDir(), "s")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	connect(t, l.Addr().String())
+	c, err := l.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p, err := peerOf(c)
+	groups, _ := os.Getgroups()
+	if err != nil || p.UID != os.Geteuid() || len(p.groups) <= len(groups)-1 {
+		t.Errorf("%+v, %v; the groups are %v", p, err, groups)
+	}
+}
+
+func TestStaleSocketIsReplacedAndALiveOneNever(t *testing.T) {
+	dir := t.TempDir()
+	first := newServer(t, dir, nil)
+	path := listenTo(t, first)
+	second := newServer(t, dir, nil)
+	if err := second.Listen(); err == nil || !strings.Contains(err.Error(), "another process listens on "+path) {
+		t.Fatalf("a second one: %v", err)
+	}
+	if code, _ := ask(t, connect(t, path), "GET /v1/status"); code != 200 {
+		t.Errorf("the first one answers %d", code)
+	}
+	_ = first.socket.listener.Close() // as if it was killed
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("the socket is gone: %v", err)
+	}
+	if _, err := net.Dial("unix", path); err == nil {
+		t.Fatal("it still listens")
+	}
+	listenTo(t, second)
+	if err := first.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	if code, _ := ask(t, connect(t, path), "GET /v1/status"); code != 200 { // its socket was not removed
+		t.Errorf("the second one answers %d", code)
+	}
+}
+
+func TestFileThatIsNoSocketIsNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "nightly.sock")
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := newServer(t, dir, nil).Listen(); err == nil || err.Error() != path+" is no socket; remove it" {
+		t.Error(err)
+	}
+	if text, _ := os.ReadFile(path); string(text) != "mine" {
+		t.Errorf("the file has %q", text)
+	}
+}
+
+func TestLongNamesAreHashed(t *testing.T) {
+	dir := "/run/gophd"
+	long := strings.Repeat("x", 200)
+	a, err := base(dir, long+"a")
+	if err != nil || len(a+socketSuffix) != maxPath {
+		t.Errorf("%s has %d bytes; %v", a, len(a), err)
+	}
+	if b, _ := base(dir, long+"b"); a == b || len(a) != len(b) {
+		t.Errorf("two names are both %s", a)
+	}
+	fits := strings.Repeat("x", maxPath-len("/run/gophd/.sock"))
+	if got, err := base(dir, fits); got != dir+"/"+fits || err != nil {
+		t.Errorf("%s, %v", got, err)
+	}
+	if _, err := base("/"+long, "x"); err == nil || !strings.Contains(err.Error(), "set GOPHD_RUNTIME_DIR to a shorter one") {
+		t.Error(err)
+	}
+	// The kernel accepts the longest path.
+	short := t.TempDir()
+	name := strings.Repeat("n", 300)
+	path := listenTo(t, newServer(t, short, func(o *Options) { o.Record.Daemon = name }))
+	if code, _ := ask(t, connect(t, path), "GET /v1/status"); code != 200 {
+		t.Errorf("answer %d", code)
+	}
+}
+
+func TestRecordIsLeftBehind(t *testing.T) {
+	dir := t.TempDir()
+	s := newServer(t, dir, nil)
+	path := listenTo(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket: %v", err)
+	}
+	r, err := readRecord(filepath.Join(dir, "nightly.json"))
+	if want := (Record{Daemon: "nightly", PID: 812, StateDir: "/var/lib/gophd"}); err != nil || r != want {
+		t.Errorf("%+v, %v", r, err)
+	}
+	// A shorter one replaces it.
+	second := newServer(t, dir, func(o *Options) { o.Record.StateDir = "/s" })
+	listenTo(t, second)
+	if r, err := readRecord(filepath.Join(dir, "nightly.json")); err != nil || r.StateDir != "/s" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestConnectionsAreLimited(t *testing.T) {
+	path := listenTo(t, newServer(t, t.TempDir(), nil))
+	var all []net.Conn
+	for range maxConnections {
+		c := connect(t, path)
+		all = append(all, c)
+		if code, _ := ask(t, c, "GET /v1/status"); code != 200 {
+			t.Fatalf("connection %d: %d", len(all), code)
+		}
+	}
+	if code, body := read(t, connect(t, path)); code != 503 || body != "{\"error\":\"there are 256 connections\"}\n" {
+		t.Errorf("one more: %d %s", code, body)
+	}
+	_ = all[0].Close()
+	for { // until the server has noticed
+		c := connect(t, path)
+		if code, _ := ask(t, c, "GET /v1/status"); code == 200 {
+			break
+		}
+		_ = c.Close()
+	}
+}
+
+func TestHalfOpenConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	path := listenTo(t, newServer(t, t.TempDir(), nil))
+	silent, half, full := connect(t, path), connect(t, path), connect(t, path)
+	if _, err := io.WriteString(half, "GET /v1/status HTTP/1.1\r\nHost"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(full, "POST /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf"); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []net.Conn{silent, half, full} {
+		if _, err := io.ReadAll(c); err != nil { // until the end
+			t.Error(err)
+		}
+	}
+}
+
+func TestLargeHeaderIsRejected(t *testing.T) {
+	path := listenTo(t, newServer(t, t.TempDir(), nil))
+	c := connect(t, path)
+	_, _ = fmt.Fprintf(c, "GET /v1/status HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n", strings.Repeat("x", 1<<20)) // it may be cut off
+	if answer, err := http.ReadResponse(bufio.NewReader(c), nil); err == nil && answer.StatusCode != 431 {
+		t.Errorf("answer %s", answer.Status)
+	}
+}
+
+func TestUnusedServerIsDropped(t *testing.T) {
+	unused := make(chan struct{}, 1)
+	s := newServer(t, t.TempDir(), func(o *Options) { o.Unused = func() { unused <- struct{}{} } })
+	s.idle = time.Millisecond
+	path := listenTo(t, s)
+	for range 3 {
+		c := connect(t, path)
+		if code, _ := ask(t, c, "GET /v1/status"); code != 200 {
+			t.Errorf("answer %d", code)
+		}
+		select {
+		case <-unused:
+			t.Error("dropped with a connection")
+		default:
+		}
+		_ = c.Close()
+		<-unused
+		s.mu.Lock()
+		if s.site != nil {
+			t.Error("it was not dropped")
+		}
+		s.mu.Unlock()
+	}
+}
+
+func TestPanicIsOfOneRequest(t *testing.T) {
+	panicked := make(chan *goroutine.Panic, 1)
+	fails := true
+	s := newServer(t, t.TempDir(), func(o *Options) {
+		o.Panicked = func(p *goroutine.Panic) { panicked <- p }
+		o.Daemon = daemon{func() status.Snapshot {
+			if fails {
+				panic("index out of range")
+			}
+			return nightly()
+		}}
+	})
+	c := connect(t, listenTo(t, s))
+	if code, body := ask(t, c, "GET /v1/status"); code != 500 || !strings.Contains(body, "index out of range") {
+		t.Errorf("%d %s", code, body)
+	}
+	if p := <-panicked; p.Value != "index out of range" {
+		t.Error(p)
+	}
+	fails = false
+	if code, _ := ask(t, c, "GET /v1/status"); code != 200 {
+		t.Errorf("after it: %d", code)
+	}
+}
+
+// No connection is refused over a re-exec: those that come meanwhile wait for the new process.
+func TestConnectionsWaitOverAHandOff(t *testing.T) {
+	dir := t.TempDir()
+	old := newServer(t, dir, nil)
+	path := listenTo(t, old)
+	used := connect(t, path)
+	if code, _ := ask(t, used, "GET /v1/status"); code != 200 {
+		t.Errorf("answer %d", code)
+	}
+	f, at, err := old.HandOff()
+	if err != nil || f == nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(used); err != nil { // until the end
+		t.Error(err)
+	}
+	waits := connect(t, path)
+	s := newServer(t, dir, func(o *Options) { o.Record.Version = "0.2.1" })
+	if err := s.Adopt(f, at); err != nil {
+		t.Fatal(err)
+	}
+	if code, _ := ask(t, waits, "GET /v1/status"); code != 200 {
+		t.Errorf("answer %d", code)
+	}
+	if r, err := readRecord(filepath.Join(dir, "nightly.json")); err != nil || r.Version != "0.2.1" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if err := old.Listen(); err != nil || old.site != nil { // a start that comes too late changes nothing
+		t.Error(err)
+	}
+}
+
+func TestSocketThatWasRemovedIsCreatedAgainAtARestart(t *testing.T) {
+	for name, change := range map[string]func(path string, o *Options) error{
+		"removed": func(path string, _ *Options) error { return os.Remove(path) },
+		"renamed": func(_ string, o *Options) error { o.Record.Daemon = "other"; return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			old := newServer(t, dir, nil)
+			path := listenTo(t, old)
+			f, at, err := old.HandOff()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var failed error
+			s := newServer(t, dir, func(o *Options) { failed = change(path, o) })
+			if err := errors.Join(failed, s.Adopt(f, at)); err != nil {
+				t.Fatal(err)
+			}
+			if code, _ := ask(t, connect(t, s.socket.Path), "GET /v1/status"); code != 200 {
+				t.Errorf("answer %d", code)
+			}
+			if _, err := os.Lstat(path); s.socket.Path != path && err == nil {
+				t.Error("the old socket is still there")
+			}
+		})
+	}
+}
+
+func TestStatesOfJobs(t *testing.T) {
+	active := []status.ActiveRun{{PID: 7}}
+	for want, j := range map[JobState]status.Job{
+		Starting: {},
+		Waiting:  {State: job.Waiting},
+		Running:  {State: job.Running, Active: active},
+		Standby:  {Lease: status.Lease{State: "standby"}},
+		Stopping: {State: job.Draining, Active: active},
+		Stopped:  {State: job.Done},
+		Failed:   {State: job.Done, Failed: "giving up"},
+	} {
+		if got := stateOf(j); got != want {
+			t.Errorf("%+v is %s, want %s", j, got, want)
+		}
+	}
+	if got := stateOf(status.Job{State: job.Held}); got != Waiting {
+		t.Errorf("a run that is held: %s", got)
+	}
+}
+
+// The shape is a promise: fields are only added.
+func TestShape(t *testing.T) {
+	at, code := time.Date(2026, 11, 27, 3, 17, 0, 0, time.UTC), 3
+	got, err := json.MarshalIndent(statusOf(status.Snapshot{Name: "jobs", PID: 812, State: "serving", Version: "0.2.0",
+		Born: at, Config: "/etc/gophd/jobs.yaml", Log: status.Log{File: "/var/log/gophd/jobs.log"},
+		Jobs: []status.Job{{
+			Name: "nightly", State: job.Running, Schedule: "every 1h0m0s", Interval: time.Hour, Next: at.Add(time.Hour),
+			Active:  []status.ActiveRun{{Run: job.Run{Number: 8}, PID: 901, Since: at}},
+			Counts:  status.Counts{Runs: 7, Failures: 1, Late: 2, Missed: 3},
+			Last:    &status.Last{Run: 7, Outcome: job.EndingFailure, ExitCode: &code, Started: at, Ended: at.Add(time.Second), Length: time.Second, Text: "exit code 3"},
+			Lengths: status.Lengths{Of: 7, P50: time.Second, P99: 2 * time.Second},
+			Lease:   status.Lease{Store: "memcached://10.0.0.5", State: "held", Fence: 41, Holder: "this instance"},
+		}, {Name: "new"}}}), "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{
+ "daemon": "jobs",
+ "pid": 812,
+ "state": "serving",
+ "started": "2026-11-27T03:17:00Z",
+ "version": "0.2.0",
+ "config": "/etc/gophd/jobs.yaml",
+ "log": "/var/log/gophd/jobs.log",
+ "jobs": [
+  {
+   "name": "nightly",
+   "state": "running",
+   "schedule": "every 1h0m0s",
+   "next_run": "2026-11-27T04:17:00Z",
+   "paused": false,
+   "running": [
+    {
+     "run": 8,
+     "pid": 901,
+     "started": "2026-11-27T03:17:00Z"
+    }
+   ],
+   "last": {
+    "run": 7,
+    "outcome": "failure",
+    "exit_code": 3,
+    "started": "2026-11-27T03:17:00Z",
+    "ended": "2026-11-27T03:17:01Z",
+    "duration_seconds": 1,
+    "text": "exit code 3"
+   },
+   "runs": 7,
+   "failures": 1,
+   "late": 2,
+   "missed": 3,
+   "interval_seconds": 3600,
+   "durations": {
+    "runs": 7,
+    "p50_seconds": 1,
+    "p99_seconds": 2
+   },
+   "lease": {
+    "store": "memcached://10.0.0.5",
+    "state": "held",
+    "fence": 41,
+    "holder": "this instance"
+   }
+  },
+  {
+   "name": "new",
+   "state": "starting",
+   "schedule": "",
+   "paused": false,
+   "runs": 0,
+   "failures": 0,
+   "late": 0,
+   "missed": 0
+  }
+ ]
+}`
+	if string(got) != want {
+		t.Errorf("got %s", got)
+	}
+}
