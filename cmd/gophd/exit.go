@@ -12,10 +12,15 @@ import (
 
 // The exit codes. README.md and the help of run show this table.
 const (
-	codeSuccess  = 0
-	codeFailed   = 1
-	codeUsage    = 2
-	codeLost     = 5
+	codeSuccess = 0
+	codeFailed  = 1
+	codeUsage   = 2
+	codeLost    = 5
+
+	// Of status and of the verbs that need a daemon (LSB, init script actions).
+	codeNotRunning = 3
+	codeUnknown    = 4
+
 	exitCodeHelp = `Exit codes:
   0    success, or another instance holds the lease (--held-exit-code changes that)
   1    gophd failed; job.start_limit or a fatal exit code ended it; or a directory, file, user, limit or store is missing
@@ -81,6 +86,8 @@ func (p *program) explain(err error) (text string, code int) {
 		start  *startError
 		held   *heartbeat.HeldError
 		lost   *heartbeat.LostError
+		none   *notRunningError
+		which  *unknownError
 	)
 	switch {
 	case err == nil:
@@ -98,6 +105,10 @@ func (p *program) explain(err error) (text string, code int) {
 		return err.Error() + " to run both", p.heldCode
 	case errors.As(err, &lost):
 		return err.Error(), codeLost
+	case errors.As(err, &none):
+		return err.Error(), codeNotRunning
+	case errors.As(err, &which):
+		return err.Error(), codeUnknown
 	}
 	return err.Error(), codeFailed
 }

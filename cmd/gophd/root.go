@@ -59,6 +59,7 @@ upgrade does not touch the running command.`,
 		Example: `  gophd run -v --interval 2 -- ./job.sh          every 2 seconds, in the foreground, with the log
   gophd run -d -p /run/job.pid -- ./job.sh       as a daemon, every 5 seconds
   gophd check -c job.yaml                        what would run, and when
+  gophd list                                     the jobs of all daemons on this host
   gophd next "17 3 * * 1-5"                      the coming runs of a cron expression
   gophd run --help                               all the flags, exit codes and signals`,
 		Version:                    version,
@@ -88,7 +89,8 @@ func (p *program) flagError(cmd *cobra.Command, err error) error {
 }
 
 func addCommands(root *cobra.Command, p *program) {
-	root.AddCommand(newRun(p), newCheck(p), newNext(p), newConfig(p), newVersion(p), newProbe(p))
+	root.AddCommand(newRun(p), newCheck(p), newNext(p), newConfig(p), newVersion(p), newProbe(p),
+		newList(p), newStatus(p))
 }
 
 // noArgs rejects arguments of a command that takes none. An argument is most likely a misspelled
@@ -117,7 +119,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 // laterCommand returns what to do instead of a command of later versions, or "".
 func laterCommand(name string) string {
 	switch name {
-	case "list", "status", "top", "why":
+	case "top", "why":
 		return "send USR1 to the process of the PID file, and read the log"
 	case "events", "history", "logs":
 		return "read the log; with --log-format json it has each event"

@@ -104,7 +104,7 @@ func statusOf(s status.Snapshot) Status {
 
 func jobOf(j status.Job) Job {
 	shape := Job{Name: j.Name, State: stateOf(j), Schedule: j.Schedule, Runs: j.Counts.Runs, Failures: j.Counts.Failures,
-		Late: j.Counts.Late, Missed: j.Counts.Missed, Interval: j.Interval.Seconds()}
+		Late: j.Counts.Late, Missed: j.Counts.Missed, Interval: j.Every.Seconds()}
 	if shape.State == Failed {
 		shape.Failed = j.Failed
 	}

@@ -156,6 +156,14 @@ func (l *loader) directories() (d Directories) {
 	return d
 }
 
+// OwnDirectories returns the directories that a daemon of this user has without a config. Of the request
+// it reads Env, Dir, Home and UID.
+func OwnDirectories(req Request) (Directories, error) {
+	l := newLoader(req)
+	d := l.directories()
+	return d, l.err()
+}
+
 // ownDirectory returns the directory that one of gophd's own variables names, or "". The rules are
 // those of a setting.
 func (l *loader) ownDirectory(variable string) string {

@@ -250,7 +250,11 @@ func (d *Daemon) firstSnapshot() status.Snapshot {
 		s.RestartIn = c.AutoRestart
 	}
 	for _, spec := range d.specs() {
-		s.Jobs = append(s.Jobs, status.Job{Name: spec.Name, Schedule: spec.Cadence(), Interval: spec.Interval,
+		every := spec.Interval
+		if spec.Once || spec.Service {
+			every = 0
+		}
+		s.Jobs = append(s.Jobs, status.Job{Name: spec.Name, Schedule: spec.Cadence(), Interval: spec.Interval, Every: every,
 			Lease: status.Lease{Store: "none", State: "not asked for"}})
 	}
 	return s

@@ -67,10 +67,11 @@ type Job struct {
 	Failed   string // why the job has failed for good; "" if it has not
 	Schedule string // in a few words
 	Interval time.Duration
-	Next     time.Time   // the next tick, by the wall clock of the copy; zero if none is scheduled
-	Active   []ActiveRun // in the order of their start
-	Status   string      // the last status that a run sent; "" for none
-	StatusOf uint64      // the number of that run, which may have ended
+	Every    time.Duration // from one due time to the next; 0 if there is no such time
+	Next     time.Time     // the next tick, by the wall clock of the copy; zero if none is scheduled
+	Active   []ActiveRun   // in the order of their start
+	Status   string        // the last status that a run sent; "" for none
+	StatusOf uint64        // the number of that run, which may have ended
 	// Unfinished are lines that a command has begun and not ended: a question, a progress bar.
 	Unfinished []line.Unfinished
 	Log        Log // zero if the job has no log of its own

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gophd/internal/api"
+	"gophd/internal/job"
+)
+
+func newList(p *program) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:        "list",
+		Aliases:    []string{"ls"},
+		SuggestFor: []string{"jobs", "ps"},
+		Short:      "List the jobs of all daemons on this host",
+		Long: `List the jobs of all daemons of this host that you may see: state, schedule, last run, next run. HEADROOM
+is how much of the interval is left after 99 of 100 runs.
+
+Daemons are found by their sockets: in GOPHD_RUNTIME_DIR if it is set, else in /run/gophd, the
+directories below it, and your own directories; as root in those of all users. See docs/api.md.`,
+		Example: `  gophd list
+  gophd list --json`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.list(cmd.Context(), asJSON) },
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON array")
+	return cmd
+}
+
+func (p *program) list(ctx context.Context, asJSON bool) error {
+	all, err := p.daemons(ctx)
+	if err != nil {
+		return err
+	}
+	jobs := []api.ListedJob{}
+	for _, f := range all {
+		if f.Err == nil {
+			jobs = append(jobs, f.Status.Listed()...)
+		}
+	}
+	if asJSON {
+		return p.printJSON(jobs)
+	}
+	for _, f := range all {
+		if f.Err != nil && !errors.Is(f.Err, api.ErrNotRunning) {
+			fmt.Fprintf(p.stderr, "gophd: %s: %s\n", printable(f.Name), printable(f.Err.Error()))
+		}
+	}
+	if len(jobs) == 0 {
+		fmt.Fprintln(p.stderr, "gophd: no daemon is running")
+		return nil
+	}
+	return p.screen().table(listRows(jobs, time.Now()))
+}
+
+// printJSON prints a value as one line.
+func (p *program) printJSON(v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "%s\n", text)
+	return err
+}
+
+// listRows returns the table of the jobs.
+func listRows(jobs []api.ListedJob, now time.Time) [][]cell {
+	times := map[string]int{}
+	for _, j := range jobs {
+		times[j.Name]++
+	}
+	rows := [][]cell{{{text: "JOB"}, {text: "STATE"}, {text: "SCHEDULE"}, {text: "LAST RUN"}, {text: "OUTCOME"}, {text: "NEXT RUN"},
+		{text: "HEADROOM"}}}
+	for _, j := range jobs {
+		name := j.Name
+		if times[name] > 1 {
+			name = j.Daemon + "/" + j.Name
+		}
+		last, outcome := "-", cell{text: "-"}
+		if l := j.Last; l != nil {
+			last = ago(now.Sub(l.Started)) + ", " + brief(seconds(l.Length))
+			outcome = outcomeOf(*l)
+		}
+		rows = append(rows, []cell{{text: printable(name)}, stateCell(j.Job), {text: printable(j.Schedule)}, {text: last}, outcome,
+			{text: untilNext(j.Job, now)}, {text: headroom(j.Job)}})
+	}
+	return rows
+}
+
+func stateCell(j api.Job) cell {
+	c := cell{text: printable(string(j.State))}
+	switch j.State {
+	case api.Running:
+		c.color = green
+	case api.Paused, api.Standby, api.Stopping, api.Stopped:
+		c.color = yellow
+	case api.Failed:
+		c.color = red
+	}
+	return c
+}
+
+// outcomeOf returns the outcome of a run, with its exit code if that says more.
+func outcomeOf(l api.Last) cell {
+	c := cell{text: printable(string(l.Outcome)), color: red}
+	switch {
+	case l.Outcome == job.EndingSuccess:
+		c.color = green
+	case l.Outcome == job.EndingStopped:
+		c.color = yellow
+	case l.Outcome == job.EndingFailure && l.ExitCode != nil:
+		c.text += fmt.Sprintf(", exit %d", *l.ExitCode)
+	}
+	return c
+}
+
+func untilNext(j api.Job, now time.Time) string {
+	switch {
+	case j.Paused:
+		return "paused"
+	case j.NextRun == nil:
+		return "-"
+	}
+	if wait := j.NextRun.Sub(now); wait > 0 {
+		return "in " + brief(wait)
+	}
+	return "now"
+}
+
+// headroom returns how much of the interval 99 of 100 runs leave.
+func headroom(j api.Job) string {
+	if j.Interval == 0 || j.Lengths == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%d %%", int(math.Floor(100*(1-j.Lengths.P99/j.Interval))))
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func ago(d time.Duration) string {
+	if d < 0 {
+		return "now"
+	}
+	return brief(d) + " ago"
+}
+
+// brief returns a duration with two digits or two units, as in 5.8s, 41s, 3min, 17h 3min, 2d 4h.
+func brief(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%dms", d.Round(time.Millisecond).Milliseconds())
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return two(d, time.Minute, "min", time.Second, "s")
+	case d < 24*time.Hour:
+		return two(d, time.Hour, "h", time.Minute, "min")
+	}
+	return two(d, 24*time.Hour, "d", time.Hour, "h")
+}
+
+func two(d, big time.Duration, name string, small time.Duration, less string) string {
+	text := fmt.Sprintf("%d%s", d/big, name)
+	if rest := d % big / small; rest > 0 {
+		text += fmt.Sprintf(" %d%s", rest, less)
+	}
+	return text
+}

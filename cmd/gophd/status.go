@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gophd/internal/api"
+)
+
+func newStatus(p *program) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:        "status [NAME]",
+		SuggestFor: []string{"info", "show", "state"},
+		Short:      "Show the state of a daemon or of one job",
+		Long: `Show the state of a daemon or of one job: what it does, its lease, its runs and how they ended.
+
+NAME is a daemon, a job, or DAEMON/JOB. Without it, it is the only daemon.
+
+Exit codes:
+  0  it is running, paused or on standby
+  3  it is not running, or it has failed
+  4  there is no such daemon or job, no permission, or no answer`,
+		Example: `  gophd status nightly
+  gophd status --json jobs/report`,
+		Args: oneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.status(cmd.Context(), strings.Join(args, ""), asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	return cmd
+}
+
+// oneName accepts at most one argument, a NAME.
+func oneName(cmd *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return &usageError{fmt.Errorf("%s takes one NAME, and there are %d arguments", strings.TrimPrefix(cmd.CommandPath(), "gophd "),
+			len(args))}
+	}
+	return nil
+}
+
+func (p *program) status(ctx context.Context, name string, asJSON bool) error {
+	t, err := p.target(ctx, name)
+	if err != nil {
+		return err
+	}
+	s := t.daemon.Status
+	if t.job != "" {
+		s.Jobs = slices.DeleteFunc(s.Jobs, func(j api.Job) bool { return j.Name != t.job })
+	}
+	switch {
+	case asJSON:
+		err = p.printJSON(s)
+	case t.job != "":
+		err = p.screen().job(s, s.Jobs[0], time.Now())
+	default:
+		err = p.screen().daemon(s, time.Now())
+	}
+	if err == nil && t.job != "" && (s.Jobs[0].State == api.Failed || s.Jobs[0].State == api.Stopped) {
+		err = codeError(codeNotRunning)
+	}
+	return err
+}
+
+const stamp = "2006-01-02 15:04:05 MST"
+
+// facts prints a list of names and texts below a title.
+func (s screen) facts(title string, facts [][2]string) error {
+	var b strings.Builder
+	b.WriteString(title + "\n")
+	for _, f := range facts {
+		if f[1] != "" {
+			fmt.Fprintf(&b, "  %-10s %s\n", f[0], printable(f[1]))
+		}
+	}
+	_, err := io.WriteString(s.w, b.String())
+	return err
+}
+
+func (s screen) mark(c cell) string {
+	if s.color && c.color != "" {
+		return c.color + "●" + plain
+	}
+	return "●"
+}
+
+func (s screen) daemon(of api.Status, now time.Time) error {
+	err := s.facts(fmt.Sprintf("%s %s - %s (pid %d)", s.mark(cell{color: green}), printable(of.Daemon), printable(of.State), of.PID),
+		daemonFacts(of, now))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(s.w)
+	return s.table(listRows(of.Listed(), now))
+}
+
+func daemonFacts(of api.Status, now time.Time) [][2]string {
+	return [][2]string{
+		{"since", fmt.Sprintf("%s, %s; gophd %s", of.Started.Local().Format(stamp), ago(now.Sub(of.Started)), of.Version)},
+		{"config", of.Config},
+		{"log", of.Log},
+	}
+}
+
+func (s screen) job(of api.Status, j api.Job, now time.Time) error {
+	in := ""
+	if of.Daemon != j.Name {
+		in = "daemon " + of.Daemon + ", "
+	}
+	title := fmt.Sprintf("%s %s - %s (%spid %d)", s.mark(stateCell(j)), printable(j.Name), printable(string(j.State)), printable(in), of.PID)
+	return s.facts(title, slices.Concat([][2]string{
+		{"failed", j.Failed},
+		{"schedule", j.Schedule + nextText(j, now)},
+		{"lease", leaseText(j.Lease)},
+		{"running", runningText(j, now)},
+		{"last run", lastText(j.Last, now)},
+		{"runs", runsText(j)},
+	}, daemonFacts(of, now)))
+}
+
+func nextText(j api.Job, now time.Time) string {
+	if j.NextRun == nil || j.Paused {
+		return ""
+	}
+	return fmt.Sprintf("; next run %s, %s", j.NextRun.Local().Format(stamp), untilNext(j, now))
+}
+
+func leaseText(l *api.Lease) string {
+	if l == nil {
+		return ""
+	}
+	text := l.State + ", " + l.Store
+	if l.Fence > 0 {
+		text += fmt.Sprintf(", fencing token %d", l.Fence)
+	}
+	if l.Holder != "" && l.Holder != "this instance" {
+		text += ", held by " + l.Holder
+	}
+	return text
+}
+
+func runningText(j api.Job, now time.Time) string {
+	var all []string
+	for _, r := range j.Running {
+		all = append(all, fmt.Sprintf("run %d, pid %d, for %s", r.Run, r.PID, brief(now.Sub(r.Started))))
+	}
+	return strings.Join(all, "; ")
+}
+
+func lastText(l *api.Last, now time.Time) string {
+	if l == nil {
+		return "none yet"
+	}
+	return fmt.Sprintf("%d, %s after %s: %s; %s", l.Run, l.Outcome, brief(seconds(l.Length)), l.Text, ago(now.Sub(l.Ended)))
+}
+
+func runsText(j api.Job) string {
+	text := fmt.Sprintf("%d, %d failed, %d late, %d missed", j.Runs, j.Failures, j.Late, j.Missed)
+	if l := j.Lengths; l != nil {
+		text += fmt.Sprintf("; p50 %s, p99 %s", brief(seconds(l.P50)), brief(seconds(l.P99)))
+	}
+	return text
+}
