@@ -90,7 +90,7 @@ func (p *program) flagError(cmd *cobra.Command, err error) error {
 
 func addCommands(root *cobra.Command, p *program) {
 	root.AddCommand(newRun(p), newCheck(p), newNext(p), newConfig(p), newVersion(p), newProbe(p),
-		newList(p), newStatus(p))
+		newList(p), newStatus(p), newEvents(p))
 }
 
 // noArgs rejects arguments of a command that takes none. An argument is most likely a misspelled
@@ -121,7 +121,7 @@ func laterCommand(name string) string {
 	switch name {
 	case "top", "why":
 		return "send USR1 to the process of the PID file, and read the log"
-	case "events", "history", "logs":
+	case "history", "logs":
 		return "read the log; with --log-format json it has each event"
 	case "stop":
 		return "send TERM to the process of the PID file"

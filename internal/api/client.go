@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,6 +13,8 @@ import (
 	"net/http"
 	"net/url"
 	"syscall"
+
+	"gophd/internal/job"
 )
 
 // Client asks the daemon of one socket.
@@ -47,6 +50,59 @@ func (r *Refused) Error() string { return r.Why }
 // Status returns the state of the daemon.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.do(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+// Event is what a Client itself reads of an event. Its line has more: docs/events.md.
+type Event struct {
+	ID       uint64     `json:"id"` // 0 for an event of the stream itself
+	Type     string     `json:"type"`
+	Job      string     `json:"job"`
+	Run      uint64     `json:"run"`
+	Request  uint64     `json:"request"`
+	Outcome  job.Ending `json:"outcome"`
+	ExitCode *int       `json:"exit_code"`
+	Message  string     `json:"message"`
+}
+
+// Events calls yield with each event that the daemon keeps after the one with that number, and with its
+// line. With follow it goes on with those to come, over re-execs too. It returns when yield returns
+// false, when ctx ends, when there are no more events, or when the daemon has exited.
+func (c *Client) Events(ctx context.Context, after uint64, follow bool, yield func(e Event, line []byte) bool) error {
+	for {
+		again, err := c.stream(ctx, &after, follow, yield)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// maxLine limits a line of the stream, in bytes.
+const maxLine = 1 << 20
+
+// stream reads one answer. It returns true if the stream goes on in another one, after a re-exec.
+func (c *Client) stream(ctx context.Context, after *uint64, follow bool, yield func(Event, []byte) bool) (again bool, err error) {
+	answer, err := c.send(ctx, http.MethodGet, fmt.Sprintf("/v1/events?after=%d&follow=%t", *after, follow), nil)
+	if err != nil {
+		return false, err
+	}
+	defer answer.Body.Close()
+	lines := bufio.NewScanner(answer.Body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		var e Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return false, fmt.Errorf("an event of %s cannot be read: %w", c.path, err)
+		}
+		*after = max(*after, e.ID)
+		again = again || e.Type == typeReexecuting
+		if !yield(e, lines.Bytes()) {
+			return false, nil
+		}
+	}
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return false, fmt.Errorf("an event of %s cannot be read: %w", c.path, err)
+	}
+	return again && ctx.Err() == nil, nil // the daemon may have been killed
 }
 
 // maxAnswer limits an answer that is read, in bytes: another user's program may have written it.

@@ -27,6 +27,7 @@ var routes = []route{
 	{"GET", "/v1/status", (*Server).getStatus},
 	{"GET", "/v1/jobs", (*Server).getJobs},
 	{"GET", "/v1/jobs/{name}", (*Server).getJob},
+	{"GET", "/v1/events", (*Server).getEvents},
 }
 
 // handler serves the routes. A panic in one is that request's only.

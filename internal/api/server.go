@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gophd/internal/goroutine"
@@ -27,6 +28,7 @@ type Options struct {
 	Dir    string // the runtime directory; created if it is missing
 	Group  *int   // whose members may use the socket; nil for none
 	Record Record // Daemon of it names the socket
+	Events *Events
 	// Unused is called when the socket has not been used for a minute, and its memory is free. It must
 	// not block.
 	Unused func()
@@ -49,7 +51,9 @@ const (
 type Server struct {
 	o      Options
 	idle   time.Duration // idleTime
-	ending chan struct{} // closed by Close and HandOff
+	ending chan struct{} // closed when Close and HandOff accept no connection any more
+
+	reexecuting atomic.Bool // HandOff was called
 
 	mu        sync.Mutex // guards the fields below
 	ended     bool       // Close or HandOff was called
@@ -113,6 +117,7 @@ func (s *Server) Close() error {
 // HandOff stops to answer in this process, as Close does. Connections wait for the new process, which
 // calls Adopt. The file is nil if the Server does not listen.
 func (s *Server) HandOff() (f *os.File, at Place, err error) {
+	s.reexecuting.Store(true)
 	socket := s.end()
 	if socket == nil {
 		return nil, at, nil
@@ -130,13 +135,14 @@ func (s *Server) end() *socket {
 		return nil
 	}
 	s.ended = true
-	close(s.ending)
 	return s.socket
 }
 
-// finish waits for the goroutines.
+// finish waits for the goroutines. The listener is closed: what was accepted before is answered, and
+// whoever connects from now on is not.
 func (s *Server) finish() {
 	s.accepting.Wait()
+	close(s.ending)
 	s.mu.Lock()
 	site := s.site
 	s.site = nil
@@ -148,7 +154,7 @@ func (s *Server) finish() {
 
 // acceptAgain is how long to wait when a connection cannot be accepted, for example because gophd has
 // no descriptor left.
-const acceptAgain = time.Second
+const acceptAgain = 100 * time.Millisecond
 
 // accept accepts connections until the listener is closed.
 func (s *Server) accept(l *net.UnixListener) {
@@ -158,10 +164,7 @@ func (s *Server) accept(l *net.UnixListener) {
 		case errors.Is(err, net.ErrClosed):
 			return
 		case err != nil:
-			select {
-			case <-time.After(acceptAgain):
-			case <-s.ending:
-			}
+			time.Sleep(acceptAgain)
 		default:
 			s.serve(c)
 		}
@@ -181,9 +184,6 @@ func (s *Server) serve(c *net.UnixConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.ended:
-		_ = c.Close()
-		return
 	case s.site == nil:
 		s.site = newSite(s)
 	case s.site.open >= maxConnections:

@@ -33,7 +33,7 @@ func nightly() status.Snapshot {
 func newServer(t *testing.T, dir string, change func(*Options)) *Server {
 	t.Helper()
 	o := Options{Daemon: daemon{nightly}, Dir: dir, Record: Record{Daemon: "nightly", PID: 812, StateDir: "/var/lib/gophd"},
-		Unused: func() {}, Panicked: func(p *goroutine.Panic) { t.Error(p) }}
+		Events: NewEvents(SavedEvents{}), Unused: func() {}, Panicked: func(p *goroutine.Panic) { t.Error(p) }}
 	if change != nil {
 		change(&o)
 	}

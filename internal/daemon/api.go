@@ -27,7 +27,7 @@ func (d *Daemon) openAPI() error {
 		return err
 	}
 	d.api = api.New(api.Options{
-		Daemon: apiDaemon{d}, Dir: c.RuntimeDir, Group: group,
+		Daemon: apiDaemon{d}, Dir: c.RuntimeDir, Group: group, Events: d.recent,
 		Record: api.Record{Daemon: c.Name, PID: os.Getpid(), StateDir: c.StateDir, LogFile: d.log.Path(),
 			Started: d.life.born.UTC(), Version: d.o.Version},
 		Unused:   func() { d.timers.shrink.Reset(0) },

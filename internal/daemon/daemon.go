@@ -73,6 +73,7 @@ type Daemon struct {
 	pidFile    *pidFile
 	lease      *lease.Lease
 	api        *api.Server // nil for none
+	recent     *api.Events // for it
 	jobs       jobs
 	goroutines goroutine.Group // of the lease and the supervisors
 

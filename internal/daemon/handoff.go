@@ -27,6 +27,7 @@ type handedState struct {
 	Jobs    []supervisor.JobState
 	Escaped []supervisor.Pipe `json:",omitempty"` // of processes that escaped from earlier runs
 	API     api.Place         // of the socket
+	Events  api.SavedEvents
 
 	byName map[string]supervisor.JobState // Jobs
 }

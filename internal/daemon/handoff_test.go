@@ -33,7 +33,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
 			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Failures int64; Notify string; " +
-			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "; API {path string; file {device uint64; inode uint64}}}"
+			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "; API {path string; file {device uint64; inode uint64}}; Events {next uint64; lines uint8}}"
 	)
 	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {
 		t.Errorf("version %d has the shape\n%s\nwant that of version %d:\n%s", restart.Version, got, version, want)

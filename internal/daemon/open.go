@@ -7,6 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"gophd/internal/api"
 	"gophd/internal/config"
 	"gophd/internal/event"
 	"gophd/internal/eventlog"
@@ -183,7 +184,12 @@ func (d *Daemon) openLog() (err error) {
 	if c.Many {
 		readLog = reader.Jobs(d.names(), d.loggers).Read
 	}
-	d.events = event.NewStream(d.board.Read, readLog)
+	readers := []func(event.Event){d.board.Read, readLog}
+	if c.Listens() {
+		d.recent = api.NewEvents(d.handed.Events)
+		readers = append(readers, d.recent.Read)
+	}
+	d.events = event.NewStream(readers...)
 	if err := d.log.CrashOutput(); err != nil {
 		d.problem(err)
 	}

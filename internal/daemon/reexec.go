@@ -250,6 +250,9 @@ func (d *Daemon) handOff() *restart.Handoff {
 	}
 	s.Log.Losses = d.log.Losses()
 	s.Log.Jobs = d.logs.losses()
+	if d.recent != nil {
+		s.Events = d.recent.Save()
+	}
 	h.State = s.encode()
 	return h
 }

@@ -24,13 +24,12 @@ var fields = [...]field{
 		return e.Tick.Due.Format(time.RFC3339Nano)
 	}},
 	{"run_pid", "process of the run", func(e Event) any { return unlessZero(e.Tick.PID) }},
-	{"outcome", "success, failure, stopped or not_started; a run that gophd stopped is stopped, " +
-		"or failure if its timeout or --overlap replace stopped it",
+	{"outcome", "success, failure, timeout, stopped, killed, start_error or lease_lost: see [api.md](api.md)",
 		func(e Event) any {
 			if e.Tick.Outcome == 0 {
 				return nil
 			}
-			return outcome(e.Tick)
+			return string(e.Tick.Ending())
 		}},
 	{"exit_code", "exit code of the command", func(e Event) any {
 		if e.Tick.Outcome != job.Exited {
@@ -81,18 +80,6 @@ func (e Event) Fields(yield func(name string, value any)) {
 			yield(f.name, v)
 		}
 	}
-}
-
-func outcome(t job.Tick) string {
-	switch {
-	case t.OK():
-		return "success"
-	case t.Outcome == job.Unstarted:
-		return "not_started"
-	case t.Failed():
-		return "failure"
-	}
-	return "stopped"
 }
 
 func unlessZero[T comparable](v T) any {

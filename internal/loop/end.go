@@ -165,7 +165,7 @@ func (l *Loop) dropDue() { l.due, l.opened = due{}, nil }
 
 // handOff ends the loop for that of the next process. A tick that is held stays due there.
 func (l *Loop) handOff(detach func() error) error {
-	r := Report{}
+	r := Report{HandedOff: true}
 	switch l.state {
 	case job.Waiting, job.Held, job.Running, job.Draining:
 	default:

@@ -63,7 +63,9 @@ type Report struct {
 	Missed uint64
 	Tick   job.Tick // Ended
 	End    End      // to draining or done: why the loop has ended by itself
-	Grid   Grid     // where the loop stands: the loop of the next process continues from it
+	// HandedOff is set, to done, if the loop of the next process continues from here.
+	HandedOff bool
+	Grid      Grid // where the loop stands: the loop of the next process continues from it
 }
 
 // Kind is what a Report is about.

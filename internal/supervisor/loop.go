@@ -308,6 +308,9 @@ func (s *Supervisor) stateChanged(rep loop.Report) {
 		t.gate.place.forget()
 	}
 	t.held = rep.State == job.Held
+	if rep.HandedOff { // for who looks now, nothing has changed
+		return
+	}
 	s.publish(event.JobState(name, rep.State, rep.Run, rep.At, rep.Next))
 	switch {
 	case rep.Slowed > 0:
