@@ -19,7 +19,7 @@ var layers = [][]string{
 	{"internal/timer", "internal/event", "internal/fault", "internal/goroutine", "internal/job", "internal/headtail",
 		"internal/line", "internal/lockfile", "internal/misspelled", "internal/request", "internal/procfs",
 		"internal/safefile", "internal/schedule", "internal/self", "internal/credentials"},
-	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/logging",
+	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/jobfile", "internal/logging",
 		"internal/loop", "internal/pidfile", "internal/process", "internal/restart", "internal/sdnotify",
 		"internal/signals", "internal/status"},
 	{"internal/heartbeat/file", "internal/heartbeat/memcached", "internal/heartbeat/heartbeattest", "internal/api"},

@@ -90,7 +90,8 @@ func (p *program) flagError(cmd *cobra.Command, err error) error {
 
 func addCommands(root *cobra.Command, p *program) {
 	root.AddCommand(newRun(p), newCheck(p), newNext(p), newConfig(p), newVersion(p), newProbe(p),
-		newList(p), newStatus(p), newEvents(p))
+		newList(p), newStatus(p), newEvents(p), newHealthcheck(p))
+	addSteering(root, p)
 }
 
 // noArgs rejects arguments of a command that takes none. An argument is most likely a misspelled
@@ -123,10 +124,6 @@ func laterCommand(name string) string {
 		return "send USR1 to the process of the PID file, and read the log"
 	case "history", "logs":
 		return "read the log; with --log-format json it has each event"
-	case "stop":
-		return "send TERM to the process of the PID file"
-	case "reload", "restart":
-		return "send HUP to the process of the PID file"
 	}
 	return ""
 }

@@ -21,7 +21,7 @@ func newRun(p *program) *cobra.Command {
 		Use:   "run [-d] [-v] [-p PID_FILE] [flags] -- COMMAND [ARG...]",
 		Short: "Run a command at an interval, on a schedule, once, or as a service",
 
-		SuggestFor: []string{"cron", "daemon", "every", "exec", "job", "loop", "once", "start", "supervise", "watch"},
+		SuggestFor: []string{"cron", "daemon", "every", "exec", "job", "loop", "once", "supervise"},
 		Long: `Run COMMAND again and again, one instance at a time: on this host, or with a memcached lease in the
 whole cluster.
 

@@ -52,12 +52,28 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.do(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
+// Stop requests a stop of the daemon.
+func (c *Client) Stop(ctx context.Context) (d Done, err error) {
+	return d, c.do(ctx, http.MethodPost, "/v1/stop", nil, &d)
+}
+
+// Reload requests a reload.
+func (c *Client) Reload(ctx context.Context) (d Done, err error) {
+	return d, c.do(ctx, http.MethodPost, "/v1/reload", nil, &d)
+}
+
+// Order sends a request for a job.
+func (c *Client) Order(ctx context.Context, name, verb string, o Order) (d Done, err error) {
+	return d, c.do(ctx, http.MethodPost, "/v1/jobs/"+url.PathEscape(name)+"/"+verb, o, &d)
+}
+
 // Event is what a Client itself reads of an event. Its line has more: docs/events.md.
 type Event struct {
 	ID       uint64     `json:"id"` // 0 for an event of the stream itself
 	Type     string     `json:"type"`
 	Job      string     `json:"job"`
 	Run      uint64     `json:"run"`
+	PID      int        `json:"run_pid"`
 	Request  uint64     `json:"request"`
 	Outcome  job.Ending `json:"outcome"`
 	ExitCode *int       `json:"exit_code"`

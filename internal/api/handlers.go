@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gophd/internal/goroutine"
+	"gophd/internal/request"
 )
 
 // maxHeader limits the header of a request, in bytes.
@@ -28,6 +29,9 @@ var routes = []route{
 	{"GET", "/v1/jobs", (*Server).getJobs},
 	{"GET", "/v1/jobs/{name}", (*Server).getJob},
 	{"GET", "/v1/events", (*Server).getEvents},
+	{"POST", "/v1/jobs/{name}/{verb}", (*Server).postJob},
+	{"POST", "/v1/stop", postDaemon(request.Stop, "the daemon stops")},
+	{"POST", "/v1/reload", postDaemon(request.Reload, "the reload has begun")},
 }
 
 // handler serves the routes. A panic in one is that request's only.

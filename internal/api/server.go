@@ -13,13 +13,21 @@ import (
 	"time"
 
 	"gophd/internal/goroutine"
+	"gophd/internal/job"
+	"gophd/internal/request"
 	"gophd/internal/status"
 )
 
-// Daemon is what a Server shows.
+// Daemon is what a Server shows and steers. When it ends, its methods return errors.
 type Daemon interface {
 	// Snapshot returns the state of the daemon now. It does not block.
 	Snapshot() status.Snapshot
+	// Request carries out a request, and returns when that has begun. An error is a
+	// *request.RejectedError, or that of ctx.
+	Request(ctx context.Context, r request.Request) error
+	// RequestJob does so for a job. For a start it returns the request that the run will have, which may
+	// be an earlier one that is the same. An error may also be a *request.UnknownJobError.
+	RequestJob(ctx context.Context, r request.ForJob) (*job.Request, error)
 }
 
 // Options configure a Server.

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,11 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/request"
 	"gophd/internal/status"
 )
 
@@ -23,6 +26,26 @@ import (
 type daemon struct{ snapshot func() status.Snapshot }
 
 func (d daemon) Snapshot() status.Snapshot { return d.snapshot() }
+
+func (d daemon) Request(context.Context, request.Request) error {
+	return &request.RejectedError{Why: "gophd is draining"}
+}
+
+// RequestJob starts the job nightly, and rejects all else with what was requested.
+func (d daemon) RequestJob(_ context.Context, r request.ForJob) (*job.Request, error) {
+	switch {
+	case r.Job != "nightly":
+		return nil, &request.UnknownJobError{Name: r.Job}
+	case r.Verb == request.Start && r.Args == nil:
+		return &job.Request{ID: 7}, nil
+	}
+	r.From = ""
+	return nil, &request.RejectedError{Why: fmt.Sprintf("%+v", struct {
+		Args   []string
+		Count  int
+		Signal syscall.Signal
+	}{r.Args, r.Count, r.Signal})}
+}
 
 func nightly() status.Snapshot {
 	return status.Snapshot{Name: "nightly", PID: 812, State: "serving", Version: "0.2.0",
@@ -510,5 +533,35 @@ func TestShape(t *testing.T) {
 }`
 	if string(got) != want {
 		t.Errorf("got %s", got)
+	}
+}
+
+func TestRequests(t *testing.T) {
+	c := connect(t, listenTo(t, newServer(t, t.TempDir(), nil)))
+	for _, tt := range []struct {
+		path, body string
+		code       int
+		want       string
+	}{
+		{"/v1/jobs/nightly/start", "", 200, `{"message":"nightly is started","after":`},
+		{"/v1/jobs/nightly/start", `{"args":["--full","x y"]}`, 409, `{"error":"{Args:[--full x y] Count:0 Signal:signal 0}"}`},
+		{"/v1/jobs/nightly/skip", `{"count":3}`, 409, `{"error":"{Args:[] Count:3 Signal:signal 0}"}`},
+		{"/v1/jobs/nightly/skip", "", 409, `{"error":"{Args:[] Count:1 Signal:signal 0}"}`},
+		{"/v1/jobs/nightly/skip", `{"count":-1}`, 400, `{"error":"count -1: not a number of runs from 0 to 1000"}`},
+		{"/v1/jobs/nightly/signal", `{"signal":"USR1"}`, 409, `{"error":"{Args:[] Count:0 Signal:user defined signal 1}"}`},
+		{"/v1/jobs/nightly/signal", "{}", 400, `{"error":"signal: `},
+		{"/v1/jobs/nightly/pause", `{"count":1}`, 400, `{"error":"a field of the body is not for pause"}`},
+		{"/v1/jobs/nightly/pause", `{"x":1}`, 400, `{"error":"the body is not valid: json: unknown field \"x\""}`},
+		{"/v1/jobs/nightly/pause", `{} {}`, 400, `{"error":"the body is not valid: more than one value"}`},
+		{"/v1/jobs/nightly/dance", "", 404, `{"error":"\"dance\" is no request for a job; use start, `},
+		{"/v1/jobs/other/pause", "", 404, `{"error":"there is no job other"}`},
+		{"/v1/stop", "", 409, `{"error":"gophd is draining"}`},
+		{"/v1/reload", "[]", 400, `{"error":"the body is not valid: `},
+		{"/v1/jobs/nightly/start", `{"args":["` + strings.Repeat("x", maxBody) + `"]}`, 413, `{"error":"the body has more than 65536 bytes"}`},
+	} {
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", tt.path, len(tt.body), tt.body)
+		if code, body := read(t, c); code != tt.code || !strings.HasPrefix(body, tt.want) {
+			t.Errorf("%s %.50s: %d %s, want %d %s", tt.path, tt.body, code, body, tt.code, tt.want)
+		}
 	}
 }

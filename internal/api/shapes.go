@@ -28,6 +28,7 @@ type Job struct {
 	Schedule string     `json:"schedule"`
 	NextRun  *time.Time `json:"next_run,omitempty"`
 	Paused   bool       `json:"paused"`
+	Skip     int        `json:"skip,omitempty"` // scheduled runs that are skipped next
 	Running  []Run      `json:"running,omitempty"`
 	Last     *Last      `json:"last,omitempty"`
 	Runs     uint64     `json:"runs"` // that have ended
@@ -103,7 +104,7 @@ func statusOf(s status.Snapshot) Status {
 }
 
 func jobOf(j status.Job) Job {
-	shape := Job{Name: j.Name, State: stateOf(j), Schedule: j.Schedule, Runs: j.Counts.Runs, Failures: j.Counts.Failures,
+	shape := Job{Paused: j.Held == "paused", Skip: j.Skip, Name: j.Name, State: stateOf(j), Schedule: j.Schedule, Runs: j.Counts.Runs, Failures: j.Counts.Failures,
 		Late: j.Counts.Late, Missed: j.Counts.Missed, Interval: j.Every.Seconds()}
 	if shape.State == Failed {
 		shape.Failed = j.Failed
@@ -136,8 +137,10 @@ func stateOf(j status.Job) JobState {
 		return Running
 	case j.Failed != "":
 		return Failed
-	case j.State == job.Done:
+	case j.State == job.Done, j.Held == "stopped":
 		return Stopped
+	case j.Held == "paused":
+		return Paused
 	case j.Lease.State == "standby":
 		return Standby
 	case j.State == job.Waiting, j.State == job.Held, j.State == job.Running:

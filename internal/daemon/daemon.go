@@ -72,8 +72,11 @@ type Daemon struct {
 	spawner    *process.Spawner
 	pidFile    *pidFile
 	lease      *lease.Lease
-	api        *api.Server // nil for none
-	recent     *api.Events // for it
+	api        *api.Server   // nil for none
+	recent     *api.Events   // for it
+	calls      chan func()   // from it: see call
+	over       chan struct{} // closed when no call is served any more
+	records    records
 	jobs       jobs
 	goroutines goroutine.Group // of the lease and the supervisors
 
@@ -116,7 +119,9 @@ type timers struct {
 const remindAfter = 15 * time.Second // between two events about runs that are waited for
 
 // New returns a Daemon. It opens nothing; Run does.
-func New(o Options) *Daemon { return &Daemon{o: o} }
+func New(o Options) *Daemon {
+	return &Daemon{o: o, calls: make(chan func()), over: make(chan struct{})}
+}
 
 // Run blocks until the daemon has ended and nothing of it is left, or until it must re-exec and
 // only the contents of the handoff are left. An error says why it ended if that was not requested:
@@ -143,6 +148,7 @@ func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 
 // serve is the event loop of the daemon. It returns when the machine is over.
 func (d *Daemon) serve(ctx context.Context) {
+	defer close(d.over)
 	d.machine.alive = true
 	d.adoptAPI()
 	if slices.ContainsFunc(d.handed.Jobs, func(j supervisor.JobState) bool { return len(j.Runs) > 0 }) {
@@ -172,6 +178,8 @@ func (d *Daemon) serve(ctx context.Context) {
 		select {
 		case o := <-d.o.Signals.C():
 			d.request(o)
+		case f := <-d.calls:
+			f()
 		case <-d.timers.uptime.C:
 			d.request(request.Request{Verb: request.Reload, From: "after " + d.o.Config.AutoRestart.String()})
 			d.timers.uptime.Reset(d.o.Config.AutoRestart)

@@ -15,7 +15,7 @@ import (
 func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
 		version = 8
-		run     = "Run {Number uint64; Due Time; Slot int; Attempt int}; "
+		run     = "Run {Number uint64; Due Time; Slot int; Attempt int; Request {ID uint64; Args string}}; "
 		pipes   = "{Job string; PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
 			"deadline int64; started Time; seq uint64; op string; longest int64; claim {ops string; since int64; acked int64}}"
@@ -32,7 +32,8 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Kept uint8; Limit int64; Status string; Timeout int64; Grace int64; Signals int; " +
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
-			"Woken bool; Wait {" + run + "Until int64; Slowed int64}; Failures int64; Notify string; " +
+			"Requested {ID uint64; Args string}; Wait {" + run + "Until int64; Slowed int64}; " +
+			"Steered {paused bool; skip int; stopped bool}; Failures int64; Notify string; " +
 			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "; API {path string; file {device uint64; inode uint64}}; Events {next uint64; lines uint8}}"
 	)
 	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {

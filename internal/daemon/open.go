@@ -190,6 +190,7 @@ func (d *Daemon) openLog() (err error) {
 		readers = append(readers, d.recent.Read)
 	}
 	d.events = event.NewStream(readers...)
+	d.records.problem = d.problem
 	if err := d.log.CrashOutput(); err != nil {
 		d.problem(err)
 	}
@@ -289,6 +290,7 @@ func (d *Daemon) close() {
 		attempt(d.api.Close)
 	}
 	d.jobs.each(func(m *member) { attempt(m.Close) })
+	attempt(d.records.close)
 	for _, l := range d.leases() {
 		l.Leave()
 	}

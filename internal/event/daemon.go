@@ -86,6 +86,11 @@ func Request(what, from, state string) Event {
 		}}
 }
 
+// RequestForJob says that gophd received a request for one job. The message has its source.
+func RequestForJob(job, what, from string) Event {
+	return Event{Type: TypeRequest, Level: Info, Job: job, Text: what + " requested (" + from + ")"}
+}
+
 // RequestRejected says that gophd does not serve a request in this state, or why else.
 func RequestRejected(what, from, state string, why error) Event {
 	if why != nil {

@@ -50,9 +50,12 @@ var samples = map[string][]Event{
 	"Problem": {Problem(fmt.Errorf("12 lines of the command's output to /var/log/nightly.out are lost: %w", errDisk))},
 	"Warning": {Warning(`cannot notify the service manager of "READY=1": dial unixgram /run/systemd/notify: ` +
 		"connect: no such file or directory: start gophd from the service manager, or unset NOTIFY_SOCKET")},
-	"Request": {Request("stop", "signal TERM", "serving")},
+	"Request":       {Request("stop", "signal TERM", "serving")},
+	"RequestForJob": {RequestForJob("nightly", "pause", "user root, pid 4711")},
 	"RequestRejected": {RequestRejected("run now", "signal CONT", "draining", nil),
 		RequestRejected("run now", "signal CONT", "serving", errors.New("a signal names none of the 12 jobs"))},
+	"JobSteered":      {JobSteered("nightly", true, false, 0), JobSteered("nightly", false, false, 2)},
+	"TickSkipped":     {TickSkipped("nightly", run, 1, 0), TickSkipped("nightly", run, 1, 2)},
 	"ReloadValidated": {ReloadValidated()},
 	"ReloadDelayed": {ReloadDelayed(time.Minute, errors.New("the log writes to a disk that does not answer")),
 		ReloadDelayed(0, errors.New("run 12 is being started"))},

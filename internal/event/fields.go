@@ -23,6 +23,13 @@ var fields = [...]field{
 		}
 		return e.Tick.Due.Format(time.RFC3339Nano)
 	}},
+	{"request", "of the API that has requested the run",
+		func(e Event) any {
+			if e.Tick.Request == nil {
+				return nil
+			}
+			return unlessZero(e.Tick.Request.ID)
+		}},
 	{"run_pid", "process of the run", func(e Event) any { return unlessZero(e.Tick.PID) }},
 	{"outcome", "success, failure, timeout, stopped, killed, start_error or lease_lost: see [api.md](api.md)",
 		func(e Event) any {
@@ -56,7 +63,7 @@ var fields = [...]field{
 	{"store", "URL of the lease's store", func(e Event) any { return unlessZero(e.Lease.Store) }},
 	{"fencing_token", "of the lease", func(e Event) any { return unlessZero(e.Lease.Fence) }},
 	{"holder", "the instance that holds the lease", func(e Event) any { return unlessZero(e.Lease.Holder) }},
-	{"state", "of the daemon", func(e Event) any { return unlessZero(e.State) }},
+	{"state", "of the daemon, or of the job", func(e Event) any { return unlessZero(e.State) }},
 	{"count", "how many the message is about", func(e Event) any { return unlessZero(e.Count) }},
 	{"reason", "why", func(e Event) any {
 		switch {

@@ -10,6 +10,7 @@ import (
 const (
 	TypeJobServing    Type = "job.serving"
 	TypeJobFailed     Type = "job.failed"
+	TypeJobSteered    Type = "job.steered"
 	TypeJobRecovers   Type = "job.recovers"
 	TypeJobAdded      Type = "job.added"
 	TypeJobRemoved    Type = "job.removed"
@@ -34,6 +35,31 @@ func JobScheduled(name, schedule string) Event {
 // JobFailed says that no run of the job will start any more. The message says why.
 func JobFailed(name string, err error) Event {
 	return Event{Type: TypeJobFailed, Level: Error, Job: name, Err: err, message: func(e Event) string { return e.Err.Error() }}
+}
+
+// JobSteered says what was requested for the runs of a job: that it is paused or stopped, or that its next
+// ticks are skipped; or none of it any more. The field count is the number of ticks.
+func JobSteered(name string, paused, stopped bool, skip int) Event {
+	state := "active"
+	switch {
+	case stopped:
+		state = "stopped"
+	case paused:
+		state = "paused"
+	}
+	return Event{Type: TypeJobSteered, Level: Info, Job: name, State: state, Count: uint64(skip), message: func(e Event) string {
+		text := "the job is " + e.State + ": no run starts by itself"
+		if e.State == "active" {
+			text = "the job is active"
+		}
+		switch {
+		case e.Count == 1:
+			text += "; the next scheduled run is skipped"
+		case e.Count > 1:
+			text += fmt.Sprintf("; the next %d scheduled runs are skipped", e.Count)
+		}
+		return text
+	}}
 }
 
 // JobRecovers says that gophd panicked in one of several jobs, and when it will re-exec to start that

@@ -34,6 +34,7 @@ const (
 	TypeRunWaitedFor     Type = "run.waited_for"
 	TypeTickHeld         Type = "tick.held"
 	TypeTicksSkipped     Type = "tick.skipped"
+	TypeTickRequested    Type = "tick.skipped_on_request"
 	TypeMessageIgnored   Type = "run.message_ignored"
 	TypeProcessEscaped   Type = "process.escaped"
 	TypeProcessesEscaped Type = "process.escaped_more"
@@ -281,6 +282,20 @@ func TicksSkipped(name string, run job.Run, ticks uint64, why string) Event {
 		}
 		return fmt.Sprintf("%s: %s", what, e.Text)
 	}}
+}
+
+// TickSkipped says that a scheduled run does not happen, because that was requested. The message has how
+// many more are skipped.
+func TickSkipped(name string, run job.Run, ticks uint64, more int) Event {
+	e := TicksSkipped(name, run, ticks, "that was requested")
+	e.Type, e.Level, e.Count = TypeTickRequested, Info, uint64(more)
+	e.message = func(e Event) string {
+		if e.Count == 0 {
+			return "the scheduled run is skipped, as requested"
+		}
+		return fmt.Sprintf("the scheduled run is skipped, as requested; %d more will be", e.Count)
+	}
+	return e
 }
 
 // RunMessage says that a run has sent a message to its notify socket.

@@ -5,6 +5,7 @@
 package job
 
 import (
+	"slices"
 	"syscall"
 	"time"
 
@@ -196,7 +197,18 @@ type Run struct {
 	Due     time.Time // its tick
 	Slot    int       // index among overlapping runs, below Spec.MaxParallel; 0 without overlap
 	Attempt int       // how many runs for the same tick failed before it, see Spec.Retries
+	// Request is what has requested the run; nil for one of the schedule. Retries have it too.
+	Request *Request `json:",omitempty"`
 }
+
+// Request is a request for a run.
+type Request struct {
+	ID   uint64   `json:",omitempty"` // finds the run in the events; 0 if nobody looks for it
+	Args []string `json:",omitempty"` // are added to the command
+}
+
+// Same reports whether one run can serve both requests.
+func (r *Request) Same(as *Request) bool { return slices.Equal(r.Args, as.Args) }
 
 // Tick is one tick that was run: the result, and the ticks missed meanwhile.
 type Tick struct {

@@ -53,7 +53,7 @@ var (
 	ErrTimeout  = errors.New("it exceeded its timeout")
 	ErrReplaced = errors.New("the next tick was due")
 	ErrInsisted = errors.New("a forced stop was requested")
-	ErrStopped  = errors.New("a stop was requested") // only for a service
+	ErrStopped  = errors.New("a stop was requested") // of the run, or of its service
 )
 
 // UrgentError is why a run is stopped that must be dead after Grace, which may be less than the

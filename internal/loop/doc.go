@@ -61,6 +61,8 @@
 //	                                               (service: stop it)
 //	run now    start → running   -                 start beside, or    -             -
 //	           or → held                           remember once
+//	request    start → running   remember          start beside,       -             -
+//	           or → held                           remember or reject
 //	count      -                 -                 report missed       report missed -
 //	canceled   → done            → done            stop the runs       stop the runs -
 //	                                               → draining
@@ -71,6 +73,11 @@
 // next report of lateness. The rows tick and one ended apply only if runs may overlap: tick means
 // that the timer expires for a tick while runs are active, and one ended means that a run has ended
 // while others are active.
+//
+// While the job is paused, or the next ticks are skipped, a start that nobody has requested is only
+// reported: the loop waits for the next tick, in waiting, or in running if other runs are active. A job
+// without ticks waits until it is resumed. request is run now for a run that the caller looks for, with
+// arguments of its own: it follows the overlap policy, and is not served by another run.
 //
 // A start while the gate is shut leads to held. The tick stays due and runs when the gate opens, so
 // that an hourly job does not lose a run to a store that was unreachable for a second. If other

@@ -39,8 +39,8 @@ func (l *Loop) runEnded(p *slot, r job.Result) {
 			l.transition(job.Held, Report{Next: l.due.run.Due})
 		}
 	case l.active >= l.maxParallel: // the old process allowed more
-	case l.runAgain && !l.Spec.Once:
-		l.startOrHold(due{})
+	case len(l.requested) > 0 && !l.Spec.Once:
+		l.startRequested()
 	case passed > 0 && (l.mayOverlap() || l.grid.each):
 		l.tick(now)
 	case passed > 0 && l.Spec.Overlap != job.OverlapSkip && now.Sub(l.grid.last(now)) <= l.startDeadline():
@@ -112,7 +112,8 @@ func (l *Loop) nextRetry(p *slot, v job.Verdict, now time.Time) (due, bool) {
 	for range p.run.Attempt {
 		delay = min(2*delay, max(retryMax, l.Spec.RetryDelay))
 	}
-	d := due{run: job.Run{Due: p.run.Due, Attempt: p.run.Attempt + 1}, at: now.Add(delay), slowed: delay}
+	d := due{run: job.Run{Due: p.run.Due, Attempt: p.run.Attempt + 1, Request: p.run.Request}, at: now.Add(delay),
+		slowed: delay}
 	return d, p.nextTick.IsZero() || d.at.Before(p.nextTick)
 }
 
@@ -182,7 +183,7 @@ func (l *Loop) handOff(detach func() error) error {
 				l.grid.ActiveRuns = append(l.grid.ActiveRuns, ActiveRun{Run: p.run, Started: p.started, Missed: p.missed})
 			}
 		}
-		l.grid.RunRequested = l.runAgain
+		l.grid.Requested = l.requested
 		r.Run = l.oldest().run
 	}
 	switch {

@@ -59,10 +59,13 @@ type Report struct {
 	Next   time.Time     // StateChanged: the next tick, zero when there is none
 	Slowed time.Duration // to waiting: the back-off or the retry delay; 0 if the wait is for a tick
 	// Late and Counted: the ticks that the run has cost so far. To running: the ticks that were due
-	// before this run and that no run serves. Dropped: the ticks for which it is too late.
+	// before this run and that no run serves. Dropped: the ticks for which it is too late. Skipped: the
+	// ticks that no run serves.
 	Missed uint64
 	Tick   job.Tick // Ended
 	End    End      // to draining or done: why the loop has ended by itself
+	// Paused says why, if Skipped: the job is paused, or one of the ticks of Skip is used up.
+	Paused bool
 	// HandedOff is set, to done, if the loop of the next process continues from here.
 	HandedOff bool
 	Grid      Grid // where the loop stands: the loop of the next process continues from it
@@ -78,6 +81,7 @@ const (
 	Ended                        // a run has ended
 	Counted                      // CountMissed was called
 	Dropped                      // ticks that are over, see Spec.StartDeadline
+	Skipped                      // a run that was due does not start: see Paused
 )
 
 // End is why a loop ends by itself.
@@ -109,10 +113,10 @@ type Grid struct {
 	jitter, maxJitter time.Duration
 
 	// Set by HandOff only.
-	ActiveRuns   []ActiveRun // the active runs, which the next process adopts
-	RunRequested bool        // by RunNow while no slot was free: a run is due when one has ended
-	Wait         *Delay      // nil when the grid determines the next start
-	Failures     []time.Time // starts of the runs that failed in a row, within Spec.StartLimitInterval
+	ActiveRuns []ActiveRun    // the active runs, which the next process adopts
+	Requested  []*job.Request // while no slot was free: their runs are due when one has ended
+	Wait       *Delay         // nil when the grid determines the next start
+	Failures   []time.Time    // starts of the runs that failed in a row, within Spec.StartLimitInterval
 }
 
 // ActiveRun is a run that stays active over a re-exec.
@@ -149,6 +153,9 @@ type Options struct {
 	// Since is after which the due times of a calendar count that are over when Start is called, because
 	// gophd did not run when they were due. It does not apply with a Grid; zero for none.
 	Since time.Time
+
+	Paused bool // see Pause
+	Skip   int  // see Skip
 }
 
 // Loop serves the ticks of one job. It has a goroutine for each active run, and one while a tick is
@@ -177,6 +184,7 @@ func New(o Options) *Loop {
 	l := &Loop{Options: o, maxParallel: 1, done: make(chan struct{}),
 		plan: plan{slow: &backoff.ExponentialBackOff{InitialInterval: job.BackoffMin, Multiplier: job.BackoffGrow,
 			MaxInterval: job.BackoffMax, RandomizationFactor: job.BackoffJitter}}}
+	l.paused, l.skip = o.Paused, o.Skip
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	l.timer = o.Timer(&l.mu, func() { l.handle(l.timerExpired) })
 	if l.Spec.Overlap == job.OverlapAllow && (l.interval() > 0 || l.Spec.Calendar != nil) {
@@ -214,6 +222,23 @@ func (l *Loop) Cancel(cause error) {
 // RunNow requests a run now. During a run the request is remembered once, and the grid does not
 // move. It does not block, and may be called from any goroutine after Start.
 func (l *Loop) RunNow() { l.serve(l.runNow) }
+
+// Request requests a run now, by the overlap policy of the job. It returns the request that the run
+// will have: another one if that waits already and is the same. An error says why no run follows. It
+// does not block, and may be called from any goroutine after Start.
+func (l *Loop) Request(r *job.Request) (as *job.Request, err error) {
+	err = ErrEnds
+	l.serve(func() { as, err = l.request(r) })
+	return as, err
+}
+
+// Pause lets no run start by itself, until it is called with false. A tick that is due meanwhile is
+// skipped. A job without ticks, back to back or a service, starts its next run then. It may be called
+// from any goroutine.
+func (l *Loop) Pause(paused bool) { l.serve(func() { l.pause(paused) }) }
+
+// Skip skips the next n ticks. It replaces the earlier number. It may be called from any goroutine.
+func (l *Loop) Skip(n int) { l.serve(func() { l.skip = n }) }
 
 // ErrEnds means that a loop has ended or is about to.
 var ErrEnds = errors.New("the loop has ended")

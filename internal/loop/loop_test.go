@@ -700,8 +700,8 @@ func TestHandOffDuringARun(t *testing.T) {
 		if time.Since(w.started) != time.Second {
 			t.Errorf("it handed off after %v", time.Since(w.started))
 		}
-		if g := grid.ActiveRuns; len(g) != 1 || g[0].Run.Number != 1 || !g[0].Started.Equal(w.started) || !grid.RunRequested {
-			t.Fatalf("it handed off %+v, woken %v", g, grid.RunRequested)
+		if g := grid.ActiveRuns; len(g) != 1 || g[0].Run.Number != 1 || !g[0].Started.Equal(w.started) || len(grid.Requested) != 1 {
+			t.Fatalf("it handed off %+v, woken %v", g, grid.Requested)
 		}
 		if w.loop.HandOff(nil) != loop.ErrEnds {
 			t.Error("a loop that has ended can be handed off")

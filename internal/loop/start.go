@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"gophd/internal/job"
@@ -74,7 +75,7 @@ func (l *Loop) oldest() (first *slot) {
 // startOrHold starts the run, for which a slot is free, or holds it while the gate is shut.
 func (l *Loop) startOrHold(d due) {
 	l.due, l.opened = due{}, nil
-	if l.panicked != nil {
+	if l.panicked != nil || l.skips(d) {
 		return
 	}
 	now := time.Now()
@@ -109,7 +110,7 @@ func (l *Loop) startOrHold(d due) {
 			break
 		}
 	}
-	l.runAgain = false
+	l.requested = slices.DeleteFunc(l.requested, func(r *job.Request) bool { return r.ID == 0 && len(r.Args) == 0 })
 	l.addRun(d.run, now, max(d.ticks, 1)-1+passed)
 }
 

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -27,6 +28,8 @@ type life struct {
 	ctx       context.Context // of the runs
 	cancel    context.CancelCauseFunc
 	stopped   bool // a stop was requested
+	paused    bool // see Pause
+	skip      int  // ticks; see Skip
 	handedOff bool // the active runs continue without this loop
 	panicked  *goroutine.Panic
 }
@@ -58,11 +61,11 @@ type due struct {
 
 // runs are the active runs.
 type runs struct {
-	slots    []slot
-	active   int   // how many slots have a run
-	working  int   // how many slots have a goroutine
-	ended    *slot // whose goroutine is in runEnds; nil if another run follows there
-	runAgain bool  // a run was requested while no slot was free
+	slots     []slot
+	active    int            // how many slots have a run
+	working   int            // how many slots have a goroutine
+	ended     *slot          // whose goroutine is in runEnds; nil if another run follows there
+	requested []*job.Request // while no slot was free
 }
 
 // slot holds a run, which may overlap those in other slots. While runs follow each other without a
@@ -246,7 +249,7 @@ func (l *Loop) start() {
 			l.addRun(g.Run, g.Started, 0)
 			l.slots[g.Run.Slot].missed = g.Missed
 		}
-		l.runAgain, l.failed = l.Grid.RunRequested, slices.Clone(l.Grid.Failures)
+		l.requested, l.failed = slices.Clone(l.Grid.Requested), slices.Clone(l.Grid.Failures)
 		if w := l.Grid.Wait; w != nil && l.stillValid(*w) {
 			l.due = due{run: w.Run, at: w.Until, slowed: w.Slowed}
 		}
@@ -382,10 +385,91 @@ func (l *Loop) open() {
 }
 
 func (l *Loop) runNow() {
+	r := new(job.Request)
 	switch {
-	case l.state == job.Waiting, l.mayOverlap() && l.opened == nil && l.active < l.maxParallel:
-		l.startOrHold(due{})
+	case l.slotIsFree():
+		l.startOrHold(due{run: job.Run{Request: r}})
 	case l.state == job.Running && l.opened == nil:
-		l.runAgain = true
+		l.remember(r)
 	}
+}
+
+// slotIsFree returns true if a run that is requested can start now, as far as the job is concerned.
+func (l *Loop) slotIsFree() bool {
+	return l.state == job.Waiting || l.mayOverlap() && l.opened == nil && l.active < l.maxParallel
+}
+
+// remember keeps a request until a slot is free. It returns the one that waits already if that is the
+// same.
+func (l *Loop) remember(r *job.Request) *job.Request {
+	if i := slices.IndexFunc(l.requested, r.Same); i >= 0 {
+		if l.requested[i].ID == 0 {
+			l.requested[i] = r
+		}
+		return l.requested[i]
+	}
+	l.requested = append(l.requested, r)
+	return r
+}
+
+// maxRequested limits the requests that wait for a free slot.
+const maxRequested = 100
+
+func (l *Loop) request(r *job.Request) (*job.Request, error) {
+	switch {
+	case l.state == job.Draining || l.state == job.Done:
+		return nil, ErrEnds
+	case l.slotIsFree():
+		l.startOrHold(due{run: job.Run{Request: r}})
+		return r, nil
+	case l.state == job.Held || l.opened != nil: // it follows what is held
+	case l.Spec.Overlap == job.OverlapSkip, l.Spec.Overlap == job.OverlapAllow:
+		return nil, fmt.Errorf("run %d is active, and job.overlap is %s", l.oldest().run.Number, l.Spec.Overlap)
+	case len(l.requested) >= maxRequested:
+		return nil, fmt.Errorf("%d requested runs wait already", maxRequested)
+	case l.Spec.Overlap == job.OverlapReplace:
+		l.cancelRuns(job.ErrReplaced)
+	}
+	return l.remember(r), nil
+}
+
+func (l *Loop) pause(paused bool) {
+	l.paused = paused
+	if !paused && l.state == job.Waiting && !l.grid.hasTicks() && l.due.at.IsZero() {
+		l.startOrHold(due{})
+	}
+}
+
+// skips returns true if a run that is due does not start, because the job is paused, or its next ticks
+// are skipped.
+func (l *Loop) skips(d due) bool {
+	switch {
+	case d.run.Request != nil, !l.paused && (l.skip == 0 || d.run.Attempt > 0 || !l.grid.hasTicks()):
+		return false
+	case !l.paused:
+		l.skip--
+	}
+	now := time.Now()
+	missed := d.ticks + l.grid.pass(now)
+	if d.run.Attempt == 0 && l.grid.hasTicks() {
+		missed = max(missed, 1)
+	}
+	l.report(Report{Kind: Skipped, At: now, State: l.state, Run: d.run, Missed: missed, Paused: l.paused})
+	switch {
+	case l.active > 0:
+	case len(l.requested) > 0: // while this one was held
+		l.startRequested()
+	case l.grid.hasTicks():
+		l.await(due{})
+	default:
+		l.transition(job.Waiting, Report{})
+	}
+	return true
+}
+
+// startRequested starts the run that was requested first.
+func (l *Loop) startRequested() {
+	next := l.requested[0]
+	l.requested = l.requested[1:]
+	l.startOrHold(due{run: job.Run{Request: next}})
 }

@@ -303,6 +303,15 @@ func (p *Process) disarm() {
 	}
 }
 
+// Signal sends a signal to the process group, unless the command has ended.
+func (p *Process) Signal(sig syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now < lingering { // later the number may be that of another group
+		p.signal(sig)
+	}
+}
+
 // signal sends sig to the whole group. An error does not matter: no member may be left (ESRCH), and
 // one that may not be signaled (EPERM: it became another user) is waited for like any other.
 func (p *Process) signal(sig syscall.Signal) { _ = syscall.Kill(-p.pid, sig) }

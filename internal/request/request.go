@@ -1,8 +1,10 @@
 // Package request answers: what can be requested from a running gophd, and where does it come from?
 //
-// A request has a verb, and is the same from each source: a signal, the uptime limit, later a
-// socket. This package decides nothing: the daemon's table says what a request does in each state.
+// A Request is for the daemon, and is the same from each source: a signal, the uptime limit, the
+// socket. A ForJob is for one job, and comes from the socket. This package decides nothing: the daemon's table says what a request does in each state.
 package request
+
+import "syscall"
 
 // Verb is what is requested.
 type Verb uint8
@@ -42,3 +44,42 @@ type Request struct {
 }
 
 func (r Request) String() string { return r.Verb.String() + " (" + r.From + ")" }
+
+// JobVerb is what is requested for a job.
+type JobVerb uint8
+
+// The verbs for a job.
+const (
+	Start   JobVerb = iota + 1 // run now; a job that was stopped is active again
+	Halt                       // no run starts by itself, until Start, Resume or a new start of the daemon
+	StopRun                    // stop the active runs
+	Pause                      // no run starts by itself, until Resume
+	Resume                     // ends Pause and Halt
+	Skip                       // skip the next Count ticks
+	Restart                    // stop the run of a service and start it again
+	Signal                     // send a signal to the active runs
+)
+
+// ForJob is a request for one job.
+type ForJob struct {
+	Verb   JobVerb
+	Job    string
+	From   string         // its source as the log names it
+	Args   []string       // Start: added to the command
+	Count  int            // Skip
+	Signal syscall.Signal // Signal
+}
+
+func (r ForJob) String() string {
+	return [...]string{"unknown", "start", "stop", "stop of the run", "pause", "resume", "skip", "restart", "signal"}[r.Verb]
+}
+
+// RejectedError is why a request is not carried out in the state of the daemon or of the job.
+type RejectedError struct{ Why string }
+
+func (e *RejectedError) Error() string { return e.Why }
+
+// UnknownJobError says that the daemon has no job of that name.
+type UnknownJobError struct{ Name string }
+
+func (e *UnknownJobError) Error() string { return "there is no job " + e.Name }

@@ -64,6 +64,8 @@ type Memory struct{ Now, Peak int64 }
 type Job struct {
 	Name     string
 	State    job.State
+	Held     string // paused or stopped by a request; or active, or ""
+	Skip     int    // the next ticks that are skipped
 	Failed   string // why the job has failed for good; "" if it has not
 	Schedule string // in a few words
 	Interval time.Duration

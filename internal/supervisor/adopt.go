@@ -26,7 +26,7 @@ import (
 // handOffRuns adds the runs to the state, and the descriptors of their output to files. Reading that
 // stops here.
 func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
-	g.RunRequested = s.loopRun.grid.RunRequested
+	g.Requested = s.loopRun.grid.Requested
 	if w := s.loopRun.grid.Wait; w != nil {
 		g.Wait = &RunDelay{Run: w.Run, Until: restart.At(w.Until), Slowed: w.Slowed}
 	}
@@ -34,7 +34,7 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 		g.Failures = append(g.Failures, restart.At(at))
 	}
 	if s.loopRun.loop == nil { // the loop has not adopted them yet
-		g.RunRequested, g.Wait, g.Failures = s.o.Handed.RunRequested, s.o.Handed.Wait, s.o.Handed.Failures
+		g.Requested, g.Wait, g.Failures = s.o.Handed.Requested, s.o.Handed.Wait, s.o.Handed.Failures
 	}
 	for _, at := range s.runner.handedOff {
 		handed := at.process.HandOff()
@@ -60,7 +60,7 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 
 // resume adds the active runs to the grid of the loop.
 func (g JobState) resume(grid *loop.Grid) {
-	grid.RunRequested = g.RunRequested
+	grid.Requested = g.Requested
 	for _, at := range g.Failures {
 		grid.Failures = append(grid.Failures, at.Time())
 	}

@@ -17,12 +17,13 @@ import (
 // JobState is the state of a job that the old process hands off to the new one. Descriptors are in
 // the Handoff's Files.
 type JobState struct {
-	Name         string
-	ID           string        // see Options
-	Grid         *restart.Grid `json:",omitempty"` // nil before the first loop
-	Runs         []ActiveRun   `json:",omitempty"`
-	RunRequested bool          `json:"Woken,omitempty"` // a run was requested, and is due after them
-	Wait         *RunDelay     `json:",omitempty"`
+	Name      string
+	ID        string         // see Options
+	Grid      *restart.Grid  `json:",omitempty"` // nil before the first loop
+	Runs      []ActiveRun    `json:",omitempty"`
+	Requested []*job.Request `json:",omitempty"` // their runs are due after them
+	Wait      *RunDelay      `json:",omitempty"`
+	Steered   Steered
 	// Failures are the starts of the runs that failed in a row, for the start limit.
 	Failures []restart.Instant `json:",omitempty"`
 	Notify   string            `json:",omitempty"` // name of the notify socket's descriptor; "" for none
@@ -87,7 +88,7 @@ type RunStop struct {
 
 // stopCauses are the causes of a stop that can be handed off, by name. A lease that ends is not one
 // of them: no process could send the KILL in time during the re-exec.
-var stopCauses = map[string]error{"timeout": job.ErrTimeout, "overlap": job.ErrReplaced}
+var stopCauses = map[string]error{"timeout": job.ErrTimeout, "overlap": job.ErrReplaced, "request": job.ErrStopped}
 
 // RunDelay is a loop.Delay.
 type RunDelay struct {
@@ -110,7 +111,7 @@ type Pipe struct {
 // PauseOutput stops reading the output and the messages of the runs: from here on the new process
 // reads them. It returns the state of the job, and puts descriptors into files.
 func (s *Supervisor) PauseOutput(files map[string]*os.File) JobState {
-	state := JobState{Name: s.spec.Name, ID: s.o.ID}
+	state := JobState{Name: s.spec.Name, ID: s.o.ID, Steered: s.steering.read()}
 	if s.loopRun.loop != nil {
 		g := s.loopRun.grid
 		state.Grid = &restart.Grid{Runs: g.Runs, Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval,

@@ -124,6 +124,9 @@ func (s *Supervisor) startLoop() {
 		}
 	}
 	s.publish(e)
+	if now := s.Steered(); now != (Steered{}) && s.o.Handed.Name == "" {
+		s.publish(now.Event(s.spec.Name))
+	}
 	s.serving(s.spec.Name + " runs " + s.spec.Cadence())
 }
 
@@ -132,7 +135,8 @@ func (s *Supervisor) runLoop() {
 	since, booted := s.resumeRecord()
 	t.loop = loop.New(loop.Options{Spec: s.spec, Runner: s.runner, Recorder: s, Gate: &t.gate,
 		Timer: func(mu sync.Locker, f func()) loop.Timer { return s.o.Timers.AfterFunc(mu, f) },
-		Grid:  s.handedGrid(), Since: since, Booted: booted})
+		Grid:  s.handedGrid(), Since: since, Booted: booted,
+		Paused: s.steering.read().holds(), Skip: s.steering.read().Skip})
 	if h := s.o.Handed; len(h.Runs) > 0 && (h.Removed != nil || h.GaveUp != "") { // a tick may be due at once
 		t.loop.Stop()
 	}
@@ -241,6 +245,8 @@ func (s *Supervisor) Record(rep loop.Report) {
 			e = event.RunNotStarted(name, rep.Run, rep.Length, rep.Missed)
 		}
 		s.publish(e)
+	case loop.Skipped:
+		s.skipped(rep)
 	case loop.Counted:
 		s.publish(event.TicksMissed(name, rep.Run, rep.Missed))
 	case loop.Dropped:

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"gophd/internal/credentials"
@@ -229,7 +231,7 @@ func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 			return nil, err
 		}
 	}
-	c := process.Command{Argv: r.spec.Command, Dir: r.spec.Dir, Env: r.environment(run),
+	c := process.Command{Argv: argv(r.spec.Command, run.Request), Dir: r.spec.Dir, Env: r.environment(run),
 		Job: r.spec.Name, Credentials: r.credentials, Cgroup: r.cgroup,
 		Stdout: r.outputs.stdout, Stderr: r.outputs.stderr, Escapes: r.escapeRules(run)}
 	if at.buffer != nil {
@@ -263,6 +265,43 @@ func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 		c.Stdout.File, c.Stderr.File = f, f
 	}
 	return r.spawner.Start(ctx, c)
+}
+
+// argv returns the command with the arguments of the request. A line for the shell gets them as $1 and
+// so on (sh(1): the first after the line is $0).
+func argv(command []string, r *job.Request) []string {
+	if r == nil || len(r.Args) == 0 {
+		return command
+	}
+	if len(command) == 3 && filepath.Base(command[0]) == "sh" && command[1] == "-c" {
+		command = append(slices.Clip(command), command[0])
+	}
+	return append(slices.Clip(command), r.Args...)
+}
+
+// active returns the runs whose command is active.
+func (r *runner) active() (all []job.Run) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, at := range r.slots {
+		if at.cancel != nil {
+			all = append(all, at.run)
+		}
+	}
+	return all
+}
+
+// signalAll sends a signal to the process group of each active run, and returns how many there are.
+func (r *runner) signalAll(sig syscall.Signal) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, at := range r.slots {
+		if at.process != nil && !at.dead {
+			at.process.Signal(sig)
+			n++
+		}
+	}
+	return n
 }
 
 // grace returns how long a run that is stopped for that cause has from one stop signal to the next,

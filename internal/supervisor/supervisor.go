@@ -39,6 +39,10 @@ type Options struct {
 	Fresh  bool   // the daemon was started, and not by a re-exec
 	Shared bool   // other hosts may have the lease
 	Record string // path of the file with the last due time of a calendar; "" for none
+	// Steer is called when what was requested for the job has changed, and must outlive the daemon. It must
+	// not block. Steered is what it is at the start.
+	Steer   func(Steered)
+	Steered Steered
 
 	Handed      JobState            // from the old process
 	Descriptors map[string]*os.File // from the old process
@@ -68,6 +72,7 @@ type Supervisor struct {
 	loopRun  loopRun
 	record   record
 	leftover leftover
+	steering steering
 
 	started bool          // see call
 	calls   chan func()   // from the daemon
@@ -98,6 +103,7 @@ func New(o Options) (_ *Supervisor, err error) {
 		return nil, err
 	}
 	s.record.path = o.Record
+	s.steering.now = o.Steered
 	s.loopRun.gate.lease, s.loopRun.gate.place.running = o.Lease, o.Running
 	s.loopRun.gate.place.adopt(len(o.Handed.Runs))
 	s.machine = &machine{state: standby, actions: actions{
