@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -60,8 +61,8 @@ func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
 	// Flags of other commands and programs.
 	others := []string{"help", "line-buffered", "version", "format", "kill-who", "kill-whom", "signal", "password", "all",
 		"nonblock", "shared", "unix-socket"}
-	verbs := []*pflag.FlagSet{newNext(&program{}).Flags(), newList(&program{}).Flags(), newStatus(&program{}).Flags(),
-		newEvents(&program{}).Flags()}
+	root := newRoot(&program{})
+	addCommands(root, &program{})
 	flags := newRun(&program{}).Flags()
 	reference := read(t, top+"docs/config.md")
 	flag := regexp.MustCompile("(?m)(?:^|[ `(])--([a-z][a-z-]*)")
@@ -78,7 +79,7 @@ func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
 		}
 		for _, m := range flag.FindAllStringSubmatch(text, -1) {
 			found++
-			ofVerb := slices.ContainsFunc(verbs, func(f *pflag.FlagSet) bool { return f.Lookup(m[1]) != nil })
+			ofVerb := slices.ContainsFunc(root.Commands(), func(c *cobra.Command) bool { return c.Flags().Lookup(m[1]) != nil })
 			if flags.Lookup(m[1]) == nil && !ofVerb && !slices.Contains(others, m[1]) {
 				t.Errorf("%s names --%s, which is no flag", file, m[1])
 			}

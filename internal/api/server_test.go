@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -564,4 +565,59 @@ func TestRequests(t *testing.T) {
 			t.Errorf("%s %.50s: %d %s, want %d %s", tt.path, tt.body, code, body, tt.code, tt.want)
 		}
 	}
+}
+
+// fetch sends a request, and returns the code, the type and the body of the answer.
+func fetch(t *testing.T, socket, method, path, body string) (code int, kind, text string) {
+	t.Helper()
+	c := connect(t, socket)
+	defer c.Close()
+	_, _ = fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", method, path, len(body), body)
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	read, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, answer.Header.Get("Content-Type"), string(read)
+}
+
+// FuzzServer sends anything: the server answers, or closes the connection, and goes on.
+func FuzzServer(f *testing.F) {
+	for _, seed := range []string{"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", "GET /v1/events?after=1 HTTP/1.0\r\n\r\n",
+		"POST /v1/jobs/nightly/start HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"args\":[\"x\"]}",
+		"POST /v1/jobs/%2e%2e/signal HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\x16\x03\x01\x00", "GET", "DELETE /v1/jobs/nightly HTTP/1.1\r\nHost:\r\n\r\n"} {
+		f.Add([]byte(seed))
+	}
+	dir, err := os.MkdirTemp("", "api")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = os.RemoveAll(dir) })
+	var failed atomic.Value
+	s := New(Options{Daemon: daemon{nightly}, Dir: dir, Record: Record{Daemon: "nightly"}, Events: NewEvents(SavedEvents{}),
+		Unused: func() {}, Panicked: func(p *goroutine.Panic) { failed.Store(p) }})
+	if err := s.Listen(); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = s.Close() })
+	f.Fuzz(func(t *testing.T, request []byte) {
+		c, err := net.Dial("unix", s.socket.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write(request); err != nil && !errors.Is(err, syscall.EPIPE) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+		_ = c.(*net.UnixConn).CloseWrite()
+		_, _ = io.Copy(io.Discard, c) // until the server closes it
+		if p := failed.Load(); p != nil {
+			t.Fatalf("%v\n%s", p, p.(*goroutine.Panic).Stack)
+		}
+	})
 }

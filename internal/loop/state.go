@@ -450,11 +450,7 @@ func (l *Loop) skips(d due) bool {
 		l.skip--
 	}
 	now := time.Now()
-	missed := d.ticks + l.grid.pass(now)
-	if d.run.Attempt == 0 && l.grid.hasTicks() {
-		missed = max(missed, 1)
-	}
-	l.report(Report{Kind: Skipped, At: now, State: l.state, Run: d.run, Missed: missed, Paused: l.paused})
+	l.report(Report{Kind: Skipped, At: now, State: l.state, Run: d.run, Missed: d.ticks + l.grid.pass(now), Paused: l.paused})
 	switch {
 	case l.active > 0:
 	case len(l.requested) > 0: // while this one was held

@@ -118,6 +118,9 @@ func (s *Supervisor) steer(f func(*Steered)) {
 
 // skipped is called by the loop when a run that was due does not start.
 func (s *Supervisor) skipped(rep loop.Report) {
+	if rep.Paused && rep.Missed == 0 {
+		return // a retry, or a tick that was counted when the run that made it late ended
+	}
 	if rep.Paused {
 		why := "the job is paused"
 		if s.steering.read().Stopped {
