@@ -14,7 +14,7 @@ import (
 // another restart.Version, with which the check before a re-exec rejects the other program.
 func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
-		version = 8
+		version = 9
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int; Request {ID uint64; Args string}}; "
 		pipes   = "{Job string; PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
