@@ -2,7 +2,6 @@ package api
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,21 +16,11 @@ import (
 	"gophd/internal/job"
 )
 
-// Client asks the daemon of one socket.
-type Client struct {
-	path string
-	http http.Client
-}
+// Client asks the daemon of one socket. Each request has a connection of its own.
+type Client struct{ path string }
 
 // NewClient returns a Client of the socket at path. It does not connect.
-func NewClient(path string) *Client {
-	c := &Client{path: path}
-	c.http.Transport = &http.Transport{DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		}}
-	return c
-}
+func NewClient(path string) *Client { return &Client{path} }
 
 // Errors of a Client, besides *Refused.
 var (
@@ -137,7 +126,9 @@ func (c *Client) do(ctx context.Context, method, path string, body, into any) er
 	return nil
 }
 
-// send sends a request. The caller closes the body of the answer, whose code is below 400.
+// send sends a request. The caller closes the body of the answer, whose code is below 400. The client of
+// net/http would add as much to the memory of each daemon as all the rest of this package: the program is
+// one.
 func (c *Client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	var text []byte
 	if body != nil {
@@ -146,13 +137,13 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 			return nil, err
 		}
 	}
-	q, err := http.NewRequestWithContext(ctx, method, "http://gophd"+path, bytes.NewReader(text))
-	if err != nil {
-		return nil, err
-	}
-	answer, err := c.http.Do(q)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.path)
 	if err != nil {
 		return nil, c.explain(err)
+	}
+	answer, err := exchange(ctx, conn, method, path, text)
+	if err != nil {
+		return nil, c.explain(errors.Join(err, ctx.Err()))
 	}
 	if answer.StatusCode < 400 {
 		return answer, nil
@@ -169,6 +160,38 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 	return nil, &Refused{answer.StatusCode, f.Error}
 }
 
+// exchange sends a request and reads the header of the answer. The connection is closed with its body,
+// or when ctx ends.
+func exchange(ctx context.Context, conn net.Conn, method, path string, body []byte) (*http.Response, error) {
+	release := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	abort := func(err error) (*http.Response, error) {
+		release()
+		return nil, errors.Join(err, conn.Close())
+	}
+	_, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: gophd\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", method, path,
+		len(body), body)
+	if err != nil && !errors.Is(err, syscall.EPIPE) { // it may have been refused, with an answer
+		return abort(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return abort(err)
+	}
+	answer.Body = &answerBody{answer.Body, func() error {
+		release()
+		return conn.Close()
+	}}
+	return answer, nil
+}
+
+// answerBody is the body of an answer, which closes the connection too.
+type answerBody struct {
+	io.Reader
+	close func() error
+}
+
+func (b *answerBody) Close() error { return b.close() }
+
 // explain returns the error of a connection.
 func (c *Client) explain(err error) error {
 	switch {
@@ -178,9 +201,6 @@ func (c *Client) explain(err error) error {
 		return ErrPermission
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer from %s", c.path)
-	}
-	if u := (*url.Error)(nil); errors.As(err, &u) {
-		err = u.Err
 	}
 	return fmt.Errorf("%s: %w", c.path, err)
 }

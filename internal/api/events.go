@@ -28,19 +28,25 @@ type keptEvent struct {
 	line  []byte
 }
 
-// SavedEvents is what the old process hands off to the new one.
+// SavedEvents is what the old process hands off to the new one: the number of the next event, and the
+// lines of those that are kept. They are no part of the JSON, which would delay the new process.
 type SavedEvents struct {
-	Next  uint64            `json:"next,omitempty"`
-	Lines []json.RawMessage `json:"lines,omitempty"`
+	Next  uint64 `json:"next,omitempty"`
+	Bytes int    `json:"bytes,omitempty"` // of Lines
+	Lines []byte `json:"-"`
 }
 
 // NewEvents continues with the events of the old process. Without them the first number is the time, so
 // that a later daemon has higher numbers.
 func NewEvents(s SavedEvents) *Events {
-	lines := s.Lines[max(0, len(s.Lines)-maxEvents):]
+	var lines [][]byte
+	for line := range bytes.Lines(s.Lines) {
+		lines = append(lines, line)
+	}
+	lines = lines[max(0, len(lines)-maxEvents):]
 	e := &Events{first: s.Next - uint64(len(lines)), next: s.Next}
 	for i, line := range lines {
-		e.kept[(e.first+uint64(i))%maxEvents] = keptEvent{line: append(line, '\n')}
+		e.kept[(e.first+uint64(i))%maxEvents] = keptEvent{line: bytes.Clone(line)}
 	}
 	if e.next == 0 {
 		e.next = uint64(time.Now().UnixMicro())
@@ -91,13 +97,14 @@ func (e *Events) since(after uint64) (events []keptEvent, first uint64, news <-c
 	return events, first, e.news
 }
 
-// Save returns the events for the new process. The lines have no line end.
+// Save returns the events for the new process.
 func (e *Events) Save() SavedEvents {
 	events, first, _ := e.since(0)
 	s := SavedEvents{Next: first + uint64(len(events))}
 	for i, k := range events {
-		s.Lines = append(s.Lines, bytes.TrimSuffix(k.text(first+uint64(i)), []byte("\n")))
+		s.Lines = append(s.Lines, k.text(first+uint64(i))...)
 	}
+	s.Bytes = len(s.Lines)
 	return s
 }
 

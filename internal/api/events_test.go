@@ -115,15 +115,7 @@ func TestEventsAreKeptOverARestart(t *testing.T) {
 	for _, n := range []uint64{0, 1, maxEvents - 1, maxEvents, maxEvents + 7, 3 * maxEvents} {
 		old := NewEvents(SavedEvents{})
 		publish(old, 1, n)
-		text, err := json.Marshal(old.Save())
-		if err != nil {
-			t.Fatal(err)
-		}
-		var saved SavedEvents
-		if err := json.Unmarshal(text, &saved); err != nil {
-			t.Fatal(err)
-		}
-		e := NewEvents(saved)
+		e := NewEvents(old.Save())
 		publish(e, n+1, n+2)
 		kept, first, _ := e.since(0)
 		if want := min(n+2, maxEvents); uint64(len(kept)) != want || e.Last() != old.Last()+2 || first != e.Last()-want+1 {

@@ -150,7 +150,6 @@ func (d *Daemon) Run(ctx context.Context) (Outcome, error) {
 func (d *Daemon) serve(ctx context.Context) {
 	defer close(d.over)
 	d.machine.alive = true
-	d.adoptAPI()
 	if slices.ContainsFunc(d.handed.Jobs, func(j supervisor.JobState) bool { return len(j.Runs) > 0 }) {
 		d.lease.Begin()
 	}
@@ -166,6 +165,7 @@ func (d *Daemon) serve(ctx context.Context) {
 			m.Stop()
 		}
 	})
+	d.adoptAPI() // after the runs, whose output waits
 	if d.o.Handoff != nil {
 		for _, o := range d.o.Handoff.Requests {
 			d.request(o)
@@ -333,7 +333,7 @@ func (d *Daemon) onLocked() {
 	}
 	d.events.Publish(event.Resumed(d.o.Version, os.Getpid()))
 	defer func() { // the config of a thousand jobs is a megabyte
-		d.previous, d.handed.Jobs, d.handed.byName = config.EncodedJobs{}, nil, nil
+		d.previous, d.handed.Jobs, d.handed.byName, d.handed.Events = config.EncodedJobs{}, nil, nil, api.SavedEvents{}
 		h.Config, h.Previous, h.State = nil, nil, nil
 	}()
 	if len(h.Previous) == 0 {

@@ -66,7 +66,7 @@ func decodeState(h *restart.Handoff) (handedState, error) {
 	d.DisallowUnknownFields()
 	err := d.Decode(&s)
 	if err == nil {
-		err = s.Log.take(h.State[d.InputOffset():])
+		err = s.take(h.State[d.InputOffset():])
 	}
 	if err != nil {
 		return handedState{}, fmt.Errorf("the handoff of the old process cannot be read: %w", err)
@@ -94,7 +94,17 @@ func (s handedState) encode() []byte {
 	for _, left := range s.Log.Left {
 		text = append(text, left.Records...)
 	}
-	return text
+	return append(text, s.Events.Lines...)
+}
+
+// take sets what comes after the JSON: the Records of the log, and then the lines of the events.
+func (s *handedState) take(rest []byte) error {
+	records := len(rest) - s.Events.Bytes
+	if s.Events.Bytes < 0 || records < 0 {
+		return fmt.Errorf("it has %d bytes of records and events, and %d are events", len(rest), s.Events.Bytes)
+	}
+	s.Events.Lines = rest[records:]
+	return s.Log.take(rest[:records])
 }
 
 // take sets the Records of Left.

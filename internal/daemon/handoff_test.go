@@ -34,7 +34,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Escaped int}; " +
 			"Requested {ID uint64; Args string}; Wait {" + run + "Until int64; Slowed int64}; " +
 			"Steered {paused bool; skip int; stopped bool}; Failures int64; Notify string; " +
-			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "; API {path string; file {device uint64; inode uint64}}; Events {next uint64; lines uint8}}"
+			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "; API {path string; file {device uint64; inode uint64}}; Events {next uint64; bytes int}}"
 	)
 	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {
 		t.Errorf("version %d has the shape\n%s\nwant that of version %d:\n%s", restart.Version, got, version, want)
