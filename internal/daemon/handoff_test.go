@@ -15,7 +15,7 @@ import (
 func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
 		version = 9
-		run     = "Run {Number uint64; Due Time; Slot int; Attempt int; Request {ID uint64; Args string}}; "
+		run     = "Run {Number uint64; Due Time; Slot int; Attempt int; Request {ID uint64; Args string}; Trigger string}; "
 		pipes   = "{Job string; PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
 			"deadline int64; started Time; seq uint64; op string; longest int64; claim {ops string; since int64; acked int64}}"

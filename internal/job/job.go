@@ -199,6 +199,7 @@ type Run struct {
 	Attempt int       // how many runs for the same tick failed before it, see Spec.Retries
 	// Request is what has requested the run; nil for one of the schedule. Retries have it too.
 	Request *Request `json:",omitempty"`
+	Trigger Trigger  // why it was started; "" if that is not known
 }
 
 // Request is a request for a run.

@@ -103,6 +103,9 @@ func (l *Loop) startOrHold(d due) {
 	}
 	l.grid.Runs++
 	d.run.Number = l.grid.Runs
+	if d.run.Trigger == "" {
+		d.run.Trigger = l.trigger(d.run)
+	}
 	d.rebase(now)
 	for i := range l.slots {
 		if l.slots[i].cancel == nil {
@@ -112,6 +115,19 @@ func (l *Loop) startOrHold(d due) {
 	}
 	l.requested = slices.DeleteFunc(l.requested, func(r *job.Request) bool { return r.ID == 0 && len(r.Args) == 0 })
 	l.addRun(d.run, now, max(d.ticks, 1)-1+passed)
+}
+
+// trigger returns why a run is started.
+func (l *Loop) trigger(run job.Run) job.Trigger {
+	switch {
+	case run.Attempt > 0:
+		return job.TriggerRetry
+	case run.Request != nil:
+		return job.TriggerManual
+	case run.Number == 1 && l.Spec.RunAtStart:
+		return job.TriggerAtStart
+	}
+	return job.TriggerSchedule
 }
 
 // addRun enters running with a run that starts now, or that the old process handed off.
