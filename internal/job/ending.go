@@ -19,13 +19,12 @@ const (
 
 // Ending returns how the run ended.
 func (r Result) Ending() Ending {
-	var urgent *UrgentError
 	switch {
 	case r.OK():
 		return EndingSuccess
 	case errors.Is(r.Cause, ErrTimeout):
 		return EndingTimeout
-	case errors.As(r.Cause, &urgent) && urgent.Lease:
+	case r.Cause != nil && endsLease(r.Cause):
 		return EndingLeaseLost
 	case r.Cause != nil:
 		return EndingStopped
@@ -35,4 +34,10 @@ func (r Result) Ending() Ending {
 		return EndingKilled
 	}
 	return EndingFailure
+}
+
+// endsLease is not a part of Ending, which would then allocate for each run.
+func endsLease(cause error) bool {
+	urgent := (*UrgentError)(nil)
+	return errors.As(cause, &urgent) && urgent.Lease
 }

@@ -29,6 +29,8 @@ type Result struct {
 	Cause error // why gophd stopped it; nil if it exited by itself
 
 	Usage Usage
+
+	Output string // the end of what it wrote, if it failed, gophd captures it, and there is a history
 }
 
 // Outcome is how a run ended. An outcome is never converted into another: an exit code is not a
