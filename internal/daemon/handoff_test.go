@@ -29,7 +29,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Jobs {Name string; ID string; Grid {Runs uint64; Anchor int64; Tick uint64; Interval int64; Calendar {}; Last Time}; " +
 			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
 			"Pipes " + pipes + "; " +
-			"Kept uint8; Limit int64; Status string; Timeout int64; Grace int64; Signals int; " +
+			"Kept uint8; Tail uint8; Limit int64; Status string; Timeout int64; Grace int64; Signals int; " +
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
 			"Requested {ID uint64; Args string}; Wait {" + run + "Until int64; Slowed int64}; " +

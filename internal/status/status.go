@@ -221,6 +221,7 @@ func (b *Board) statusSent(name string, run uint64, text string) {
 func (b *Board) runEnded(name string, t job.Tick) {
 	b.Job(name, func(j *Job) {
 		r := t.Result
+		r.Output = "" // it would be kept until the next run ends
 		j.result = &r
 		j.Active = slices.DeleteFunc(j.Active, func(o ActiveRun) bool { return o.Run.Number == r.Run.Number })
 		j.Counts.Runs++

@@ -54,6 +54,11 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 			_ = at.buffer.Dump(&kept)
 			run.Kept = kept.Bytes()
 		}
+		if at.tail != nil {
+			var tail bytes.Buffer
+			_ = at.tail.Dump(&tail)
+			run.Tail = tail.Bytes()
+		}
 		g.Runs = append(g.Runs, run)
 	}
 }
@@ -221,13 +226,20 @@ func (r *runner) adopt(at slot, g *ActiveRun) (*process.Process, error) {
 	if at.buffer != nil {
 		at.buffer.Restore(g.Kept)
 	}
+	if at.tail != nil {
+		at.tail.Restore(g.Tail)
+	}
 	h := g.take(r.handed.files)
 	h.Escapes = r.escapeRules(at.run)
 	return r.spawner.Adopt(h, func(s process.HandedStream) io.WriteCloser {
 		if at.buffer != nil {
 			return resumeLine(at.buffer.Writer(), s)
 		}
-		return r.resume(s)
+		to := r.resume(s)
+		if at.tail != nil {
+			to = newTee(to, at.tail)
+		}
+		return to
 	})
 }
 

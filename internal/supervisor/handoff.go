@@ -66,6 +66,7 @@ type ActiveRun struct {
 	Cgroup  string `json:",omitempty"` // directory of its control group
 	Pipes   []Pipe
 	Kept    []byte          `json:",omitempty"` // output that is shown only if the run fails
+	Tail    []byte          `json:",omitempty"` // the end of the output, for the result of a run that fails
 	Limit   restart.Instant `json:",omitempty"` // if the run has moved it
 	Status  string          `json:",omitempty"` // that it sent last
 	Timeout time.Duration   `json:",omitempty"` // job.timeout when it was started

@@ -256,6 +256,7 @@ func (s *Supervisor) Record(rep loop.Report) {
 		t.gate.place.leave()
 		s.recheck()
 		t.lastTick = rep.Tick
+		t.lastTick.Output = "" // it would be kept until the next run ends
 		if rep.Tick.Missed > 0 {
 			s.publish(event.TicksSkipped(name, rep.Run, rep.Tick.Missed,
 				fmt.Sprintf("run %d was active", rep.Run.Number)))

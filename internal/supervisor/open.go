@@ -51,7 +51,7 @@ func (s *Supervisor) openRunner() error {
 		return err
 	}
 	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, credentials: creds, cgroup: s.cgroup, env: env,
-		outputs: targets{stdout: stdout, stderr: stderr, file: file},
+		outputs: targets{stdout: stdout, stderr: stderr, file: file}, keepsTail: s.o.KeepOutput,
 		hooks: hooks{problem: s.problem, died: s.recheck, fence: func() uint64 { return s.o.Lease.Fence() }, explain: s.explain,
 			starts:  func() { s.writeRecord(true) },
 			started: s.runStarted, escaped: s.escaped, suspended: s.suspended},

@@ -39,10 +39,12 @@ type runner struct {
 	// re-execs.
 	mark    atomic.Pointer[string]
 	outputs targets
-	hooks   hooks
-	notices *notices // where runs request more time; nil if they have no timeout
-	handed  handedRuns
-	looks   suspendedLooks
+	// keepsTail adds the end of the output to the Result of a failed run.
+	keepsTail bool
+	hooks     hooks
+	notices   *notices // where runs request more time; nil if they have no timeout
+	handed    handedRuns
+	looks     suspendedLooks
 
 	mu        sync.Mutex // guards the fields below, which the goroutines of the supervisor and of the runs share
 	slots     []slot     // one for each run that may be active at the same time
@@ -91,6 +93,7 @@ type slot struct {
 	timeout time.Duration    // job.timeout when it was started; 0 for none
 	dead    bool             // the command and its group have ended; its output may still wait for the log
 	buffer  *headtail.Buffer // its output until the result is known; nil if it is not kept
+	tail    *headtail.Buffer // the end of its output; nil if it is not kept, or in buffer
 	limit   *limit           // nil without a timeout
 
 	suspended *suspension
@@ -109,6 +112,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 	if r.hooks.failed != nil {
 		at.buffer = headtail.New(keptHead, keptTail)
 	}
+	at.tail = r.newTail(at)
 	started := time.Now()
 	handed := r.assignSlot(&at)
 	defer r.setSlot(slot{run: job.Run{Slot: run.Slot}})
@@ -155,6 +159,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		result.Cause = causeOf(ctx, p.StopPlan().Asked, result.Ended)
 	}
 	r.show(at, result)
+	result.Output = r.lastOutput(at, result)
 	return result
 }
 
@@ -233,7 +238,7 @@ func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 	}
 	c := process.Command{Argv: argv(r.spec.Command, run.Request), Dir: r.spec.Dir, Env: r.environment(run),
 		Job: r.spec.Name, Credentials: r.credentials, Cgroup: r.cgroup,
-		Stdout: r.outputs.stdout, Stderr: r.outputs.stderr, Escapes: r.escapeRules(run)}
+		Stdout: teed(r.outputs.stdout, at.tail), Stderr: teed(r.outputs.stderr, at.tail), Escapes: r.escapeRules(run)}
 	if at.buffer != nil {
 		kept := process.Output{Open: func(int) io.WriteCloser { return at.buffer.Writer() }}
 		c.Stdout, c.Stderr = kept, process.Output{Same: true}

@@ -32,6 +32,8 @@ type Options struct {
 	Started time.Time    // first start of the daemon
 	Lease   *lease.Lease // under which the runs start; the caller acquires and releases it
 	Running *Running     // limits the runs of all jobs; nil for no limit
+	// KeepOutput adds the end of the output to the Result of a failed run, as far as gophd captures it.
+	KeepOutput bool
 	// LeftoverEnded is called when SearchLeftover has returned true and no leftover run of this job is
 	// active any more. It must not block.
 	LeftoverEnded func()
