@@ -66,7 +66,7 @@ func TestFlagsAndKeysOfTheDocsExist(t *testing.T) {
 	flags := newRun(&program{}).Flags()
 	reference := read(t, top+"docs/config.md")
 	flag := regexp.MustCompile("(?m)(?:^|[ `(])--([a-z][a-z-]*)")
-	key := regexp.MustCompile(`\b(?:config|job|heartbeat|log|restart|api)\.[a-z_]+\b`)
+	key := regexp.MustCompile(`\b(?:config|job|heartbeat|log|restart|api|history)\.[a-z_]+\b`)
 	files := regexp.MustCompile(`\.(sh|yaml|go|md|log|state)$`)
 	found := 0
 	for _, file := range documents(t) {

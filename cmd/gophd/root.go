@@ -90,7 +90,7 @@ func (p *program) flagError(cmd *cobra.Command, err error) error {
 
 func addCommands(root *cobra.Command, p *program) {
 	root.AddCommand(newRun(p), newCheck(p), newNext(p), newConfig(p), newVersion(p), newProbe(p),
-		newList(p), newStatus(p), newEvents(p), newHealthcheck(p))
+		newList(p), newStatus(p), newHistory(p), newEvents(p), newHealthcheck(p))
 	addSteering(root, p)
 }
 
@@ -122,7 +122,7 @@ func laterCommand(name string) string {
 	switch name {
 	case "top", "why":
 		return "send USR1 to the process of the PID file, and read the log"
-	case "history", "logs":
+	case "logs":
 		return "read the log; with --log-format json it has each event"
 	}
 	return ""

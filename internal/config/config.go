@@ -47,6 +47,7 @@ type Config struct {
 	Heartbeat Heartbeat
 	Log       Log
 	API       API
+	History   History
 	Restart
 	Directories
 
@@ -177,6 +178,11 @@ type API struct {
 
 // Listens returns true if the daemon listens on a socket.
 func (c *Config) Listens() bool { return c.API.Socket && (c.Many || !c.Jobs[0].Once) }
+
+// History is the section of that name.
+type History struct {
+	Size int64 // of the two files of a job, in bytes; 0 is no history
+}
 
 // Value is one effective setting, to be shown.
 type Value struct {

@@ -50,6 +50,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Log:         Log{Format: "simple", Level: "info", Sync: "never", OnFull: "drop"},
 		API:         API{Socket: true},
+		History:     History{Size: 2 << 20},
 		Directories: Directories{RuntimeDir: "/run/gophd", StateDir: "/var/lib/gophd", LogDir: "/var/log/gophd"},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Config{})); diff != "" {

@@ -92,7 +92,7 @@ const RunVariable = "GOPHD_RUN_CONFIG"
 
 // laterSections are sections of later versions. They are rejected now, so that no file changes its
 // meaning with an upgrade.
-var laterSections = []string{"http", "notify", "history"}
+var laterSections = []string{"http", "notify"}
 
 // jobsSection has an entry for each job, with the keys of jobSection.
 const (
@@ -506,6 +506,11 @@ var keys = sync.OnceValue(func() []key {
 			name: "api.group", kind: word, arg: "GROUP", check: checkAPIGroup, example: "adm",
 			help: "the members of this group may use the socket too, for requests as well; default: only the own user " +
 				"and root",
+		},
+		{
+			name: "history.size", kind: size, def: "2M", lo: 128 << 10, zero: true, example: "20M",
+			help: "size of the history of a job, for gophd history: two files in the state directory, each with half of it; " +
+				"0 is no history",
 		},
 	}
 })

@@ -69,6 +69,7 @@ type settings struct {
 	Log       Log
 	Restart   struct{ When string }
 	API       API
+	History   History
 }
 
 // jobSettings are those of one job.
@@ -121,6 +122,7 @@ func Load(req Request) (*Config, error) {
 		Heartbeat:  s.Heartbeat,
 		Log:        s.Log,
 		API:        s.API,
+		History:    s.History,
 	}
 	c.Heartbeat.PasswordFile = l.absolute(c.Heartbeat.PasswordFile)
 	c.Directories = l.directories()

@@ -15,6 +15,7 @@ import (
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
+	"gophd/internal/history"
 	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/logging"
@@ -69,6 +70,7 @@ type Daemon struct {
 	logs       logWatch
 	events     *event.Stream
 	board      *status.Board
+	history    *history.Writer // nil for none
 	spawner    *process.Spawner
 	pidFile    *pidFile
 	lease      *lease.Lease

@@ -7,6 +7,7 @@ import (
 
 	"gophd/internal/api"
 	"gophd/internal/config"
+	"gophd/internal/history"
 	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/logging"
@@ -22,6 +23,7 @@ type handedState struct {
 	Log     logState
 	Errors  []string `json:",omitempty"` // that the old process could not log any more
 	Board   status.Saved
+	History history.Saved
 	Lease   lease.State
 	Leases  map[string]lease.State `json:",omitempty"` // of the jobs that have their own, by name
 	Jobs    []supervisor.JobState

@@ -24,6 +24,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; " +
 			"lengths {runs uint16; sum int64; min int64; max int64}; " +
 			"last {run uint64; outcome string; exit_code int; started Time; ended Time; length int64; text string}}; " +
+			"History {pending string; lost uint64; started int64}; " +
 			"Lease {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Leases {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Jobs {Name string; ID string; Grid {Runs uint64; Anchor int64; Tick uint64; Interval int64; Calendar {}; Last Time}; " +

@@ -79,13 +79,16 @@ func (d *Daemon) open() (err error) {
 			d.escalate(3)
 			d.jobs.each(func(m *member) { m.Kill() })
 		},
-		runNow:       d.jobs.runNow,
-		freeze:       d.jobs.freeze,
-		thaw:         func() { d.jobs.each(func(m *member) { m.Thaw() }) },
-		check:        d.check,
-		retryAfter:   func(after time.Duration) { d.timers.retry.Reset(after) },
-		pauseWrites:  d.pauseWrites,
-		resume:       func() { d.eachLog((*logging.Log).Resume) },
+		runNow:      d.jobs.runNow,
+		freeze:      d.jobs.freeze,
+		thaw:        func() { d.jobs.each(func(m *member) { m.Thaw() }) },
+		check:       d.check,
+		retryAfter:  func(after time.Duration) { d.timers.retry.Reset(after) },
+		pauseWrites: d.pauseWrites,
+		resume: func() {
+			d.eachLog((*logging.Log).Resume)
+			d.resumeHistory()
+		},
 		dump:         d.dump,
 		reopen:       d.reopen,
 		stateChanged: d.stateChanged,
@@ -184,13 +187,14 @@ func (d *Daemon) openLog() (err error) {
 	if c.Many {
 		readLog = reader.Jobs(d.names(), d.loggers).Read
 	}
-	readers := []func(event.Event){d.board.Read, readLog}
+	readers := []func(event.Event){d.board.Read, readLog, d.readHistory}
 	if c.Listens() {
 		d.recent = api.NewEvents(d.handed.Events)
 		readers = append(readers, d.recent.Read)
 	}
 	d.events = event.NewStream(readers...)
 	d.records.problem = d.problem
+	d.openHistory()
 	if err := d.log.CrashOutput(); err != nil {
 		d.problem(err)
 	}
@@ -306,6 +310,7 @@ func (d *Daemon) close() {
 		d.escalate(1)
 		attempt(d.spawner.Close)
 	}
+	attempt(d.closeHistory)
 	if d.log == nil {
 		return
 	}

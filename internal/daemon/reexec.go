@@ -183,7 +183,7 @@ func (d *Daemon) eachLog(f func(*logging.Log)) {
 // lease renewed.
 func (d *Daemon) pauseWrites() error {
 	d.eachLog((*logging.Log).Pause)
-	var busy error
+	busy := d.pauseHistory()
 	d.eachLog(func(l *logging.Log) { busy = cmp.Or(busy, l.Idle()) })
 	if busy != nil {
 		return busy
@@ -244,6 +244,7 @@ func (d *Daemon) handOff() *restart.Handoff {
 	// After the log, which may take some time, so that the lease is fresh.
 	failed := d.handOffLeases(&s, h)
 	_ = goroutine.Catch(d.goroutines.Wait)
+	s.History = d.leaveHistory()
 	d.close()
 	for _, err := range append(unlogged, failed...) {
 		s.Errors = append(s.Errors, err.Error())

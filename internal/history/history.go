@@ -69,7 +69,7 @@ func (r Run) Failed() bool {
 const (
 	typeStarted = string(event.TypeRunStarted)
 	typeEnded   = string(event.TypeRunEnded)
-	typeLost    = "history.lost"
+	typeLost    = "runs.lost"
 )
 
 // record is one line of a history.

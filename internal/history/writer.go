@@ -41,7 +41,7 @@ type Saved struct {
 // write it has no goroutine and no descriptor, and a timer only while a run is active.
 type Writer struct {
 	o     Options
-	gophd procfs.Identity // of this process
+	gophd func() procfs.Identity // of this process
 	disk  disk
 
 	goroutines  goroutine.Group
@@ -88,7 +88,7 @@ type queue struct {
 
 // New returns a Writer. It opens nothing.
 func New(o Options) *Writer {
-	w := &Writer{o: o, gophd: procfs.Self(), hurry: make(chan struct{}, 1), news: make(chan struct{}, 1),
+	w := &Writer{o: o, gophd: sync.OnceValue(procfs.Self), hurry: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		active: map[runID]activeRun{}, pending: map[string]*queue{}}
 	w.restore()
 	return w
@@ -174,7 +174,7 @@ func (w *Writer) recordStarts() {
 			run.recorded = true
 			w.active[id] = run
 			before := len(q.records)
-			q.records = appendStarted(q.records, id.job, id.run, run, w.gophd)
+			q.records = appendStarted(q.records, id.job, id.run, run, w.gophd())
 			w.added(len(q.records) - before)
 		}
 	}

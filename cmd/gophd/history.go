@@ -1,0 +1,170 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gophd/internal/config"
+	"gophd/internal/history"
+	"gophd/internal/misspelled"
+)
+
+// historyFlags are the flags of history.
+type historyFlags struct {
+	count  int
+	failed bool
+	since  string
+	json   bool
+}
+
+func newHistory(p *program) *cobra.Command {
+	var f historyFlags
+	cmd := &cobra.Command{
+		Use:   "history [NAME] [-n 20] [--failed] [--since TIME]",
+		Short: "Show the past runs of a job",
+
+		DisableFlagsInUseLine: true,
+
+		SuggestFor: []string{"executions", "hist", "past", "runs"},
+		Long: `Show the past runs of a job, the oldest first, with a line of their durations and totals. NAME is a
+job, a daemon with one job, or DAEMON/JOB; leave it out if there is one history only. It is read from the
+state directory: gophd need not be running. A run whose gophd was killed is interrupted.
+`,
+		Example: `  gophd history nightly
+  gophd history jobs/import --failed --since 24h
+  gophd history nightly -n 0 --json`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return &usageError{fmt.Errorf("history takes one name, and %q is another one; leave it out", args[1])}
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return p.history(strings.Join(args, ""), f) },
+	}
+	cmd.Flags().IntVarP(&f.count, "number", "n", 20, "number of runs to show, the last ones; 0 is all")
+	cmd.Flags().BoolVar(&f.failed, "failed", false, "failed runs only")
+	cmd.Flags().StringVar(&f.since, "since", "",
+		"runs that ended after this `TIME`, such as 2026-03-07 or 2026-03-07T02:30, or not longer ago than 90m")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print one JSON object per line")
+	return cmd
+}
+
+func (p *program) history(name string, f historyFlags) error {
+	if f.count < 0 {
+		return &usageError{fmt.Errorf("--number %d: not a number of runs; write 1 or more, or 0 for all", f.count)}
+	}
+	q := history.Query{Last: f.count, Failed: f.failed}
+	if f.since != "" {
+		since, err := parseSince(f.since, time.Now())
+		if err != nil {
+			return &usageError{err}
+		}
+		q.Since = since
+	}
+	source, err := p.historyOf(name)
+	if err != nil {
+		return err
+	}
+	runs, err := history.Read(source.Path, q)
+	if err != nil {
+		return err
+	}
+	if runs.Lost > 0 {
+		p.warn(fmt.Sprintf("%s are missing, because the history could not be written then", count(runs.Lost, "run")))
+	}
+	switch {
+	case f.json:
+		return p.printHistoryJSON(runs)
+	case len(runs.Runs) == 0:
+		fmt.Fprintf(p.stderr, "gophd: no such run of %s\n", printable(source.Job))
+		return nil
+	}
+	return p.printHistory(runs.Runs)
+}
+
+// parseSince reads a time, or a duration before now.
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	if t, err := parseFrom(text, time.Local); err == nil {
+		return t, nil
+	}
+	return time.Time{}, fmt.Errorf("--since %s: not a time and not a duration; write one such as 2026-03-07, "+
+		"2026-03-07T02:30, 90m or 24h", text)
+}
+
+// historyOf returns the history that a NAME of the command line names.
+func (p *program) historyOf(name string) (history.Source, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "" // as in load
+	}
+	own, err := config.OwnDirectories(config.Request{Env: p.self.Env, Dir: p.self.Dir, Home: home, UID: os.Getuid()})
+	if err != nil {
+		return history.Source{}, &usageError{err}
+	}
+	all, err := history.Find(own.StateDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return history.Source{}, err
+	}
+	return chooseHistory(all, name, own.StateDir)
+}
+
+// chooseHistory returns the one that name names: JOB, DAEMON, DAEMON/JOB, or nothing for the only one.
+func chooseHistory(all []history.Source, name, dir string) (history.Source, error) {
+	daemon, job, long := strings.Cut(name, "/")
+	matches := slices.DeleteFunc(slices.Clone(all), func(s history.Source) bool {
+		if long {
+			return s.Daemon != daemon || s.Job != job
+		}
+		return name != "" && s.Job != name && s.Daemon != name
+	})
+	switch {
+	case len(matches) == 1:
+		return matches[0], nil
+	case len(matches) > 1:
+		var forms []string
+		for _, s := range matches {
+			forms = append(forms, s.Daemon+"/"+s.Job)
+		}
+		if name == "" {
+			return history.Source{}, &usageError{fmt.Errorf("there are %d histories: name one of %s", len(forms),
+				printable(strings.Join(forms, ", ")))}
+		}
+		return history.Source{}, &usageError{fmt.Errorf("%s names several histories: write one of %s",
+			printable(name), printable(strings.Join(forms, ", ")))}
+	}
+	var known []string
+	for _, s := range all {
+		known = append(known, s.Job, s.Daemon, s.Daemon+"/"+s.Job)
+	}
+	what := "there is no history of " + printable(name)
+	if name == "" {
+		what = "there is no history"
+	}
+	if near := misspelled.Nearest(name, known); near != "" && name != "" {
+		return history.Source{}, fmt.Errorf("%s in %s; did you mean %s?", what, dir, printable(near))
+	}
+	return history.Source{}, fmt.Errorf("%s in %s: it begins with the first run that ends, unless history.size is 0; "+
+		"for a daemon with another state directory set GOPHD_STATE_DIR", what, dir)
+}
+
+func (p *program) printHistoryJSON(runs history.Runs) error {
+	to := json.NewEncoder(p.stdout)
+	to.SetEscapeHTML(false)
+	for _, r := range runs.Runs {
+		if err := to.Encode(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
