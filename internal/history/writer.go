@@ -38,7 +38,7 @@ type Saved struct {
 }
 
 // Writer writes the history of all jobs of a daemon. Any goroutine may use it. While there is nothing to
-// write it has no goroutine and no descriptor, and a timer only while a run is active.
+// write it has no goroutine and no descriptor, and a second after the last run no timer.
 type Writer struct {
 	o     Options
 	gophd func() procfs.Identity // of this process
@@ -198,10 +198,7 @@ func (w *Writer) runEnded(e event.Event) {
 		if run.recorded {
 			started = run.started
 		}
-		if delete(w.active, id); len(w.active) == 0 && w.armed {
-			w.timer.Stop()
-			w.armed = false
-		}
+		delete(w.active, id) // the timer stays: setting it for each of many short runs would wake a thread each time
 	}
 	q := w.place(e.Job)
 	if q == nil {

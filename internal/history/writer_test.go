@@ -135,6 +135,8 @@ func TestRunsAreWrittenAndNothingIsKeptOpen(t *testing.T) {
 		if got := numbers(mustRead(t, dir, "a")); !slices.Equal(got, series(1, 3)) {
 			t.Errorf("runs %v", got)
 		}
+		time.Sleep(longAfter)
+		synctest.Wait()
 		b := mustRead(t, dir, "b").Runs
 		if len(b) != 1 || b[0].Outcome != "failure" || *b[0].ExitCode != 3 || b[0].Job != "b" || b[0].PID != 901 ||
 			*b[0].Duration != 1 || b[0].Trigger != job.TriggerSchedule {
