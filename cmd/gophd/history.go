@@ -75,7 +75,7 @@ func (p *program) history(name string, f historyFlags) error {
 	}
 	runs, err := history.Read(source.Path, q)
 	if err != nil {
-		return err
+		return unreadable(err)
 	}
 	if runs.Lost > 0 {
 		p.warn(fmt.Sprintf("%s are missing, because the history could not be written then", count(runs.Lost, "run")))
@@ -88,6 +88,14 @@ func (p *program) history(name string, f historyFlags) error {
 		return nil
 	}
 	return p.printHistory(runs.Runs)
+}
+
+// unreadable adds the fix to the error of a file.
+func unreadable(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w: be root, or the user of the daemon", err)
+	}
+	return err
 }
 
 // parseSince reads a time, or a duration before now.
@@ -114,7 +122,7 @@ func (p *program) historyOf(name string) (history.Source, error) {
 	}
 	all, err := history.Find(own.StateDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return history.Source{}, err
+		return history.Source{}, unreadable(err)
 	}
 	return chooseHistory(all, name, own.StateDir)
 }

@@ -168,13 +168,20 @@ func (s *selection) add(r record) {
 			s.gophd = r.Gophd
 		}
 		switch {
-		case r.Gophd == nil || *r.Gophd != *s.gophd || !r.Gophd.MayLive():
+		case r.Gophd == nil || !s.mayLive(*r.Gophd):
 			r.Outcome = Interrupted
 		case s.found.Lost > 0 && !procfs.Alive(r.PID, 0): // its end is among the lost ones
 			return
 		}
 		s.offer(r.Run, r.Started)
 	}
+}
+
+// mayLive returns false if a gophd is dead. One that cannot be seen from here, as in another container, is
+// dead if another one has written later; several that write at the same time are possible without a lease.
+func (s *selection) mayLive(gophd procfs.Identity) bool {
+	seen := gophd.Boot != "" && gophd.PIDNS == procfs.Self().PIDNS
+	return gophd.MayLive() && (seen || gophd == *s.gophd)
 }
 
 // offer adds a run if it is selected. at is the last moment that is known of it.

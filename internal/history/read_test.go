@@ -69,6 +69,12 @@ func TestRunOfADeadGophdWasInterrupted(t *testing.T) {
 	dead, before := self, self
 	dead.PID, dead.Start = cmd.Process.Pid, 1
 	before.Boot = "another"
+	other, elsewhere := self, self
+	other.PID, elsewhere.PIDNS = os.Getppid(), "pid:[1]"
+	var err error
+	if other.Start, err = procfs.StartTime(other.PID); err != nil {
+		t.Fatal(err)
+	}
 	lost := func(n uint64) []byte { return appendLost(nil, "a", n) }
 	finished := ended("a", 7, nil)
 	start := appendStarted(nil, "a", 7, activeRun{started: finished.Tick.Started}, self)
@@ -82,6 +88,9 @@ func TestRunOfADeadGophdWasInterrupted(t *testing.T) {
 		"dead":                      {startOf(1, dead), "1 interrupted"},
 		"before a boot":             {startOf(1, before), "1 interrupted"},
 		"the next one is alive":     {slices.Concat(startOf(9, dead), startOf(1, self)), "9 interrupted, 1 "},
+		"both are alive":            {slices.Concat(startOf(2, other), startOf(1, self)), "2 , 1 "},
+		"elsewhere":                 {startOf(2, elsewhere), "2 "},
+		"elsewhere before":          {slices.Concat(startOf(2, elsewhere), startOf(1, self)), "2 interrupted, 1 "},
 		"the same number again":     {slices.Concat(startOf(1, dead), records("a", 1, 1)), "1 interrupted, 1 success"},
 		"it has ended":              {slices.Concat(start, records("a", 8, 8), end), "8 success, 7 timeout"},
 		"its end is a lost one":     {slices.Concat(gone, lost(2)), ""},

@@ -458,6 +458,51 @@ func TestNextWriterContinues(t *testing.T) {
 	})
 }
 
+// A run of the old process that the new one cannot adopt is stopped by gophd, whatever signal that takes.
+func TestAbandonedRunWasStopped(t *testing.T) {
+	dir := t.TempDir()
+	w := writer(t, dir)
+	result := job.Result{PID: 9, Outcome: job.Signaled, Signal: syscall.SIGTERM, Started: time.Now(), Ended: time.Now()}
+	for n := range uint64(2) { // that of a handoff that cannot be read has no number
+		e := event.RunAbandoned("a", job.Run{Number: n}, result)
+		e.Time = time.Now()
+		w.Read(e)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if runs := mustRead(t, dir, "a").Runs; len(runs) != 1 || runs[0].Number != 1 || runs[0].Outcome != "stopped" {
+		t.Errorf("%+v", runs)
+	}
+}
+
+func TestFindNamesDaemonAndJob(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range [][2]string{{"nightly", "nightly"}, {"jobs.a", "a"}, {"jobs.a.b", "a.b"}, {"x.y", "x.y"}} {
+		if err := os.WriteFile(Path(dir, c[0]), records(c[1], 1, 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"old.history.1", "empty.history", "torn.history", "x.heartbeat", ".history"} {
+		text := map[string][]byte{"old.history.1": records("old", 1, 2), "torn.history": []byte(`{"type`)}[name]
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := Find(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Source{{"jobs", "a.b", Path(dir, "jobs.a.b")}, {"jobs", "a", Path(dir, "jobs.a")},
+		{"nightly", "nightly", Path(dir, "nightly")}, {"old", "old", Path(dir, "old")}, {"x.y", "x.y", Path(dir, "x.y")}}
+	if d := cmp.Diff(want, all); d != "" {
+		t.Error(d)
+	}
+	if _, err := Find(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
 func TestPanicEndsTheHistoryOnly(t *testing.T) {
 	problem := make(chan error, 1)
 	w := New(Options{Path: func(string) string { panic("no path") }, Problem: func(err error) { problem <- err }})
