@@ -1,15 +1,22 @@
 package daemon
 
 import (
+	"os"
+
 	"gophd/internal/event"
 	"gophd/internal/history"
 	"gophd/internal/job"
+	"gophd/internal/lease"
 )
 
-// openHistory opens the history of the jobs, if the config has one. Events are published from then on.
+// openHistory opens the history of the jobs, if the config has one. Without a lock gophd needs no state
+// directory: then there is a history only if that exists. Events are published from then on.
 func (d *Daemon) openHistory() {
 	c := d.o.Config
 	if c.History.Size == 0 {
+		return
+	}
+	if info, err := os.Stat(c.StateDir); lease.LockPath(c) == "" && (err != nil || !info.IsDir()) {
 		return
 	}
 	d.history = history.New(history.Options{SegmentSize: c.History.Size / 2, Saved: d.handed.History,

@@ -111,18 +111,11 @@ func runsIn(records []byte) uint64 {
 	return uint64(bytes.Count(records, []byte(`,"type":"`+typeEnded+`"`)))
 }
 
-// openSegment opens a file of a history for appending, and creates it and its directory if they are
-// missing. torn is true if its last line has no end.
+// openSegment opens a file of a history for appending, and creates it if it is missing. torn is true if its
+// last line has no end.
 func openSegment(path string) (_ segment, size int64, torn bool, err error) {
-	const flags = os.O_RDWR | os.O_APPEND | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
+	const flags = os.O_RDWR | os.O_APPEND | os.O_CREATE | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
 	f, err := safefile.Open(path, flags, mode)
-	if errors.Is(err, fs.ErrNotExist) {
-		dir := filepath.Dir(path)
-		if err := errors.Join(os.MkdirAll(dir, 0o755), safefile.Check(dir)); err != nil {
-			return nil, 0, false, err
-		}
-		f, err = safefile.Open(path, flags|os.O_CREATE, mode)
-	}
 	if err != nil {
 		return nil, 0, false, err
 	}

@@ -123,7 +123,7 @@ func TestEventIsReadWithoutAllocation(t *testing.T) {
 
 func TestRunsAreWrittenAndNothingIsKeptOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir := filepath.Join(t.TempDir(), "not", "there")
+		dir := t.TempDir()
 		w := writer(t, dir)
 		for n := range uint64(3) {
 			w.Read(started("a", n+1))
