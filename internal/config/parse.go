@@ -106,6 +106,7 @@ func under(prefix, name string) string {
 // yamlLine finds the line in an error of the YAML library, which has it only as text.
 var (
 	yamlLine      = lazyRegexp(`^yaml: (?:line (\d+): )?`)
+	indicator     = lazyRegexp(`^[^#"']*[:\-\[,]\s+([@*])`) // a value that is no plain one in YAML
 	unknownAnchor = lazyRegexp(`unknown anchor '(.*)' referenced`)
 )
 
@@ -139,6 +140,11 @@ func parseYAML(data []byte) ([]entry, *parseError) {
 		}
 		if before, _, found := cutUnquoted(data, jobPattern); found {
 			return nil, &parseError{strings.Count(before, "\n") + 1, "not YAML: put the value with " + jobPattern + " in quotes"}
+		}
+		if all := bytes.Split(data, []byte("\n")); line > 0 && line <= len(all) {
+			if m := indicator().FindSubmatch(all[line-1]); m != nil {
+				return nil, &parseError{line, "not YAML: a value that starts with " + string(m[1]) + " needs quotes"}
+			}
 		}
 		return nil, &parseError{line, "not YAML: " + libraryMessage(problem)}
 	}

@@ -110,6 +110,23 @@ func TestRefusedSchedules(t *testing.T) {
 	}
 }
 
+// In YAML a plain value must not start as many schedules do. The library does not say so.
+func TestScheduleWithoutQuotesInYAML(t *testing.T) {
+	for text, want := range map[string]string{
+		"job:\n  schedule: @daily\n":             "x.yaml:3: not YAML: a value that starts with @ needs quotes",
+		"job:\n  schedule: */5 * * * *\n":        "x.yaml:3: not YAML: a value that starts with * needs quotes",
+		"job:\n  schedule:  * * * * *\n":         "x.yaml:3: not YAML: a value that starts with * needs quotes",
+		"job: {schedule: @daily}\n":              "x.yaml:2: not YAML: a value that starts with @ needs quotes",
+		"job:\n  name: x\n  schedule: '@daily\n": "x.yaml:4: not YAML: found unexpected end of stream",
+	} {
+		r := request(t)
+		write(t, filepath.Join(r.Dir, "x.yaml"), minimal+text)
+		if _, err := Load(parsed(t, r, "-c", "x.yaml", "x")); err == nil || err.Error() != filepath.Join(r.Dir, want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 // gophd uses UTC if it does not know the zone of TZ. A schedule would run at other times than its user
 // means.
 func TestScheduleNeedsAKnownZone(t *testing.T) {
