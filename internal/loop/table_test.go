@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"gophd/internal/job"
+	"gophd/internal/schedule"
 )
 
 // still is an environment in which nothing happens by itself: the gate is as set, the timer never
@@ -33,14 +34,23 @@ var (
 	onGrid   = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Overlap: job.OverlapQueue}}
 	retrying = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true},
 		Retry: job.Retry{SuccessCodes: []int{1}, Retries: 1, RetryDelay: 100 * time.Millisecond}}
-	service = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Service: true}}
-	limited = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true},
+	calendarJob = job.Spec{Schedule: job.Schedule{Calendar: eachSecond(), RunAtStart: true, Overlap: job.OverlapQueue}}
+	service     = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true, Service: true}}
+	limited     = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true},
 		Retry: job.Retry{SuccessCodes: []int{1}, StartLimit: 1, StartLimitInterval: time.Second}}
 	fatal = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true,
 		Overlap: job.OverlapAllow, MaxParallel: 2}, Retry: job.Retry{SuccessCodes: []int{1}, FatalCodes: []int{0}}}
 	overlapping = job.Spec{Schedule: job.Schedule{Interval: time.Second, RunAtStart: true,
 		Overlap: job.OverlapAllow, MaxParallel: 2}}
 )
+
+func eachSecond() *schedule.Schedule {
+	s, err := schedule.Parse("@every 1s", schedule.Options{})
+	if err != nil {
+		panic(err)
+	}
+	return &s
+}
 
 // in returns a loop that is in the given state.
 func in(t *testing.T, spec job.Spec, state job.State, gate chan struct{}) *Loop {
@@ -137,6 +147,15 @@ func TestEachCellOfTheTable(t *testing.T) {
 		{"timer", onGrid, expired, start, hold, 0},
 		{"timer", overlapping, expired, start, hold, 0},
 		{"tick", onGrid, ticked, start, hold, 0},
+		{"timer", calendarJob, expired, start, hold, 0},
+		{"tick", calendarJob, ticked, start, hold, 0},
+		{"opened", calendarJob, open, cells{now, job.Running, now, now, now}, unchanged, 0},
+		{"ended", calendarJob, ended, cells{now, now, job.Waiting, job.Done, now},
+			cells{now, now, job.Waiting, job.Done, now}, 0},
+		{"stop", calendarJob, stop, stopped, stopped, 0},
+		{"run now", calendarJob, runNow, cells{job.Running, now, now, now, now}, hold, 0},
+		{"hand off", calendarJob, handOff(nil), cells{job.Done, job.Done, job.Done, job.Done, now},
+			cells{job.Done, job.Done, job.Done, job.Done, now}, 0},
 		{"tick", overlapping, ticked, start, hold, 1},
 		{"tick", overlapping, then(ticked, ticked), start, hold, 1},
 		{"opened", onGrid, open, cells{now, job.Running, now, now, now}, unchanged, 0},

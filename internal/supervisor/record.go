@@ -119,14 +119,43 @@ func (s *Supervisor) resumeRecord() (since time.Time, booted bool) {
 		return time.Time{}, booted // others may have served them, or they are those of another schedule
 	}
 	since, now := last.Due, time.Now()
-	switch oldest := now.Add(-s.spec.CatchUpWindow); {
-	case s.spec.CatchUp == job.CatchUpNone:
-		since = now
-	case s.spec.CatchUpWindow > 0 && since.Before(oldest):
+	if oldest := now.Add(-s.spec.CatchUpWindow); s.spec.CatchUpWindow > 0 && since.Before(oldest) {
 		since = oldest
 	}
-	if n, tick := s.spec.Calendar.Count(last.Due, since); n > 0 {
-		s.publish(event.TicksSkipped(s.spec.Name, job.Run{Due: tick}, n, "gophd did not run when they were due"))
+	switch s.spec.CatchUp {
+	case job.CatchUpNone:
+		since = now
+	case job.CatchUpOne:
+		since = beforeLast(s.spec.Calendar, since, now)
 	}
+	s.reportMissed(last.Due, since)
 	return since, booted
+}
+
+// beforeLast returns an instant from since on, after which there are only a few due times up to now, and
+// one of them at least if there is one at all. A job that is due each second may have missed millions.
+func beforeLast(c *schedule.Schedule, since, now time.Time) time.Time {
+	for back := time.Minute; now.Add(-back).After(since); back *= 2 {
+		if due, ok := c.Next(now.Add(-back)); ok && !due.After(now) {
+			return now.Add(-back)
+		}
+	}
+	return since
+}
+
+// maxMissed is how many due times are counted that were missed before a start.
+const maxMissed = 10_000
+
+// reportMissed reports the due times between two instants, which are not caught up.
+func (s *Supervisor) reportMissed(after, until time.Time) {
+	n, last, why := uint64(0), time.Time{}, "gophd did not run when they were due"
+	for due, ok := s.spec.Calendar.Next(after); ok && !due.After(until) && n < maxMissed; due, ok = s.spec.Calendar.Next(due) {
+		n, last = n+1, due
+	}
+	if n == maxMissed {
+		why += ", and perhaps more"
+	}
+	if n > 0 {
+		s.publish(event.TicksSkipped(s.spec.Name, job.Run{Due: last}, n, why))
+	}
 }

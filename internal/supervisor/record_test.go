@@ -1,0 +1,62 @@
+package supervisor
+
+import (
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gophd/internal/schedule"
+)
+
+func parse(t *testing.T, text string) *schedule.Schedule {
+	t.Helper()
+	c, err := schedule.Parse(text, schedule.Options{Seconds: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &c
+}
+
+// However long gophd did not run, and however often the job was due meanwhile: there are few due times
+// left to catch up with, and the last one is one of them.
+func TestFewMissedDueTimesAreLeftToCatchUpWith(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now().Add(100*time.Minute + 30*time.Second) // 01:40:30 on 2000-01-01
+		for text, most := range map[string]uint64{"* * * * * *": 120, "*/5 * * * *": 2, "0 0 * * *": 2, "0 0 1 1 *": 2,
+			"0 3 * * *": 2, "@every 1s": 120, "0 0 29 2 *": 2} {
+			c := parse(t, text)
+			for _, since := range []time.Time{now.AddDate(-30, 0, 0), now.Add(-time.Hour), now.Add(-time.Second), now} {
+				from := beforeLast(c, since, now)
+				n, last := c.Count(from, now)
+				if next, ok := c.Next(since); from.Before(since) || ok && !next.After(now) && (n == 0 || n > most) {
+					t.Errorf("%s since %v: %d due times from %v on", text, since, n, from)
+				}
+				if next, _ := c.Next(last); n > 0 && !next.After(now) {
+					t.Errorf("%s: %v is not the last", text, last)
+				}
+			}
+		}
+	})
+}
+
+func TestRecordIsReadAsItWasWritten(t *testing.T) {
+	r := record{path: filepath.Join(t.TempDir(), "x.due")}
+	if got, err := r.read(); err != nil || !got.equal(recorded{}) {
+		t.Errorf("without a file: %+v, %v", got, err)
+	}
+	for _, want := range []recorded{
+		{Schedule: parse(t, "0 17 3 * * 1-5"), Due: time.Date(2026, 11, 27, 3, 17, 0, 0, time.UTC), Boot: "a long id of a boot"},
+		{Schedule: parse(t, "@manual"), Due: time.Unix(1, 0)}, // shorter than before
+	} {
+		if err := r.write(want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := r.read(); err != nil || !got.equal(want) {
+			t.Errorf("read %+v, %v, want %+v", got, err, want)
+		}
+	}
+	if err := (&record{path: "/none/x.due"}).write(recorded{}); err == nil {
+		t.Error("written to a directory that does not exist")
+	}
+}
