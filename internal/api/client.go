@@ -195,7 +195,8 @@ func (b *answerBody) Close() error { return b.close() }
 // explain returns the error of a connection.
 func (c *Client) explain(err error) error {
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET): // it has just ended
 		return ErrNotRunning
 	case errors.Is(err, fs.ErrPermission):
 		return ErrPermission

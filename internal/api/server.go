@@ -257,6 +257,7 @@ type site struct {
 	accepted chan net.Conn // has room for all connections
 	idle     *time.Timer   // runs while there is no connection
 	open     int           // connections; guarded by Server.mu
+	unused   chan struct{} // receives when there is no connection any more; capacity 1
 	closed   chan struct{}
 	closing  sync.Once
 	group    goroutine.Group
@@ -264,7 +265,8 @@ type site struct {
 }
 
 func newSite(s *Server) *site {
-	t := &site{server: s, accepted: make(chan net.Conn, maxConnections), idle: time.NewTimer(s.idle), closed: make(chan struct{})}
+	t := &site{server: s, accepted: make(chan net.Conn, maxConnections), idle: time.NewTimer(s.idle),
+		unused: make(chan struct{}, 1), closed: make(chan struct{})}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	t.http = &http.Server{Handler: t.handler(), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime,
@@ -283,7 +285,8 @@ func newSite(s *Server) *site {
 	return t
 }
 
-// Accept returns the next connection. It ends the server when there was none for some time.
+// Accept returns the next connection. It ends the server when there was none for some time, and after
+// Close when all that were accepted have been returned.
 func (t *site) Accept() (net.Conn, error) {
 	for {
 		select {
@@ -294,7 +297,12 @@ func (t *site) Accept() (net.Conn, error) {
 				return nil, net.ErrClosed
 			}
 		case <-t.closed:
-			return nil, net.ErrClosed
+			select {
+			case c := <-t.accepted:
+				return c, nil
+			default:
+				return nil, net.ErrClosed
+			}
 		}
 	}
 }
@@ -317,6 +325,10 @@ func (t *site) connectionClosed() {
 	defer t.server.mu.Unlock()
 	if t.open--; t.open == 0 {
 		t.idle.Reset(t.server.idle)
+		select {
+		case t.unused <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -329,23 +341,28 @@ func (t *site) Close() error {
 // Addr is for net.Listener.
 func (t *site) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
 
-// end waits for the answers that are being written, for finishTime at most, and for the goroutines.
+// end answers what was accepted, for finishTime at most, and waits for the goroutines. No connection is
+// accepted any more.
 func (t *site) end() {
-	ctx, cancel := context.WithTimeout(context.Background(), finishTime)
-	defer cancel()
-	if t.http.Shutdown(ctx) != nil {
-		_ = t.http.Close()
-	}
-	_ = t.Close() // Serve may not have been called yet
-	t.group.Wait()
-	for {
+	_ = t.Close()
+	t.group.Wait() // now the HTTP server has all connections
+	// Shutdown would drop the requests that come now.
+	t.http.SetKeepAlivesEnabled(false)
+	timeout := time.NewTimer(finishTime)
+	defer timeout.Stop()
+	for late := false; !late && t.connections() > 0; {
 		select {
-		case c := <-t.accepted:
-			_ = c.Close()
-			continue
-		default:
+		case <-t.unused:
+		case <-timeout.C:
+			late = true
 		}
-		break
 	}
+	_ = t.http.Close()
 	t.handlers.Wait()
+}
+
+func (t *site) connections() int {
+	t.server.mu.Lock()
+	defer t.server.mu.Unlock()
+	return t.open
 }

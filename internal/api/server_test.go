@@ -408,6 +408,30 @@ func TestConnectionsWaitOverAHandOff(t *testing.T) {
 	}
 }
 
+// A connection that was accepted before the end is answered.
+func TestAcceptedConnectionIsAnsweredAtTheEnd(t *testing.T) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(t.TempDir(), "s")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := newServer(t, t.TempDir(), nil)
+	for range 50 {
+		c := connect(t, l.Addr().String())
+		fmt.Fprint(c, "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n")
+		accepted, err := l.AcceptUnix()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.serve(accepted)
+		s.site.end()
+		s.site = nil
+		if code, _ := read(t, c); code != 200 {
+			t.Errorf("answer %d", code)
+		}
+	}
+}
+
 func TestSocketThatWasRemovedIsCreatedAgainAtARestart(t *testing.T) {
 	for name, change := range map[string]func(path string, o *Options) error{
 		"removed": func(path string, _ *Options) error { return os.Remove(path) },
