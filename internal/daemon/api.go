@@ -77,18 +77,15 @@ var _ api.Daemon = apiDaemon{}
 func (a apiDaemon) Snapshot() status.Snapshot {
 	s := a.board.Snapshot()
 	s.Log.File = a.log.Path()
-	own := map[string]*lease.Lease{}
+	of := map[string]*lease.Lease{}
 	for _, m := range a.jobs.all {
-		if m.lease != nil {
-			own[m.spec.Name] = m.lease
-		}
+		of[m.spec.Name] = a.leaseOf(m)
 	}
 	for i := range s.Jobs {
-		j, of := &s.Jobs[i], a.lease
-		if l := own[j.Name]; l != nil {
-			of = l
+		j := &s.Jobs[i]
+		if l := of[j.Name]; l != nil {
+			j.Lease, _, _ = showLease(l.Look())
 		}
-		j.Lease, _, _ = showLease(of.Look())
 	}
 	return s
 }

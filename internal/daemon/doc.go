@@ -42,6 +42,10 @@
 //	panic             force, log    force, log  force, log       force, log   force, log      force, log
 //	                  → stopping    → stopping  → stopping       → stopping   → stopping
 //
+// The socket (api.go, steer.go) requests stop and reload too; a reload that would do nothing is rejected.
+// Its requests for one job are no events of this table: they are carried out up to validating, by the
+// job's supervisor, and rejected after that.
+//
 // A stop is a duplicate if it comes within stopRepeat of the first one, or within forceRepeat of
 // the second: it counts as the same stop. stop lets active runs finish; force stops them (stop
 // signals, grace, KILL); kill sends KILL.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -21,6 +22,7 @@ func (d *Daemon) shrinkHeap() {
 	if os.Getenv("GOGC") == "" && !d.o.Config.Many {
 		debug.SetGCPercent(25)
 	}
+	runtime.GC() // what is in a sync.Pool is free after the second one
 	debug.FreeOSMemory()
 	unmapProgram()
 }

@@ -9,8 +9,10 @@ import (
 
 	"gophd/internal/event"
 	"gophd/internal/goroutine"
+	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/jobfile"
+	"gophd/internal/lease"
 	"gophd/internal/request"
 	"gophd/internal/status"
 	"gophd/internal/supervisor"
@@ -62,7 +64,7 @@ func (d *Daemon) requestJob(r request.ForJob) (run *job.Request, err error) {
 		return nil, &request.UnknownJobError{Name: r.Job}
 	}
 	d.events.Publish(event.RequestForJob(r.Job, r.String(), r.From))
-	if err = d.steerable(m); err == nil {
+	if err = d.steerable(m, r.Verb); err == nil {
 		run, err = m.carryOut(r)
 	}
 	if err != nil {
@@ -85,12 +87,23 @@ func (j *jobs) named(name string) *member {
 	return nil
 }
 
+// leaseOf returns the lease under which the job runs.
+func (d *Daemon) leaseOf(m *member) *lease.Lease {
+	if m.lease != nil {
+		return m.lease
+	}
+	return d.lease
+}
+
 // steerable returns why no request for the job is carried out now.
-func (d *Daemon) steerable(m *member) error {
+func (d *Daemon) steerable(m *member, verb request.JobVerb) error {
 	if d.machine.state > validating {
 		return &request.RejectedError{Why: "gophd is " + d.machine.String()}
 	}
 	if m.Supervisor != nil && m.alive {
+		if l, _, _ := showLease(d.leaseOf(m).Look()); verb == request.Start && l.State == heartbeat.Standby.String() {
+			return &request.RejectedError{Why: fmt.Sprintf("%s is on standby: the lease is held by %s", m.spec.Name, l.Holder)}
+		}
 		return nil
 	}
 	why := "it has ended"

@@ -504,3 +504,19 @@ func TestJobThatHasFailed(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestPauseAndSkipAreShown(t *testing.T) {
+	b := board()
+	b.Read(event.JobSteered("nightly", true, false, 2))
+	if got := variable(b, "loop"); got != "starting, paused, the next 2 scheduled runs skipped" {
+		t.Error(got)
+	}
+	b.Read(event.TickSkipped("nightly", job.Run{}, 1, 1))
+	if j := b.Snapshot().Jobs[0]; j.Skip != 1 || j.Counts.Missed != 1 || j.Held != "paused" {
+		t.Errorf("%+v", j)
+	}
+	b.Read(event.JobSteered("nightly", false, false, 0))
+	if got := variable(b, "loop"); got != "starting" {
+		t.Error(got)
+	}
+}

@@ -122,7 +122,7 @@ func (j Job) variables(now time.Time) []Variable {
 	}
 	vs := []Variable{
 		{"job", j.Name},
-		{"loop", j.State.String()},
+		{"loop", j.State.String() + j.held()},
 		when,
 		{"next tick", next},
 		{"run", running},
@@ -145,6 +145,17 @@ func (j Job) variables(now time.Time) []Variable {
 		vs = slices.Insert(vs, 5, Variable{"status", j.Status}) // below the run
 	}
 	return vs
+}
+
+// held returns what was requested for the next runs, after a comma.
+func (j Job) held() (text string) {
+	if j.Held == "paused" || j.Held == "stopped" {
+		text = ", " + j.Held
+	}
+	if j.Skip > 0 {
+		text += ", the next " + count(uint64(j.Skip), "scheduled run") + " skipped"
+	}
+	return text
 }
 
 // shownStart is the number of characters that the dump shows of an unfinished line.
