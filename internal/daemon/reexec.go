@@ -182,8 +182,11 @@ func (d *Daemon) eachLog(f func(*logging.Log)) {
 // execve(2) would wait for that call in the kernel, and meanwhile no signal would be served and no
 // lease renewed.
 func (d *Daemon) pauseWrites() error {
+	if busy := d.pauseHistory(); busy != nil {
+		return busy // meanwhile the logs, which may be on another disk, are written
+	}
 	d.eachLog((*logging.Log).Pause)
-	busy := d.pauseHistory()
+	var busy error
 	d.eachLog(func(l *logging.Log) { busy = cmp.Or(busy, l.Idle()) })
 	if busy != nil {
 		return busy
