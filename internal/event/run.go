@@ -123,7 +123,9 @@ func ServiceExitsOften(name string, t job.Tick, times uint64, in time.Duration) 
 // RunLeft says that gophd has killed processes which a command left in its process group when it
 // exited with a success code. The message names the usual cause: the command goes to the background
 // by itself.
-func RunLeft(name string, t job.Tick, service bool) Event {
+//
+// service is as in ProcessEscaped.
+func RunLeft(name string, t job.Tick, service string) Event {
 	return Event{Type: TypeRunLeft, Level: Warn, Job: name, Tick: t, Text: foregroundAdvice(service),
 		message: func(e Event) string {
 			return fmt.Sprintf("run %d left processes in its process group, and they were killed%s", e.Tick.Number, e.Text)
@@ -131,11 +133,11 @@ func RunLeft(name string, t job.Tick, service bool) Event {
 }
 
 // foregroundAdvice is what helps if a command goes to the background by itself.
-func foregroundAdvice(service bool) string {
-	if service {
+func foregroundAdvice(service string) string {
+	if service == "" {
 		return "; the command of a service must stay in the foreground"
 	}
-	return "; if the command goes to the background by itself, run it in the foreground, with --service"
+	return "; if the command goes to the background by itself, run it in the foreground, with " + service
 }
 
 // RunEnded says that a run has ended. Its level depends on the outcome, and on missed ticks: a run
@@ -431,9 +433,10 @@ func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration
 // ProcessEscaped says that a process left the process group of its run and outlived it. If it keeps
 // running, or the run is that of a service, the message names the usual cause: the command goes to the
 // background by itself. A run without a number is not known: the process has cleared its environment.
-func ProcessEscaped(name string, run job.Run, pid int, process string, alive, service bool) Event {
+// service is the setting that makes the job a service; "" if it is one.
+func ProcessEscaped(name string, run job.Run, pid int, process string, alive bool, service string) Event {
 	advice := ""
-	if service || alive {
+	if service == "" || alive {
 		advice = foregroundAdvice(service)
 	}
 	return Event{Type: TypeProcessEscaped, Level: Warn, Repeat: "escaped", Job: name, Tick: TickOfRun(run, 0),

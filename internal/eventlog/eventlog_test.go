@@ -103,7 +103,7 @@ func TestEscapedProcessesAreNamedBeforeAReexec(t *testing.T) {
 	events := stream(&b)
 	for run := range uint64(2) {
 		for pid := range 20 {
-			events.Publish(event.ProcessEscaped("x", job.Run{Number: 7 + run}, 1000*int(1+run)+pid, "sleep", false, false))
+			events.Publish(event.ProcessEscaped("x", job.Run{Number: 7 + run}, 1000*int(1+run)+pid, "sleep", false, "--service"))
 		}
 	}
 	events.Publish(event.Reexecuting())
@@ -125,7 +125,7 @@ func TestEachEscapedProcessIsNamedOnce(t *testing.T) {
 	r := New(Loggers{Failures: log, Rest: log}, false)
 	events := event.NewStream(r.Read)
 	for pid := range 50 {
-		events.Publish(event.ProcessEscaped("x", job.Run{Number: 7}, 1000+pid, "sleep", pid%2 == 1, false))
+		events.Publish(event.ProcessEscaped("x", job.Run{Number: 7}, 1000+pid, "sleep", pid%2 == 1, "--service"))
 	}
 	events.Publish(event.RunEnded("x", job.Tick{Result: job.Result{Run: job.Run{Number: 7}}}))
 	for pid := range 50 {
@@ -138,19 +138,19 @@ func TestEachEscapedProcessIsNamedOnce(t *testing.T) {
 	}
 	b.Reset()
 	r.limit.kinds["escaped"].left = 1
-	events.Publish(event.ProcessEscaped("x", job.Run{Number: 8}, 2000, "sleep", false, false))
+	events.Publish(event.ProcessEscaped("x", job.Run{Number: 8}, 2000, "sleep", false, "--service"))
 	if strings.Contains(b.String(), "more") {
 		t.Errorf("named processes are counted again: %s", b.String())
 	}
 	for run := range uint64(1000) { // each run leaves one behind
-		events.Publish(event.ProcessEscaped("x", job.Run{Number: 100 + run}, 3000, "sleep", true, false))
+		events.Publish(event.ProcessEscaped("x", job.Run{Number: 100 + run}, 3000, "sleep", true, "--service"))
 		events.Publish(event.RunEnded("x", job.Tick{Result: job.Result{Run: job.Run{Number: 100 + run}}}))
 	}
 	if lines := strings.Count(b.String(), "escaped the process group"); lines > burst+1 || len(r.escaped.names) > 0 {
 		t.Errorf("%d lines for 1000 runs, %d runs are remembered", lines, len(r.escaped.names))
 	}
 	for pid := range 1000 { // no run ends with which they could be listed
-		events.Publish(event.ProcessEscaped("", job.Run{}, pid, "sleep", true, false))
+		events.Publish(event.ProcessEscaped("", job.Run{}, pid, "sleep", true, "--service"))
 	}
 	if len(r.escaped.names) > 0 {
 		t.Errorf("the names of escaped processes of no known run are kept: %v", r.escaped.names)

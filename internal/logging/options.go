@@ -100,8 +100,12 @@ func (o Options) SetUp(f *os.File) error {
 		return nil
 	}
 	if err := f.Chown(o.Owner.UID, o.Owner.GID); err != nil {
-		return fmt.Errorf("cannot give it to user %d and group %d: %w: run gophd as root, or leave log.owner out",
-			o.Owner.UID, o.Owner.GID, cause(err))
+		fix := "run gophd as root"
+		if os.Geteuid() == 0 {
+			fix = "give gophd the capability CAP_CHOWN"
+		}
+		return fmt.Errorf("cannot give it to user %d and group %d: %w: %s, or leave log.owner out",
+			o.Owner.UID, o.Owner.GID, cause(err), fix)
 	}
 	if err := safefile.Reopens(f); err != nil {
 		return fmt.Errorf("cannot give it to user %d and group %d: %w: give gophd that capability, or leave log.owner out",

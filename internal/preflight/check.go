@@ -203,7 +203,7 @@ func (k *Checker) program(spec job.Spec) (string, error) {
 			switch {
 			case !line:
 				k.programs[names[i]] = checked
-			case shell.Err == nil && !errors.Is(checked.Err, syscall.ENOEXEC): // the shell reads such a file itself
+			case shell.Err == nil && !(errors.Is(checked.Err, syscall.ENOEXEC) && readByShell(commands[i])):
 				shell.Err = checked.Err
 				k.programs[names[i]] = shell
 			}
@@ -211,6 +211,12 @@ func (k *Checker) program(spec job.Spec) (string, error) {
 	}
 	p := k.programs[spec.Name]
 	return p.Path, p.Err
+}
+
+// readByShell reports whether the shell reads the program of a command itself.
+func readByShell(c process.Command) bool {
+	path, err := process.LookPath(c.Argv[0], c.Dir, c.Env)
+	return err == nil && process.ReadByShell(path)
 }
 
 // plainLine returns the words of a line for the shell, if the shell does nothing but execute the

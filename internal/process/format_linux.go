@@ -50,6 +50,18 @@ func checkFormat(path, dir string, env []string, before []scriptFile) (text stri
 	return "", 0
 }
 
+// ReadByShell reports whether a shell reads the file at path itself after execve(2) has returned ENOEXEC
+// (POSIX, Shell & Utilities 2.9.1.4), and may understand it: a text without an interpreter.
+func ReadByShell(path string) bool {
+	head, err := readHead(path)
+	if err != nil || bytes.IndexByte(bytes.TrimRight(head, "\x00"), 0) >= 0 || bytes.HasPrefix(head, []byte("\xff\xfe")) ||
+		bytes.HasPrefix(head, []byte("\xfe\xff")) {
+		return false
+	}
+	_, _, named := parseScript(head)
+	return !named || !bytes.HasPrefix(head, []byte("#!"))
+}
+
 // explainFormat returns the flaw behind an errno of execve for the file at path, and the errno that
 // describes it; "" if the format is not the cause.
 func explainFormat(path, dir string, code syscall.Errno) (text string, same syscall.Errno) {

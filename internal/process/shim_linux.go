@@ -68,6 +68,10 @@ func (e permissionError) Error() string { return string(e) }
 func (permissionError) Unwrap() error   { return fs.ErrPermission }
 
 func needsRoot(u *credentials.User) string {
+	if os.Geteuid() == 0 {
+		return fmt.Sprintf("gophd lacks the capabilities CAP_SETUID and CAP_SETGID, so it cannot run a command as %s "+
+			"(uid %d, gid %d): give them to it, or leave the user out", quote(u.Name), u.UID, u.GID)
+	}
 	return fmt.Sprintf("only root can run a command as %s (uid %d, gid %d): run gophd as root, or leave the user out",
 		quote(u.Name), u.UID, u.GID)
 }
@@ -348,9 +352,8 @@ func applyCredentials(c *credentials.Credentials) (text string, err error) {
 	}
 	if c.Nice != nil {
 		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, *c.Nice); err != nil {
-			return fmt.Sprintf(
-				"the niceness %d is below gophd's own, and only root can lower it (%v): choose a higher one",
-				*c.Nice, err), err
+			return fmt.Sprintf("the niceness %d is below gophd's own, and %s (%v): choose a higher one",
+				*c.Nice, lacks("CAP_SYS_NICE", "only root can lower it"), err), err
 		}
 	}
 	if c.Umask != nil {
@@ -360,6 +363,15 @@ func applyCredentials(c *credentials.Credentials) (text string, err error) {
 		return switchUser(c.User)
 	}
 	return "", nil
+}
+
+// lacks says why this process may not do something: otherwise, or if it is root, that it has not the
+// capability. A container may take that from root.
+func lacks(capability, otherwise string) string {
+	if os.Geteuid() == 0 {
+		return "gophd lacks the capability " + capability
+	}
+	return otherwise
 }
 
 // allowRlimit raises the hard limit if necessary, which only root can do. The limit itself is set
@@ -377,8 +389,12 @@ func allowRlimit(r credentials.Rlimit) (text string, err error) {
 	}
 	if err := syscall.Setrlimit(r.Resource, &syscall.Rlimit{Cur: now.Cur, Max: r.Hard}); err != nil {
 		max := credentials.Rlimit{Name: r.Name, Soft: now.Max, Hard: now.Max}
-		return "the limit " + r.String() + " is above what gophd may have (" + max.String() +
-			"), and only root can raise that: choose a lower one", err
+		why := lacks("CAP_SYS_RESOURCE", "only root can raise that")
+		if hasCapabilities(1 << unix.CAP_SYS_RESOURCE) {
+			why = "the kernel allows no more (for nofile see sysctl fs.nr_open)"
+		}
+		return "the limit " + r.String() + " is above what gophd may have (" + max.String() + "), and " + why +
+			": choose a lower one", err
 	}
 	return "", nil
 }

@@ -267,7 +267,7 @@ func (s *Supervisor) Record(rep loop.Report) {
 			s.publish(event.RunEnded(name, rep.Tick))
 		}
 		if rep.Tick.Left && rep.Tick.OK() && t.left.report(rep.Tick.Ended) {
-			s.publish(event.RunLeft(name, rep.Tick, s.spec.Service))
+			s.publish(event.RunLeft(name, rep.Tick, s.toService()))
 		}
 		s.o.Lease.Beat(rep.Run.Number, 0)
 		if s.spec.Once {
@@ -347,12 +347,23 @@ func (s *Supervisor) runStarted(run job.Run, p *process.Process, adopted bool) {
 // escaped is called by the run's goroutine. A process that is not marked was found when run ended, which
 // does not make it a process of that run, nor of this job if there are others.
 func (s *Supervisor) escaped(run job.Run, p process.EscapedProcess) {
-	name, service := s.spec.Name, s.spec.Service
+	name, service := s.spec.Name, s.toService()
 	if !p.Marked {
 		run = job.Run{}
 		if s.o.Many {
-			name, service = "", false
+			name, service = "", "jobs.NAME.service"
 		}
 	}
 	s.publish(event.ProcessEscaped(name, run, p.PID, p.Name, !p.Killed, service))
+}
+
+// toService returns the setting that makes the job a service; "" if it is one.
+func (s *Supervisor) toService() string {
+	switch {
+	case s.spec.Service:
+		return ""
+	case s.o.Many:
+		return "jobs." + s.spec.Name + ".service"
+	}
+	return "--service"
 }
