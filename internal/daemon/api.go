@@ -39,7 +39,7 @@ func (d *Daemon) openAPI() error {
 // listen makes the API available. Without it gophd runs all the same: nothing that only watches may
 // prevent a job.
 func (d *Daemon) listen() {
-	if d.api == nil {
+	if d.api == nil || d.handedSocket() != nil { // adoptAPI has it
 		return
 	}
 	if err := d.api.Listen(); err != nil {
@@ -47,13 +47,21 @@ func (d *Daemon) listen() {
 	}
 }
 
+// handedSocket returns the socket of the old process; nil if there is none.
+func (d *Daemon) handedSocket() *os.File {
+	if d.o.Handoff == nil {
+		return nil
+	}
+	return d.o.Handoff.Files[apiSocket]
+}
+
 // adoptAPI continues to listen on the socket of the old process, or removes it if the new config has
 // none.
 func (d *Daemon) adoptAPI() {
-	if d.o.Handoff == nil || d.o.Handoff.Files[apiSocket] == nil {
+	handed := d.handedSocket()
+	if handed == nil {
 		return
 	}
-	handed := d.o.Handoff.Files[apiSocket]
 	if d.api == nil {
 		_ = d.handed.API.Remove() // it stays as a stale one
 		_ = handed.Close()

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"os"
-	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -22,7 +21,6 @@ func (d *Daemon) shrinkHeap() {
 	if os.Getenv("GOGC") == "" && !d.o.Config.Many {
 		debug.SetGCPercent(25)
 	}
-	runtime.GC() // what is in a sync.Pool is free after the second one
 	debug.FreeOSMemory()
 	unmapProgram()
 }
