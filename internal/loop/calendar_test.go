@@ -349,12 +349,22 @@ func TestCatchUp(t *testing.T) {
 				w := newEnv(t, spec)
 				w.length = every(time.Minute)
 				w.make()
-				w.loop.Since = time.Now().Add(-c.since)
+				began := time.Now()
+				w.loop.Since = began.Add(-c.since)
 				wait := w.run()
 				time.Sleep(89 * time.Minute)
 				w.loop.Stop()
 				wait()
 				w.wantDues(c.dues...)
+				for _, r := range w.runs {
+					want := job.TriggerSchedule
+					if r.Due.Before(began) {
+						want = job.TriggerCatchUp
+					}
+					if r.Trigger != want {
+						t.Errorf("due at %v: %s, want %s", r.Due, r.Trigger, want)
+					}
+				}
 				if got := w.drops(); !slices.Equal(got, c.drops) {
 					t.Errorf("dropped %q, want %q", got, c.drops)
 				}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gophd/internal/job"
+	"gophd/internal/schedule"
 )
 
 func (l *Loop) timerExpired() {
@@ -124,8 +125,10 @@ func (l *Loop) trigger(run job.Run) job.Trigger {
 		return job.TriggerRetry
 	case run.Request != nil:
 		return job.TriggerManual
-	case run.Number == 1 && l.Spec.RunAtStart:
+	case run.Number == 1 && l.Spec.RunAtStart, l.Spec.Calendar != nil && l.Spec.Calendar.Kind() == schedule.Reboot:
 		return job.TriggerAtStart
+	case l.Spec.Calendar != nil && run.Due.Before(l.began):
+		return job.TriggerCatchUp
 	}
 	return job.TriggerSchedule
 }

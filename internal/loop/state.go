@@ -27,10 +27,11 @@ const (
 type life struct {
 	ctx       context.Context // of the runs
 	cancel    context.CancelCauseFunc
-	stopped   bool // a stop was requested
-	paused    bool // see Pause
-	skip      int  // ticks; see Skip
-	handedOff bool // the active runs continue without this loop
+	began     time.Time // when Start was called; zero if the loop continues that of the old process
+	stopped   bool      // a stop was requested
+	paused    bool      // see Pause
+	skip      int       // ticks; see Skip
+	handedOff bool      // the active runs continue without this loop
 	panicked  *goroutine.Panic
 }
 
@@ -244,7 +245,9 @@ func (l *Loop) start() {
 	l.slow.Reset()
 	now := time.Now()
 	l.grid = l.firstGrid(now)
-	if l.Grid != nil {
+	if l.Grid == nil {
+		l.began = now
+	} else {
 		for _, g := range l.Grid.ActiveRuns {
 			l.addRun(g.Run, g.Started, 0)
 			l.slots[g.Run.Slot].missed = g.Missed
