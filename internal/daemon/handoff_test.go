@@ -27,7 +27,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"History {pending string; lost uint64; started int64}; " +
 			"Lease {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Leases {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
-			"Jobs {Name string; ID string; Grid {Runs uint64; Anchor int64; Tick uint64; Interval int64; Calendar {}; Last Time}; " +
+			"Jobs {Name string; ID string; Added int64; Grid {Runs uint64; Anchor int64; Tick uint64; Interval int64; Calendar {}; Last Time}; " +
 			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
 			"Pipes " + pipes + "; " +
 			"Kept uint8; Tail uint8; Limit int64; Status string; Timeout int64; Grace int64; Signals int; " +

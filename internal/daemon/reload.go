@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"time"
 
 	"gophd/internal/config"
 	"gophd/internal/event"
@@ -14,6 +15,7 @@ import (
 	"gophd/internal/jobfile"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
+	"gophd/internal/restart"
 	"gophd/internal/supervisor"
 )
 
@@ -42,6 +44,9 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 		spec := &c.Jobs[i]
 		state := d.handed.job(c, *spec)
 		state.Removed = nil // it may have been added again
+		if d.o.Handoff != nil && state.Name == "" {
+			state.Added = restart.At(time.Now())
+		}
 		m := &member{spec: spec, handed: state, panicked: state.Panicked}
 		d.jobs.all = append(d.jobs.all, m)
 		if len(state.Failures) > 0 && len(d.previous.Names) > 0 && !d.unchanged(*spec) {

@@ -17,12 +17,15 @@ import (
 // JobState is the state of a job that the old process hands off to the new one. Descriptors are in
 // the Handoff's Files.
 type JobState struct {
-	Name      string
-	ID        string         // see Options
-	Grid      *restart.Grid  `json:",omitempty"` // nil before the first loop
-	Runs      []ActiveRun    `json:",omitempty"`
-	Requested []*job.Request `json:",omitempty"` // their runs are due after them
-	Wait      *RunDelay      `json:",omitempty"`
+	Name string
+	ID   string // see Options
+	// Added is when a reload added the job, which makes its GOPHD_RUN_IDs differ from those of an earlier
+	// job of that name; 0 if the daemon has started with it.
+	Added     restart.Instant `json:",omitempty"`
+	Grid      *restart.Grid   `json:",omitempty"` // nil before the first loop
+	Runs      []ActiveRun     `json:",omitempty"`
+	Requested []*job.Request  `json:",omitempty"` // their runs are due after them
+	Wait      *RunDelay       `json:",omitempty"`
 	Steered   Steered
 	// Failures are the starts of the runs that failed in a row, for the start limit.
 	Failures []restart.Instant `json:",omitempty"`
@@ -112,7 +115,7 @@ type Pipe struct {
 // PauseOutput stops reading the output and the messages of the runs: from here on the new process
 // reads them. It returns the state of the job, and puts descriptors into files.
 func (s *Supervisor) PauseOutput(files map[string]*os.File) JobState {
-	state := JobState{Name: s.spec.Name, ID: s.o.ID, Steered: s.steering.read()}
+	state := JobState{Name: s.spec.Name, ID: s.o.ID, Added: s.o.Handed.Added, Steered: s.steering.read()}
 	if s.loopRun.loop != nil {
 		g := s.loopRun.grid
 		state.Grid = &restart.Grid{Runs: g.Runs, Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval,

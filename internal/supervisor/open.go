@@ -60,6 +60,9 @@ func (s *Supervisor) openRunner() error {
 	if s.o.Many {
 		s.runner.ofJob = " of " + s.spec.Name
 	}
+	if at := s.o.Handed.Added; at != 0 {
+		s.runner.added = strconv.FormatInt(int64(at), 10) + "."
+	}
 	s.mark("none")
 	if lock := s.o.Lease.Lock(); lock != nil {
 		lock.AddUsers(creds.UIDs()...)

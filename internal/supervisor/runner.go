@@ -38,6 +38,7 @@ type runner struct {
 	// mark is the start of GOPHD_RUN_ID, which marks all descendants of this daemon's runs, across
 	// re-execs.
 	mark    atomic.Pointer[string]
+	added   string // follows the mark if a reload has added the job: its runs are counted from 1 again
 	outputs targets
 	// keepsTail adds the end of the output to the Result of a failed run.
 	keepsTail bool
@@ -370,7 +371,9 @@ func (r *runner) escapeRules(run job.Run) *process.EscapeRules {
 		Report: func(p process.EscapedProcess) { r.hooks.escaped(run, p) }}
 }
 
-func (r *runner) id(run job.Run) string { return *r.mark.Load() + strconv.FormatUint(run.Number, 10) }
+func (r *runner) id(run job.Run) string {
+	return *r.mark.Load() + r.added + strconv.FormatUint(run.Number, 10)
+}
 
 // shared returns the part of the environment that all runs have.
 func (r *runner) shared() []string {
