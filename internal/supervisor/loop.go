@@ -308,11 +308,12 @@ func (s *Supervisor) stateChanged(rep loop.Report) {
 		s.recheck()
 	case job.Waiting, job.Held:
 		s.runner.rest()
-		if err := s.notices.close(); err != nil {
-			s.problem(err)
-		}
+		s.closeNotices()
 	case job.Done:
 		t.gate.place.forget()
+		if t.active.Load() == 0 { // no run is handed off
+			s.closeNotices()
+		}
 	}
 	t.held = rep.State == job.Held
 	if rep.HandedOff { // for who looks now, nothing has changed
@@ -327,6 +328,12 @@ func (s *Supervisor) stateChanged(rep loop.Report) {
 		s.publish(event.TickQueued(name, rep.Next))
 	default:
 		s.publish(event.TickHeld(name, rep.Next))
+	}
+}
+
+func (s *Supervisor) closeNotices() {
+	if err := s.notices.close(); err != nil {
+		s.problem(err)
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 )
 
 // notices is the notify socket of a job whose runs have a timeout. It is open from the start of a run
-// until the job waits for its next one, so a job that waits costs no descriptor. Any goroutine may use
-// it.
+// until the job waits for its next one or has ended, so that it costs no descriptor then. Any goroutine
+// may use it.
 type notices struct {
 	receive func(sdnotify.Message, error)
 
