@@ -174,7 +174,8 @@ func LogSuppressed(counts string) Event {
 		message: func(e Event) string { return "suppressed log lines: " + e.Text }}
 }
 
-// Dump says that a dump was requested. With log.format json each line of the dump is a field.
+// Dump says that a dump was requested. With log.format json each line of the dump is a field, and
+// each of several jobs has a line of its own.
 func Dump(variables []Variable) Event {
 	return Event{Type: TypeDump, Level: Always, Text: "dump", Dump: variables}
 }

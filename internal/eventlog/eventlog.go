@@ -20,6 +20,7 @@ import (
 type Reader struct {
 	Loggers
 	fields  bool
+	many    bool // it is that of a daemon with several jobs, see Jobs
 	limit   limiter
 	failed  failedRuns
 	escaped escapedProcesses
@@ -81,6 +82,7 @@ type Jobs struct {
 
 // Jobs returns the readers of these jobs. r writes all other events.
 func (r *Reader) Jobs(names []string, to func(job string) Loggers) *Jobs {
+	r.many = true
 	j := &Jobs{daemon: r, jobs: map[string]*Reader{}, names: names}
 	for _, name := range names {
 		j.jobs[name] = New(to(name), r.fields)
@@ -154,11 +156,20 @@ func (r *Reader) line(to zerolog.Logger, e event.Event, more string) {
 	line.Msg(e.Message() + more)
 }
 
-// dump writes one line with all values as fields, or one line for each value.
+// dump writes one line with all values as fields, or one line for each value. Each of several jobs has
+// a line of its own with fields, because a parser keeps one field of a name only. For the same reason
+// what is in every line is left out.
 func (r *Reader) dump(e event.Event) {
 	if r.fields {
 		line := r.Failures.Log()
 		for _, v := range e.Dump {
+			switch {
+			case v.Name == "pid", v.Name == "job" && !r.many:
+				continue
+			case v.Name == "job":
+				line.Msg(e.Message())
+				line = r.Failures.Log()
+			}
 			line.Str(v.Name, v.Text)
 		}
 		line.Msg(e.Message())

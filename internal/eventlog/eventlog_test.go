@@ -156,3 +156,31 @@ func TestEachEscapedProcessIsNamedOnce(t *testing.T) {
 		t.Errorf("the names of escaped processes of no known run are kept: %v", r.escaped.names)
 	}
 }
+
+// With fields no line of a dump has a name twice: a parser would keep one of them. Each of several jobs
+// has a line of its own.
+func TestDumpHasEachFieldOnce(t *testing.T) {
+	one := []event.Variable{{Name: "state", Text: "serving"}, {Name: "pid", Text: "7"},
+		{Name: "job", Text: "a"}, {Name: "loop", Text: "waiting"}}
+	many := append(slices.Clone(one), event.Variable{Name: "job", Text: "b"},
+		event.Variable{Name: "loop", Text: "held"})
+	dump := func(dump []event.Variable, jobs ...string) string {
+		var out bytes.Buffer
+		r := New(Loggers{Failures: zerolog.New(&out)}, true)
+		read := r.Read
+		if jobs != nil {
+			read = r.Jobs(jobs, func(string) Loggers { return Loggers{} }).Read
+		}
+		read(event.Dump(dump))
+		return out.String()
+	}
+	// The log adds time, pid and the name of the only job to every line.
+	if got, want := dump(one), `{"state":"serving","loop":"waiting","message":"dump"}`+"\n"; got != want {
+		t.Errorf("with one job: %s, want %s", got, want)
+	}
+	want := `{"state":"serving","message":"dump"}` + "\n" + `{"job":"a","loop":"waiting","message":"dump"}` + "\n" +
+		`{"job":"b","loop":"held","message":"dump"}` + "\n"
+	if got := dump(many, "a", "b"); got != want {
+		t.Errorf("with several jobs: %s, want %s", got, want)
+	}
+}
