@@ -15,7 +15,7 @@ func Nearest(text string, candidates []string) string {
 		allowed := 2
 		if len(c) <= 4 {
 			allowed = 1
-			if text == "" || unicode.ToLower(rune(text[0])) != rune(c[0]) {
+			if text == "" || c == "" || unicode.ToLower(rune(text[0])) != rune(c[0]) {
 				continue
 			}
 		}
