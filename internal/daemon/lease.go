@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"gophd/internal/job"
 	"gophd/internal/lease"
 	"gophd/internal/preflight"
+	"gophd/internal/process"
 	"gophd/internal/restart"
 	"gophd/internal/status"
 	"gophd/internal/supervisor"
@@ -69,8 +71,26 @@ func (l leaseClient) SearchLeftover() (wait bool) {
 		return false
 	}
 	l.jobs.each(func(m *member) { wait = m.SearchLeftover() || wait })
+	if left := l.unknownLeftover(); len(left) > 0 {
+		l.events.Publish(event.Leftover("", supervisor.Processes(left),
+			"its job is not in the config, so nothing waits for it; a reload that adds the job does"))
+	}
 	l.noteClean()
 	return wait && !l.o.Config.Many
+}
+
+// unknownLeftover returns the processes of leftover runs of jobs that the config has no more. While there
+// are any, the lock stays unclean: a reload may add the job again.
+func (l leaseClient) unknownLeftover() []int {
+	if !l.o.Config.Many {
+		return nil
+	}
+	mark, own := lease.Mark(l.lease.Lock())+".", fmt.Sprintf(".%d.%d.", os.Getpid(), l.life.born.UnixNano())
+	left, _ := process.Leftover(mark, func(rest string) bool { // an error is one of the search for each job too
+		known := func(m *member) bool { return strings.HasPrefix(rest, m.spec.Name+".") }
+		return strings.Contains(rest, own) || slices.ContainsFunc(l.jobs.all, known)
+	}, l.lease.Lock().Users()...)
+	return left
 }
 
 // leftoverEnded is called when leftover runs of a job have ended, by its goroutine.
@@ -81,7 +101,8 @@ func (l leaseClient) leftoverEnded() {
 
 // noteClean notes in the local lock that no leftover run is active, once that is so for every job.
 func (l leaseClient) noteClean() {
-	if slices.ContainsFunc(l.jobs.all, func(m *member) bool { return m.Supervisor == nil || !m.NoLeftover() }) {
+	if slices.ContainsFunc(l.jobs.all, func(m *member) bool { return m.Supervisor == nil || !m.NoLeftover() }) ||
+		len(l.unknownLeftover()) > 0 {
 		return
 	}
 	clean(l.lease.Lock(), l.events, l.o.Config.Name)

@@ -32,7 +32,7 @@ func Dead(r, self heartbeat.Record, mark string, users []int) bool {
 	case r.Child > 0 && procfs.Alive(r.Child, 0):
 		return false
 	}
-	left, err := process.Leftover(mark, "", users...)
+	left, err := process.Leftover(mark, func(string) bool { return false }, users...)
 	return err == nil && len(left) == 0
 }
 

@@ -249,7 +249,7 @@ func TestStartErrorsWithCredentials(t *testing.T) {
 			creds: credentials.Credentials{Rlimits: []credentials.Rlimit{{
 				Name: "nofile", Resource: unix.RLIMIT_NOFILE, Soft: credentials.Unlimited, Hard: credentials.Unlimited,
 			}}},
-			errno: syscall.EPERM, code: 1, message: "only root can raise that: choose a lower one",
+			errno: syscall.EPERM, code: 1, message: ": choose a lower one",
 		},
 		"unknown limit": {
 			argv0: "/bin/true",

@@ -48,6 +48,8 @@ func TestRootSetuidFailureNeverRunsAsRoot(t *testing.T) {
 	const ran = "it ran as"
 	const onlyRoot = "only root can run a command as nobody (uid 65534, gid 65534): " +
 		"run gophd as root, or leave the user out [errno 1, reported beforehand: true]"
+	const lacks = "gophd lacks the capabilities CAP_SETUID and CAP_SETGID, so it cannot run a command as nobody (uid 65534, " +
+		"gid 65534): give them to it, or leave the user out [errno 1, reported beforehand: true]"
 	command := []string{"sh", "-c", "echo " + ran + "; id -u"}
 	args := func(user string) []string { return append([]string{user}, command...) }
 	// In a user namespace with one user, gophd is root, has no other ids and may not set groups.
@@ -61,8 +63,8 @@ func TestRootSetuidFailureNeverRunsAsRoot(t *testing.T) {
 	}{
 		"user namespace": {attr: namespace, message: "check that gophd's container or user namespace has that id"},
 		"root without CAP_SETUID": {wrapper: []string{"setpriv", "--bounding-set", "-setuid", "--"},
-			message: onlyRoot},
-		"root without CAP_SETGID": {wrapper: []string{"setpriv", "--bounding-set", "-setgid", "--"}, message: "only root can"},
+			message: lacks},
+		"root without CAP_SETGID": {wrapper: []string{"setpriv", "--bounding-set", "-setgid", "--"}, message: "gophd lacks"},
 		"another user":            {attr: credential(1000), message: onlyRoot},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,14 +20,14 @@ var ErrNoProc = errors.New("no /proc to search for processes in")
 // RunID is the environment variable that marks the descendants of a run.
 const RunID = "GOPHD_RUN_ID"
 
-// Leftover returns the processes of leftover runs: those whose RunID begins with mark but not with
-// ours, lowest PID first. They belong to root, to gophd's own user or to one of users: any other
+// Leftover returns the processes of leftover runs: those whose RunID begins with mark, unless ours
+// returns true for the rest of it, lowest PID first. They belong to root, to gophd's own user or to one of users: any other
 // user could start a process with such an environment to keep the job from running. A process that
 // hides or has cleared its environment is missed.
 //
 // An error means that not all processes could be checked, for example because no descriptors were
 // free, or ErrNoProc.
-func Leftover(mark, ours string, users ...int) ([]int, error) {
+func Leftover(mark string, ours func(rest string) bool, users ...int) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -35,9 +35,6 @@ func Leftover(mark, ours string, users ...int) ([]int, error) {
 	isProcess := func(e os.DirEntry) bool { return e.Name()[0] >= '1' && e.Name()[0] <= '9' }
 	if !slices.ContainsFunc(entries, isProcess) {
 		return nil, ErrNoProc
-	}
-	marked := func(env []byte, mark string) bool {
-		return mark != "" && bytes.Contains(env, []byte("\x00"+RunID+"="+mark))
 	}
 	var pids []int
 	for _, e := range entries {
@@ -54,8 +51,9 @@ func Leftover(mark, ours string, users ...int) ([]int, error) {
 		case err != nil:
 			return nil, err
 		}
-		env = append([]byte{0}, env...)
-		if !marked(env, mark) || marked(env, ours) {
+		_, rest, marked := bytes.Cut(append([]byte{0}, env...), []byte("\x00"+RunID+"="+mark))
+		rest, _, _ = bytes.Cut(rest, []byte{0})
+		if !marked || mark == "" || ours(string(rest)) {
 			continue
 		}
 		// Check both users: a set-user-ID program has the environment of the user that started it.

@@ -63,7 +63,7 @@ type leftoverWatch struct {
 // unclean.
 func (s *Supervisor) searchLeftover() (wait bool) {
 	lock := s.lockMark(lease.Mark(s.o.Lease.Lock()))
-	left, err := process.Leftover(lock, *s.runner.mark.Load(), s.o.Lease.Lock().Users()...)
+	left, err := process.Leftover(lock, s.ownRun(lock), s.o.Lease.Lock().Users()...)
 	switch {
 	case errors.Is(err, process.ErrNoProc): // this system has no search
 		s.problem(fmt.Errorf("cannot check for leftover runs: %w", err))
@@ -83,7 +83,7 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 	if s.spec.OnLeftover == job.LeftoverRefuse {
 		err := fmt.Errorf("a previous gophd of job %s was killed and its run is still active as %s: stop it, "+
 			"or start with --on-leftover wait or kill",
-			s.spec.Name, pids(left))
+			s.spec.Name, Processes(left))
 		s.machine.fail(s.explain(err))
 		return true
 	}
@@ -98,8 +98,15 @@ func (s *Supervisor) searchLeftover() (wait bool) {
 		}
 		w.done <- err
 	})
-	s.serving("waiting for " + pids(left) + " to exit: it is a run of a gophd that was killed")
+	s.serving("waiting for " + Processes(left) + " to exit: it is a run of a gophd that was killed")
 	return true
+}
+
+// ownRun returns whether the rest of a GOPHD_RUN_ID, after the mark of the lock, is that of a run of this
+// daemon.
+func (s *Supervisor) ownRun(lock string) func(rest string) bool {
+	own := *s.runner.mark.Load()
+	return func(rest string) bool { return strings.HasPrefix(lock+rest, own) }
 }
 
 // waitForLeftover returns when no leftover run is active, or ctx has ended. It searches the
@@ -135,7 +142,7 @@ func (s *Supervisor) waitForLeftover(ctx context.Context, lock string, left []in
 		if procfs.Alive(left[0], 0) && !due { // one process is cheap to check
 			continue
 		}
-		now, err := process.Leftover(lock, *s.runner.mark.Load(), s.o.Lease.Lock().Users()...)
+		now, err := process.Leftover(lock, s.ownRun(lock), s.o.Lease.Lock().Users()...)
 		if err != nil {
 			continue // count them as active until a search shows that they are not
 		}
@@ -161,15 +168,15 @@ func leftoverEvent(spec job.Spec, left []int) event.Event {
 	if spec.OnLeftover == job.LeftoverKill && slices.ContainsFunc(left, notPermitted) {
 		what = event.NotPermitted + "; waiting for it to exit"
 	}
-	return event.Leftover(spec.Name, pids(left), what)
+	return event.Leftover(spec.Name, Processes(left), what)
 }
 
 // notPermitted returns true if gophd may not signal the process, or any of the group if pid is
 // negative.
 func notPermitted(pid int) bool { return syscall.Kill(pid, 0) == syscall.EPERM }
 
-// pids formats processes for a message.
-func pids(all []int) string {
+// Processes names processes in a message.
+func Processes(all []int) string {
 	var names []string
 	for _, pid := range all {
 		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)) // it may just have exited

@@ -46,7 +46,7 @@ func TestSuspendedLeftoverRunIsNamed(t *testing.T) {
 		_ = child.Wait()
 	}()
 	pid := child.Process.Pid
-	if text := pids([]int{pid}); strings.Contains(text, "suspended") {
+	if text := Processes([]int{pid}); strings.Contains(text, "suspended") {
 		t.Errorf("a running process: %s", text)
 	}
 	var status unix.WaitStatus
@@ -56,7 +56,7 @@ func TestSuspendedLeftoverRunIsNamed(t *testing.T) {
 	if _, err := unix.Wait4(pid, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
 		t.Fatal(err, status)
 	}
-	if text := pids([]int{pid}); !strings.Contains(text, "(sleep, suspended: ") {
+	if text := Processes([]int{pid}); !strings.Contains(text, "(sleep, suspended: ") {
 		t.Errorf("a stopped process: %s", text)
 	}
 }
