@@ -267,19 +267,6 @@ func (c soakConfig) copy() soakConfig {
 	return c
 }
 
-// with returns the config with these jobs too, and forgets what was removed. A known gap: a gophd that
-// starts without a job does not wait for its leftover run if a reload adds the job later.
-func (c soakConfig) with(jobs []soakJob) soakConfig {
-	c = c.copy()
-	c.removed = nil
-	for _, j := range jobs {
-		if !slices.ContainsFunc(c.jobs, func(has soakJob) bool { return has.name == j.name }) {
-			c.jobs = append(c.jobs, j)
-		}
-	}
-	return c
-}
-
 // edited returns another valid config.
 func (c *soakConfig) edited() soakConfig {
 	next := c.copy()

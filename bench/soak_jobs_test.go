@@ -294,7 +294,7 @@ func (a *attack) kill() {
 	a.signal(syscall.SIGKILL)
 	<-a.exited
 	a.killed[a.cmd.Process.Pid] = time.Now()
-	a.config = next.with(a.config.jobs)
+	a.config = next.copy()
 	a.config.defaults["on_leftover"] = []string{"wait", "kill"}[a.rng.IntN(2)]
 	a.start()
 }
