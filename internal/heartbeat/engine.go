@@ -107,6 +107,7 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 		}
 		close(h.done)
 	}()
+	defer h.worker.end()
 	h.checkDeadline()
 	for {
 		var err error

@@ -153,6 +153,7 @@ type Heartbeat struct {
 	done     chan struct{} // closed when Run has returned
 
 	engine engine // accessed by Run's goroutine only
+	worker worker // as engine
 }
 
 // view is an immutable copy for other goroutines.
