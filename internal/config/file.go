@@ -37,7 +37,7 @@ func (l *loader) locate() string {
 		named, subject = l.env[configVariable], configVariable
 		ok = named != ""
 	}
-	if word, _, _ := strings.Cut(named, "="); ok && "c"+word == configFlag {
+	if ok && isLong("c", named, configFlag) {
 		l.problems = append(l.problems, oneDash(configFlag))
 		return ""
 	}

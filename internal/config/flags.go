@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"gophd/internal/misspelled"
 )
 
 // AddFlags adds the flags of `gophd run` to fs, from the table of keys, and --config. They accept
@@ -123,6 +125,14 @@ func letterError(fs *pflag.FlagSet, err error, name, letters string) error {
 		return long
 	}
 	return fmt.Errorf("%w; %s", err, fix)
+}
+
+// isLong reports whether the text of a flag of one letter is the rest of a long flag, as in -interval 5, or
+// -intervall. In a short name each letter counts: -n amex is a name.
+func isLong(letter, text, flag string) bool {
+	rest, _, _ := strings.Cut(text, "=")
+	return letter+rest == flag ||
+		len(rest) > 2 && len(flag) > 4 && misspelled.Nearest(letter+rest, []string{flag}) != ""
 }
 
 // oneDash returns the error for the name of a flag after one dash.

@@ -78,6 +78,9 @@ func TestOneDashWithAValueIsAnError(t *testing.T) {
 		"-interval 5":    "-interval: one dash is for flags of one letter; write --interval",
 		"-name=x":        "-name: one dash is for flags of one letter; write --name",
 		"-pid-file=x":    "-pid-file: one dash is for flags of one letter; write --pid-file",
+		"-intervall 5":   "-interval: one dash is for flags of one letter; write --interval",
+		"-pidfile x":     "-pid-file: one dash is for flags of one letter; write --pid-file",
+		"-conf x.yaml":   "-config: one dash is for flags of one letter; write --config",
 		"-config x.yaml": "-config: one dash is for flags of one letter; write --config",
 		"-config=x.yaml": "-config: one dash is for flags of one letter; write --config",
 	} {

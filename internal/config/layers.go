@@ -187,7 +187,7 @@ func (l *loader) flags() map[string]given {
 			continue
 		}
 		g := given{text: text, source: "flag --" + k.flag, subject: "--" + k.flag}
-		if name, _, _ := strings.Cut(text, "="); k.short != "" && k.short+name == k.flag {
+		if k.short != "" && isLong(k.short, text, k.flag) {
 			l.problems = append(l.problems, oneDash(k.flag))
 			continue
 		}
