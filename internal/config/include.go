@@ -39,7 +39,14 @@ func realPath(path string) string {
 func (s *sorter) readFile(path, subject string) {
 	data, err := s.text(path, "config file")
 	if err != nil {
-		s.problems = append(s.problems, &Error{Source: subject, Problem: err.Error(), err: err})
+		problem := err.Error()
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			problem += "; check its path"
+		case errors.Is(err, fs.ErrPermission):
+			problem += "; allow gophd to read it"
+		}
+		s.problems = append(s.problems, &Error{Source: subject, Problem: problem, err: err})
 		return
 	}
 	main := s.path == ""

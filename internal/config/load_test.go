@@ -200,8 +200,8 @@ func TestInvalidSettingErrors(t *testing.T) {
 		{[]string{"-c", "", "x"}, "", `--config "": empty; name a file, or leave it out`},
 		{[]string{"-c", "x.conf", "x"}, "",
 			"--config x.conf: the extension is not a known format; use .yaml, .yml, .toml, .json or .ini"},
-		{[]string{"-c", "/none/x.yaml", "x"}, "", "/none/x.yaml: no such file or directory"},
-		{[]string{"x"}, "GOPHD_CONFIG=/none/x.yaml", "/none/x.yaml: no such file or directory"},
+		{[]string{"-c", "/none/x.yaml", "x"}, "", "/none/x.yaml: no such file or directory; check its path"},
+		{[]string{"x"}, "GOPHD_CONFIG=/none/x.yaml", "/none/x.yaml: no such file or directory; check its path"},
 		{[]string{"-c", "/dev/null/x.ini", "x"}, "", "/dev/null/x.ini: not a directory"},
 		{[]string{"--env", "=x", "x"}, "",
 			`--env: "" is not the KEY of a KEY=VALUE; write letters, digits and _, no digit first`},
@@ -656,7 +656,7 @@ func TestConfigFileSearchOrder(t *testing.T) {
 	if err := os.Symlink("/none", home); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(with("x")); err == nil || err.Error() != home+": no such file or directory" {
+	if _, err := Load(with("x")); err == nil || err.Error() != home+": no such file or directory; check its path" {
 		t.Errorf("a dangling link: %v", err)
 	}
 }
