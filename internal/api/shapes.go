@@ -105,7 +105,8 @@ func statusOf(s status.Snapshot) Status {
 
 func jobOf(j status.Job) Job {
 	shape := Job{Paused: j.Held == "paused", Skip: j.Skip, Name: j.Name, State: stateOf(j), Schedule: j.Schedule, Runs: j.Counts.Runs, Failures: j.Counts.Failures,
-		Late: j.Counts.Late, Missed: j.Counts.Missed, Interval: j.Every.Seconds()}
+		Interval: j.Every.Seconds()}
+	shape.Late, shape.Missed = j.Late()
 	if shape.State == Failed {
 		shape.Failed = j.Failed
 	}

@@ -55,9 +55,13 @@ func (d *Daemon) leaveHistory() (s history.Saved) {
 	return s
 }
 
+// closeHistory reports runs that are missing in the history as a warning: the runs did not suffer.
 func (d *Daemon) closeHistory() error {
 	if d.history == nil {
 		return nil
 	}
-	return d.history.Close()
+	if err := d.history.Close(); err != nil {
+		d.warn(err.Error())
+	}
+	return nil
 }

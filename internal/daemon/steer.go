@@ -209,10 +209,10 @@ func (d *Daemon) recordPath(spec *job.Spec) string {
 }
 
 // steered returns what was requested for a job: from the old process, or from an earlier daemon. The
-// board shows it from the start.
+// board shows it from the start. A single run has no socket, by which it could be paused.
 func (d *Daemon) steered(spec *job.Spec, state supervisor.JobState) supervisor.Steered {
 	now := state.Steered
-	if d.o.Handoff == nil || state.Name == "" {
+	if single := spec.Once && !d.o.Config.Many; !single && (d.o.Handoff == nil || state.Name == "") {
 		r, err := jobfile.Load(d.recordPath(spec))
 		if err != nil {
 			d.warn(err.Error())

@@ -38,7 +38,7 @@ func Load(path string) (r Record, err error) {
 		return r, nil
 	}
 	if err != nil {
-		return r, err
+		return r, fmt.Errorf("whether the job is paused is not known: %w: %s", err, safefile.Fix(err, "set GOPHD_STATE_DIR"))
 	}
 	defer f.Close()
 	if err := json.NewDecoder(io.LimitReader(f, maxSize)).Decode(&r); err != nil || r.Skip < 0 {

@@ -520,3 +520,11 @@ func TestPauseAndSkipAreShown(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// While a run is late, status, API and dump count it, as the log does.
+func TestActiveRunsCountAsLate(t *testing.T) {
+	j := status.Job{Counts: status.Counts{Runs: 9, Late: 2, Missed: 5}, Active: []status.ActiveRun{{Missed: 4}, {}}}
+	if late, missed := j.Late(); late != 3 || missed != 9 {
+		t.Errorf("%d late runs, %d ticks missed; want 3 and 9", late, missed)
+	}
+}

@@ -70,13 +70,22 @@ func (l Log) trouble() string {
 	return "none"
 }
 
+// Late returns how many runs were active when a tick was due, and how many ticks that has cost: the active
+// runs count too, as in the log.
+func (j Job) Late() (runs, missed uint64) {
+	runs, missed = j.Counts.Late, j.Counts.Missed
+	for _, r := range j.Active {
+		if missed += r.Missed; r.Missed > 0 {
+			runs++
+		}
+	}
+	return runs, missed
+}
+
 func (j Job) variables(now time.Time) []Variable {
 	running := "none"
-	late, missed := j.Counts.Late, j.Counts.Missed
+	late, missed := j.Late()
 	for i, r := range j.Active {
-		if missed += r.Missed; r.Missed > 0 {
-			late++
-		}
 		one := fmt.Sprintf("number %d, pid %d, for %s", r.Run.Number, r.PID, span(now.Sub(r.Since)))
 		if s := r.Suspended; s.PID != 0 {
 			if one += ", "; s.PID != r.PID {
