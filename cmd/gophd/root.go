@@ -149,7 +149,7 @@ func (p *program) load(cmd *cobra.Command, command []string, needCommand bool) (
 		c.Warnings = append(c.Warnings, fmt.Sprintf("TZ %q: gophd cannot load this time zone and uses UTC, "+
 			"and the command may use another zone; set TZ to a name such as Europe/Berlin, or install tzdata", zone))
 	} else if zone := self.MissingZone(os.Environ()); zone != "" {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("TZ %q: gophd has this time zone in itself, but this host has not, so most "+
+		c.Warnings = append(c.Warnings, fmt.Sprintf("TZ %q: gophd knows this time zone, but this host does not, so most "+
 			"programs use UTC: install tzdata", zone))
 	}
 	for _, spec := range c.Jobs {

@@ -104,8 +104,8 @@ func statusOf(s status.Snapshot) Status {
 }
 
 func jobOf(j status.Job) Job {
-	shape := Job{Paused: j.Held == "paused", Skip: j.Skip, Name: j.Name, State: stateOf(j), Schedule: j.Schedule, Runs: j.Counts.Runs, Failures: j.Counts.Failures,
-		Interval: j.Every.Seconds()}
+	shape := Job{Name: j.Name, State: stateOf(j), Schedule: j.Schedule, Interval: j.Every.Seconds(),
+		Paused: j.Held == "paused", Skip: j.Skip, Runs: j.Counts.Runs, Failures: j.Counts.Failures}
 	shape.Late, shape.Missed = j.Late()
 	if shape.State == Failed {
 		shape.Failed = j.Failed

@@ -447,8 +447,8 @@ func ProcessEscaped(name string, run job.Run, pid int, process string, alive boo
 			}
 			process := fmt.Sprintf("process %d (%s)", e.Process.PID, e.Process.Name)
 			if e.Tick.Number == 0 {
-				return process + " escaped the process group of a run, which one is not known: " +
-					"it has no GOPHD_RUN_ID in its environment; " + fate + e.Text
+				return process + " escaped the process group of an unknown run (its environment has no GOPHD_RUN_ID); " +
+					fate + e.Text
 			}
 			return fmt.Sprintf("run %d: %s escaped the process group; %s%s", e.Tick.Number, process, fate, e.Text)
 		}}
