@@ -82,6 +82,14 @@ func (s Schedule) Cadence() string {
 	return "every " + s.Interval.String()
 }
 
+// HasTicks reports whether runs are due at certain times, and not when another has ended or on request.
+func (s Schedule) HasTicks() bool {
+	if s.Calendar != nil {
+		return s.Calendar.Kind() != schedule.Manual && s.Calendar.Kind() != schedule.Reboot
+	}
+	return s.Interval > 0 && !s.Once && !s.Service
+}
+
 func (s Schedule) cadenceOfCalendar() string {
 	c := s.Calendar
 	switch c.Kind() {

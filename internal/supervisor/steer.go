@@ -93,7 +93,7 @@ func (s *Supervisor) Unpause() {
 // Skip skips the next n ticks. It is rejected if the job has none.
 func (s *Supervisor) Skip(n int) (err error) {
 	s.call(func() {
-		if s.spec.Once || s.spec.Service || s.spec.Interval == 0 {
+		if !s.spec.HasTicks() {
 			err = rejected("%s runs %s, and has no scheduled run to skip; pause it instead", s.spec.Name, s.spec.Cadence())
 			return
 		}
