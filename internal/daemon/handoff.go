@@ -28,8 +28,10 @@ type handedState struct {
 	Leases  map[string]lease.State `json:",omitempty"` // of the jobs that have their own, by name
 	Jobs    []supervisor.JobState
 	Escaped []supervisor.Pipe `json:",omitempty"` // of processes that escaped from earlier runs
-	API     api.Place         // of the socket
-	Events  api.SavedEvents
+	// Reported are the processes of which the log says that they have escaped.
+	Reported []int     `json:",omitempty"`
+	API      api.Place // of the socket
+	Events   api.SavedEvents
 
 	byName map[string]supervisor.JobState // Jobs
 }

@@ -14,7 +14,7 @@ import (
 // another restart.Version, with which the check before a re-exec rejects the other program.
 func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 	const (
-		version = 9
+		version = 10
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int; Request {ID uint64; Args string}; Trigger string}; "
 		pipes   = "{Job string; PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
@@ -28,14 +28,14 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Lease {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Leases {Leftover bool; Local " + lease + "; Shared " + lease + "}; " +
 			"Jobs {Name string; ID string; Added int64; Grid {Runs uint64; Anchor int64; Tick uint64; Interval int64; Calendar {}; Last Time}; " +
-			"Runs {" + run + "Started int64; Ended int64; Missed uint64; PID int; Birth uint64; Cgroup string; " +
+			"Runs {" + run + "Started int64; Ended int64; Missed uint64; Late int64; LateGap int64; PID int; Birth uint64; Cgroup string; " +
 			"Pipes " + pipes + "; " +
 			"Kept uint8; Tail uint8; Limit int64; Status string; Timeout int64; Grace int64; Signals int; " +
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
 			"Requested {ID uint64; Args string}; Wait {" + run + "Until int64; Slowed int64}; " +
 			"Steered {paused bool; skip int; stopped bool}; Failures int64; Notify string; " +
-			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "; API {path string; file {device uint64; inode uint64}}; Events {next uint64; bytes int}}"
+			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "; Reported int; API {path string; file {device uint64; inode uint64}}; Events {next uint64; bytes int}}"
 	)
 	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {
 		t.Errorf("version %d has the shape\n%s\nwant that of version %d:\n%s", restart.Version, got, version, want)

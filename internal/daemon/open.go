@@ -56,7 +56,7 @@ func (d *Daemon) open() (err error) {
 				runs = append(runs, run.PID)
 			}
 		}
-		d.spawner.Inherit(runs...)
+		d.spawner.Inherit(runs, d.handed.Reported)
 	}
 	d.pidFile = &pidFile{path: o.Config.PIDFile, handed: files[pidFileName], handedPath: d.handed.PIDFile,
 		events: d.events}

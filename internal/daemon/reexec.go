@@ -234,7 +234,7 @@ func (d *Daemon) handOff() *restart.Handoff {
 	for _, m := range active {
 		s.Jobs = append(s.Jobs, m.handOff(h.Files))
 	}
-	s.Escaped = supervisor.HandOffPipes(d.spawner.HandOff(), h.Files)
+	s.Escaped, s.Reported = supervisor.HandOffPipes(d.spawner.HandOff(), h.Files), d.spawner.Reported()
 	fault.At("reading stopped")
 	var unlogged []error // the new process logs it
 	d.jobs.each(func(m *member) { unlogged = append(unlogged, m.LostOutput()...) })

@@ -13,7 +13,7 @@ func (l *Loop) runEnded(p *slot, r job.Result) {
 	now := time.Now()
 	missed, passed := l.missed(p, now), l.grid.passed(now)
 	p.cancel(nil)
-	p.cancel, p.lateAt = nil, time.Time{}
+	p.cancel, p.late.At = nil, time.Time{}
 	l.active--
 	r.Run = p.run
 	r.Verdict = l.Spec.Judge(r)
@@ -180,7 +180,7 @@ func (l *Loop) handOff(detach func() error) error {
 		l.handedOff = true
 		for i := range l.slots {
 			if p := &l.slots[i]; p.cancel != nil {
-				l.grid.ActiveRuns = append(l.grid.ActiveRuns, ActiveRun{Run: p.run, Started: p.started, Missed: p.missed})
+				l.grid.ActiveRuns = append(l.grid.ActiveRuns, ActiveRun{Run: p.run, Started: p.started, Missed: p.missed, Late: p.late})
 			}
 		}
 		l.grid.Requested = l.requested

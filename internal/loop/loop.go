@@ -124,6 +124,13 @@ type ActiveRun struct {
 	Run     job.Run
 	Started time.Time // with its monotonic reading
 	Missed  uint64    // ticks that it has cost so far, if runs overlap; otherwise the grid tells
+	Late    Lateness
+}
+
+// Lateness says when it is reported next that a run is late.
+type Lateness struct {
+	At  time.Time     // zero is never
+	Gap time.Duration // from then to the report after it
 }
 
 // Delay is a start that is not on the grid. It is one of these:

@@ -158,6 +158,8 @@ func (w *env) wantStarts(want ...time.Duration) {
 }
 
 func (w *env) of(kind loop.Kind) (rs []loop.Report) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, r := range w.reports {
 		if r.Kind == kind {
 			rs = append(rs, r)
@@ -677,6 +679,42 @@ func (w *env) handOff(detach bool) (loop.Grid, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.reports[len(w.reports)-1].Grid, err == nil
+}
+
+// The next loop reports a late run when the old one would have done so, and not once more at its start.
+// With another interval the run counts as late anew.
+func TestHandOffOfALateRun(t *testing.T) {
+	for _, interval := range []time.Duration{10 * time.Second, 20 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: 10 * time.Second, RunAtStart: true}})
+			w.length = func(job.Run) time.Duration { return time.Minute }
+			wait := w.start()
+			time.Sleep(25 * time.Second)
+			synctest.Wait()
+			if n := len(w.of(loop.Late)); n != 3 { // after 9, 10 and 20 s
+				t.Fatalf("%d reports of a late run", n)
+			}
+			grid, _ := w.handOff(true)
+			wait()
+			before := len(w.of(loop.Late))
+			w.grid, w.spec.Interval = &grid, interval
+			w.length = func(job.Run) time.Duration { return time.Minute }
+			wait = w.start()
+			synctest.Wait()
+			early := len(w.of(loop.Late)) - before
+			time.Sleep(16 * time.Second) // the old loop would have reported it after 40 s
+			synctest.Wait()
+			late := w.of(loop.Late)[before+early:]
+			w.loop.Stop()
+			wait()
+			switch {
+			case interval == 10*time.Second && (early != 0 || len(late) != 1 || late[0].Length != 40*time.Second):
+				t.Errorf("%d reports at the start of the next loop, then %+v", early, late)
+			case interval != 10*time.Second && early+len(late) == 0:
+				t.Error("it was not reported as late with another interval")
+			}
+		})
+	}
 }
 
 // The run stays active, and the grid and the requested run are kept. The old loop does not serve

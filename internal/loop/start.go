@@ -24,7 +24,7 @@ func (l *Loop) timerExpired() {
 		l.tick(now)
 	}
 	for i := range l.slots {
-		l.late(&l.slots[i], now)
+		l.reportLate(&l.slots[i], now)
 	}
 }
 
@@ -140,33 +140,33 @@ func (l *Loop) addRun(run job.Run, started time.Time, missed uint64) {
 	p.run, p.started, p.cancel, p.missed = run, started, cancel, 0
 	l.active++
 	r := Report{Run: run, Missed: missed}
-	p.nextTick, p.period = l.grid.around(started)
-	p.lateAt = time.Time{}
-	if !p.nextTick.IsZero() {
-		p.lateGap = max(p.period, lateGapMin)
-		p.lateAt = earlier(started.Add(time.Duration(lateShare*float64(p.period))), p.nextTick)
+	p.late = Lateness{}
+	if p.nextTick, p.period = l.grid.around(started); !p.nextTick.IsZero() {
+		p.late.Gap = max(p.period, lateGapMin)
+		p.late.At = earlier(started.Add(time.Duration(lateShare*float64(p.period))), p.nextTick)
 		r.Next = rebase(time.Now(), p.nextTick)
 	}
 	l.transition(job.Running, r)
 	l.startWork(p, work{ctx, run})
 }
 
-// late reports a run that is late, and stops it if the overlap policy is replace.
-func (l *Loop) late(p *slot, now time.Time) {
-	if p.lateAt.IsZero() || now.Before(p.lateAt) {
+// reportLate reports a run that is late, and stops it if the overlap policy is replace.
+func (l *Loop) reportLate(p *slot, now time.Time) {
+	late := &p.late
+	if late.At.IsZero() || now.Before(late.At) {
 		return
 	}
 	l.report(Report{Kind: Late, At: now, State: l.state, Run: p.run, Length: now.Sub(p.started),
 		Period: p.period, Missed: l.missed(p, now)})
 	switch {
 	case now.Before(p.nextTick):
-		p.lateAt = p.nextTick
+		late.At = p.nextTick
 	case l.Spec.Overlap == job.OverlapReplace && l.state == job.Running:
-		p.lateAt = time.Time{}
+		late.At = time.Time{}
 		p.cancel(job.ErrReplaced)
 	default:
-		p.lateAt = now.Add(p.lateGap)
-		p.lateGap = min(2*p.lateGap, lateGapMax)
+		late.At = now.Add(late.Gap)
+		late.Gap = min(2*late.Gap, lateGapMax)
 	}
 }
 

@@ -80,8 +80,7 @@ type slot struct {
 	missed   uint64                  // ticks that were dropped because the run is active
 	nextTick time.Time               // the next tick, as of its start; zero if there is none
 	period   time.Duration           // between two ticks there
-	lateAt   time.Time               // when its lateness is reported next; zero is never
-	lateGap  time.Duration           // from then to the report after it
+	late     Lateness
 }
 
 // work is one call of the Runner.
@@ -216,7 +215,7 @@ func (l *Loop) arm() {
 			first = earlier(first, l.grid.Due())
 		}
 		for i := range l.slots {
-			first = earlier(first, l.slots[i].lateAt)
+			first = earlier(first, l.slots[i].late.At)
 		}
 	}
 	if first.Equal(l.timerAt) {
@@ -250,7 +249,11 @@ func (l *Loop) start() {
 	} else {
 		for _, g := range l.Grid.ActiveRuns {
 			l.addRun(g.Run, g.Started, 0)
-			l.slots[g.Run.Slot].missed = g.Missed
+			p := &l.slots[g.Run.Slot]
+			p.missed = g.Missed
+			if l.Spec.Overlap != job.OverlapReplace && l.grid.Interval == l.Grid.Interval && l.grid.Calendar.Equal(l.Grid.Calendar) {
+				p.late = g.Late // the old process has made the reports before
+			}
 		}
 		l.requested, l.failed = slices.Clone(l.Grid.Requested), slices.Clone(l.Grid.Failures)
 		if w := l.Grid.Wait; w != nil && l.stillValid(*w) {

@@ -15,7 +15,10 @@ func becomeSubreaper() error { return nil }
 func (s *Spawner) reapOrphansNow() {}
 
 // Inherit does nothing, for the same reason.
-func (s *Spawner) Inherit(...int) {}
+func (s *Spawner) Inherit(runs, reported []int) {}
+
+// Reported returns none, for the same reason.
+func (s *Spawner) Reported() []int { return nil }
 
 // sweep does nothing, for the same reason.
 func (p *Process) sweep() {}

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -202,10 +203,14 @@ func groupAlive(group int, held bool) (alive, others bool) {
 // has started a child of its own. Except for the runs that are to be adopted and the members of
 // their groups, every child is an escaped process of an earlier run, to be reaped when it has
 // exited. The members of the groups are not recorded: they are reaped with their run, and a
-// recorded PID could be reused by a later run.
-func (s *Spawner) Inherit(runs ...int) {
+// recorded PID could be reused by a later run. reported are those that the old process has reported,
+// see Reported.
+func (s *Spawner) Inherit(runs, reported []int) {
 	s.reaping.Lock()
 	defer s.reaping.Unlock()
+	for _, pid := range reported { // it is the same process: no other has reaped it since
+		s.track(pid, nil)
+	}
 	s.inherited = map[int]bool{}
 	self := os.Getpid()
 	procfs.Processes(func(p procfs.Stat) {
@@ -213,6 +218,13 @@ func (s *Spawner) Inherit(runs ...int) {
 			s.inherited[p.PID] = true
 		}
 	})
+}
+
+// Reported returns the escaped processes that were reported, and may be alive.
+func (s *Spawner) Reported() []int {
+	s.reaping.Lock()
+	defer s.reaping.Unlock()
+	return slices.Sorted(maps.Keys(s.known))
 }
 
 // reapOrphansNow reaps the zombies among the children of this program that became its children as

@@ -407,7 +407,7 @@ func TestInheritedEscapedProcessesAreReaped(t *testing.T) {
 		return pid
 	}
 	escaped, run := start(), start()
-	s.Inherit(run)
+	s.Inherit([]int{run}, nil)
 	later := start()
 	for _, pid := range []int{escaped, run, later} {
 		if _, err := waitid(unix.P_PID, pid, unix.WEXITED|unix.WNOWAIT); err != nil {
@@ -440,7 +440,7 @@ func TestInheritedMembersAreNotRecorded(t *testing.T) {
 	}
 	run := start(0)
 	member := start(run)
-	s.Inherit(run)
+	s.Inherit([]int{run}, nil)
 	if len(s.inherited) != 0 {
 		t.Errorf("%v are recorded, of run %d and %d of its group", s.inherited, run, member)
 	}

@@ -12,12 +12,12 @@ import (
 // that it can be handed off unchanged: written and read again it is the same to the byte.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
-		``, `{}`, `{"Version":9}`, `{"Version":9,"Version":0}`, `{"version":3,"PID":1e3}`, `{"Version":9}x`,
-		`{"Version":9,"Requests":[{"Verb":1,"From":"\ud800"}],` +
+		``, `{}`, `{"Version":10}`, `{"Version":10,"Version":0}`, `{"version":3,"PID":1e3}`, `{"Version":10}x`,
+		`{"Version":10,"Requests":[{"Verb":1,"From":"\ud800"}],` +
 			`"Born":"2026-01-02T03:04:05.000000006+14:00","Sizes":[1,0,2]}` + "\nabc",
-		`{"Version":9,"Sizes":[1,0,2]}` + "\nab", `{"Version":9,"Sizes":[1,-1,2]}` + "\nabc",
-		`{"Version":9,"State":18446744073709551615,"Descriptors":{"a":3,"b":4}}`,
-		`{"Version":9,"Guard":{"Recoveries":[1,null]},"Handoff":{"Instance":"x"},"Files":{"a":1}}`,
+		`{"Version":10,"Sizes":[1,0,2]}` + "\nab", `{"Version":10,"Sizes":[1,-1,2]}` + "\nabc",
+		`{"Version":10,"State":18446744073709551615,"Descriptors":{"a":3,"b":4}}`,
+		`{"Version":10,"Guard":{"Recoveries":[1,null]},"Handoff":{"Instance":"x"},"Files":{"a":1}}`,
 	} {
 		f.Add([]byte(s))
 	}

@@ -34,7 +34,7 @@ import (
 
 // Version is the version of the handoff's format. Both processes must know it: a process that does
 // not understand the whole handoff would leave runs behind.
-const Version = 9
+const Version = 10
 
 // MaxSize limits a handoff for that many jobs, in bytes, on both sides, so that Inherit can read what
 // Exec writes.

@@ -42,7 +42,7 @@ func (s *Supervisor) handOffRuns(g *JobState, files map[string]*os.File) {
 			Cgroup: handed.Cgroup, Pipes: HandOffPipes(handed.Streams, files), Grace: s.spec.Grace, Signals: s.spec.StopSignals}
 		for _, left := range s.loopRun.grid.ActiveRuns {
 			if left.Run.Number == at.run.Number {
-				run.Missed = left.Missed
+				run.Missed, run.Late, run.LateGap = left.Missed, restart.At(left.Late.At), left.Late.Gap
 			}
 		}
 		run.Timeout = at.timeout
@@ -73,7 +73,8 @@ func (g JobState) resume(grid *loop.Grid) {
 		grid.Wait = &loop.Delay{Run: w.Run, Until: w.Until.Time(), Slowed: w.Slowed}
 	}
 	for _, run := range g.Runs {
-		grid.ActiveRuns = append(grid.ActiveRuns, loop.ActiveRun{Run: run.Run, Started: run.Started.Time(), Missed: run.Missed})
+		grid.ActiveRuns = append(grid.ActiveRuns, loop.ActiveRun{Run: run.Run, Started: run.Started.Time(), Missed: run.Missed,
+			Late: loop.Lateness{At: run.Late.Time(), Gap: run.LateGap}})
 	}
 }
 

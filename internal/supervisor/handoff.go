@@ -64,6 +64,8 @@ type ActiveRun struct {
 	Started restart.Instant
 	Ended   restart.Instant `json:",omitempty"` // end of the command, while others of its group are still active
 	Missed  uint64          `json:",omitempty"` // see loop.ActiveRun
+	Late    restart.Instant `json:",omitempty"` // this and the next are a loop.Lateness
+	LateGap time.Duration   `json:",omitempty"`
 	PID     int
 	Birth   uint64
 	Cgroup  string `json:",omitempty"` // directory of its control group
