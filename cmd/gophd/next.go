@@ -143,6 +143,9 @@ func (p *program) scheduled(cmd *cobra.Command, word string, f nextFlags, zone *
 	}
 	var jobs []scheduledJob
 	var names []string
+	for _, text := range c.Warnings {
+		p.warn(text)
+	}
 	for _, spec := range c.Jobs {
 		names = append(names, spec.Name)
 		switch {

@@ -21,7 +21,7 @@ type Changes struct {
 }
 
 // ChangedJob is a job whose Spec differs. The settings have the names of job: and of the user's
-// sections; job.env_file stands for the content of its files.
+// sections; job.env_file and job.exclude stand for the content of their files too.
 type ChangedJob struct {
 	Name     string
 	Settings []string
@@ -103,9 +103,19 @@ func changedSettings(base []string, name string, was, is EncodedJobs) []string {
 		}
 	}
 	if len(changed) == 0 {
-		return []string{"job.env_file"}
+		return []string{changedFile(name, was, is)}
 	}
 	return shownKeys(changed)
+}
+
+// changedFile returns the setting with the file whose content differs between a job and its earlier version.
+func changedFile(name string, was, is EncodedJobs) string {
+	before, _ := was.Spec(name)
+	after, _ := is.Spec(name)
+	if !before.Calendar.Equal(after.Calendar) {
+		return "job.exclude"
+	}
+	return "job.env_file"
 }
 
 func ofJob(key string) bool { return strings.HasPrefix(key, jobSection+".") }

@@ -25,7 +25,8 @@ type Request struct {
 
 	SystemDir string // directory of the system's config files; "" is /etc/gophd
 
-	// NeedCommand rejects a config without a command, and reads the files of job.env_file.
+	// NeedCommand rejects a config without a command, and reads the files of job.env_file. Without it
+	// a file of job.exclude that cannot be read is a warning.
 	NeedCommand bool
 }
 
@@ -108,7 +109,7 @@ func (c *Config) FileName(s job.Spec) string {
 func (c *Config) OwnLeases() bool { return c.Many && c.Heartbeat.Scope == scopeJob }
 
 // Unfit returns why one of many jobs cannot start here, although its settings can be understood:
-// each file of its env_file that cannot be read. With one job, or for a file in job:, Load returns
+// each file of its env_file or exclude that cannot be read. With one job, or for a file in job:, Load returns
 // that as an error.
 func (c *Config) Unfit(s job.Spec) (all []error) {
 	for _, text := range c.unfit[s.Name] {

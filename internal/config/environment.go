@@ -79,9 +79,7 @@ func (l *loader) envFile(name string, from given) []string {
 		f.findings = l.capture(func() { f.env = l.readEnvFile(name, from) })
 		l.envFiles[name] = f
 	}
-	l.problems = append(l.problems, f.problems...)
-	l.unfit = append(l.unfit, f.unfit...)
-	l.warnings = append(l.warnings, f.warnings...)
+	l.add(f.findings)
 	return f.env
 }
 
@@ -126,6 +124,13 @@ type findings struct {
 	problems []error // what is invalid
 	unfit    []error // what cannot be read here
 	warnings []string
+}
+
+// add reports what was found in a file that more than one job may have.
+func (l *loader) add(found findings) {
+	l.problems = append(l.problems, found.problems...)
+	l.unfit = append(l.unfit, found.unfit...)
+	l.warnings = append(l.warnings, found.warnings...)
 }
 
 // capture returns what f finds, and leaves the rest as it is.

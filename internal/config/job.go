@@ -152,7 +152,7 @@ func (l *loader) completeJob(j *jobSettings, cmd given, get func(string) given, 
 	}
 	j.Output = job.Output(l.output(string(j.Output), get("job.output"), c))
 	j.Stdin = l.stdin(&j.Spec, get("job.stdin"), c.Daemon)
-	j.EnvFile = l.absoluteEnvFiles(j.EnvFile)
+	j.EnvFile, j.Exclude = l.absoluteEnvFiles(j.EnvFile), l.absoluteExclusions(j.Exclude)
 	if j.Group != "" {
 		j.User += ":" + j.Group
 	}

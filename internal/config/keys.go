@@ -14,33 +14,33 @@ import (
 type kind uint8
 
 const (
-	word      kind = iota // any text that the check of the key accepts
-	path                  // a file; made absolute
-	directory             // the same of a directory
-	duration              // see parseDuration
-	boolean               // see parseBool
-	number                // an integer within the bounds of the key
-	size                  // bytes, see parseSize
-	percent               // an integer within the bounds of the key and a percent sign, or 0
-	octal                 // the bits of a umask or a file mode
-	choice                // one of the choices of the key
-	command               // a list is executed, a text is a line for the shell
-	codes                 // a list of exit codes
-	signals               // a list of signals
-	files                 // a list of files, each made absolute after an optional dash
-	days                  // a list of days
-	mapping               // names and their values; merged name by name
+	word       kind = iota // any text that the check of the key accepts
+	path                   // a file; made absolute
+	directory              // the same of a directory
+	duration               // see parseDuration
+	boolean                // see parseBool
+	number                 // an integer within the bounds of the key
+	size                   // bytes, see parseSize
+	percent                // an integer within the bounds of the key and a percent sign, or 0
+	octal                  // the bits of a umask or a file mode
+	choice                 // one of the choices of the key
+	command                // a list is executed, a text is a line for the shell
+	codes                  // a list of exit codes
+	signals                // a list of signals
+	files                  // a list of files, each made absolute after an optional dash
+	exclusions             // a list of days, expressions and files
+	mapping                // names and their values; merged name by name
 )
 
 // String is the name of the kind in help and reference.
 func (k kind) String() string {
 	return [...]string{"text", "file", "directory", "time", "yes/no", "number", "size", "percentage",
 		"octal number 0 to 0777", "choice", "command", "list of exit codes", "list of signals",
-		"list of files", "list of days", "mapping"}[k]
+		"list of files", "list of days and expressions", "mapping"}[k]
 }
 
 // list reports whether the kind has several values, separated by commas in one text.
-func (k kind) list() bool { return k == codes || k == signals || k == files || k == days }
+func (k kind) list() bool { return k == codes || k == signals || k == files || k == exclusions }
 
 // repeated reports whether the flag of such a key may be given several times.
 func (k kind) repeated() bool { return k.list() || k == mapping }
@@ -271,8 +271,9 @@ var keys = sync.OnceValue(func() []key {
 			help: "run at the due times of job.schedule in this time of day only; its end is not in it",
 		},
 		{
-			name: "job.exclude", kind: days, example: "12-24..12-26,2027-05-17", advanced: true,
-			help: "do not run on these days: YYYY-MM-DD, MM-DD for each year, or FIRST..LAST",
+			name: "job.exclude", kind: exclusions, example: "12-24..12-26,2027-05-17", advanced: true,
+			help: "do not run on these days: YYYY-MM-DD, MM-DD for each year, or FIRST..LAST; at the times that match an " +
+				"expression; or on the days in a file",
 		},
 		{
 			name: "job.splay", kind: duration, def: "0", min: time.Millisecond, zero: true, example: "10m", advanced: true,

@@ -21,12 +21,13 @@ type loader struct {
 	many     bool               // there is a jobs: map
 	unusable error              // why the usual state directory cannot be created, and another is used
 	envFiles map[string]envFile // those that were read
+	dayFiles map[string]dayFile // the same
 	findings
 }
 
 func newLoader(req Request) *loader {
 	l := &loader{Request: req, env: map[string]string{}, table: map[string]key{}, sections: sections(),
-		envFiles: map[string]envFile{}}
+		envFiles: map[string]envFile{}, dayFiles: map[string]dayFile{}}
 	for _, kv := range req.Env {
 		if name, text, ok := strings.Cut(kv, "="); ok {
 			l.env[name] = text

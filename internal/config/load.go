@@ -81,12 +81,12 @@ type jobSettings struct {
 	Seconds  bool
 	Timezone string
 	Between  string
-	Exclude  []schedule.Days
+	Exclude  []string
 }
 
 // Load reads flags, environment and file, in this order of precedence, then the defaults. It has no
 // side effect, and blocks only while it reads the config file, those that it includes and those of
-// job.env_file, and follows the symlinks of the log, output and input. Its error is one line for each
+// job.env_file and job.exclude, and follows the symlinks of the log, output and input. Its error is one line for each
 // invalid setting, each an *Error, or an *UnfitError.
 func Load(req Request) (*Config, error) {
 	l := newLoader(req)
@@ -268,6 +268,7 @@ func derivedOf(j *jobSettings, get func(string) given) map[string]string {
 		"job.name":     j.Name,
 		"job.chdir":    j.Dir,
 		"job.env_file": strings.Join(j.EnvFile, ","),
+		"job.exclude":  joinExclusions(j.Exclude),
 		"job.stdin":    j.Stdin,
 		"job.output":   string(j.Output),
 

@@ -64,14 +64,19 @@ func (l *loader) completeSchedule(j *jobSettings, get func(string) given) {
 		return
 	}
 	seed := host + "/" + j.Name
-	calendar, err := schedule.Parse(g.text, schedule.Options{Zone: location, Seconds: j.Seconds, Seed: seed})
+	o := schedule.Options{Zone: location, Seconds: j.Seconds, Seed: seed}
+	calendar, err := schedule.Parse(g.text, o)
 	if err != nil {
 		l.reject(g.subject, visible(g.text), strings.Replace(err.Error(), "the option seconds", "job.seconds: true", 1))
 		return
 	}
+	exclude, ok := l.exclusions(j.Exclude, get("job.exclude"), o)
+	if !ok {
+		return
+	}
 	between, err := schedule.ParseWindow(j.Between)
 	if err == nil || j.Between == "" { // it was checked before
-		calendar, err = calendar.Within(between, j.Exclude)
+		calendar, err = calendar.Within(between, exclude)
 	}
 	if err != nil {
 		l.reject(g.subject, visible(g.text), err.Error()+"; see job.between and job.exclude")

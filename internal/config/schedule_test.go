@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,11 +85,21 @@ func TestRefusedSchedules(t *testing.T) {
 		{"schedule: '@daily', between: 22-06", `job.between 22-06: not a time of day; write one such as 22:00-06:00, whose end ` +
 			"is not in it"},
 		{"schedule: '@daily', between: 01:00-06:00", "job.schedule @daily: every due time is left out by the window and the " +
-			"excluded days; see job.between and job.exclude"},
+			"exclusions; see job.between and job.exclude"},
 		{"schedule: '@daily', exclude: [01-01..12-31]", "job.schedule @daily: every due time is left out by the window and the " +
-			"excluded days; see job.between and job.exclude"},
+			"exclusions; see job.between and job.exclude"},
 		{"schedule: '@daily', exclude: [12-24, tuesday]", `job.exclude: "tuesday" is not a day; write one such as 2026-12-24, ` +
-			"12-24 for each year, or 2026-12-24..2027-01-02"},
+			"12-24 for each year, or 2026-12-24..2027-01-02; or an expression such as * * 24-26 12 *, or a file such as ./holidays"},
+		{"schedule: '@daily', exclude: [12-24, '* * * * 5#6']", `job.exclude: "* * * * 5#6": column 11: day of week "6": ` +
+			"expected a week of the month from 1 to 5"},
+		{"schedule: '@daily', exclude: '0 * * * * *'", `job.exclude: "0 * * * * *": column 11: 6 fields: expected 5 fields: ` +
+			"minute, hour, day of month, month, day of week; a sixth, the second, needs job.seconds: true"},
+		{"schedule: '@daily', exclude: '0 * * * *; '", "job.exclude: an empty value; write one, or several with commas between them"},
+		{"schedule: '@daily', exclude: '~/holidays'", "job.exclude: ~/holidays: ~ is expanded by shells only; write the full path"},
+		{"schedule: '@daily', exclude: '* * * * *'", "job.schedule @daily: every due time is left out by the window and the " +
+			"exclusions; see job.between and job.exclude"},
+		{"schedule: '@daily', exclude: ['* * 24-26 12 *', '0 0 1,15 * *']", ""},
+		{"schedule: '@daily', exclude: '12-24 , 12-25..12-26'", ""},
 		{"schedule: '@daily', exclude: [12-24..12-26, 2027-01-01], between: 23:00-01:00", ""},
 		{"exclude: 12-24", "job.exclude 12-24: there is no schedule; set job.schedule, or leave it out"},
 		{"seconds: yes", "job.seconds yes: there is no schedule; set job.schedule, or leave it out"},
@@ -107,6 +118,96 @@ func TestRefusedSchedules(t *testing.T) {
 	_, err := Load(parsed(t, request(t), "--schedule", "@hourly", "-i", "5", "x"))
 	if err == nil || !strings.HasPrefix(err.Error(), "--schedule @hourly: job.interval is set too") {
 		t.Error(err)
+	}
+}
+
+// TestExclusionsOfEachForm checks that a list and one text mean the same, and what of them is shown.
+func TestExclusionsOfEachForm(t *testing.T) {
+	for text, want := range map[string]string{
+		"[12-24, 2027-05-17]":                      "12-24,2027-05-17",
+		"'12-24, 2027-05-17'":                      "12-24,2027-05-17",
+		"['12-24, 12-25', 12-31..01-01]":           "12-24,12-25,12-31..01-01",
+		"'* * 1,15 * *'":                           "* * 1,15 * *",
+		"['* * 1,15 * *', 12-24]":                  "* * 1,15 * *; 12-24",
+		"'12-24,12-25; * * 1,15 * *;* 12 * * fri'": "12-24; 12-25; * * 1,15 * *; * 12 * * fri",
+	} {
+		r := request(t)
+		write(t, filepath.Join(r.Dir, "x.yaml"), minimal+"job: {schedule: '0 12 * * *', between: '12:00-13:00', exclude: "+text+"}\n")
+		c := load(t, parsed(t, r, "-c", "x.yaml", "x"))
+		if got := c.Shown("job.exclude"); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+		again := request(t)
+		again.Env = []string{"GOPHD_JOB_SCHEDULE=0 12 * * *", "GOPHD_JOB_BETWEEN=12:00-13:00", "GOPHD_JOB_EXCLUDE=" + want}
+		if other := load(t, parsed(t, again, "x")); !other.Jobs[0].Calendar.Equal(c.Jobs[0].Calendar) {
+			t.Errorf("%s is not what %s means", want, text)
+		}
+	}
+}
+
+// TestFileOfDays checks that a file of days is read at each load, and that an error names it and its line.
+func TestFileOfDays(t *testing.T) {
+	r := request(t)
+	days := write(t, filepath.Join(r.Dir, "holidays"), "# Hamburg\n12-25..12-26\n2027-03-26 # Good Friday\n")
+	write(t, filepath.Join(r.Dir, "x.yaml"), minimal+"job: {schedule: '0 12 * * *', timezone: UTC, exclude: [./holidays, 12-24]}\n")
+	from := time.Date(2026, 12, 23, 13, 0, 0, 0, time.UTC)
+	before := load(t, parsed(t, r, "-c", "x.yaml", "x"))
+	if due, _ := before.Jobs[0].Calendar.Next(from); due.Day() != 27 {
+		t.Errorf("due on %v", due)
+	}
+	if got := before.Shown("job.exclude"); got != days+",12-24" {
+		t.Errorf("shown as %s", got)
+	}
+	again, err := Decode(before.Encode())
+	if err != nil || !again.Jobs[0].Calendar.Equal(before.Jobs[0].Calendar) {
+		t.Errorf("after a handoff: %v", err)
+	}
+	write(t, days, "12-27")
+	after := load(t, parsed(t, r, "-c", "x.yaml", "x"))
+	if due, _ := after.Jobs[0].Calendar.Next(from); due.Day() != 25 {
+		t.Errorf("after the change due on %v", due)
+	}
+	if got := Changed(before.Encode(), after.Encode()); len(got) != 1 || got[0] != "job.exclude" {
+		t.Errorf("changed: %q", got)
+	}
+	for text, want := range map[string]string{
+		"12-24\n\n2027-02-29\n": days + `:3: "2027-02-29" is not a day; write one such as 2026-12-24, 12-24 for each year, or ` +
+			"2026-12-24..2027-01-02",
+		"\xff\xfe1\x002\x00": filepath.Join(r.Dir, "x.yaml") + ":2: job.exclude " + days +
+			": UTF-16 text, as some Windows editors save it; save the file as UTF-8",
+	} {
+		write(t, days, text)
+		if _, err := Load(parsed(t, r, "-c", "x.yaml", "x")); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", text, err, want)
+		}
+	}
+	if err := os.Remove(days); err != nil {
+		t.Fatal(err)
+	}
+	want := filepath.Join(r.Dir, "x.yaml") + ":2: job.exclude " + days + ": no such file or directory; create it, or leave it out"
+	if _, err := Load(parsed(t, r, "-c", "x.yaml", "x")); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	get := parsed(t, r, "-c", "x.yaml", "x")
+	get.NeedCommand = false
+	if c := load(t, get); len(c.Warnings) != 1 || c.Warnings[0] != want+"; its days are not excluded here" {
+		t.Errorf("warnings %q", c.Warnings)
+	}
+}
+
+// A file of days of one of many jobs that cannot be read makes only that job unfit, and what is wrong in one
+// that all have is reported once.
+func TestFileOfDaysOfManyJobs(t *testing.T) {
+	dir := t.TempDir()
+	days := write(t, dir+"/days", "12-24\n12-32\n")
+	c := jobsOf(t, "job: {command: x, schedule: '@daily'}\njobs:\n  a: {}\n  b: {exclude: [/none/days]}\n")
+	if got := fmt.Sprint(c.Unfit(c.Jobs[1])); c.Unfit(c.Jobs[0]) != nil || !strings.Contains(got, "jobs.b.exclude /none/days: no such file") {
+		t.Errorf("unfit: %s", got)
+	}
+	x := write(t, dir+"/x.yaml", minimal+"job: {command: x, schedule: '@daily', exclude: "+days+"}\njobs: {a: {}, b: {}, c: {}}\n")
+	_, err := Load(parsed(t, request(t), "-c", x))
+	if err == nil || strings.Count(err.Error(), days+`:2: "12-32" is not a day`) != 1 {
+		t.Errorf("%v", err)
 	}
 }
 

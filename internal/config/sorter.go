@@ -260,6 +260,9 @@ func (s *sorter) setting(own map[string]given, name string, e entry, subject str
 			g = s.pair(k, g, text)
 		}
 		own[k.name] = g
+	case k.kind == exclusions && e.form == list:
+		g.text = joinExclusions(e.list)
+		own[k.name] = s.read(k, g)
 	case k.kind.list() && e.form == list:
 		g.text = strings.Join(e.list, ",")
 		own[k.name] = s.read(k, g)

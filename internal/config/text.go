@@ -13,11 +13,10 @@ import (
 	"gophd/internal/credentials"
 	"gophd/internal/job"
 	"gophd/internal/misspelled"
-	"gophd/internal/schedule"
 )
 
 // parse parses the text of a setting. It returns a time.Duration, a bool, an int64 for a size, an
-// int for other numbers, a slice of int, syscall.Signal, schedule.Days or string for a list or a command,
+// int for other numbers, a slice of int, syscall.Signal or string for a list or a command,
 // otherwise a string. Flags, environment and every file format use it; only a mapping is parsed by
 // its check, pair by pair.
 func (k key) parse(text string) (any, error) {
@@ -64,8 +63,8 @@ func (k key) parse(text string) (any, error) {
 		return parseList(text, parseSignal)
 	case command:
 		return given{text: text}.argv(), nil
-	case days:
-		return parseList(text, schedule.ParseDays)
+	case exclusions:
+		return parseExclusions(text)
 	case files:
 		return parseList(text, func(item string) (string, error) { return item, k.check(item) })
 	case choice:

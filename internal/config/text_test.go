@@ -39,7 +39,7 @@ func TestTableOfKeysIsConsistent(t *testing.T) {
 				t.Errorf("bounds %d and %d, check %v, word %q", k.lo, k.hi, k.check != nil, k.arg)
 			}
 			switch k.kind { // the other kinds have no value for "not set"
-			case word, path, directory, command, mapping, codes, files, days, octal, number:
+			case word, path, directory, command, mapping, codes, files, exclusions, octal, number:
 			default:
 				if k.def == "" {
 					t.Error("no default")

@@ -93,8 +93,8 @@ func dayOf(day time.Time) int {
 	return year*everyYear + int(month)*100 + d
 }
 
-func (d Days) has(day time.Time) bool {
-	n := dayOf(day)
+// has returns whether a day is one of them, which is a number of dayOf.
+func (d Days) has(n int) bool {
 	if d.from < everyYear {
 		n %= everyYear
 	}
@@ -118,52 +118,49 @@ func (d Days) String() string {
 	return show(d.from) + ".." + show(d.to)
 }
 
-// Within returns the schedule with its due times in the window only, and on no excluded day, by the clock
-// of its zone. It returns an error if there are none.
-func (s Schedule) Within(between Window, exclude []Days) (Schedule, error) {
+// Within returns the schedule with its due times in the window only, and without those that are excluded, by
+// the clock of its zone. It returns an error if there are none.
+func (s Schedule) Within(between Window, exclude []Exclusion) (Schedule, error) {
 	s.between, s.exclude = between, nil
 	if len(exclude) > 0 {
 		all := slices.Clone(exclude)
 		s.exclude = &all
 	}
 	if _, ok := s.Next(time.Unix(0, 0)); !ok && s.kind >= At {
-		return Schedule{}, errors.New("every due time is left out by the window and the excluded days")
+		return Schedule{}, errors.New("every due time is left out by the window and the exclusions")
 	}
 	return s, nil
 }
 
-// excluded returns the excluded days.
-func (s *Schedule) excluded() []Days {
+// excluded returns the exclusions.
+func (s *Schedule) excluded() []Exclusion {
 	if s.exclude == nil {
 		return nil
 	}
 	return *s.exclude
 }
 
-// skipTo returns whether a due time is left out, and an instant after which the next one may not be.
+// skipTo returns whether a due time is left out, and an instant after which the next one may not be. That is
+// not after a change of the clock, which may show again what it has shown.
 func (s *Schedule) skipTo(due time.Time) (after time.Time, skip bool) {
 	year, month, day := due.Date()
 	midnight := time.Date(year, month, day, 0, 0, 0, 0, time.UTC).Unix() // as a wall time
-	minute := due.Hour()*60 + due.Minute()
+	hour, minute, second := due.Clock()
+	second += hour*3600 + minute*60
+	wall, excluded := s.excludedUntil(due, midnight, second)
 	switch {
-	case slices.ContainsFunc(s.excluded(), func(d Days) bool { return d.has(due) }):
-		after = s.earliest(midnight + daySeconds)
-	case s.between.has(minute):
+	case excluded:
+	case s.between.has(second / 60):
 		return time.Time{}, false
-	case minute < s.between.from:
-		after = s.earliest(midnight + int64(s.between.from)*60)
+	case second/60 < s.between.from:
+		wall = midnight + int64(s.between.from)*60
 	default:
-		after = s.earliest(midnight + daySeconds + int64(s.between.from)*60)
+		wall = midnight + daySeconds + int64(s.between.from)*60
 	}
+	at := due.Unix()
+	after = time.Unix(min(wall-offset(s.zone, at), change(s.zone, at))-1, 0)
 	if after.Before(due) {
 		after = due
 	}
 	return after, true
-}
-
-// earliest returns an instant that is just before the clock shows a wall time, or earlier near a change of
-// the clock.
-func (s *Schedule) earliest(wall int64) time.Time {
-	shift := max(offset(s.zone, wall-daySeconds), offset(s.zone, wall+daySeconds))
-	return time.Unix(wall-shift-1, 0)
 }

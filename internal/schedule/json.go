@@ -21,8 +21,8 @@ type encoded struct {
 // MarshalJSON encodes the expression and its options. The zone must be one of LoadZone, or time.Local.
 func (s *Schedule) MarshalJSON() ([]byte, error) {
 	e := encoded{Expression: s.text, Seconds: s.seconds, Seed: s.seed, Between: s.between.String()}
-	for _, d := range s.excluded() {
-		e.Exclude = append(e.Exclude, d.String())
+	for _, x := range s.excluded() {
+		e.Exclude = append(e.Exclude, x.String())
 	}
 	if s.zone != time.Local {
 		e.Zone = s.zone.String()
@@ -50,18 +50,18 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 		return fmt.Errorf("%q: %w", e.Expression, err)
 	}
 	var between Window
-	var exclude []Days
+	var exclude []Exclusion
 	if e.Between != "" {
 		if between, err = ParseWindow(e.Between); err != nil {
 			return err
 		}
 	}
 	for _, text := range e.Exclude {
-		days, err := ParseDays(text)
+		x, err := ParseExclusion(text, o)
 		if err != nil {
 			return err
 		}
-		exclude = append(exclude, days)
+		exclude = append(exclude, x)
 	}
 	*s, err = parsed.Within(between, exclude)
 	return err

@@ -15,6 +15,9 @@ const correction = 3 * 60 * 60
 // maxSkips is how many days or windows in a row Next skips before there is no due time: 50 years.
 const maxSkips = 50 * 366
 
+// maxSkipsOfEvery is the same for @every, whose due times have no days: it is a matter of a second.
+const maxSkipsOfEvery = 1_000_000
+
 // Next returns the first due time after an instant, in the time zone of the schedule. There is
 // none if it returns false, and the zero time: after the only one of @at, and for @reboot and @manual.
 func (s *Schedule) Next(after time.Time) (time.Time, bool) {
@@ -22,12 +25,16 @@ func (s *Schedule) Next(after time.Time) (time.Time, bool) {
 	if s.between == (Window{}) && s.exclude == nil {
 		return due, ok
 	}
-	for skips := 0; ok && skips < maxSkips; {
+	most := maxSkips
+	if s.kind == Every {
+		most = maxSkipsOfEvery
+	}
+	for skips := 0; ok && skips < most; {
 		from, skip := s.skipTo(due)
 		if !skip {
 			return due, true
 		}
-		if from.After(due) {
+		if from.After(due) || s.kind == Every {
 			skips++
 		}
 		due, ok = s.next(from)
@@ -137,11 +144,13 @@ func (s *Schedule) nextSecond(second int) (int, bool) {
 // from returns the first value that is not below n, or more than 63.
 func (s *set) from(n int) int { return n + bits.TrailingZeros64(s.values>>n) }
 
+func (s *set) has(n int) bool { return s.values>>n&1 == 1 }
+
 // nextDay returns the first day of the expression that is not before day, counted from 1970-01-01.
 func (s *Schedule) nextDay(day int64) (int64, bool) {
 	year, month, d := time.Unix(day*daySeconds, 0).UTC().Date()
 	for range 400*12 + 1 { // the calendar repeats after 400 years
-		if s.month.values>>month&1 == 1 {
+		if s.month.has(int(month)) {
 			first := time.Date(year, month, 1, 0, 0, 0, 0, time.UTC)
 			if days := s.days(first) >> d; days != 0 {
 				return first.Unix()/daySeconds + int64(d-1+bits.TrailingZeros32(days)), true

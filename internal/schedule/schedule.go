@@ -46,7 +46,7 @@ type Schedule struct {
 	at       int64 // the wall time of @at
 
 	between Window
-	exclude *[]Days // nil for none
+	exclude *[]Exclusion // nil for none
 
 	second, minute, hour, month set
 	dayOfMonth, dayOfWeek       set
@@ -75,7 +75,7 @@ func (s *Schedule) Equal(other *Schedule) bool {
 	}
 	a, b := *s, *other
 	a.exclude, b.exclude = nil, nil
-	return a == b && slices.Equal(s.excluded(), other.excluded())
+	return a == b && slices.EqualFunc(s.excluded(), other.excluded(), Exclusion.equal)
 }
 
 // FollowsClock returns true if a time that comes twice is due twice: with wildcards and with @every.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"sync"
@@ -41,8 +42,8 @@ func (r recorded) equal(other recorded) bool {
 	return r.Schedule.Equal(other.Schedule) && r.Due.Equal(other.Due) && r.Boot == other.Boot
 }
 
-// maxRecord is far more than a record needs.
-const maxRecord = 64 << 10
+// maxRecord is more than a record needs: that of a job with the most excluded days has 300 kB.
+const maxRecord = 1 << 20
 
 // read returns what the last gophd has recorded; nothing if it has recorded nothing that can be read.
 func (r *record) read() (last recorded, err error) {
@@ -57,9 +58,11 @@ func (r *record) read() (last recorded, err error) {
 		return recorded{}, err
 	}
 	defer f.Close()
-	text := make([]byte, maxRecord)
-	n, _ := f.ReadAt(text, 0) // an error is io.EOF, or the text is invalid
-	if err := json.Unmarshal(text[:n], &last); err != nil {
+	text, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	if err == nil {
+		err = json.Unmarshal(text, &last)
+	}
+	if err != nil {
 		return recorded{}, fmt.Errorf("%s: not a record of due times; missed runs are not caught up: %w", r.path, err)
 	}
 	return last, nil
