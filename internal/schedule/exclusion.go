@@ -24,6 +24,7 @@ func ParseExclusion(text string, o Options) (Exclusion, error) {
 		days, err := ParseDays(text)
 		return Exclusion{days: days}, err
 	}
+	o.Year = false // the days of one year have a form of their own
 	s, err := Parse(text, o)
 	switch {
 	case err == nil && s.kind != Calendar:

@@ -12,6 +12,7 @@ type encoded struct {
 	Expression string
 	Zone       string // a name of LoadZone; "" is time.Local
 	Seconds    bool   `json:",omitempty"`
+	Year       bool   `json:",omitempty"`
 	Seed       string `json:",omitempty"`
 
 	Between string   `json:",omitempty"`
@@ -20,7 +21,7 @@ type encoded struct {
 
 // MarshalJSON encodes the expression and its options. The zone must be one of LoadZone, or time.Local.
 func (s *Schedule) MarshalJSON() ([]byte, error) {
-	e := encoded{Expression: s.text, Seconds: s.seconds, Seed: s.seed, Between: s.between.String()}
+	e := encoded{Expression: s.text, Seconds: s.seconds, Year: s.year, Seed: s.seed, Between: s.between.String()}
 	for _, x := range s.excluded() {
 		e.Exclude = append(e.Exclude, x.String())
 	}
@@ -38,7 +39,7 @@ func (s *Schedule) UnmarshalJSON(text []byte) error {
 	if err := d.Decode(&e); err != nil {
 		return err
 	}
-	o := Options{Zone: time.Local, Seconds: e.Seconds, Seed: e.Seed}
+	o := Options{Zone: time.Local, Seconds: e.Seconds, Year: e.Year, Seed: e.Seed}
 	if e.Zone != "" {
 		var err error
 		if o.Zone, err = LoadZone(e.Zone); err != nil {

@@ -150,6 +150,12 @@ func (s *set) has(n int) bool { return s.values>>n&1 == 1 }
 func (s *Schedule) nextDay(day int64) (int64, bool) {
 	year, month, d := time.Unix(day*daySeconds, 0).UTC().Date()
 	for range 400*12 + 1 { // the calendar repeats after 400 years
+		switch first, ok := s.years.from(year); {
+		case !ok:
+			return 0, false
+		case first > year:
+			year, month, d = first, time.January, 1
+		}
 		if s.month.has(int(month)) {
 			first := time.Date(year, month, 1, 0, 0, 0, 0, time.UTC)
 			if days := s.days(first) >> d; days != 0 {

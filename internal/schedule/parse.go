@@ -47,9 +47,12 @@ var (
 		"sun", "mon", "tue", "wed", "thu", "fri", "sat"}}
 )
 
-func fieldNames(withSeconds bool) string {
+func fieldNames(o Options) string {
 	const five = "5 fields: minute, hour, day of month, month, day of week"
-	if withSeconds {
+	switch {
+	case o.Year:
+		return five + "; or 6 with the year last; or 7 with the second first too"
+	case o.Seconds:
 		return five + "; or 6 with the second first"
 	}
 	return five
@@ -74,15 +77,21 @@ const (
 type drawer func(where string, low, high int) int
 
 func parseFields(words []word, o Options, d drawer) (s Schedule, err error) {
-	if n := len(words); n != 5 && (n != 6 || !o.Seconds) {
+	if n := len(words); n != 5 && (n != 6 || !o.Seconds && !o.Year) && (n != 7 || !o.Year) {
 		last := words[min(n, 6)-1]
-		problem := fmt.Sprintf("column %d: %d fields: expected %s", last.column, n, fieldNames(o.Seconds))
+		problem := fmt.Sprintf("column %d: %d fields: expected %s", last.column, n, fieldNames(o))
 		if n == 6 {
 			problem += "; a sixth, the second, needs the option seconds"
 		}
 		return Schedule{}, fmt.Errorf("%s", problem)
 	}
 	s = Schedule{kind: Calendar, zone: o.Zone}
+	if last := len(words) - 1; o.Year && last > 4 {
+		if s.years, err = parseYears(words[last], d); err != nil {
+			return Schedule{}, err
+		}
+		words = words[:last]
+	}
 	if len(words) == 5 {
 		words = append([]word{{text: "0"}}, words...)
 	}
@@ -100,16 +109,21 @@ func parseFields(words []word, o Options, d drawer) (s Schedule, err error) {
 func (f *field) parse(w word, d drawer) (s set, err error) {
 	p := parser{field: f, rest: w.text, column: w.column, draw: d}
 	s.star = w.text[0] == '*' || w.text[0] == '?'
+	return s, p.list(w, &s)
+}
+
+// list reads the elements of a field into s.
+func (p *parser) list(w word, s *set) error {
 	for {
-		if err := p.element(&s); err != nil {
-			return set{}, err
+		if err := p.element(s); err != nil {
+			return err
 		}
 		p.elements++
 		if p.rest == "" {
-			return s, nil
+			return nil
 		}
 		if !p.skip(",") {
-			return set{}, p.fail("expected a comma or a blank after %s", w.text[:p.column-w.column])
+			return p.fail("expected a comma or a blank after %s", w.text[:p.column-w.column])
 		}
 	}
 }
@@ -121,6 +135,7 @@ type parser struct {
 	column   int
 	elements int // before this one
 	draw     drawer
+	years    years // of the field year
 }
 
 // element reads one part of a list into s.
@@ -131,7 +146,7 @@ func (p *parser) element(s *set) error {
 			return p.fail("expected %s; ? is for a day", p.expected())
 		}
 		p.skip("?")
-		s.add(p.field, p.field.min, p.field.max, 1)
+		p.add(s, p.field.min, p.field.max, 1)
 		return nil
 	case p.skip("*"):
 		return p.stepped(s, p.field.min, p.field.max)
@@ -162,7 +177,7 @@ func (p *parser) element(s *set) error {
 		s.values |= 1 << (7*week + low%7)
 		return err
 	}
-	s.add(p.field, low, low, 1)
+	p.add(s, low, low, 1)
 	return nil
 }
 
@@ -210,7 +225,7 @@ func (p *parser) stepped(s *set, low, high int) error {
 			return err
 		}
 	}
-	s.add(p.field, low, high, step)
+	p.add(s, low, high, step)
 	return nil
 }
 
@@ -228,16 +243,19 @@ func (p *parser) drawn(s *set, low int) error {
 		return at.fail("expected an end from %d to %d after ~", low, p.field.max)
 	}
 	v := p.draw(p.field.name+strconv.Itoa(p.elements), low, high)
-	s.add(p.field, v, v, 1)
+	p.add(s, v, v, 1)
 	return nil
 }
 
-// add adds the values from low to high. Day 7 of the week is day 0.
-func (s *set) add(f *field, low, high, step int) {
+// add adds the values from low to high to s, or to the years. Day 7 of the week is day 0.
+func (p *parser) add(s *set, low, high, step int) {
 	for v := low; v <= high; v += step {
-		if f == dayOfWeek {
+		switch p.field {
+		case dayOfWeek:
 			s.values |= 1 << (v % 7)
-		} else {
+		case year:
+			p.years.add(v)
+		default:
 			s.values |= 1 << v
 		}
 	}

@@ -20,6 +20,8 @@ type Options struct {
 	Zone *time.Location
 	// Seconds allows six fields, with the seconds first.
 	Seconds bool
+	// Year allows the fields of supercronic: six with the year last, or seven with the second first too.
+	Year bool
 	// Seed decides what ~ draws from its range. Equal seeds draw equal values.
 	Seed string
 }
@@ -50,12 +52,14 @@ type Schedule struct {
 
 	second, minute, hour, month set
 	dayOfMonth, dayOfWeek       set
+	years                       years
 }
 
 // source is what a Schedule was parsed from, besides its zone.
 type source struct {
 	text    string
 	seconds bool   // Options.Seconds
+	year    bool   // Options.Year
 	seed    string // Options.Seed, if the expression draws a value
 }
 
@@ -81,7 +85,7 @@ func (s *Schedule) Equal(other *Schedule) bool {
 // FollowsClock returns true if a time that comes twice is due twice: with wildcards and with @every.
 func (s *Schedule) FollowsClock() bool { return s.wildcard || s.kind == Every }
 
-// Parse reads an expression: five fields, six with Options.Seconds, or a name that starts with @.
+// Parse reads an expression: five fields, more with Options.Seconds or Year, or a name that starts with @.
 // The syntax is that of crontab(5), with the extensions of docs/schedule.md. The error names the
 // column, counted from 1, and what was expected there. An expression that can never match is an
 // error too.
@@ -91,13 +95,13 @@ func Parse(text string, o Options) (Schedule, error) {
 	}
 	words := split(text)
 	if len(words) == 0 {
-		return Schedule{}, fmt.Errorf("column 1: empty: expected %s, or a name such as @daily", fieldNames(o.Seconds))
+		return Schedule{}, fmt.Errorf("column 1: empty: expected %s, or a name such as @daily", fieldNames(o))
 	}
 	s, err := parseWords(words, text, o)
 	if err != nil {
 		return Schedule{}, err
 	}
-	s.source = source{text: strings.Join(strings.Fields(text), " "), seconds: o.Seconds}
+	s.source = source{text: strings.Join(strings.Fields(text), " "), seconds: o.Seconds, year: o.Year}
 	if strings.Contains(text, "~") {
 		s.seed = o.Seed
 	}
@@ -113,7 +117,14 @@ func parseWords(words []word, text string, o Options) (Schedule, error) {
 	if err == nil {
 		_, ok := s.nextDay(0)
 		if !ok {
-			day, month := words[len(words)-3], words[len(words)-2]
+			last := len(words) - 1
+			if o.Year && last > 4 {
+				last--
+			}
+			day, month := words[last-2], words[last-1]
+			if s.years != (years{}) {
+				month.text += " of " + words[last+1].text
+			}
 			return Schedule{}, fmt.Errorf("column %d: never matches: expected a day of month that exists in month %s, not %s",
 				day.column, month.text, day.text)
 		}
