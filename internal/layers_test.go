@@ -17,6 +17,7 @@ const module = "gophd/"
 // own. A package without a layer fails the test.
 var layers = [][]string{
 	{"internal/timer", "internal/event", "internal/fault", "internal/goroutine", "internal/job", "internal/headtail",
+		"internal/crontab",
 		"internal/line", "internal/lockfile", "internal/misspelled", "internal/request", "internal/procfs",
 		"internal/safefile", "internal/schedule", "internal/self", "internal/credentials"},
 	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/history", "internal/jobfile",
