@@ -42,7 +42,10 @@ func (p *program) checkJobs(ctx context.Context, c *config.Config) error {
 
 	fmt.Fprintln(p.stdout)
 	line := func(name, text string) { fmt.Fprintf(w, "%s\t%s\n", name, text) }
-	line("config file", c.File)
+	if c.Crontab != "" {
+		line("crontab", c.Crontab)
+	}
+	line("config file", or(c.File, "none: flags, environment and defaults"))
 	line("daemon", c.Name)
 	if c.MaxRunning > 0 {
 		line("runs at a time", fmt.Sprintf("at most %d of all jobs", c.MaxRunning))

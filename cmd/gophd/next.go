@@ -30,13 +30,13 @@ type nextFlags struct {
 func newNext(p *program) *cobra.Command {
 	var f nextFlags
 	cmd := &cobra.Command{
-		Use:   `next ["EXPRESSION" | [-c FILE] [NAME]] [-n 10] [--from TIME] [--timezone ZONE]`,
+		Use:   `next ["EXPRESSION" | [-c FILE | --crontab FILE] [NAME]] [-n 10] [--from TIME] [--timezone ZONE]`,
 		Short: "Show the coming runs of the jobs of a config, or of a cron expression",
 
 		DisableFlagsInUseLine: true,
 
 		SuggestFor: []string{"calendar", "cron", "cronnext", "schedule", "upcoming"},
-		Long: `Show when the jobs of a config file with a schedule will run, or that of a name, or when a job with the
+		Long: `Show when the jobs of a crontab, or of a config file with a schedule, will run, or that of a name, or when a job with the
 schedule EXPRESSION would run: in its time zone, in UTC, and with a note where the clock changes. Quote
 the expression, because the shell expands *. docs/schedule.md has the syntax. What ~ draws depends on
 the host, and for a job on its name too.
@@ -44,7 +44,8 @@ the host, and for a job on its name too.
 		Example: `  gophd next "17 3 * * 1-5"
   gophd next "30 2 * * *" --timezone America/New_York --from 2026-03-07 -n 3
   gophd next -c jobs.yaml
-  gophd next -c jobs.yaml nightly --json`,
+  gophd next -c jobs.yaml nightly --json
+  gophd next --crontab /etc/crontab`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return &usageError{fmt.Errorf("next takes one expression or name, and there are %d arguments; quote it", len(args))}
@@ -159,17 +160,21 @@ func (p *program) scheduled(cmd *cobra.Command, word string, f nextFlags, zone *
 	switch {
 	case jobs != nil:
 		return jobs, nil
-	case c.File == "" && word != "":
+	case c.Source() == "" && word != "":
 		return nil, &usageError{fmt.Errorf("%q: neither an expression nor the name of a job; for a job add -c FILE", word)}
-	case c.File == "":
+	case c.Source() == "":
 		return nil, &usageError{errors.New(`no expression; write one such as gophd next "17 3 * * 1-5", or -c FILE`)}
 	case word == "":
-		return nil, &usageError{fmt.Errorf("no job of %s has a schedule; set job.schedule", c.File)}
+		return nil, &usageError{fmt.Errorf("no job of %s has a schedule; set job.schedule", c.Source())}
 	}
 	if near := misspelled.Nearest(word, names); near != "" {
-		return nil, &usageError{fmt.Errorf("%s has no job %s; did you mean %s?", c.File, word, near)}
+		return nil, &usageError{fmt.Errorf("%s has no job %s; did you mean %s?", c.Source(), word, near)}
 	}
-	return nil, &usageError{fmt.Errorf("%s has no job %s; gophd check -c %s lists them", c.File, word, c.File)}
+	flag := "-c"
+	if c.Crontab != "" {
+		flag = "--crontab"
+	}
+	return nil, &usageError{fmt.Errorf("%s has no job %s; gophd check %s %s lists them", c.Source(), word, flag, c.Source())}
 }
 
 // comingRun is a due time, in the zone of the schedule, and what is special about it.

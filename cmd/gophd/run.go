@@ -62,7 +62,8 @@ gophd config show.
                                                      as another user, ten minutes at most
   gophd run --shell 'date >> /tmp/x; sleep 1'        one line for the shell
   gophd run -c job.yaml                              everything from a file
-  gophd run -c jobs.yaml                             many jobs in one process, with jobs: in the file`,
+  gophd run -c jobs.yaml                             many jobs in one process, with jobs: in the file
+  gophd run --crontab /etc/crontab                   the jobs of a crontab`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := p.runConfig(cmd, args)
 			if err != nil {

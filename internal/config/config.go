@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -32,9 +33,12 @@ type Request struct {
 
 // Config is the validated configuration of one daemon. It does not change after Load.
 type Config struct {
-	File string // absolute path of the config file; "" when there is none
-	Name string // of the daemon; with one job that of the job
-	Many bool   // there is a jobs: map, however many jobs it has
+	File    string   // absolute path of the config file; "" when there is none
+	Crontab string   // absolute path of the crontab; "" when there is none
+	Name    string   // of the daemon; with one job that of the job
+	Many    bool     // there is a jobs: map or a crontab, however many jobs it has
+	Watch   bool     // a change of one of Files is a request to reload
+	Files   []string // absolute paths of the files that were read: config file, those that it includes, crontab
 
 	// Jobs are in the order of the files, at least one, and exactly one without Many. Their Command
 	// may be nil if Request.NeedCommand is false. They may share memory with each other.
@@ -104,6 +108,9 @@ func (c *Config) FileName(s job.Spec) string {
 	}
 	return s.Name
 }
+
+// Source returns the file that has the jobs: the crontab, otherwise the config file; "" if there is neither.
+func (c *Config) Source() string { return cmp.Or(c.Crontab, c.File) }
 
 // OwnLeases returns true if each of many jobs has a lease of its own.
 func (c *Config) OwnLeases() bool { return c.Many && c.Heartbeat.Scope == scopeJob }

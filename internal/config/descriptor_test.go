@@ -224,7 +224,7 @@ func TestPathsAreNotExpanded(t *testing.T) {
 			settings = append(settings, k.env())
 		}
 	}
-	if len(settings) != 10 {
+	if len(settings) != 11 {
 		t.Errorf("%q: a new setting needs a case here", settings)
 	}
 	for _, name := range settings {

@@ -72,7 +72,7 @@ func extension(path string) string { return strings.TrimPrefix(filepath.Ext(path
 // searched returns the directories that are searched for a config file, in order.
 func (l *loader) searched() []string {
 	var dirs []string
-	if len(l.Command) == 0 {
+	if len(l.Command) == 0 && !l.namesCrontab() {
 		dirs = append(dirs, l.Dir)
 	}
 	if home := l.xdg("XDG_CONFIG_HOME", ".config"); home != "" {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -19,28 +20,37 @@ func AddFlags(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	AddFileFlag(fs)
 	for _, k := range keys() {
-		if k.flag == "" {
-			continue
-		}
-		v := &flagValue{text: k.def, arg: k.arg}
-		help := k.help
-		if k.choices != nil {
-			help += " (" + k.values() + ")"
-		}
-		if k.negated {
-			v.text, help = "", "do not "+help
-		}
-		f := fs.VarPF(v, k.flag, k.short, help)
-		if k.kind == boolean {
-			v.arg = "bool" // the type for which pflag shows no argument
-			f.NoOptDefVal = "true"
+		if k.flag != "" && fs.Lookup(k.flag) == nil {
+			addFlag(fs, k)
 		}
 	}
 }
 
-// AddFileFlag adds only the flag --config to fs, for a command that runs nothing.
+// addFlag adds the flag of a key.
+func addFlag(fs *pflag.FlagSet, k key) {
+	v := &flagValue{text: k.def, arg: k.arg}
+	help := k.help
+	if k.choices != nil {
+		help += " (" + k.values() + ")"
+	}
+	if k.negated {
+		v.text, help = "", "do not "+help
+	}
+	f := fs.VarPF(v, k.flag, k.short, help)
+	if k.kind == boolean {
+		v.arg = "bool" // the type for which pflag shows no argument
+		f.NoOptDefVal = "true"
+	}
+}
+
+// AddFileFlag adds only the flag --config to fs, and those that name a crontab, for a command that runs nothing.
 func AddFileFlag(fs *pflag.FlagSet) {
 	fs.VarP(&flagValue{arg: "FILE"}, configFlag, "c", "read this config file: yaml, toml, json or ini")
+	for _, k := range keys() {
+		if slices.Contains(crontabKeys, k.name) {
+			addFlag(fs, k)
+		}
+	}
 }
 
 // FlagError adds to an error of fs, the flags of a command, what was probably meant.

@@ -35,8 +35,7 @@ func TestFlagErrors(t *testing.T) {
 		{[]string{"-timeout=5"}, "-timeout: one dash is for flags of one letter; write --timeout"},
 		{[]string{"--cron", "* * * * *"},
 			"unknown flag: --cron; did you mean --schedule?"},
-		{[]string{"--crontab", "x"}, "unknown flag: --crontab; crontab files are not in this version; " +
-			"write --schedule for one job, or job.schedule for each of jobs:"},
+		{[]string{"--inotify"}, "unknown flag: --inotify; did you mean --watch?"},
 		{[]string{"--foreground"},
 			"unknown flag: --foreground; gophd is in the foreground unless it is told to be a daemon; leave it out"},
 		{[]string{"--no-daemon"},

@@ -74,6 +74,7 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("written again: %v", err)
 		}
 		second.File, c.File = "", ""
+		second.Files, c.Files = nil, nil
 		c.Warnings = slices.DeleteFunc(c.Warnings, func(text string) bool {
 			return strings.Contains(text, ": the value goes up to the end of the line, ") // of INI only
 		})

@@ -151,6 +151,15 @@ func (l *loader) completeJob(j *jobSettings, cmd given, get func(string) given, 
 		l.rejectOwn(cmd.subject, j.Command[0], path, "name the program")
 	}
 	j.Output = job.Output(l.output(string(j.Output), get("job.output"), c))
+	if text := get("job.stdin_text"); j.StdinText != "" {
+		if in := get("job.stdin"); in.source != defaultSource && (!l.many || in.entry) {
+			l.rejectKey(in, "job.stdin_text is set too; leave one of them out")
+		}
+		if strings.Contains(j.StdinText, "\x00") {
+			l.rejectKey(text, "contains a NUL byte; remove it")
+		}
+		j.Stdin = job.StdinNull
+	}
 	j.Stdin = l.stdin(&j.Spec, get("job.stdin"), c.Daemon)
 	j.EnvFile, j.Exclude = l.absoluteEnvFiles(j.EnvFile), l.absoluteExclusions(j.Exclude)
 	if j.Group != "" {

@@ -177,6 +177,23 @@ var keys = sync.OnceValue(func() []key {
 			help: "write the process ID to this file",
 		},
 		{
+			name: crontabKey, flag: "crontab", kind: path, arg: "FILE", check: checkPath, example: "/etc/crontab",
+			help: "run the jobs of this crontab", advanced: true,
+		},
+		{
+			name: "config.crontab_system", flag: "system", kind: boolean, def: "false", example: "true", advanced: true,
+			help: "the crontab has a user before each command; default: that of /etc/crontab and of files in /etc/cron.d " +
+				"has, another has not",
+		},
+		{
+			name: "config.crontab_seconds", flag: "crontab-seconds", kind: boolean, def: "false", example: "true", advanced: true,
+			help: "the crontab may have six and seven fields, as that of supercronic: see job.year",
+		},
+		{
+			name: watchKey, flag: "watch", kind: boolean, def: "false", example: "true",
+			help: "reload when the crontab, the config file or a file that it includes has changed", advanced: true,
+		},
+		{
 			name: "job.name", kind: word, check: checkName, example: "nightly", advanced: true,
 			help: "the same as config.name, which takes precedence; not with jobs:",
 		},
@@ -211,6 +228,10 @@ var keys = sync.OnceValue(func() []key {
 			name: "job.stdin", flag: "stdin", kind: path, arg: "WHERE", def: job.StdinNull,
 			choices: inputs, check: checkInput, example: "/srv/app/batch.txt", advanced: true,
 			help: "standard input of each run; - is inherit",
+		},
+		{
+			name: "job.stdin_text", kind: word, arg: "TEXT", example: "hello", advanced: true,
+			help: "standard input of each run is this text; excludes job.stdin",
 		},
 		{
 			name: "job.user", flag: "user", kind: word, arg: "USER[:GROUP]", check: checkUser, example: "www-data",
@@ -261,6 +282,10 @@ var keys = sync.OnceValue(func() []key {
 		{
 			name: "job.seconds", kind: boolean, def: "false", example: "true", advanced: true,
 			help: "job.schedule may have six fields, with the second first",
+		},
+		{
+			name: "job.year", kind: boolean, def: "false", example: "true", advanced: true,
+			help: "job.schedule may have six fields, with the year last, or seven, with the second first too",
 		},
 		{
 			name: "job.timezone", kind: word, example: "Europe/Berlin",

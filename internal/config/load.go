@@ -27,6 +27,7 @@ type given struct {
 	source  string   // see Value.Source
 	subject string   // its name in an error, see Error.Source
 	entry   bool     // it is in an entry of jobs:
+	indent  int      // how many bytes stand before the text in its line, if that is of a crontab
 }
 
 // pair is one value of a mapping.
@@ -63,6 +64,10 @@ type settings struct {
 		Name                string
 		MaxRunning          int
 		PIDFile             string
+
+		Crontab                       string
+		CrontabSystem, CrontabSeconds bool
+		Watch                         bool
 	}
 	Job       jobSettings
 	Heartbeat Heartbeat
@@ -79,6 +84,7 @@ type jobSettings struct {
 	EnvFile  []string
 	Group    string
 	Seconds  bool
+	Year     bool
 	Timezone string
 	Between  string
 	Exclude  []string
@@ -93,6 +99,7 @@ func Load(req Request) (*Config, error) {
 	path := l.locate()
 	files := l.readFiles(path)
 	environment, flags := l.environment(), l.flags()
+	files.readCrontab(environment, flags)
 	if files.jobsAt != "" {
 		files.refuseSettingsOfOneJob(environment, flags)
 	}
@@ -111,6 +118,9 @@ func Load(req Request) (*Config, error) {
 
 	c := &Config{
 		File:       path,
+		Crontab:    files.crontab,
+		Watch:      s.Config.Watch,
+		Files:      files.all,
 		Name:       s.Config.Name,
 		Many:       files.jobsAt != "",
 		Daemon:     s.Config.Daemon,
@@ -238,6 +248,7 @@ func shown(c *Config, j *jobSettings, cmd given, get func(string) given) []Value
 	for name, text := range map[string]string{
 		"config.name":             c.Name,
 		"config.pid_file":         c.PIDFile,
+		"config.crontab":          c.Crontab,
 		"heartbeat.password_file": c.Heartbeat.PasswordFile,
 		"heartbeat.scope":         c.Heartbeat.Scope,
 		"log.file":                c.Log.File,

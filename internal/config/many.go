@@ -25,13 +25,13 @@ func (s *sorter) refuseSettingsOfOneJob(environment, flags map[string]given) {
 			case !ok || !ofJob(k.name):
 			case k.name == "job.name":
 				s.reject(g.subject, "", "the jobs of "+s.jobsAt+" have their own names; set config.name for the daemon")
-			case i < 2:
+			case i < 2 && s.crontab == "":
 				s.reject(g.subject, "", fmt.Sprintf("it is for one job, and %s has jobs:; set %s.NAME%s there, or %s "+
 					"for all jobs", s.jobsAt, jobsSection, strings.TrimPrefix(k.name, jobSection), k.name))
 			}
 		}
 	}
-	if len(s.entries) == 0 && len(s.problems) == 0 {
+	if len(s.entries) == 0 && len(s.problems) == 0 && s.crontab == "" {
 		s.reject(s.jobsAt+": "+jobsSection, "", "no job; write one below it, as in jobs.nightly.command")
 	}
 }
@@ -41,7 +41,7 @@ func (s *sorter) refuseSettingsOfOneJob(environment, flags map[string]given) {
 // thousands of jobs would be slow.
 func (l *loader) manyJobs(c *Config, s *settings, get func(string) given, files *sorter) error {
 	l.many = true
-	base := filepath.Base(c.File)
+	base := filepath.Base(c.Source())
 	c.Name = cmp.Or(c.Name, clean(strings.TrimSuffix(base, filepath.Ext(base))))
 	l.checkDaemon(s, get)
 	l.completeDaemon(c, get)

@@ -122,7 +122,7 @@ db.host: h
 // entry.
 func TestEverySettingOfAJobCanBeInAnEntry(t *testing.T) {
 	needs := map[string]string{"group": "user: root", "max_parallel": "overlap: allow", "retry_delay": "retries: 1",
-		"retry_exit_codes": "retries: 1", "seconds": "schedule: '@daily'", "timezone": "schedule: '@daily'",
+		"retry_exit_codes": "retries: 1", "seconds": "schedule: '@daily'", "year": "schedule: '@daily'", "timezone": "schedule: '@daily'",
 		"catch_up": "schedule: '@daily'", "catch_up_window": "schedule: '@daily'", "start_deadline": "schedule: '@daily'",
 		"between": "schedule: '* * * * *'", "exclude": "schedule: '@daily'",
 		"splay": "schedule: '@daily'", "jitter": "schedule: '@daily'",

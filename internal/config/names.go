@@ -23,7 +23,7 @@ var otherNames = map[string]string{
 	"environment":       "env", "environment-file": "env-file", "chuid": "user", "uid": "user", "username": "user",
 	"every": "interval", "period": "interval", "restart": "service", "lock": "heartbeat", "one-shot": "once",
 	"oneshot": "once", "cron": "schedule", "on-calendar": "schedule", "calendar": "schedule", "silent": "quiet", "config-file": "config", "configfile": "config",
-	"kill-signal": "stop-signals", "signal": "stop-signals", "stop-signal": "stop-signals",
+	"kill-signal": "stop-signals", "signal": "stop-signals", "inotify": "watch", "stop-signal": "stop-signals",
 	"kill-after": "grace", "stop-timeout": "grace", "timeout-stop-sec": "grace", "retry": "retries",
 	"log": "log-file", "path": "log-file", "logfile": "log-file", "stdout": "output", "format": "log-format",
 }
@@ -38,8 +38,6 @@ var otherKeys = map[string]string{
 // otherAdvice is what helps instead of a flag or a key that gophd has under no name.
 func otherAdvice(word string) string {
 	switch word {
-	case "crontab":
-		return "crontab files are not in this version; write --schedule for one job, or job.schedule for each of jobs:"
 	case "foreground", "no-background", "no-daemon", "no-detach", "no-fork", "nodaemon":
 		return "gophd is in the foreground unless it is told to be a daemon; leave it out"
 	}

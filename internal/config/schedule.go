@@ -18,13 +18,16 @@ var timing = []string{"job.interval", "job.service", "job.once", "job.schedule"}
 func (l *loader) checkSchedule(j *jobSettings, get func(string) given, isSetHere func(string) bool) {
 	s := get("job.schedule")
 	if s.source == defaultSource {
-		for _, name := range []string{"job.seconds", "job.timezone", "job.between", "job.exclude", "job.catch_up", "job.catch_up_window",
+		for _, name := range []string{"job.seconds", "job.year", "job.timezone", "job.between", "job.exclude", "job.catch_up", "job.catch_up_window",
 			"job.start_deadline", "job.splay", "job.jitter"} {
 			if isSetHere(name) {
 				l.rejectKey(get(name), "there is no schedule; set job.schedule, or leave it out")
 			}
 		}
 		return
+	}
+	if j.Seconds && j.Year {
+		l.rejectKey(get("job.year"), "job.seconds is set too, and each of them allows a sixth field; leave one of them out")
 	}
 	switch {
 	case j.CatchUp != job.CatchUpAll:
@@ -64,8 +67,8 @@ func (l *loader) completeSchedule(j *jobSettings, get func(string) given) {
 		return
 	}
 	seed := host + "/" + j.Name
-	o := schedule.Options{Zone: location, Seconds: j.Seconds, Seed: seed}
-	calendar, err := schedule.Parse(g.text, o)
+	o := schedule.Options{Zone: location, Seconds: j.Seconds, Year: j.Year, Seed: seed}
+	calendar, err := schedule.Parse(strings.Repeat(" ", g.indent)+g.text, o)
 	if err != nil {
 		l.reject(g.subject, visible(g.text), strings.Replace(err.Error(), "the option seconds", "job.seconds: true", 1))
 		return

@@ -30,10 +30,12 @@ type Exec struct {
 	Env      []string // KEY=VALUE, each KEY once; they override gophd's own environment
 	ClearEnv bool     // gophd's own environment is not passed on; then PATH is always in Env
 	Stdin    string   // null, inherit, or the absolute path of a file; never empty
-	User     string   // USER or USER:GROUP, names or numbers; "" is gophd's own
-	Umask    *int     // 0 to 0777; nil is gophd's own
-	Nice     *int     // the niceness itself, -20 to 19, not a difference; nil is gophd's own
-	Rlimits  []Rlimit // each Name once
+	// StdinText is the standard input instead, if it is not empty. Then Stdin is null.
+	StdinText string   `json:",omitempty"`
+	User      string   // USER or USER:GROUP, names or numbers; "" is gophd's own
+	Umask     *int     // 0 to 0777; nil is gophd's own
+	Nice      *int     // the niceness itself, -20 to 19, not a difference; nil is gophd's own
+	Rlimits   []Rlimit // each Name once
 
 	MemoryMax int64 // memory limit of a run with all its descendants, in bytes
 	CPUMax    int   // CPU limit of them, in percent of one CPU

@@ -244,9 +244,16 @@ func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 		kept := process.Output{Open: func(int) io.WriteCloser { return at.buffer.Writer() }}
 		c.Stdout, c.Stderr = kept, process.Output{Same: true}
 	}
-	switch r.spec.Stdin {
-	case job.StdinNull, "":
-	case job.StdinInherit:
+	switch in := r.spec.Stdin; {
+	case r.spec.StdinText != "":
+		f, err := process.TextInput(r.spec.StdinText)
+		if err != nil {
+			return nil, job.SetupError(err)
+		}
+		defer f.Close()
+		c.Stdin = f
+	case in == job.StdinNull, in == "":
+	case in == job.StdinInherit:
 		c.Stdin = os.Stdin
 	default:
 		f, err := openInput(r.spec.Stdin, r.credentials)
