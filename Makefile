@@ -31,7 +31,7 @@ test-busy: deps ## the same tests beside two endless loops and one that forks wi
 test-root: deps ## the tests that need root; says what this machine cannot run
 	@./tools/test-root $(GOTESTSUM) -race -tags root -run 'Root' ./...
 
-deps: ## install what the tests need and is missing: memcached, ps, python3, and a C compiler for the race detector
+deps: ## install what the tests need and is missing: memcached, tmux, ps, python3, and a C compiler for the race detector
 	@./tools/deps
 
 vet: ## gofmt and go vet

@@ -15,8 +15,8 @@ var handoffPoints = []string{"hand off the loop", "loop handed off", "reading st
 	"shared lease handed off", "local lease handed off", "signals closed", "exec", "inherited", "listening",
 	"run adopted", "all runs adopted", "ready"}
 
-// otherPoints are the fault points of the scripts restart_fatal_* and restart_slow_start.
-var otherPoints = []string{"select", "loop", "run", "start"}
+// otherPoints are the fault points of the scripts restart_fatal_*, restart_slow_start and top.
+var otherPoints = []string{"select", "loop", "run", "start", "top"}
 
 // TestRunIsFoundAfterKillDuringHandoff checks that the next start finds the leftover run after kill
 // -9 between any two steps of a handoff, see testdata/fault/killed.txtar. The test of a point that

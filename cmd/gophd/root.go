@@ -60,6 +60,7 @@ upgrade does not touch the running command.`,
   gophd run -d -p /run/job.pid -- ./job.sh       as a daemon, every 5 seconds
   gophd check -c job.yaml                        what would run, and when
   gophd list                                     the jobs of all daemons on this host
+  gophd top                                      the same on a screen that changes, with keys to steer them
   gophd next "17 3 * * 1-5"                      the coming runs of a cron expression
   gophd run --help                               all the flags, exit codes and signals`,
 		Version:                    version,
@@ -90,7 +91,7 @@ func (p *program) flagError(cmd *cobra.Command, err error) error {
 
 func addCommands(root *cobra.Command, p *program) {
 	root.AddCommand(newRun(p), newCheck(p), newNext(p), newConfig(p), newVersion(p), newProbe(p),
-		newList(p), newStatus(p), newHistory(p), newEvents(p), newHealthcheck(p))
+		newList(p), newStatus(p), newTop(p), newHistory(p), newEvents(p), newHealthcheck(p))
 	addSteering(root, p)
 }
 
@@ -120,7 +121,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 // laterCommand returns what to do instead of a command of later versions, or "".
 func laterCommand(name string) string {
 	switch name {
-	case "top", "why":
+	case "why":
 		return "send USR1 to the process of the PID file, and read the log"
 	case "logs":
 		return "read the log; with --log-format json it has each event"

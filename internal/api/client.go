@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"syscall"
+	"time"
 
 	"gophd/internal/job"
 )
@@ -59,13 +60,16 @@ func (c *Client) Order(ctx context.Context, name, verb string, o Order) (d Done,
 // Event is what a Client itself reads of an event. Its line has more: docs/events.md.
 type Event struct {
 	ID       uint64     `json:"id"` // 0 for an event of the stream itself
+	Time     time.Time  `json:"time"`
 	Type     string     `json:"type"`
+	Level    string     `json:"level"`
 	Job      string     `json:"job"`
 	Run      uint64     `json:"run"`
 	PID      int        `json:"run_pid"`
 	Request  uint64     `json:"request"`
 	Outcome  job.Ending `json:"outcome"`
 	ExitCode *int       `json:"exit_code"`
+	Length   float64    `json:"duration_seconds"`
 	Message  string     `json:"message"`
 }
 

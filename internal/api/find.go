@@ -31,26 +31,29 @@ const askAtOnce = 32
 // whose files are left. The same directory may be given twice. It blocks until all have answered, for
 // some seconds at most.
 func Find(ctx context.Context, dirs []string) []Found {
-	all := files(dirs)
+	all := Files(dirs)
 	var group goroutine.Group
 	places := make(chan struct{}, askAtOnce)
 	for i := range all {
 		places <- struct{}{}
 		group.Go(func() {
 			defer func() { <-places }()
-			all[i].ask(ctx)
+			all[i].Ask(ctx)
 		})
 	}
 	group.Wait()
-	all = slices.DeleteFunc(all, func(f Found) bool { // another program's file
-		return errors.Is(f.Err, ErrNotRunning) && (f.Record == nil || f.Record.Daemon == "")
-	})
+	all = slices.DeleteFunc(all, func(f Found) bool { return f.Foreign() })
 	slices.SortStableFunc(all, func(a, b Found) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
-// files returns the daemons that have a socket or a record in one of the directories.
-func files(dirs []string) (all []Found) {
+// Foreign reports whether the files are most likely of another program. Ask was called.
+func (f *Found) Foreign() bool {
+	return errors.Is(f.Err, ErrNotRunning) && (f.Record == nil || f.Record.Daemon == "")
+}
+
+// Files returns the daemons that have a socket or a record in one of the directories, without asking them.
+func Files(dirs []string) (all []Found) {
 	seen := map[fileID]bool{}
 	for _, dir := range dirs {
 		id, err := idOfDirectory(dir)
@@ -82,8 +85,8 @@ func idOfDirectory(dir string) (fileID, error) {
 	return idOf(path)
 }
 
-// ask fills in what the daemon answers, and what its record has.
-func (f *Found) ask(ctx context.Context) {
+// Ask fills in what the daemon answers, and what its record has. It blocks for askTime at most.
+func (f *Found) Ask(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	if r, err := readRecord(strings.TrimSuffix(f.Socket, socketSuffix) + recordSuffix); err == nil {

@@ -16,6 +16,8 @@ type Stat struct {
 	State                  byte   // R, S, D, T, Z and others
 	Parent, Group, Session int
 	Start                  uint64 // in clock ticks after boot; no other process with this PID shares it
+	CPU                    uint64 // clock ticks that it has used, and its children that it has waited for
+	Resident               uint64 // pages of memory
 	Memory                 uint64 // bytes of address space; 0 for one that is exiting, a zombie or a kernel thread
 	EnvBegin, EnvEnd       uint64 // addresses of the environment; both 0 in the middle of execve(2) and of an exit
 	// StopSignal is the signal that has stopped a process in state T. It is 0 before Linux 5.17, if
@@ -43,7 +45,9 @@ const (
 	fieldGroup
 	fieldSession
 
+	fieldUser     = 14 - 3 // and three more
 	fieldStart    = 22 - 3
+	fieldResident = 24 - 3
 	fieldMemory   = 23 - 3
 	fieldEnvBegin = 50 - 3
 	fieldEnvEnd   = 51 - 3
@@ -77,11 +81,15 @@ func ParseStat(line []byte) (Stat, error) {
 	for _, f := range []struct {
 		to *uint64
 		at int
-	}{{&s.Start, fieldStart}, {&s.Memory, fieldMemory}, {&s.EnvBegin, fieldEnvBegin}, {&s.EnvEnd, fieldEnvEnd},
+	}{{&s.Start, fieldStart}, {&s.Memory, fieldMemory}, {&s.Resident, fieldResident}, {&s.EnvBegin, fieldEnvBegin}, {&s.EnvEnd, fieldEnvEnd},
 		{&s.StopSignal, fieldExitCode}} {
 		if f.at < len(fields) {
 			*f.to, _ = strconv.ParseUint(string(fields[f.at]), 10, 64) // always a number; else 0, unknown
 		}
+	}
+	for at := fieldUser; at < fieldUser+4 && at < len(fields); at++ {
+		used, _ := strconv.ParseUint(string(fields[at]), 10, 64)
+		s.CPU += used
 	}
 	if s.State != 'T' {
 		s.StopSignal = 0 // it is the exit code
