@@ -17,7 +17,7 @@ const module = "gophd/"
 // own. A package without a layer fails the test.
 var layers = [][]string{
 	{"internal/timer", "internal/event", "internal/fault", "internal/goroutine", "internal/job", "internal/headtail",
-		"internal/crontab",
+		"internal/crontab", "internal/watch",
 		"internal/line", "internal/lockfile", "internal/misspelled", "internal/request", "internal/procfs",
 		"internal/safefile", "internal/schedule", "internal/self", "internal/credentials"},
 	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/history", "internal/jobfile",
@@ -33,6 +33,7 @@ var layers = [][]string{
 // sideways lists imports within a layer, and why each is better than a copy or another layer.
 var sideways = map[[2]string]string{
 	{"internal/timer", "internal/goroutine"}:        "every goroutine has a waiter",
+	{"internal/watch", "internal/goroutine"}:        "every goroutine has a waiter",
 	{"internal/event", "internal/goroutine"}:        "an event may be about a panic",
 	{"internal/event", "internal/job"}:              "an event is about a run and its result",
 	{"internal/job", "internal/schedule"}:           "the schedule of a job is a typed value",
@@ -56,6 +57,7 @@ var owners = []struct {
 	{"github.com/spf13/cobra", []string{"cmd/gophd"}, "only cmd/gophd parses the command line"},
 	{"github.com/rs/zerolog", []string{"internal/daemon", "internal/eventlog", "internal/logging", "internal/preflight"},
 		"log lines are events: only their reader writes them; preflight and daemon know the level"},
+	{"github.com/fsnotify/fsnotify", []string{"internal/watch"}, "one package knows what a change of a file is"},
 	{"github.com/bradfitz/gomemcache/memcache", []string{"internal/heartbeat/memcached"},
 		"one package handles its pitfalls"},
 	{"os/signal", []string{"internal/signals", "internal/restart", "internal/daemonize", "internal/process",

@@ -13,6 +13,7 @@ import (
 
 	"gophd/internal/job"
 	"gophd/internal/misspelled"
+	"gophd/internal/watch"
 )
 
 // Request is the input of Load, apart from the config file itself.
@@ -33,12 +34,12 @@ type Request struct {
 
 // Config is the validated configuration of one daemon. It does not change after Load.
 type Config struct {
-	File    string   // absolute path of the config file; "" when there is none
-	Crontab string   // absolute path of the crontab; "" when there is none
-	Name    string   // of the daemon; with one job that of the job
-	Many    bool     // there is a jobs: map or a crontab, however many jobs it has
-	Watch   bool     // a change of one of Files is a request to reload
-	Files   []string // absolute paths of the files that were read: config file, those that it includes, crontab
+	File    string       // absolute path of the config file; "" when there is none
+	Crontab string       // absolute path of the crontab; "" when there is none
+	Name    string       // of the daemon; with one job that of the job
+	Many    bool         // there is a jobs: map or a crontab, however many jobs it has
+	Watch   bool         // a change of one of Files is a request to reload
+	Files   []watch.File // all that were read
 
 	// Jobs are in the order of the files, at least one, and exactly one without Many. Their Command
 	// may be nil if Request.NeedCommand is false. They may share memory with each other.

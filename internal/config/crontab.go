@@ -64,7 +64,7 @@ func (s *sorter) readCrontab(environment, flags map[string]given) {
 		return
 	}
 	path = s.absolute(path)
-	s.crontab, s.jobsAt, s.all = path, path, append(s.all, path)
+	s.crontab, s.jobsAt = path, path
 	for _, name := range append([]string{"job.command", "job.year", "job.stdin_text"}, timing...) {
 		if g, ok := get(name); ok && g.value != false {
 			s.rejectKey(g, "each line of the crontab says that; leave it out")

@@ -28,8 +28,8 @@ func TestCrontabHasTheEnvironmentOfCron(t *testing.T) {
 		"CRON_TZ=Europe/Berlin\nRANDOM_DELAY=30\nHOME=/tmp\n# name: second\n-30 2 * * mon b 100\\%%in%put\n")
 	r.Env = []string{"SECRET=1", "PATH=/own", "TZ=Asia/Tokyo"}
 	c := load(t, r)
-	if !c.Many || c.Name != "jobs" || c.Crontab != filepath.Join(r.Dir, "jobs.cron") || !slices.Equal(c.Files, []string{c.Crontab}) {
-		t.Errorf("%v %s %s %s", c.Many, c.Name, c.Crontab, c.Files)
+	if !c.Many || c.Name != "jobs" || c.Crontab != filepath.Join(r.Dir, "jobs.cron") || len(c.Files) != 1 || c.Files[0].Path != c.Crontab {
+		t.Errorf("%v %s %s %v", c.Many, c.Name, c.Crontab, c.Files)
 	}
 	first, second := c.Jobs[0], c.Jobs[1]
 	sorted := func(env []string) []string { return slices.Sorted(slices.Values(env)) }
@@ -75,7 +75,7 @@ func TestCrontabWithASettingForAllJobs(t *testing.T) {
 		}
 	}
 	if c.Name != "all" || c.Log.Level != "warn" || len(c.Files) != 2 {
-		t.Errorf("%s %s %s", c.Name, c.Log.Level, c.Files)
+		t.Errorf("%s %s %v", c.Name, c.Log.Level, c.Files)
 	}
 	r = crontabOf(t, "X=crontab\n* * * * * a\n")
 	r.Env = []string{"GOPHD_JOB_CLEAR_ENV=false", "PATH=/own"}

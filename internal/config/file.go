@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"gophd/internal/safefile"
+	"gophd/internal/watch"
 )
 
 // formats are the extensions of a config file, in the order in which messages list them.
@@ -250,6 +251,7 @@ func (l *loader) text(path, kind string) ([]byte, error) {
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
 		return nil, errors.New("UTF-16 text, as some Windows editors save it; save the file as UTF-8")
 	}
+	l.sources = append(l.sources, watch.File{Path: path, Sum: watch.Sum(data)})
 	if info.Mode().Perm()&0o002 != 0 {
 		l.warnings = append(l.warnings, path+": writable by every user, who could change what runs; fix it with chmod o-w")
 	}

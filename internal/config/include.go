@@ -37,7 +37,6 @@ func realPath(path string) string {
 
 // readFile reads one file, and then the files that it includes. subject is its name in an error.
 func (s *sorter) readFile(path, subject string) {
-	s.all = append(s.all, path)
 	data, err := s.text(path, "config file")
 	if err != nil {
 		problem := err.Error()

@@ -191,7 +191,7 @@ var keys = sync.OnceValue(func() []key {
 		},
 		{
 			name: watchKey, flag: "watch", kind: boolean, def: "false", example: "true",
-			help: "reload when the crontab, the config file or a file that it includes has changed", advanced: true,
+			help: "reload when the crontab or the config file has changed, or another file that was read with it", advanced: true,
 		},
 		{
 			name: "job.name", kind: word, check: checkName, example: "nightly", advanced: true,

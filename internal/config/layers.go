@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"gophd/internal/misspelled"
+	"gophd/internal/watch"
 )
 
 // loader is the state of one Load: its request, and the problems found so far.
@@ -22,6 +23,7 @@ type loader struct {
 	unusable error              // why the usual state directory cannot be created, and another is used
 	envFiles map[string]envFile // those that were read
 	dayFiles map[string]dayFile // the same
+	sources  []watch.File       // all files that were read
 	findings
 }
 

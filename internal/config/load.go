@@ -120,7 +120,6 @@ func Load(req Request) (*Config, error) {
 		File:       path,
 		Crontab:    files.crontab,
 		Watch:      s.Config.Watch,
-		Files:      files.all,
 		Name:       s.Config.Name,
 		Many:       files.jobsAt != "",
 		Daemon:     s.Config.Daemon,
@@ -154,7 +153,7 @@ func Load(req Request) (*Config, error) {
 			"%s is shared between hosts, and the name %s is made from the command; give --name, the same on every host",
 			redact(c.Heartbeat.URL), c.Name))
 	}
-	c.Warnings = l.warnings
+	c.Warnings, c.Files = l.warnings, l.sources
 	c.values = append(c.values, files.user...)
 	return c, nil
 }

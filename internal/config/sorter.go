@@ -46,7 +46,6 @@ type sorter struct {
 	byName      map[string]*entryOf
 	jobsAt      string           // the place of jobs:, or the path of the crontab; "" without them
 	crontab     string           // its absolute path; "" without one
-	all         []string         // the absolute paths of all files that were read, or should have been
 	seen        map[string]place // by key; the user's by environment variable
 	sectionSeen map[string]bool  // sections read so far
 }

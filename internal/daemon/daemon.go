@@ -27,6 +27,7 @@ import (
 	"gophd/internal/status"
 	"gophd/internal/supervisor"
 	"gophd/internal/timer"
+	"gophd/internal/watch"
 )
 
 // Options configure a Daemon.
@@ -74,10 +75,11 @@ type Daemon struct {
 	spawner    *process.Spawner
 	pidFile    *pidFile
 	lease      *lease.Lease
-	api        *api.Server   // nil for none
-	recent     *api.Events   // for it
-	calls      chan func()   // from it: see call
-	over       chan struct{} // closed when no call is served any more
+	api        *api.Server    // nil for none
+	recent     *api.Events    // for it
+	calls      chan func()    // from it: see call
+	over       chan struct{}  // closed when no call is served any more
+	watcher    *watch.Watcher // of the files of the config; nil for none
 	records    records
 	jobs       jobs
 	goroutines goroutine.Group // of the lease and the supervisors
@@ -191,6 +193,10 @@ func (d *Daemon) serve(ctx context.Context) {
 		case <-d.jobs.changed:
 			d.jobsChanged()
 			d.jobsEnded()
+		case path := <-d.changedFiles():
+			d.request(request.Request{Verb: request.Reload, From: path + " has changed"})
+		case err := <-d.unwatched():
+			d.warn("--watch: " + err.Error() + ": changes of files may not be noticed; request a reload")
 		case a := <-d.probe.answer:
 			d.checked(a)
 		case <-d.timers.retry.C:

@@ -98,6 +98,7 @@ func (d *Daemon) open() (err error) {
 	if err := d.openAPI(); err != nil {
 		return err
 	}
+	d.openWatch()
 	d.logPreviousErrors()
 	return nil
 }
@@ -290,6 +291,7 @@ func (d *Daemon) close() {
 			trouble = append(trouble, err)
 		}
 	}
+	attempt(d.closeWatch)
 	if d.api != nil {
 		attempt(d.api.Close)
 	}

@@ -217,6 +217,9 @@ func (d *Daemon) handOff() *restart.Handoff {
 		s.PIDFile = d.o.Config.PIDFile
 	}
 	d.events.Publish(event.Reexecuting())
+	if err := d.closeWatch(); err != nil {
+		d.problem(err)
+	}
 	if d.api != nil {
 		f, at, err := d.api.HandOff()
 		if err != nil {
