@@ -81,6 +81,7 @@ type Daemon struct {
 	over       chan struct{}  // closed when no call is served any more
 	watcher    *watch.Watcher // of the files of the config; nil for none
 	records    records
+	manager    *manager // of the service
 	jobs       jobs
 	goroutines goroutine.Group // of the lease and the supervisors
 
@@ -177,6 +178,7 @@ func (d *Daemon) serve(ctx context.Context) {
 	}
 	spareThreads()
 	d.start()
+	d.feedWatchdog()
 	for !d.machine.over() {
 		fault.At("select")
 		select {
@@ -219,6 +221,10 @@ func (d *Daemon) serve(ctx context.Context) {
 			}
 		case <-d.timers.shrink.C:
 			d.shrinkHeap()
+		case <-d.manager.line.C:
+			d.sendStatus()
+		case <-d.manager.alive.C:
+			d.feedWatchdog()
 		}
 	}
 }

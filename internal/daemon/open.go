@@ -94,6 +94,7 @@ func (d *Daemon) open() (err error) {
 		stateChanged: d.stateChanged,
 		publish:      d.events.Publish,
 	}}
+	d.openWatchdog()
 	d.probe.answer = make(chan answer, 1)
 	if err := d.openAPI(); err != nil {
 		return err
@@ -192,6 +193,10 @@ func (d *Daemon) openLog() (err error) {
 	if c.Listens() {
 		d.recent = api.NewEvents(d.handed.Events)
 		readers = append(readers, d.recent.Read)
+	}
+	d.manager = newManager()
+	if d.manager.address != "" {
+		readers = append(readers, d.manager.noticed)
 	}
 	d.events = event.NewStream(readers...)
 	d.records.problem = d.problem
