@@ -88,6 +88,8 @@ func listRows(jobs []api.ListedJob, now time.Time) [][]cell {
 		if l := j.Last; l != nil {
 			last = ago(now.Sub(l.Started)) + ", " + brief(seconds(l.Length))
 			outcome = outcomeOf(*l)
+		} else if len(j.Running) > 0 {
+			last, outcome = brief(now.Sub(j.Running[0].Started))+" so far", cell{"running", green}
 		}
 		rows = append(rows, []cell{{text: printable(name)}, stateCell(j.Job), {text: printable(j.Schedule)}, {text: last}, outcome,
 			{text: untilNext(j.Job, now)}, {text: headroom(j.Job)}})
@@ -122,17 +124,26 @@ func outcomeOf(l api.Last) cell {
 	return c
 }
 
-func untilNext(j api.Job, now time.Time) string {
+// untilNext returns when the next run is due, and that it will be skipped.
+func untilNext(j api.Job, now time.Time) (text string) {
 	switch {
 	case j.Paused:
 		return "paused"
 	case j.NextRun == nil:
 		return "-"
 	}
+	text = "now"
 	if wait := j.NextRun.Sub(now); wait > 0 {
-		return "in " + brief(wait)
+		text = "in " + brief(wait)
 	}
-	return "now"
+	switch j.Skip {
+	case 0:
+	case 1:
+		text += ", skipped"
+	default:
+		text += fmt.Sprintf(", %d skipped", j.Skip)
+	}
+	return text
 }
 
 // headroom returns how much of the interval 99 of 100 runs leave.

@@ -215,6 +215,9 @@ func (v *topView) row(r topRow, w topWidths, width int, selected bool, now time.
 	}
 	state.text = pad(state.text, w.state) + "  "
 	next := strings.TrimPrefix(untilNext(r.Job, now), "in ")
+	if r.Skip > 0 && !r.Paused {
+		next = fmt.Sprintf("skips %d", r.Skip)
+	}
 	cells := []cell{{text: pad(r.label(), w.name) + "  "}, state, {text: pad(next, w.next) + "  "}}
 	if w.bars > 0 {
 		bars, n := v.bars(r.daemon.job(r.Name).runs, w.bars)

@@ -92,6 +92,12 @@ func forJob(verb string, o Order) (r request.ForJob, message string, err error) 
 		r.Verb, r.Count, message, allowed.Count = request.Skip, 1, "skips its next scheduled run", o.Count
 		if o.Count != nil {
 			r.Count = *o.Count
+		}
+		switch r.Count {
+		case 0:
+			message = "skips no run"
+		case 1:
+		default:
 			message = fmt.Sprintf("skips its next %d scheduled runs", r.Count)
 		}
 		if r.Count < 0 || r.Count > maxSkip {
