@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -93,7 +94,7 @@ func (p *program) check(ctx context.Context, c *config.Config) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	for _, text := range append(c.Warnings, preflight.Cautions(c)...) {
+	for _, text := range slices.Concat(c.Warnings, preflight.Cautions(c), preflight.MailCautions(c, p.self.Env)) {
 		p.warn(text)
 	}
 	return nil

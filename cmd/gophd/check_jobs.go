@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -63,7 +64,7 @@ func (p *program) checkJobs(ctx context.Context, c *config.Config) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	for _, text := range append(c.Warnings, preflight.Cautions(c)...) {
+	for _, text := range slices.Concat(c.Warnings, preflight.Cautions(c), preflight.MailCautions(c, p.self.Env)) {
 		p.warn(text)
 	}
 	return errors.Join(wrong...)

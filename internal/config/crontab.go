@@ -104,7 +104,7 @@ func (s *sorter) readCrontab(environment, flags map[string]given) {
 		}
 		s.reject(position(path, err.Line), "", err.Problem)
 	}
-	lines := &crontabLines{sorter: s, path: path, seconds: o.Seconds, inherits: inherits(get), owners: map[string]*cronOwner{},
+	lines := &crontabLines{sorter: s, path: path, seconds: o.Seconds, get: get, inherits: inherits(get), owners: map[string]*cronOwner{},
 		checked: map[int]bool{}, environments: map[variablesOf][]pair{}}
 	if g, ok := get("job.env"); ok {
 		lines.given = g.pairs
@@ -132,8 +132,9 @@ type crontabLines struct {
 	*sorter
 	path         string
 	seconds      bool
-	inherits     bool   // gophd's own environment
-	given        []pair // variables from flags, environment and config file
+	get          func(string) (given, bool) // a setting from flags, environment and config file
+	inherits     bool                       // gophd's own environment
+	given        []pair                     // variables from flags, environment and config file
 	owners       map[string]*cronOwner
 	checked      map[int]bool // lines with a variable
 	environments map[variablesOf][]pair
@@ -201,6 +202,7 @@ func (c *crontabLines) add(j *crontab.Job) {
 	if owner.other {
 		read("job.user", j.User)
 	}
+	c.mail(j, owner, from, set)
 	c.surroundings(j, owner, set)
 	c.doubtUser(j, at)
 	c.entries = append(c.entries, e)
@@ -215,6 +217,21 @@ func (c *crontabLines) delay(v crontab.Variable, from func(crontab.Variable, str
 	} else if !c.checked[v.Line] {
 		c.checked[v.Line] = true
 		c.reject(g.subject, visible(v.Value), "not a number of minutes; write one from 0 to 65535")
+	}
+}
+
+// mail sets who gets the output: MAILTO, also if it is empty, otherwise what the user has set for all jobs,
+// otherwise the user of the command.
+func (c *crontabLines) mail(j *crontab.Job, owner *cronOwner, from func(crontab.Variable, string) given, set func(string, given)) {
+	to, own := j.Get("MAILTO")
+	switch _, ok := c.get("job.mail_to"); {
+	case own:
+		set("job.mail_to", c.read(c.table["job.mail_to"], from(to, to.Value)))
+	case !ok:
+		set("job.mail_to", given{text: owner.name, value: owner.name})
+	}
+	if v, ok := j.Get("MAILFROM"); ok {
+		set("job.mail_from", c.read(c.table["job.mail_from"], from(v, v.Value)))
 	}
 }
 
@@ -233,10 +250,8 @@ func (c *crontabLines) surroundings(j *crontab.Job, owner *cronOwner, set func(s
 	if v, ok := j.Get("HOME"); ok {
 		home = v.Value
 	}
-	if _, ok := c.own["job.chdir"]; !ok && filepath.IsAbs(home) {
-		if _, ok := c.flag("chdir"); !ok && c.env[variable("job.chdir")] == "" {
-			set("job.chdir", given{text: home, value: home})
-		}
+	if _, ok := c.get("job.chdir"); !ok && filepath.IsAbs(home) {
+		set("job.chdir", given{text: home, value: home})
 	}
 	if len(pairs) > 0 {
 		set("job.env", given{pairs: pairs})

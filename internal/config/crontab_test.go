@@ -84,6 +84,29 @@ func TestCrontabWithASettingForAllJobs(t *testing.T) {
 	}
 }
 
+func TestCrontabMails(t *testing.T) {
+	own, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const text = "* * * * * a\nMAILTO=bob,ops@example.com\nMAILFROM=cron@example.com\n* * * * * b\nMAILTO=\"\"\n* * * * * c\n"
+	for flags, first := range map[string]string{"": own.Username, "-c mail.yaml": "all@example.com", "-c none.yaml": ""} {
+		r := crontabOf(t, text, strings.Fields(flags)...)
+		write(t, filepath.Join(r.Dir, "mail.yaml"), minimal+"job: {mail_to: all@example.com}\n")
+		write(t, filepath.Join(r.Dir, "none.yaml"), minimal+"job: {mail_to: ''}\n")
+		jobs := load(t, r).Jobs
+		if jobs[0].MailTo != first || jobs[0].MailFrom != "" || jobs[1].MailTo != "bob,ops@example.com" ||
+			jobs[1].MailFrom != "cron@example.com" || jobs[2].MailTo != "" {
+			t.Errorf("%s: %+v, %+v, %+v", flags, jobs[0].Mail, jobs[1].Mail, jobs[2].Mail)
+		}
+	}
+	r := crontabOf(t, "MAILTO=-oQ/tmp\n* * * * * a\n")
+	want := ":1: MAILTO -oQ/tmp: not an address; write one such as root or ops@example.com"
+	if _, err := Load(r); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v\nwant %s", err, want)
+	}
+}
+
 func TestCrontabWithUsersAndSeconds(t *testing.T) {
 	r := crontabOf(t, "*/5 * * * * * * root a b\n0 0 1 1 * 2030 nobody c\n@daily nosuchuser d\n", "--system", "--crontab-seconds")
 	r.UID = 0

@@ -414,6 +414,15 @@ var keys = sync.OnceValue(func() []key {
 				"default: log if there is one, else inherit",
 		},
 		{
+			name: "job.mail_to", kind: word, arg: "ADDRESS", check: checkMail, example: "root,ops@example.com", advanced: true,
+			help: "mail the output of each run that has one to these addresses, by sendmail, as cron does; with output " +
+				"on-failure only that of failed runs; not if the output is discard or a file",
+		},
+		{
+			name: "job.mail_from", kind: word, arg: "ADDRESS", check: checkMail, example: "cron@example.com", advanced: true,
+			help: "the sender of those mails; default: the user of the command",
+		},
+		{
 			name: "heartbeat.url", flag: "heartbeat", kind: word, arg: "URL",
 			def: "file:", check: checkURL, example: "memcached://10.0.0.5:11211",
 			help: "store of the lease: file:, memcached://HOST[:PORT], memcached:///SOCKET or none:",

@@ -158,6 +158,14 @@ func limits(pairs []pair) []job.Rlimit {
 	return all
 }
 
+// checkMail accepts addresses in the header of a mail.
+func checkMail(text string) error {
+	if strings.HasPrefix(text, "-") || strings.ContainsFunc(text, unicode.IsControl) {
+		return errors.New("not an address; write one such as root or ops@example.com")
+	}
+	return nil
+}
+
 // checkUser accepts USER or USER:GROUP. Whether the user exists is checked when the command starts.
 func checkUser(text string) error {
 	if _, _, err := credentials.ParseUser(text); err != nil || len(text) > maxName {

@@ -75,11 +75,12 @@ type Daemon struct {
 	spawner    *process.Spawner
 	pidFile    *pidFile
 	lease      *lease.Lease
-	api        *api.Server    // nil for none
-	recent     *api.Events    // for it
-	calls      chan func()    // from it: see call
-	over       chan struct{}  // closed when no call is served any more
-	watcher    *watch.Watcher // of the files of the config; nil for none
+	api        *api.Server        // nil for none
+	recent     *api.Events        // for it
+	calls      chan func()        // from it: see call
+	over       chan struct{}      // closed when no call is served any more
+	mailer     *supervisor.Mailer // nil if nothing is mailed
+	watcher    *watch.Watcher     // of the files of the config; nil for none
 	records    records
 	manager    *manager // of the service
 	jobs       jobs

@@ -17,6 +17,7 @@ import (
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/status"
+	"gophd/internal/supervisor"
 	"gophd/internal/timer"
 )
 
@@ -65,6 +66,9 @@ func (d *Daemon) open() (err error) {
 	}
 	if err := d.openLease(files); err != nil {
 		return err
+	}
+	if program := preflight.Sendmail(o.Config, o.Self.Env); program != "" {
+		d.mailer = supervisor.NewMailer(program, d.spawner)
 	}
 	if err := d.openJobs(files); err != nil {
 		return err
@@ -144,6 +148,11 @@ func (d *Daemon) logPreviousErrors() {
 	}
 	for _, w := range d.o.Config.Warnings {
 		d.warn(w)
+	}
+	if d.o.Handoff == nil {
+		for _, w := range preflight.MailCautions(d.o.Config, d.o.Self.Env) {
+			d.warn(w)
+		}
 	}
 }
 
@@ -312,6 +321,9 @@ func (d *Daemon) close() {
 		if q != nil {
 			attempt(q.Close)
 		}
+	}
+	if d.mailer != nil {
+		attempt(d.mailer.Close)
 	}
 	if d.spawner != nil {
 		d.escalate(1)

@@ -239,6 +239,10 @@ func (d *Daemon) handOff() *restart.Handoff {
 	}
 	s.Escaped, s.Reported = supervisor.HandOffPipes(d.spawner.HandOff(), h.Files), d.spawner.Reported()
 	fault.At("reading stopped")
+	if d.mailer != nil {
+		d.mailer.Leave()
+		d.mailer = nil
+	}
 	var unlogged []error // the new process logs it
 	d.jobs.each(func(m *member) { unlogged = append(unlogged, m.LostOutput()...) })
 	s.Log = logState{File: d.log.Path(), Format: d.o.Config.Log.Format}

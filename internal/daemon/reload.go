@@ -112,7 +112,7 @@ func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]
 	s, err := supervisor.New(supervisor.Options{
 		Spec: m.spec, ID: c.FileName(*m.spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log,
 		Events: d.events, Spawner: d.spawner, Timers: timers, Started: d.life.born, Lease: under,
-		Running: d.jobs.running, KeepOutput: d.history != nil,
+		Running: d.jobs.running, Mailer: d.mailer, KeepOutput: d.history != nil,
 		Steered: d.steered(m.spec, state), Steer: func(now supervisor.Steered) {
 			d.records.save(d.recordPath(m.spec), jobfile.Record{Paused: now.Paused, Skip: now.Skip})
 		},

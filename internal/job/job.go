@@ -20,7 +20,14 @@ type Spec struct {
 	Schedule
 	Stop
 	Retry
+	Mail
 	Output Output
+}
+
+// Mail is who gets the output of a run by mail, if it has one and goes through gophd.
+type Mail struct {
+	MailTo   string `json:",omitempty"` // the header To; "" is nobody
+	MailFrom string `json:",omitempty"` // address of the sender; "" is the user of the command
 }
 
 // Exec is the command and its exec environment.

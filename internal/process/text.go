@@ -6,9 +6,10 @@ import (
 	"os"
 )
 
-// TextInput returns a file from which a command reads that text, for Command.Stdin. It is no pipe, so that
-// a command that does not read it blocks nobody. The caller closes it when the command has started.
-func TextInput(text string) (*os.File, error) {
+// TextFile returns a file without a name that has a text, for Command.Stdin or an Output. It is no pipe, so
+// that a command that does not read it blocks nobody, and nobody has to read what a command writes to it. The
+// caller closes it.
+func TextFile(text string) (*os.File, error) {
 	f, err := unnamed()
 	if err == nil {
 		if _, err = f.WriteString(text); err == nil {
@@ -19,7 +20,7 @@ func TextInput(text string) (*os.File, error) {
 		if f != nil {
 			_ = f.Close() // the first error counts
 		}
-		return nil, fmt.Errorf("the text for stdin cannot be written: %w", err)
+		return nil, fmt.Errorf("a file for the input or output of a command cannot be written: %w", err)
 	}
 	return f, nil
 }

@@ -63,6 +63,11 @@ func (s *Supervisor) openRunner() error {
 	if at := s.o.Handed.Added; at != 0 {
 		s.runner.added = strconv.FormatInt(int64(at), 10) + "."
 	}
+	if s.spec.MailTo != "" && s.o.Mailer != nil {
+		r := s.runner
+		r.mailer = s.o.Mailer
+		r.outputs.stdout, r.outputs.stderr = r.mailed(stdout, 1), r.mailed(stderr, 2)
+	}
 	s.mark("none")
 	if lock := s.o.Lease.Lock(); lock != nil {
 		lock.AddUsers(creds.UIDs()...)

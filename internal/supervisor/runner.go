@@ -42,6 +42,7 @@ type runner struct {
 	outputs targets
 	// keepsTail adds the end of the output to the Result of a failed run.
 	keepsTail bool
+	mailer    *Mailer // for job.mail_to; nil if the output is not mailed
 	hooks     hooks
 	notices   *notices // where runs request more time; nil if they have no timeout
 	handed    handedRuns
@@ -160,6 +161,7 @@ func (r *runner) Run(ctx context.Context, run job.Run) job.Result {
 		result.Cause = causeOf(ctx, p.StopPlan().Asked, result.Ended)
 	}
 	r.show(at, result)
+	r.mail(at, result)
 	result.Output = r.lastOutput(at, result)
 	return result
 }
@@ -246,7 +248,7 @@ func (r *runner) start(ctx context.Context, at slot) (*process.Process, error) {
 	}
 	switch in := r.spec.Stdin; {
 	case r.spec.StdinText != "":
-		f, err := process.TextInput(r.spec.StdinText)
+		f, err := process.TextFile(r.spec.StdinText)
 		if err != nil {
 			return nil, job.SetupError(err)
 		}

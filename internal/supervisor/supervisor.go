@@ -31,6 +31,7 @@ type Options struct {
 	Timers  *timer.Queue // of the wall clock if the job has a calendar, otherwise of the monotonic one
 	Started time.Time    // first start of the daemon
 	Lease   *lease.Lease // under which the runs start; the caller acquires and releases it
+	Mailer  *Mailer      // sends what job.mail_to asks for; nil for none
 	Running *Running     // limits the runs of all jobs; nil for no limit
 	// KeepOutput adds the end of the output to the Result of a failed run, as far as gophd captures it.
 	KeepOutput bool

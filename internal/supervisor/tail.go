@@ -16,7 +16,13 @@ const tailSize = 10 << 10
 // newTail returns a buffer for the end of a run's output; nil if that is not kept, or is in another
 // buffer.
 func (r *runner) newTail(at slot) *headtail.Buffer {
-	if !r.keepsTail || at.buffer != nil || r.outputs.stdout.Open == nil {
+	if at.buffer != nil || r.outputs.stdout.Open == nil {
+		return nil
+	}
+	if r.mailer != nil {
+		return headtail.New(keptHead, keptTail)
+	}
+	if !r.keepsTail {
 		return nil
 	}
 	return headtail.New(0, tailSize)
