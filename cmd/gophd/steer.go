@@ -147,17 +147,32 @@ A second gophd stop of a daemon stops its run too.`,
 }
 
 func newReload(p *program) *cobra.Command {
-	return &cobra.Command{
+	var plan, asJSON bool
+	cmd := &cobra.Command{
 		Use:   "reload [DAEMON]",
 		Short: "Reload the config of a daemon, and upgrade it to the installed gophd",
 		Long: `Reload the config of a daemon, as HUP does, and wait for the result: what has changed, or why the reload
-was rejected. The installed gophd takes over. Active runs are not touched.`,
-		Example: `  gophd reload nightly`,
-		Args:    oneName,
+was rejected. The installed gophd takes over. Active runs are not touched.
+
+With --plan nothing changes: the installed gophd checks the config as for a reload, and you see what a
+reload would change, or why it would be rejected.`,
+		Example: `  gophd reload --plan nightly
+  gophd reload nightly`,
+		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.reload(cmd.Context(), strings.Join(args, ""))
+			name := strings.Join(args, "")
+			switch {
+			case plan:
+				return p.planReload(cmd.Context(), name, asJSON)
+			case asJSON:
+				return &usageError{errors.New("--json is for --plan; the events of a reload are in gophd events")}
+			}
+			return p.reload(cmd.Context(), name)
 		},
 	}
+	cmd.Flags().BoolVar(&plan, "plan", false, "only print what a reload would change")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "with --plan: print a JSON object")
+	return cmd
 }
 
 // jobTarget returns the job that the arguments name.
@@ -341,6 +356,74 @@ func (p *program) reload(ctx context.Context, name string) error {
 		return fmt.Errorf("%s ended before the reload", printable(t.daemon.Name))
 	}
 	return nil
+}
+
+// planReload prints what a reload would change.
+func (p *program) planReload(ctx context.Context, name string, asJSON bool) error {
+	t, err := p.target(ctx, name)
+	if err != nil {
+		return err
+	}
+	done, err := api.NewClient(t.daemon.Socket).Plan(ctx)
+	switch {
+	case err != nil:
+		return requestError(err)
+	case done.Plan == nil:
+		fmt.Fprintf(p.stderr, "gophd: %s; the installed gophd has another version, and this one cannot tell what its config changes\n",
+			printable(done.Message))
+		return nil
+	case asJSON:
+		return p.printJSON(done.Plan)
+	}
+	if rows := planRows(t.daemon.Name, *done.Plan); len(rows) > 0 {
+		if err := p.screen().table(rows); err != nil {
+			return err
+		}
+	}
+	if n := done.Plan.Unchanged; n > 0 || len(done.Plan.Settings)+len(done.Plan.Jobs) == 0 {
+		fmt.Fprintf(p.stdout, "%d unchanged\n", n)
+	}
+	return nil
+}
+
+// planRows returns a row for each change, the first of each job with its name.
+func planRows(daemon string, plan api.Plan) (rows [][]cell) {
+	add := func(name, change, text, effect string) {
+		if effect != "" && text != "" {
+			text += ", "
+		}
+		rows = append(rows, []cell{{text: printable(name)}, {text: change}, {text: printable(text + effect)}})
+	}
+	settings := func(name string, all []api.Setting, effect string) {
+		change := "changed"
+		for _, s := range all {
+			add(name, change, settingText(s), effect)
+			name, change, effect = "", "", ""
+		}
+	}
+	settings(daemon, plan.Settings, "")
+	for _, j := range plan.Jobs {
+		if j.Change == "changed" {
+			settings(j.Name, j.Settings, j.Effect)
+		} else {
+			add(j.Name, j.Change, j.Schedule, j.Effect)
+		}
+	}
+	return rows
+}
+
+// settingText returns the change of a setting.
+func settingText(s api.Setting) string {
+	const most = 40
+	switch {
+	case s.From == "" && s.To == "":
+		return s.Name
+	case s.From == "":
+		return s.Name + ": " + cut(s.To, most)
+	case s.To == "":
+		return s.Name + ": " + cut(s.From, most) + " -> nothing"
+	}
+	return s.Name + ": " + cut(s.From, most) + " -> " + cut(s.To, most)
 }
 
 func newHealthcheck(p *program) *cobra.Command {

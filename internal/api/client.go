@@ -52,6 +52,11 @@ func (c *Client) Reload(ctx context.Context) (d Done, err error) {
 	return d, c.do(ctx, http.MethodPost, "/v1/reload", nil, &d)
 }
 
+// Plan asks what a reload would change.
+func (c *Client) Plan(ctx context.Context) (d Done, err error) {
+	return d, c.do(ctx, http.MethodPost, "/v1/reload", Reload{Plan: true}, &d)
+}
+
 // Order sends a request for a job.
 func (c *Client) Order(ctx context.Context, name, verb string, o Order) (d Done, err error) {
 	return d, c.do(ctx, http.MethodPost, "/v1/jobs/"+url.PathEscape(name)+"/"+verb, o, &d)

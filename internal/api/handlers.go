@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"gophd/internal/goroutine"
-	"gophd/internal/request"
 )
 
 // maxHeader limits the header of a request, in bytes.
@@ -30,8 +29,8 @@ var routes = []route{
 	{"GET", "/v1/jobs/{name}", (*Server).getJob},
 	{"GET", "/v1/events", (*Server).getEvents},
 	{"POST", "/v1/jobs/{name}/{verb}", (*Server).postJob},
-	{"POST", "/v1/stop", postDaemon(request.Stop, "the daemon stops")},
-	{"POST", "/v1/reload", postDaemon(request.Reload, "the reload has begun")},
+	{"POST", "/v1/stop", (*Server).postStop},
+	{"POST", "/v1/reload", (*Server).postReload},
 }
 
 // handler serves the routes. A panic in one is that request's only.

@@ -171,7 +171,8 @@ func TestOpenAPIHasEachPath(t *testing.T) {
 // Each field of a shape is in its schema, and required unless it may be omitted; and no other.
 func TestOpenAPIHasEachField(t *testing.T) {
 	d := openAPI(t)
-	for _, shape := range []any{Status{}, Job{}, ListedJob{}, Run{}, Last{}, Lengths{}, Lease{}, Failure{}, Done{}, Order{}} {
+	for _, shape := range []any{Status{}, Job{}, ListedJob{}, Run{}, Last{}, Lengths{}, Lease{}, Failure{}, Done{}, Order{}, Reload{},
+		Plan{}, PlannedJob{}, Setting{}} {
 		of := reflect.TypeOf(shape)
 		s := d.resolve(d.Components.Schemas[of.Name()])
 		var fields, required []string
@@ -231,6 +232,8 @@ func TestAnswersAreThoseOfOpenAPI(t *testing.T) {
 		{"POST", "/v1/jobs/{name}/{verb}", "/v1/jobs/nightly/pause", "x"},
 		{"POST", "/v1/stop", "/v1/stop", ""},
 		{"POST", "/v1/reload", "/v1/reload", "{}"},
+		{"POST", "/v1/reload", "/v1/reload", `{"plan":true}`},
+		{"POST", "/v1/reload", "/v1/reload", `{"plan":1}`},
 		{"POST", "/v1/reload", "/v1/reload", strings.Repeat(" ", maxBody+1)},
 	} {
 		code, kind, body := fetch(t, path, tt.method, tt.at, tt.body)

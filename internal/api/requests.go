@@ -28,22 +28,66 @@ type Done struct {
 	Message string `json:"message"`
 	After   uint64 `json:"after"`             // id of the last event before it
 	Request uint64 `json:"request,omitempty"` // of the events about the run that was requested
+	Plan    *Plan  `json:"plan,omitempty"`    // of a reload
+}
+
+// Reload is the body of a request for a reload.
+type Reload struct {
+	Plan bool `json:"plan,omitempty"` // only say what it would change
+}
+
+// Plan is what a reload would change. It was checked as by a reload.
+type Plan struct {
+	Settings  []Setting    `json:"settings,omitempty"` // of the daemon; with one job, of that too
+	Jobs      []PlannedJob `json:"jobs"`               // that would be added, removed or changed
+	Unchanged int          `json:"unchanged"`          // jobs
+}
+
+// Setting is a setting that would change.
+type Setting struct {
+	Name string `json:"name"`
+	From string `json:"from,omitempty"` // its value, with secrets hidden
+	To   string `json:"to,omitempty"`
+}
+
+// PlannedJob is a job that would change.
+type PlannedJob struct {
+	Name     string    `json:"name"`
+	Change   string    `json:"change"`             // added, removed or changed
+	Schedule string    `json:"schedule,omitempty"` // if it is added
+	Settings []Setting `json:"settings,omitempty"` // if it is changed
+	Effect   string    `json:"effect,omitempty"`   // when it takes effect, if that is later
 }
 
 // maxSkip limits how many runs are skipped.
 const maxSkip = 1000
 
-// postDaemon returns the handler of a request for the daemon.
-func postDaemon(verb request.Verb, message string) func(*Server, http.ResponseWriter, *http.Request) {
-	return func(s *Server, w http.ResponseWriter, q *http.Request) {
-		var none struct{}
-		if !s.decode(w, q, &none) {
-			return
-		}
-		done := Done{Message: message, After: s.o.Events.Last()}
-		err := s.o.Daemon.Request(q.Context(), request.Request{Verb: verb, From: from(q)})
-		s.reply(w, done, err)
+// postReload requests a reload, or says what it would change.
+func (s *Server) postReload(w http.ResponseWriter, q *http.Request) {
+	var r Reload
+	if !s.decode(w, q, &r) {
+		return
 	}
+	done := Done{Message: "the reload has begun", After: s.o.Events.Last()}
+	var err error
+	if r.Plan {
+		done.Message = "a reload would be accepted"
+		done.Plan, err = s.o.Daemon.Plan(q.Context())
+	} else {
+		err = s.o.Daemon.Request(q.Context(), request.Request{Verb: request.Reload, From: from(q)})
+	}
+	s.reply(w, done, err)
+}
+
+// postStop requests a stop of the daemon.
+func (s *Server) postStop(w http.ResponseWriter, q *http.Request) {
+	var none struct{}
+	if !s.decode(w, q, &none) {
+		return
+	}
+	done := Done{Message: "the daemon stops", After: s.o.Events.Last()}
+	err := s.o.Daemon.Request(q.Context(), request.Request{Verb: request.Stop, From: from(q)})
+	s.reply(w, done, err)
 }
 
 // postJob carries out a request for a job.

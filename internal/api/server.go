@@ -25,6 +25,9 @@ type Daemon interface {
 	// Request carries out a request, and returns when that has begun. An error is a
 	// *request.RejectedError, or that of ctx.
 	Request(ctx context.Context, r request.Request) error
+	// Plan returns what a reload would change, after the check of a reload; nil if this version cannot tell.
+	// It blocks as long as that check. An error is like that of Request.
+	Plan(ctx context.Context) (*Plan, error)
 	// RequestJob does so for a job. For a start it returns the request that the run will have, which may
 	// be an earlier one that is the same. An error may also be a *request.UnknownJobError.
 	RequestJob(ctx context.Context, r request.ForJob) (*job.Request, error)

@@ -32,6 +32,12 @@ func (d daemon) Request(context.Context, request.Request) error {
 	return &request.RejectedError{Why: "gophd is draining"}
 }
 
+func (d daemon) Plan(context.Context) (*Plan, error) {
+	setting := []Setting{{Name: "job.interval", From: "5s", To: "2s"}}
+	return &Plan{Settings: setting, Unchanged: 4, Jobs: []PlannedJob{
+		{Name: "poll", Change: "changed", Settings: setting, Effect: "from its next run"}, {Name: "report", Change: "added", Schedule: "every 1h"}}}, nil
+}
+
 // RequestJob starts the job nightly, and rejects all else with what was requested.
 func (d daemon) RequestJob(_ context.Context, r request.ForJob) (*job.Request, error) {
 	switch {

@@ -87,13 +87,6 @@ func changedSettings(base []string, name string, was, is EncodedJobs) []string {
 	for _, v := range slices.Concat(later, earlier) {
 		all = append(all, v.Key)
 	}
-	effective := func(own map[string]string, base []Value, key string) string {
-		if text, ok := own[key]; ok {
-			return text
-		}
-		text, _ := textOf(base, key)
-		return text
-	}
 	var changed []string
 	for _, key := range all {
 		section, _, _ := strings.Cut(key, ".")
@@ -106,6 +99,15 @@ func changedSettings(base []string, name string, was, is EncodedJobs) []string {
 		return []string{changedFile(name, was, is)}
 	}
 	return shownKeys(changed)
+}
+
+// effective returns the text of a setting in the entry of a job, or else outside of it.
+func effective(own map[string]string, base []Value, key string) string {
+	if text, ok := own[key]; ok {
+		return text
+	}
+	text, _ := textOf(base, key)
+	return text
 }
 
 // changedFile returns the setting with the file whose content differs between a job and its earlier version.

@@ -236,11 +236,7 @@ func (c *Config) Values() []Value {
 		shown = append(shown, c.entries.of(i)...)
 	}
 	for i, v := range shown {
-		shown[i].Text = redact(v.Text)
-		own := slices.ContainsFunc(keys(), func(k key) bool { return k.name == v.Key }) // none is a secret itself
-		if !own && looksSecret(v.Key) {
-			shown[i].Key, shown[i].Text = shownKey(v.Key), hidden
-		}
+		shown[i].Key, shown[i].Text = shownValue(v.Key, v.Text)
 	}
 	at := len(c.values)
 	for i := range c.Jobs {
@@ -250,6 +246,15 @@ func (c *Config) Values() []Value {
 		}
 	}
 	return shown
+}
+
+// shownValue returns a setting as it is safe to show.
+func shownValue(name, text string) (shownName, shownText string) {
+	own := slices.ContainsFunc(keys(), func(k key) bool { return k.name == name }) // none is a secret itself
+	if !own && looksSecret(name) {
+		return shownKey(name), hidden
+	}
+	return name, redact(text)
 }
 
 // entryKey returns the name below jobs: of a key of job:.

@@ -99,7 +99,7 @@ func (d *Daemon) open() (err error) {
 		publish:      d.events.Publish,
 	}}
 	d.openWatchdog()
-	d.probe.answer = make(chan answer, 1)
+	d.probe.begin()
 	if err := d.openAPI(); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"gophd/internal/config"
 	"gophd/internal/event"
@@ -31,8 +32,10 @@ import (
 type probe struct {
 	answer     chan answer
 	goroutines goroutine.Group
-	cancel     context.CancelFunc // nil before the first check
-	answered   answer             // the last one
+	ctx        context.Context // of its goroutines
+	cancel     context.CancelFunc
+	answered   answer      // the last one
+	planning   atomic.Bool // a plan is being made
 }
 
 type answer struct {
@@ -44,17 +47,23 @@ type answer struct {
 	err      error
 }
 
+func (p *probe) begin() {
+	p.answer = make(chan answer, 1)
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+}
+
 func (p *probe) end() {
-	if p.cancel != nil {
-		p.cancel()
-	}
+	p.cancel()
 	_ = goroutine.Catch(p.goroutines.Wait) // a panic was its answer
 }
 
 // check runs the next program's preflight in the background. The answer is sent to probe.answer.
 func (d *Daemon) check() {
-	ctx, cancel := context.WithCancel(context.Background())
-	d.probe.cancel = cancel
+	d.ask(d.probe.ctx, d.probe.answer)
+}
+
+// ask runs the next program's preflight in the background, and sends its answer.
+func (d *Daemon) ask(ctx context.Context, to chan<- answer) {
 	asker := d.asker()
 	d.probe.goroutines.Go(func() {
 		var a answer
@@ -66,7 +75,7 @@ func (d *Daemon) check() {
 		if p != nil {
 			a.err = p
 		}
-		d.probe.answer <- a
+		to <- a
 	})
 }
 
