@@ -277,11 +277,18 @@ func (p *parser) value() (int, error) {
 			return p.field.min + i, nil
 		}
 	}
-	return p.number("expected "+p.expected(), p.field.min, p.field.max)
+	n, err := p.number("", p.field.min, p.field.max)
+	if err != nil {
+		err = p.fail("expected %s", p.expected())
+	}
+	return n, err
 }
 
 func (p *parser) number(expected string, low, high int) (int, error) {
-	digits := len(p.rest) - len(strings.TrimLeft(p.rest, "0123456789"))
+	digits := 0
+	for digits < len(p.rest) && '0' <= p.rest[digits] && p.rest[digits] <= '9' {
+		digits++
+	}
 	n, err := strconv.Atoi(p.rest[:digits])
 	if err != nil || n < low || n > high {
 		return 0, p.fail("%s", expected)

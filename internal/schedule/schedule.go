@@ -128,6 +128,8 @@ func parseWords(words []word, text string, o Options) (Schedule, error) {
 			return Schedule{}, fmt.Errorf("column %d: never matches: expected a day of month that exists in month %s, not %s",
 				day.column, month.text, day.text)
 		}
+	}
+	if err == nil && strings.Contains(text, "~") {
 		s, err = parseFields(words, o, func(where string, low, high int) int { return draw(o.Seed, where, low, high) })
 	}
 	return s, err
