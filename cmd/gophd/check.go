@@ -159,15 +159,17 @@ func whenOnCalendar(spec job.Spec) [][2]string {
 		when += ", and immediately"
 	}
 	lines := [][2]string{{"when", when}, {"tick during a run", tickDuringRun(spec)}}
-	runs := scheduledJob{calendar: spec.Calendar, delay: delayOf(spec)}.runs(time.Now(), shownRuns)
+	timed := spec.Timed()
+	timed.Name = "" // it is known
+	runs, none := job.Coming([]job.Timed{timed}, time.Now(), shownRuns)
 	if len(runs) == 0 {
-		return append(lines, [2]string{"next run", noRuns("", spec.Calendar)})
+		return append(lines, [2]string{"next run", none[0]})
 	}
 	layout := layoutOf(runs)
 	for i, r := range runs {
-		text := r.due.Format(layout) + ", " + r.due.UTC().Format(time.RFC3339Nano)
-		if r.note != "" {
-			text += ", " + r.note
+		text := r.Due.Format(layout) + ", " + r.Due.UTC().Format(time.RFC3339Nano)
+		if r.Note != "" {
+			text += ", " + r.Note
 		}
 		lines = append(lines, [2]string{[shownRuns]string{"next run", "then", "then"}[i], text})
 	}

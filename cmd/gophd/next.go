@@ -1,17 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"gophd/internal/api"
 	"gophd/internal/config"
 	"gophd/internal/job"
 	"gophd/internal/misspelled"
@@ -30,22 +32,24 @@ type nextFlags struct {
 func newNext(p *program) *cobra.Command {
 	var f nextFlags
 	cmd := &cobra.Command{
-		Use:   `next ["EXPRESSION" | [-c FILE | --crontab FILE] [NAME]] [-n 10] [--from TIME] [--timezone ZONE]`,
-		Short: "Show the coming runs of the jobs of a config, or of a cron expression",
+		Use:   `next ["EXPRESSION" | [-c FILE] [NAME]] [-n 10] [--from TIME] [--timezone ZONE]`,
+		Short: "Show the coming runs of a daemon, of a job, of a config, or of a cron expression",
 
 		DisableFlagsInUseLine: true,
 
 		SuggestFor: []string{"calendar", "cron", "cronnext", "schedule", "upcoming"},
-		Long: `Show when the jobs of a crontab, or of a config file with a schedule, will run, or that of a name, or when a job with the
-schedule EXPRESSION would run: in its time zone, in UTC, and with a note where the clock changes. Quote
-the expression, because the shell expands *. docs/schedule.md has the syntax. What ~ draws depends on
-the host, and for a job on its name too.
+		Long: `Show when the jobs with a schedule of the only daemon that runs will run next, or those of NAME: a daemon, a
+job, or DAEMON/JOB. The daemon is asked: its config may differ from its file. If it does not run, or with
+-c FILE, the config file says. With an EXPRESSION, show when a job with this schedule would run.
+
+Each run is shown in its time zone and in UTC, with a note where the clock changes. Quote the expression,
+because the shell expands *. docs/schedule.md has the syntax. What ~ draws depends on the host, and for a job
+on its name too.
 `,
 		Example: `  gophd next "17 3 * * 1-5"
   gophd next "30 2 * * *" --timezone America/New_York --from 2026-03-07 -n 3
-  gophd next -c jobs.yaml
-  gophd next -c jobs.yaml nightly --json
-  gophd next --crontab /etc/crontab`,
+  gophd next nightly
+  gophd next -c jobs.yaml nightly --json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return &usageError{fmt.Errorf("next takes one expression or name, and there are %d arguments; quote it", len(args))}
@@ -80,23 +84,16 @@ func (p *program) next(cmd *cobra.Command, word string, f nextFlags) error {
 		}
 		after = after.Add(-1) // a run at that time is shown
 	}
-	jobs, err := p.scheduled(cmd, word, f, zone)
+	runs, none, err := p.coming(cmd, word, f, zone, after)
 	if err != nil {
 		return err
 	}
-	var runs []comingRun
-	for _, j := range jobs {
-		coming := j.runs(after, f.count)
-		if len(coming) == 0 {
-			fmt.Fprintf(p.stderr, "gophd: %s\n", noRuns(j.name, j.calendar))
-		}
-		runs = append(runs, coming...)
+	for _, text := range none {
+		fmt.Fprintf(p.stderr, "gophd: %s\n", printable(text))
 	}
-	slices.SortStableFunc(runs, func(a, b comingRun) int { return a.due.Compare(b.due) })
-	runs = runs[:min(len(runs), f.count)]
 	if f.timezone != "" {
 		for i := range runs {
-			runs[i].due = runs[i].due.In(zone)
+			runs[i].Due = runs[i].Due.In(zone)
 		}
 	}
 	if f.json {
@@ -105,92 +102,105 @@ func (p *program) next(cmd *cobra.Command, word string, f nextFlags) error {
 	return p.printRuns(runs)
 }
 
-// scheduledJob is a job with a calendar. It has no name if there is only an expression.
-type scheduledJob struct {
-	name     string
-	calendar *schedule.Schedule
-	delay    string // of each run after its due time; "" for none
-}
-
-// delayOf describes how much later than at its due time a run starts.
-func delayOf(spec job.Spec) string {
-	from, to := spec.Splay.Round(time.Second), (spec.Splay + spec.Jitter).Round(time.Second)
-	switch {
-	case spec.Jitter > 0:
-		return fmt.Sprintf("starts %s to %s later", from, to)
-	case spec.Splay > 0:
-		return fmt.Sprintf("starts %s later", spec.Splay.Round(time.Millisecond))
-	}
-	return ""
-}
-
-// scheduled returns the expression, or the job of that name, or all jobs of the config that have a
-// calendar. A name has no blanks, and does not start with @.
-func (p *program) scheduled(cmd *cobra.Command, word string, f nextFlags, zone *time.Location) ([]scheduledJob, error) {
+// coming returns the coming runs of an expression, of what the daemons say of a name, or of the jobs in a config
+// that was named or is that of a daemon that does not run. An expression has blanks, or starts with @.
+func (p *program) coming(cmd *cobra.Command, word string, f nextFlags, zone *time.Location,
+	after time.Time) (runs []job.ComingRun, none []string, err error) {
 	if strings.HasPrefix(word, "@") || strings.ContainsAny(word, " \t*") {
 		host, err := os.Hostname()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		s, err := schedule.Parse(word, schedule.Options{Zone: zone, Seconds: f.seconds, Seed: host})
 		if err != nil {
-			return nil, &usageError{fmt.Errorf("%q: %w", word, err)}
+			return nil, nil, &usageError{fmt.Errorf("%q: %w", word, err)}
 		}
-		return []scheduledJob{{calendar: &s}}, nil
+		runs, none = job.Coming([]job.Timed{{Calendar: &s}}, after, f.count)
+		return runs, none, nil
 	}
+	if !cmd.Flags().Changed("config") && os.Getenv("GOPHD_CONFIG") == "" {
+		runs, none, err = p.askedRuns(cmd.Context(), word, f.count, after)
+		if !errors.As(err, new(*notRunningError)) && !errors.As(err, new(*unknownError)) {
+			return runs, none, err
+		}
+	}
+	jobs, file, loadErr := p.configured(cmd, word)
+	if loadErr != nil {
+		return nil, nil, loadErr
+	}
+	if err != nil {
+		fmt.Fprintf(p.stderr, "gophd: %v; these are the runs by %s\n", err, or(file, "the environment"))
+	}
+	runs, none = job.Coming(jobs, after, f.count)
+	return runs, none, nil
+}
+
+// askedRuns asks the daemon of a name, or the only daemon.
+func (p *program) askedRuns(ctx context.Context, name string, count int, after time.Time) (runs []job.ComingRun, none []string, err error) {
+	t, err := p.target(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if count > api.MaxNext {
+		return nil, nil, &usageError{fmt.Errorf("--number %d: a daemon says at most %d; write fewer, or -c FILE", count, api.MaxNext)}
+	}
+	all, err := api.NewClient(t.daemon.Socket).Next(ctx, t.job, after, count)
+	if refused := (*api.Refused)(nil); errors.As(err, &refused) && refused.Code == http.StatusConflict {
+		return nil, nil, &usageError{err}
+	}
+	if err != nil {
+		return nil, nil, &unknownError{fmt.Sprintf("%s: %s", t.daemon.Name, printable(err.Error()))}
+	}
+	if len(all.Runs)+len(all.None) == 0 {
+		return nil, nil, &usageError{fmt.Errorf("no job of %s has a schedule", printable(t.daemon.Name))}
+	}
+	for _, r := range all.Runs {
+		_, offset := r.Local.Zone()
+		runs = append(runs, job.ComingRun{Job: r.Job, Due: r.Due.In(time.FixedZone(r.Zone, offset)), Note: r.Note})
+	}
+	return runs, all.None, nil
+}
+
+// configured returns the job of that name, or all jobs of the config that have a schedule, and the config file.
+func (p *program) configured(cmd *cobra.Command, word string) (jobs []job.Timed, file string, err error) {
 	c, err := p.load(cmd, nil, false)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var jobs []scheduledJob
-	var names []string
 	for _, text := range c.Warnings {
 		p.warn(text)
 	}
+	_, name, long := strings.Cut(word, "/")
+	if !long {
+		name = word
+	}
+	var names []string
 	for _, spec := range c.Jobs {
 		names = append(names, spec.Name)
 		switch {
-		case word != "" && spec.Name != word:
+		case name != "" && spec.Name != name:
 		case spec.Calendar != nil:
-			jobs = append(jobs, scheduledJob{name: spec.Name, calendar: spec.Calendar, delay: delayOf(spec)})
-		case word != "":
-			return nil, &usageError{fmt.Errorf("%s has no schedule: it runs %s", word, spec.Cadence())}
+			jobs = append(jobs, spec.Timed())
+		case name != "":
+			return nil, c.File, &usageError{fmt.Errorf("%s has no schedule: it runs %s", name, spec.Cadence())}
 		}
 	}
 	switch {
 	case jobs != nil:
-		return jobs, nil
-	case c.Source() == "" && word != "":
-		return nil, &usageError{fmt.Errorf("%q: neither an expression nor the name of a job; for a job add -c FILE", word)}
-	case c.Source() == "":
-		return nil, &usageError{errors.New(`no expression; write one such as gophd next "17 3 * * 1-5", or -c FILE`)}
-	case word == "":
-		return nil, &usageError{fmt.Errorf("no job of %s has a schedule; set job.schedule", c.Source())}
+		return jobs, c.File, nil
+	case c.File == "" && word != "":
+		err = fmt.Errorf("%q: neither an expression nor a daemon or job that runs; for one of a config add -c FILE", word)
+	case c.File == "":
+		err = errors.New(`no daemon is running; write an expression such as gophd next "17 3 * * 1-5", or -c FILE`)
+	case name == "":
+		err = fmt.Errorf("no job of %s has a schedule; set job.schedule", c.File)
+	default:
+		err = fmt.Errorf("%s has no job %s; gophd check -c %s lists them", c.File, name, c.File)
+		if near := misspelled.Nearest(name, names); near != "" {
+			err = fmt.Errorf("%s has no job %s; did you mean %s?", c.File, name, near)
+		}
 	}
-	if near := misspelled.Nearest(word, names); near != "" {
-		return nil, &usageError{fmt.Errorf("%s has no job %s; did you mean %s?", c.Source(), word, near)}
-	}
-	flag := "-c"
-	if c.Crontab != "" {
-		flag = "--crontab"
-	}
-	return nil, &usageError{fmt.Errorf("%s has no job %s; gophd check %s %s lists them", c.Source(), word, flag, c.Source())}
-}
-
-// comingRun is a due time, in the zone of the schedule, and what is special about it.
-type comingRun struct {
-	job  string
-	due  time.Time
-	note string
-}
-
-// runs returns the first runs of a job after an instant.
-func (j scheduledJob) runs(after time.Time, count int) (runs []comingRun) {
-	for due, ok := j.calendar.Next(after); ok && len(runs) < count; due, ok = j.calendar.Next(due) {
-		notes := slices.DeleteFunc([]string{j.calendar.Note(due), j.delay}, func(note string) bool { return note == "" })
-		runs = append(runs, comingRun{j.name, due, strings.Join(notes, "; ")})
-	}
-	return runs
+	return nil, c.File, &usageError{err}
 }
 
 // nextZone returns the zone with a name, or that of TZ and of the system.
@@ -215,31 +225,17 @@ func parseFrom(text string, zone *time.Location) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("--from %s: not a time; write one such as 2026-03-07, 2026-03-07T02:30 or 2026-03-07T02:30:00Z", text)
 }
 
-// noRuns says why a valid schedule has no coming runs, for the job of that name if there is one.
-func noRuns(name string, s *schedule.Schedule) string {
-	if name != "" {
-		name += ": "
-	}
-	switch s.Kind() {
-	case schedule.Reboot:
-		return name + "@reboot has no due times: the job runs once at each boot"
-	case schedule.Manual:
-		return name + "@manual has no due times: the job runs on request only"
-	}
-	return name + s.String() + " is over: there is no later run"
-}
-
 // printRuns prints a table.
-func (p *program) printRuns(runs []comingRun) error {
+func (p *program) printRuns(runs []job.ComingRun) error {
 	layout := layoutOf(runs)
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
 	for _, r := range runs {
-		line := r.due.Format(layout) + "\t" + r.due.UTC().Format(time.RFC3339Nano)
-		if r.job != "" {
-			line += "\t" + r.job
+		line := r.Due.Format(layout) + "\t" + r.Due.UTC().Format(time.RFC3339Nano)
+		if r.Job != "" {
+			line += "\t" + printable(r.Job)
 		}
-		if r.note != "" {
-			line += "\t" + r.note
+		if r.Note != "" {
+			line += "\t" + printable(r.Note)
 		}
 		fmt.Fprintln(w, line)
 	}
@@ -247,20 +243,20 @@ func (p *program) printRuns(runs []comingRun) error {
 }
 
 // layoutOf returns the layout for the precision that one of the runs needs.
-func layoutOf(runs []comingRun) string {
+func layoutOf(runs []job.ComingRun) string {
 	layout := "2006-01-02 15:04 MST"
 	for _, r := range runs {
 		switch {
-		case r.due.Nanosecond() != 0:
+		case r.Due.Nanosecond() != 0:
 			return "2006-01-02 15:04:05.000 MST"
-		case r.due.Second() != 0:
+		case r.Due.Second() != 0:
 			layout = "2006-01-02 15:04:05 MST"
 		}
 	}
 	return layout
 }
 
-func (p *program) printRunsJSON(runs []comingRun) error {
+func (p *program) printRunsJSON(runs []job.ComingRun) error {
 	to := json.NewEncoder(p.stdout)
 	for _, r := range runs {
 		err := to.Encode(struct {
@@ -268,7 +264,7 @@ func (p *program) printRunsJSON(runs []comingRun) error {
 			Due   time.Time `json:"due"`
 			Local time.Time `json:"local"`
 			Note  string    `json:"note,omitempty"`
-		}{r.job, r.due.UTC(), r.due, r.note})
+		}{r.Job, r.Due.UTC(), r.Due, r.Note})
 		if err != nil {
 			return err
 		}

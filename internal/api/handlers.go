@@ -27,6 +27,7 @@ var routes = []route{
 	{"GET", "/v1/status", (*Server).getStatus},
 	{"GET", "/v1/jobs", (*Server).getJobs},
 	{"GET", "/v1/jobs/{name}", (*Server).getJob},
+	{"GET", "/v1/next", (*Server).getNext},
 	{"GET", "/v1/events", (*Server).getEvents},
 	{"POST", "/v1/jobs/{name}/{verb}", (*Server).postJob},
 	{"POST", "/v1/stop", (*Server).postStop},

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"gophd/internal/job"
+	"gophd/internal/schedule"
 	"gophd/internal/status"
 )
 
@@ -172,7 +173,7 @@ func TestOpenAPIHasEachPath(t *testing.T) {
 func TestOpenAPIHasEachField(t *testing.T) {
 	d := openAPI(t)
 	for _, shape := range []any{Status{}, Job{}, ListedJob{}, Run{}, Last{}, Lengths{}, Lease{}, Failure{}, Done{}, Order{}, Reload{},
-		Plan{}, PlannedJob{}, Setting{}} {
+		Plan{}, PlannedJob{}, Setting{}, NextRuns{}, NextRun{}} {
 		of := reflect.TypeOf(shape)
 		s := d.resolve(d.Components.Schemas[of.Name()])
 		var fields, required []string
@@ -199,6 +200,15 @@ func TestOpenAPIHasEachField(t *testing.T) {
 	}
 }
 
+// timed returns what decides when a job with that schedule runs.
+func timed(name, text string) job.Timed {
+	calendar, err := schedule.Parse(text, schedule.Options{})
+	if err != nil {
+		panic(err)
+	}
+	return job.Timed{Name: name, Calendar: &calendar}
+}
+
 // full is a Snapshot in which each field applies.
 func full() status.Snapshot {
 	at, code := time.Date(2026, 11, 27, 3, 17, 0, 0, time.UTC), 3
@@ -208,7 +218,8 @@ func full() status.Snapshot {
 		Active:  []status.ActiveRun{{Run: job.Run{Number: 8}, PID: 901, Since: at}},
 		Last:    &status.Last{Run: 7, Outcome: job.EndingFailure, ExitCode: &code, Started: at, Ended: at, Length: 7 * time.Millisecond},
 		Lengths: status.Lengths{Of: 7, P50: time.Second}, Lease: status.Lease{Store: "file:", State: "held", Fence: 1, Holder: "this instance"}}
-	s.Jobs = append(s.Jobs, status.Job{Name: "dead", State: job.Done, Failed: "giving up", Held: "paused"}, status.Job{Name: "new"})
+	s.Jobs = append(s.Jobs, status.Job{Name: "dead", State: job.Done, Failed: "giving up", Held: "paused"}, status.Job{Name: "new"},
+		status.Job{Name: "daily", Timed: timed("daily", "@daily"), Skip: 1}, status.Job{Name: "boot", Timed: timed("boot", "@reboot")})
 	return s
 }
 
@@ -223,6 +234,12 @@ func TestAnswersAreThoseOfOpenAPI(t *testing.T) {
 		{"GET", "/v1/jobs", "/v1/jobs", ""},
 		{"GET", "/v1/jobs/{name}", "/v1/jobs/nightly", ""},
 		{"GET", "/v1/jobs/{name}", "/v1/jobs/other", ""},
+		{"GET", "/v1/next", "/v1/next", ""},
+		{"GET", "/v1/next", "/v1/next?job=daily&after=2026-12-24T18:00:00.5Z&count=1", ""},
+		{"GET", "/v1/next", "/v1/next?job=other", ""},
+		{"GET", "/v1/next", "/v1/next?job=nightly", ""},
+		{"GET", "/v1/next", "/v1/next?after=soon", ""},
+		{"GET", "/v1/next", "/v1/next?count=1001", ""},
 		{"GET", "/v1/events", "/v1/events", ""},
 		{"GET", "/v1/events", "/v1/events?after=1", ""},
 		{"GET", "/v1/events", "/v1/events?after=x", ""},

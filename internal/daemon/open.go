@@ -280,7 +280,7 @@ func (d *Daemon) firstSnapshot() status.Snapshot {
 		if spec.Once || spec.Service {
 			every = 0
 		}
-		s.Jobs = append(s.Jobs, status.Job{Name: spec.Name, Schedule: spec.Cadence(), Interval: spec.Interval, Every: every,
+		s.Jobs = append(s.Jobs, status.Job{Name: spec.Name, Schedule: spec.Cadence(), Timed: spec.Timed(), Interval: spec.Interval, Every: every,
 			Lease: status.Lease{Store: "none", State: "not asked for"}})
 	}
 	return s

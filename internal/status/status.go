@@ -68,6 +68,7 @@ type Job struct {
 	Skip     int    // the next ticks that are skipped
 	Failed   string // why the job has failed for good; "" if it has not
 	Schedule string // in a few words
+	Timed    job.Timed
 	Interval time.Duration
 	Every    time.Duration // from one due time to the next; 0 if there is no such time
 	Next     time.Time     // the next tick, by the wall clock of the copy; zero if none is scheduled
