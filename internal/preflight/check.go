@@ -313,12 +313,18 @@ const manyAtOnce = 200
 func scheduleCautions(c *config.Config, now time.Time) (texts []string) {
 	due := map[time.Time]int{} // how many jobs are due next in that minute
 	for _, spec := range c.Jobs {
-		if spec.Calendar == nil {
-			continue
+		key := "job.interval"
+		if spec.Calendar != nil {
+			key = "job.schedule"
 		}
-		key := "job.schedule"
 		if c.Many {
 			key = jobKey(spec, key)
+		}
+		if text := lengthCaution(c, spec, now); text != "" {
+			texts = append(texts, key+": "+text)
+		}
+		if spec.Calendar == nil {
+			continue
 		}
 		for _, text := range spec.Calendar.Cautions(now) {
 			texts = append(texts, fmt.Sprintf("%s %q: %s", key, spec.Calendar, text))
