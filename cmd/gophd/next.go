@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -145,7 +144,7 @@ func (p *program) askedRuns(ctx context.Context, name string, count int, after t
 		return nil, nil, &usageError{fmt.Errorf("--number %d: a daemon says at most %d; write fewer, or -c FILE", count, api.MaxNext)}
 	}
 	all, err := api.NewClient(t.daemon.Socket).Next(ctx, t.job, after, count)
-	if refused := (*api.Refused)(nil); errors.As(err, &refused) && refused.Code == http.StatusConflict {
+	if errors.As(err, new(*api.Refused)) {
 		return nil, nil, &usageError{err}
 	}
 	if err != nil {
