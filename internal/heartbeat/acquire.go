@@ -116,6 +116,9 @@ func (h *Heartbeat) setHeld(sent time.Duration) error {
 		}
 	}
 	w.mine, w.held, w.unproven, w.holder, w.fence = true, true, false, Record{}, w.known
+	if w.takes {
+		w.keepState, w.takes = keepState{took: w.took + 1, found: w.left}, false
+	}
 	h.resetSkew()
 	h.transition(acquired)
 	h.checkDeadline()
@@ -300,7 +303,8 @@ func (h *Heartbeat) takeFence(ctx context.Context, entry Entry, m stateRecord, a
 		fence = max(fence, timeFence())
 	}
 	op := nonce()
-	value := encode(stateRecord{V: version, Fence: fence, Owner: w.id, Op: op, TTL: h.o.TTL.Seconds()})
+	takes := !h.lastHolderWasUs(m)
+	value := encode(stateRecord{V: version, Fence: fence, Owner: w.id, Op: op, TTL: h.o.TTL.Seconds(), Kept: m.Kept})
 	err := h.do(ctx, func(ctx context.Context) error {
 		if absent {
 			return h.store.Add(ctx, h.stateKey(), value, 0)
@@ -319,5 +323,6 @@ func (h *Heartbeat) takeFence(ctx context.Context, entry Entry, m stateRecord, a
 		return again(err)
 	}
 	w.known, w.stateOp = fence, op
+	w.takes, w.left = w.takes || takes, m.Kept
 	return nil
 }

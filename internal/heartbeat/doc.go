@@ -36,6 +36,22 @@
 //  4. Write the next fencing token into S.
 //  5. Confirm L. So the order of fencing tokens is the order of holders.
 //
+// # What is kept for the next holder
+//
+// S also keeps a value of the caller, Options.Keep: every takeover and every later write of S preserves it, and
+// the next holder has it as Lease.Found. Only the holder writes it, while its last answer about L was that
+// L is ours, and only over a value of S that it wrote itself. So no write of an earlier holder that
+// comes late replaces that of a later one. Lease.Kept says which version is acknowledged. A holder that
+// waits for that before it acts has these promises, as long as the server does not forget S:
+//
+//   - It dies before the write: the next holder finds the value before it.
+//   - It dies after the write, or has no answer: the next holder finds the new value, whether this one has
+//     acted or not. Or it finds the value before it, and then this one has not acted.
+//   - It acts, and dies then: the next holder finds the new value.
+//
+// A server that forgets S keeps nothing. The holder writes it again, within a minute, or at once if it has
+// forgotten L too.
+//
 // Two things are not promised. A command that cannot be killed may be alive after the deadline. And
 // the boot clock may not count the time for which a virtual machine is paused: then the deadline
 // comes too late. The fencing token closes both gaps if the resource rejects lower ones.

@@ -84,7 +84,21 @@ type storeState struct {
 	stateOp   string        // op of our acknowledged write of key S while L was ours
 	deadOwner string        // id of an owner that is provably dead
 	longest   time.Duration // the longest ttl in a record of another instance
-	holder    Record
+	keepState
+	holder Record
+}
+
+// keepState is what the instance knows of the value that key S keeps.
+type keepState struct {
+	takes      bool   // key S was taken over, and the lease is not held yet
+	left       []byte // found there
+	took       uint64
+	found      []byte
+	kept       uint64
+	keptAt     time.Duration // when key S was last seen to have it, on the boot clock
+	keepFailed int           // attempts since then
+	keepErr    error         // of the last of them, if there were keepAttempts
+	restored   string        // op of the last write of key S after the server has forgotten it
 }
 
 // Run claims the key, renews it, and claims it again after the lease has expired. It blocks until
@@ -144,7 +158,7 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 // next change.
 func (h *Heartbeat) checkDeadline() {
 	w := &h.engine
-	if !w.state.holding() || w.unproven || h.traits.Lock {
+	if !w.state.Holding() || w.unproven || h.traits.Lock {
 		return
 	}
 	left := w.deadline - h.o.Boot()
@@ -203,7 +217,8 @@ func (h *Heartbeat) transition(e event) {
 // publish makes the engine's lease visible to other goroutines.
 func (h *Heartbeat) publish() {
 	w := &h.engine
-	l := Lease{State: w.state, ID: w.id, Fence: w.fence, Since: w.since, Err: w.err, Unproven: w.unproven}
+	l := Lease{State: w.state, ID: w.id, Fence: w.fence, Since: w.since, Err: w.err, Unproven: w.unproven,
+		Took: w.took, Found: w.found, Kept: w.kept, KeepErr: w.keepErr}
 	switch w.state {
 	case Seeking, Standby, Lost:
 		l.Holder = w.holder
@@ -218,7 +233,8 @@ func (h *Heartbeat) publish() {
 	v := &view{lease: l, skew: w.skew, changed: old.changed}
 	differs := l.State != old.lease.State || l.Fence != old.lease.Fence || l.Unproven != old.lease.Unproven ||
 		l.Holder.ID != old.lease.Holder.ID || (l.Err == nil) != (old.lease.Err == nil) ||
-		!l.Until.Equal(old.lease.Until)
+		!l.Until.Equal(old.lease.Until) || l.Took != old.lease.Took || l.Kept != old.lease.Kept ||
+		(l.KeepErr == nil) != (old.lease.KeepErr == nil)
 	if differs {
 		v.changed = make(chan struct{})
 	}

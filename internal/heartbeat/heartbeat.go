@@ -41,6 +41,10 @@ type Options struct {
 	Boot   func() time.Duration
 	Timer  Alarm          // may be nil for a Lock store
 	Jitter func() float64 // in [-1,1); nil is none
+	// Keep returns what key S keeps for the next holder, as compact JSON, and its version, which grows with
+	// each change; see Kept. took is Lease.Took: a value that was made before the last takeover is wrong. ok
+	// is false if there is nothing to keep now. nil is never. Keep must not block.
+	Keep func(took uint64) (value []byte, version uint64, ok bool)
 	// Adopt is the handoff of the old process. If it is nil, or of another process, the lease is
 	// claimed anew.
 	Adopt *Handoff
@@ -59,6 +63,16 @@ type Lease struct {
 	Holder Record    // the other holder, in Standby and Lost
 	Since  time.Time // of the last change of State
 	Until  time.Time // in Proving: when the proof will be complete, at the earliest
+
+	// Took counts the takeovers: how often the full procedure was completed after another instance may have
+	// held the lease. It is 0 while the lease is that of the old process.
+	Took uint64
+	// Found is what the holder before the last takeover has kept; nil if it has kept nothing.
+	Found []byte
+	// Kept is the version of Options.Keep that is in the store.
+	Kept uint64
+	// KeepErr is why the store takes no value of Options.Keep although it renews the lease.
+	KeepErr error
 
 	Err error // why the store cannot be reached; nil when it answers
 	// Unproven is true if Held rests on Options.Continue alone, and not on the store.
@@ -79,6 +93,7 @@ type Handoff struct {
 	Started  time.Time     `json:"started"`
 	Seq      uint64        `json:"seq"`
 	Op       string        `json:"op"`                // our write of the state key
+	Takes    bool          `json:"takes,omitempty"`   // it was a takeover, and the caller has not called Continued
 	Longest  time.Duration `json:"longest,omitempty"` // the longest ttl of another instance
 	Claim    Claim         `json:"claim,omitzero"`
 }
@@ -148,7 +163,9 @@ type Heartbeat struct {
 
 	view     atomic.Pointer[view]  // written by Run's goroutine only
 	pulse    atomic.Pointer[Pulse] // the last one
-	wakeup   chan struct{}         // wakes Run between renewals: after a pulse or a suspend
+	keeps    atomic.Bool           // Keep was called
+	knows    atomic.Uint64         // the last takeover of which Continued was called
+	wakeup   chan struct{}         // wakes Run between renewals: after a pulse, a suspend or Keep
 	handoffs chan handoffRequest
 	done     chan struct{} // closed when Run has returned
 
@@ -187,7 +204,7 @@ func New(o Options, s Store) (*Heartbeat, error) {
 	if a := o.Adopt; a != nil && a.PID == o.Self.PID && a.Boot == o.Self.Boot && a.Key == o.Key && a.ID != "" {
 		h.o.Self.Started = a.Started
 		w.id, w.seq, w.stateOp, w.deadline = a.ID, a.Seq, a.Op, a.Deadline
-		w.fence, w.known, w.longest, w.handed = a.Fence, a.Fence, a.Longest, a.Claim
+		w.fence, w.known, w.longest, w.handed, w.takes = a.Fence, a.Fence, a.Longest, a.Claim, a.Takes
 		w.touched = true
 		switch {
 		case a.Unproven && o.Continue:
@@ -200,6 +217,7 @@ func New(o Options, s Store) (*Heartbeat, error) {
 			h.wake()
 		}
 	}
+	h.keeps.Store(true)
 	h.view.Store(&view{changed: make(chan struct{})})
 	h.publish()
 	return h, nil
@@ -258,7 +276,7 @@ func (h *Heartbeat) MayStart() bool {
 	v := h.view.Load()
 	l := v.lease
 	switch {
-	case !l.State.holding():
+	case !l.State.Holding():
 		return false
 	case l.Unproven, h.traits.Lock:
 		return true
@@ -277,6 +295,17 @@ func (h *Heartbeat) Beat(p Pulse) {
 		h.wake()
 	}
 }
+
+// Keep makes Run write what Options.Keep returns, as soon as no other operation is in progress. Keep never
+// blocks. Watch for Kept.
+func (h *Heartbeat) Keep() {
+	h.keeps.Store(true)
+	h.wake()
+}
+
+// Continued says that the caller has continued from Lease.Found of a takeover. Without it the next process does:
+// for it, HandOff gives a takeover of its own.
+func (h *Heartbeat) Continued(took uint64) { h.knows.Store(took) }
 
 // HandOff ends Run without a release, so that the new process can continue with the lease. It waits
 // for the store operation in progress and attempts one more renewal. It blocks until that is done

@@ -1077,7 +1077,7 @@ func TestHandoffOfAnotherProcessIsNotAdopted(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if l, _ := h.Watch(); l.State.holding() || h.MayStart() {
+				if l, _ := h.Watch(); l.State.Holding() || h.MayStart() {
 					t.Errorf("adopted: %+v", l)
 				}
 			})

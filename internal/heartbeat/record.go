@@ -92,6 +92,8 @@ type stateRecord struct {
 	Op    string  `json:"op"`    // random for each write, as in Record
 	Clean bool    `json:"clean"` // the owner's command had exited when the owner released the key
 	TTL   float64 `json:"ttl"`   // the owner's, in seconds
+	// Kept is what Options.Keep has returned for the next holder, as JSON.
+	Kept json.RawMessage `json:"kept,omitempty"`
 }
 
 // parseStateRecord returns false for a value that gophd did not write.

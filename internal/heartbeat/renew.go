@@ -18,7 +18,11 @@ func (h *Heartbeat) renewLoop(ctx context.Context) error {
 		if w.due && !failed { // pause before the retry, also if the store fails at once
 			pause = 0
 		}
-		if err := h.waitOrWake(ctx, pause, h.wakeup); err != nil {
+		wait := h.waitKeeping
+		if failed { // a value to keep must not delay the renewal
+			wait = h.wait
+		}
+		if err := wait(ctx, pause); err != nil {
 			return err
 		}
 		var lost *LostError
@@ -47,7 +51,11 @@ func (h *Heartbeat) renew(ctx context.Context) error {
 		if r := ParseRecord(entry.Value); !absent && !h.own(r) {
 			return h.lose(r)
 		}
-		if err := h.waitServerDelay(ctx); err != nil {
+		delay := h.waitServerDelayKeeping
+		if absent { // key S is written only while key L is certainly ours
+			delay = h.waitServerDelay
+		}
+		if err := delay(ctx); err != nil {
 			return err
 		}
 		if h.expired() {
@@ -64,6 +72,7 @@ func (h *Heartbeat) renew(ctx context.Context) error {
 			h.engine.deadline, h.engine.unproven = sent+h.validity(h.o.TTL), false
 			h.resetSkew()
 			h.checkDeadline()
+			h.keepAgain(absent)
 			return nil
 		case rejected(err): // another wrote, or a write of ours that had timed out: read again
 		default:
@@ -120,10 +129,11 @@ func (h *Heartbeat) serveHandoff(ctx context.Context) (bool, error) {
 	if w.mine || claim.Since == 0 || h.traits.Lock {
 		claim = Claim{}
 	}
+	takes := w.takes || h.o.Keep != nil && w.took != h.knows.Load()
 	q.reply <- handoffReply{handoff: Handoff{
 		ID: w.id, Key: h.o.Key, PID: h.o.Self.PID, Boot: h.o.Self.Boot,
-		Held: w.mine && !w.unproven, Unproven: w.unproven, Fence: w.fence,
-		Deadline: w.deadline, Started: h.o.Self.Started, Seq: w.seq, Op: w.stateOp, Longest: w.longest, Claim: claim,
+		Held: w.mine && !w.unproven && !takes, Unproven: w.unproven, Fence: w.fence,
+		Deadline: w.deadline, Started: h.o.Self.Started, Seq: w.seq, Op: w.stateOp, Takes: takes, Longest: w.longest, Claim: claim,
 	}}
 	return true, nil
 }
@@ -145,6 +155,9 @@ func (h *Heartbeat) release(ctx context.Context) {
 				return nil // it is about another's command
 			}
 			m.Clean = true
+			if value, _, ok := h.keepValue(); ok {
+				m.Kept = value
+			}
 			return h.do(ctx, func(ctx context.Context) error {
 				return h.store.Swap(ctx, h.stateKey(), entry, encode(m), 0)
 			})

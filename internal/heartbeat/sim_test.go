@@ -2,6 +2,7 @@ package heartbeat
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -84,11 +85,20 @@ func (s *server) set(key string, value []byte, ttl time.Duration) {
 	it := item{value: value, cas: s.cas}
 	if key == simKey {
 		it.id = ParseRecord(value).ID
+	} else if before, now := keptIn(s.items[key].value), keptIn(value); now < before {
+		s.sim.violate("key S keeps due time %d, and before it was %d", now, before)
 	}
 	if ttl > 0 {
 		it.expiry = s.now() + int64(ttl/time.Second)
 	}
 	s.items[key] = it
+}
+
+// keptIn returns the due time that a value of key S keeps; 0 for none.
+func keptIn(value []byte) (due uint64) {
+	m, _ := parseStateRecord(value)
+	_ = json.Unmarshal(m.Kept, &due) // it is empty
+	return due
 }
 
 func (s *server) pause() {
@@ -142,6 +152,7 @@ type simulation struct {
 	idle      time.Duration // for how long no command ran, up to the last start
 	idleSince time.Duration
 	slots     [3]*process
+	lastDue   uint64          // of the last command
 	exited    map[string]bool // ids of instances that have exited, and their commands too
 	all       sync.WaitGroup
 }
@@ -197,6 +208,12 @@ type process struct {
 	dead           chan struct{} // closed when the process has exited
 	handoff        chan struct{} // requests a handoff
 	command        *command
+	kept           struct { // under the lock of the simulation
+		took    uint64 // the takeover that it is of
+		due     uint64 // the last due time that is over
+		version uint64
+		starts  bool // a command is to be started for it
+	}
 }
 
 type command struct {
@@ -439,6 +456,11 @@ func (p *process) run(ctx context.Context, wait, local bool) {
 				defer sim.mu.Unlock()
 				return local && r.Host == fmt.Sprint(p.slot) && sim.exited[r.ID]
 			},
+			Keep: func(took uint64) ([]byte, uint64, bool) {
+				sim.mu.Lock()
+				defer sim.mu.Unlock()
+				return encode(p.kept.due), p.kept.version, p.kept.took == took && p.kept.version > 0
+			},
 			Adopt: adopt,
 		}, p)
 		if err != nil {
@@ -446,7 +468,7 @@ func (p *process) run(ctx context.Context, wait, local bool) {
 		}
 		sim.mu.Lock()
 		l, _ := h.Watch()
-		p.id, p.h = l.ID, h
+		p.id, p.h, p.kept.took = l.ID, h, 0
 		sim.mu.Unlock()
 		ended := make(chan struct{})
 		sim.all.Go(func() { defer close(ended); _ = h.Run(ctx) })
@@ -541,7 +563,10 @@ func (p *process) step(h *Heartbeat, l Lease, tick *time.Duration) time.Duration
 	if p.state != Held && l.State == Held && !p.stopping {
 		*tick = min(*tick, now) // a tick was missed
 	}
-	if p.state = l.State; now >= *tick {
+	if p.state = l.State; p.kept.starts {
+		start = h.MayStart()
+		l, _ = h.Watch()
+	} else if now >= *tick {
 		*tick = now + between(p.rng, 300*time.Millisecond, 2*time.Second)
 		if sim.steady != nil {
 			*tick = now + 50*time.Millisecond
@@ -555,7 +580,8 @@ func (p *process) step(h *Heartbeat, l Lease, tick *time.Duration) time.Duration
 	c := p.command
 	switch l.State {
 	case Held, Doubtful:
-		if start && c == nil {
+		p.takeOver(h, l)
+		if start && c == nil && p.mayStart(h, l) {
 			p.start(l)
 		}
 	case Ending:
@@ -601,6 +627,10 @@ func (p *process) start(l Lease) {
 		sim.violate("%s starts with fencing token %d after %d", p.id, l.Fence, sim.lastFence)
 	}
 	sim.lastFence, sim.lastID = l.Fence, p.id
+	if p.kept.due <= sim.lastDue {
+		sim.violate("%s (slot %d) starts a command for due time %d after %d", p.id, p.slot, p.kept.due, sim.lastDue)
+	}
+	sim.lastDue, p.kept.starts = p.kept.due, false
 	sim.started++
 	p.command = &command{p: p, dies: sim.now() + between(p.rng, 100*time.Millisecond, 60*time.Second)}
 	if sim.steady != nil {
@@ -608,6 +638,38 @@ func (p *process) start(l Lease) {
 	}
 	sim.commands[p.command] = true
 	sim.idle += sim.now() - sim.idleSince
+}
+
+// due returns the number of the last due time: there is one each second.
+func (sim *simulation) due() uint64 {
+	if sim.steady != nil {
+		return uint64(sim.now() / time.Millisecond)
+	}
+	return uint64(sim.now() / time.Second)
+}
+
+// takeOver continues from what the last holder has kept. If that is nothing, nothing is caught up.
+func (p *process) takeOver(h *Heartbeat, l Lease) {
+	if l.Took == p.kept.took {
+		return
+	}
+	p.kept.took, p.kept.version = l.Took, 0
+	var found uint64
+	if err := json.Unmarshal(l.Found, &found); err != nil {
+		found = p.sim.due()
+	}
+	p.kept.due, p.kept.starts = found, false
+	h.Continued(l.Took)
+}
+
+// mayStart returns true if a command is due, once its due time is kept.
+func (p *process) mayStart(h *Heartbeat, l Lease) bool {
+	k := &p.kept
+	if due := p.sim.due(); !k.starts && due > k.due {
+		k.due, k.version, k.starts = due, k.version+1, true
+		h.Keep()
+	}
+	return k.starts && l.Kept >= k.version
 }
 
 // endCommand ends the command now.
@@ -888,6 +950,9 @@ var simulations = []struct {
 	{"deadline from the last operation", "no proof, last operation", mildFaults, 2 * time.Second, false, false, true},
 	{"proof only where the server forgot", "proof where absent", allFaults, 2 * time.Second, false, false, true},
 	{"half the wait", "half the wait", allFaults, 2 * time.Second, false, false, true},
+
+	{"start before its due time is kept", "early", mildFaults, 2 * time.Second, false, false, true},
+	{"takeover that drops what was kept", "nothing kept", mildFaults, 2 * time.Second, false, false, true},
 }
 
 // TestSimulation checks that no seed violates an invariant, and that the lease is held often

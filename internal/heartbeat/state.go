@@ -30,8 +30,8 @@ func (s State) String() string {
 	return "unknown state"
 }
 
-// holding returns true if the lease is ours by the local deadline.
-func (s State) holding() bool { return s == Held || s == Doubtful || s == Ending }
+// Holding returns true if the lease is ours by the local deadline.
+func (s State) Holding() bool { return s == Held || s == Doubtful || s == Ending }
 
 // event is what can happen to a lease.
 type event uint8
