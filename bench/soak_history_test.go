@@ -182,8 +182,10 @@ func (h *history) add(e logged) {
 		for _, m := range ofRuns.FindAllStringSubmatch(e.Message, -1) {
 			h.suppressed[of] += number(m[1])
 		}
-	case "tick.skipped":
-		h.missed[of] += e.Missed
+	case "run.missed":
+		if e.Reason != "skipped" {
+			h.missed[of] += e.Count
+		}
 	case "job.failed":
 		h.failed[of] = true
 	case "job.added":

@@ -17,6 +17,7 @@ import (
 	"gophd/internal/heartbeat"
 	"gophd/internal/history"
 	"gophd/internal/job"
+	"gophd/internal/jobfile"
 	"gophd/internal/lease"
 	"gophd/internal/logging"
 	"gophd/internal/process"
@@ -81,7 +82,7 @@ type Daemon struct {
 	over       chan struct{}      // closed when no call is served any more
 	mailer     *supervisor.Mailer // nil if nothing is mailed
 	watcher    *watch.Watcher     // of the files of the config; nil for none
-	records    records
+	records    *jobfile.Writer
 	manager    *manager // of the service
 	jobs       jobs
 	goroutines goroutine.Group // of the lease and the supervisors

@@ -18,7 +18,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 		run     = "Run {Number uint64; Due Time; Slot int; Attempt int; Request {ID uint64; Args string}; Trigger string}; "
 		pipes   = "{Job string; PID int; Number int; Rest uint8; Since int64; Written {Bytes int; Start uint8}; File string}"
 		lease   = "{id string; key string; pid int; boot string; held bool; unproven bool; fence uint64; " +
-			"deadline int64; started Time; seq uint64; op string; longest int64; claim {ops string; since int64; acked int64}}"
+			"deadline int64; started Time; seq uint64; op string; takes bool; longest int64; claim {ops string; since int64; acked int64}}"
 		want = "{PIDFile string; Log {File string; Format string; Losses {Lines uint64; Untold uint64; Why string}; " +
 			"Jobs {Lines uint64; Untold uint64; Why string}; Left {Job string; Echo bool; Service bool; Lines uint64; Midway bool}; Records int}; Errors string; " +
 			"Board {counts {runs uint64; failures uint64; late uint64; missed uint64}; " +
@@ -34,7 +34,7 @@ func TestHandoffShapeMatchesItsVersion(t *testing.T) {
 			"Stop {Cause string; Asked int64; Signals int; Sent int; Grace int64; Next int64; Kill int64}; " +
 			"Escaped int}; " +
 			"Requested {ID uint64; Args string}; Wait {" + run + "Until int64; Slowed int64}; " +
-			"Steered {paused bool; skip int; stopped bool}; Failures int64; Notify string; " +
+			"Steered {paused bool; skip int; stopped bool}; Boot string; Fence uint64; Failures int64; Notify string; " +
 			"GaveUp string; Panicked int64; Over bool; Failed string; Removed uint8}; Escaped " + pipes + "; Reported int; API {path string; file {device uint64; inode uint64}}; Events {next uint64; bytes int}}"
 	)
 	if got := shape(reflect.TypeFor[handedState]()); got != want || restart.Version != version {

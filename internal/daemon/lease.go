@@ -116,6 +116,13 @@ func clean(lock *file.Store, events *event.Stream, name string) {
 	}
 }
 
+// TakenOver lets the jobs continue from the records of the last holder.
+func (l leaseClient) TakenOver() {
+	if !l.o.Config.OwnLeases() {
+		l.jobs.each(func(m *member) { m.LeaseHeld() })
+	}
+}
+
 func (l leaseClient) Held() {
 	switch {
 	case !l.o.Config.OwnLeases():
@@ -410,6 +417,7 @@ func (l jobLeaseClient) OnLocked()          {}
 func (l jobLeaseClient) TakePIDFile() error { return nil }
 func (l jobLeaseClient) RemovePIDFile()     {}
 func (l jobLeaseClient) Held()              { l.job.LeaseHeld() }
+func (l jobLeaseClient) TakenOver()         { l.job.LeaseHeld() }
 func (l jobLeaseClient) Standby(string)     {}
 func (l jobLeaseClient) Ending(cause error) { l.job.LeaseEnding(cause) }
 

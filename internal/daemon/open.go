@@ -13,6 +13,7 @@ import (
 	"gophd/internal/eventlog"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/jobfile"
 	"gophd/internal/logging"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
@@ -208,7 +209,7 @@ func (d *Daemon) openLog() (err error) {
 		readers = append(readers, d.manager.noticed)
 	}
 	d.events = event.NewStream(readers...)
-	d.records.problem = d.problem
+	d.records = jobfile.NewWriter(d.problem)
 	d.openHistory()
 	if err := d.log.CrashOutput(); err != nil {
 		d.problem(err)
@@ -310,7 +311,9 @@ func (d *Daemon) close() {
 		attempt(d.api.Close)
 	}
 	d.jobs.each(func(m *member) { attempt(m.Close) })
-	attempt(d.records.close)
+	if d.records != nil {
+		attempt(d.records.Close)
+	}
 	for _, l := range d.leases() {
 		l.Leave()
 	}

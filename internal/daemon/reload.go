@@ -12,7 +12,6 @@ import (
 	"gophd/internal/config"
 	"gophd/internal/event"
 	"gophd/internal/job"
-	"gophd/internal/jobfile"
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/restart"
@@ -109,15 +108,13 @@ func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]
 	if err != nil {
 		return err
 	}
+	path, last := d.lastRecord(m.spec, state)
 	s, err := supervisor.New(supervisor.Options{
 		Spec: m.spec, ID: c.FileName(*m.spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log,
 		Events: d.events, Spawner: d.spawner, Timers: timers, Started: d.life.born, Lease: under,
 		Running: d.jobs.running, Mailer: d.mailer, KeepOutput: d.history != nil,
-		Steered: d.steered(m.spec, state), Steer: func(now supervisor.Steered) {
-			d.records.save(d.recordPath(m.spec), jobfile.Record{Paused: now.Paused, Skip: now.Skip})
-		},
 		LeftoverEnded: leftoverEnded, Handed: state, Descriptors: files, Changed: d.jobs.notice,
-		Fresh: d.o.Handoff == nil, Shared: c.Heartbeat.Shared(), Record: preflight.RecordPath(c, *m.spec),
+		Fresh: d.o.Handoff == nil, Shared: c.Heartbeat.Shared(), Records: d.records, RecordPath: path, Record: last,
 	})
 	if err == nil {
 		m.Supervisor, m.alive = s, true

@@ -2,13 +2,10 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"gophd/internal/event"
-	"gophd/internal/goroutine"
 	"gophd/internal/heartbeat"
 	"gophd/internal/job"
 	"gophd/internal/jobfile"
@@ -18,7 +15,7 @@ import (
 	"gophd/internal/supervisor"
 )
 
-// This file carries out the requests of the socket, and keeps what must outlive the daemon.
+// This file carries out the requests of the socket.
 
 // errEnding is the answer to requests that come when gophd exits or re-execs.
 var errEnding = &request.RejectedError{Why: "gophd is ending or re-executing; try again"}
@@ -50,18 +47,23 @@ func (a apiDaemon) Request(ctx context.Context, r request.Request) error {
 
 // RequestJob carries out a request for a job. For a start it returns the request of the run.
 func (a apiDaemon) RequestJob(ctx context.Context, r request.ForJob) (run *job.Request, err error) {
+	var m *member
 	err = a.call(ctx, func() (err error) {
-		run, err = a.requestJob(r)
+		m, run, err = a.requestJob(r)
 		return err
 	})
+	if err == nil && r.Verb.IsKept() { // the answer means that it outlives the daemon
+		if err := m.AwaitRecord(); err != nil {
+			return nil, &request.RejectedError{Why: fmt.Sprintf("%s of %s is done, but is lost when the daemon ends: %v", r.Verb, r.Job, err)}
+		}
+	}
 	return run, err
 }
 
-func (d *Daemon) requestJob(r request.ForJob) (run *job.Request, err error) {
+func (d *Daemon) requestJob(r request.ForJob) (m *member, run *job.Request, err error) {
 	d.jobsChanged()
-	m := d.jobs.named(r.Job)
-	if m == nil {
-		return nil, &request.UnknownJobError{Name: r.Job}
+	if m = d.jobs.named(r.Job); m == nil {
+		return nil, nil, &request.UnknownJobError{Name: r.Job}
 	}
 	d.events.Publish(event.RequestForJob(r.Job, r.String(), r.From))
 	if err = d.steerable(m, r.Verb); err == nil {
@@ -74,7 +76,7 @@ func (d *Daemon) requestJob(r request.ForJob) (run *job.Request, err error) {
 		}
 		d.events.Publish(e)
 	}
-	return run, err
+	return m, run, err
 }
 
 // named returns the job of the config with that name; nil if there is none.
@@ -139,89 +141,25 @@ func (m *member) carryOut(r request.ForJob) (run *job.Request, err error) {
 	return nil, nil
 }
 
-// records writes the files of the jobs, in a goroutine of its own: a disk that hangs delays no request.
-type records struct {
-	group   goroutine.Group
-	problem func(error)
-
-	mu      sync.Mutex
-	pending map[string]jobfile.Record // by path
-	writing chan struct{}             // closed when the goroutine has ended; nil if there is none
-}
-
-// save writes a record soon. A later one for the same path replaces it.
-func (r *records) save(path string, record jobfile.Record) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.pending == nil {
-		r.pending = map[string]jobfile.Record{}
-	}
-	r.pending[path] = record
-	if r.writing == nil {
-		r.writing = make(chan struct{})
-		r.group.Go(r.write)
-	}
-}
-
-// next returns a record that is pending. When there is none, the goroutine ends.
-func (r *records) next() (path string, record jobfile.Record, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for path, record := range r.pending {
-		delete(r.pending, path)
-		return path, record, true
-	}
-	close(r.writing)
-	r.writing = nil
-	return "", jobfile.Record{}, false
-}
-
-func (r *records) write() {
-	for path, record, ok := r.next(); ok; path, record, ok = r.next() {
-		if err := jobfile.Save(path, record); err != nil {
-			r.problem(fmt.Errorf("a pause or skip will be lost with this daemon: %w", err))
-		}
-	}
-}
-
-// closeTime is how long the end of the daemon waits for the disk.
-const closeTime = time.Second
-
-// close waits for the goroutine, for closeTime at most: it cannot be canceled while the disk hangs.
-func (r *records) close() error {
-	r.mu.Lock()
-	writing := r.writing
-	r.mu.Unlock()
-	if writing == nil {
-		return nil
-	}
-	select {
-	case <-writing:
-		return nil
-	case <-time.After(closeTime):
-		return errors.New("the disk of the state directory does not answer: a pause or skip may be lost with this daemon")
-	}
-}
-
-// recordPath returns the path of the record of a job.
-func (d *Daemon) recordPath(spec *job.Spec) string {
-	return jobfile.Path(d.o.Config.StateDir, d.o.Config.FileName(*spec))
-}
-
-// steered returns what was requested for a job: from the old process, or from an earlier daemon. The
-// board shows it from the start. A single run has no socket, by which it could be paused.
-func (d *Daemon) steered(spec *job.Spec, state supervisor.JobState) supervisor.Steered {
+// lastRecord returns the path of the record of a job, and what an earlier daemon has recorded, unless the old
+// process has handed that off. The board shows it from the start. A single run has no record: it has no socket, by which
+// it could be paused.
+func (d *Daemon) lastRecord(spec *job.Spec, state supervisor.JobState) (path string, last jobfile.Record) {
 	now := state.Steered
-	if single := spec.Once && !d.o.Config.Many; !single && (d.o.Handoff == nil || state.Name == "") {
-		r, err := jobfile.Load(d.recordPath(spec))
-		if err != nil {
+	if spec.Once && !d.o.Config.Many {
+		return "", last
+	}
+	path = jobfile.Path(d.o.Config.StateDir, d.o.Config.FileName(*spec))
+	if d.o.Handoff == nil || state.Name == "" {
+		var err error
+		if last, err = jobfile.Load(path); err != nil {
 			d.warn(err.Error())
 		}
-		now = supervisor.Steered{Paused: r.Paused, Skip: r.Skip}
+		now = supervisor.Steered{Paused: last.Paused, Skip: last.Skip}
 	}
 	if now != (supervisor.Steered{}) {
 		e := now.Event(spec.Name)
 		d.board.Job(spec.Name, func(j *status.Job) { j.Held, j.Skip = e.State, now.Skip })
 	}
-	return now
+	return path, last
 }

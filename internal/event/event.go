@@ -51,6 +51,7 @@ type Event struct {
 	State        string // of the daemon
 	Count        uint64
 	Duration     time.Duration
+	Missed       job.Missed // RunMissed
 	Err          error
 	Text         string
 	Dump         []Variable // TypeDump

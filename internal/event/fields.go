@@ -73,6 +73,8 @@ var fields = [...]field{
 			return e.Tick.Cause.Error()
 		case e.Tick.Err != nil:
 			return e.Tick.Err.Error()
+		case e.Missed != "":
+			return string(e.Missed)
 		}
 		return nil
 	}},

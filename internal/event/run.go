@@ -33,8 +33,8 @@ const (
 	TypeRunContinued     Type = "run.continued"
 	TypeRunWaitedFor     Type = "run.waited_for"
 	TypeTickHeld         Type = "tick.held"
-	TypeTicksSkipped     Type = "tick.skipped"
-	TypeTickRequested    Type = "tick.skipped_on_request"
+	TypeTicksSkipped     Type = "run.ticks_skipped"
+	TypeRunMissed        Type = "run.missed"
 	TypeMessageIgnored   Type = "run.message_ignored"
 	TypeProcessEscaped   Type = "process.escaped"
 	TypeProcessesEscaped Type = "process.escaped_more"
@@ -272,32 +272,46 @@ func TickQueued(name string, due time.Time) Event {
 		}}
 }
 
-// TicksSkipped says that ticks were due before or during a run and were skipped. The message has
-// their number and the reason.
-func TicksSkipped(name string, run job.Run, ticks uint64, why string) Event {
+// TicksSkipped counts ticks that were due before or during a run and were skipped. It is not logged; RunMissed
+// is.
+func TicksSkipped(name string, run job.Run, ticks uint64) Event {
 	t := TickOfRun(run, 0)
 	t.Missed = ticks
-	return Event{Type: TypeTicksSkipped, Level: Debug, Job: name, Tick: t, Text: why, message: func(e Event) string {
-		what := "1 tick skipped"
-		if e.Tick.Missed != 1 {
-			what = fmt.Sprintf("%d ticks skipped", e.Tick.Missed)
-		}
-		return fmt.Sprintf("%s: %s", what, e.Text)
-	}}
+	return Event{Type: TypeTicksSkipped, Job: name, Tick: t}
 }
 
-// TickSkipped says that a scheduled run does not happen, because that was requested. The message has how
-// many more are skipped.
-func TickSkipped(name string, run job.Run, ticks uint64, more int) Event {
-	e := TicksSkipped(name, run, ticks, "that was requested")
-	e.Type, e.Level, e.Count = TypeTickRequested, Info, uint64(more)
-	e.message = func(e Event) string {
-		if e.Count == 0 {
-			return "the scheduled run is skipped, as requested"
-		}
-		return fmt.Sprintf("the scheduled run is skipped, as requested; %d more will be", e.Count)
+// RunMissed says that runs that were due do not happen. The field reason is one word: paused, stopped, overlap (a
+// run was active), max_running, start_deadline, held_elsewhere (another instance held the lease), lease (it did not
+// allow a run), not_running (gophd did not run), late (the machine was suspended, or busy) or clock (it was
+// corrected). One event stands for many runs with the same reason: after the first, they are counted.
+func RunMissed(name string, due time.Time, runs uint64, reason job.Missed, why string) Event {
+	e := Event{Type: TypeRunMissed, Level: Info, Job: name, Count: runs, Missed: reason, Text: why,
+		Tick: job.Tick{Result: job.Result{Run: job.Run{Due: due}}}, message: func(e Event) string {
+			what := "a due run does not happen"
+			if e.Count != 1 {
+				what = fmt.Sprintf("%d due runs do not happen", e.Count)
+			}
+			return what + ": " + e.Text
+		}}
+	switch reason {
+	case job.MissedPaused, job.MissedStopped, job.MissedOverlap: // that is logged otherwise
+		e.Level = Debug
 	}
 	return e
+}
+
+// RunSkipped says that a scheduled run does not happen, because that was requested. The message has how
+// many more are skipped.
+func RunSkipped(name string, run job.Run, ticks uint64, more int) Event {
+	t := TickOfRun(run, 0)
+	t.Missed = ticks
+	return Event{Type: TypeRunMissed, Level: Info, Repeat: "skipped", Job: name, Tick: t, Missed: job.MissedSkipped, Count: uint64(more),
+		message: func(e Event) string {
+			if e.Count == 0 {
+				return "the scheduled run is skipped, as requested"
+			}
+			return fmt.Sprintf("the scheduled run is skipped, as requested; %d more will be", e.Count)
+		}}
 }
 
 // RunMessage says that a run has sent a message to its notify socket.

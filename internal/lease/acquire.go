@@ -3,6 +3,7 @@ package lease
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gophd/internal/event"
@@ -12,8 +13,8 @@ import (
 )
 
 // Client is the user of a Lease. Its methods are called by one goroutine at a time: by the lease's
-// own, and by the callers of Begin and Release. They must not call the Lease, except Fence, Shut and
-// Beat.
+// own, and by the callers of Begin and Release. They must not call the Lease, except Fence, Shut,
+// Beat, Keep, Kept and Took.
 type Client interface {
 	// OnLocked is called once when the local lock is held, or if there is none: no other instance
 	// runs here.
@@ -25,6 +26,10 @@ type Client interface {
 	SearchLeftover() (wait bool)
 	// Held is called once, when every claim is held. Runs may start while Shut returns nil.
 	Held()
+	// TakenOver is called when every claim is held again, and another instance may have held the lease since
+	// Held, or since the last call. Runs may start then, but the Client must continue from what that has kept:
+	// see Took and Kept.
+	TakenOver()
 	// Standby is called when the holder, another instance, has the lease.
 	Standby(holder string)
 	// Ending is called when the active runs must be stopped, before another instance may start
@@ -203,6 +208,10 @@ func (l *Lease) claimChanged(c *claim) {
 	if e, ok := eventOf(l.o.Name, c.store, was, now); ok {
 		l.o.Events.Publish(e)
 	}
+	if now.KeepErr != nil && was.KeepErr == nil {
+		l.o.Events.Publish(event.Problem(fmt.Errorf("%s does not keep the records of the jobs: after a failover a pause may "+
+			"be lost, and a run may be missing or start twice: %w", c.store, now.KeepErr)))
+	}
 	switch now.State {
 	case heartbeat.Held:
 		l.next(c)
@@ -223,6 +232,9 @@ func (l *Lease) ending(c *claim) {
 
 // next continues after a claim that is held; nil if there is none.
 func (l *Lease) next(c *claim) {
+	if l.phase == holding && l.allHeld() && l.Took() != l.took {
+		l.takeOver(l.o.Client.TakenOver)
+	}
 	if l.phase != acquiring {
 		return
 	}
@@ -241,13 +253,29 @@ func (l *Lease) next(c *claim) {
 		l.startClaim(l.shared)
 		return
 	}
-	for _, c := range l.claims() {
-		if c.seen.State != heartbeat.Held {
-			return
-		}
+	if l.allHeld() {
+		l.enter(holding)
+		l.takeOver(l.o.Client.Held)
 	}
-	l.enter(holding)
-	l.o.Client.Held()
+}
+
+func (l *Lease) allHeld() bool {
+	return !slices.ContainsFunc(l.claims(), func(c *claim) bool { return c.seen.State != heartbeat.Held })
+}
+
+// takeOver lets the Client continue from what the last holder has kept. tell is its method.
+func (l *Lease) takeOver(tell func()) {
+	l.took = l.Took()
+	now, ok := l.shared.now()
+	if !ok {
+		tell()
+		return
+	}
+	if now.Took > 0 {
+		l.keeping.takeOver(now.Took, now.Found)
+	}
+	tell()
+	l.shared.hb.Load().Continued(now.Took)
 }
 
 // fail ends the lease. err is why, and cause is for the active runs: they are stopped before the

@@ -33,6 +33,7 @@ func (n *client) SearchLeftover() bool {
 	return n.leftover
 }
 func (n *client) Held()          { n.calls <- "held" }
+func (n *client) TakenOver()     { n.calls <- "taken over" }
 func (n *client) Standby(string) { n.calls <- "standby" }
 func (n *client) Ending(error)   { n.calls <- "ending" }
 func (n *client) RemovePIDFile() { n.calls <- "remove PID file" }

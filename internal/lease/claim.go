@@ -69,7 +69,7 @@ func (c *claim) options() heartbeat.Options {
 		Boot: boot, Jitter: func() float64 { return 2*rand.Float64() - 1 },
 	}
 	if c.lock == nil {
-		options.Timer = c.lease.timer
+		options.Timer, options.Keep = c.lease.timer, c.lease.keeping.value
 	}
 	return options
 }

@@ -47,7 +47,7 @@ func held(job, store string, was, now heartbeat.Lease) (e event.Event, ok bool) 
 	case was.State == heartbeat.Out, was.Unproven && was.Fence != now.Fence:
 		return event.LeaseAcquired(job, store, now.Fence, true), true
 	case was.State == heartbeat.Doubtful, was.State == heartbeat.Ending,
-		was.State == heartbeat.Held && was.Fence == now.Fence && (was.Err != nil || was.Unproven):
+		was.State == heartbeat.Held && was.Fence == now.Fence && now.Err == nil && (was.Err != nil || was.Unproven):
 		return event.LeaseReachable(job, store), true
 	}
 	return event.LeaseAcquired(job, store, now.Fence, false), was.State != heartbeat.Held || was.Fence != now.Fence

@@ -11,7 +11,9 @@
 //	event          opened             acquiring          holding            failed      released
 //	begin          acquire            -                  -                  -           -
 //	               → acquiring
-//	all held       -                  Held → holding     -                  -           -
+//	all held       -                  Held → holding     TakenOver if       -           -
+//	                                                     another may have
+//	                                                     held it
 //	failed         -                  Failed, log        Failed, log        log         -
 //	                                  → failed           → failed
 //	ending         -                  Ending if there    Ending             -           -
@@ -50,9 +52,11 @@ type Lease struct {
 	local, shared *claim // each may be nil
 	lock          *file.Store
 	timer         *channelTimer // of the shared claim
+	keeping       keeping       // in the shared store
 
 	mu       sync.Mutex // guards phase, acquire and the claims, except what is safe by itself
 	phase    phase
+	took     uint64 // Took, as the Client knows it
 	acquire  acquisition
 	proceed  chan struct{} // capacity 1; see Continue
 	quit     chan struct{}

@@ -26,6 +26,8 @@ func TestEachCellOfTheTable(t *testing.T) {
 			cell(failed), cell(released)}},
 		{"all held", func(l *Lease) { l.next(nil) },
 			[]string{cell(opened), cell(holding, "held"), cell(holding), cell(failed), cell(released)}},
+		{"all held", func(l *Lease) { l.took = 1; l.next(nil) },
+			[]string{cell(opened), cell(holding, "held"), cell(holding, "taken over"), cell(failed), cell(released)}},
 		{"failed", func(l *Lease) { l.fail(errFailed, errFailed) },
 			[]string{"", cell(failed, "failed", "log"), cell(failed, "failed", "log"), cell(failed, "log"), ""}},
 		{"ending", func(l *Lease) { l.ending(&claim{lease: l, handed: &heartbeat.Handoff{}}) },

@@ -456,3 +456,61 @@ func TestSplayAndJitter(t *testing.T) {
 		}
 	})
 }
+
+// While the gate is shut another instance may serve due times: then none of them runs here.
+func TestDueTimesThatAnotherInstanceHasServed(t *testing.T) {
+	for name, c := range map[string]struct {
+		served time.Time
+		dues   []string
+		drops  []string
+	}{
+		"none":        {time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), []string{"01-01 01:00:00", "01-01 03:00:00"}, nil},
+		"what waits":  {time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC), []string{"01-01 02:00:00", "01-01 03:00:00"}, []string{"01-01 01:00:00: 1"}},
+		"all":         {time.Date(2000, 1, 1, 2, 0, 0, 0, time.UTC), []string{"01-01 03:00:00"}, []string{"01-01 01:00:00: 1"}},
+		"a later one": {time.Date(2000, 1, 1, 3, 0, 0, 0, time.UTC), []string{"01-01 04:00:00"}, []string{"01-01 01:00:00: 1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newEnv(t, onCalendar(t, "0 * * * *"))
+				w.close()
+				wait := w.start()
+				w.after(150 * time.Minute)
+				w.loop.Served(c.served)
+				w.loop.Served(c.served) // nothing is dropped twice
+				w.open()
+				w.after(190 * time.Minute)
+				if name == "a later one" {
+					w.after(250 * time.Minute)
+				}
+				w.loop.Stop()
+				wait()
+				w.wantDues(c.dues...)
+				if drops := w.drops(); !slices.Equal(drops, c.drops) {
+					t.Errorf("dropped %q, want %q", drops, c.drops)
+				}
+				for _, r := range w.of(loop.Dropped) {
+					if r.Why != job.MissedElsewhere {
+						t.Errorf("dropped because of %q", r.Why)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A run that waits when the job is stopped is due for the next gophd.
+func TestDueTimeThatWaitsAtAStopIsNotOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newEnv(t, onCalendar(t, "0 * * * *"))
+		w.close()
+		wait := w.start()
+		w.after(70 * time.Minute)
+		w.loop.Stop()
+		wait()
+		w.wantDues()
+		last := w.reports[len(w.reports)-1].Grid.Last
+		if want := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC); !last.Before(want) {
+			t.Errorf("%v is over", last)
+		}
+	})
+}

@@ -135,6 +135,9 @@ func (l *Loop) retry(p *slot, v job.Verdict, now time.Time) bool {
 
 func (l *Loop) stop() {
 	l.stopped = true
+	if l.opened != nil && l.due.ticks > 0 { // the next process may serve it
+		l.grid.goBack(l.due.before)
+	}
 	switch l.state {
 	case job.Waiting, job.Held:
 		l.dropDue()

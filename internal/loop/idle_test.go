@@ -53,7 +53,7 @@ func (m *member) Run(context.Context, job.Run) job.Result {
 	return job.Result{Outcome: job.Exited}
 }
 
-func (m *member) Shut() <-chan struct{} {
+func (m *member) Shut(time.Time) <-chan struct{} {
 	select {
 	case <-m.shut:
 		return nil
@@ -176,7 +176,7 @@ func (b *busy) Record(r loop.Report) {
 	b.done = r.State == job.Done
 }
 
-func (b *busy) Shut() <-chan struct{} {
+func (b *busy) Shut(time.Time) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.shut

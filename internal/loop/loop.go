@@ -32,9 +32,9 @@ type Recorder interface {
 // Gate decides whether a run may start now.
 type Gate interface {
 	// Shut returns nil if a run may start. Otherwise it returns a channel that is closed when it is
-	// worth asking again. It must not block, nor call the Loop. It is called by one goroutine at a
-	// time.
-	Shut() <-chan struct{}
+	// worth asking again. With a calendar, last is the last due time that is over then. It must not
+	// block, nor call the Loop. It is called by one goroutine at a time.
+	Shut(last time.Time) <-chan struct{}
 }
 
 // Timer expires once, as exactly as its implementation can.
@@ -59,13 +59,14 @@ type Report struct {
 	Next   time.Time     // StateChanged: the next tick, zero when there is none
 	Slowed time.Duration // to waiting: the back-off or the retry delay; 0 if the wait is for a tick
 	// Late and Counted: the ticks that the run has cost so far. To running: the ticks that were due
-	// before this run and that no run serves. Dropped: the ticks for which it is too late. Skipped: the
+	// before this run and that no run serves. Dropped: the ticks that no run serves. Skipped: the
 	// ticks that no run serves.
 	Missed uint64
 	Tick   job.Tick // Ended
 	End    End      // to draining or done: why the loop has ended by itself
 	// Paused says why, if Skipped: the job is paused, or one of the ticks of Skip is used up.
 	Paused bool
+	Why    job.Missed // Dropped
 	// HandedOff is set, to done, if the loop of the next process continues from here.
 	HandedOff bool
 	Grid      Grid // where the loop stands: the loop of the next process continues from it
@@ -80,7 +81,7 @@ const (
 	Late                         // the run has taken 90 % of the interval, or a tick was due
 	Ended                        // a run has ended
 	Counted                      // CountMissed was called
-	Dropped                      // ticks that are over, see Spec.StartDeadline
+	Dropped                      // ticks that are over, or that nobody makes up for: see Why
 	Skipped                      // a run that was due does not start: see Paused
 )
 
@@ -246,6 +247,10 @@ func (l *Loop) Pause(paused bool) { l.serve(func() { l.pause(paused) }) }
 
 // Skip skips the next n ticks. It replaces the earlier number. It may be called from any goroutine.
 func (l *Loop) Skip(n int) { l.serve(func() { l.skip = n }) }
+
+// Served says that another instance has served the due times of a calendar up to last. What is held for one
+// of them is dropped. It may be called from any goroutine after Start.
+func (l *Loop) Served(last time.Time) { l.serve(func() { l.served(last) }) }
 
 // ErrEnds means that a loop has ended or is about to.
 var ErrEnds = errors.New("the loop has ended")

@@ -75,7 +75,7 @@ func (w *env) Record(r loop.Report) {
 	}
 }
 
-func (w *env) Shut() <-chan struct{} {
+func (w *env) Shut(time.Time) <-chan struct{} {
 	if c := w.shut.Load(); c != nil {
 		return *c
 	}
@@ -595,11 +595,11 @@ func (f *failing) Record(loop.Report) {
 	}
 }
 
-func (f *failing) Shut() <-chan struct{} {
+func (f *failing) Shut(last time.Time) <-chan struct{} {
 	if f.checks--; f.checks <= 0 {
 		panic("it panicked")
 	}
-	return f.env.Shut()
+	return f.env.Shut(last)
 }
 
 // In whatever goroutine it happens, the caller of a method or the timer does not notice. The runs are

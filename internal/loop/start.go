@@ -56,7 +56,7 @@ func (l *Loop) tooLate(tick time.Time, ticks uint64, now time.Time) bool {
 	if now.Sub(tick) <= l.startDeadline() {
 		return false
 	}
-	l.report(Report{Kind: Dropped, At: now, State: l.state, Run: job.Run{Due: tick}, Missed: ticks})
+	l.report(Report{Kind: Dropped, At: now, State: l.state, Run: job.Run{Due: tick}, Missed: ticks, Why: job.MissedDeadline})
 	if l.active == 0 {
 		l.await(due{})
 	}
@@ -86,7 +86,7 @@ func (l *Loop) startOrHold(d due) {
 	if d.ticks > 0 && l.tooLate(d.run.Due, d.ticks, now) { // it was held too long
 		return
 	}
-	if l.opened = l.Gate.Shut(); l.opened != nil {
+	if l.opened = l.Gate.Shut(l.grid.Last); l.opened != nil {
 		d.at = now.Add(gateRetry)
 		l.due = d
 		if l.state != job.Held && l.active == 0 {

@@ -108,7 +108,7 @@ func (l *Loop) serve(event func()) {
 
 // handle handles an event. The caller holds mu.
 func (l *Loop) handle(event func()) {
-	if p := goroutine.Catch(func() { l.grid.compare(); event(); l.arm() }); p != nil {
+	if p := goroutine.Catch(func() { l.compare(); event(); l.arm() }); p != nil {
 		l.fail(p)
 	}
 	l.watchGate()
@@ -118,6 +118,13 @@ func (l *Loop) handle(event func()) {
 		default:
 			close(l.done)
 		}
+	}
+}
+
+// compare takes notice of a step of the wall clock.
+func (l *Loop) compare() {
+	if missed, last := l.grid.compare(); missed > 0 {
+		l.report(Report{Kind: Dropped, At: time.Now(), State: l.state, Run: job.Run{Due: last}, Missed: missed, Why: job.MissedClock})
 	}
 }
 
@@ -467,6 +474,29 @@ func (l *Loop) skips(d due) bool {
 		l.transition(job.Waiting, Report{})
 	}
 	return true
+}
+
+func (l *Loop) served(last time.Time) {
+	if l.grid.Calendar == nil {
+		return
+	}
+	if last.After(l.grid.Last) {
+		l.grid.Last = last.Round(0)
+		l.grid.draw()
+	}
+	if d := l.due; l.opened == nil || d.run.Request != nil || d.run.Due.After(last) {
+		return
+	}
+	d := l.due
+	l.dropDue()
+	l.report(Report{Kind: Dropped, At: time.Now(), State: l.state, Run: d.run, Missed: d.ticks, Why: job.MissedElsewhere})
+	switch {
+	case l.active > 0:
+	case len(l.requested) > 0:
+		l.startRequested()
+	default:
+		l.await(due{})
+	}
 }
 
 // startRequested starts the run that was requested first.

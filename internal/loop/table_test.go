@@ -20,7 +20,7 @@ import (
 type still struct{ shut chan struct{} }
 
 func (w still) Record(Report)                   {}
-func (w still) Shut() <-chan struct{}           { return w.shut }
+func (w still) Shut(time.Time) <-chan struct{}  { return w.shut }
 func (w still) timer(sync.Locker, func()) Timer { return w }
 func (w still) Set(time.Duration)               {}
 func (w still) Stop()                           {}

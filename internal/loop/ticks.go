@@ -113,14 +113,28 @@ func (g *Grid) draw() { g.jitter = time.Duration(rand.Float64() * float64(g.maxJ
 // compare takes notice of a step of the wall clock, to which an interval does not react. After a step
 // back the position of a calendar is later than now, so that no due time is served twice. It is set to now
 // if the calendar follows the clock, and after every correction.
-func (g *Grid) compare() {
+//
+// It returns the due times that such a correction leaves out, and the last of them.
+func (g *Grid) compare() (missed uint64, last time.Time) {
 	if g.Calendar == nil {
-		return
+		return 0, time.Time{}
 	}
 	now, ahead := time.Now(), timer.WallAhead()
 	step := ahead - g.ahead
 	g.ahead = ahead
-	if step.Abs() > correction || g.Calendar.FollowsClock() && g.Last.Sub(now) > repeats {
-		g.Last = now.Round(0)
+	if step.Abs() <= correction && (!g.Calendar.FollowsClock() || g.Last.Sub(now) <= repeats) {
+		return 0, time.Time{}
 	}
+	for last = g.Last; missed < maxCorrected; missed++ { // a clock that was wrong by years may have left out millions
+		due, ok := g.Calendar.Next(last)
+		if !ok || due.After(now) {
+			break
+		}
+		last = due
+	}
+	g.Last = now.Round(0)
+	return missed, last
 }
+
+// maxCorrected is how many due times are counted that a correction of the clock leaves out.
+const maxCorrected = 10_000

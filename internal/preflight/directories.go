@@ -33,7 +33,7 @@ func ownDirectories(c *config.Config) (own []directory) {
 	if c.StateFrom == stateHome {
 		also = ", or correct " + stateHome
 	}
-	if lease.LockPath(c) != "" || slices.ContainsFunc(c.Jobs, func(s job.Spec) bool { return RecordPath(c, s) != "" }) {
+	if lease.LockPath(c) != "" || slices.ContainsFunc(c.Jobs, func(s job.Spec) bool { return s.Calendar != nil }) {
 		own = append(own, directory{path: c.StateDir, name: "state directory", size: file.MinSize,
 			fix: fmt.Sprintf("set GOPHD_STATE_DIR to a directory that user %d can write to%s", os.Geteuid(), also)})
 	}
@@ -43,14 +43,6 @@ func ownDirectories(c *config.Config) (own []directory) {
 				os.Geteuid(), also)})
 	}
 	return own
-}
-
-// RecordPath returns the path of the record of a job's last due time; "" if it has no calendar.
-func RecordPath(c *config.Config, spec job.Spec) string {
-	if spec.Calendar == nil {
-		return ""
-	}
-	return filepath.Join(c.StateDir, c.FileName(spec)+".due")
 }
 
 // stateError adds what has chosen the state directory to an error about a file that may not be

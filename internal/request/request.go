@@ -70,9 +70,14 @@ type ForJob struct {
 	Signal syscall.Signal // Signal
 }
 
-func (r ForJob) String() string {
-	return [...]string{"unknown", "start", "stop", "stop of the run", "pause", "resume", "skip", "restart", "signal"}[r.Verb]
+func (v JobVerb) String() string {
+	return [...]string{"unknown", "start", "stop", "stop of the run", "pause", "resume", "skip", "restart", "signal"}[v]
 }
+
+// IsKept reports whether what the verb requests outlives the daemon.
+func (v JobVerb) IsKept() bool { return v == Pause || v == Resume || v == Skip }
+
+func (r ForJob) String() string { return r.Verb.String() }
 
 // RejectedError is why a request is not carried out in the state of the daemon or of the job.
 type RejectedError struct{ Why string }

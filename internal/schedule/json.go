@@ -2,6 +2,8 @@ package schedule
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -29,6 +31,16 @@ func (s *Schedule) MarshalJSON() ([]byte, error) {
 		e.Zone = s.zone.String()
 	}
 	return json.Marshal(e)
+}
+
+// ID names the schedule in a record: its expression, and a digest of all that Equal compares.
+func (s *Schedule) ID() string {
+	if s == nil {
+		return ""
+	}
+	text, _ := s.MarshalJSON() // plain values cannot fail
+	digest := sha256.Sum256(text)
+	return s.text + " " + hex.EncodeToString(digest[:8])
 }
 
 // UnmarshalJSON is the reverse of MarshalJSON. It rejects what has no field.

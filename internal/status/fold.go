@@ -32,11 +32,13 @@ func (b *Board) Read(e event.Event) {
 		b.active(e.Job, e.Tick.Number, func(r *ActiveRun) { r.Missed = 0 })
 	case event.TypeJobFailed:
 		b.Job(e.Job, func(j *Job) { j.Failed = e.Err.Error() })
-	case event.TypeTickRequested:
-		b.Job(e.Job, func(j *Job) {
-			j.Counts.Missed += e.Tick.Missed
-			j.Skip = int(e.Count)
-		})
+	case event.TypeRunMissed:
+		if e.Missed == job.MissedSkipped {
+			b.Job(e.Job, func(j *Job) {
+				j.Counts.Missed += e.Tick.Missed
+				j.Skip = int(e.Count)
+			})
+		}
 	case event.TypeJobSteered:
 		b.Job(e.Job, func(j *Job) { j.Held, j.Skip = e.State, int(e.Count) })
 	case event.TypeRunEnded:

@@ -50,7 +50,7 @@ func TestCountsAndLengths(t *testing.T) {
 	for i := 1; i <= 100; i++ {
 		b.Read(event.RunEnded("nightly", tick(time.Duration(i)*time.Millisecond, i%10, 0)))
 	}
-	b.Read(event.TicksSkipped("nightly", job.Run{Number: 101}, 3, "run 101 was active"))
+	b.Read(event.TicksSkipped("nightly", job.Run{Number: 101}, 3))
 	b.Read(event.RunEnded("nightly", tick(101*time.Millisecond, 0, 3)))
 	b.Read(event.RunEnded("unknown", tick(time.Hour, 1, 1)))
 	j := b.Snapshot().Jobs[0]
@@ -212,7 +212,7 @@ func TestVariablesAreTheWholeDump(t *testing.T) {
 			s.Config, s.Log.File, s.Daemon = "/etc/n.yaml", "/var/log/n.log", true
 			s.RestartIn, s.Restarts, s.Instance = time.Hour, 1, "9f"
 		})
-		b.Read(event.TicksSkipped("nightly", job.Run{Number: 1}, 1, "run 1 was active"))
+		b.Read(event.TicksSkipped("nightly", job.Run{Number: 1}, 1))
 		b.Read(event.RunEnded("nightly", tick(2*time.Second, 3, 1)))
 		time.Sleep(time.Minute)
 		b.Job("nightly", func(j *status.Job) {
@@ -401,7 +401,7 @@ func TestDumpCountsALateRunWhileItIsActive(t *testing.T) {
 	if _, late := shown(); late != "1, 3 ticks missed" {
 		t.Errorf("when they were counted again the dump has %q", late)
 	}
-	b.Read(event.TicksSkipped("nightly", run, 3, "run 1 was active"))
+	b.Read(event.TicksSkipped("nightly", run, 3))
 	ended := tick(16*time.Second, 0, 3)
 	ended.Run = run
 	b.Read(event.RunEnded("nightly", ended))
@@ -511,7 +511,7 @@ func TestPauseAndSkipAreShown(t *testing.T) {
 	if got := variable(b, "loop"); got != "starting, paused, the next 2 scheduled runs skipped" {
 		t.Error(got)
 	}
-	b.Read(event.TickSkipped("nightly", job.Run{}, 1, 1))
+	b.Read(event.RunSkipped("nightly", job.Run{}, 1, 1))
 	if j := b.Snapshot().Jobs[0]; j.Skip != 1 || j.Counts.Missed != 1 || j.Held != "paused" {
 		t.Errorf("%+v", j)
 	}

@@ -2,8 +2,9 @@
 //
 // A Supervisor serves the loop (loop.go) while it has a lease, starts and stops runs
 // (runner.go), watches leftover runs (leftover.go), and hands all of that off to the next process
-// or adopts it from the old one (handoff.go, adopt.go). It keeps the last due time of a calendar in a
-// file (record.go). It receives requests, publishes events, and reports its state in a Report. It knows
+// or adopts it from the old one (handoff.go, adopt.go). It keeps the record of the job: what was
+// requested for it, and the last due time of its calendar (record.go). It reports the runs that were due and do not
+// happen (missed.go). It receives requests, publishes events, and reports its state in a Report. It knows
 // nothing of the process: signals, log files and re-exec belong to package daemon. The loop decides when a run starts, and package process how a command
 // is killed.
 //

@@ -27,6 +27,8 @@ type JobState struct {
 	Requested []*job.Request  `json:",omitempty"` // their runs are due after them
 	Wait      *RunDelay       `json:",omitempty"`
 	Steered   Steered
+	Boot      string `json:",omitempty"` // this and Fence are of the jobfile.Position
+	Fence     uint64 `json:",omitempty"`
 	// Failures are the starts of the runs that failed in a row, for the start limit.
 	Failures []restart.Instant `json:",omitempty"`
 	Notify   string            `json:",omitempty"` // name of the notify socket's descriptor; "" for none
@@ -118,6 +120,8 @@ type Pipe struct {
 // reads them. It returns the state of the job, and puts descriptors into files.
 func (s *Supervisor) PauseOutput(files map[string]*os.File) JobState {
 	state := JobState{Name: s.spec.Name, ID: s.o.ID, Added: s.o.Handed.Added, Steered: s.steering.read()}
+	last := s.now(time.Time{}, false)
+	state.Boot, state.Fence = last.Boot, last.Fence
 	if s.loopRun.loop != nil {
 		g := s.loopRun.grid
 		state.Grid = &restart.Grid{Runs: g.Runs, Anchor: restart.At(g.Anchor), Tick: g.Tick, Interval: g.Interval,

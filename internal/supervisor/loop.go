@@ -20,24 +20,80 @@ import (
 // jobs are active, and while the job is being frozen.
 type gate struct {
 	lease *lease.Lease
-	place place // among the runs of all jobs
+	place place                                // among the runs of all jobs
+	keep  func(last time.Time) <-chan struct{} // see Supervisor.keepDue
 
-	mu     sync.Mutex
-	frozen chan struct{} // closed by thaw; nil unless the job is being frozen
+	mu      sync.Mutex
+	frozen  chan struct{} // closed by thaw; nil unless the job is being frozen
+	took    uint64        // lease.Lease.Took when the job continued from the record of the last holder
+	resumed chan struct{} // closed when it continues from the next one
+	shut    shutBy        // the last answer of Shut
 }
+
+// shutBy is why a gate is shut.
+type shutBy uint8
+
+const (
+	notShut     shutBy = iota
+	shutByOwn          // the job is being frozen, or does not continue from the record of the last holder yet
+	shutByLease        // the lease does not allow a run
+	shutByPlace        // too many runs are active
+	shutByStore        // the due time is not kept yet
+)
 
 // Shut returns nil if a run may start. Otherwise it returns a channel that is closed when it is
 // worth asking again.
-func (g *gate) Shut() <-chan struct{} {
+func (g *gate) Shut(last time.Time) (shut <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.shut, shut = g.ask(last)
+	return shut
+}
+
+func (g *gate) ask(last time.Time) (shutBy, <-chan struct{}) {
 	if g.frozen != nil {
-		return g.frozen
+		return shutByOwn, g.frozen
 	}
 	if shut := g.lease.Shut(); shut != nil {
-		return shut
+		return shutByLease, shut
 	}
-	return g.place.take()
+	if g.took != g.lease.Took() {
+		return shutByOwn, g.resumed
+	}
+	if shut := g.place.ask(); shut != nil {
+		return shutByPlace, shut
+	}
+	if shut := g.keep(last); shut != nil {
+		g.place.forget() // others need not wait for the store
+		return shutByStore, shut
+	}
+	if shut := g.place.take(); shut != nil {
+		return shutByPlace, shut
+	}
+	return notShut, nil
+}
+
+// resume opens the gate: the job continues from the record of the last holder.
+func (g *gate) resume(took uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.took = took
+	close(g.resumed)
+	g.resumed = make(chan struct{})
+}
+
+// takenOver returns true if the job must continue from the record of another holder first.
+func (g *gate) takenOver() (took uint64, is bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	took = g.lease.Took()
+	return took, took != g.took
+}
+
+func (g *gate) why() shutBy {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut
 }
 
 func (g *gate) freeze() {
@@ -57,12 +113,6 @@ func (g *gate) thaw() {
 	}
 }
 
-func (g *gate) freezing() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.frozen != nil
-}
-
 // loopRun is the job's loop and what it has reported.
 type loopRun struct {
 	gate gate
@@ -74,7 +124,7 @@ type loopRun struct {
 	lastTick job.Tick
 	last     *job.Result // of a once job
 	grid     loop.Grid
-	held     bool // a tick waits for the gate
+	held     shutBy // why a tick waits for the gate
 	exits    exits
 	left     leftReport
 
@@ -132,7 +182,7 @@ func (s *Supervisor) startLoop() {
 
 func (s *Supervisor) runLoop() {
 	t := &s.loopRun
-	since, booted := s.resumeRecord()
+	since, booted := s.resumeCalendar()
 	t.loop = loop.New(loop.Options{Spec: s.spec, Runner: s.runner, Recorder: s, Gate: &t.gate,
 		Timer: func(mu sync.Locker, f func()) loop.Timer { return s.o.Timers.AfterFunc(mu, f) },
 		Grid:  s.handedGrid(), Since: since, Booted: booted,
@@ -141,7 +191,9 @@ func (s *Supervisor) runLoop() {
 		t.loop.Stop()
 	}
 	t.loop.Start()
-	s.writeRecord(false)
+	if s.spec.Calendar != nil {
+		s.saveRecord(false)
+	}
 }
 
 // forceLoop stops the active runs and the loop.
@@ -163,7 +215,9 @@ func (s *Supervisor) endLoop() {
 func (s *Supervisor) loopEnded() {
 	t := &s.loopRun
 	t.over = true
-	s.writeRecord(false)
+	if s.spec.Calendar != nil {
+		s.saveRecord(false)
+	}
 	if p := goroutine.Catch(t.loop.Wait); p != nil {
 		s.machine.panicked(p)
 	}
@@ -229,7 +283,7 @@ func (s *Supervisor) handedGrid() *loop.Grid {
 func (s *Supervisor) Record(rep loop.Report) {
 	t, name := &s.loopRun, s.spec.Name
 	t.grid = rep.Grid
-	if last := rep.Grid.Last; !last.IsZero() {
+	if last := rep.Grid.Last; !last.IsZero() && rep.State != job.Held { // what is held is not over
 		t.due.Store(&last)
 	}
 	fault.At("loop")
@@ -250,17 +304,14 @@ func (s *Supervisor) Record(rep loop.Report) {
 	case loop.Counted:
 		s.publish(event.TicksMissed(name, rep.Run, rep.Missed))
 	case loop.Dropped:
-		s.publish(event.TicksSkipped(name, rep.Run, rep.Missed, "no run could start within job.start_deadline"))
+		s.dropped(rep)
 	case loop.Ended:
 		t.active.Add(-1)
 		t.gate.place.leave()
 		s.recheck()
 		t.lastTick = rep.Tick
 		t.lastTick.Output = "" // it would be kept until the next run ends
-		if rep.Tick.Missed > 0 {
-			s.publish(event.TicksSkipped(name, rep.Run, rep.Tick.Missed,
-				fmt.Sprintf("run %d was active", rep.Run.Number)))
-		}
+		s.missedDuring(rep)
 		if s.spec.Service {
 			s.serviceEnded(rep.Tick)
 		} else {
@@ -296,26 +347,32 @@ func (s *Supervisor) stateChanged(rep loop.Report) {
 	case job.Running:
 		t.active.Add(1)
 		if rep.Missed > 0 {
-			why := "no run could start when they were due"
-			if t.held {
-				why = "no run was allowed when they were due"
-			}
-			s.publish(event.TicksSkipped(name, rep.Run, rep.Missed, why))
+			s.missedBefore(rep, t.held)
+		}
+		if rep.Run.Request == nil {
+			s.missedEnd(notByOverlap)
 		}
 	case job.Draining:
 		t.gate.place.forget()
 		t.draining.Store(true)
 		s.recheck()
 	case job.Waiting, job.Held:
+		if rep.State == job.Waiting {
+			t.gate.place.forget() // what was held may have been dropped
+		}
 		s.runner.rest()
 		s.closeNotices()
 	case job.Done:
 		t.gate.place.forget()
+		s.missedEnd(anyReason)
 		if t.active.Load() == 0 { // no run is handed off
 			s.closeNotices()
 		}
 	}
-	t.held = rep.State == job.Held
+	t.held = notShut
+	if rep.State == job.Held {
+		t.held = t.gate.why()
+	}
 	if rep.HandedOff { // for who looks now, nothing has changed
 		return
 	}
@@ -323,10 +380,10 @@ func (s *Supervisor) stateChanged(rep loop.Report) {
 	switch {
 	case rep.Slowed > 0:
 		s.publish(event.RunDelayed(name, rep.Run, rep.Slowed, s.spec.Retries, s.spec.Service))
-	case rep.State != job.Held || t.gate.freezing():
-	case s.o.Lease.Shut() == nil:
+	case rep.State != job.Held:
+	case t.held == shutByPlace:
 		s.publish(event.TickQueued(name, rep.Next))
-	default:
+	case t.held == shutByLease:
 		s.publish(event.TickHeld(name, rep.Next))
 	}
 }

@@ -53,7 +53,7 @@ func (s *Supervisor) openRunner() error {
 	s.runner = &runner{spec: s.spec, spawner: s.o.Spawner, credentials: creds, cgroup: s.cgroup, env: env,
 		outputs: targets{stdout: stdout, stderr: stderr, file: file}, keepsTail: s.o.KeepOutput,
 		hooks: hooks{problem: s.problem, died: s.recheck, fence: func() uint64 { return s.o.Lease.Fence() }, explain: s.explain,
-			starts:  func() { s.writeRecord(true) },
+			starts:  s.runStarts,
 			started: s.runStarted, escaped: s.escaped, suspended: s.suspended},
 		notices: s.notices, handed: handedRuns{runs: s.o.Handed.Runs, files: s.o.Descriptors},
 		slots: make([]slot, s.slots())}

@@ -2,124 +2,212 @@ package supervisor
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"gophd/internal/event"
 	"gophd/internal/job"
+	"gophd/internal/jobfile"
 	"gophd/internal/procfs"
-	"gophd/internal/safefile"
 	"gophd/internal/schedule"
 )
 
-// record is the last due time of a job with a calendar, in a small file: the next gophd on this host
-// continues from it, after a restart of the machine too. A re-exec does not need it. The file is written in
-// place and not synced, because a job may be due each second: after a power failure it may be missing,
-// and then nothing is caught up.
+// This file keeps the record of the job: whether it is paused, how many of its next runs are skipped, and the
+// last due time of its calendar. The next gophd continues from it. It is in a file on this host, and with
+// a lease in a shared store that keeps it for the next holder. A re-exec needs neither.
+//
+// The order is: the store, the file, the command. A run of a calendar starts when the store keeps its due time
+// (gate.Shut), and when the file has it, if the disk answers (runStarts). So if this process dies:
+//
+//   - before the store keeps the due time: the next holder catches up with the due time.
+//   - after that, and before the command is started: no other host runs it, and neither did this one. That is
+//     the time of an answer of the store and a fork. The next gophd on this host runs it if the file does
+//     not have it yet.
+//   - during the run: it is not run again.
+//
+// An interval has no due times to catch up with.
+
+// record is the record of the job, as it was kept last.
 type record struct {
-	path string // "" for none
+	schedule string // schedule.Schedule.ID of the job's calendar
 
-	mu      sync.Mutex // guards the rest; held while the file is written
-	written recorded
-	failed  string // why it could not be written the last time
-}
-
-// recorded is the content of the file.
-type recorded struct {
-	Schedule *schedule.Schedule `json:"schedule,omitempty"` // of Due
-	Due      time.Time          `json:"due"`                // the last due time that is over
-	Boot     string             `json:"boot,omitempty"`     // of the kernel, in which a run at boot has started
-}
-
-func (r recorded) equal(other recorded) bool {
-	return r.Schedule.Equal(other.Schedule) && r.Due.Equal(other.Due) && r.Boot == other.Boot
-}
-
-// maxRecord is more than a record needs: that of a job with the most excluded days has 300 kB.
-const maxRecord = 1 << 20
-
-// read returns what the last gophd has recorded; nothing if it has recorded nothing that can be read.
-func (r *record) read() (last recorded, err error) {
-	if r.path == "" {
-		return recorded{}, nil
-	}
-	f, err := safefile.Open(r.path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return recorded{}, nil
-	}
-	if err != nil {
-		return recorded{}, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxRecord))
-	if err == nil {
-		err = json.Unmarshal(text, &last)
-	}
-	if err != nil {
-		return recorded{}, fmt.Errorf("%s: not a record of due times; missed runs are not caught up: %w", r.path, err)
-	}
-	return last, nil
-}
-
-// writeRecord writes the record if it has changed. It blocks for as long as the file system does. A job
-// that is due at each boot has nothing to record before its run.
-func (s *Supervisor) writeRecord(starting bool) {
-	r, due := &s.record, s.loopRun.due.Load()
-	if r.path == "" || due == nil || !starting && s.spec.Calendar.Kind() == schedule.Reboot {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := recorded{Schedule: s.spec.Calendar, Due: *due, Boot: bootID()}
-	if now.equal(r.written) {
-		return
-	}
-	if err := r.write(now); err == nil {
-		r.written, r.failed = now, ""
-	} else if err.Error() != r.failed {
-		r.failed = err.Error()
-		s.problem(fmt.Errorf("%w: after a restart a run may be missing, or start twice", err))
-	}
-}
-
-func (r *record) write(now recorded) error {
-	text, err := json.Marshal(now)
-	if err != nil {
-		return err
-	}
-	f, err := safefile.Open(r.path, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = f.WriteAt(append(text, '\n'), 0); err == nil {
-		err = f.Truncate(int64(len(text)) + 1)
-	}
-	return errors.Join(err, f.Close())
+	mu       sync.Mutex // guards the rest
+	position jobfile.Position
+	resumes  bool // the loop that is started next continues from position
+	fresh    bool // the first lease of a new daemon was not held yet
+	early    bool // something was requested while the lease was not held
+	hangs    bool // the disk did not answer before the last run
+	saving   *jobfile.Saving
 }
 
 var bootID = sync.OnceValue(func() string { return procfs.Self().Boot })
 
-// resumeRecord returns since when due times count that are over, and whether a job that is due at each
+// now returns the record of this moment. last is the last due time that is over; zero for the one that
+// is known. A job that is due at each boot is not over before its run is started.
+func (s *Supervisor) now(last time.Time, started bool) jobfile.Record {
+	r := &s.record
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if due := s.loopRun.due.Load(); last.IsZero() && due != nil {
+		last = *due
+	}
+	if c := s.spec.Calendar; c != nil && !last.IsZero() {
+		r.position.Schedule, r.position.Due = r.schedule, last
+		if c.Kind() != schedule.Reboot || started {
+			r.position.Boot = bootID()
+		}
+	}
+	if s.o.Shared {
+		r.position.Fence = max(r.position.Fence, s.o.Lease.Fence())
+	}
+	now := s.steering.read()
+	return jobfile.Record{Requested: jobfile.Requested{Paused: now.Paused, Skip: now.Skip}, Position: r.position}
+}
+
+// saveRecord writes the record of this moment to the file, and makes the store keep it. It does not block.
+func (s *Supervisor) saveRecord(started bool) *jobfile.Saving {
+	now := s.now(time.Time{}, started)
+	s.keep(now)
+	if s.o.RecordPath == "" {
+		return nil
+	}
+	saving := s.o.Records.Save(s.o.RecordPath, now)
+	s.record.mu.Lock()
+	defer s.record.mu.Unlock()
+	s.record.saving = saving
+	return saving
+}
+
+// keep makes the store of the lease keep a record for the next holder; see lease.Lease.Keep. The boot is one of
+// this host.
+func (s *Supervisor) keep(r jobfile.Record) <-chan struct{} {
+	if !s.o.Shared {
+		return nil
+	}
+	r.Boot = ""
+	text, err := json.Marshal(r)
+	if err != nil { // the year is after 9999
+		return nil
+	}
+	return s.o.Lease.Keep(s.spec.Name, text)
+}
+
+// keepDue makes the store of the lease keep the last due time that is over when a run starts. It returns nil
+// if the run may start, and otherwise a channel that is closed when it is worth asking again.
+func (s *Supervisor) keepDue(last time.Time) <-chan struct{} {
+	if !s.o.Shared || s.spec.Calendar == nil {
+		return nil
+	}
+	return s.keep(s.now(last, false))
+}
+
+// runStarts is called before a run is started. It waits until the file has the last due time, as long as
+// the disk answers.
+func (s *Supervisor) runStarts() {
+	if s.spec.Calendar == nil {
+		return
+	}
+	err := s.saveRecord(true).Wait() // why it was not written is an event of the writer
+	s.record.mu.Lock()
+	reported := s.record.hangs
+	s.record.hangs = jobfile.Hangs(err)
+	report := s.record.hangs && !reported
+	s.record.mu.Unlock()
+	if report {
+		s.problem(fmt.Errorf("%w: after a restart a run may be missing, or start twice", err))
+	}
+}
+
+// AwaitRecord waits until the file has what was requested last, as long as the disk answers. It returns why it
+// does not have it.
+func (s *Supervisor) AwaitRecord() error {
+	s.record.mu.Lock()
+	saving := s.record.saving
+	s.record.mu.Unlock()
+	return saving.Wait()
+}
+
+// takeOver continues from the record of the last holder, if that may have been another instance. That of this
+// host counts unless the lease was held elsewhere since. It blocks for a second at most.
+func (s *Supervisor) takeOver() {
+	r := &s.record
+	took, is := s.loopRun.gate.takenOver()
+	r.mu.Lock()
+	is, r.fresh = is || r.fresh, false
+	r.mu.Unlock()
+	if !is {
+		return
+	}
+	last, elsewhere := s.lastRecord()
+	r.mu.Lock()
+	early := r.early
+	r.position, r.resumes, r.early = last.Position, s.loopRun.loop == nil, false
+	r.mu.Unlock()
+	before, now := s.steering.change(func(now *Steered) {
+		if !early {
+			now.Paused, now.Skip = last.Paused, last.Skip
+		}
+	})
+	if before != now && (s.loopRun.loop != nil || s.o.Handed.Name != "" || now == Steered{}) { // otherwise the start of the loop does
+		s.publish(now.Event(s.spec.Name))
+	}
+	if l := s.loopRun.loop; l != nil {
+		due := s.loopRun.due.Load()
+		if r.schedule != "" && last.Schedule == r.schedule && (due == nil || last.Due.After(*due)) {
+			s.loopRun.due.Store(&last.Due)
+			l.Served(last.Due)
+		}
+		l.Skip(now.Skip)
+		l.Pause(now.holds())
+	}
+	s.loopRun.gate.resume(took)
+	if early || elsewhere || s.loopRun.loop != nil {
+		s.saveRecord(false)
+	}
+}
+
+// lastRecord returns the record of the last holder, and whether that is the one that the store has kept.
+func (s *Supervisor) lastRecord() (last jobfile.Record, elsewhere bool) {
+	s.record.mu.Lock()
+	last.Position = s.record.position
+	s.record.mu.Unlock()
+	now := s.steering.read()
+	last.Paused, last.Skip = now.Paused, now.Skip
+	if s.o.RecordPath != "" {
+		if file, err := s.o.Records.Read(s.o.RecordPath); err == nil {
+			last = file
+		} else if !s.o.Fresh { // the start has warned
+			s.problem(err)
+		}
+	}
+	var kept jobfile.Record
+	if err := json.Unmarshal(s.o.Lease.Kept(s.spec.Name), &kept); err != nil || kept.Skip < 0 {
+		kept = jobfile.Record{}
+	}
+	if kept.Fence > last.Fence {
+		kept.Boot = last.Boot
+		return kept, true
+	}
+	if last.Boot != bootID() && last.Schedule == kept.Schedule && kept.Due.After(last.Due) {
+		last.Due = kept.Due // the machine has crashed, and the file was not synced
+	}
+	return last, false
+}
+
+// resumeCalendar returns since when due times count that are over, and whether a job that is due at each
 // boot is due now. Neither applies to a job that a re-exec or a reload has started.
-func (s *Supervisor) resumeRecord() (since time.Time, booted bool) {
-	if !s.o.Fresh || s.spec.Calendar == nil {
+func (s *Supervisor) resumeCalendar() (since time.Time, booted bool) {
+	s.record.mu.Lock()
+	last, resumes := s.record.position, s.record.resumes
+	s.record.resumes = false
+	s.record.mu.Unlock()
+	if !resumes || s.spec.Calendar == nil {
 		return time.Time{}, false
 	}
-	last, err := s.record.read()
-	if err != nil {
-		s.problem(err)
-	}
-	s.record.written = last
-	booted = os.Getpid() == 1 || bootID() == "" || last.Boot != bootID()
-	if s.o.Shared || !last.Schedule.Equal(s.spec.Calendar) {
-		return time.Time{}, booted // others may have served them, or they are those of another schedule
+	booted = last.Boot != bootID() || s.o.Fresh && (os.Getpid() == 1 || bootID() == "")
+	if last.Schedule != s.record.schedule {
+		return time.Time{}, booted // they are those of another schedule
 	}
 	since, now := last.Due, time.Now()
 	if oldest := now.Add(-s.spec.CatchUpWindow); s.spec.CatchUpWindow > 0 && since.Before(oldest) {
@@ -151,7 +239,7 @@ const maxMissed = 10_000
 
 // reportMissed reports the due times between two instants, which are not caught up.
 func (s *Supervisor) reportMissed(after, until time.Time) {
-	n, last, why := uint64(0), time.Time{}, "gophd did not run when they were due"
+	n, last, why := uint64(0), time.Time{}, notRunning
 	for due, ok := s.spec.Calendar.Next(after); ok && !due.After(until) && n < maxMissed; due, ok = s.spec.Calendar.Next(due) {
 		n, last = n+1, due
 	}
@@ -159,6 +247,6 @@ func (s *Supervisor) reportMissed(after, until time.Time) {
 		why += ", and perhaps more"
 	}
 	if n > 0 {
-		s.publish(event.TicksSkipped(s.spec.Name, job.Run{Due: last}, n, why))
+		s.missed(job.Run{}, last, n, job.MissedNotRunning, why)
 	}
 }

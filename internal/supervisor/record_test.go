@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,25 +37,4 @@ func TestFewMissedDueTimesAreLeftToCatchUpWith(t *testing.T) {
 			}
 		}
 	})
-}
-
-func TestRecordIsReadAsItWasWritten(t *testing.T) {
-	r := record{path: filepath.Join(t.TempDir(), "x.due")}
-	if got, err := r.read(); err != nil || !got.equal(recorded{}) {
-		t.Errorf("without a file: %+v, %v", got, err)
-	}
-	for _, want := range []recorded{
-		{Schedule: parse(t, "0 17 3 * * 1-5"), Due: time.Date(2026, 11, 27, 3, 17, 0, 0, time.UTC), Boot: "a long id of a boot"},
-		{Schedule: parse(t, "@manual"), Due: time.Unix(1, 0)}, // shorter than before
-	} {
-		if err := r.write(want); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := r.read(); err != nil || !got.equal(want) {
-			t.Errorf("read %+v, %v, want %+v", got, err, want)
-		}
-	}
-	if err := (&record{path: "/none/x.due"}).write(recorded{}); err == nil {
-		t.Error("written to a directory that does not exist")
-	}
 }

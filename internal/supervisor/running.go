@@ -31,19 +31,27 @@ func NewRunning(max int) *Running {
 	return &Running{max: max}
 }
 
-// take takes a place for a run that starts now, and returns nil; or it returns a channel that is
-// closed when it is worth asking again.
-func (p *place) take() <-chan struct{} {
+// ask returns nil if there is a place for a run that starts now; or it returns a channel that is closed when
+// it is worth asking again.
+func (p *place) ask() <-chan struct{} { return p.look(false) }
+
+// take is ask, and takes the place.
+func (p *place) take() <-chan struct{} { return p.look(true) }
+
+func (p *place) look(take bool) <-chan struct{} {
 	r := p.running
 	if r == nil {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.active < r.max && (len(r.waiting) == 0 || r.waiting[0] == p) {
+	switch free := r.active < r.max && (len(r.waiting) == 0 || r.waiting[0] == p); {
+	case free && take:
 		r.active++
 		p.taken++
 		r.drop(p)
+		return nil
+	case free:
 		return nil
 	}
 	if !slices.Contains(r.waiting, p) {

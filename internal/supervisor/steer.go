@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
+	"time"
 
 	"gophd/internal/event"
 	"gophd/internal/job"
+	"gophd/internal/jobfile"
 	"gophd/internal/loop"
 	"gophd/internal/request"
 )
@@ -21,6 +23,27 @@ type Steered struct {
 
 // holds returns true if no run starts by itself.
 func (s Steered) holds() bool { return s.Paused || s.Stopped }
+
+// openRecord sets what is requested, and the position in the calendar, at the start of this process.
+func (s *Supervisor) openRecord() {
+	handed, r := s.o.Handed, &s.record
+	r.schedule = s.spec.Calendar.ID()
+	if s.o.Fresh || handed.Name == "" {
+		s.steering.now = Steered{Paused: s.o.Record.Paused, Skip: s.o.Record.Skip}
+		r.position, r.fresh = s.o.Record.Position, s.o.Fresh
+		return
+	}
+	s.steering.now = handed.Steered
+	r.position = jobfile.Position{Boot: handed.Boot, Fence: handed.Fence}
+	if g := handed.Grid; g != nil {
+		r.position.Schedule, r.position.Due = g.Calendar.ID(), g.Last
+	}
+	due := r.position.Due
+	if r.position.Schedule != r.schedule {
+		due = time.Now()
+	}
+	s.keep(s.now(due, false)) // before the lease is acquired, so that the records of all jobs are there
+}
 
 // steering is what is Steered now.
 type steering struct {
@@ -108,8 +131,16 @@ func (s *Supervisor) steer(f func(*Steered)) {
 	if before == now {
 		return
 	}
+	if !now.holds() {
+		s.missedEnd(notByOverlap)
+	}
 	s.publish(now.Event(s.spec.Name))
-	s.o.Steer(now)
+	if _, l, _ := s.o.Lease.Look(); !l.State.Holding() {
+		s.record.mu.Lock()
+		s.record.early = true
+		s.record.mu.Unlock()
+	}
+	s.saveRecord(false)
 	if l := s.loopRun.loop; l != nil {
 		l.Skip(now.Skip)
 		l.Pause(now.holds())
@@ -122,16 +153,17 @@ func (s *Supervisor) skipped(rep loop.Report) {
 		return // a retry, or a tick that was counted when the run that made it late ended
 	}
 	if rep.Paused {
-		why := "the job is paused"
+		why, text := job.MissedPaused, "the job is paused"
 		if s.steering.read().Stopped {
-			why = "the job is stopped"
+			why, text = job.MissedStopped, "the job is stopped"
 		}
-		s.publish(event.TicksSkipped(s.spec.Name, rep.Run, rep.Missed, why))
+		s.missed(rep.Run, rep.Run.Due, rep.Missed, why, text)
 		return
 	}
 	_, now := s.steering.change(func(now *Steered) { now.Skip = max(now.Skip-1, 0) })
-	s.publish(event.TickSkipped(s.spec.Name, rep.Run, rep.Missed, now.Skip))
-	s.o.Steer(now)
+	s.missedEnd(anyReason)
+	s.publish(event.RunSkipped(s.spec.Name, rep.Run, rep.Missed, now.Skip))
+	s.saveRecord(false)
 }
 
 // StopRuns stops the active runs. The job continues. It is rejected if none is active.

@@ -11,6 +11,7 @@ import (
 	"gophd/internal/fault"
 	"gophd/internal/goroutine"
 	"gophd/internal/job"
+	"gophd/internal/jobfile"
 	"gophd/internal/lease"
 	"gophd/internal/line"
 	"gophd/internal/logging"
@@ -39,13 +40,11 @@ type Options struct {
 	// active any more. It must not block.
 	LeftoverEnded func()
 
-	Fresh  bool   // the daemon was started, and not by a re-exec
-	Shared bool   // other hosts may have the lease
-	Record string // path of the file with the last due time of a calendar; "" for none
-	// Steer is called when what was requested for the job has changed, and must outlive the daemon. It must
-	// not block. Steered is what it is at the start.
-	Steer   func(Steered)
-	Steered Steered
+	Fresh      bool            // the daemon was started, and not by a re-exec
+	Shared     bool            // other hosts may have the lease
+	Records    *jobfile.Writer // of the files of all jobs
+	RecordPath string          // of the file of this job; "" for none
+	Record     jobfile.Record  // its content at a first start; otherwise JobState has what counts
 
 	Handed      JobState            // from the old process
 	Descriptors map[string]*os.File // from the old process
@@ -74,6 +73,7 @@ type Supervisor struct {
 	machine  *machine
 	loopRun  loopRun
 	record   record
+	misses   misses
 	leftover leftover
 	steering steering
 
@@ -105,9 +105,8 @@ func New(o Options) (_ *Supervisor, err error) {
 	if err := s.openRunner(); err != nil {
 		return nil, err
 	}
-	s.record.path = o.Record
-	s.steering.now = o.Steered
-	s.loopRun.gate.lease, s.loopRun.gate.place.running = o.Lease, o.Running
+	s.loopRun.gate = gate{lease: o.Lease, place: place{running: o.Running}, keep: s.keepDue, resumed: make(chan struct{})}
+	s.openRecord()
 	s.loopRun.gate.place.adopt(len(o.Handed.Runs))
 	s.machine = &machine{state: standby, actions: actions{
 		startLoop:   s.startLoop,
@@ -233,12 +232,14 @@ func (s *Supervisor) call(f func()) {
 	}
 }
 
-// LeaseHeld is called when runs may start for the first time, as far as the gate of the lease is open.
+// LeaseHeld is called when runs may start for the first time, as far as the gate of the lease is open, and
+// when they may start again after another instance may have held the lease.
 func (s *Supervisor) LeaseHeld() {
 	s.call(func() {
 		if lock := s.o.Lease.Lock(); lock != nil {
 			s.mark(lease.Mark(lock))
 		}
+		s.takeOver()
 		s.leftover.leaseHeld = true
 		if !s.leftover.waiting.Load() {
 			s.machine.leaseHeld()
