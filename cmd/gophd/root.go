@@ -90,7 +90,7 @@ func (p *program) flagError(cmd *cobra.Command, err error) error {
 }
 
 func addCommands(root *cobra.Command, p *program) {
-	root.AddCommand(newRun(p), newCheck(p), newNext(p), newConfig(p), newVersion(p), newProbe(p),
+	root.AddCommand(newRun(p), newCheck(p), newNext(p), newConfig(p), newConvert(p), newVersion(p), newProbe(p),
 		newList(p), newStatus(p), newTop(p), newHistory(p), newEvents(p), newHealthcheck(p))
 	addSteering(root, p)
 }

@@ -92,6 +92,7 @@ func (s *sorter) readCrontab(environment, flags map[string]given) {
 		o.Seconds = g.value == true
 	}
 	t, wrong := crontab.Parse(string(data), o)
+	s.parsed = t
 	for _, j := range t.Jobs { // all errors of the file are reported at once
 		if _, err := schedule.Parse(j.Schedule, schedule.Options{Year: o.Seconds}); err != nil {
 			wrong = append(wrong, &crontab.Error{Line: j.Line, Problem: err.Error()})
@@ -203,7 +204,7 @@ func (c *crontabLines) add(j *crontab.Job) {
 		read("job.user", j.User)
 	}
 	c.mail(j, owner, from, set)
-	c.surroundings(j, owner, set)
+	c.surroundings(j, owner, from, set)
 	c.doubtUser(j, at)
 	c.entries = append(c.entries, e)
 }
@@ -236,7 +237,8 @@ func (c *crontabLines) mail(j *crontab.Job, owner *cronOwner, from func(crontab.
 }
 
 // surroundings sets the environment of a command, and its working directory, which is HOME.
-func (c *crontabLines) surroundings(j *crontab.Job, owner *cronOwner, set func(string, given)) {
+func (c *crontabLines) surroundings(j *crontab.Job, owner *cronOwner, from func(crontab.Variable, string) given,
+	set func(string, given)) {
 	of := variablesOf{n: len(j.Variables), owner: owner}
 	if of.n > 0 {
 		of.first = &j.Variables[0]
@@ -246,12 +248,14 @@ func (c *crontabLines) surroundings(j *crontab.Job, owner *cronOwner, set func(s
 		pairs = c.environment(j, owner)
 		c.environments[of] = pairs
 	}
-	home := owner.home
-	if v, ok := j.Get("HOME"); ok {
-		home = v.Value
-	}
-	if _, ok := c.get("job.chdir"); !ok && filepath.IsAbs(home) {
-		set("job.chdir", given{text: home, value: home})
+	if _, ok := c.get("job.chdir"); !ok {
+		home := given{text: owner.home}
+		if v, ok := j.Get("HOME"); ok {
+			home = from(v, v.Value)
+		}
+		if filepath.IsAbs(home.text) {
+			set("job.chdir", c.read(c.table["job.chdir"], home))
+		}
 	}
 	if len(pairs) > 0 {
 		set("job.env", given{pairs: pairs})

@@ -32,6 +32,9 @@ const maxFile = 1 << 20
 // named must exist. The working directory is searched only when no command was given, so that a
 // file that happens to be there cannot change a job.
 func (l *loader) locate() string {
+	if l.noFile {
+		return ""
+	}
 	named, ok := l.flag(configFlag)
 	subject := "--" + configFlag
 	if !ok {

@@ -62,6 +62,7 @@ type key struct {
 	help     string // one sentence
 	example  string // a valid value that differs from the default
 	advanced bool   // not in the starter file
+	literal  bool   // a $NAME in the text may be meant
 }
 
 // env returns the environment variable of the key.
@@ -230,7 +231,7 @@ var keys = sync.OnceValue(func() []key {
 			help: "standard input of each run; - is inherit",
 		},
 		{
-			name: "job.stdin_text", kind: word, arg: "TEXT", example: "hello", advanced: true,
+			name: "job.stdin_text", kind: word, arg: "TEXT", example: "hello", advanced: true, literal: true,
 			help: "standard input of each run is this text; excludes job.stdin",
 		},
 		{

@@ -19,6 +19,7 @@ type loader struct {
 	table    map[string]key     // by name
 	sections []string           // gophd's own
 	explicit bool               // the config file was named by flag or environment
+	noFile   bool               // no config file is searched
 	many     bool               // there is a jobs: map
 	unusable error              // why the usual state directory cannot be created, and another is used
 	envFiles map[string]envFile // those that were read
@@ -79,7 +80,7 @@ func (l *loader) read(k key, g given) given {
 	if g.entry {
 		variable = "" // it would be for all jobs
 	}
-	if k.kind != command && l.isUnexpanded(g.subject, g.text, variable) {
+	if k.kind != command && !k.literal && l.isUnexpanded(g.subject, g.text, variable) {
 		return g
 	}
 	value, err := k.parse(g.text)

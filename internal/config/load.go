@@ -95,7 +95,12 @@ type jobSettings struct {
 // job.env_file and job.exclude, and follows the symlinks of the log, output and input. Its error is one line for each
 // invalid setting, each an *Error, or an *UnfitError.
 func Load(req Request) (*Config, error) {
-	l := newLoader(req)
+	c, _, err := newLoader(req).load()
+	return c, err
+}
+
+// load is Load, and returns what it has read, too.
+func (l *loader) load() (*Config, *sorter, error) {
 	path := l.locate()
 	files := l.readFiles(path)
 	environment, flags := l.environment(), l.flags()
@@ -105,14 +110,14 @@ func Load(req Request) (*Config, error) {
 	}
 	v, err := merge(l.defaults(), files.own, environment, flags)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := l.err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s, err := decode(v)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	get := func(name string) given { return v.Get(name).(given) }
 
@@ -141,7 +146,7 @@ func Load(req Request) (*Config, error) {
 		l.oneJob(c, s, get, files.user)
 	}
 	if err := errors.Join(err, l.err()); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if l.unusable != nil && (c.Heartbeat.URL != "none:" || filepath.Dir(c.Log.File) == c.LogDir) {
 		l.warnings = append(l.warnings, fmt.Sprintf("the state directory is %s, because the usual one, at home, "+
@@ -155,7 +160,7 @@ func Load(req Request) (*Config, error) {
 	}
 	c.Warnings, c.Files = l.warnings, l.sources
 	c.values = append(c.values, files.user...)
-	return c, nil
+	return c, files, nil
 }
 
 // oneJob completes and checks the config of one job.

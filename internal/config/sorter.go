@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode"
 
+	"gophd/internal/crontab"
 	"gophd/internal/misspelled"
 )
 
@@ -46,6 +47,7 @@ type sorter struct {
 	byName      map[string]*entryOf
 	jobsAt      string           // the place of jobs:, or the path of the crontab; "" without them
 	crontab     string           // its absolute path; "" without one
+	parsed      crontab.Table    // what it has
 	seen        map[string]place // by key; the user's by environment variable
 	sectionSeen map[string]bool  // sections read so far
 }

@@ -1,13 +1,15 @@
 // Package crontab answers: what does a crontab say?
 //
 // Parse reads the text of a crontab as cron(8) does, see crontab(5): jobs, the variables that are set
-// above each of them, and comments. It looks up no user, parses no schedule and runs nothing.
+// above each of them, and comments. It looks up no user and runs nothing.
 package crontab
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"gophd/internal/schedule"
 )
 
 // Options say which of the formats of a crontab a text has.
@@ -273,19 +275,18 @@ func (p *parser) schedule(line string) (end int, problem string) {
 	if len(words) < n {
 		return 0, at(len(line)+1, fmt.Sprintf("the line ends: expected the %s%s", fields[len(words)], shape))
 	}
-	if p.Seconds {
-		switch { // as in supercronic, the longest schedule that leaves a command
-		case len(words) > 7 && isYear(words[6].text):
-			n = 7
-		case len(words) > 6 && isYear(words[5].text):
-			n = 6
+	for most := 7; p.Seconds && most > n; most-- { // as in supercronic, the longest schedule that leaves a command
+		if len(words) > most && isSchedule(line[:ends[most-1]]) {
+			n = most
 		}
 	}
 	return ends[n-1], ""
 }
 
-// isYear reports whether a word may be the field of the year.
-func isYear(text string) bool { return strings.Trim(text, "0123456789*/,-") == "" }
+func isSchedule(text string) bool {
+	_, err := schedule.Parse(text, schedule.Options{Year: true})
+	return err == nil
+}
 
 // split separates a command from its input, as cron does for the % in it.
 func split(text string) (command, input string) {

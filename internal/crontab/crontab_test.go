@@ -145,9 +145,9 @@ func TestNamesAndComments(t *testing.T) {
 	for _, j := range got.Jobs {
 		names = append(names, fmt.Sprint(j.Line, " ", j.Name, " ", strings.Join(j.Comments, "|")))
 	}
-	poll := Slug("/opt/poll.sh -v%")
+	poll := slug("/opt/poll.sh -v", "")
 	want := []string{"5 nightly # The jobs of the team.|# Backups.", "8 " + poll + " ", "10 " + poll + "-2 #name: Bob's own idea",
-		"11 " + Slug("FOO=1 x%") + " ", "12 " + poll + "-3 "}
+		"11 " + slug("FOO=1 x", "") + " ", "12 " + poll + "-3 "}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
 	}

@@ -29,7 +29,7 @@ func (p *parser) nameJobs() {
 		if j.Named != 0 {
 			continue
 		}
-		base := Slug(j.Command + "%" + j.Input)
+		base := slug(j.Command, j.Input)
 		for taken := true; taken; _, taken = p.used[j.Name] {
 			counts[base]++
 			j.Name = base
@@ -41,25 +41,25 @@ func (p *parser) nameJobs() {
 	}
 }
 
-// Slug returns a name for a command: that of its program without its extension, and six digits of a hash
-// of all of it.
-func Slug(command string) string {
+// slug returns a name for a command: that of its program without its extension, and six digits of a hash
+// of the command and its input.
+func slug(command, input string) string {
 	first, _ := next(command, 0)
 	program := path.Base(first.text)
 	if i := strings.LastIndexByte(program, '.'); i > 0 {
 		program = program[:i]
 	}
-	slug := strings.Map(func(r rune) rune {
+	name := strings.Map(func(r rune) rune {
 		switch {
 		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_', r == '-':
 			return r
 		}
 		return '_'
 	}, program)
-	slug = strings.Trim(slug, "-_")
-	if slug == "" {
-		slug = "job"
+	name = strings.Trim(name, "-_")
+	if name == "" {
+		name = "job"
 	}
-	sum := sha256.Sum256([]byte(command))
-	return slug[:min(len(slug), maxSlug)] + "-" + hex.EncodeToString(sum[:3])
+	sum := sha256.Sum256([]byte(command + "%" + input))
+	return name[:min(len(name), maxSlug)] + "-" + hex.EncodeToString(sum[:3])
 }
