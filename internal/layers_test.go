@@ -21,8 +21,8 @@ var layers = [][]string{
 		"internal/line", "internal/lockfile", "internal/misspelled", "internal/request", "internal/procfs",
 		"internal/safefile", "internal/schedule", "internal/self", "internal/credentials"},
 	{"internal/config", "internal/daemonize", "internal/eventlog", "internal/heartbeat", "internal/history", "internal/jobfile",
-		"internal/logging", "internal/loop", "internal/pidfile", "internal/process", "internal/restart", "internal/sdnotify",
-		"internal/signals", "internal/status", "internal/terminal"},
+		"internal/logging", "internal/logread", "internal/loop", "internal/pidfile", "internal/process", "internal/restart",
+		"internal/sdnotify", "internal/signals", "internal/status", "internal/terminal"},
 	{"internal/heartbeat/file", "internal/heartbeat/memcached", "internal/heartbeat/heartbeattest", "internal/api"},
 	{"internal/lease"},
 	{"internal/preflight", "internal/supervisor"},
@@ -42,6 +42,7 @@ var sideways = map[[2]string]string{
 	{"internal/crontab", "internal/schedule"}:       "where the schedule of a line with a year ends depends on its fields",
 	{"internal/headtail", "internal/line"}:          "one rule says where a line ends",
 	{"internal/eventlog", "internal/logging"}:       "it writes the event stream to the log",
+	{"internal/logread", "internal/logging"}:        "what an archive is, and which names it has, is known in one place",
 	{"internal/supervisor", "internal/preflight"}:   "a start opens what check and reload have validated, with the same code",
 }
 
@@ -65,8 +66,8 @@ var owners = []struct {
 		"internal/terminal"},
 		"one table maps signals to requests; restart and daemonize only handle signals during a re-exec or a start, " +
 			"process waits for children as process 1, and terminal is for a command that is no daemon"},
-	{"os/exec", []string{"internal/self", "internal/daemonize", "internal/heartbeat/heartbeattest"},
-		"package process starts commands, and stops them too"},
+	{"os/exec", []string{"internal/self", "internal/daemonize", "internal/heartbeat/heartbeattest", "internal/logread"},
+		"package process starts commands, and stops them too; logread starts journalctl(1) for gophd logs, and never in a daemon"},
 	{"golang.org/x/term", []string{"internal/terminal"}, "one package restores the terminal"},
 	{"net/http", []string{"internal/api"}, "its server costs memory: api makes it when the socket is used, and drops it"},
 	{"text/template", nil, "it disables the linker's dead code elimination: 2 MB"},
