@@ -22,11 +22,14 @@ type route struct {
 	serve        func(*Server, http.ResponseWriter, *http.Request)
 }
 
+const logsPath = "/v1/jobs/{name}/logs"
+
 // routes lists the whole API. openapi.yaml describes it; a test compares them.
 var routes = []route{
 	{"GET", "/v1/status", (*Server).getStatus},
 	{"GET", "/v1/jobs", (*Server).getJobs},
 	{"GET", "/v1/jobs/{name}", (*Server).getJob},
+	{"GET", logsPath, (*Server).getLogs},
 	{"GET", "/v1/next", (*Server).getNext},
 	{"GET", "/v1/events", (*Server).getEvents},
 	{"POST", "/v1/jobs/{name}/{verb}", (*Server).postJob},
@@ -43,10 +46,12 @@ func (t *site) handler() http.Handler {
 		methods[r.path] = append(methods[r.path], r.method)
 	}
 	for path, allowed := range methods {
-		mux.HandleFunc(path, func(w http.ResponseWriter, q *http.Request) {
-			w.Header().Set("Allow", strings.Join(allowed, ", "))
-			fail(w, http.StatusMethodNotAllowed, "%s is not for %s; use %s", q.Method, q.URL.Path, strings.Join(allowed, " or "))
-		})
+		for _, method := range otherMethods(path) {
+			mux.HandleFunc(method+path, func(w http.ResponseWriter, q *http.Request) {
+				w.Header().Set("Allow", strings.Join(allowed, ", "))
+				fail(w, http.StatusMethodNotAllowed, "%s is not for %s; use %s", q.Method, q.URL.Path, strings.Join(allowed, " or "))
+			})
+		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, q *http.Request) {
 		fail(w, http.StatusNotFound, "there is nothing at %.100q; the API is below /v1", q.URL.Path)
@@ -61,6 +66,16 @@ func (t *site) handler() http.Handler {
 			fail(w, http.StatusInternalServerError, "gophd has failed: %v", p.Value)
 		}
 	})
+}
+
+// otherMethods returns for which methods a path needs an answer that it is not for them, each with a space:
+// "" is for all that have no route. The path of the logs also matches that of a request for a job, so a
+// pattern without a method would be ambiguous (net/http.ServeMux).
+func otherMethods(path string) []string {
+	if path == logsPath {
+		return []string{"POST ", "PUT ", "PATCH ", "DELETE "}
+	}
+	return []string{""}
 }
 
 // maxBody limits the body of a request, in bytes.

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -172,7 +174,7 @@ func TestOpenAPIHasEachPath(t *testing.T) {
 // Each field of a shape is in its schema, and required unless it may be omitted; and no other.
 func TestOpenAPIHasEachField(t *testing.T) {
 	d := openAPI(t)
-	for _, shape := range []any{Status{}, Job{}, ListedJob{}, Run{}, Last{}, Lengths{}, Lease{}, Failure{}, Done{}, Order{}, Reload{},
+	for _, shape := range []any{Status{}, Job{}, ListedJob{}, Run{}, Suspended{}, Last{}, Lengths{}, Lease{}, Failure{}, Done{}, Order{}, Reload{},
 		Plan{}, PlannedJob{}, Setting{}, NextRuns{}, NextRun{}} {
 		of := reflect.TypeOf(shape)
 		s := d.resolve(d.Components.Schemas[of.Name()])
@@ -215,7 +217,8 @@ func full() status.Snapshot {
 	s := nightly()
 	s.Config, s.Log.File, s.Born = "/etc/gophd/jobs.yaml", "/var/log/gophd/jobs.log", at
 	s.Jobs[0] = status.Job{Name: "nightly", State: job.Running, Schedule: "every 1h0m0s", Every: time.Hour, Next: at, Skip: 2,
-		Active:  []status.ActiveRun{{Run: job.Run{Number: 8}, PID: 901, Since: at}},
+		LogPending: true, Active: []status.ActiveRun{{Run: job.Run{Number: 8}, PID: 901, Since: at,
+			Suspended: status.Suspended{PID: 902, Name: "sleep", By: syscall.SIGSTOP}}},
 		Last:    &status.Last{Run: 7, Outcome: job.EndingFailure, ExitCode: &code, Started: at, Ended: at, Length: 7 * time.Millisecond},
 		Lengths: status.Lengths{Of: 7, P50: time.Second}, Lease: status.Lease{Store: "file:", State: "held", Fence: 1, Holder: "this instance"}}
 	s.Jobs = append(s.Jobs, status.Job{Name: "dead", State: job.Done, Failed: "giving up", Held: "paused"}, status.Job{Name: "new"},
@@ -227,13 +230,24 @@ func TestAnswersAreThoseOfOpenAPI(t *testing.T) {
 	d := openAPI(t)
 	events := NewEvents(SavedEvents{})
 	publish(events, 1, 3)
-	path := listenTo(t, newServer(t, t.TempDir(), func(o *Options) { o.Daemon, o.Events = daemon{full}, events }))
+	dir := t.TempDir()
+	writeLog(t, filepath.Join(dir, "x.log"))
+	path := listenTo(t, newServer(t, dir, func(o *Options) {
+		o.Daemon, o.Events, o.Record.StateDir = daemon{full}, events, dir
+		o.Record.Logs = Logs{Log: filepath.Join(dir, "x.log"), Many: true, Jobs: []JobLogs{{Name: "nightly"}, {Name: "dead", Log: "syslog:"}}}
+	}))
 	seen := map[string]bool{}
 	for _, tt := range []struct{ method, path, at, body string }{
 		{"GET", "/v1/status", "/v1/status", ""},
 		{"GET", "/v1/jobs", "/v1/jobs", ""},
 		{"GET", "/v1/jobs/{name}", "/v1/jobs/nightly", ""},
 		{"GET", "/v1/jobs/{name}", "/v1/jobs/other", ""},
+		{"GET", "/v1/jobs/{name}/logs", "/v1/jobs/nightly/logs", ""},
+		{"GET", "/v1/jobs/{name}/logs", "/v1/jobs/nightly/logs?run=8", ""},
+		{"GET", "/v1/jobs/{name}/logs", "/v1/jobs/nightly/logs?run=9", ""},
+		{"GET", "/v1/jobs/{name}/logs", "/v1/jobs/nightly/logs?lines=-1", ""},
+		{"GET", "/v1/jobs/{name}/logs", "/v1/jobs/dead/logs", ""},
+		{"GET", "/v1/jobs/{name}/logs", "/v1/jobs/other/logs", ""},
 		{"GET", "/v1/next", "/v1/next", ""},
 		{"GET", "/v1/next", "/v1/next?job=daily&after=2026-12-24T18:00:00.5Z&count=1", ""},
 		{"GET", "/v1/next", "/v1/next?job=other", ""},

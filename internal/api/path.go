@@ -46,10 +46,11 @@ type Record struct {
 	LogFile  string    `json:"log_file,omitempty"`
 	Started  time.Time `json:"started"`
 	Version  string    `json:"version"`
+	Logs
 }
 
 // maxRecord limits the bytes that are read of a record: another user may have written it.
-const maxRecord = 16 << 10
+const maxRecord = 1 << 20
 
 // readRecord reads the record at path. It does not block on a FIFO.
 func readRecord(path string) (r Record, err error) {

@@ -64,7 +64,8 @@ type Server struct {
 	idle   time.Duration // idleTime
 	ending chan struct{} // closed when Close and HandOff accept no connection any more
 
-	reexecuting atomic.Bool // HandOff was called
+	reexecuting atomic.Bool  // HandOff was called
+	readers     atomic.Int32 // goroutines that read logs
 
 	mu        sync.Mutex // guards the fields below
 	ended     bool       // Close or HandOff was called

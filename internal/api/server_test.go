@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -272,7 +273,7 @@ func TestRecordIsLeftBehind(t *testing.T) {
 		t.Errorf("the socket: %v", err)
 	}
 	r, err := readRecord(filepath.Join(dir, "nightly.json"))
-	if want := (Record{Daemon: "nightly", PID: 812, StateDir: "/var/lib/gophd"}); err != nil || r != want {
+	if want := (Record{Daemon: "nightly", PID: 812, StateDir: "/var/lib/gophd"}); err != nil || !reflect.DeepEqual(r, want) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	// A shorter one replaces it.

@@ -38,6 +38,7 @@ type Job struct {
 	Interval float64    `json:"interval_seconds,omitempty"`
 	Lengths  *Lengths   `json:"durations,omitempty"`
 	Lease    *Lease     `json:"lease,omitempty"`
+	Pending  bool       `json:"log_pending,omitempty"` // lines were taken that are not in the log yet
 }
 
 // JobState is what a job is doing.
@@ -60,6 +61,15 @@ type Run struct {
 	Run     uint64    `json:"run"`
 	PID     int       `json:"pid,omitempty"` // none while it is being started
 	Started time.Time `json:"started"`
+
+	Suspended *Suspended `json:"suspended,omitempty"`
+}
+
+// Suspended is a process of a run that a signal has suspended.
+type Suspended struct {
+	PID    int    `json:"pid"`
+	Name   string `json:"name,omitempty"`   // if it is not the command itself
+	Signal string `json:"signal,omitempty"` // STOP, TSTP, TTIN or TTOU, if it is known
 }
 
 // Last is the last run that has ended.
@@ -105,7 +115,7 @@ func statusOf(s status.Snapshot) Status {
 
 func jobOf(j status.Job) Job {
 	shape := Job{Name: j.Name, State: stateOf(j), Schedule: j.Schedule, Interval: j.Every.Seconds(),
-		Paused: j.Held == "paused", Skip: j.Skip, Runs: j.Counts.Runs, Failures: j.Counts.Failures}
+		Pending: j.LogPending, Paused: j.Held == "paused", Skip: j.Skip, Runs: j.Counts.Runs, Failures: j.Counts.Failures}
 	shape.Late, shape.Missed = j.Late()
 	if shape.State == Failed {
 		shape.Failed = j.Failed
@@ -115,7 +125,14 @@ func jobOf(j status.Job) Job {
 		shape.NextRun = &next
 	}
 	for _, r := range j.Active {
-		shape.Running = append(shape.Running, Run{Run: r.Run.Number, PID: r.PID, Started: r.Since.UTC()})
+		run := Run{Run: r.Run.Number, PID: r.PID, Started: r.Since.UTC()}
+		if by := r.Suspended; by.PID != 0 {
+			run.Suspended = &Suspended{PID: by.PID, Name: by.Name}
+			if by.By != 0 {
+				run.Suspended.Signal = job.SignalName(by.By)
+			}
+		}
+		shape.Running = append(shape.Running, run)
 	}
 	if l := j.Last; l != nil {
 		shape.Last = &Last{Run: l.Run, Outcome: l.Outcome, ExitCode: l.ExitCode, Started: l.Started.UTC(), Ended: l.Ended.UTC(),

@@ -3,11 +3,19 @@ package daemon
 import (
 	"fmt"
 	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"gophd/internal/api"
 	"gophd/internal/goroutine"
+	"gophd/internal/job"
 	"gophd/internal/lease"
+	"gophd/internal/logread"
 	"gophd/internal/preflight"
+	"gophd/internal/procfs"
+	"gophd/internal/safefile"
 	"gophd/internal/status"
 )
 
@@ -29,7 +37,7 @@ func (d *Daemon) openAPI() error {
 	d.api = api.New(api.Options{
 		Daemon: apiDaemon{d}, Dir: c.RuntimeDir, Group: group, Events: d.recent,
 		Record: api.Record{Daemon: c.Name, PID: os.Getpid(), StateDir: c.StateDir, LogFile: d.log.Path(),
-			Started: d.life.born.UTC(), Version: d.o.Version},
+			Started: d.life.born.UTC(), Version: d.o.Version, Logs: d.whereLogs()},
 		Unused:   func() { d.timers.shrink.Reset(0) },
 		Panicked: func(p *goroutine.Panic) { d.problem(fmt.Errorf("a request on the socket failed: %w\n%s", p, p.Stack)) },
 	})
@@ -91,9 +99,81 @@ func (a apiDaemon) Snapshot() status.Snapshot {
 	}
 	for i := range s.Jobs {
 		j := &s.Jobs[i]
+		written := a.log.Job(j.Name).Stats()
+		j.LogPending = written.Pending > 0 || written.Stalled > 0
+		for i := range j.Active {
+			suspendedNow(&j.Active[i])
+		}
 		if l := of[j.Name]; l != nil {
 			j.Lease, _, _ = showLease(l.Look())
 		}
 	}
 	return s
+}
+
+// suspendedNow looks whether the command of a run is suspended: the board has that only since the last
+// planned look.
+func suspendedNow(r *status.ActiveRun) {
+	if r.PID == 0 {
+		return
+	}
+	switch s, err := procfs.ReadStat(r.PID); {
+	case err != nil: // it has just exited, or the system has no /proc
+	case s.State == 'T' && r.Suspended.PID != r.PID:
+		r.Suspended = status.Suspended{PID: r.PID, By: syscall.Signal(s.StopSignal)}
+	case s.State != 'T' && r.Suspended.PID == r.PID:
+		r.Suspended = status.Suspended{}
+	}
+}
+
+// whereLogs returns where the lines of the daemon and its jobs are. A descriptor of gophd itself is no file that
+// another process could read.
+func (d *Daemon) whereLogs() api.Logs {
+	c := d.o.Config
+	readable := func(file string) string {
+		if _, own := safefile.Descriptor(file); own {
+			return ""
+		}
+		return file
+	}
+	l := api.Logs{Log: readable(c.LogFile(c.Name)), Many: c.Many}
+	if c.Log.File == "" {
+		l.Log = journalUnit()
+	}
+	for _, spec := range c.Jobs {
+		j := api.JobLogs{Name: spec.Name}
+		if file := c.LogFile(spec.Name); c.Many && file != c.LogFile(c.Name) {
+			j.Log = readable(file)
+		}
+		if spec.Output != job.OutputLog {
+			j.Output = string(spec.Output)
+		}
+		l.Jobs = append(l.Jobs, j)
+	}
+	return l
+}
+
+// journalUnit returns the unit of systemd, as in logread.Source, if the journal has the stderr of gophd
+// (systemd.exec(5), JOURNAL_STREAM); otherwise "".
+func journalUnit() string {
+	var st unix.Stat_t
+	if err := unix.Fstat(2, &st); err != nil || os.Getenv("JOURNAL_STREAM") != fmt.Sprintf("%d:%d", st.Dev, st.Ino) {
+		return ""
+	}
+	groups, _ := os.ReadFile("/proc/self/cgroup") // without it there is no unit
+	kind, unit := logread.Unit, ""
+	for line := range strings.Lines(string(groups)) {
+		for part := range strings.SplitSeq(strings.TrimSpace(line), "/") {
+			switch {
+			case strings.HasPrefix(part, "user@"):
+				kind = logread.UserUnit
+			case strings.HasSuffix(part, ".service"):
+				unit = part
+			}
+		}
+	}
+	if unit == "" {
+		return ""
+	}
+	return kind + unit
 }

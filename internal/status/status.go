@@ -77,7 +77,8 @@ type Job struct {
 	StatusOf uint64        // the number of that run, which may have ended
 	// Unfinished are lines that a command has begun and not ended: a question, a progress bar.
 	Unfinished []line.Unfinished
-	Log        Log // zero if the job has no log of its own
+	Log        Log  // zero if the job has no log of its own
+	LogPending bool // lines were taken that are not in its log yet
 	Counts     Counts
 	Last       *Last       // nil before the first run has ended
 	result     *job.Result // the same, of this process
