@@ -30,13 +30,9 @@ func (e *unknownError) Error() string { return e.text }
 // that is set.
 func (p *program) runtimeDirs() ([]string, error) {
 	uid := os.Getuid()
-	home, err := os.UserHomeDir()
+	own, err := p.ownDirectories()
 	if err != nil {
-		home = "" // as in load
-	}
-	own, err := config.OwnDirectories(config.Request{Env: p.self.Env, Dir: p.self.Dir, Home: home, UID: uid})
-	if err != nil {
-		return nil, &usageError{err}
+		return nil, err
 	}
 	if slices.ContainsFunc(p.self.Env, func(kv string) bool {
 		value, ok := strings.CutPrefix(kv, "GOPHD_RUNTIME_DIR=")
@@ -88,6 +84,10 @@ func (p *program) target(ctx context.Context, name string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
+	return chooseTarget(all, name)
+}
+
+func chooseTarget(all []api.Found, name string) (target, error) {
 	alive := slices.DeleteFunc(slices.Clone(all), func(f api.Found) bool { return f.Err != nil })
 	if name == "" {
 		return onlyTarget(alive, all)
@@ -204,4 +204,51 @@ func printable(text string) string {
 		}
 		return r
 	}, text)
+}
+
+// ownDirectories returns the directories of a daemon of this user.
+func (p *program) ownDirectories() (config.Directories, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "" // as in load
+	}
+	own, err := config.OwnDirectories(config.Request{Env: p.self.Env, Dir: p.self.Dir, Home: home, UID: os.Getuid()})
+	if err != nil {
+		return own, &usageError{err}
+	}
+	return own, nil
+}
+
+// anyTarget is target for a daemon that need not be running, or that does not answer: one that has left its
+// record in a runtime directory. Its Status has no more than its PID and the names of its jobs.
+func (p *program) anyTarget(ctx context.Context, name string) (target, error) {
+	all, err := p.daemons(ctx)
+	if err != nil {
+		return target{}, err
+	}
+	t, err := chooseTarget(all, name)
+	if err == nil || errors.As(err, new(*usageError)) {
+		return t, err
+	}
+	var gone []api.Found
+	for _, f := range all {
+		if f.Err != nil && !errors.Is(f.Err, api.ErrPermission) && f.Record != nil {
+			for _, j := range f.Record.Jobs {
+				f.Status.Jobs = append(f.Status.Jobs, api.Job{Name: j.Name})
+			}
+			f.Status.PID = f.Record.PID
+			gone = append(gone, f)
+		}
+	}
+	matches := matching(gone, name)
+	if name == "" && len(gone) == 1 {
+		matches = []target{targetOf(gone[0])}
+	}
+	switch {
+	case len(matches) == 1:
+		return matches[0], nil
+	case len(matches) > 1:
+		return target{}, &usageError{ambiguous(name, matches)}
+	}
+	return target{}, err
 }

@@ -1,18 +1,20 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"gophd/internal/config"
+	"gophd/internal/api"
 	"gophd/internal/history"
 	"gophd/internal/misspelled"
 )
@@ -37,6 +39,9 @@ func newHistory(p *program) *cobra.Command {
 		Long: `Show the past runs of a job, the oldest first, with a line of their durations and totals. NAME is a
 job, a daemon with one job, or DAEMON/JOB; leave it out if there is one history only. It is read from the
 state directory: gophd need not be running. A run whose gophd was killed is interrupted.
+
+It looks in GOPHD_STATE_DIR alone if that is set, else in your state directory and in those of the daemons
+that it finds, as gophd list does.
 `,
 		Example: `  gophd history nightly
   gophd history jobs/import --failed --since 24h
@@ -47,7 +52,9 @@ state directory: gophd need not be running. A run whose gophd was killed is inte
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, args []string) error { return p.history(strings.Join(args, ""), f) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.history(cmd.Context(), strings.Join(args, ""), f)
+		},
 	}
 	cmd.Flags().IntVarP(&f.count, "number", "n", 20, "number of runs to show, the last ones; 0 is all")
 	cmd.Flags().BoolVar(&f.failed, "failed", false, "failed runs only")
@@ -57,7 +64,7 @@ state directory: gophd need not be running. A run whose gophd was killed is inte
 	return cmd
 }
 
-func (p *program) history(name string, f historyFlags) error {
+func (p *program) history(ctx context.Context, name string, f historyFlags) error {
 	if f.count < 0 {
 		return &usageError{fmt.Errorf("--number %d: not a number of runs; write 1 or more, or 0 for all", f.count)}
 	}
@@ -69,7 +76,7 @@ func (p *program) history(name string, f historyFlags) error {
 		}
 		q.Since = since
 	}
-	source, err := p.historyOf(name)
+	source, err := p.historyOf(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -110,21 +117,69 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 		"2026-03-07T02:30, 90m or 24h", text)
 }
 
-// historyOf returns the history that a NAME of the command line names.
-func (p *program) historyOf(name string) (history.Source, error) {
-	home, err := os.UserHomeDir()
+// historyOf returns the history that a NAME of the command line names: in the state directory of this user, and
+// in those of the daemons that are found.
+func (p *program) historyOf(ctx context.Context, name string) (history.Source, error) {
+	own, err := p.ownDirectories()
 	if err != nil {
-		home = "" // as in load
+		return history.Source{}, err
 	}
-	own, err := config.OwnDirectories(config.Request{Env: p.self.Env, Dir: p.self.Dir, Home: home, UID: os.Getuid()})
+	found, err := p.daemons(ctx)
 	if err != nil {
-		return history.Source{}, &usageError{err}
+		return history.Source{}, err
 	}
-	all, err := history.Find(own.StateDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return history.Source{}, unreadable(err)
+	dirs := []string{own.StateDir}
+	for _, f := range found {
+		if f.Record == nil {
+			continue
+		}
+		for _, j := range f.Status.Jobs {
+			if name == "" || name == j.Name || name == f.Name || name == f.Name+"/"+j.Name {
+				awaitHistory(f.Record.History(j.Name), j.Last)
+			}
+		}
+		if dir := f.Record.StateDir; own.StateFrom != stateVariable && !slices.ContainsFunc(dirs, func(d string) bool {
+			return d == dir || sameDirectory(d, dir)
+		}) {
+			dirs = append(dirs, dir)
+		}
 	}
-	return chooseHistory(all, name, own.StateDir)
+	var all []history.Source
+	for i, dir := range dirs {
+		some, err := history.Find(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && (i == 0 || !errors.Is(err, fs.ErrPermission)) {
+			return history.Source{}, unreadable(err)
+		}
+		all = append(all, some...)
+	}
+	return chooseHistory(all, name, strings.Join(dirs, ", "))
+}
+
+func sameDirectory(a, b string) bool {
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
+}
+
+// stateVariable names the state directory. If it is set, no other one is searched.
+const stateVariable = "GOPHD_STATE_DIR"
+
+// historyDelay is how long after its end a run is in the history, at the latest, unless the disk is slow.
+const historyDelay = time.Second
+
+// awaitHistory waits until the last run of a job is in the history at path: it is written some moments after
+// the end of the run. It does not wait if the run has ended longer ago.
+func awaitHistory(path string, last *api.Last) {
+	if last == nil {
+		return
+	}
+	for time.Since(last.Ended) < historyDelay {
+		runs, err := history.Read(path, history.Query{Last: 1})
+		if err == nil && len(runs.Runs) > 0 && !runs.Runs[0].Ended.Before(last.Ended) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // chooseHistory returns the one that name names: JOB, DAEMON, DAEMON/JOB, or nothing for the only one.
@@ -144,6 +199,14 @@ func chooseHistory(all []history.Source, name, dir string) (history.Source, erro
 		for _, s := range matches {
 			forms = append(forms, s.Daemon+"/"+s.Job)
 		}
+		if sorted := slices.Sorted(slices.Values(forms)); len(slices.Compact(sorted)) < len(forms) {
+			forms = nil
+			for _, s := range matches {
+				forms = append(forms, stateVariable+"="+filepath.Dir(s.Path))
+			}
+			return history.Source{}, &usageError{fmt.Errorf("%s has several histories: set one of %s", printable(matches[0].Job),
+				printable(strings.Join(forms, ", ")))}
+		}
 		if name == "" {
 			return history.Source{}, &usageError{fmt.Errorf("there are %d histories: name one of %s", len(forms),
 				printable(strings.Join(forms, ", ")))}
@@ -160,10 +223,10 @@ func chooseHistory(all []history.Source, name, dir string) (history.Source, erro
 		what = "there is no history"
 	}
 	if near := misspelled.Nearest(name, known); near != "" && name != "" {
-		return history.Source{}, fmt.Errorf("%s in %s; did you mean %s?", what, dir, printable(near))
+		return history.Source{}, &unknownError{fmt.Sprintf("%s in %s; did you mean %s?", what, printable(dir), printable(near))}
 	}
-	return history.Source{}, fmt.Errorf("%s in %s: it begins with the first run that ends, unless history.size is 0; "+
-		"for a daemon with another state directory set GOPHD_STATE_DIR", what, dir)
+	return history.Source{}, &unknownError{fmt.Sprintf("%s in %s: it begins with the first run that ends, unless history.size is 0; "+
+		"for a daemon with another state directory set GOPHD_STATE_DIR", what, printable(dir))}
 }
 
 func (p *program) printHistoryJSON(runs history.Runs) error {

@@ -91,7 +91,7 @@ func (p *program) flagError(cmd *cobra.Command, err error) error {
 
 func addCommands(root *cobra.Command, p *program) {
 	root.AddCommand(newRun(p), newCheck(p), newNext(p), newConfig(p), newConvert(p), newVersion(p), newProbe(p),
-		newList(p), newStatus(p), newTop(p), newHistory(p), newEvents(p), newHealthcheck(p))
+		newList(p), newStatus(p), newTop(p), newHistory(p), newLogs(p), newWhy(p), newEvents(p), newHealthcheck(p))
 	addSteering(root, p)
 }
 
@@ -103,10 +103,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	}
 	cmd.SuggestionsMinimumDistance = 2
 	hint := "; --help lists the commands"
-	later := laterCommand(args[0])
 	switch near := cmd.SuggestionsFor(args[0]); {
-	case !cmd.HasParent() && later != "":
-		hint = "; it is not in this version: " + later
 	case len(near) > 0:
 		hint = fmt.Sprintf("; did you mean %s %s?", cmd.CommandPath(), near[0])
 	case !cmd.HasParent():
@@ -116,17 +113,6 @@ func noArgs(cmd *cobra.Command, args []string) error {
 			strings.TrimPrefix(cmd.CommandPath(), "gophd "), args[0])}
 	}
 	return &usageError{fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), hint)}
-}
-
-// laterCommand returns what to do instead of a command of later versions, or "".
-func laterCommand(name string) string {
-	switch name {
-	case "why":
-		return "send USR1 to the process of the PID file, and read the log"
-	case "logs":
-		return "read the log; with --log-format json it has each event"
-	}
-	return ""
 }
 
 // load loads the config for the flags and the command of a command line.

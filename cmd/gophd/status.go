@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -11,15 +12,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"gophd/internal/api"
+	"gophd/internal/logread"
 )
 
 func newStatus(p *program) *cobra.Command {
 	var asJSON bool
+	lines := 10
 	cmd := &cobra.Command{
 		Use:        "status [NAME]",
 		SuggestFor: []string{"info", "show", "state"},
 		Short:      "Show the state of a daemon or of one job",
-		Long: `Show the state of a daemon or of one job: what it does, its lease, its runs and how they ended.
+		Long: `Show the state of a daemon or of one job: what it does, its lease, its runs and how they ended. The
+last lines of its log follow.
 
 NAME is a daemon, a job, or DAEMON/JOB. Without it, it is the only daemon.
 
@@ -31,9 +35,13 @@ Exit codes:
   gophd status --json jobs/report`,
 		Args: oneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.status(cmd.Context(), strings.Join(args, ""), asJSON)
+			if lines < 0 {
+				return &usageError{fmt.Errorf("--number %d: not a number of lines; write 1 or more, or 0 for none", lines)}
+			}
+			return p.status(cmd.Context(), strings.Join(args, ""), lines, asJSON)
 		},
 	}
+	cmd.Flags().IntVarP(&lines, "number", "n", 10, "number of log lines to show; 0 is none")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	return cmd
 }
@@ -47,7 +55,7 @@ func oneName(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-func (p *program) status(ctx context.Context, name string, asJSON bool) error {
+func (p *program) status(ctx context.Context, name string, lines int, asJSON bool) error {
 	t, err := p.target(ctx, name)
 	if err != nil {
 		return err
@@ -63,6 +71,9 @@ func (p *program) status(ctx context.Context, name string, asJSON bool) error {
 		err = p.screen().job(s, s.Jobs[0], time.Now())
 	default:
 		err = p.screen().daemon(s, time.Now())
+	}
+	if err == nil && !asJSON && lines > 0 {
+		err = p.screen().lastLines(ctx, placeOf(t), lines)
 	}
 	if err == nil && t.job != "" && (s.Jobs[0].State == api.Failed || s.Jobs[0].State == api.Stopped) {
 		err = codeError(codeNotRunning)
@@ -150,9 +161,83 @@ func leaseText(l *api.Lease) string {
 func runningText(j api.Job, now time.Time) string {
 	var all []string
 	for _, r := range j.Running {
-		all = append(all, fmt.Sprintf("run %d, pid %d, for %s", r.Run, r.PID, brief(now.Sub(r.Started))))
+		all = append(all, fmt.Sprintf("run %d, pid %d, for %s%s", r.Run, r.PID, brief(now.Sub(r.Started)), suspendedText(r.Suspended)))
 	}
 	return strings.Join(all, "; ")
+}
+
+// suspendedText says that a run does not proceed, because a signal has suspended it.
+func suspendedText(s *api.Suspended) string {
+	if s == nil {
+		return ""
+	}
+	text := ", suspended"
+	if s.Name != "" {
+		text = fmt.Sprintf(", its process %d (%s) suspended", s.PID, s.Name)
+	}
+	if s.Signal != "" {
+		text += " by signal " + s.Signal
+	}
+	return text + fmt.Sprintf("; kill -CONT %d continues it", s.PID)
+}
+
+// The last lines of a log are searched in so many bytes, and for so long: status answers also if the disk does
+// not.
+const (
+	lastLinesIn  = 1 << 20
+	lastLinesFor = time.Second
+)
+
+// lastLines prints the last lines of the log below the status.
+func (s screen) lastLines(ctx context.Context, from logPlace, count int) error {
+	if from.source.File == "" {
+		return nil
+	}
+	from.maxScan = lastLinesIn
+	ctx, cancel := context.WithTimeout(ctx, lastLinesFor)
+	defer cancel()
+	type result struct {
+		lines []logread.Line
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() { // a read(2) cannot be canceled: it is left behind
+		var r result
+		r.err = from.read(ctx, api.LogQuery{Lines: count}, func(l logread.Line) bool {
+			r.lines = append(r.lines, l)
+			return true
+		})
+		done <- r
+	}()
+	var r result
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		r.err = errors.New("no answer from the disk, or from the journal")
+	}
+	var b strings.Builder
+	today := time.Now().Format(time.DateOnly)
+	for _, l := range r.lines {
+		at := l.Time.Local().Format(time.TimeOnly)
+		if l.Time.Local().Format(time.DateOnly) != today {
+			at = l.Time.Local().Format(time.DateTime)
+		}
+		if l.Time.IsZero() {
+			at = strings.Repeat(" ", len(time.TimeOnly))
+		}
+		text := terminalText([]byte(l.Brief(from.job == "")))
+		if s.width > 0 {
+			text = cut(text, max(s.width-len(at)-3, minColumn))
+		}
+		b.WriteString("  " + at + " " + text + "\n")
+	}
+	switch {
+	case len(r.lines) > 0:
+		fmt.Fprintf(s.w, "\n%s", b.String())
+	case r.err != nil && !errors.Is(r.err, logread.ErrNone):
+		fmt.Fprintf(s.w, "\n  no log lines: %s\n", printable(r.err.Error()))
+	}
+	return nil
 }
 
 func lastText(l *api.Last, now time.Time) string {

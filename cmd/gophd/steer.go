@@ -10,6 +10,7 @@ import (
 
 	"gophd/internal/api"
 	"gophd/internal/job"
+	"gophd/internal/logread"
 )
 
 // addSteering adds the commands that request something from a running daemon.
@@ -87,7 +88,7 @@ func newSignal(p *program) *cobra.Command {
 }
 
 func newStart(p *program) *cobra.Command {
-	var wait bool
+	var wait, follow bool
 	cmd := &cobra.Command{
 		Use:        "start [JOB] [-- ARG...]",
 		SuggestFor: []string{"trigger"},
@@ -96,8 +97,9 @@ func newStart(p *program) *cobra.Command {
 added to the command of this run. During a run the overlap policy of the job decides: queue runs it after that.
 
 It returns when the run has started. With --wait it exits with the exit code of the run, or with 1 if
-the run was not started or did not exit.`,
+the run was not started or did not exit. So it does with --follow, which prints the output of the run too.`,
 		Example: `  gophd start nightly
+  gophd start --follow nightly
   gophd start --wait nightly -- --full`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			named := args
@@ -115,10 +117,11 @@ the run was not started or did not exit.`,
 			if dash := cmd.ArgsLenAtDash(); dash >= 0 {
 				at = dash
 			}
-			return p.start(cmd.Context(), args[:at], args[at:], wait)
+			return p.start(cmd.Context(), args[:at], args[at:], wait || follow, follow)
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the end of the run, and exit with its exit code")
+	cmd.Flags().BoolVar(&follow, "follow", false, "print the output of the run, and wait as with --wait")
 	return cmd
 }
 
@@ -178,8 +181,16 @@ reload would change, or why it would be rejected.`,
 // jobTarget returns the job that the arguments name.
 func (p *program) jobTarget(ctx context.Context, args []string) (target, error) {
 	t, err := p.target(ctx, strings.Join(args, ""))
-	if err != nil || t.job != "" {
+	if err != nil {
 		return t, err
+	}
+	return onlyJob(t)
+}
+
+// onlyJob returns the job of a target that names a daemon.
+func onlyJob(t target) (target, error) {
+	if t.job != "" {
+		return t, nil
 	}
 	if jobs := t.daemon.Status.Jobs; len(jobs) == 1 {
 		t.job = jobs[0].Name
@@ -224,7 +235,7 @@ func requestError(err error) error {
 }
 
 // start requests a run, and waits for its start, or for its end.
-func (p *program) start(ctx context.Context, names, args []string, wait bool) error {
+func (p *program) start(ctx context.Context, names, args []string, wait, follow bool) error {
 	t, err := p.jobTarget(ctx, names)
 	if err != nil {
 		return err
@@ -235,12 +246,19 @@ func (p *program) start(ctx context.Context, names, args []string, wait bool) er
 		return requestError(err)
 	}
 	over, code := false, codeFailed
+	output := p.follower(t)
+	defer output.end()
 	err = c.Events(ctx, done.After, true, func(e api.Event, _ []byte) bool {
 		switch {
 		case e.Request != done.Request || e.Job != t.job:
 		case e.Type == "run.started":
 			over = true
-			fmt.Fprintf(p.stdout, "gophd: run %d of %s started, pid %d\n", e.Run, printable(t.job), e.PID)
+			to := p.stdout
+			if follow {
+				to = p.stderr // stdout is for the output of the command
+				output.begin(ctx, logread.Run{Number: e.Run, PID: e.PID, Started: e.Time})
+			}
+			fmt.Fprintf(to, "gophd: run %d of %s started, pid %d\n", e.Run, printable(t.job), e.PID)
 			return wait
 		case e.Type == "run.ended" && e.Outcome == job.EndingStartError: // there was no run.started
 			over = true
@@ -251,6 +269,7 @@ func (p *program) start(ctx context.Context, names, args []string, wait bool) er
 			if code = codeFailed; e.ExitCode != nil {
 				code = *e.ExitCode
 			}
+			output.end()
 			fmt.Fprintf(p.stderr, "gophd: %s\n", printable(e.Message))
 			return false
 		}

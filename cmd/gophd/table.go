@@ -15,6 +15,8 @@ type screen struct {
 	w     io.Writer
 	width int  // columns of the terminal; 0 for no limit
 	color bool // outcomes may have colors
+
+	terminal bool
 }
 
 // screen returns the screen of stdout. Colors are for a terminal only, and NO_COLOR (no-color.org) and
@@ -29,7 +31,7 @@ func (p *program) screen() screen {
 	if err != nil {
 		return s // no terminal
 	}
-	s.width = int(size.Col)
+	s.width, s.terminal = int(size.Col), true
 	s.color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	return s
 }
