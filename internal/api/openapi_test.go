@@ -174,8 +174,8 @@ func TestOpenAPIHasEachPath(t *testing.T) {
 // Each field of a shape is in its schema, and required unless it may be omitted; and no other.
 func TestOpenAPIHasEachField(t *testing.T) {
 	d := openAPI(t)
-	for _, shape := range []any{Status{}, Job{}, ListedJob{}, Run{}, Suspended{}, Last{}, Lengths{}, Lease{}, Failure{}, Done{}, Order{}, Reload{},
-		Plan{}, PlannedJob{}, Setting{}, NextRuns{}, NextRun{}} {
+	for _, shape := range []any{Status{}, Job{}, ListedJob{}, Run{}, Suspended{}, Last{}, Lengths{}, Lease{}, Failure{}, Done{}, Order{},
+		Reload{}, Plan{}, PlannedJob{}, Setting{}, NextRuns{}, NextRun{}} {
 		of := reflect.TypeOf(shape)
 		s := d.resolve(d.Components.Schemas[of.Name()])
 		var fields, required []string
