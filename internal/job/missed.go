@@ -15,5 +15,5 @@ const (
 	MissedLease      Missed = "lease"          // the lease did not allow a run
 	MissedNotRunning Missed = "not_running"    // gophd did not run
 	MissedLate       Missed = "late"           // gophd was too late: the machine was suspended, or too busy
-	MissedClock      Missed = "clock"          // the clock was corrected
+	MissedClock      Missed = "clock"          // the clock was set
 )

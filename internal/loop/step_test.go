@@ -23,9 +23,16 @@ func TestStepsOfTheWallClockOnACalendar(t *testing.T) {
 		due  string
 	}{
 		{"30 * * * *", 29 * time.Minute, "12:30", 0, ""},
-		// Forward by up to three hours: the last of the due times in between is served at once.
-		{"30 * * * *", 31 * time.Minute, "12:30", 1, "11:30"},
+		// Forward by up to three hours: the last of the fixed times in between is served at once.
 		{"0 10,11 * * *", 179 * time.Minute, "10:00", 1, "11:00"},
+		{"30 11 * * *", 2 * time.Hour, "11:30", 1, "11:30"},
+		// Wildcards follow the clock, as in cron(8), unless the step is small: what is due in the minute that it
+		// shows now is served.
+		{"30 * * * *", 31 * time.Minute, "12:30", 0, ""},
+		{"*/20 * * * *", 2 * time.Hour, "12:20", 1, "12:00"},
+		{"@every 7m", 2 * time.Hour, "12:04", 0, ""},
+		{"58 * * * *", 4 * time.Minute, "12:58", 1, "11:58"},
+		{"*/2 * * * *", 4 * time.Minute, "12:02", 1, "12:00"},
 		// By more it is a correction.
 		{"0 10,11 * * *", 181 * time.Minute, "10:00", 0, ""},
 		{"*/30 * * * *", 24 * time.Hour, "12:30", 0, ""},

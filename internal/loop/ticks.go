@@ -13,6 +13,10 @@ import (
 // correction is the longest step of the wall clock for which due times are made up or left out: cron(8).
 const correction = 3 * time.Hour
 
+// small is the longest step forward for which the due times of a calendar that follows the clock are made up:
+// cron(8) starts them as if it were only late.
+const small = 5 * time.Minute
+
 // repeats is the longest step back for which a calendar that follows the clock does not repeat due times.
 const repeats = time.Minute
 
@@ -112,29 +116,40 @@ func (g *Grid) draw() { g.jitter = time.Duration(rand.Float64() * float64(g.maxJ
 
 // compare takes notice of a step of the wall clock, to which an interval does not react. After a step
 // back the position of a calendar is later than now, so that no due time is served twice. It is set to now
-// if the calendar follows the clock, and after every correction.
+// if the calendar follows the clock, and after every correction. A step forward skips the due times of a
+// calendar that follows the clock, but not that of the minute that the clock shows now, nor one that was due
+// before and waits for its splay.
 //
-// It returns the due times that such a correction leaves out, and the last of them.
+// It returns the due times that are left out, and the last of them.
 func (g *Grid) compare() (missed uint64, last time.Time) {
 	if g.Calendar == nil {
 		return 0, time.Time{}
 	}
-	now, ahead := time.Now(), timer.WallAhead()
+	now, ahead := time.Now().Round(0), timer.WallAhead()
 	step := ahead - g.ahead
 	g.ahead = ahead
-	if step.Abs() <= correction && (!g.Calendar.FollowsClock() || g.Last.Sub(now) <= repeats) {
+	until := now
+	switch follows := g.Calendar.FollowsClock(); {
+	case step.Abs() > correction, follows && g.Last.Sub(now) > repeats:
+	case follows && step > small:
+		until = now.Truncate(time.Minute).Add(-1)
+		due, ok := g.Calendar.Next(g.Last)
+		if !ok || !due.After(now.Add(-step)) || !until.After(g.Last) {
+			return 0, time.Time{}
+		}
+	default:
 		return 0, time.Time{}
 	}
 	for last = g.Last; missed < maxCorrected; missed++ { // a clock that was wrong by years may have left out millions
 		due, ok := g.Calendar.Next(last)
-		if !ok || due.After(now) {
+		if !ok || due.After(until) {
 			break
 		}
 		last = due
 	}
-	g.Last = now.Round(0)
+	g.Last = until
 	return missed, last
 }
 
-// maxCorrected is how many due times are counted that a correction of the clock leaves out.
+// maxCorrected is how many due times are counted that a step of the clock leaves out.
 const maxCorrected = 10_000
