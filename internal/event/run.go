@@ -283,7 +283,7 @@ func TicksSkipped(name string, run job.Run, ticks uint64) Event {
 // RunMissed says that runs that were due do not happen. The field reason is one word: paused, stopped, overlap (a
 // run was active), max_running, start_deadline, held_elsewhere (another instance held the lease), lease (it did not
 // allow a run), not_running (gophd did not run), late (the machine was suspended, or busy) or clock (it was
-// corrected). One event stands for many runs with the same reason: after the first, they are counted.
+// set). One event stands for many runs with the same reason: after the first, they are counted.
 func RunMissed(name string, due time.Time, runs uint64, reason job.Missed, why string) Event {
 	e := Event{Type: TypeRunMissed, Level: Info, Job: name, Count: runs, Missed: reason, Text: why,
 		Tick: job.Tick{Result: job.Result{Run: job.Run{Due: due}}}, message: func(e Event) string {

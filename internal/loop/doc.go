@@ -10,9 +10,9 @@
 // Or the ticks are the due times of a calendar, by the wall clock. The next one is the first after the
 // last that was passed. A step back of the wall clock repeats none of them, except that a calendar with
 // wildcards, or @every, follows the clock if it was set back by more than a minute. A step forward makes
-// those that it skips due at once, which one run serves. A step of more than three hours corrects the
-// clock, and the due times from then on count: cron(8). The Timer of such a Loop also expires when the
-// clock is set.
+// those that it skips due at once, which one run serves; with wildcards and @every only if it is at most
+// five minutes. A step of more than three hours corrects the clock, and the due times from then on count:
+// cron(8). The Timer of such a Loop also expires when the clock is set.
 //
 // A due time of a calendar that is over when the Loop starts, because gophd did not run, is like one that
 // was due during a run: the last one is served, or each of them if the job catches up with all. A due time

@@ -91,7 +91,7 @@ func (s *Supervisor) dropped(rep loop.Report) {
 	case job.MissedElsewhere:
 		text = "another instance held the lease"
 	case job.MissedClock:
-		text = "the clock was set forward by more than three hours"
+		text = "the clock was set forward"
 	}
 	s.missed(job.Run{}, rep.Run.Due, rep.Missed, rep.Why, text)
 }
