@@ -224,10 +224,15 @@ type topJob struct {
 	failed *history.Run
 }
 
-// topEvents is how many events are kept of a job.
-const topEvents = 500
+// How many events are kept of a job, and how many characters of their messages: another user's program may
+// have written them.
+const (
+	topEvents  = 500
+	topMessage = 1000
+)
 
 func (j *topJob) addEvent(e api.Event) {
+	e.Message = cut(e.Message, topMessage)
 	if j.events = append(j.events, e); len(j.events) > topEvents {
 		j.events = slices.Delete(j.events, 0, len(j.events)-topEvents)
 	}

@@ -120,6 +120,27 @@ func TestTopFitsEachTerminal(t *testing.T) {
 	}
 }
 
+// A daemon of another user may answer anything.
+func TestTopShowsAnyAnswer(t *testing.T) {
+	m := topOf()
+	odd := api.Found{Name: "odd\x1b[2J\u202e", Socket: "/run/gophd/odd.sock", Status: api.Status{Daemon: "odd", PID: -1, Jobs: []api.Job{
+		{Name: "a\nb\x1b[31m", State: "x\x07", Schedule: "\x1b]0;title\x07", Interval: 1e-300, Failed: "\r\n", Lengths: &api.Lengths{P99: 1e300},
+			NextRun: new(time.Time), Running: []api.Run{{PID: -5}}, Last: &api.Last{Length: -1e300, Text: "\x9b2J"},
+			Lease: &api.Lease{Store: "\x1b", State: "standby", Holder: "\u2028"}}}}}
+	m.add(topNews{daemon: odd, at: topNow, events: []api.Event{
+		{ID: 1, Type: "run.ended", Run: 1 << 63, Length: 1e300, Job: "a\nb\x1b[31m", Message: strings.Repeat("\x1b\n", 1<<20), Outcome: "\x1b"},
+		{ID: 2, Type: "run.ended", Length: -1e300, Job: "a\nb\x1b[31m"}}})
+	for _, log := range []bool{false, true} {
+		v := &topView{selected: odd.Socket + "\x00" + odd.Status.Jobs[0].Name, log: log}
+		for i, line := range v.lines(m, 80, 24, topNow) {
+			line = strings.ReplaceAll(strings.ReplaceAll(line, reverse, ""), plain, "")
+			if line != printable(line) || utf8.RuneCountInString(line) > 80 {
+				t.Errorf("line %d: %q", i, line)
+			}
+		}
+	}
+}
+
 func TestTopColorsOutcomes(t *testing.T) {
 	v := &topView{color: true, at: 1}
 	line := v.lines(topOf(), 100, 24, topNow)[2]

@@ -236,9 +236,10 @@ func (v *topView) bars(runs []topRun, most int) (cells []cell, n int) {
 	for _, r := range runs {
 		longest = max(longest, r.length)
 	}
+	highest := float64(len(bars) - 1)
 	for _, r := range runs {
 		c := outcomeOf(api.Last{Outcome: r.outcome})
-		c.text = string(bars[int(max(r.length, 0)*time.Duration(len(bars)-1)/longest)])
+		c.text = string(bars[int(highest*float64(max(r.length, 0))/float64(longest))])
 		if !v.color && r.outcome != job.EndingSuccess {
 			c.text = "x"
 		}

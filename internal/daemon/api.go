@@ -38,7 +38,7 @@ func (d *Daemon) openAPI() error {
 		Daemon: apiDaemon{d}, Dir: c.RuntimeDir, Group: group, Events: d.recent,
 		Record: api.Record{Daemon: c.Name, PID: os.Getpid(), StateDir: c.StateDir, LogFile: d.log.Path(),
 			Started: d.life.born.UTC(), Version: d.o.Version, Logs: d.whereLogs()},
-		Unused:   func() { d.timers.shrink.Reset(0) },
+		Unused:   func() { d.timers.unused.Reset(0) },
 		Panicked: func(p *goroutine.Panic) { d.problem(fmt.Errorf("a request on the socket failed: %w\n%s", p, p.Stack)) },
 	})
 	return nil

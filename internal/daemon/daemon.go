@@ -121,6 +121,8 @@ type timers struct {
 	recover *time.Timer // for a job in which gophd has panicked
 	unmap   *time.Timer // for the pages of the program that only the start needed
 	shrink  *time.Timer // for the heap
+	unused  *time.Timer // for what the socket has used
+	shrunk  heap        // when it was made small; zero before that
 }
 
 const remindAfter = 15 * time.Second // between two events about runs that are waited for
@@ -223,6 +225,8 @@ func (d *Daemon) serve(ctx context.Context) {
 			}
 		case <-d.timers.shrink.C:
 			d.shrinkHeap()
+		case <-d.timers.unused.C:
+			d.socketUnused()
 		case <-d.manager.line.C:
 			d.sendStatus()
 		case <-d.manager.alive.C:

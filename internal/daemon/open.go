@@ -111,7 +111,7 @@ func (d *Daemon) open() (err error) {
 
 func (d *Daemon) openTimers() (err error) {
 	d.timers = timers{uptime: stopped(), remind: stopped(), retry: stopped(), recover: stopped(),
-		unmap: time.NewTimer(unmapAfter), shrink: time.NewTimer(shrinkAfter)}
+		unmap: time.NewTimer(unmapAfter), shrink: time.NewTimer(shrinkAfter), unused: stopped()}
 	if d.restartsByItself() {
 		d.timers.uptime.Reset(d.o.Config.AutoRestart)
 	}
