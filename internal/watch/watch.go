@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,7 +54,7 @@ type Watcher struct {
 	notify   *fsnotify.Watcher
 	changed  chan string
 	failed   chan error
-	watched  map[string]bool // directories
+	watched  map[string]bool // the keys are directories
 	names    map[string]bool // paths whose change may be one of a file
 	troubles map[string]bool // those that were reported
 	ended    chan struct{}   // closed when the goroutine has ended
@@ -117,7 +118,7 @@ func (w *Watcher) run() {
 			switch {
 			case !ok:
 				return
-			case !w.names[e.Name] && !w.watched[e.Name]:
+			case !w.names[e.Name]:
 				continue
 			case first.IsZero():
 				first = time.Now()
@@ -138,26 +139,12 @@ func (w *Watcher) run() {
 
 // check watches what the paths lead through now, and then compares the files.
 func (w *Watcher) check() {
-	w.names = map[string]bool{}
-	dirs := map[string]bool{}
-	for _, f := range w.files {
-		for _, path := range steps(f.Path) {
-			w.names[path] = true
-			dirs[filepath.Dir(path)] = true
+	for range maxLinks { // until nothing has changed between a look and the watch
+		before := w.names
+		if w.follow(); maps.Equal(before, w.names) {
+			break
 		}
 	}
-	for dir := range dirs {
-		err := w.notify.Add(dir) // one that is watched is not watched twice, but a new one of the same name is
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsnotify.ErrClosed) {
-			w.report(err)
-		}
-	}
-	for dir := range w.watched {
-		if !dirs[dir] {
-			_ = w.notify.Remove(dir) // it is not watched any more if it does not exist
-		}
-	}
-	w.watched = dirs
 	for i, f := range w.files {
 		sum, ok := read(f.Path)
 		if !ok || sum == f.Sum {
@@ -169,6 +156,32 @@ func (w *Watcher) check() {
 		default:
 		}
 	}
+}
+
+// follow watches all directories that the paths lead through, so that a directory that is replaced is noticed
+// too.
+func (w *Watcher) follow() {
+	w.names = map[string]bool{}
+	dirs := map[string]bool{} // with those that must be watched
+	for _, f := range w.files {
+		all := steps(f.Path)
+		for i, path := range all {
+			w.names[path] = true
+			dirs[filepath.Dir(path)] = dirs[filepath.Dir(path)] || i == len(all)-1
+		}
+	}
+	for dir, must := range dirs {
+		err := w.notify.Add(dir) // one that is watched is not watched twice, but a new one of the same name is
+		if must && err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsnotify.ErrClosed) {
+			w.report(err)
+		}
+	}
+	for dir := range w.watched {
+		if _, ok := dirs[dir]; !ok {
+			_ = w.notify.Remove(dir) // it is not watched any more if it does not exist
+		}
+	}
+	w.watched = dirs
 }
 
 // report passes on an error once.
@@ -183,10 +196,11 @@ func (w *Watcher) report(err error) {
 	}
 }
 
-// steps returns all paths that decide together what a path leads to: each symlink on it, and its end.
+// steps returns all paths that decide together what a path leads to: each directory and symlink on it, and its
+// end.
 func steps(path string) (all []string) {
-	rest, at := strings.Split(filepath.Clean(path), "/")[1:], "/"
-	for len(rest) > 0 && len(all) < maxLinks {
+	rest, at := parts(path), "/"
+	for links := 0; len(rest) > 0 && links < maxLinks; {
 		name := rest[0]
 		rest = rest[1:]
 		if name == ".." {
@@ -194,23 +208,25 @@ func steps(path string) (all []string) {
 			continue
 		}
 		next := filepath.Join(at, name)
+		if !slices.Contains(all, next) {
+			all = append(all, next)
+		}
 		target, err := os.Readlink(next)
-		switch {
-		case err != nil:
+		if err != nil {
 			at = next
 			continue
-		case filepath.IsAbs(target):
+		}
+		if filepath.IsAbs(target) {
 			at = "/"
 		}
-		all = append(all, next)
-		rest = append(parts(target), rest...)
+		rest, links = append(parts(target), rest...), links+1
 	}
-	return append(all, at)
+	return all
 }
 
-// parts returns the names in the target of a symlink, .. included.
-func parts(target string) []string {
-	return slices.DeleteFunc(strings.Split(target, "/"), func(name string) bool { return name == "" || name == "." })
+// parts returns the names in a path or in the target of a symlink, .. included.
+func parts(path string) []string {
+	return slices.DeleteFunc(strings.Split(path, "/"), func(name string) bool { return name == "" || name == "." })
 }
 
 // read returns the Sum of a file. It does not block on a FIFO.
