@@ -117,7 +117,7 @@ func (p *program) coming(cmd *cobra.Command, word string, f nextFlags, zone *tim
 		runs, none = job.Coming([]job.Timed{{Calendar: &s}}, after, f.count)
 		return runs, none, nil
 	}
-	if !cmd.Flags().Changed("config") && os.Getenv("GOPHD_CONFIG") == "" {
+	if !namesConfig(cmd) {
 		runs, none, err = p.askedRuns(cmd.Context(), word, f.count, after)
 		if !errors.As(err, new(*notRunningError)) && !errors.As(err, new(*unknownError)) {
 			return runs, none, err
@@ -132,6 +132,12 @@ func (p *program) coming(cmd *cobra.Command, word string, f nextFlags, zone *tim
 	}
 	runs, none = job.Coming(jobs, after, f.count)
 	return runs, none, nil
+}
+
+// namesConfig returns true if a config file or a crontab is named.
+func namesConfig(cmd *cobra.Command) bool {
+	return cmd.Flags().Changed("config") || cmd.Flags().Changed("crontab") ||
+		os.Getenv("GOPHD_CONFIG") != "" || os.Getenv("GOPHD_CONFIG_CRONTAB") != ""
 }
 
 // askedRuns asks the daemon of a name, or the only daemon.
@@ -169,6 +175,7 @@ func (p *program) configured(cmd *cobra.Command, word string) (jobs []job.Timed,
 	for _, text := range c.Warnings {
 		p.warn(text)
 	}
+	source := c.Source()
 	_, name, long := strings.Cut(word, "/")
 	if !long {
 		name = word
@@ -181,25 +188,29 @@ func (p *program) configured(cmd *cobra.Command, word string) (jobs []job.Timed,
 		case spec.Calendar != nil:
 			jobs = append(jobs, spec.Timed())
 		case name != "":
-			return nil, c.File, &usageError{fmt.Errorf("%s has no schedule: it runs %s", name, spec.Cadence())}
+			return nil, source, &usageError{fmt.Errorf("%s has no schedule: it runs %s", name, spec.Cadence())}
 		}
 	}
 	switch {
 	case jobs != nil:
-		return jobs, c.File, nil
-	case c.File == "" && word != "":
+		return jobs, source, nil
+	case source == "" && word != "":
 		err = fmt.Errorf("%q: neither an expression nor a daemon or job that runs; for one of a config add -c FILE", word)
-	case c.File == "":
+	case source == "":
 		err = errors.New(`no daemon is running; write an expression such as gophd next "17 3 * * 1-5", or -c FILE`)
 	case name == "":
-		err = fmt.Errorf("no job of %s has a schedule; set job.schedule", c.File)
+		err = fmt.Errorf("no job of %s has a schedule; set job.schedule", source)
 	default:
-		err = fmt.Errorf("%s has no job %s; gophd check -c %s lists them", c.File, name, c.File)
+		flag := "-c"
+		if c.Crontab != "" {
+			flag = "--crontab"
+		}
+		err = fmt.Errorf("%s has no job %s; gophd check %s %s lists them", source, name, flag, source)
 		if near := misspelled.Nearest(name, names); near != "" {
-			err = fmt.Errorf("%s has no job %s; did you mean %s?", c.File, name, near)
+			err = fmt.Errorf("%s has no job %s; did you mean %s?", source, name, near)
 		}
 	}
-	return nil, c.File, &usageError{err}
+	return nil, source, &usageError{err}
 }
 
 // nextZone returns the zone with a name, or that of TZ and of the system.

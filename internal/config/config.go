@@ -113,6 +113,26 @@ func (c *Config) FileName(s job.Spec) string {
 // Source returns the file that has the jobs: the crontab, otherwise the config file; "" if there is neither.
 func (c *Config) Source() string { return cmp.Or(c.Crontab, c.File) }
 
+// Where names a setting of one of many jobs, by its name below job:, in a message; "" is the job itself. It is the
+// key below jobs:, or with a crontab the line of the job and the key of job:.
+func (c *Config) Where(s job.Spec, key string) string {
+	if c.Crontab == "" {
+		return jobsSection + "." + s.Name + strings.TrimPrefix(key, jobSection)
+	}
+	where := c.Crontab
+	if i := slices.IndexFunc(c.Jobs, func(other job.Spec) bool { return other.Name == s.Name }); i >= 0 {
+		for _, v := range c.entries.of(i) {
+			if v.Key == "job.schedule" {
+				where = v.Source
+			}
+		}
+	}
+	if key == "" {
+		return where + ": " + s.Name
+	}
+	return where + ": " + s.Name + ": " + key
+}
+
 // OwnLeases returns true if each of many jobs has a lease of its own.
 func (c *Config) OwnLeases() bool { return c.Many && c.Heartbeat.Scope == scopeJob }
 

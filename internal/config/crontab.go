@@ -144,7 +144,8 @@ type crontabLines struct {
 // cronOwner is a user with jobs.
 type cronOwner struct {
 	name, home string
-	other      bool // not the one that runs gophd
+	dir        string // home, or / if it does not exist
+	other      bool   // not the one that runs gophd
 }
 
 // variablesOf identifies the variables of a job: jobs share the slice.
@@ -157,14 +158,18 @@ type variablesOf struct {
 // add adds the entry of one job.
 func (c *crontabLines) add(j *crontab.Job) {
 	at := position(c.path, j.Line)
-	e := &entryOf{name: j.Name, at: place{j.Name, c.path, j.Line}, own: map[string]given{}}
+	e := &entryOf{name: j.Name, ofCrontab: true, at: place{j.Name, c.path, j.Line}, own: map[string]given{}}
 	if j.Named != 0 {
 		if err := checkJobName(j.Name); err != nil {
 			c.reject(position(c.path, j.Named)+": name:", visible(j.Name), err.Error())
 			return
 		}
 	}
-	owner := c.owner(j.User)
+	name := j.User
+	if g, ok := c.get("job.user"); ok && name == "" {
+		name, _, _ = strings.Cut(g.text, ":")
+	}
+	owner := c.owner(name)
 	set := func(name string, g given) {
 		if g.subject == "" {
 			g.source, g.subject = at, at
@@ -200,7 +205,7 @@ func (c *crontabLines) add(j *crontab.Job) {
 	if j.Input != "" {
 		set("job.stdin_text", given{text: j.Input, value: j.Input})
 	}
-	if owner.other {
+	if owner.other && j.User != "" {
 		read("job.user", j.User)
 	}
 	c.mail(j, owner, from, set)
@@ -249,7 +254,7 @@ func (c *crontabLines) surroundings(j *crontab.Job, owner *cronOwner, from func(
 		c.environments[of] = pairs
 	}
 	if _, ok := c.get("job.chdir"); !ok {
-		home := given{text: owner.home}
+		home := given{text: owner.dir}
 		if v, ok := j.Get("HOME"); ok {
 			home = from(v, v.Value)
 		}
@@ -315,8 +320,9 @@ func (c *crontabLines) owner(name string) *cronOwner {
 		o.name, o.home, o.other = u.Name, u.Home, u.UID != c.UID
 	}
 	// The home of a user of the system may not exist, and cron runs its jobs all the same.
+	o.dir = o.home
 	if info, err := os.Stat(o.home); err != nil && errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
-		o.home = "/"
+		o.dir = "/"
 	}
 	c.owners[name] = o
 	return o

@@ -84,6 +84,15 @@ func TestCrontabWithASettingForAllJobs(t *testing.T) {
 	}
 }
 
+// As root, gophd runs the crontab of a user with --user.
+func TestCrontabOfAnotherUser(t *testing.T) {
+	j := load(t, crontabOf(t, "* * * * * x\n", "--user", "nobody:nogroup")).Jobs[0]
+	if j.User != "nobody:nogroup" || j.MailTo != "nobody" || !slices.Contains(j.Env, "LOGNAME=nobody") || !slices.Contains(j.Env, "USER=nobody") ||
+		slices.Contains(j.Env, "HOME="+os.Getenv("HOME")) {
+		t.Errorf("%+v", j)
+	}
+}
+
 func TestCrontabMails(t *testing.T) {
 	own, err := user.Current()
 	if err != nil {

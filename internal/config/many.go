@@ -180,6 +180,12 @@ func (e *entryOf) shown(j *jobSettings, cmd given, get func(string) given, c *Co
 
 // key returns the name below jobs: of a key of job:.
 func (e *entryOf) key(name string) string {
+	switch {
+	case e.ofCrontab && name == jobSection:
+		return e.at.at()
+	case e.ofCrontab:
+		return e.at.at() + ": " + name
+	}
 	return jobsSection + "." + e.name + strings.TrimPrefix(name, jobSection)
 }
 
@@ -242,13 +248,15 @@ func (r *jobReport) add(e *entryOf, found findings) {
 			continue
 		}
 		r.reported[problem] = true
-		problem.Problem = keysOfJob(e.name, problem.Problem)
+		if r.config.Crontab == "" { // the flags are for all jobs of a crontab
+			problem.Problem = keysOfJob(e.name, problem.Problem)
+		}
 		at, key, inherited := strings.Cut(problem.Source, ": "+jobSection+".")
 		switch {
 		case slices.ContainsFunc(r.shared.problems, same(p)):
 			problem.Problem += " (first found in " + e.key(jobSection) + ")"
 		case inherited:
-			problem.Source = e.at.at() + ": " + e.key(jobSection+"."+key)
+			problem.Source = e.at.at() + ": " + strings.TrimPrefix(e.key(jobSection+"."+key), e.at.at()+": ")
 			problem.Problem += " (the value is from job: in " + at + ")"
 		}
 		r.problems = append(r.problems, &problem)

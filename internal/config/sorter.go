@@ -60,11 +60,12 @@ type place struct {
 
 // entryOf is an entry of jobs: as it was read.
 type entryOf struct {
-	name    string
-	at      place
-	whole   bool // its own section or mapping has been read
-	ignored bool // an error has been reported, and the rest would repeat it
-	own     map[string]given
+	name      string
+	at        place
+	ofCrontab bool // it is a line of one
+	whole     bool // its own section or mapping has been read
+	ignored   bool // an error has been reported, and the rest would repeat it
+	own       map[string]given
 }
 
 func (s *sorter) add(e entry) {

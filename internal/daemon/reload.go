@@ -110,7 +110,7 @@ func (d *Daemon) openJob(m *member, state supervisor.JobState, files map[string]
 	}
 	path, last := d.lastRecord(m.spec, state)
 	s, err := supervisor.New(supervisor.Options{
-		Spec: m.spec, ID: c.FileName(*m.spec), Many: c.Many, Config: c.File, Env: d.o.Self.Env, Log: d.log,
+		Spec: m.spec, ID: c.FileName(*m.spec), Many: c.Many, Crontab: c.Crontab != "", Config: c.File, Env: d.o.Self.Env, Log: d.log,
 		Events: d.events, Spawner: d.spawner, Timers: timers, Started: d.life.born, Lease: under,
 		Running: d.jobs.running, Mailer: d.mailer, KeepOutput: d.history != nil,
 		LeftoverEnded: leftoverEnded, Handed: state, Descriptors: files, Changed: d.jobs.notice,

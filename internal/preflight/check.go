@@ -172,7 +172,7 @@ func (k *Checker) Job(spec job.Spec) (program string, err error) {
 			wrong.add(stateError(c, k.paths.lock(path)))
 		}
 	}
-	if c.Many {
+	if c.Many && c.Crontab == "" {
 		for i := range wrong {
 			wrong[i] = config.OfJob(spec.Name, wrong[i])
 		}
@@ -253,34 +253,31 @@ func (k *Checker) Named(spec job.Spec, err error) error {
 	}
 	var named []error
 	for _, err := range all.Unwrap() {
-		named = append(named, fmt.Errorf("%s: %w", jobKey(spec, ""), err))
+		named = append(named, fmt.Errorf("%s: %w", k.config.Where(spec, ""), err))
 	}
 	return errors.Join(named...)
-}
-
-// jobKey returns the name below jobs: of a key of job:.
-func jobKey(spec job.Spec, key string) string {
-	return "jobs." + spec.Name + strings.TrimPrefix(key, "job")
 }
 
 // Cautions returns what a start would accept, although output may be lost or each run may fail,
 // with the permissions of this process. It changes nothing.
 func Cautions(c *config.Config) (texts []string) {
-	fifo := func(key, path, otherwise string) {
+	same := func(key string) string { return key }
+	fifo := func(where func(string) string, key, path, otherwise string) {
 		// Only an open tells whether a FIFO has a reader, who would take the end of this for its end.
 		if _, ok := safefile.Descriptor(path); !ok && filepath.IsAbs(path) && IsFIFO(path) {
-			texts = append(texts, fmt.Sprintf("%s %s is a FIFO: start its reader first; without a reader %s", key, path, otherwise))
+			texts = append(texts, fmt.Sprintf("%s %s is a FIFO: start its reader first; without a reader %s", where(key), path, otherwise))
 		}
 	}
 	shared := 0
 	for _, spec := range c.Jobs {
-		key, of := "job.output", ""
-		if c.Many {
-			key, of = jobKey(spec, "job.output"), jobKey(spec, "")+": "
+		where, of := same, func() string { return "" }
+		if c.Many { // finding the line in a crontab takes time
+			where = func(key string) string { return c.Where(spec, key) }
+			of = func() string { return c.Where(spec, "") + ": " }
 		}
-		fifo(key, string(spec.Output), "each run fails")
+		fifo(where, "job.output", string(spec.Output), "each run fails")
 		if OwnLog(c, spec) {
-			fifo("log.file", logging.FileAt(c.LogFile(spec.Name), time.Now()), "lines are lost")
+			fifo(same, "log.file", logging.FileAt(c.LogFile(spec.Name), time.Now()), "lines are lost")
 		} else {
 			shared++
 		}
@@ -289,7 +286,7 @@ func Cautions(c *config.Config) (texts []string) {
 			continue
 		}
 		if err := cmp.Or(MayGivePipes(spec, w), mayGiveOutput(string(spec.Output), w)); err != nil {
-			texts = append(texts, of+err.Error()+" (as the user of this check)")
+			texts = append(texts, of()+err.Error()+" (as the user of this check)")
 		}
 	}
 	if shared > 1 && c.Log.OnFull == "block" && c.Log.File != "" {
@@ -302,7 +299,7 @@ func Cautions(c *config.Config) (texts []string) {
 			texts = append(texts, text)
 		}
 	}
-	fifo("log.file", logging.FileAt(c.LogFile(c.Name), time.Now()), "lines are lost")
+	fifo(same, "log.file", logging.FileAt(c.LogFile(c.Name), time.Now()), "lines are lost")
 	return texts
 }
 
@@ -317,17 +314,20 @@ func scheduleCautions(c *config.Config, now time.Time) (texts []string) {
 		if spec.Calendar != nil {
 			key = "job.schedule"
 		}
-		if c.Many {
-			key = jobKey(spec, key)
+		where := func() string { // finding the line in a crontab takes time
+			if c.Many {
+				return c.Where(spec, key)
+			}
+			return key
 		}
 		if text := lengthCaution(c, spec, now); text != "" {
-			texts = append(texts, key+": "+text)
+			texts = append(texts, where()+": "+text)
 		}
 		if spec.Calendar == nil {
 			continue
 		}
 		for _, text := range spec.Calendar.Cautions(now) {
-			texts = append(texts, fmt.Sprintf("%s %q: %s", key, spec.Calendar, text))
+			texts = append(texts, fmt.Sprintf("%s %q: %s", where(), spec.Calendar, text))
 		}
 		if next, ok := spec.Calendar.Next(now); ok {
 			due[next.UTC().Truncate(time.Minute)]++
@@ -378,7 +378,7 @@ func JobHolder(c *config.Config, spec job.Spec) (string, error) {
 	l := jobLock(c, spec)
 	text, err := holder(l.path, l.name)
 	if err != nil {
-		err = fmt.Errorf("%s: %w", jobKey(spec, ""), err)
+		err = fmt.Errorf("%s: %w", c.Where(spec, ""), err)
 	}
 	return text, err
 }

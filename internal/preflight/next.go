@@ -175,7 +175,7 @@ func (a Running) jobLocks(c *config.Config) error {
 		}
 		var err error
 		if path := jobLock(c, spec).path; slices.Contains(a.LostLocks, path) {
-			err = fmt.Errorf("%s: %w", jobKey(spec, ""), lostLock(path))
+			err = fmt.Errorf("%s: %w", c.Where(spec, ""), lostLock(path))
 		} else {
 			_, err = JobHolder(c, spec)
 		}

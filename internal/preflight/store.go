@@ -95,7 +95,7 @@ func lookUpJobs(ctx context.Context, c *config.Config, store heartbeat.Store, pa
 		case errors.As(err, new(*heartbeat.UnreachableError)):
 			return jobs, err
 		case err != nil && !errors.As(err, new(*heartbeat.HeldError)):
-			jobs[spec.Name] = fmt.Errorf("%s: %w", jobKey(spec, ""), err)
+			jobs[spec.Name] = fmt.Errorf("%s: %w", c.Where(spec, ""), err)
 		}
 	}
 	return jobs, nil

@@ -156,7 +156,7 @@ func exited(pid int) bool { return !procfs.Alive(pid, 0) }
 
 // explain returns the error as one of this job.
 func (s *Supervisor) explain(err error) error {
-	if s.o.Many {
+	if s.o.Many && !s.o.Crontab {
 		return config.OfJob(s.spec.Name, err)
 	}
 	return err

@@ -24,6 +24,7 @@ type Options struct {
 	Spec    *job.Spec // of the config; not changed
 	ID      string    // of the job on this host: the start of the names of its control groups
 	Many    bool      // the daemon may have other jobs
+	Crontab bool      // the job is a line of a crontab, and has no keys below jobs:
 	Config  string    // path of the config file, for the command; "" for none
 	Env     []string  // gophd's own
 	Log     *logging.Log
