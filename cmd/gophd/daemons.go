@@ -167,17 +167,23 @@ func ambiguous(name string, matches []target) error {
 
 // missing returns the error for a name that no daemon or job has that answers.
 func missing(all []api.Found, name string) error {
-	daemon, _, _ := strings.Cut(name, "/")
+	daemon, _, long := strings.Cut(name, "/")
 	var known []string
 	for _, f := range all {
+		var jobs []string // of a daemon that does not run
+		if f.Err != nil && f.Record != nil {
+			for _, j := range f.Record.Jobs {
+				jobs = append(jobs, j.Name)
+			}
+		}
 		switch {
-		case f.Name != daemon:
+		case f.Name != daemon && (long || !slices.Contains(jobs, name)):
 		case errors.Is(f.Err, api.ErrNotRunning) && f.Record != nil:
 			return &notRunningError{fmt.Sprintf("%s is not running; its pid was %d%s", name, f.Record.PID, logHint(f.Record))}
 		case f.Err != nil:
 			return &unknownError{fmt.Sprintf("%s: %s", name, printable(f.Err.Error()))}
 		}
-		known = append(known, f.Name)
+		known = append(append(known, f.Name), jobs...)
 		for _, j := range f.Status.Jobs {
 			known = append(known, j.Name)
 		}

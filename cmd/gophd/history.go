@@ -124,6 +124,8 @@ func (p *program) historyOf(ctx context.Context, name string) (history.Source, e
 	if err != nil {
 		return history.Source{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second) // without an answer of a daemon only its last run may be missing
+	defer cancel()
 	found, err := p.daemons(ctx)
 	if err != nil {
 		return history.Source{}, err
@@ -135,7 +137,7 @@ func (p *program) historyOf(ctx context.Context, name string) (history.Source, e
 		}
 		for _, j := range f.Status.Jobs {
 			if name == "" || name == j.Name || name == f.Name || name == f.Name+"/"+j.Name {
-				awaitHistory(f.Record.History(j.Name), j.Last)
+				api.AwaitHistory(ctx, f.Record.History(j.Name), j.Last)
 			}
 		}
 		if dir := f.Record.StateDir; own.StateFrom != stateVariable && !slices.ContainsFunc(dirs, func(d string) bool {
@@ -163,24 +165,6 @@ func sameDirectory(a, b string) bool {
 
 // stateVariable names the state directory. If it is set, no other one is searched.
 const stateVariable = "GOPHD_STATE_DIR"
-
-// historyDelay is how long after its end a run is in the history, at the latest, unless the disk is slow.
-const historyDelay = time.Second
-
-// awaitHistory waits until the last run of a job is in the history at path: it is written some moments after
-// the end of the run. It does not wait if the run has ended longer ago.
-func awaitHistory(path string, last *api.Last) {
-	if last == nil {
-		return
-	}
-	for time.Since(last.Ended) < historyDelay {
-		runs, err := history.Read(path, history.Query{Last: 1})
-		if err == nil && len(runs.Runs) > 0 && !runs.Runs[0].Ended.Before(last.Ended) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
 
 // chooseHistory returns the one that name names: JOB, DAEMON, DAEMON/JOB, or nothing for the only one.
 func chooseHistory(all []history.Source, name, dir string) (history.Source, error) {

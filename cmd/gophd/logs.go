@@ -230,7 +230,7 @@ func (l logPlace) note() string {
 // none has to wait for a disk. If it may not, the daemon reads them.
 func (l logPlace) read(ctx context.Context, q api.LogQuery, yield func(logread.Line) bool) error {
 	query := logread.Query{Last: q.Lines, Since: q.Since, MaxScan: l.maxScan}
-	err := l.selectRuns(q, &query)
+	err := l.selectRuns(ctx, q, &query)
 	if err == nil && (query.Runs == nil || len(query.Runs) > 0) {
 		err = logread.Read(ctx, l.source, query, q.Follow, yield)
 	}
@@ -244,7 +244,7 @@ func (l logPlace) read(ctx context.Context, q api.LogQuery, yield func(logread.L
 }
 
 // selectRuns finds the runs whose lines are selected.
-func (l logPlace) selectRuns(q api.LogQuery, query *logread.Query) (err error) {
+func (l logPlace) selectRuns(ctx context.Context, q api.LogQuery, query *logread.Query) (err error) {
 	if q.Run == 0 && !q.Failed || l.daemon.Record == nil {
 		return nil
 	}
@@ -252,7 +252,7 @@ func (l logPlace) selectRuns(q api.LogQuery, query *logread.Query) (err error) {
 	for _, j := range l.daemon.Status.Jobs {
 		if j.Name == l.job {
 			active = j.Running
-			awaitHistory(l.daemon.Record.History(l.job), j.Last)
+			api.AwaitHistory(ctx, l.daemon.Record.History(l.job), j.Last)
 		}
 	}
 	query.Runs, err = api.Runs(l.job, l.daemon.Record.History(l.job), active, q.Run)
@@ -289,8 +289,17 @@ func (l logPlace) ask(ctx context.Context, q api.LogQuery, yield func(logread.Li
 
 // logError adds what to do to the error of a log.
 func logError(err error) error {
-	if errors.Is(err, logread.ErrNone) {
-		return fmt.Errorf("%w: it begins with the first line; --follow waits for it", err)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, logread.ErrNone):
+		err = fmt.Errorf("%w: it begins with the first line; --follow waits for it", err)
 	}
-	return err
+	return &logsError{err}
 }
+
+// logsError is an error of a log. Its text may name a file that another user's program has named.
+type logsError struct{ err error }
+
+func (e *logsError) Error() string { return printable(e.err.Error()) }
+func (e *logsError) Unwrap() error { return e.err }

@@ -119,7 +119,7 @@ func (p *program) facts(ctx context.Context, name string) (f facts, err error) {
 		return f, nil
 	}
 	if f.job != nil {
-		awaitHistory(r.History(t.job), f.job.Last)
+		api.AwaitHistory(ctx, r.History(t.job), f.job.Last)
 	} else {
 		kept, _ := jobfile.Load(jobfile.Path(r.StateDir, r.FileName(t.job)))
 		f.paused = kept.Paused

@@ -108,6 +108,21 @@ func Runs(name, path string, active []Run, number uint64) ([]logread.Run, error)
 	return found, nil
 }
 
+// historyDelay is how long after its end a run is in the history, at the latest, unless the disk is slow.
+const historyDelay = time.Second
+
+// AwaitHistory waits until the last run of a job is in the history at path: it is written some moments after
+// the end of the run. It does not wait if the run has ended longer ago.
+func AwaitHistory(ctx context.Context, path string, last *Last) {
+	for last != nil && time.Since(last.Ended) < historyDelay && ctx.Err() == nil {
+		runs, err := history.Read(path, history.Query{Last: 1})
+		if err == nil && len(runs.Runs) > 0 && !runs.Runs[0].Ended.Before(last.Ended) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // LogQuery selects lines of a log, as the parameters of /v1/jobs/{name}/logs do.
 type LogQuery struct {
 	Lines  int       // the last ones; 0 for all
@@ -189,10 +204,10 @@ func (s *Server) getLogs(w http.ResponseWriter, q *http.Request) {
 		fail(w, http.StatusServiceUnavailable, "%d other clients read logs", maxReaders)
 		return
 	}
-	var active []Run
+	var now Job
 	for _, j := range statusOf(s.o.Daemon.Snapshot()).Jobs {
 		if j.Name == name {
-			active = j.Running
+			now = j
 		}
 	}
 	ctx, cancel := context.WithCancel(q.Context())
@@ -201,7 +216,7 @@ func (s *Server) getLogs(w http.ResponseWriter, q *http.Request) {
 	go func() { // nobody waits for it, see above
 		defer s.readers.Add(-1)
 		defer close(t.done)
-		if p := goroutine.Catch(func() { t.err = t.read(ctx, source, s.o.Record.History(name), active, query) }); p != nil {
+		if p := goroutine.Catch(func() { t.err = t.read(ctx, source, s.o.Record.History(name), now, query) }); p != nil {
 			t.err = p
 			s.o.Panicked(p)
 		}
@@ -298,11 +313,12 @@ func wake(c chan struct{}) {
 	}
 }
 
-// read reads the lines.
-func (t *lineBuffer) read(ctx context.Context, s logread.Source, history string, active []Run, q LogQuery) error {
+// read reads the lines of a job, whose state is known.
+func (t *lineBuffer) read(ctx context.Context, s logread.Source, history string, now Job, q LogQuery) error {
 	query := logread.Query{Last: q.Lines, Since: q.Since}
 	if q.Run > 0 || q.Failed {
-		runs, err := Runs(s.Job, history, active, q.Run)
+		AwaitHistory(ctx, history, now.Last)
+		runs, err := Runs(s.Job, history, now.Running, q.Run)
 		if err != nil || len(runs) == 0 {
 			return err
 		}
