@@ -93,8 +93,9 @@ func newStart(p *program) *cobra.Command {
 		Use:        "start [JOB] [-- ARG...]",
 		SuggestFor: []string{"trigger"},
 		Short:      "Run a job now",
-		Long: `Run a job now, also while it is paused. A job that was stopped is active again. Arguments after -- are
-added to the command of this run. During a run the overlap policy of the job decides: queue runs it after that.
+		Long: `Run a job now, also while it is paused. A job that was stopped, has ended or has failed is active again.
+Arguments after -- are added to the command of this run. During a run the overlap policy of the job
+decides: queue runs it after that.
 
 It returns when the run has started. With --wait it exits with the exit code of the run, or with 1 if
 the run was not started or did not exit. So it does with --follow, which prints the output of the run too.`,
@@ -248,9 +249,14 @@ func (p *program) start(ctx context.Context, names, args []string, wait, follow 
 	over, code := false, codeFailed
 	output := p.follower(t)
 	defer output.end()
+	var failed error
 	err = c.Events(ctx, done.After, true, func(e api.Event, _ []byte) bool {
 		switch {
 		case e.Request != done.Request || e.Job != t.job:
+		case e.Type == "request.rejected": // later than the answer: a job that had ended is not started again
+			over = true
+			failed = errors.New(printable(e.Message))
+			return false
 		case e.Type == "run.started":
 			over = true
 			to := p.stdout
@@ -262,7 +268,7 @@ func (p *program) start(ctx context.Context, names, args []string, wait, follow 
 			return wait
 		case e.Type == "run.ended" && e.Outcome == job.EndingStartError: // there was no run.started
 			over = true
-			err = errors.New(printable(e.Message))
+			failed = errors.New(printable(e.Message))
 			return false
 		case e.Type == "run.ended":
 			over = true
@@ -276,6 +282,8 @@ func (p *program) start(ctx context.Context, names, args []string, wait, follow 
 		return true
 	})
 	switch {
+	case failed != nil:
+		return failed
 	case err != nil:
 		return requestError(err)
 	case !over || wait && code == codeFailed && ctx.Err() != nil:

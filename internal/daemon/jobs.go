@@ -29,6 +29,7 @@ type member struct {
 	failed                 error         // why it could not be opened, or had failed before this process started; see panicked too
 	panicked               time.Duration // when gophd last panicked in it, by the boot clock; 0 for never
 	recovering             bool          // it has ended by a panic, and starts again after a re-exec
+	again                  *revival      // it has ended, and is started again by a re-exec; nil for none
 }
 
 // reason returns why a job that has ended has failed; nil if it has not.
@@ -173,7 +174,7 @@ const (
 func (j *jobs) failed() map[string]string {
 	all := map[string]string{}
 	for _, m := range j.all {
-		if !m.alive && m.reason() != nil && len(all) < maxFailed {
+		if !m.alive && m.again == nil && m.reason() != nil && len(all) < maxFailed {
 			all[m.spec.Name] = preflight.Digest(*m.spec)
 		}
 	}
@@ -214,6 +215,9 @@ func (m *member) handOff(files map[string]*os.File) (state supervisor.JobState) 
 	state.Over, state.Panicked = !m.alive && !m.recovering, m.panicked
 	if err := m.reason(); err != nil && !m.alive {
 		state.Failed = err.Error()
+	}
+	if m.again != nil {
+		m.again.into(&state, *m.spec)
 	}
 	if m.removed {
 		state.Removed, _ = json.Marshal(m.spec) // plain values cannot fail

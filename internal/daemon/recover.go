@@ -60,6 +60,7 @@ func (d *Daemon) recoverJobs() {
 
 // reexecRejected is called when a re-exec was rejected, whoever requested it.
 func (d *Daemon) reexecRejected() {
+	d.revivalsRejected()
 	if m := d.jobs.recovering(); m != nil {
 		d.events.Publish(event.JobRecovers(m.spec.Name, recoverAgain))
 		d.timers.recover.Reset(recoverAgain)

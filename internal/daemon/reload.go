@@ -15,6 +15,7 @@ import (
 	"gophd/internal/preflight"
 	"gophd/internal/process"
 	"gophd/internal/restart"
+	"gophd/internal/status"
 	"gophd/internal/supervisor"
 )
 
@@ -55,6 +56,7 @@ func (d *Daemon) openJobs(files map[string]*os.File) error {
 			if state.Failed != "" {
 				m.failed = errors.New(state.Failed)
 			}
+			d.board.Job(spec.Name, func(j *status.Job) { j.State, j.Failed = job.Done, state.Failed })
 			continue
 		}
 		if check != nil {

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"gophd/internal/event"
 	"gophd/internal/heartbeat"
@@ -66,8 +65,11 @@ func (d *Daemon) requestJob(r request.ForJob) (m *member, run *job.Request, err 
 		return nil, nil, &request.UnknownJobError{Name: r.Job}
 	}
 	d.events.Publish(event.RequestForJob(r.Job, r.String(), r.From))
-	if err = d.steerable(m, r.Verb); err == nil {
+	switch err = d.steerable(m, r.Verb); {
+	case err == nil:
 		run, err = m.carryOut(r)
+	case r.Verb == request.Start && d.ended(m):
+		run, err = d.revive(m, r)
 	}
 	if err != nil {
 		e := event.RequestRejected(r.String(), r.From, d.machine.state.String(), err)
@@ -112,15 +114,14 @@ func (d *Daemon) steerable(m *member, verb request.JobVerb) error {
 	if err := m.reason(); err != nil {
 		why = err.Error()
 	}
-	return &request.RejectedError{Why: fmt.Sprintf("%s has failed or ended: %s; to start it again, change it and reload, or "+
-		"start the daemon again", m.spec.Name, why)}
+	return &request.RejectedError{Why: fmt.Sprintf("%s has failed or ended: %s; gophd start %s starts it again", m.spec.Name, why, m.spec.Name)}
 }
 
 // carryOut carries out a request for a job that is alive.
 func (m *member) carryOut(r request.ForJob) (run *job.Request, err error) {
 	switch r.Verb {
 	case request.Start:
-		return m.Request(&job.Request{ID: uint64(time.Now().UnixMicro()), Args: r.Args})
+		return m.Request(newRequest(r))
 	case request.Halt:
 		if m.Halt(); m.spec.Service {
 			_ = m.StopRuns() // there may be none
