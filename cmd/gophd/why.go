@@ -244,7 +244,7 @@ func (f *facts) reasons() (all []reason) {
 	for _, r := range j.Running {
 		add("running", "Run %d has been active for %s (pid %d)%s.", r.Run, brief(f.now.Sub(r.Started)), r.PID,
 			suspendedText(r.Suspended))
-		if text := f.message(r.Run, "run.late", "tick.skipped"); text != "" {
+		if text := f.message(r.Run, "run.late"); text != "" {
 			add("overlap", "Because of that: %s.", text)
 		}
 		if r.Suspended != nil {
