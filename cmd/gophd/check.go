@@ -121,7 +121,7 @@ func held(by string) string {
 func when(spec job.Spec) [][2]string {
 	first, label, since := "immediately", "second run", "if the first starts now"
 	if !spec.RunAtStart {
-		first, label, since = "after "+spec.Interval.String(), "first run", "if started now"
+		first, label, since = "after "+job.FormatDuration(spec.Interval), "first run", "if started now"
 	}
 	switch {
 	case spec.Calendar != nil:
@@ -130,12 +130,12 @@ func when(spec job.Spec) [][2]string {
 		return [][2]string{{"when", "once, immediately"}}
 	case spec.Service:
 		return [][2]string{{"when",
-			fmt.Sprintf("as a service; restarted when it exits, at least %s after its start", spec.Interval)}}
+			fmt.Sprintf("as a service; restarted when it exits, at least %s after its start", job.FormatDuration(spec.Interval))}}
 	case spec.Interval == 0:
 		return [][2]string{{"when", "back to back, the first immediately"}}
 	}
 	return [][2]string{
-		{"when", fmt.Sprintf("every %s, the first %s", spec.Interval, first)},
+		{"when", fmt.Sprintf("every %s, the first %s", job.FormatDuration(spec.Interval), first)},
 		{"tick during a run", tickDuringRun(spec)},
 		{label, time.Now().Add(spec.Interval).Format(time.RFC3339) + " (" + since + ")"},
 	}

@@ -251,8 +251,12 @@ func (f *facts) reasons() (all []reason) {
 			add("suspended", "It does not proceed until it is continued.")
 		}
 	}
-	if j.Skip > 0 {
-		add("skip", "Of its scheduled runs the next %d will be skipped, as requested.", j.Skip)
+	switch j.Skip {
+	case 0:
+	case 1:
+		add("skip", "Its next scheduled run will be skipped, as requested.")
+	default:
+		add("skip", "Its next %d scheduled runs will be skipped, as requested.", j.Skip)
 	}
 	if len(all) > 0 {
 		return all

@@ -23,7 +23,7 @@ func writeLog(t *testing.T, path string) {
 	t.Helper()
 	at := time.Date(2026, 11, 27, 3, 17, 0, 0, time.UTC).Local().Format("2006-01-02 15:04:05")
 	text := at + ".100 [812] gophd 0.2.0 started, pid 812\n" +
-		at + ".200 [812] nightly: runs every 1h0m0s\n" +
+		at + ".200 [812] nightly: runs every 1h\n" +
 		at + ".300 [901] nightly: out: one\n" +
 		at + ".300 [902] other: out: not this one\n" +
 		at + ".300 [901] nightly: err+ t\xffwo\n" +
@@ -50,7 +50,7 @@ func logServer(t *testing.T, change func(*Options)) (socket, log string) {
 func TestLogsHasTheLinesOfOneJob(t *testing.T) {
 	path, _ := logServer(t, nil)
 	for query, want := range map[string]string{
-		"":                                    "runs every 1h0m0s|out: one|err+ t\xffwo|warn: run 8 failed after 1s: exit code 3",
+		"":                                    "runs every 1h|out: one|err+ t\xffwo|warn: run 8 failed after 1s: exit code 3",
 		"lines=2":                             "err+ t\xffwo|warn: run 8 failed after 1s: exit code 3",
 		"since=2026-11-27T03:17:00.3Z":        "out: one|err+ t\xffwo|warn: run 8 failed after 1s: exit code 3",
 		"since=2026-11-27T03:17:00.4Z":        "warn: run 8 failed after 1s: exit code 3",

@@ -216,7 +216,7 @@ func full() status.Snapshot {
 	at, code := time.Date(2026, 11, 27, 3, 17, 0, 0, time.UTC), 3
 	s := nightly()
 	s.Config, s.Log.File, s.Born = "/etc/gophd/jobs.yaml", "/var/log/gophd/jobs.log", at
-	s.Jobs[0] = status.Job{Name: "nightly", State: job.Running, Schedule: "every 1h0m0s", Every: time.Hour, Next: at, Skip: 2,
+	s.Jobs[0] = status.Job{Name: "nightly", State: job.Running, Schedule: "every 1h", Every: time.Hour, Next: at, Skip: 2,
 		LogPending: true, Active: []status.ActiveRun{{Run: job.Run{Number: 8}, PID: 901, Since: at,
 			Suspended: status.Suspended{PID: 902, Name: "sleep", By: syscall.SIGSTOP}}},
 		Last:    &status.Last{Run: 7, Outcome: job.EndingFailure, ExitCode: &code, Started: at, Ended: at, Length: 7 * time.Millisecond},

@@ -493,7 +493,7 @@ func TestShape(t *testing.T) {
 	got, err := json.MarshalIndent(statusOf(status.Snapshot{Name: "jobs", PID: 812, State: "serving", Version: "0.2.0",
 		Born: at, Config: "/etc/gophd/jobs.yaml", Log: status.Log{File: "/var/log/gophd/jobs.log"},
 		Jobs: []status.Job{{
-			Name: "nightly", State: job.Running, Schedule: "every 1h0m0s", Every: time.Hour, Next: at.Add(time.Hour),
+			Name: "nightly", State: job.Running, Schedule: "every 1h", Every: time.Hour, Next: at.Add(time.Hour),
 			Active:  []status.ActiveRun{{Run: job.Run{Number: 8}, PID: 901, Since: at}},
 			Counts:  status.Counts{Runs: 7, Failures: 1, Late: 2, Missed: 3},
 			Last:    &status.Last{Run: 7, Outcome: job.EndingFailure, ExitCode: &code, Started: at, Ended: at.Add(time.Second), Length: time.Second, Text: "exit code 3"},
@@ -515,7 +515,7 @@ func TestShape(t *testing.T) {
   {
    "name": "nightly",
    "state": "running",
-   "schedule": "every 1h0m0s",
+   "schedule": "every 1h",
    "next_run": "2026-11-27T04:17:00Z",
    "paused": false,
    "running": [

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gophd/internal/job"
 )
 
 // quantity is a number with a unit, as other tools write it.
@@ -93,18 +95,7 @@ func durationAdvice(text string) string {
 	if problem == "" {
 		problem = "not a duration"
 	}
-	return problem + "; write " + showDuration(time.Duration(sum))
-}
-
-// showDuration returns d without the zeros at its end.
-func showDuration(d time.Duration) string {
-	text := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, zero) {
-			text = text[:len(text)-len(zero)+1]
-		}
-	}
-	return text
+	return problem + "; write " + job.FormatDuration(time.Duration(sum))
 }
 
 // sizeAdvice does for a size what durationAdvice does for a duration.

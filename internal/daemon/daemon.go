@@ -364,7 +364,9 @@ func (d *Daemon) onLocked() {
 		return
 	}
 	c := config.Compare(h.Previous, h.Config)
-	d.events.Publish(event.ReloadApplied(c.Settings))
+	if len(c.Settings) > 0 {
+		d.events.Publish(event.ReloadApplied(c.Settings))
+	}
 	d.jobsReloaded(c)
 }
 

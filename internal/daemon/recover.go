@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"gophd/internal/event"
+	"gophd/internal/job"
 	"gophd/internal/request"
 	"gophd/internal/restart"
 	"gophd/internal/status"
@@ -25,7 +26,7 @@ func (d *Daemon) jobPanicked(m *member) {
 	m.panicked = now
 	if last > 0 && now-last < restart.RecoveryWindow {
 		m.failed = fmt.Errorf("gophd has panicked in this job twice within %s: giving up; report the panic, and "+
-			"change the job to start it again", restart.RecoveryWindow)
+			"change the job to start it again", job.FormatDuration(restart.RecoveryWindow))
 		d.events.Publish(event.JobFailed(m.spec.Name, m.failed))
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"gophd/internal/job"
 )
 
 // The types of events about gophd. A type process.* is about gophd's own process, except for
@@ -117,7 +119,7 @@ func ReloadDelayed(most time.Duration, why error) Event {
 		if e.Duration == 0 {
 			return fmt.Sprintf("reload delayed: %v", e.Err)
 		}
-		return fmt.Sprintf("reload delayed, %s at most: %v", e.Duration, e.Err)
+		return fmt.Sprintf("reload delayed, %s at most: %v", job.FormatDuration(e.Duration), e.Err)
 	}}
 }
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"gophd/internal/job"
 )
 
 // The types of events about a job as a whole.
@@ -66,7 +68,7 @@ func JobSteered(name string, paused, stopped bool, skip int) Event {
 // job again.
 func JobRecovers(name string, wait time.Duration) Event {
 	return Event{Type: TypeJobRecovers, Level: Warn, Job: name, Duration: wait.Round(time.Millisecond), message: func(e Event) string {
-		return fmt.Sprintf("gophd panicked: re-executing in %s to start this job again", e.Duration)
+		return fmt.Sprintf("gophd panicked: re-executing in %s to start this job again", job.FormatDuration(e.Duration))
 	}}
 }
 

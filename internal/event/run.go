@@ -116,7 +116,7 @@ func ServiceExitsOften(name string, t job.Tick, times uint64, in time.Duration) 
 	return Event{Type: TypeServiceExits, Level: Warn, Job: name, Tick: t, Count: times, Duration: in.Round(time.Second),
 		message: func(e Event) string {
 			return fmt.Sprintf("the service exited %d times in %s, the last time with %s, and was restarted each time; "+
-				"the command of a service should not exit", e.Count, e.Duration, e.Tick.Result)
+				"the command of a service should not exit", e.Count, job.FormatDuration(e.Duration), e.Tick.Result)
 		}}
 }
 
@@ -170,14 +170,14 @@ func runEnded(e Event) string {
 		return fmt.Sprintf("run %d stopped after %s because %s: %s", t.Number, took, t.Cause, t.Result)
 	case t.Late():
 		return fmt.Sprintf("run %d took %s (interval %s); ticks missed: %d; %s",
-			t.Number, took, t.Interval, t.Missed, t.Result)
+			t.Number, took, job.FormatDuration(t.Interval), t.Missed, t.Result)
 	case t.Verdict == job.TooEarly:
 		return fmt.Sprintf("run %d ended after %s, too early for a service: %s; the command must stay in the foreground",
 			t.Number, took, t.Result)
 	case t.Failed():
 		return fmt.Sprintf("run %d failed after %s: %s", t.Number, took, t.Result)
 	case nearLength(t):
-		return fmt.Sprintf("run %d took %s, over 90 %% of its interval of %s", t.Number, took, t.Interval)
+		return fmt.Sprintf("run %d took %s, over 90 %% of its interval of %s", t.Number, took, job.FormatDuration(t.Interval))
 	}
 	return fmt.Sprintf("run %d succeeded after %s: %s", t.Number, took, t.Result)
 }
@@ -202,10 +202,10 @@ func RunLate(name string, run job.Run, length, interval time.Duration, missed ui
 	e.message = func(e Event) string {
 		if e.Tick.Missed == 0 {
 			return fmt.Sprintf("run %d has been active for %s, over 90 %% of its interval of %s",
-				e.Tick.Number, e.Duration, e.Tick.Interval)
+				e.Tick.Number, job.FormatDuration(e.Duration), job.FormatDuration(e.Tick.Interval))
 		}
 		return fmt.Sprintf("run %d is still active after %s (interval %s); ticks missed so far: %d",
-			e.Tick.Number, e.Duration, e.Tick.Interval, e.Tick.Missed)
+			e.Tick.Number, job.FormatDuration(e.Duration), job.FormatDuration(e.Tick.Interval), e.Tick.Missed)
 	}
 	return e
 }
@@ -333,7 +333,7 @@ func RunExtended(name string, run job.Run, asked, more time.Duration) Event {
 		Job: name, Tick: TickOfRun(run, 0), Duration: asked,
 		Text: more.Round(time.Millisecond).String(), message: func(e Event) string {
 			return fmt.Sprintf("run %d asked for %s from now: its timeout is extended by %s",
-				e.Tick.Number, e.Duration, e.Text)
+				e.Tick.Number, job.FormatDuration(e.Duration), e.Text)
 		}}
 }
 
@@ -440,7 +440,7 @@ func RunWaitedFor(name, state string, run job.Run, pid int, length time.Duration
 				return fmt.Sprintf("%s: waiting for run %d, which is being started", e.State, e.Tick.Number)
 			}
 			return fmt.Sprintf("%s: waiting for run %d, pid %d, active for %s; %s",
-				e.State, e.Tick.Number, e.Tick.PID, e.Duration, e.Text)
+				e.State, e.Tick.Number, e.Tick.PID, job.FormatDuration(e.Duration), e.Text)
 		}}
 }
 

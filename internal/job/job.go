@@ -6,6 +6,7 @@ package job
 
 import (
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -88,7 +89,18 @@ func (s Schedule) Cadence() string {
 	case s.Interval == 0:
 		return "back to back"
 	}
-	return "every " + s.Interval.String()
+	return "every " + FormatDuration(s.Interval)
+}
+
+// FormatDuration returns d as time.Duration.String does, without the zeros at its end: 1h and not 1h0m0s.
+func FormatDuration(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-len(zero)+1]
+		}
+	}
+	return text
 }
 
 // HasTicks reports whether runs are due at certain times, and not when another has ended or on request.

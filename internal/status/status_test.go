@@ -243,7 +243,7 @@ log lines dropped: 0
 log trouble: none
 background: yes
 verbose: no
-restart interval: 1h0m0s
+restart interval: 1h
 memory: 6.0 MiB
 peak memory: 7.0 MiB
 goroutines: 12

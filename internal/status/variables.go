@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gophd/internal/event"
+	"gophd/internal/job"
 	"gophd/internal/line"
 )
 
@@ -125,7 +126,7 @@ func (j Job) variables(now time.Time) []Variable {
 	if j.Lease.State == "held" {
 		lease += ", fencing token " + fmt.Sprint(j.Lease.Fence) + ", " + until
 	}
-	when := Variable{"interval", j.Interval.String()}
+	when := Variable{"interval", job.FormatDuration(j.Interval)}
 	if j.Interval == 0 {
 		when = Variable{"schedule", j.Schedule}
 	}
@@ -207,7 +208,7 @@ func nonzero(d time.Duration) string {
 	if d == 0 {
 		return ""
 	}
-	return d.String()
+	return job.FormatDuration(d)
 }
 
 func count(n uint64, what string) string {

@@ -155,7 +155,7 @@ func describe(m sdnotify.Message) (words []string) {
 		words = append(words, "status: "+*m.Status)
 	}
 	if m.ExtendTimeout > 0 {
-		words = append(words, "it requests "+m.ExtendTimeout.String()+" from now")
+		words = append(words, "it requests "+job.FormatDuration(m.ExtendTimeout)+" from now")
 	}
 	return words
 }

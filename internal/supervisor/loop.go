@@ -241,7 +241,7 @@ func (s *Supervisor) loopError() error {
 			what += " with all retries"
 		}
 		return fmt.Errorf("%s within %s, the last one with %s: giving up (job.start_limit)",
-			what, s.spec.StartLimitInterval, t.lastTick.Result)
+			what, job.FormatDuration(s.spec.StartLimitInterval), t.lastTick.Result)
 	}
 	return nil
 }
