@@ -31,7 +31,7 @@ Keys:
   p                  pause the job, or resume it
   n                  skip its next scheduled run
   x                  stop its active run or the job, after a question
-  l, enter           what happened to the job, and the captured output of its last failed run
+  l, enter           its log, or where there is none what happened and the output of its last failed run
   /                  show only the jobs whose name contains a text
   q                  quit`,
 		Example: `  gophd top
@@ -74,7 +74,7 @@ func (p *program) top(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	t := &topScreen{screen: screen, feed: newTopFeed(find, of.daemon.Socket), model: topModel{only: of.job},
-		answers: make(chan string), view: topView{color: os.Getenv("NO_COLOR") == ""}}
+		answers: make(chan string), logNews: make(chan struct{}, 1), unlog: func() {}, view: topView{color: os.Getenv("NO_COLOR") == ""}}
 	defer t.group.Wait()
 	defer cancel()
 	defer screen.Close() // this is the first: a directory that does not answer delays Wait
@@ -91,7 +91,9 @@ type topScreen struct {
 	feed    *topFeed
 	model   topModel
 	view    topView
-	answers chan string // to requests
+	answers chan string        // to requests
+	logNews chan struct{}      // there are new lines of the log that is shown; capacity 1
+	unlog   context.CancelFunc // ends the reading of that
 	group   goroutine.Group
 	ask     func(key string) // gets the next key, as the answer to a question; nil for none
 }
@@ -108,6 +110,7 @@ func (t *topScreen) run(ctx context.Context) error {
 			t.model.add(n)
 		case t.view.message = <-t.answers:
 			t.view.messageAt = time.Now()
+		case <-t.logNews:
 		case now := <-second.C:
 			t.view.usage = t.view.usage.measure(activeGroups(t.model.rows("")), now)
 		case i := <-t.screen.Inputs():
@@ -188,6 +191,7 @@ func (t *topScreen) logKey(key string) (quit bool) {
 	switch key {
 	case "q", "l", terminal.Escape, terminal.Enter:
 		v.log = false
+		t.unlog()
 	case "k", terminal.Up:
 		v.back++
 	case "j", terminal.Down:
@@ -245,9 +249,7 @@ func (t *topScreen) rowKey(ctx context.Context, key string, rows []topRow) {
 		move(len(rows) - 1)
 	case "l", terminal.Enter:
 		move(i)
-		v.log, v.back = true, 0
-		daemon, name := rows[i].daemon.Found, rows[i].Name
-		t.group.Go(func() { t.feed.readOutput(ctx, daemon, name) })
+		t.openLog(ctx, rows[i])
 	case "s":
 		t.order(ctx, rows[i], "start", api.Order{})
 	case "p":
@@ -261,6 +263,24 @@ func (t *topScreen) rowKey(ctx context.Context, key string, rows []topRow) {
 	case "x":
 		t.askStop(ctx, rows[i])
 	}
+}
+
+// openLog shows the log of a job, and follows it.
+func (t *topScreen) openLog(ctx context.Context, r topRow) {
+	v := &t.view
+	v.log, v.back, v.followed = true, 0, &topLog{}
+	t.unlog()
+	ctx, t.unlog = context.WithCancel(ctx)
+	daemon, name, log := r.daemon.Found, r.Name, v.followed
+	t.group.Go(func() { t.feed.readOutput(ctx, daemon, name) })
+	t.group.Go(func() {
+		log.follow(ctx, placeOf(target{daemon, name}), func() {
+			select {
+			case t.logNews <- struct{}{}:
+			default:
+			}
+		})
+	})
 }
 
 // askStop asks what to stop.

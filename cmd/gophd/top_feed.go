@@ -1,16 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"gophd/internal/api"
 	"gophd/internal/goroutine"
 	"gophd/internal/history"
 	"gophd/internal/job"
+	"gophd/internal/logread"
 )
 
 // This file collects what gophd top shows: each daemon is asked in a goroutine of its own, so that a slow
@@ -190,15 +193,83 @@ func (f *topFeed) readOutput(ctx context.Context, d api.Found, name string) {
 
 // onDisk calls read and returns its result, or false if ctx ends first. Nobody waits for its goroutine
 // then: a disk that does not answer cannot be interrupted, and the program exits.
-func onDisk(ctx context.Context, read func() []history.Run) ([]history.Run, bool) {
-	done := make(chan []history.Run, 1)
-	go func() { done <- read() }()
-	select {
-	case runs := <-done:
-		return runs, true
-	case <-ctx.Done():
-		return nil, false
+func onDisk[T any](ctx context.Context, read func() T) (result T, ok bool) {
+	type answer struct {
+		result T
+		panic  *goroutine.Panic
 	}
+	done := make(chan answer, 1)
+	go func() {
+		var a answer
+		a.panic = goroutine.Catch(func() { a.result = read() })
+		done <- a
+	}()
+	select {
+	case a := <-done:
+		if a.panic != nil {
+			panic(a.panic)
+		}
+		return a.result, true
+	case <-ctx.Done():
+		return result, false
+	}
+}
+
+// topLog is the end of the log of a job, which is followed while it is shown. Any goroutine may use it.
+type topLog struct {
+	mu    sync.Mutex
+	lines []cell
+	note  string // what is missing, and why
+}
+
+// topLogNews is the least time between two screens for new lines of a log.
+const topLogNews = 200 * time.Millisecond
+
+// follow reads the log until ctx ends, and calls news when there are new lines.
+func (l *topLog) follow(ctx context.Context, from logPlace, news func()) {
+	var last time.Time
+	add := func(line logread.Line) bool {
+		text := strings.ReplaceAll(terminalText(bytes.TrimSuffix(line.AppendText(nil, false), []byte{'\n'})), "\t", "    ")
+		c := cell{text: cut(text, topMessage), color: levelColor(line.Level)}
+		l.mu.Lock()
+		if l.lines = append(l.lines, c); len(l.lines) > 2*topEvents {
+			l.lines = slices.Delete(l.lines, 0, len(l.lines)-topEvents)
+		}
+		l.mu.Unlock()
+		if time.Since(last) >= topLogNews { // the last lines are shown a second later at most
+			last = time.Now()
+			news()
+		}
+		return ctx.Err() == nil
+	}
+	note := ""
+	if from.source.File == "" || from.output != job.OutputLog {
+		note = printable(from.note())
+	}
+	l.set(note)
+	if from.source.File == "" {
+		return
+	}
+	err, ok := onDisk(ctx, func() error { return from.read(ctx, api.LogQuery{Lines: topEvents, Follow: true}, add) })
+	if ok && err != nil {
+		l.set(printable(err.Error()))
+	}
+}
+
+func (l *topLog) set(note string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.note = note
+}
+
+// shown returns a copy of the lines, and the note.
+func (l *topLog) shown() ([]cell, string) {
+	if l == nil {
+		return nil, ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.lines), l.note
 }
 
 // topRun is a run that has ended, as a bar shows it.

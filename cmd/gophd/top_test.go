@@ -158,21 +158,21 @@ func TestTopLog(t *testing.T) {
 	m := topOf()
 	failed := history.Run{Job: "poll", Number: 7, Output: "one\ttab\n\x1b[31mtwo\n", Ended: topNow.Add(-3 * time.Second), Outcome: "failure"}
 	m.add(topNews{daemon: m.daemons[0].Found, output: &failed})
-	v := &topView{log: true}
-	want := `jobs/poll: what happened; gophd status and history have more
+	v := &topView{log: true, selected: m.rows("")[0].id()}
+	want := `jobs/poll: what happened
 10:03:12 run ended
 10:03:13 run ended
 10:03:14 run ended
 output of run 7, which failed 3.0s ago:
   │ one    tab
-  │ ?[31mtwo
+  │ two
 10:03:15 run ended
 10:03:16 run ended
 
 j, k scroll  l, q back`
 	compareTop(t, v, m, 80, 11, want)
 	v.back = 100
-	compareTop(t, v, m, 80, 4, `jobs/poll: what happened; gophd status and history have more
+	compareTop(t, v, m, 80, 4, `jobs/poll: what happened
 10:03:12 run ended
 10:03:13 run ended
 j, k scroll  l, q back`)

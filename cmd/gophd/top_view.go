@@ -20,8 +20,9 @@ type topView struct {
 	first     int    // the row at the top of the list
 	filter    string
 	typing    bool // the filter is typed
-	log       bool // what happened to the selected job is shown
-	back      int  // how many lines the end of that is below the screen
+	log       bool // the log of the selected job is shown
+	followed  *topLog
+	back      int // how many lines the end of that is below the screen
 	question  string
 	message   string
 	messageAt time.Time
@@ -48,7 +49,7 @@ func (v *topView) lines(m *topModel, width, height int, now time.Time) []string 
 	rows := m.rows(v.filter)
 	var all []string
 	switch {
-	case v.log && len(rows) > 0:
+	case v.log && len(rows) > 0 && rows[v.index(rows)].id() == v.selected: // it may be gone
 		all = v.logLines(rows[v.index(rows)], width, height-1, now)
 	default:
 		v.log = false
@@ -308,16 +309,38 @@ func (v *topView) details(r topRow, width int, now time.Time) []string {
 	return all
 }
 
-// logLines returns the last events of a job, with the captured output of its last failed run.
+// logLines returns the end of the log of a job. If there is none, it is what happened to the job.
 func (v *topView) logLines(r topRow, width, height int, now time.Time) []string {
-	j := r.daemon.job(r.Name)
-	var text []cell
+	title := r.label() + ": log"
+	text, note := v.followed.shown()
+	if len(text) == 0 {
+		title = r.label() + ": what happened"
+		text = r.daemon.job(r.Name).happened(now)
+	}
+	if note != "" {
+		text = append([]cell{{text: note}}, text...)
+	}
+	if len(text) == 0 {
+		text = []cell{{text: "nothing yet"}}
+	}
+	room := max(height-1, 1)
+	v.back = min(v.back, max(len(text)-room, 0))
+	end := len(text) - v.back
+	all := []string{v.line(width, true, cell{text: title})}
+	for _, c := range text[max(end-room, 0):end] {
+		all = append(all, v.line(width, false, c))
+	}
+	return all
+}
+
+// happened returns the last events, with the captured output of the last failed run.
+func (j *topJob) happened(now time.Time) (text []cell) {
 	output := func() {
 		text = append(text, cell{text: fmt.Sprintf("output of run %d, which failed %s:", j.failed.Number,
 			ago(now.Sub(j.failed.Ended)))})
 		for line := range strings.Lines(j.failed.Output) {
-			line = strings.ReplaceAll(strings.TrimRight(line, "\r\n"), "\t", "    ")
-			text = append(text, cell{text: "  │ " + printable(line)})
+			line = strings.ReplaceAll(terminalText([]byte(strings.TrimRight(line, "\r\n"))), "\t", "    ")
+			text = append(text, cell{text: "  │ " + line})
 		}
 	}
 	of := -1 // the event of the end of that run
@@ -336,26 +359,21 @@ func (v *topView) logLines(r topRow, width, height int, now time.Time) []string 
 		if now.Sub(e.Time) > 12*time.Hour {
 			layout = time.DateTime
 		}
-		c := cell{text: e.Time.Local().Format(layout) + " " + printable(e.Message)}
-		switch e.Level {
-		case "error":
-			c.color = red
-		case "warn":
-			c.color = yellow
-		}
+		c := cell{text: e.Time.Local().Format(layout) + " " + printable(e.Message), color: levelColor(e.Level)}
 		if text = append(text, c); i == of {
 			output()
 		}
 	}
-	if len(text) == 0 {
-		text = []cell{{text: "nothing yet"}}
+	return text
+}
+
+// levelColor returns the color of a line of a log.
+func levelColor(level string) string {
+	switch level {
+	case "error":
+		return red
+	case "warn":
+		return yellow
 	}
-	room := max(height-1, 1)
-	v.back = min(v.back, max(len(text)-room, 0))
-	end := len(text) - v.back
-	all := []string{v.line(width, true, cell{text: r.label() + ": what happened; gophd status and history have more"})}
-	for _, c := range text[max(end-room, 0):end] {
-		all = append(all, v.line(width, false, c))
-	}
-	return all
+	return ""
 }
