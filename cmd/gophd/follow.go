@@ -29,7 +29,7 @@ func (p *program) follower(t target) *follower {
 
 // begin prints the output of a run that has started.
 func (f *follower) begin(ctx context.Context, run logread.Run) {
-	if f.from.output != job.OutputLog {
+	if !f.from.hasOutput() {
 		fmt.Fprintf(f.p.stderr, "gophd: %s\n", printable(f.from.note()))
 	}
 	if f.from.source.File == "" {

@@ -91,7 +91,7 @@ func (p *program) logs(ctx context.Context, name string, f logsFlags) error {
 		return &usageError{fmt.Errorf("%s is a daemon with many jobs: for --run and --failed name one of its jobs",
 			printable(place.name()))}
 	}
-	if place.output != job.OutputLog {
+	if !place.hasOutput() {
 		fmt.Fprintf(p.stderr, "gophd: %s\n", printable(place.note()))
 	}
 	out := bufio.NewWriter(p.stdout)
@@ -210,6 +210,12 @@ func (p *program) defaultLog(name string) string {
 		return ""
 	}
 	return file
+}
+
+// hasOutput reports whether the output of the command is in the log: gophd captures it, or it goes to the journal
+// with that of gophd.
+func (l logPlace) hasOutput() bool {
+	return l.output == job.OutputLog || l.output == job.OutputInherit && l.source.InUnit()
 }
 
 // note says where the output goes, if it is not in the log.

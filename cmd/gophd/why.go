@@ -328,7 +328,7 @@ func (f *facts) leaseText() string {
 	if l.State == "standby" {
 		return fmt.Sprintf("%s does not run here: this instance is on standby, the lease is held by %s.", f.name, l.Holder)
 	}
-	text := fmt.Sprintf("%s does not run: the lease in %s is %s.", f.name, l.Store, l.State)
+	text := fmt.Sprintf("%s does not run: the lease in %s %s.", f.name, l.Store, cmp.Or(leaseStates[l.State], "is "+l.State))
 	var since, last *api.Event // of the outage
 	for i, e := range f.events {
 		switch e.Type {
@@ -344,6 +344,17 @@ func (f *facts) leaseText() string {
 		text += fmt.Sprintf(" Since %s: %s.", f.clock(since.Time), last.Message)
 	}
 	return text
+}
+
+// leaseStates are the states of a lease that allow no run.
+var leaseStates = map[string]string{
+	"seeking":  "is not acquired yet",
+	"proving":  "is not used before no other instance can still run the job",
+	"doubtful": "was not renewed, and too little of it is left to start a run",
+	"ending":   "was not renewed, and the runs are being stopped",
+	"out":      "has expired, and is acquired again",
+	"lost":     "was lost to another instance",
+	"released": "was released",
 }
 
 // message returns the last message about an active run of one of these types.

@@ -161,11 +161,17 @@ func journalUnit() string {
 		return ""
 	}
 	groups, _ := os.ReadFile("/proc/self/cgroup") // without it there is no unit
+	return unitOf(string(groups))
+}
+
+// unitOf returns the unit of systemd with these control groups (cgroups(7), /proc/PID/cgroup). A unit of a user
+// is below user@UID.service.
+func unitOf(groups string) string {
 	kind, unit := logread.Unit, ""
-	for line := range strings.Lines(string(groups)) {
+	for line := range strings.Lines(groups) {
 		for part := range strings.SplitSeq(strings.TrimSpace(line), "/") {
 			switch {
-			case strings.HasPrefix(part, "user@"):
+			case strings.HasPrefix(part, "user@") && strings.HasSuffix(part, ".service"):
 				kind = logread.UserUnit
 			case strings.HasSuffix(part, ".service"):
 				unit = part

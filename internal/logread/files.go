@@ -22,9 +22,9 @@ const (
 	maxLine = 1 << 20                // bytes of a line that are read; gophd writes no longer one
 	pollsIn = 100 * time.Millisecond // from one look at a file that is followed to the next
 
-	// clockBack is how far the clock may have been set back: a line that is older than wanted by more than
-	// that ends a search for the first one.
-	clockBack = 2 * time.Hour
+	// olderBytes is how many bytes of lines that are older than wanted end a search for the first one: one line
+	// is not enough, because the clock may have been set back.
+	olderBytes = 256 << 10
 )
 
 // reader reads the files of a log.
@@ -161,6 +161,7 @@ func (r *reader) startPlain(i int, from time.Time, want *int, searched *int64) (
 		return 0, false, err
 	}
 	at = end
+	older := 0 // bytes of lines in a row
 	err = backward(f, end, func(start int64, text []byte) bool {
 		if r.ctx.Err() != nil {
 			stopped = true
@@ -172,11 +173,14 @@ func (r *reader) startPlain(i int, from time.Time, want *int, searched *int64) (
 			return false
 		}
 		l, mine := r.parse(text)
-		if !l.Time.IsZero() && l.Time.Before(from.Add(-clockBack)) {
-			stopped = true
-			return false
+		switch {
+		case l.Time.IsZero() || !l.Time.Before(from):
+			older = 0
+			at = start
+		default:
+			older += len(text) + 1
+			stopped = older > olderBytes
 		}
-		at = start
 		if mine && r.selects(l) && *want > 0 {
 			*want--
 			stopped = *want == 0

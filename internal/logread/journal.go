@@ -25,6 +25,10 @@ func (s Source) unit() string {
 	return ""
 }
 
+// InUnit reports whether the lines are those of a unit of systemd: all that gophd and its commands write to their
+// stdout and stderr.
+func (s Source) InUnit() bool { return s.unit() != "" }
+
 // entry is what is read of an entry of the journal (systemd.journal-fields(7)). A field is a string, or a
 // list of its bytes if it is not UTF-8.
 type entry struct {

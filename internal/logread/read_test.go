@@ -484,6 +484,39 @@ func FuzzLine(f *testing.F) {
 	})
 }
 
+// The lines since some time are found if the clock was set back meanwhile, and a search for them does not read
+// all that is older.
+func TestSinceWithAClockThatWasSetBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.log")
+	at := time.Date(2026, 11, 27, 3, 0, 0, 0, time.Local)
+	var b strings.Builder
+	write := func(from time.Time, count int, word string) {
+		for i := range count {
+			fmt.Fprintf(&b, "%s [901] out: %s %d\n", from.Add(time.Duration(i)*time.Millisecond).Format(textTime), word, i)
+		}
+	}
+	write(at.Add(-time.Hour), 10_000, "old")
+	write(at.Add(time.Minute), 5, "before")
+	write(at.Add(-30*time.Minute), 1000, "set back")
+	write(at, 5, "after")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got := lines(t, Source{File: path, Job: "x"}, Query{Since: at}, text)
+	if len(got) != 10 || got[0] != "before 0" || got[9] != "after 4" {
+		t.Errorf("%q", got)
+	}
+	r := &reader{Source: Source{File: path}, Query: Query{Since: at}, ctx: t.Context(), now: time.Now}
+	defer r.close()
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
+	_, from, err := r.start()
+	if first := int64(strings.Index(b.String(), at.Add(time.Minute).Format(textTime))); err != nil || from != first {
+		t.Errorf("it starts at %d, %v, want %d", from, err, first)
+	}
+}
+
 func TestReadEndsWithItsContext(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.log")
 	if err := os.WriteFile(path, bytes.Repeat([]byte("2026-11-27 03:17:00.100 [901] out: x\n"), 1000), 0o600); err != nil {
