@@ -44,6 +44,12 @@ job, or DAEMON/JOB. The daemon is asked: its config may differ from its file. If
 Each run is shown in its time zone and in UTC, with a note where the clock changes. Quote the expression,
 because the shell expands *. docs/schedule.md has the syntax. What ~ draws depends on the host, and for a job
 on its name too.
+
+Exit codes:
+  0  it is shown, also if there are no coming runs
+  2  invalid usage, an expression that cannot be understood, or a job without a schedule
+  3  the daemon is not running, and there is no config file
+  4  there is no such daemon or job, no permission, or no answer, and there is no config file
 `,
 		Example: `  gophd next "17 3 * * 1-5"
   gophd next "30 2 * * *" --timezone America/New_York --from 2026-03-07 -n 3
@@ -124,10 +130,16 @@ func (p *program) coming(cmd *cobra.Command, word string, f nextFlags, zone *tim
 		}
 	}
 	jobs, file, loadErr := p.configured(cmd, word)
-	if loadErr != nil {
+	var down *notRunningError
+	var unknown *unknownError
+	switch {
+	case errors.Is(loadErr, errNoConfig) && errors.As(err, &down):
+		return nil, nil, &notRunningError{down.text + withoutConfig}
+	case errors.Is(loadErr, errNoConfig) && errors.As(err, &unknown):
+		return nil, nil, &unknownError{unknown.text + withoutConfig}
+	case loadErr != nil:
 		return nil, nil, loadErr
-	}
-	if err != nil {
+	case err != nil:
 		fmt.Fprintf(p.stderr, "gophd: %v; these are the runs by %s\n", err, or(file, "the environment"))
 	}
 	runs, none = job.Coming(jobs, after, f.count)
@@ -139,6 +151,11 @@ func namesConfig(cmd *cobra.Command) bool {
 	return cmd.Flags().Changed("config") || cmd.Flags().Changed("crontab") ||
 		os.Getenv("GOPHD_CONFIG") != "" || os.Getenv("GOPHD_CONFIG_CRONTAB") != ""
 }
+
+var errNoConfig = errors.New("no config file")
+
+// withoutConfig is what else can be asked if there is no such daemon, and no config file.
+const withoutConfig = `; for a config add -c FILE, and quote an expression, as in gophd next "17 3 * * 1-5"`
 
 // askedRuns asks the daemon of a name, or the only daemon.
 func (p *program) askedRuns(ctx context.Context, name string, count int, after time.Time) (runs []job.ComingRun, none []string, err error) {
@@ -194,10 +211,8 @@ func (p *program) configured(cmd *cobra.Command, word string) (jobs []job.Timed,
 	switch {
 	case jobs != nil:
 		return jobs, source, nil
-	case source == "" && word != "":
-		err = fmt.Errorf("%q: neither an expression nor a daemon or job that runs; for one of a config add -c FILE", word)
 	case source == "":
-		err = errors.New(`no daemon is running; write an expression such as gophd next "17 3 * * 1-5", or -c FILE`)
+		err = errNoConfig
 	case name == "":
 		err = fmt.Errorf("no job of %s has a schedule; set job.schedule", source)
 	default:

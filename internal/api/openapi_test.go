@@ -253,6 +253,8 @@ func TestAnswersAreThoseOfOpenAPI(t *testing.T) {
 		{"GET", "/v1/next", "/v1/next?job=other", ""},
 		{"GET", "/v1/next", "/v1/next?job=nightly", ""},
 		{"GET", "/v1/next", "/v1/next?after=soon", ""},
+		{"GET", "/v1/next", "/v1/next?after=9999-12-30T12:00:00Z", ""},
+		{"GET", "/v1/next", "/v1/next?after=0000-01-01T00:00:00Z", ""},
 		{"GET", "/v1/next", "/v1/next?count=1001", ""},
 		{"GET", "/v1/events", "/v1/events", ""},
 		{"GET", "/v1/events", "/v1/events?after=1", ""},

@@ -27,12 +27,16 @@ type ComingRun struct {
 }
 
 // Coming returns the first runs after an instant of all jobs together, at most count, in the order of their due
-// times. A job without any is in none, with the reason.
+// times. A job without any is in none, with the reason. The due times are in the years from 1 to 9999, which
+// have a form in RFC 3339.
 func Coming(jobs []Timed, after time.Time, count int) (runs []ComingRun, none []string) {
+	if first := time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC); after.Before(first) {
+		after = first
+	}
 	next := make([]time.Time, 0, len(jobs)) // of each job that has one
 	left := make([]Timed, 0, len(jobs))
 	for _, j := range jobs {
-		if due, ok := j.Calendar.Next(after); ok {
+		if due, ok := j.next(after); ok {
 			next, left = append(next, due), append(left, j)
 		} else {
 			none = append(none, j.noRuns())
@@ -48,11 +52,17 @@ func Coming(jobs []Timed, after time.Time, count int) (runs []ComingRun, none []
 		j, due := left[first], next[first]
 		runs = append(runs, ComingRun{j.Name, due, j.note(due)})
 		var ok bool
-		if next[first], ok = j.Calendar.Next(due); !ok {
+		if next[first], ok = j.next(due); !ok {
 			next, left = slices.Delete(next, first, first+1), slices.Delete(left, first, first+1)
 		}
 	}
 	return runs, none
+}
+
+// next returns the first due time after an instant, before the year 10000 in each zone.
+func (j Timed) next(after time.Time) (time.Time, bool) {
+	due, ok := j.Calendar.Next(after)
+	return due, ok && due.Before(time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC))
 }
 
 // note is about a change of the clock, and about how much later than at its due time the run starts.

@@ -12,6 +12,30 @@ import (
 	"gophd/internal/schedule"
 )
 
+func TestComingRunsHaveYearsOfFourDigits(t *testing.T) {
+	west, err := schedule.LoadZone("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := schedule.Parse("0 0 * * *", schedule.Options{Zone: west})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[time.Time]int{{}: 1000, time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC): 1000,
+		time.Date(-1e6, 1, 1, 0, 0, 0, 0, time.UTC): 1000, time.Date(9999, 12, 1, 0, 0, 0, 0, time.UTC): 30,
+		time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC): 0, time.Date(1e6, 1, 1, 0, 0, 0, 0, time.UTC): 0} {
+		runs, none := Coming([]Timed{{Name: "a", Calendar: &s}}, after, 1000)
+		if len(runs) != want || (len(none) == 1) != (want == 0) {
+			t.Errorf("after %v: %d runs, want %d, and %q", after, len(runs), want, none)
+		}
+		for _, r := range runs {
+			if _, err := r.Due.MarshalJSON(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // The coming runs of several jobs are those of each of them, in the order of their due times, and no more than
 // were asked for. A splay moves no due time.
 func TestComingRunsAreThoseOfEachJob(t *testing.T) {
