@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,9 +139,27 @@ func TestLogsContinueOverAReexec(t *testing.T) {
 	}
 }
 
-// A log that is never read to its end, because its reader waits for a disk, delays no other answer and not
-// the end of the server.
+// A reader that waits for a disk delays neither the end of the server nor any other answer.
 func TestLogsThatHangDelayNothing(t *testing.T) {
+	s := newServer(t, t.TempDir(), nil)
+	path := listenTo(t, s)
+	hangs := &lineBuffer{news: make(chan struct{}, 1), space: make(chan struct{}, 1), done: make(chan struct{})}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.sendLines(t.Context(), httptest.NewRecorder(), hangs)
+	}()
+	if code, _, _ := fetch(t, path, "GET", "/v1/status", ""); code != 200 {
+		t.Errorf("status answers %d", code)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	<-ended
+}
+
+// A log that is no file is refused, and so is one reader too many.
+func TestLogsThatAreNotRead(t *testing.T) {
 	path, log := logServer(t, nil)
 	_ = os.Remove(log)
 	if err := unix.Mkfifo(log, 0o600); err != nil {
@@ -149,23 +169,17 @@ func TestLogsThatHangDelayNothing(t *testing.T) {
 		t.Errorf("a FIFO: %d %s", code, body)
 	}
 	_ = os.Remove(log)
+	const request = "GET /v1/jobs/nightly/logs?follow=true HTTP/1.1\r\nHost: x\r\n\r\n"
 	for range maxReaders {
-		c := connect(t, path)
-		fmt.Fprintf(c, "GET /v1/jobs/nightly/logs?follow=true HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, _ = io.WriteString(connect(t, path), request)
 	}
-	for code := 0; code != http.StatusServiceUnavailable; {
+	for code := 0; code != http.StatusServiceUnavailable; { // each that gets no answer is one reader more
 		c := connect(t, path)
-		fmt.Fprintf(c, "GET /v1/jobs/nightly/logs?follow=true HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, _ = io.WriteString(c, request)
 		_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		var buf [64]byte
 		n, _ := c.Read(buf[:])
 		_, _ = fmt.Sscanf(string(buf[:n]), "HTTP/1.1 %d", &code)
-		if code != http.StatusServiceUnavailable {
-			continue // it is a reader itself
-		}
-	}
-	if code, _, _ := fetch(t, path, "GET", "/v1/status", ""); code != 200 {
-		t.Errorf("status answers %d", code)
 	}
 }
 
