@@ -36,7 +36,7 @@ func (l *loader) command(g, shell given, useShell bool) given {
 		l.reject(g.subject, visible(""), "an empty word instead of a command; write the command first")
 	case isCrontab(g):
 		l.reject(g.subject, "", "it looks like a line of a crontab; write its schedule in quotes after --schedule, or into "+
-			"job.schedule, and the rest as the command")
+			"job.schedule, and the rest as the command; --crontab FILE runs a whole one")
 	}
 	l.warnOfReturns(g)
 	return g

@@ -55,7 +55,7 @@ func (l *loader) locate() string {
 			return ""
 		}
 		if !slices.Contains(formats, extension(named)) {
-			l.reject(subject, visible(named), formatFix)
+			l.reject(subject, visible(named), formatFix+"; for a crontab write --crontab")
 			return ""
 		}
 		return l.absolute(named)

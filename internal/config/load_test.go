@@ -199,7 +199,8 @@ func TestInvalidSettingErrors(t *testing.T) {
 		{nil, "GOPHD_JOB_COMMAND=  ", `GOPHD_JOB_COMMAND "  ": an empty line for the shell; write the command`},
 		{[]string{"-c", "", "x"}, "", `--config "": empty; name a file, or leave it out`},
 		{[]string{"-c", "x.conf", "x"}, "",
-			"--config x.conf: the extension is not a known format; use .yaml, .yml, .toml, .json or .ini"},
+			"--config x.conf: the extension is not a known format; use .yaml, .yml, .toml, .json or .ini; " +
+				"for a crontab write --crontab"},
 		{[]string{"-c", "/none/x.yaml", "x"}, "", "/none/x.yaml: no such file or directory; check its path"},
 		{[]string{"x"}, "GOPHD_CONFIG=/none/x.yaml", "/none/x.yaml: no such file or directory; check its path"},
 		{[]string{"-c", "/dev/null/x.ini", "x"}, "", "/dev/null/x.ini: not a directory"},
@@ -902,7 +903,7 @@ func TestALineOfACrontabIsNoCommand(t *testing.T) {
 		} {
 			_, err := Load(parsed(t, request(t), args...))
 			const want = "command line: it looks like a line of a crontab; write its schedule in quotes after --schedule, " +
-				"or into job.schedule, and the rest as the command"
+				"or into job.schedule, and the rest as the command; --crontab FILE runs a whole one"
 			if bad && (err == nil || err.Error() != want) || !bad && err != nil {
 				t.Errorf("%s %q: %v", form, line, err)
 			}

@@ -28,7 +28,8 @@ type Mailer struct {
 	group   goroutine.Group
 
 	mu     sync.Mutex
-	closed bool
+	closed bool               // no mail is sent any more
+	silent bool               // and nobody reads a report any more
 	kill   context.CancelFunc // ends the sendmails
 	ctx    context.Context    // until then
 	starts sync.WaitGroup     // the sendmails that are being started
@@ -52,7 +53,7 @@ func NewMailer(program string, spawner *process.Spawner) *Mailer {
 // Leave is for a process that is about to re-exec. It waits, in bounded time, until the sendmails of all mails
 // have been started: each has its mail in a file, and needs this process no more.
 func (m *Mailer) Leave() {
-	m.end()
+	m.end(true)
 	started := make(chan struct{})
 	m.group.Go(func() {
 		m.starts.Wait()
@@ -66,7 +67,7 @@ func (m *Mailer) Leave() {
 
 // Close waits for the mails that are being sent, in bounded time, and kills what is left.
 func (m *Mailer) Close() error {
-	m.end()
+	m.end(false)
 	timer := time.AfterFunc(mailGrace, m.kill)
 	defer timer.Stop()
 	m.group.Wait()
@@ -74,10 +75,10 @@ func (m *Mailer) Close() error {
 	return nil
 }
 
-func (m *Mailer) end() {
+func (m *Mailer) end(silent bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.closed = true
+	m.closed, m.silent = true, m.silent || silent
 }
 
 // message is a mail and the user who sends it.
@@ -115,7 +116,7 @@ func (m *Mailer) send(mail message, report func(error)) {
 func (m *Mailer) left() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.closed
+	return m.silent
 }
 
 // deliver starts sendmail and waits for it. The options are those that cron passes: the end of the input is

@@ -83,14 +83,33 @@ func TestHangingSendmail(t *testing.T) {
 			t.Error(text)
 		}
 	}
-	m.Leave() // all of them have been started
-	m.kill()
+	m.kill() // as Close does after a while
 	if err := m.Close(); err != nil {
 		t.Error(err)
+	}
+	for range mailPlaces { // what is not sent is reported
+		if text := <-reported; !strings.HasSuffix(text, "/sendmail did not end in time") && !strings.Contains(text, "cannot start") {
+			t.Error(text)
+		}
 	}
 	m.send(message{}, func(err error) { reported <- err.Error() })
 	if text := <-reported; text != "gophd is ending" {
 		t.Error(text)
+	}
+}
+
+// A re-exec waits for no mail, and the mails are sent.
+func TestLeave(t *testing.T) {
+	dir := t.TempDir()
+	m := mailer(t, `cat >"$DIR/new"; until test -e "$DIR/go"; do sleep 0.01; done; mv "$DIR/new" "$DIR/mail"`)
+	m.send(message{text: "x", env: []string{"PATH=/usr/bin:/bin", "DIR=" + dir}}, func(err error) { t.Error(err) })
+	m.Leave()
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.group.Wait()
+	if text, err := os.ReadFile(filepath.Join(dir, "mail")); err != nil || string(text) != "x" {
+		t.Errorf("%q %v", text, err)
 	}
 }
 
