@@ -50,7 +50,7 @@ var aroundCommas = lazyRegexp(`[ \t]*,[ \t]*`)
 // joinExclusions returns one text for parseExclusions.
 func joinExclusions(items []string) string {
 	for _, item := range items {
-		if schedule.IsExpression(item) && !isDayFile(item) {
+		if schedule.IsExpression(item) { // or a path with a blank
 			return strings.Join(items, "; ")
 		}
 	}

@@ -156,3 +156,21 @@ func FuzzMemcachedAddress(f *testing.F) {
 		}
 	})
 }
+
+// FuzzExclusions checks that exclusions that are accepted are the same when they are read as they are shown.
+func FuzzExclusions(f *testing.F) {
+	for _, seed := range []string{"12-24,2027-05-17", "* * 1,15 * *; 12-24", "12-24 , ./a b", "./a b,12-24", "/a;* * * * *", "12-24..12-26;",
+		"0 * * * * fri#2;~/x", "\t* * * * *\t;../x"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		items, err := parseExclusions(text)
+		if err != nil {
+			return
+		}
+		again, err := parseExclusions(joinExclusions(items))
+		if err != nil || !slices.Equal(again, items) {
+			t.Errorf("%q is %q, and shown %q it is %q: %v", text, items, joinExclusions(items), again, err)
+		}
+	})
+}
