@@ -137,12 +137,15 @@ func padLeft(text string, width int) string {
 func (v *topView) listLines(m *topModel, rows []topRow, width, height int, now time.Time) []string {
 	all := []string{v.title(m, width, now)}
 	if len(rows) == 0 {
-		text := "no daemon is running"
-		if v.filter != "" {
+		text, silent := "no daemon is running", m.silent()
+		switch {
+		case v.filter != "":
 			text = "no job has such a name"
+		case len(silent) > 0:
+			text = "no daemon answers"
 		}
 		all = append(all, "", "  "+text)
-		for _, s := range m.silent() {
+		for _, s := range silent {
 			all = append(all, v.line(width, false, cell{text: "  " + s, color: red}))
 		}
 		return all
