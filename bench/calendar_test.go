@@ -16,10 +16,12 @@ func BenchmarkCalendarAtOnce(b *testing.B) {
 	k := build(b)
 	late := map[string][]time.Duration{}
 	b.Setenv("PLAIN_JOBS", strconv.Itoa(jobs))
-	file := k.config(b, same(jobs, fmt.Sprintf(`command: [%q, %q], seconds: yes, schedule: "*/2 * * * * *"`, k.path("stamp"), k.path("stamps"))))
+	file := k.config(b, same(jobs, fmt.Sprintf(`command: [%q, %q], seconds: yes, schedule: "*/2 * * * * *"`,
+		k.path("stamp"), k.path("stamps"))))
 	for b.Loop() {
 		for range rounds { // in turn, so that both run under the same conditions
-			k.during(b, 0, k.start(b, k.path("plain"), fmt.Sprint(interval.Nanoseconds()), strconv.Itoa(ticks+2), k.path("stamp"), k.path("stamps")))
+			k.during(b, 0, k.start(b, k.path("plain"), fmt.Sprint(interval.Nanoseconds()), strconv.Itoa(ticks+2),
+				k.path("stamp"), k.path("stamps")))
 			late["plain"] = append(late["plain"], k.lastOfEach(b, jobs)...)
 			m := k.run(b, file)
 			time.Sleep((ticks + 2) * interval)

@@ -158,13 +158,15 @@ var errNoConfig = errors.New("no config file")
 const withoutConfig = `; for a config add -c FILE, and quote an expression, as in gophd next "17 3 * * 1-5"`
 
 // askedRuns asks the daemon of a name, or the only daemon.
-func (p *program) askedRuns(ctx context.Context, name string, count int, after time.Time) (runs []job.ComingRun, none []string, err error) {
+func (p *program) askedRuns(ctx context.Context, name string, count int, after time.Time) (runs []job.ComingRun,
+	none []string, err error) {
 	t, err := p.target(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
 	if count > api.MaxNext {
-		return nil, nil, &usageError{fmt.Errorf("--number %d: a daemon says at most %d; write fewer, or -c FILE", count, api.MaxNext)}
+		err = fmt.Errorf("--number %d: a daemon says at most %d; write fewer, or -c FILE", count, api.MaxNext)
+		return nil, nil, &usageError{err}
 	}
 	all, err := api.NewClient(t.daemon.Socket).Next(ctx, t.job, after, count)
 	if errors.As(err, new(*api.Refused)) {

@@ -15,8 +15,8 @@ import (
 func TestNextRunsOfADaemon(t *testing.T) {
 	hourly, daily := timed("hourly", "0 * * * *"), timed("daily", "30 1 * * *")
 	hourly.Splay = time.Minute
-	jobs := []status.Job{{Name: "poll", Schedule: "every 5s"}, {Name: "hourly", Timed: hourly}, {Name: "daily", Timed: daily, Skip: 1},
-		{Name: "boot", Timed: timed("boot", "@reboot")}}
+	jobs := []status.Job{{Name: "poll", Schedule: "every 5s"}, {Name: "hourly", Timed: hourly},
+		{Name: "daily", Timed: daily, Skip: 1}, {Name: "boot", Timed: timed("boot", "@reboot")}}
 	path := listenTo(t, newServer(t, t.TempDir(), func(o *Options) {
 		o.Daemon = daemon{func() status.Snapshot { return status.Snapshot{Name: "d", Jobs: jobs} }}
 	}))
@@ -37,7 +37,8 @@ func TestNextRunsOfADaemon(t *testing.T) {
 
 	// A skip is that of the next run from now on, and a pause is one of all.
 	now := time.Now()
-	if all, err = client.Next(ctx, "daily", now, 2); err != nil || all.Runs[0].Note != "is skipped, as requested" || all.Runs[1].Note != "" {
+	all, err = client.Next(ctx, "daily", now, 2)
+	if err != nil || all.Runs[0].Note != "is skipped, as requested" || all.Runs[1].Note != "" {
 		t.Errorf("%+v, %v", all, err)
 	}
 	jobs = slices.Clone(jobs)

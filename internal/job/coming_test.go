@@ -39,7 +39,8 @@ func TestComingRunsHaveYearsOfFourDigits(t *testing.T) {
 // The coming runs of several jobs are those of each of them, in the order of their due times, and no more than
 // were asked for. A splay moves no due time.
 func TestComingRunsAreThoseOfEachJob(t *testing.T) {
-	texts := []string{"*/7 * * * *", "30 2 * * *", "@every 41m", "0 0 29 2 *", "@reboot", "@manual", "@at 2027-03-28T12:00", "@at 2020-01-01T00:00"}
+	texts := []string{"*/7 * * * *", "30 2 * * *", "@every 41m", "0 0 29 2 *", "@reboot", "@manual", "@at 2027-03-28T12:00",
+		"@at 2020-01-01T00:00"}
 	berlin, err := schedule.LoadZone("Europe/Berlin")
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +56,8 @@ func TestComingRunsAreThoseOfEachJob(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			j := Timed{Name: fmt.Sprint("job", i), Calendar: &s, Splay: rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(t, "splay")}
+			j := Timed{Name: fmt.Sprint("job", i), Calendar: &s}
+			j.Splay = rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(t, "splay")
 			jobs = append(jobs, j)
 			due, ok := s.Next(after)
 			if !ok {
@@ -77,7 +79,7 @@ func TestComingRunsAreThoseOfEachJob(t *testing.T) {
 			if r.Job != want[i].Job || !r.Due.Equal(want[i].Due) {
 				t.Fatalf("run %d is %v, want %v", i, r, want[i])
 			}
-			if n, _ := fmt.Sscanf(r.Job, "job%d", new(int)); n != 1 || strings.Contains(r.Note, "later") != (jobs[r.Job[3]-'0'].Splay > 0) {
+			if splay := jobs[r.Job[len("job")]-'0'].Splay; strings.Contains(r.Note, "later") != (splay > 0) {
 				t.Fatalf("note %q", r.Note)
 			}
 		}

@@ -41,8 +41,8 @@ func lengthCaution(c *config.Config, spec job.Spec, now time.Time) string {
 	if p99 <= period*time.Duration(spec.MaxParallel) {
 		return ""
 	}
-	return fmt.Sprintf("p99 of its last %d runs is %s, and it is due every %s, so that runs are late or missed: make it due less often, "+
-		"or see job.overlap", len(lengths), p99.Round(time.Millisecond), period)
+	return fmt.Sprintf("p99 of its last %d runs is %s, and it is due every %s, so that runs are late or missed: "+
+		"make it due less often, or see job.overlap", len(lengths), p99.Round(time.Millisecond), period)
 }
 
 // shortestPeriod returns the shortest time between two due times of the near future; 0 for a job without ticks.
