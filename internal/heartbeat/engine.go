@@ -96,6 +96,7 @@ type keepState struct {
 	found      []byte
 	kept       uint64
 	keptAt     time.Duration // when key S was last seen to have it, on the boot clock
+	keeping    bool          // a value is being kept
 	keepFailed int           // attempts since then
 	keepErr    error         // of the last of them, if there were keepAttempts
 	restored   string        // op of the last write of key S after the server has forgotten it
@@ -193,12 +194,14 @@ func (h *Heartbeat) resetSkew() { h.engine.skew = h.skew() }
 
 func (h *Heartbeat) expired() bool { return h.engine.deadline <= h.o.Boot() }
 
-// answered records whether the store gave an answer.
+// answered records whether the store gave an answer. That it takes no value to keep is no outage: the
+// renewal that follows shows whether there is one.
 func (h *Heartbeat) answered(err error) {
 	w := &h.engine
 	switch {
 	case err == nil, rejected(err):
 		w.err = nil
+	case w.keeping:
 	default:
 		w.err = err
 	}

@@ -62,7 +62,10 @@ func (h *Heartbeat) keep(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	switch err := h.writeKept(ctx, value); {
+	w.keeping = true
+	err := h.writeKept(ctx, value)
+	w.keeping = false
+	switch {
 	case errors.Is(err, errRequest):
 		h.keeps.Store(true)
 		return err

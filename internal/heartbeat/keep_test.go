@@ -171,11 +171,12 @@ func TestStoreThatKeepsNothing(t *testing.T) {
 		}, nil)
 		k.n.Store(1)
 		a.Keep()
-		if l := k.await(a, func(l Lease) bool { return l.KeepErr != nil }); !errors.Is(l.KeepErr, full) || l.State != Held {
+		l := k.await(a, func(l Lease) bool { return l.KeepErr != nil || l.Err != nil })
+		if !errors.Is(l.KeepErr, full) || l.State != Held || l.Err != nil {
 			t.Errorf("%+v", l)
 		}
 		f.hook(nil, nil)
-		if l := k.await(a, func(l Lease) bool { return l.Kept == 1 }); l.KeepErr != nil {
+		if l = k.await(a, func(l Lease) bool { return l.Kept == 1 }); l.KeepErr != nil {
 			t.Errorf("%+v", l)
 		}
 		f.hook(silent, nil)
@@ -188,6 +189,30 @@ func TestStoreThatKeepsNothing(t *testing.T) {
 		f.hook(nil, nil)
 		k.await(a, func(l Lease) bool { return l.Kept == 2 })
 		a.stop()
+	})
+}
+
+// A store that takes no value takes the release all the same.
+func TestReleaseWithoutTheValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, m, k := newFake(), newHost(), &kept{}
+		k.took.Store(1)
+		o := m.options(1)
+		o.Keep = k.value
+		a := held(t, o, f)
+		k.n.Store(1)
+		failed := 0
+		f.hook(func(op, key string) error {
+			if op == "swap" && key == testKey+".state" && failed == 0 {
+				failed++
+				return errors.New("SERVER_ERROR object too large for cache")
+			}
+			return nil
+		}, nil)
+		a.stop()
+		if s, _ := parseStateRecord(f.value(testKey + ".state")); !s.Clean || failed != 1 {
+			t.Errorf("after the release key S has %+v; %d attempts failed", s, failed)
+		}
 	})
 }
 

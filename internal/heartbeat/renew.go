@@ -144,6 +144,7 @@ func (h *Heartbeat) release(ctx context.Context) {
 	w := &h.engine
 	w.releasing = true // no request is accepted any more
 	end := h.o.Boot() + 2*h.budget()
+	keeps := w.keepErr == nil
 	if w.touched && w.stateOp != "" {
 		h.retryUntil(ctx, end, func() error {
 			entry, err := h.get(ctx, h.stateKey())
@@ -155,8 +156,8 @@ func (h *Heartbeat) release(ctx context.Context) {
 				return nil // it is about another's command
 			}
 			m.Clean = true
-			if value, _, ok := h.keepValue(); ok {
-				m.Kept = value
+			if value, _, ok := h.keepValue(); ok && keeps {
+				m.Kept, keeps = value, false // the next attempt is without it: the store may not take it
 			}
 			return h.do(ctx, func(ctx context.Context) error {
 				return h.store.Swap(ctx, h.stateKey(), entry, encode(m), 0)
