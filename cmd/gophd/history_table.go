@@ -148,7 +148,8 @@ func sparkline(lengths []time.Duration, width int) string {
 	longest := max(slices.Max(lengths), 1)
 	var b strings.Builder
 	for _, d := range lengths {
-		b.WriteRune(bars[int(max(d, 0)*time.Duration(len(bars)-1)/longest)])
+		share := max(float64(d)/float64(longest), 0)
+		b.WriteRune(bars[int(share*float64(len(bars)-1))])
 	}
 	return b.String()
 }

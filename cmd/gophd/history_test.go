@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +30,19 @@ func historyRuns() []history.Run {
 			Signal: "SEGV", CoreDumped: true, Reason: "\x1b[2Jx", Trigger: job.TriggerManual},
 		{Number: 1, Outcome: history.Interrupted, Due: due.Add(2 * time.Hour), Started: due.Add(2 * time.Hour)},
 		{Number: 2, Started: historyNow.Add(-90 * time.Second), Trigger: job.TriggerAtStart},
+	}
+}
+
+// TestSparkline: the longest duration has the full height, also one that no run can have.
+func TestSparkline(t *testing.T) {
+	for want, lengths := range map[string][]time.Duration{
+		"▁":   {0},
+		"▁▄█": {0, time.Second, 2 * time.Second},
+		"▁█▁": {-time.Second, math.MaxInt64, time.Hour},
+	} {
+		if got := sparkline(lengths, 0); got != want {
+			t.Errorf("%v: %s, want %s", lengths, got, want)
+		}
 	}
 }
 
