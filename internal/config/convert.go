@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -140,8 +139,7 @@ func (w *converter) line(depth int, text string) {
 	w.b.WriteString(strings.Repeat("  ", depth) + text + "\n")
 }
 
-// quoted returns a text as a YAML scalar: in double quotes, as JSON has it, or in single quotes if that needs
-// no backslash.
+// quoted returns a text as a YAML scalar, in single quotes if that needs no backslash and double quotes would.
 func (w *converter) quoted(text string) string {
 	if !utf8.ValidString(text) && w.err == nil {
 		w.err = fmt.Errorf("%s: %s is not UTF-8, and a YAML file must be; save the crontab as UTF-8", filepath.Base(w.file), visible(text))
@@ -149,11 +147,22 @@ func (w *converter) quoted(text string) string {
 	if strings.ContainsAny(text, `"\`) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return "'" + strings.ReplaceAll(text, "'", "''") + "'"
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(text) // a string cannot fail
-	return strings.TrimSuffix(b.String(), "\n")
+	var b strings.Builder
+	for _, r := range text {
+		switch {
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r == '"', r == '\\':
+			b.WriteString(`\` + string(r))
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, `\U%08X`, r)
+		}
+	}
+	return `"` + b.String() + `"`
 }
 
 // commentLine returns a comment without what YAML does not allow in one.

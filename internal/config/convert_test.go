@@ -164,3 +164,50 @@ func TestConvertRefusesWhatYAMLCannotHave(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Any crontab is either refused, or the config file that is made of it has the same jobs.
+func FuzzConvertedCrontab(f *testing.F) {
+	for _, text := range []string{"* * * * * x", "A=b\nMAILTO=\"\"\n@daily x%y%\n", "# name: x\n-*/5 * * * * x 'y' \"z\" \\ # é\r\n",
+		"SHELL=/bin/bash\nCRON_TZ=Asia/Tokyo\nRANDOM_DELAY=5\nHOME=/tmp\n0 0 1 1 * 2030 x\n*/2 0 0 1 1 * 2030 y: {} [] & *\n# end",
+		"* * * * * echo \xff", "A='\t'\n@reboot x\x7f\u2028\u0085y"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		dir := t.TempDir()
+		path := write(t, filepath.Join(dir, "x.cron"), text)
+		r := Request{Dir: dir, Home: "/", UID: os.Getuid(), SystemDir: dir, NeedCommand: true,
+			Env: []string{"GOPHD_CONFIG_CRONTAB=" + path, "GOPHD_CONFIG_CRONTAB_SECONDS=true", "GOPHD_STATE_DIR=/s"}}
+		want, err := Load(r)
+		if err != nil {
+			return
+		}
+		r.Flags = parsed(t, r, "--crontab", path, "--crontab-seconds").Flags
+		yaml, _, err := ConvertCrontab(r)
+		if err != nil {
+			if strings.Contains(err.Error(), "not UTF-8") {
+				return
+			}
+			t.Fatal(err)
+		}
+		r.Flags, r.Env = nil, []string{"GOPHD_CONFIG=" + write(t, filepath.Join(dir, "x.yaml"), string(yaml)), "GOPHD_STATE_DIR=/s"}
+		got, err := Load(r)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, yaml)
+		}
+		if len(got.Jobs) != len(want.Jobs) {
+			t.Fatalf("%d jobs, want %d\n%s", len(got.Jobs), len(want.Jobs), yaml)
+		}
+		for i, j := range want.Jobs {
+			same := got.Jobs[i]
+			slices.Sort(j.Env)
+			slices.Sort(same.Env)
+			if !same.Calendar.Equal(j.Calendar) {
+				t.Fatalf("%s: %s, want %s", j.Name, same.Calendar, j.Calendar)
+			}
+			same.Calendar, j.Calendar = nil, nil
+			if a, b := fmt.Sprintf("%+v", same), fmt.Sprintf("%+v", j); a != b {
+				t.Fatalf("%s\nwant %s\n%s", a, b, yaml)
+			}
+		}
+	})
+}
