@@ -37,6 +37,7 @@ type reader struct {
 
 	files  []logging.LogFile
 	active *os.File // the last of them, open; nil if there is none
+	size   int64    // of active when it was opened
 	offset int64    // of the next byte of active
 	rest   []byte   // the start of a line of active
 	last   time.Time
@@ -61,7 +62,7 @@ func (r *reader) read(follow bool) error {
 		return err
 	}
 	for i := first; i < len(r.files); i++ {
-		if err := r.readFile(i, at); err != nil {
+		if err := r.readFile(i, at, !follow); err != nil {
 			return err
 		}
 		at = 0
@@ -99,7 +100,7 @@ func (r *reader) open() error {
 			f.Close()
 			f = nil
 		}
-		r.files, r.active, r.offset, r.rest = files, f, 0, nil
+		r.files, r.active, r.size, r.offset, r.rest = files, f, info.Size(), 0, nil
 		return nil
 	}
 }
@@ -156,9 +157,11 @@ func (r *reader) startPlain(i int, from time.Time, want *int, searched *int64) (
 	if f != r.active {
 		defer f.Close()
 	}
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return 0, false, err
+	end := r.size
+	if f != r.active {
+		if end, err = f.Seek(0, io.SeekEnd); err != nil {
+			return 0, false, err
+		}
 	}
 	at = end
 	older := 0 // bytes of lines in a row
@@ -225,11 +228,15 @@ func (r *reader) openFile(i int) (*os.File, error) {
 	return f, err
 }
 
-// readFile yields the lines of a file from an offset on.
-func (r *reader) readFile(i int, at int64) error {
+// readFile yields the lines of a file from an offset on; with opened, those of active when it was opened: the
+// last ones were counted up to there.
+func (r *reader) readFile(i int, at int64, opened bool) error {
 	if i == len(r.files)-1 && r.active != nil {
 		r.offset = at
-		return r.more()
+		if opened {
+			return r.more(io.NewSectionReader(r.active, 0, r.size))
+		}
+		return r.more(r.active)
 	}
 	return r.eachLine(i, at, func(_ int64, text []byte) error { return r.line(text) })
 }
@@ -314,11 +321,11 @@ func (r *reader) line(text []byte) error {
 	return nil
 }
 
-// more yields the lines that active has more.
-func (r *reader) more() error {
+// more yields the lines that active, or a part of it, has more.
+func (r *reader) more(active io.ReaderAt) error {
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := r.active.ReadAt(buf, r.offset)
+		n, err := active.ReadAt(buf, r.offset)
 		r.offset += int64(n)
 		text := buf[:n]
 		for {
@@ -386,7 +393,7 @@ func (r *reader) step() error {
 				return nil
 			}
 		}
-		if err := r.more(); err != nil || !moved { // also what was written before it was moved
+		if err := r.more(r.active); err != nil || !moved { // also what was written before it was moved
 			return err
 		}
 	}
@@ -414,7 +421,7 @@ func (r *reader) step() error {
 		}
 	}
 	for i := first; i < len(r.files); i++ {
-		if err := r.readFile(i, 0); err != nil {
+		if err := r.readFile(i, 0, false); err != nil {
 			return err
 		}
 	}

@@ -213,6 +213,37 @@ func gzipOne(t *testing.T, path string) {
 	}
 }
 
+// Lines that are written while the last ones are read are not among them.
+func TestTheLastLinesAreThoseAtTheStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.log")
+	l := openLog(t, logging.Options{File: path, Format: "simple", PID: 812})
+	numbered(t, l, 0, 10)
+	for l.Stats().Lines < 10 {
+		time.Sleep(time.Millisecond)
+	}
+	r := &reader{Source: Source{File: path}, Query: Query{Last: 3}, ctx: t.Context(), now: time.Now}
+	defer r.close()
+	var got []string
+	r.yield = func(l Line) bool {
+		got = append(got, text(l))
+		return true
+	}
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
+	numbered(t, l, 10, 20)
+	for l.Stats().Lines < 20 {
+		time.Sleep(time.Millisecond)
+	}
+	first, at, err := r.start()
+	if err == nil {
+		err = r.readFile(first, at, true)
+	}
+	if err != nil || !slices.Equal(got, numbers(7, 10)) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // follow reads a log in a goroutine, which must end before the test does.
 func follow(t *testing.T, s Source, q Query) (<-chan string, context.CancelFunc) {
 	t.Helper()
