@@ -75,7 +75,7 @@ func (r *reader) read(follow bool) error {
 
 // open lists the files, and opens the last one. It repeats that if the file was rotated meanwhile.
 func (r *reader) open() error {
-	for {
+	for r.ctx.Err() == nil {
 		files, err := logging.Files(r.File, r.now())
 		if len(files) == 0 {
 			return err
@@ -103,6 +103,7 @@ func (r *reader) open() error {
 		r.files, r.active, r.size, r.offset, r.rest = files, f, info.Size(), 0, nil
 		return nil
 	}
+	return r.ctx.Err()
 }
 
 // openRead opens a regular file. It does not wait for the writer of a FIFO.
