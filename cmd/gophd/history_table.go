@@ -2,10 +2,10 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"gophd/internal/history"
 	"gophd/internal/job"
@@ -39,29 +39,7 @@ func historyTable(runs []history.Run, width int, now time.Time) [][]cell {
 	for _, r := range runs {
 		rows = append(rows, historyRow(r, layout, now))
 	}
-	for _, title := range historyDropped {
-		if width == 0 || tableWidth(rows) <= width {
-			break
-		}
-		i := slices.IndexFunc(rows[0], func(c cell) bool { return c.text == title })
-		for n := range rows {
-			rows[n] = slices.Delete(rows[n], i, i+1)
-		}
-	}
-	return rows
-}
-
-// tableWidth returns the width of a table that is not cut.
-func tableWidth(rows [][]cell) int {
-	total := 2 * (len(rows[0]) - 1)
-	for i := range rows[0] {
-		widest := 0
-		for _, row := range rows {
-			widest = max(widest, utf8.RuneCountInString(row[i].text))
-		}
-		total += widest
-	}
-	return total
+	return without(rows, historyDropped, func() bool { return width == 0 || tableWidth(rows, math.MaxInt) <= width })
 }
 
 // dueLayout returns the shortest layout that says when all of the runs were due: without the day if that is

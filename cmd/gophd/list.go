@@ -49,16 +49,20 @@ func (p *program) list(ctx context.Context, asJSON bool) error {
 	if asJSON {
 		return p.printJSON(jobs)
 	}
+	silent := false
 	for _, f := range all {
 		if f.Err != nil && !errors.Is(f.Err, api.ErrNotRunning) {
+			silent = true
 			fmt.Fprintf(p.stderr, "gophd: %s: %s\n", printable(f.Name), printable(f.Err.Error()))
 		}
 	}
 	if len(jobs) == 0 {
-		fmt.Fprintln(p.stderr, "gophd: no daemon is running")
+		if !silent {
+			fmt.Fprintln(p.stderr, "gophd: no daemon is running")
+		}
 		return nil
 	}
-	return p.screen().table(listRows(jobs, time.Now()))
+	return p.screen().list(jobs, time.Now())
 }
 
 // printJSON prints a value as one line.
@@ -69,6 +73,15 @@ func (p *program) printJSON(v any) error {
 	}
 	_, err = fmt.Fprintf(p.stdout, "%s\n", text)
 	return err
+}
+
+// list prints the table of the jobs. A narrow terminal shows fewer columns.
+func (s screen) list(jobs []api.ListedJob, now time.Time) error {
+	rows := listRows(jobs, now)
+	if s.width > 0 {
+		rows = without(rows, []string{"HEADROOM", "SCHEDULE", "LAST RUN"}, func() bool { return tableWidth(rows, readableColumn) <= s.width })
+	}
+	return s.table(rows)
 }
 
 // listRows returns the table of the jobs.

@@ -4,8 +4,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"gophd/internal/api"
+	"gophd/internal/history"
 	"gophd/internal/job"
 )
 
@@ -32,6 +34,57 @@ func TestListedRuns(t *testing.T) {
 		}
 		if text := strings.Join(got, " | "); text != want {
 			t.Errorf("got %q, want %q", text, want)
+		}
+	}
+}
+
+// The list fits a narrow terminal: it leaves out columns before it cuts them to nothing.
+func TestListFitsANarrowTerminal(t *testing.T) {
+	next := time.Now().Add(90 * time.Second)
+	j := api.ListedJob{Daemon: "jobs", Job: api.Job{Name: "nightly-import", State: api.Waiting, Schedule: "on 17 3 * * 1-5", NextRun: &next,
+		Last: &api.Last{Outcome: job.EndingFailure, Started: next, Length: 90}}}
+	for width, want := range map[int]string{
+		0:  "JOB STATE SCHEDULE LAST RUN OUTCOME NEXT RUN HEADROOM",
+		80: "JOB STATE SCHEDULE LAST RUN OUTCOME NEXT RUN HEADROOM",
+		60: "JOB STATE SCHEDULE LAST RUN OUTCOME NEXT RUN",
+		40: "JOB STATE OUTCOME NEXT RUN",
+	} {
+		var b strings.Builder
+		if err := (screen{w: &b, width: width}).list([]api.ListedJob{j}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		title, _, _ := strings.Cut(b.String(), "\n")
+		if got := strings.Join(strings.Fields(title), " "); got != want {
+			t.Errorf("in %d columns: %s, want %s", width, got, want)
+		}
+		for line := range strings.Lines(b.String()) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); width > 0 && n > width {
+				t.Errorf("in %d columns, %d: %s", width, n, line)
+			}
+		}
+	}
+}
+
+// The status of a job has its last runs, also those from before the daemon was started.
+func TestLastRunsOfAStatus(t *testing.T) {
+	now, code := time.Now(), 3
+	at := func(d time.Duration) time.Time { return now.Add(-d) }
+	past := []history.Run{{Number: 1, Outcome: "success", Started: at(9 * time.Hour), Ended: at(9 * time.Hour)},
+		{Number: 2, Outcome: "failure", ExitCode: &code, Started: at(8 * time.Hour), Ended: at(8 * time.Hour)},
+		{Number: 1, Started: at(time.Minute)}}
+	last := &api.Last{Run: 2, Outcome: job.EndingFailure, Text: "exit code 3", Started: past[1].Started, Ended: past[1].Ended, Length: 1}
+	for want, c := range map[string]struct {
+		runs []history.Run
+		last *api.Last
+	}{
+		"none yet | ": {},
+		"2, failure, before this start of gophd: exit code 3; 8h ago | 1 success": {past, nil},
+		"2, failure after 1.0s: exit code 3; 8h ago | 1 success":                  {past, last},
+		"2, failure after 1.0s: exit code 3; 8h ago | ":                           {nil, last},
+	} {
+		text, earlier := jobMore{runs: c.runs}.ended(c.last, now)
+		if got := text + " | " + earlier; got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gophd/internal/api"
+	"gophd/internal/history"
 	"gophd/internal/logread"
 )
 
@@ -68,7 +69,7 @@ func (p *program) status(ctx context.Context, name string, lines int, asJSON boo
 	case asJSON:
 		err = p.printJSON(s)
 	case t.job != "":
-		err = p.screen().job(s, s.Jobs[0], time.Now())
+		err = p.screen().job(s, s.Jobs[0], moreOf(ctx, t, s.Jobs[0], time.Now()), time.Now())
 	default:
 		err = p.screen().daemon(s, time.Now())
 	}
@@ -110,29 +111,106 @@ func (s screen) daemon(of api.Status, now time.Time) error {
 		return err
 	}
 	fmt.Fprintln(s.w)
-	return s.table(listRows(of.Listed(), now))
+	return s.list(of.Listed(), now)
 }
 
 func daemonFacts(of api.Status, now time.Time) [][2]string {
 	return [][2]string{
-		{"since", fmt.Sprintf("%s, %s; gophd %s", of.Started.Local().Format(stamp), ago(now.Sub(of.Started)), of.Version)},
+		{"up since", fmt.Sprintf("%s, %s; gophd %s", of.Started.Local().Format(stamp), ago(now.Sub(of.Started)), of.Version)},
 		{"config", of.Config},
 		{"log", of.Log},
 	}
 }
 
-func (s screen) job(of api.Status, j api.Job, now time.Time) error {
+// jobMore is what the status of a job has beside the answer of its daemon.
+type jobMore struct {
+	held   string        // that it is paused or stopped, by whom and since when
+	failed string        // since when
+	runs   []history.Run // of the history, the oldest first
+}
+
+// earlierRuns is how many runs are shown beside the last one.
+const earlierRuns = 5
+
+// moreOf collects it. It waits at most lastLinesFor for the disk: the rest is known without it.
+func moreOf(ctx context.Context, t target, j api.Job, now time.Time) (m jobMore) {
+	ctx, cancel := context.WithTimeout(ctx, lastLinesFor)
+	defer cancel()
+	held := j.State == api.Stopped && !j.Ended || j.State == api.Stopping && t.daemon.Status.State == "serving"
+	f := facts{now: now, name: j.Name}
+	if held || j.Paused || j.State == api.Failed {
+		_ = api.NewClient(t.daemon.Socket).Events(ctx, 0, false, func(e api.Event, _ []byte) bool {
+			f.events = append(f.events, e)
+			return true
+		})
+	}
+	switch {
+	case held:
+		m.held = "stopped" + f.requested("stop") + ": no run starts until gophd start or resume"
+	case j.Paused:
+		m.held = "paused" + f.requested("pause") + ": no run starts by itself until gophd resume"
+	}
+	for _, e := range f.events {
+		if e.Type == "job.failed" && e.Job == j.Name && j.State == api.Failed {
+			m.failed = "; since " + f.clock(e.Time)
+		}
+	}
+	if t.daemon.Record == nil {
+		return m
+	}
+	read := make(chan []history.Run, 1)
+	go func() { // a read(2) cannot be canceled: it is left behind
+		runs, _ := history.Read(t.daemon.Record.History(j.Name), history.Query{Last: earlierRuns + 1})
+		read <- runs.Runs
+	}()
+	select {
+	case m.runs = <-read:
+	case <-ctx.Done():
+	}
+	return m
+}
+
+// ended returns the texts of the last run and of those before it. The history may not have the last one yet, and
+// the daemon none from before it was started.
+func (m jobMore) ended(last *api.Last, now time.Time) (text, earlier string) {
+	text = lastText(last, now)
+	var before []string
+	for _, r := range slices.Backward(m.runs) {
+		switch {
+		case r.Outcome == "" || last != nil && !r.Started.Before(last.Started):
+		case last == nil && before == nil && text == noneYet:
+			text = fmt.Sprintf("%d, %s, before this start of gophd", r.Number, r.Outcome)
+			if cause := r.Cause(); cause != "" {
+				text += ": " + cause
+			}
+			if !r.Ended.IsZero() {
+				text += "; " + ago(now.Sub(r.Ended))
+			}
+		case len(before) < earlierRuns:
+			before = append(before, fmt.Sprintf("%d %s", r.Number, r.Outcome))
+		}
+	}
+	return text, strings.Join(before, ", ")
+}
+
+func (s screen) job(of api.Status, j api.Job, more jobMore, now time.Time) error {
 	in := ""
 	if of.Daemon != j.Name {
 		in = "daemon " + of.Daemon + ", "
 	}
 	title := fmt.Sprintf("%s %s - %s (%spid %d)", s.mark(stateCell(j)), printable(j.Name), printable(string(j.State)), printable(in), of.PID)
+	last, earlier := more.ended(j.Last, now)
+	if j.Failed != "" {
+		j.Failed += more.failed
+	}
 	return s.facts(title, slices.Concat([][2]string{
 		{"failed", j.Failed},
+		{"state", more.held},
 		{"schedule", j.Schedule + nextText(j, now)},
 		{"lease", leaseText(j.Lease)},
 		{"running", runningText(j, now)},
-		{"last run", lastText(j.Last, now)},
+		{"last run", last},
+		{"earlier", earlier},
 		{"runs", runsText(j)},
 	}, daemonFacts(of, now)))
 }
@@ -240,9 +318,11 @@ func (s screen) lastLines(ctx context.Context, from logPlace, count int) error {
 	return nil
 }
 
+const noneYet = "none yet"
+
 func lastText(l *api.Last, now time.Time) string {
 	if l == nil {
-		return "none yet"
+		return noneYet
 	}
 	return fmt.Sprintf("%d, %s after %s: %s; %s", l.Run, l.Outcome, brief(seconds(l.Length)), l.Text, ago(now.Sub(l.Ended)))
 }

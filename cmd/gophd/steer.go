@@ -135,7 +135,7 @@ func newStop(p *program) *cobra.Command {
 is started again. Stop a daemon, or the only job of one: the daemon exits. Both wait for the active
 run; a service is stopped. With --run only the active run is stopped, and the job goes on.
 
-A second gophd stop of a daemon stops its run too.`,
+A second gophd stop of a daemon stops its run too. A daemon with many jobs must be named.`,
 		Example: `  gophd stop nightly
   gophd stop --run nightly`,
 		Args: oneName,
@@ -301,6 +301,10 @@ func (p *program) stop(ctx context.Context, name string) error {
 		return err
 	}
 	c := api.NewClient(t.daemon.Socket)
+	if jobs := len(t.daemon.Status.Jobs); name == "" && jobs > 1 {
+		return &usageError{fmt.Errorf("%s has %d jobs: to stop all of them and the daemon, name it: gophd stop %s", printable(t.daemon.Name),
+			jobs, printable(t.daemon.Name))}
+	}
 	if t.job == "" || len(t.daemon.Status.Jobs) == 1 {
 		done, err := c.Stop(ctx)
 		if err != nil {
@@ -317,6 +321,7 @@ func (p *program) stop(ctx context.Context, name string) error {
 	if err != nil {
 		return requestError(err)
 	}
+	resumed := false
 	active := func() bool {
 		s, err := c.Status(ctx)
 		if err != nil {
@@ -324,18 +329,22 @@ func (p *program) stop(ctx context.Context, name string) error {
 		}
 		for _, j := range s.Jobs {
 			if j.Name == t.job {
-				return len(j.Running) > 0
+				resumed = j.State != api.Stopping && j.State != api.Stopped && j.State != api.Failed
+				return len(j.Running) > 0 && !resumed
 			}
 		}
 		return false
 	}
 	if active() {
 		err = c.Events(ctx, done.After, true, func(e api.Event, _ []byte) bool {
-			return e.Type != "run.ended" || e.Job != t.job || active()
+			return e.Type != "run.ended" && e.Type != "job.steered" || e.Job != t.job || active()
 		})
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return requestError(err)
+	case resumed:
+		return fmt.Errorf("%s was stopped, and is active again: it was started or resumed meanwhile", printable(t.job))
 	}
 	fmt.Fprintf(p.stdout, "gophd: %s\n", printable(done.Message))
 	return nil

@@ -106,3 +106,33 @@ func cut(text string, width int) string {
 	}
 	return string([]rune(text)[:width-1]) + "…"
 }
+
+// readableColumn is the width to which columns are cut before one of them is left out.
+const readableColumn = 9
+
+// without takes the columns with these titles from the rows, one by one, until they fit.
+func without(rows [][]cell, titles []string, fit func() bool) [][]cell {
+	for _, title := range titles {
+		if fit() {
+			break
+		}
+		i := slices.IndexFunc(rows[0], func(c cell) bool { return c.text == title })
+		for n := range rows {
+			rows[n] = slices.Delete(rows[n], i, i+1)
+		}
+	}
+	return rows
+}
+
+// tableWidth returns the width of a table whose columns are cut to that width.
+func tableWidth(rows [][]cell, column int) int {
+	total := 2 * (len(rows[0]) - 1)
+	for i := range rows[0] {
+		widest := 0
+		for _, row := range rows {
+			widest = max(widest, utf8.RuneCountInString(row[i].text))
+		}
+		total += min(widest, column)
+	}
+	return total
+}

@@ -254,7 +254,7 @@ func (t *topScreen) rowKey(ctx context.Context, key string, rows []topRow) {
 		t.order(ctx, rows[i], "start", api.Order{})
 	case "p":
 		verb := "pause"
-		if rows[i].Paused || rows[i].State == api.Stopped {
+		if rows[i].Paused || rows[i].State == api.Stopped || rows[i].State == api.Stopping {
 			verb = "resume"
 		}
 		t.order(ctx, rows[i], verb, api.Order{})

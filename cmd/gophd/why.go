@@ -204,7 +204,8 @@ func (f *facts) explain() explanation {
 		sentences = append(sentences, r.text)
 	}
 	if last := e.Last; last != nil && last.Failed() && slices.Contains([]string{"not_due", "due", "not_scheduled"}, e.Reasons[0]) {
-		sentences = slices.Insert(sentences, 0, f.lastText()) // that is what the question is about
+		text := strings.Replace(f.lastText(), "Its last run", "The last run of "+f.name, 1)
+		sentences = slices.Insert(sentences, 0, text) // that is what the question is about
 	} else {
 		sentences = append(sentences, f.lastText())
 	}
@@ -227,13 +228,16 @@ func (f *facts) reasons() (all []reason) {
 		}
 		return all
 	}
-	if s := f.daemon.Status.State; s == "draining" || s == "stopping" {
+	s := f.daemon.Status.State
+	if s == "draining" || s == "stopping" {
 		add("daemon_stopping", "%s does not start runs: its daemon is %s.", f.name, s)
 	}
 	switch {
 	case j.State == api.Failed:
 		add("failed", "%s has failed and does not start again by itself: %s.", f.name, j.Failed)
-	case j.State == api.Stopped:
+	case j.Ended:
+		add("ended", "%s has ended by itself: it runs %s.", f.name, j.Schedule)
+	case j.State == api.Stopped, j.State == api.Stopping && s != "draining" && s != "stopping":
 		add("stopped", "%s was stopped%s: no run starts until it is started or resumed.", f.name, f.requested("stop"))
 	case j.Paused:
 		add("paused", "%s is paused%s: no run starts by itself.", f.name, f.requested("pause"))
@@ -254,9 +258,9 @@ func (f *facts) reasons() (all []reason) {
 	switch j.Skip {
 	case 0:
 	case 1:
-		add("skip", "Its next scheduled run will be skipped, as requested.")
+		add("skip", "The next scheduled run of %s will be skipped, as requested.", f.name)
 	default:
-		add("skip", "Its next %d scheduled runs will be skipped, as requested.", j.Skip)
+		add("skip", "The next %d scheduled runs of %s will be skipped, as requested.", j.Skip, f.name)
 	}
 	if len(all) > 0 {
 		return all
@@ -371,7 +375,7 @@ func (f *facts) message(run uint64, types ...string) string {
 func (f *facts) held() string {
 	for _, e := range slices.Backward(f.events) {
 		switch e.Type {
-		case "tick.held":
+		case "tick.held", "leftover.found":
 			return e.Message
 		case "run.started", "run.ended":
 			return ""
@@ -494,6 +498,8 @@ func (f *facts) advice(reasons []string) (all []string) {
 	}
 	switch {
 	case slices.Contains(reasons, "not_running"):
+	case slices.Contains(reasons, "ended"), slices.Contains(reasons, "failed"):
+		all = append(all, "Run it again with: gophd start "+name+".")
 	case slices.Contains(reasons, "paused"), slices.Contains(reasons, "stopped"):
 		all = append(all, "Run it now with: gophd start "+name+".", "Resume it with: gophd resume "+name+".")
 	case slices.Contains(reasons, "skip"):

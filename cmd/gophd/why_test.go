@@ -37,7 +37,15 @@ func TestReasons(t *testing.T) {
 			[]string{"x is paused by user root, pid 5 at 06:40:00: no run", "gophd start x.", "gophd resume x."}},
 		{"paused some time ago", facts{job: with(func(j *api.Job) { j.State, j.Paused = api.Paused, true })}, "paused", []string{"x is paused: no run"}},
 		{"stopped", facts{job: with(func(j *api.Job) { j.State = api.Stopped })}, "stopped", []string{"x was stopped: no run"}},
-		{"failed", facts{job: with(func(j *api.Job) { j.State, j.Failed = api.Failed, "giving up" })}, "failed", []string{"by itself: giving up."}},
+		{"stopped during a run", facts{job: with(func(j *api.Job) {
+			j.State, j.Running = api.Stopping, []api.Run{{Run: 7, PID: 9, Started: now}}
+		})}, "stopped running", []string{"x was stopped: no run", "Run 7 has been active"}},
+		{"ended", facts{job: with(func(j *api.Job) { j.State, j.Ended, j.Schedule = api.Stopped, true, "once" })}, "ended",
+			[]string{"x has ended by itself: it runs once.", "Run it again with: gophd start x."}},
+		{"leftover", facts{job: with(func(j *api.Job) { j.State, j.NextRun = api.Starting, nil }), events: []api.Event{
+			event(time.Minute, "leftover.found", "a previous gophd was killed and its run is still active: pid 7 (sh)")}}, "held",
+			[]string{"x: a previous gophd was killed and its run is still active: pid 7 (sh)."}},
+		{"failed", facts{job: with(func(j *api.Job) { j.State, j.Failed = api.Failed, "giving up" })}, "failed", []string{"by itself: giving up.", "gophd start x."}},
 		{"standby", facts{job: with(func(j *api.Job) { j.Lease = &api.Lease{State: "standby", Holder: "PID 812 on db1"} })}, "lease",
 			[]string{"on standby, the lease is held by PID 812 on db1."}},
 		{"store", facts{job: with(func(j *api.Job) { j.Lease = &api.Lease{State: "seeking", Store: "memcached://m"} }), events: []api.Event{

@@ -353,13 +353,13 @@ func Whereabouts(name string, s logread.Source, output job.Output) string {
 func OutputText(output job.Output) string {
 	switch output {
 	case job.OutputLog, job.OutputInherit:
-		return "the output of the command to its stdout and stderr (job.output: inherit)"
+		return "the output of the command goes to its stdout and stderr (job.output: inherit)"
 	case job.OutputDiscard:
 		return "the output of the command is discarded (job.output: discard)"
 	case job.OutputOnFailure:
 		return "the output of failed runs too (job.output: on-failure)"
 	}
-	return "the output of the command to " + string(output) + " (job.output)"
+	return "the output of the command goes to " + string(output) + " (job.output)"
 }
 
 // Logs calls yield with lines of the log of a job. With Follow it goes on with those to come, over re-execs

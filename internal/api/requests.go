@@ -126,7 +126,7 @@ func forJob(verb string, o Order) (r request.ForJob, message string, err error) 
 	case "stop":
 		r.Verb, message, allowed.RunOnly = request.Halt, "is stopped: no run starts by itself", o.RunOnly
 		if o.RunOnly {
-			r.Verb, message = request.StopRun, "has its active run stopped"
+			r.Verb, message = request.StopRun, "goes on, its active run is stopped"
 		}
 	case "pause":
 		r.Verb, message = request.Pause, "is paused: no run starts by itself"

@@ -485,6 +485,13 @@ func TestStatesOfJobs(t *testing.T) {
 	if got := stateOf(status.Job{State: job.Held}); got != Waiting {
 		t.Errorf("a run that is held: %s", got)
 	}
+	stopped := status.Job{State: job.Running, Held: "stopped", Active: active, Next: time.Now()}
+	if got := jobOf(stopped); got.State != Stopping || got.NextRun != nil || got.Ended {
+		t.Errorf("a job that was stopped during a run: %+v", got)
+	}
+	if got := jobOf(status.Job{State: job.Done}); got.State != Stopped || !got.Ended {
+		t.Errorf("a job that has ended: %+v", got)
+	}
 }
 
 // The shape is a promise: fields are only added.

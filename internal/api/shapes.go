@@ -25,6 +25,7 @@ type Job struct {
 	Name     string     `json:"name"`
 	State    JobState   `json:"state"`
 	Failed   string     `json:"failed,omitempty"` // why, if the state is failed
+	Ended    bool       `json:"ended,omitempty"`  // by itself, as with once: then the state is stopped
 	Schedule string     `json:"schedule"`
 	NextRun  *time.Time `json:"next_run,omitempty"`
 	Paused   bool       `json:"paused"`
@@ -51,7 +52,7 @@ const (
 	Running  JobState = "running"
 	Paused   JobState = "paused"   // no scheduled run starts
 	Standby  JobState = "standby"  // another instance holds the lease
-	Stopping JobState = "stopping" // the active run is the last one
+	Stopping JobState = "stopping" // no run follows the active one
 	Stopped  JobState = "stopped"
 	Failed   JobState = "failed" // it does not start again by itself
 )
@@ -115,12 +116,12 @@ func statusOf(s status.Snapshot) Status {
 
 func jobOf(j status.Job) Job {
 	shape := Job{Name: j.Name, State: stateOf(j), Schedule: j.Schedule, Interval: j.Every.Seconds(),
-		Pending: j.LogPending, Paused: j.Held == "paused", Skip: j.Skip, Runs: j.Counts.Runs, Failures: j.Counts.Failures}
+		Pending: j.LogPending, Paused: j.Held == "paused", Ended: j.State == job.Done && j.Failed == "", Skip: j.Skip, Runs: j.Counts.Runs, Failures: j.Counts.Failures}
 	shape.Late, shape.Missed = j.Late()
 	if shape.State == Failed {
 		shape.Failed = j.Failed
 	}
-	if !j.Next.IsZero() {
+	if !j.Next.IsZero() && j.Held != "stopped" {
 		next := j.Next.UTC()
 		shape.NextRun = &next
 	}
@@ -149,7 +150,7 @@ func jobOf(j status.Job) Job {
 
 func stateOf(j status.Job) JobState {
 	switch {
-	case j.State == job.Draining:
+	case j.State == job.Draining, j.Held == "stopped" && len(j.Active) > 0:
 		return Stopping
 	case len(j.Active) > 0:
 		return Running

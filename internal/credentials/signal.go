@@ -19,7 +19,7 @@ func ParseSignal(s string) (syscall.Signal, error) {
 	}
 	switch sig {
 	case 0:
-		return 0, fmt.Errorf("signal %q is not known: write one like TERM, INT, QUIT or USR1", s)
+		return 0, fmt.Errorf("%q is not known: write one like TERM, INT, QUIT or USR1", s)
 	case syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGCONT, syscall.SIGCHLD:
 		return 0, fmt.Errorf("signal %q does not stop a command: write one like TERM, INT, QUIT or USR1", s)
 	}

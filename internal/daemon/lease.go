@@ -139,7 +139,11 @@ func (l leaseClient) Held() {
 // runs tells that several jobs are served.
 func (l leaseClient) runs() {
 	if l.o.Config.Many {
-		l.tell(fmt.Sprintf("%s runs %d jobs", l.o.Config.Name, len(l.o.Config.Jobs)), nil)
+		jobs := "1 job"
+		if n := len(l.o.Config.Jobs); n != 1 {
+			jobs = fmt.Sprintf("%d jobs", n)
+		}
+		l.tell(l.o.Config.Name+" runs "+jobs, nil)
 	}
 }
 

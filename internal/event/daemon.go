@@ -95,11 +95,14 @@ func RequestForJob(job, what, from string) Event {
 
 // RequestRejected says that gophd does not serve a request in this state, or why else.
 func RequestRejected(what, from, state string, why error) Event {
+	if from != "" {
+		what += " (" + from + ")"
+	}
 	if why != nil {
-		return Event{Type: TypeRequestRejected, Level: Info, Text: what + " (" + from + ")", Err: why,
+		return Event{Type: TypeRequestRejected, Level: Info, Text: what, Err: why,
 			message: func(e Event) string { return fmt.Sprintf("%s rejected: %v", e.Text, e.Err) }}
 	}
-	return Event{Type: TypeRequestRejected, Level: Info, Text: what + " (" + from + ")", State: state,
+	return Event{Type: TypeRequestRejected, Level: Info, Text: what, State: state,
 		message: func(e Event) string {
 			return fmt.Sprintf("%s rejected: gophd is %s", e.Text, e.State)
 		}}

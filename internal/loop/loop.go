@@ -245,6 +245,13 @@ func (l *Loop) Request(r *job.Request) (as *job.Request, err error) {
 // from any goroutine.
 func (l *Loop) Pause(paused bool) { l.serve(func() { l.pause(paused) }) }
 
+// Withdraw drops the requests that wait for a slot or for the gate, and returns them. It may be called from
+// any goroutine.
+func (l *Loop) Withdraw() (dropped []*job.Request) {
+	l.serve(func() { dropped = l.withdraw() })
+	return dropped
+}
+
 // Skip skips the next n ticks. It replaces the earlier number. It may be called from any goroutine.
 func (l *Loop) Skip(n int) { l.serve(func() { l.skip = n }) }
 

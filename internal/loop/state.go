@@ -436,7 +436,9 @@ func (l *Loop) request(r *job.Request) (*job.Request, error) {
 		l.startOrHold(due{run: job.Run{Request: r}})
 		return r, nil
 	case l.state == job.Held || l.opened != nil: // it follows what is held
-	case l.Spec.Overlap == job.OverlapSkip, l.Spec.Overlap == job.OverlapAllow:
+	case l.Spec.Overlap == job.OverlapAllow:
+		return nil, fmt.Errorf("%d runs are active, as many as job.max_parallel allows", l.active)
+	case l.Spec.Overlap == job.OverlapSkip:
 		return nil, fmt.Errorf("run %d is active, and job.overlap is %s", l.oldest().run.Number, l.Spec.Overlap)
 	case len(l.requested) >= maxRequested:
 		return nil, fmt.Errorf("%d requested runs wait already", maxRequested)
@@ -444,6 +446,20 @@ func (l *Loop) request(r *job.Request) (*job.Request, error) {
 		l.cancelRuns(job.ErrReplaced)
 	}
 	return l.remember(r), nil
+}
+
+// withdraw drops what waits to start because it was requested.
+func (l *Loop) withdraw() (dropped []*job.Request) {
+	if r := l.due.run.Request; r != nil && l.opened != nil { // the gate holds it
+		dropped = append(dropped, r)
+		l.dropDue()
+		if l.active == 0 {
+			l.await(due{})
+		}
+	}
+	dropped = append(dropped, l.requested...)
+	l.requested = nil
+	return dropped
 }
 
 func (l *Loop) pause(paused bool) {

@@ -196,3 +196,36 @@ func TestPauseWhileHeld(t *testing.T) {
 		}
 	})
 }
+
+// What waits because it was requested does not start any more: neither behind an active run, nor at the gate.
+func TestWithdrawnRequestsDoNotRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Interval: time.Hour, RunAtStart: true, Overlap: job.OverlapQueue}})
+		w.length = func(job.Run) time.Duration { return 10 * s }
+		wait := w.start()
+		w.after(s)
+		w.loop.Pause(true)
+		for id := range uint64(2) {
+			if _, err := w.loop.Request(&job.Request{ID: id + 1, Args: []string{string(rune('a' + id))}}); err != nil {
+				t.Error(err)
+			}
+		}
+		if dropped := w.loop.Withdraw(); len(dropped) != 2 || dropped[0].ID != 1 || dropped[1].ID != 2 {
+			t.Errorf("%+v", dropped)
+		}
+		w.after(15 * s)
+		w.close()
+		if _, err := w.loop.Request(&job.Request{ID: 3}); err != nil {
+			t.Error(err)
+		}
+		w.after(16 * s)
+		if dropped := w.loop.Withdraw(); len(dropped) != 1 || dropped[0].ID != 3 {
+			t.Errorf("%+v", dropped)
+		}
+		w.open()
+		w.after(20 * s)
+		w.loop.Stop()
+		wait()
+		w.wantStarts(0)
+	})
+}

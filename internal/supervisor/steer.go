@@ -84,15 +84,23 @@ func (s *Supervisor) Request(r *job.Request) (as *job.Request, err error) {
 	s.call(func() {
 		if s.machine.state != active || !s.machine.looping {
 			err = rejected("%s is %s", s.spec.Name, s.machine.state)
+			if s.machine.state == standby { // of the supervisor: the daemon knows whether the instance is
+				err = rejected("%s does not start runs yet: gophd why %s says why", s.spec.Name, s.spec.Name)
+			}
 			return
 		}
-		if s.steering.read().Stopped {
-			s.steer(func(now *Steered) { now.Stopped = false })
+		stopped := s.steering.read().Stopped
+		if run := s.runner.active(); s.spec.Service && !stopped && len(run) > 0 {
+			err = rejected("%s is active already: gophd restart %s starts it anew", s.spec.Name, s.spec.Name)
+			return
 		}
-		if as, err = s.loopRun.loop.Request(r); errors.Is(err, loop.ErrEnds) {
+		switch as, err = s.loopRun.loop.Request(r); {
+		case errors.Is(err, loop.ErrEnds):
 			err = rejected("%s is ending", s.spec.Name)
-		} else if err != nil {
+		case err != nil:
 			err = rejected("%s: %v", s.spec.Name, err)
+		case stopped:
+			s.steer(func(now *Steered) { now.Stopped = false })
 		}
 	})
 	return as, err
@@ -103,9 +111,23 @@ func (s *Supervisor) Pause() {
 	s.call(func() { s.steer(func(now *Steered) { now.Paused = true }) })
 }
 
-// Halt is Pause until a run is requested, or the daemon starts anew.
+// Halt is Pause until a run is requested, or the daemon starts anew. Runs that were requested and wait do not
+// start.
 func (s *Supervisor) Halt() {
-	s.call(func() { s.steer(func(now *Steered) { now.Stopped = true }) })
+	s.call(func() {
+		s.steer(func(now *Steered) { now.Stopped = true })
+		if s.loopRun.loop == nil {
+			return
+		}
+		for _, r := range s.loopRun.loop.Withdraw() {
+			if r.ID == 0 { // of a signal or a restart: nobody looks for its run
+				continue
+			}
+			e := event.RequestRejected(request.Start.String(), "", "", errors.New("the job was stopped before the run could start"))
+			e.Job, e.Tick.Request = s.spec.Name, r
+			s.publish(e)
+		}
+	})
 }
 
 // Unpause ends Pause and Halt. Nothing that was skipped runs.
@@ -178,7 +200,7 @@ func (s *Supervisor) StopRuns() (err error) {
 	return err
 }
 
-// Restart stops the run of a service, and starts it again at once.
+// Restart stops the run of a service, and starts it again at once, also if the service was stopped.
 func (s *Supervisor) Restart() (err error) {
 	s.call(func() {
 		switch {
@@ -189,6 +211,7 @@ func (s *Supervisor) Restart() (err error) {
 		default:
 			s.loopRun.loop.RunNow()
 			s.runner.Interrupt(job.ErrStopped)
+			s.steer(func(now *Steered) { now.Stopped = false })
 		}
 	})
 	return err
