@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,12 +78,16 @@ func (p *program) history(ctx context.Context, name string, f historyFlags) erro
 		q.Since = since
 	}
 	source, err := p.historyOf(ctx, name)
-	if err != nil {
-		return err
+	var runs history.Runs
+	if err == nil {
+		runs, err = history.Read(source.Path, q)
 	}
-	runs, err := history.Read(source.Path, q)
 	if err != nil {
-		return unreadable(err)
+		job, by, ok := p.askRuns(ctx, name, q)
+		if !ok {
+			return unreadable(err)
+		}
+		source.Job, runs.Runs = job, by
 	}
 	if runs.Lost > 0 {
 		p.warn(fmt.Sprintf("%s are missing, because the history could not be written then", count(runs.Lost, "run")))
@@ -95,6 +100,33 @@ func (p *program) history(ctx context.Context, name string, f historyFlags) erro
 		return nil
 	}
 	return p.printHistory(runs.Runs)
+}
+
+// askRuns asks the daemon for the runs of a job whose history is not for this user. ok is false if it is, or if the
+// daemon does not answer.
+func (p *program) askRuns(ctx context.Context, name string, q history.Query) (job string, runs []history.Run, ok bool) {
+	t, err := p.target(ctx, name)
+	if err == nil {
+		t, err = onlyJob(t)
+	}
+	if err != nil || t.daemon.Record == nil {
+		return "", nil, false
+	}
+	runs, err = runsOf(ctx, t, q)
+	return t.job, runs, err == nil
+}
+
+// runsOf asks a daemon for the runs of a job if its history is not for this user.
+func runsOf(ctx context.Context, t target, q history.Query) ([]history.Run, error) {
+	f, err := os.OpenFile(t.daemon.Record.History(t.job), os.O_RDONLY|syscall.O_NONBLOCK, 0) // it may be a FIFO
+	if err == nil {
+		f.Close()
+		return nil, fs.ErrExist
+	}
+	if !errors.Is(err, fs.ErrPermission) {
+		return nil, err
+	}
+	return api.NewClient(t.daemon.Socket).Runs(ctx, t.job, q)
 }
 
 // unreadable adds the fix to the error of a file.

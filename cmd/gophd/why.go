@@ -125,7 +125,9 @@ func (p *program) facts(ctx context.Context, name string) (f facts, err error) {
 		f.paused = kept.Paused
 	}
 	if err := f.readRuns(r.History(t.job)); err != nil && (f.job == nil || !errors.Is(err, os.ErrPermission)) {
-		return f, err // a member of api.group may not read it, and the daemon has the last run
+		return f, err
+	} else if err != nil { // a member of api.group; the daemon has the last run in any case
+		f.runs, _ = runsOf(ctx, t, history.Query{Last: recentRuns})
 	}
 	f.readLog(ctx, placeOf(t))
 	return f, nil

@@ -30,6 +30,7 @@ var routes = []route{
 	{"GET", "/v1/jobs", (*Server).getJobs},
 	{"GET", "/v1/jobs/{name}", (*Server).getJob},
 	{"GET", logsPath, (*Server).getLogs},
+	{"GET", runsPath, (*Server).getRuns},
 	{"GET", "/v1/next", (*Server).getNext},
 	{"GET", "/v1/events", (*Server).getEvents},
 	{"POST", "/v1/jobs/{name}/{verb}", (*Server).postJob},
@@ -69,10 +70,10 @@ func (t *site) handler() http.Handler {
 }
 
 // otherMethods returns for which methods a path needs an answer that it is not for them, each with a space:
-// "" is for all that have no route. The path of the logs also matches that of a request for a job, so a
+// "" is for all that have no route. The paths of the logs and runs also match that of a request for a job, so a
 // pattern without a method would be ambiguous (net/http.ServeMux).
 func otherMethods(path string) []string {
-	if path == logsPath {
+	if path == logsPath || path == runsPath {
 		return []string{"POST ", "PUT ", "PATCH ", "DELETE "}
 	}
 	return []string{""}

@@ -199,24 +199,37 @@ func (s *Server) getLogs(w http.ResponseWriter, q *http.Request) {
 	case service != "", !strings.HasPrefix(source.File, "/"):
 		fail(w, http.StatusConflict, "the daemon itself has no file to read: %s", Whereabouts(name, source, output))
 		return
-	case s.readers.Add(1) > maxReaders:
-		s.readers.Add(-1)
-		fail(w, http.StatusServiceUnavailable, "%d other clients read logs", maxReaders)
-		return
 	}
-	var now Job
+	now := s.jobNow(name)
+	s.readFor(w, q, func(ctx context.Context, t *lineBuffer) error {
+		return t.read(ctx, source, s.o.Record.History(name), now, query)
+	})
+}
+
+// jobNow returns the state of a job.
+func (s *Server) jobNow(name string) (now Job) {
 	for _, j := range statusOf(s.o.Daemon.Snapshot()).Jobs {
 		if j.Name == name {
 			now = j
 		}
 	}
+	return now
+}
+
+// readFor answers with the lines that read adds, which runs in a goroutine of its own.
+func (s *Server) readFor(w http.ResponseWriter, q *http.Request, read func(context.Context, *lineBuffer) error) {
+	if s.readers.Add(1) > maxReaders {
+		s.readers.Add(-1)
+		fail(w, http.StatusServiceUnavailable, "%d other clients read logs or runs", maxReaders)
+		return
+	}
 	ctx, cancel := context.WithCancel(q.Context())
 	defer cancel()
 	t := &lineBuffer{news: make(chan struct{}, 1), space: make(chan struct{}, 1), done: make(chan struct{})}
-	go func() { // nobody waits for it, see above
+	go func() { // nobody waits for it, see getLogs
 		defer s.readers.Add(-1)
 		defer close(t.done)
-		if p := goroutine.Catch(func() { t.err = t.read(ctx, source, s.o.Record.History(name), now, query) }); p != nil {
+		if p := goroutine.Catch(func() { t.err = read(ctx, t) }); p != nil {
 			t.err = p
 			s.o.Panicked(p)
 		}
@@ -289,9 +302,9 @@ func (t *lineBuffer) take() []byte {
 }
 
 // add adds a line. It waits while there are many.
-func (t *lineBuffer) add(ctx context.Context, l logread.Line) bool {
+func (t *lineBuffer) add(ctx context.Context, line []byte) bool {
 	t.mu.Lock()
-	t.text = l.AppendJSON(t.text)
+	t.text = append(t.text, line...)
 	size := len(t.text)
 	t.mu.Unlock()
 	wake(t.news)
@@ -330,7 +343,7 @@ func (t *lineBuffer) read(ctx context.Context, s logread.Source, history string,
 			skip--
 			return true
 		}
-		return t.add(ctx, l)
+		return t.add(ctx, l.AppendJSON(nil))
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"gophd/internal/history"
 	"gophd/internal/job"
 	"gophd/internal/schedule"
 	"gophd/internal/status"
@@ -175,9 +176,13 @@ func TestOpenAPIHasEachPath(t *testing.T) {
 func TestOpenAPIHasEachField(t *testing.T) {
 	d := openAPI(t)
 	for _, shape := range []any{Status{}, Job{}, ListedJob{}, Run{}, Suspended{}, Last{}, Lengths{}, Lease{}, Failure{}, Done{}, Order{},
-		Reload{}, Plan{}, PlannedJob{}, Setting{}, NextRuns{}, NextRun{}} {
+		Reload{}, Plan{}, PlannedJob{}, Setting{}, NextRuns{}, NextRun{}, history.Run{}} {
 		of := reflect.TypeOf(shape)
-		s := d.resolve(d.Components.Schemas[of.Name()])
+		name := of.Name()
+		if of == reflect.TypeFor[history.Run]() {
+			name = "PastRun"
+		}
+		s := d.resolve(d.Components.Schemas[name])
 		var fields, required []string
 		for _, f := range reflect.VisibleFields(of) {
 			if f.Anonymous {
@@ -232,6 +237,7 @@ func TestAnswersAreThoseOfOpenAPI(t *testing.T) {
 	publish(events, 1, 3)
 	dir := t.TempDir()
 	writeLog(t, filepath.Join(dir, "x.log"))
+	writeRuns(t, Record{StateDir: dir}.History("nightly.nightly"))
 	path := listenTo(t, newServer(t, dir, func(o *Options) {
 		o.Daemon, o.Events, o.Record.StateDir = daemon{full}, events, dir
 		o.Record.Logs = Logs{Log: filepath.Join(dir, "x.log"), Many: true, Jobs: []JobLogs{{Name: "nightly"}, {Name: "dead", Log: "syslog:"}}}
@@ -248,6 +254,10 @@ func TestAnswersAreThoseOfOpenAPI(t *testing.T) {
 		{"GET", "/v1/jobs/{name}/logs", "/v1/jobs/nightly/logs?lines=-1", ""},
 		{"GET", "/v1/jobs/{name}/logs", "/v1/jobs/dead/logs", ""},
 		{"GET", "/v1/jobs/{name}/logs", "/v1/jobs/other/logs", ""},
+		{"GET", "/v1/jobs/{name}/runs", "/v1/jobs/nightly/runs", ""},
+		{"GET", "/v1/jobs/{name}/runs", "/v1/jobs/nightly/runs?count=x", ""},
+		{"GET", "/v1/jobs/{name}/runs", "/v1/jobs/dead/runs", ""},
+		{"GET", "/v1/jobs/{name}/runs", "/v1/jobs/other/runs", ""},
 		{"GET", "/v1/next", "/v1/next", ""},
 		{"GET", "/v1/next", "/v1/next?job=daily&after=2026-12-24T18:00:00.5Z&count=1", ""},
 		{"GET", "/v1/next", "/v1/next?job=other", ""},
