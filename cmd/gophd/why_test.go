@@ -59,7 +59,7 @@ func TestReasons(t *testing.T) {
 		{"suspended", facts{job: with(func(j *api.Job) {
 			j.State, j.Running = api.Running, []api.Run{{Run: 7, PID: 9, Started: now, Suspended: &api.Suspended{PID: 10, Name: "cat", Signal: "TTIN"}}}
 		})}, "running suspended", []string{"its process 10 (cat) suspended by signal TTIN; kill -CONT 10 continues it. It does not proceed"}},
-		{"skip", facts{job: with(func(j *api.Job) { j.Skip = 2 })}, "skip", []string{"Its next 2 scheduled runs will be skipped, as requested.", "gophd skip -n 0 x."}},
+		{"skip", facts{job: with(func(j *api.Job) { j.Skip = 2 })}, "skip", []string{"The next 2 scheduled runs of x will be skipped, as requested.", "gophd skip -n 0 x."}},
 		{"held", facts{job: with(func(j *api.Job) { j.NextRun = &now }), events: []api.Event{event(time.Minute, "run.ended", "old"),
 			event(time.Second, "tick.held", "the tick of 07:40:00 waits: as many runs as config.max_running allows are active")}}, "held",
 			[]string{"x: the tick of 07:40:00 waits: as many runs"}},
