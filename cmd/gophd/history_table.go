@@ -59,7 +59,7 @@ func dueLayout(runs []history.Run, now time.Time) string {
 }
 
 func historyRow(r history.Run, layout string, now time.Time) []cell {
-	outcome := cell{text: string(r.Outcome)}
+	outcome := cell{text: printable(string(r.Outcome))}
 	length, cause := "-", ""
 	switch {
 	case r.Success():
@@ -78,7 +78,7 @@ func historyRow(r history.Run, layout string, now time.Time) []cell {
 	if !r.Success() {
 		cause = printable(r.Cause())
 	}
-	trigger := string(r.Trigger)
+	trigger := printable(string(r.Trigger))
 	if r.Trigger == job.TriggerRetry {
 		trigger = fmt.Sprintf("retry %d", r.Attempt)
 	}

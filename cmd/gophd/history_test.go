@@ -112,3 +112,17 @@ func TestDueHasTheDayUnlessItIsToday(t *testing.T) {
 		}
 	}
 }
+
+// The file may be that of another user: nothing in it controls the terminal.
+func TestHistoryIsPrintable(t *testing.T) {
+	r := history.Run{Job: "x", Number: 1, Outcome: "a\x1b[2J", Trigger: "b\x1b]0;c\a", Reason: "d\x1b"}
+	text := historySummary([]history.Run{r}, 0)
+	for _, row := range historyTable([]history.Run{r}, 0, historyNow) {
+		for _, c := range row {
+			text += c.text
+		}
+	}
+	if strings.ContainsAny(text, "\x1b\a") {
+		t.Errorf("%q", text)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,9 @@ func (p *program) list(ctx context.Context, asJSON bool) error {
 	}
 	silent := false
 	for _, f := range all {
-		if f.Err != nil && !errors.Is(f.Err, api.ErrNotRunning) {
+		if _, left := os.Lstat(f.Socket); errors.Is(f.Err, api.ErrNotRunning) && left == nil { // it removes its socket when it exits
+			fmt.Fprintf(p.stderr, "gophd: %s does not run: it was killed, or the machine went down; gophd why says more\n", printable(f.Name))
+		} else if f.Err != nil && !errors.Is(f.Err, api.ErrNotRunning) {
 			silent = true
 			fmt.Fprintf(p.stderr, "gophd: %s: %s\n", printable(f.Name), printable(f.Err.Error()))
 		}

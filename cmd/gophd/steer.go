@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -247,6 +248,10 @@ func (p *program) start(ctx context.Context, names, args []string, wait, follow 
 		return requestError(err)
 	}
 	over, code := false, codeFailed
+	waits := time.AfterFunc(time.Second, func() {
+		fmt.Fprintf(p.stderr, "gophd: the run of %s waits; gophd why %s says why\n", printable(t.job), printable(t.job))
+	})
+	defer waits.Stop()
 	output := p.follower(t)
 	defer output.end()
 	var failed error
@@ -258,6 +263,7 @@ func (p *program) start(ctx context.Context, names, args []string, wait, follow 
 			failed = errors.New(printable(e.Message))
 			return false
 		case e.Type == "run.started":
+			waits.Stop()
 			over = true
 			to := p.stdout
 			if follow {

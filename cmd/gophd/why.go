@@ -291,7 +291,7 @@ func (f *facts) notRunning() string {
 	if !errors.Is(f.daemon.Err, api.ErrNotRunning) {
 		return fmt.Sprintf("What %s%s does is not known: %s.", f.name, which, f.daemon.Err)
 	}
-	text := fmt.Sprintf("%s%s does not run: no daemon of it is found.", f.name, which)
+	text := fmt.Sprintf("%s%s does not run, or has no socket: no daemon of it is found.", f.name, which)
 	switch {
 	case r == nil:
 	case f.killed:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -65,6 +66,14 @@ func FlagError(fs *pflag.FlagSet, err error) error {
 			}
 		}
 		return fmt.Errorf("%w; write one, as in --%s %s", err, flag.Name, example)
+	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) && errors.As(err, new(*strconv.NumError)) {
+		want := "a number in range"
+		if invalid.GetFlag().Value.Type() == "bool" {
+			want = "true or false"
+		}
+		return fmt.Errorf("--%s %s: not %s", invalid.GetFlag().Name, invalid.GetValue(), want)
 	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {

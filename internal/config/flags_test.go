@@ -165,3 +165,20 @@ func TestOtherNamesAreOfFlags(t *testing.T) {
 		}
 	}
 }
+
+// The value of a flag is named with what it should be, in no words of a library.
+func TestInvalidValues(t *testing.T) {
+	fs := pflag.NewFlagSet("logs", pflag.ContinueOnError)
+	fs.IntP("number", "n", 100, "")
+	fs.Uint64("run", 0, "")
+	fs.Bool("json", false, "")
+	for want, args := range map[string][]string{
+		"--number abc: not a number in range": {"-n", "abc"},
+		"--run -1: not a number in range":     {"--run", "-1"},
+		"--json maybe: not true or false":     {"--json=maybe"},
+	} {
+		if got := FlagError(fs, fs.Parse(args)); got.Error() != want {
+			t.Errorf("%v, want %s", got, want)
+		}
+	}
+}
