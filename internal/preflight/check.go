@@ -31,6 +31,7 @@ import (
 	"gophd/internal/pidfile"
 	"gophd/internal/process"
 	"gophd/internal/safefile"
+	"gophd/internal/schedule"
 )
 
 // Valid returns what cannot be understood in a loaded config, but only another package can tell. It
@@ -308,7 +309,7 @@ const manyAtOnce = 200
 
 // scheduleCautions returns what the user of a schedule has perhaps not meant.
 func scheduleCautions(c *config.Config, now time.Time) (texts []string) {
-	due := map[time.Time]int{} // how many jobs are due next in that minute
+	var all []*schedule.Schedule // those that nothing spreads
 	for _, spec := range c.Jobs {
 		key := "job.interval"
 		if spec.Calendar != nil {
@@ -329,18 +330,42 @@ func scheduleCautions(c *config.Config, now time.Time) (texts []string) {
 		for _, text := range spec.Calendar.Cautions(now) {
 			texts = append(texts, fmt.Sprintf("%s %q: %s", where(), spec.Calendar, text))
 		}
-		if next, ok := spec.Calendar.Next(now); ok {
-			due[next.UTC().Truncate(time.Minute)]++
+		if spec.Splay == 0 && spec.Jitter == 0 {
+			all = append(all, spec.Calendar)
 		}
 	}
-	for _, minute := range slices.SortedFunc(maps.Keys(due), time.Time.Compare) {
-		if due[minute] >= manyAtOnce {
-			texts = append(texts, fmt.Sprintf("%d jobs are due in the minute of %s: write ~ in place of the minute to spread them, "+
-				"or set config.max_running", due[minute], minute.Format(time.RFC3339)))
-			break // the others are probably the same jobs
-		}
+	if n, minute := busiestMinute(all, now); n >= manyAtOnce {
+		texts = append(texts, fmt.Sprintf("%d jobs are due in the minute of %s: write ~ in place of the minute to spread them, "+
+			"or set config.max_running", n, minute.Format(time.RFC3339)))
 	}
 	return texts
+}
+
+// busiestCandidates is how many minutes busiestMinute counts.
+const busiestCandidates = 10
+
+// busiestMinute returns the minute in which the most jobs are due, of those in which many are due next, and how
+// many they are.
+func busiestMinute(all []*schedule.Schedule, now time.Time) (most int, busiest time.Time) {
+	next := map[time.Time]int{}
+	for _, c := range all {
+		if due, ok := c.Next(now); ok {
+			next[due.UTC().Truncate(time.Minute)]++
+		}
+	}
+	minutes := slices.SortedFunc(maps.Keys(next), func(a, b time.Time) int { return cmp.Or(next[b]-next[a], a.Compare(b)) })
+	for _, minute := range minutes[:min(len(minutes), busiestCandidates)] {
+		n := 0
+		for _, c := range all {
+			if due, ok := c.Next(minute.Add(-1)); ok && due.Before(minute.Add(time.Minute)) {
+				n++
+			}
+		}
+		if n > most {
+			most, busiest = n, minute
+		}
+	}
+	return most, busiest
 }
 
 // LogCaution returns a Caution that a daemon cannot report, because it is about its log; "" if
