@@ -199,6 +199,9 @@ func (s *Supervisor) lastRecord() (last jobfile.Record, elsewhere bool) {
 // boot is due now. Neither applies to a job that a re-exec or a reload has started.
 func (s *Supervisor) resumeCalendar() (since time.Time, booted bool) {
 	s.record.mu.Lock()
+	if c := s.spec.Calendar; !s.o.Fresh && s.o.Handed.Name == "" && c != nil && c.Kind() == schedule.Reboot {
+		s.record.position.Boot = bootID() // a job that a reload adds: the next start is no boot either
+	}
 	last, resumes := s.record.position, s.record.resumes
 	s.record.resumes = false
 	s.record.mu.Unlock()
@@ -223,12 +226,21 @@ func (s *Supervisor) resumeCalendar() (since time.Time, booted bool) {
 	return since, booted
 }
 
-// beforeLast returns an instant from since on, after which there are only a few due times up to now, and
-// one of them at least if there is one at all. A job that is due each second may have missed millions.
+// beforeLast returns an instant from since on, after which the last due time up to now is the only one, if there is
+// one at all. It does not walk: a job that is due each second may have missed millions.
 func beforeLast(c *schedule.Schedule, since, now time.Time) time.Time {
-	for back := time.Minute; now.Add(-back).After(since); back *= 2 {
-		if due, ok := c.Next(now.Add(-back)); ok && !due.After(now) {
-			return now.Add(-back)
+	missed := func(after time.Time) bool {
+		due, ok := c.Next(after)
+		return ok && !due.After(now)
+	}
+	if !missed(since) {
+		return since
+	}
+	for over := now; over.Sub(since) > 1; { // one is due after since, and none after over
+		if middle := since.Add(over.Sub(since) / 2); missed(middle) {
+			since = middle
+		} else {
+			over = middle
 		}
 	}
 	return since
