@@ -116,6 +116,11 @@ func onlyTarget(alive, all []api.Found) (target, error) {
 	case slices.ContainsFunc(all, func(f api.Found) bool { return errors.Is(f.Err, api.ErrPermission) }):
 		return target{}, &unknownError{"no permission for any daemon; be root, the user of the daemon, or a member of its api.group"}
 	}
+	for _, f := range all {
+		if !errors.Is(f.Err, api.ErrNotRunning) {
+			return target{}, &unknownError{printable(fmt.Sprintf("%s: %v", f.Name, f.Err))}
+		}
+	}
 	return target{}, &notRunningError{"no daemon is running"}
 }
 

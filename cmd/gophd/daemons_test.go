@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,22 @@ func TestMissingNames(t *testing.T) {
 		if err := missing(all, name); err.Error() != want {
 			t.Errorf("%q: %v", name, err)
 		}
+	}
+}
+
+// A daemon that gives no answer may run.
+func TestTheOnlyDaemonGivesNoAnswer(t *testing.T) {
+	dead := api.Found{Name: "old", Err: api.ErrNotRunning}
+	silent := api.Found{Name: "silent", Err: errors.New("no answer from silent.sock")}
+	_, err := chooseTarget([]api.Found{dead, silent}, "")
+	if !errors.As(err, new(*unknownError)) || err.Error() != "silent: no answer from silent.sock" {
+		t.Error(err)
+	}
+	if _, err = chooseTarget([]api.Found{dead}, ""); !errors.As(err, new(*notRunningError)) {
+		t.Error(err)
+	}
+	if got, err := chooseTarget([]api.Found{silent, running("one", "one")}, ""); err != nil || got.long() != "one/one" {
+		t.Error(got.long(), err)
 	}
 }
 

@@ -59,6 +59,9 @@ Exit codes:
 			if len(args) > 1 {
 				return &usageError{fmt.Errorf("next takes one expression or name, and there are %d arguments; quote it", len(args))}
 			}
+			if len(args) == 1 && args[0] == "" {
+				return &usageError{errors.New(`next "": empty; write an expression or a name, or leave it out`)}
+			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return p.next(cmd, strings.Join(args, ""), f) },

@@ -71,9 +71,9 @@ func (j Timed) note(due time.Time) string {
 	from, to := j.Splay.Round(time.Second), (j.Splay + j.Jitter).Round(time.Second)
 	switch {
 	case j.Jitter > 0:
-		notes = append(notes, fmt.Sprintf("starts %s to %s later", from, to))
+		notes = append(notes, fmt.Sprintf("starts %s to %s later", FormatDuration(from), FormatDuration(to)))
 	case j.Splay > 0:
-		notes = append(notes, fmt.Sprintf("starts %s later", j.Splay.Round(time.Millisecond)))
+		notes = append(notes, fmt.Sprintf("starts %s later", FormatDuration(j.Splay.Round(time.Millisecond))))
 	}
 	return strings.Join(slices.DeleteFunc(notes, func(note string) bool { return note == "" }), "; ")
 }

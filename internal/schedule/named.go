@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ func parseNamed(words []word, text string, o Options) (Schedule, error) {
 	if len(rest) > 0 && (name.text == "@every" || name.text == "@at") {
 		argument, rest = rest[0], rest[1:]
 	}
-	if len(rest) > 0 {
+	if len(rest) > 0 && slices.Contains(names, name.text) {
 		return Schedule{}, fmt.Errorf("column %d: %q: expected nothing more", rest[0].column, rest[0].text)
 	}
 	s := Schedule{zone: o.Zone}

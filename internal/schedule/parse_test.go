@@ -43,6 +43,7 @@ func TestErrorsNameThePositionAndWhatWasExpected(t *testing.T) {
 		{"@dayly", `column 1: "@dayly": expected @daily`},
 		{"@", `column 1: "@": expected one of @hourly @daily @midnight @weekly @monthly @yearly @annually @every @at @reboot @manual`},
 		{"@daily 1", `column 8: "1": expected nothing more`},
+		{"@EVERY 90s", `column 1: "@EVERY": expected @every`},
 		{"@every", `column 8: "" after @every: expected a duration of at least 1ms, such as 90s or 1h30m`},
 		{"@every -5m", `column 8: "-5m" after @every: expected a duration of at least 1ms, such as 90s or 1h30m`},
 		{"@at 2026-02-30T12:00", `column 5: "2026-02-30T12:00" after @at: expected a local time such as 2026-12-24T18:00`},
