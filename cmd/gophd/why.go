@@ -503,7 +503,10 @@ func (f *facts) advice(reasons []string) (all []string) {
 	case slices.Contains(reasons, "ended"), slices.Contains(reasons, "failed"):
 		all = append(all, "Run it again with: gophd start "+name+".")
 	case slices.Contains(reasons, "paused"), slices.Contains(reasons, "stopped"):
-		all = append(all, "Run it now with: gophd start "+name+".", "Resume it with: gophd resume "+name+".")
+		if !slices.Contains(reasons, "lease") { // a start would be rejected
+			all = append(all, "Run it now with: gophd start "+name+".")
+		}
+		all = append(all, "Resume it with: gophd resume "+name+".")
 	case slices.Contains(reasons, "skip"):
 		all = append(all, "Run it now with: gophd start "+name+".", "Take the skip back with: gophd skip -n 0 "+name+".")
 	}

@@ -36,6 +36,9 @@ func TestReasons(t *testing.T) {
 			events: []api.Event{event(time.Hour, "request.received", "pause requested (user root, pid 5)")}}, "paused",
 			[]string{"x is paused by user root, pid 5 at 06:40:00: no run", "gophd start x.", "gophd resume x."}},
 		{"paused some time ago", facts{job: with(func(j *api.Job) { j.State, j.Paused = api.Paused, true })}, "paused", []string{"x is paused: no run"}},
+		{"paused on standby", facts{job: with(func(j *api.Job) {
+			j.State, j.Paused, j.Lease = api.Paused, true, &api.Lease{State: "standby", Holder: "PID 812 on db1"}
+		})}, "paused lease", []string{"as far as its history goes. Resume it with: gophd resume x."}},
 		{"stopped", facts{job: with(func(j *api.Job) { j.State = api.Stopped })}, "stopped", []string{"x was stopped: no run"}},
 		{"stopped during a run", facts{job: with(func(j *api.Job) {
 			j.State, j.Running = api.Stopping, []api.Run{{Run: 7, PID: 9, Started: now}}

@@ -93,7 +93,7 @@ func (l *Loop) restart(now time.Time, uptime time.Duration) {
 		l.slow.Reset()
 		l.slowed = 0
 	}
-	if uptime >= l.Spec.StableAfter() {
+	if uptime >= l.Spec.StableAfter() || l.paused { // then it waits until it is resumed
 		l.startOrHold(due{})
 		return
 	}

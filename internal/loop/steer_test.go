@@ -229,3 +229,26 @@ func TestWithdrawnRequestsDoNotRun(t *testing.T) {
 		w.wantStarts(0)
 	})
 }
+
+// A service that is paused is not said to be restarted when it exits. It starts at once when it is resumed.
+func TestPausedServiceThatExitsIsNotRestarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newEnv(t, job.Spec{Schedule: job.Schedule{Service: true, RunAtStart: true, Interval: s}})
+		w.length = func(job.Run) time.Duration { return 100 * time.Millisecond }
+		wait := w.start()
+		w.after(50 * time.Millisecond)
+		w.loop.Pause(true)
+		w.after(200 * time.Millisecond)
+		for _, r := range w.of(loop.StateChanged) {
+			if r.Slowed > 0 {
+				t.Errorf("a restart is planned: %+v", r)
+			}
+		}
+		w.after(10 * s)
+		w.loop.Pause(false)
+		w.after(10*s + 50*time.Millisecond)
+		w.loop.Stop()
+		wait()
+		w.wantStarts(0, 10*s)
+	})
+}
