@@ -127,6 +127,10 @@ func (p *parser) line(line string) string {
 		v.Line = p.number
 		return p.set(v, column)
 	}
+	if name, _, ok := strings.Cut(rest, "="); ok && isWord(strings.TrimRight(name, " \t")) {
+		p.name, p.named = "", 0
+		return at(column, "the value of "+strings.TrimRight(name, " \t")+": expected a closing quote at its end")
+	}
 	j := Job{Line: p.number, Name: p.name, Named: p.named, Variables: p.variables, Comments: p.comments}
 	problem := p.job(&j, line, column)
 	if problem == "" {
@@ -143,6 +147,13 @@ func nameOf(comment string) (string, bool) {
 	text, ok := strings.CutPrefix(strings.TrimLeft(comment, "# \t"), "name:")
 	text = strings.Trim(text, " \t")
 	return text, ok && text != "" && !strings.ContainsAny(text, " \t")
+}
+
+// isWord returns true for a name such as a variable of a shell has. No job begins with it and a =.
+func isWord(name string) bool {
+	return name != "" && (name[0] < '0' || name[0] > '9') && !strings.ContainsFunc(name, func(c rune) bool {
+		return c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	})
 }
 
 // set adds a variable. The slice of the jobs above is left as it is.

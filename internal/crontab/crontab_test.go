@@ -178,6 +178,8 @@ func TestErrorsNameLineAndColumn(t *testing.T) {
 		{Options{}, "* * * * * a\x00b\n", "line 1: column 12: a NUL byte"},
 		{Options{}, "# name: a\n* * * * * x\n# name: a\n* * * * * y\n", "line 3: the name a is that of line 1 too"},
 		{Options{}, "=x\n", `line 1: column 1: "": expected the name of a variable`},
+		{Options{}, "# name: a\n A_1 = \"x\n", "line 2: column 2: the value of A_1: expected a closing quote at its end"},
+		{Options{}, "A='x' y\n", "line 1: column 1: the value of A: expected a closing quote at its end"},
 	} {
 		_, wrong := Parse(c.text, c.o)
 		if len(wrong) != 1 || !strings.HasPrefix(wrong[0].Error(), c.want) {
