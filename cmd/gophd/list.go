@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,22 +52,45 @@ func (p *program) list(ctx context.Context, asJSON bool) error {
 	if asJSON {
 		return p.printJSON(jobs)
 	}
-	silent := false
-	for _, f := range all {
-		if _, left := os.Lstat(f.Socket); errors.Is(f.Err, api.ErrNotRunning) && left == nil { // it removes its socket when it exits
-			fmt.Fprintf(p.stderr, "gophd: %s does not run: it was killed, or the machine went down; gophd why says more\n", printable(f.Name))
-		} else if f.Err != nil && !errors.Is(f.Err, api.ErrNotRunning) {
-			silent = true
-			fmt.Fprintf(p.stderr, "gophd: %s: %s\n", printable(f.Name), printable(f.Err.Error()))
-		}
-	}
+	p.warnOf(all)
 	if len(jobs) == 0 {
-		if !silent {
+		if !slices.ContainsFunc(all, func(f api.Found) bool { return !errors.Is(f.Err, api.ErrNotRunning) }) {
 			fmt.Fprintln(p.stderr, "gophd: no daemon is running")
 		}
 		return nil
 	}
 	return p.screen().list(jobs, time.Now())
+}
+
+// warnOf names the daemons that were killed or do not answer, those with the same reason in one line.
+func (p *program) warnOf(all []api.Found) {
+	var reasons []string
+	names := map[string][]string{}
+	for _, f := range all {
+		reason := ""
+		switch _, left := os.Lstat(f.Socket); {
+		case f.Err == nil:
+		case !errors.Is(f.Err, api.ErrNotRunning):
+			reason = f.Err.Error()
+		case left == nil: // it removes its socket when it exits
+			reason = "not running: killed, or the machine went down; gophd why says more"
+		}
+		if reason == "" {
+			continue
+		}
+		if names[reason] == nil {
+			reasons = append(reasons, reason)
+		}
+		names[reason] = append(names[reason], f.Name)
+	}
+	const most = 5
+	for _, reason := range reasons {
+		text, more := strings.Join(names[reason], ", "), ""
+		if n := len(names[reason]); n > most {
+			text, more = strings.Join(names[reason][:most], ", "), fmt.Sprintf(" and %d more", n-most)
+		}
+		fmt.Fprintf(p.stderr, "gophd: %s%s: %s\n", printable(text), more, printable(reason))
+	}
 }
 
 // printJSON prints a value as one line.

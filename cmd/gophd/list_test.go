@@ -1,6 +1,10 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +66,29 @@ func TestListFitsANarrowTerminal(t *testing.T) {
 				t.Errorf("in %d columns, %d: %s", width, n, line)
 			}
 		}
+	}
+}
+
+// What is wrong with several daemons in the same way is one line.
+func TestDaemonsThatAreNotListed(t *testing.T) {
+	dir := t.TempDir()
+	var all []api.Found
+	for i := range 7 {
+		f := api.Found{Name: fmt.Sprintf("d%d", i), Socket: filepath.Join(dir, fmt.Sprint(i)), Err: api.ErrPermission}
+		all = append(all, f)
+	}
+	all[1].Err, all[2].Err = nil, api.ErrNotRunning // it has exited
+	all[6].Err = api.ErrNotRunning
+	if err := os.WriteFile(all[6].Socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	extra := api.Found{Name: "x\x1b", Err: errors.New("no answer")}
+	var b strings.Builder
+	(&program{stderr: &b}).warnOf(append(all, extra, all[0], all[3]))
+	want := "gophd: d0, d3, d4, d5, d0 and 1 more: " + api.ErrPermission.Error() + "\n" +
+		"gophd: d6: not running: killed, or the machine went down; gophd why says more\ngophd: x?: no answer\n"
+	if b.String() != want {
+		t.Errorf("got\n%s, want\n%s", b.String(), want)
 	}
 }
 
