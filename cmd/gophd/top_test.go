@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -117,6 +118,26 @@ func TestTopFitsEachTerminal(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Jobs that do not fit the screen are announced, and counted by each of their states.
+func TestTopSaysThatThereAreMoreJobs(t *testing.T) {
+	m := topOf()
+	many := api.Found{Name: "m", Socket: "/run/gophd/m.sock", Status: api.Status{Daemon: "m", PID: 9}}
+	for i := range 30 {
+		many.Status.Jobs = append(many.Status.Jobs, api.Job{Name: fmt.Sprintf("j%02d", i), State: api.Stopping})
+	}
+	m.add(topNews{daemon: many, at: topNow})
+	v := &topView{selected: many.Socket + "\x00j29"}
+	text := strings.Join(v.lines(m, 80, 24, topNow), "\n")
+	for _, want := range []string{" 30 stopping,", "\n── 19 to 33 of 34 ───"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	if text := strings.Join((&topView{}).lines(topOf(), 80, 24, topNow), "\n"); strings.Contains(text, " to 4") {
+		t.Errorf("all are shown:\n%s", text)
 	}
 }
 

@@ -169,7 +169,12 @@ func (v *topView) listLines(m *topModel, rows []topRow, width, height int, now t
 	for len(all) < height-topDetails {
 		all = append(all, "")
 	}
-	return append(all, v.details(rows[i], width, now)...)
+	details := v.details(rows[i], width, now)
+	if room < len(rows) { // the line above them says that there are more
+		text := fmt.Sprintf("── %d to %d of %d ", v.first+1, min(v.first+room, len(rows)), len(rows))
+		details[0] = v.line(width, false, cell{text: text + strings.Repeat("─", max(width-utf8.RuneCountInString(text), 0)), color: faint})
+	}
+	return append(all, details...)
 }
 
 // title says how many jobs there are, and what is wrong.
@@ -191,7 +196,7 @@ func (v *topView) title(m *topModel, width int, now time.Time) string {
 	}
 	cells := []cell{{text: fmt.Sprintf("gophd top  %s  %s, %s", now.Local().Format(time.TimeOnly),
 		count(uint64(daemons), "daemon"), count(uint64(jobs), "job"))}}
-	for _, state := range []api.JobState{api.Running, api.Paused, api.Stopped, api.Standby, api.Failed} {
+	for _, state := range []api.JobState{api.Running, api.Paused, api.Stopping, api.Stopped, api.Standby, api.Failed} {
 		if n := counts[state]; n > 0 {
 			color := stateCell(api.Job{State: state}).color
 			cells = append(cells, cell{text: ", "}, cell{text: fmt.Sprintf("%d %s", n, state), color: color})
