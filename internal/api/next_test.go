@@ -30,7 +30,7 @@ func TestNextRunsOfADaemon(t *testing.T) {
 	for _, r := range all.Runs {
 		got = append(got, r.Job+" "+r.Due.Format("15:04")+" "+r.Local.Format("15:04 ")+r.Zone+" "+r.Note)
 	}
-	want := []string{"hourly 01:00 01:00 UTC starts 1m0s later", "daily 01:30 01:30 UTC ", "hourly 02:00 02:00 UTC starts 1m0s later"}
+	want := []string{"hourly 01:00 01:00 UTC starts 1m later", "daily 01:30 01:30 UTC ", "hourly 02:00 02:00 UTC starts 1m later"}
 	if !slices.Equal(got, want) || all.Daemon != "d" || len(all.None) != 1 {
 		t.Errorf("%q, %+v", got, all)
 	}
@@ -43,7 +43,7 @@ func TestNextRunsOfADaemon(t *testing.T) {
 	}
 	jobs = slices.Clone(jobs)
 	jobs[1].Held = "paused"
-	if all, err = client.Next(ctx, "hourly", now, 1); err != nil || all.Runs[0].Note != "starts 1m0s later; the job is paused" {
+	if all, err = client.Next(ctx, "hourly", now, 1); err != nil || all.Runs[0].Note != "starts 1m later; the job is paused" {
 		t.Errorf("%+v, %v", all, err)
 	}
 	for name, code := range map[string]int{"other": http.StatusNotFound, "poll": http.StatusConflict} {
