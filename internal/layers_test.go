@@ -39,7 +39,6 @@ var sideways = map[[2]string]string{
 	{"internal/job", "internal/schedule"}:           "the schedule of a job is a typed value",
 	{"internal/schedule", "internal/misspelled"}:    "a name or a zone may be misspelled",
 	{"internal/credentials", "internal/misspelled"}: "the name of a limit may be misspelled",
-	{"internal/crontab", "internal/schedule"}:       "where the schedule of a line with a year ends depends on its fields",
 	{"internal/headtail", "internal/line"}:          "one rule says where a line ends",
 	{"internal/eventlog", "internal/logging"}:       "it writes the event stream to the log",
 	{"internal/logread", "internal/logging"}:        "what an archive is, and which names it has, is known in one place",

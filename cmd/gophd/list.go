@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"gophd/internal/api"
+	"gophd/internal/history"
 	"gophd/internal/job"
 )
 
@@ -46,7 +47,7 @@ func (p *program) list(ctx context.Context, asJSON bool) error {
 	jobs := []api.ListedJob{}
 	for _, f := range all {
 		if f.Err == nil {
-			jobs = append(jobs, f.Status.Listed()...)
+			jobs = append(jobs, withHistory(ctx, f)...)
 		}
 	}
 	if asJSON {
@@ -60,6 +61,44 @@ func (p *program) list(ctx context.Context, asJSON bool) error {
 		return nil
 	}
 	return p.screen().list(jobs, time.Now())
+}
+
+// withHistory returns the jobs of a daemon. The last run of one that has had none since the daemon was started
+// is that of its history. It waits at most lastLinesFor for the disk.
+func withHistory(ctx context.Context, f api.Found) []api.ListedJob {
+	jobs := f.Status.Listed()
+	if f.Record == nil || !slices.ContainsFunc(jobs, func(j api.ListedJob) bool { return j.Last == nil }) {
+		return jobs
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastLinesFor)
+	defer cancel()
+	read := make(chan []api.ListedJob, 1)
+	go func() { // a read(2) cannot be canceled: it is left behind
+		jobs := slices.Clone(jobs)
+		for i := range jobs {
+			if j := &jobs[i]; j.Last == nil && ctx.Err() == nil {
+				j.Last = lastEnded(f.Record.History(j.Name))
+			}
+		}
+		read <- jobs
+	}()
+	select {
+	case jobs = <-read:
+	case <-ctx.Done():
+	}
+	return jobs
+}
+
+// lastEnded returns the last run in a history that has ended; nil if there is none, or it cannot be read.
+func lastEnded(path string) *api.Last {
+	runs, _ := history.Read(path, history.Query{Last: 1 + earlierRuns})
+	for _, r := range slices.Backward(runs.Runs) {
+		if r.Outcome != "" && r.Duration != nil {
+			return &api.Last{Run: r.Number, Outcome: job.Ending(r.Outcome), ExitCode: r.ExitCode, Started: r.Started, Ended: r.Ended,
+				Length: *r.Duration, Text: r.Cause()}
+		}
+	}
+	return nil
 }
 
 // warnOf names the daemons that were killed or do not answer, those with the same reason in one line.

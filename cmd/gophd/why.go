@@ -476,7 +476,7 @@ func (f *facts) ended(r history.Run) string {
 	case history.Outcome(job.EndingLeaseLost):
 		return "was stopped because the lease ended" + at + length + because
 	case history.Outcome(job.EndingKilled):
-		return "was killed" + at + length + endedWith(r) + ", which gophd did not send" + because
+		return "was killed" + at + length + endedWith(r) + ", and not by a stop" + because
 	case history.Interrupted:
 		return "was interrupted: gophd was killed, or the machine went down, so its end is not known"
 	}

@@ -106,7 +106,7 @@ func TestHowTheLastRunEnded(t *testing.T) {
 			runs: []history.Run{failed, run(97, "success", nil), {Number: 98, Started: now}}},
 		"It was a retry: the 2 runs before it, due at the same time, failed too.": {runs: []history.Run{failed,
 			run(97, "failure", nil), run(98, "failure", func(r *history.Run) { r.Attempt = 2 })}},
-		"was killed 1min ago after 41s with signal KILL, which gophd did not send.": {runs: []history.Run{run(1, "killed",
+		"was killed 1min ago after 41s with signal KILL, and not by a stop.": {runs: []history.Run{run(1, "killed",
 			func(r *history.Run) { r.Signal = "KILL" })}},
 		"was stopped by its timeout 1min ago after 41s with signal TERM.": {runs: []history.Run{run(1, "timeout",
 			func(r *history.Run) { r.Signal, r.Reason = "TERM", "it exceeded its timeout" })}},

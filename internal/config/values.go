@@ -83,7 +83,7 @@ func parseCode(text string) (int, error) {
 
 // parseSignal parses a stop signal. KILL is rejected, because gophd always sends it last.
 func parseSignal(text string) (syscall.Signal, error) {
-	s, err := credentials.ParseSignal(text[:min(len(text), 80)])
+	s, err := credentials.ParseStopSignal(text[:min(len(text), 80)])
 	if err == nil && s == syscall.SIGKILL {
 		err = errors.New("KILL is always sent after the last signal; leave it out")
 	}

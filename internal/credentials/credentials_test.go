@@ -91,13 +91,23 @@ func TestSignals(t *testing.T) {
 	for s, want := range map[string]syscall.Signal{
 		"TERM": 15, "SIGTERM": 15, "sigint": 2, "15": 15, "QUIT": 3, "KILL": 9, "40": 40,
 	} {
-		if got, err := credentials.ParseSignal(s); err != nil || got != want {
+		if got, err := credentials.ParseStopSignal(s); err != nil || got != want {
 			t.Errorf("%q: %v, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", "0", "65", "-1", "TERMINATE", "SIG", "STOP", "19", "CONT", "SIGSIGTERM", "TERM "} {
-		if got, err := credentials.ParseSignal(s); err == nil {
-			t.Errorf("%q is read as %v", s, got)
+	for _, s := range []string{"STOP", "19", "CONT"} {
+		if got, err := credentials.ParseStopSignal(s); err == nil {
+			t.Errorf("%q stops a command, as %v", s, got)
+		}
+		if _, err := credentials.ParseSignal(s); err != nil {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	for _, s := range []string{"", "0", "65", "-1", "TERMINATE", "SIG", "SIGSIGTERM", "TERM "} {
+		for _, parse := range []func(string) (syscall.Signal, error){credentials.ParseSignal, credentials.ParseStopSignal} {
+			if got, err := parse(s); err == nil {
+				t.Errorf("%q is read as %v", s, got)
+			}
 		}
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"gophd/internal/schedule"
 )
 
 // Options say which of the formats of a crontab a text has.
@@ -85,6 +83,7 @@ func Parse(text string, o Options) (Table, []*Error) {
 			p.errors = append(p.errors, &Error{p.number, err})
 		}
 	}
+	p.dropName()
 	p.table.Comments = p.comments
 	p.nameJobs()
 	return p.table, p.errors
@@ -111,11 +110,12 @@ func (p *parser) line(line string) string {
 		return at(i+1, "a NUL byte: expected text")
 	}
 	if rest == "" {
-		p.name, p.named = "", 0
+		p.dropName()
 		return ""
 	}
 	if rest[0] == '#' {
 		if name, ok := nameOf(rest); ok {
+			p.dropName()
 			p.name, p.named = name, p.number
 		} else {
 			p.comments = append(p.comments, strings.TrimRight(rest, " \t"))
@@ -123,7 +123,7 @@ func (p *parser) line(line string) string {
 		return ""
 	}
 	if v, ok := parseVariable(rest); ok {
-		p.name, p.named = "", 0
+		p.dropName()
 		v.Line = p.number
 		return p.set(v, column)
 	}
@@ -138,6 +138,14 @@ func (p *parser) line(line string) string {
 	}
 	p.comments, p.name, p.named = nil, "", 0
 	return problem
+}
+
+// dropName makes the comment with a name a plain one: no job is below it.
+func (p *parser) dropName() {
+	if p.named > 0 {
+		p.comments = append(p.comments, "# name: "+p.name)
+	}
+	p.name, p.named = "", 0
 }
 
 func at(column int, problem string) string { return fmt.Sprintf("column %d: %s", column, problem) }
@@ -286,17 +294,25 @@ func (p *parser) schedule(line string) (end int, problem string) {
 	if len(words) < n {
 		return 0, at(len(line)+1, fmt.Sprintf("the line ends: expected the %s%s", fields[len(words)], shape))
 	}
-	for most := 7; p.Seconds && most > n; most-- { // as in supercronic, the longest schedule that leaves a command
-		if len(words) > most && isSchedule(line[:ends[most-1]]) {
-			n = most
-		}
+	switch {
+	case !p.Seconds:
+	case len(words) >= 7 && isWeekday(words[5].text) && isYear(words[6].text):
+		n = 7
+	case len(words) >= 6 && isYear(words[5].text):
+		n = 6
 	}
 	return ends[n-1], ""
 }
 
-func isSchedule(text string) bool {
-	_, err := schedule.Parse(text, schedule.Options{Year: true})
-	return err == nil
+// isYear and isWeekday report whether a word is meant as such a field, valid or not, and is no command: so a
+// mistake in a field does not turn it into a command.
+func isYear(text string) bool { return strings.Trim(text, "0123456789*/,-") == "" }
+
+func isWeekday(text string) bool {
+	names := strings.FieldsFunc(strings.ToLower(text), func(c rune) bool { return c < 'a' || c > 'z' })
+	return len(names) == 0 || slices.ContainsFunc(names, func(name string) bool {
+		return name == "l" || slices.Contains([]string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}, name)
+	})
 }
 
 // split separates a command from its input, as cron does for the % in it.

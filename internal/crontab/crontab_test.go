@@ -56,6 +56,11 @@ func TestSystemAndSeconds(t *testing.T) {
 		{Options{Seconds: true}, "0 0 0 1 1 mon-fri 2027 x y", "0 0 0 1 1 mon-fri 2027", "", "x y"},
 		{Options{Seconds: true}, "0 0 1 1 * x y", "0 0 1 1 *", "", "x y"},
 		{Options{Seconds: true}, "@daily 5 x", "@daily", "", "5 x"},
+		{Options{Seconds: true}, "0 5 3 * * mon-fry * x", "0 5 3 * * mon-fry *", "", "x"}, // its mistake is found there
+		{Options{Seconds: true}, "0 0 29 2 * 30 x", "0 0 29 2 * 30", "", "x"},
+		{Options{Seconds: true}, "0 0 29 2 * ls *", "0 0 29 2 *", "", "ls *"},
+		{Options{Seconds: true}, "0 0 29 2 * sleep 30", "0 0 29 2 *", "", "sleep 30"},
+		{Options{Seconds: true}, "0 0 0 29 2 5L * x", "0 0 0 29 2 5L *", "", "x"},
 	} {
 		got, wrong := Parse(c.line, c.o)
 		if len(wrong) > 0 {
@@ -146,7 +151,7 @@ func TestNamesAndComments(t *testing.T) {
 		names = append(names, fmt.Sprint(j.Line, " ", j.Name, " ", strings.Join(j.Comments, "|")))
 	}
 	poll := slug("/opt/poll.sh -v", "")
-	want := []string{"5 nightly # The jobs of the team.|# Backups.", "8 " + poll + " ", "10 " + poll + "-2 #name: Bob's own idea",
+	want := []string{"5 nightly # The jobs of the team.|# Backups.", "8 " + poll + " # name: lost", "10 " + poll + "-2 #name: Bob's own idea",
 		"11 " + slug("FOO=1 x", "") + " ", "12 " + poll + "-3 "}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
