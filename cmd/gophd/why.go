@@ -335,19 +335,24 @@ func (f *facts) leaseText() string {
 		return fmt.Sprintf("%s does not run here: this instance is on standby, the lease is held by %s.", f.name, l.Holder)
 	}
 	text := fmt.Sprintf("%s does not run: the lease in %s %s.", f.name, l.Store, cmp.Or(leaseStates[l.State], "is "+l.State))
-	var since, last *api.Event // of the outage
+	var since, last, unreachable *api.Event // of the outage
 	for i, e := range f.events {
 		switch e.Type {
 		case "lease.acquired", "lease.reachable":
-			since, last = nil, nil
-		case "lease.unreachable", "lease.doubtful", "lease.ending", "lease.expired", "lease.lost", "lease.proving":
-			if last = &f.events[i]; since == nil {
-				since = last
-			}
+			since, last, unreachable = nil, nil, nil
+			continue
+		case "lease.unreachable":
+			unreachable = &f.events[i]
+		case "lease.doubtful", "lease.ending", "lease.expired", "lease.lost", "lease.proving":
+		default:
+			continue
+		}
+		if last = &f.events[i]; since == nil {
+			since = last
 		}
 	}
-	if last != nil {
-		text += fmt.Sprintf(" Since %s: %s.", f.clock(since.Time), last.Message)
+	if cause := cmp.Or(unreachable, last); cause != nil { // what follows from it, the state of the lease says
+		text += fmt.Sprintf(" Since %s: %s.", f.clock(since.Time), cause.Message)
 	}
 	return text
 }

@@ -54,6 +54,7 @@ func TestReasons(t *testing.T) {
 		{"store", facts{job: with(func(j *api.Job) { j.Lease = &api.Lease{State: "seeking", Store: "memcached://m"} }), events: []api.Event{
 			event(9*time.Hour, "lease.unreachable", "old"), event(8*time.Hour, "lease.reachable", "back"),
 			event(2*time.Hour, "lease.unreachable", "first"), event(time.Minute, "lease.unreachable", "unreachable, retrying: refused"),
+			event(time.Second, "lease.expired", "expired"),
 		}}, "lease", []string{"the lease in memcached://m is not acquired yet. Since 05:40:00: unreachable, retrying: refused."}},
 		{"running", facts{job: with(func(j *api.Job) {
 			j.State, j.Running = api.Running, []api.Run{{Run: 7, PID: 9, Started: now.Add(-3 * time.Hour)}}
