@@ -125,7 +125,7 @@ func daemonFacts(of api.Status, now time.Time) [][2]string {
 
 // jobMore is what the status of a job has beside the answer of its daemon.
 type jobMore struct {
-	held   string        // that it is paused or stopped, by whom and since when
+	held   string        // that it is paused or stopped, who has done that, and when
 	failed string        // since when
 	runs   []history.Run // of the history, the oldest first
 }

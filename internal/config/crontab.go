@@ -72,13 +72,8 @@ func (s *sorter) readCrontab(environment, flags map[string]given) {
 	}
 	data, err := s.text(path, "crontab")
 	if err != nil {
-		problem := err.Error()
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			problem += "; check its path"
-		case errors.Is(err, fs.ErrPermission):
-			problem += "; allow gophd to read it"
-		case isDirectory(path):
+		problem := readProblem(err)
+		if isDirectory(path) {
 			problem = "a directory; name one of the crontabs in it"
 		}
 		s.problems = append(s.problems, &Error{Source: g.subject, Value: visible(g.text), Problem: problem, err: err})

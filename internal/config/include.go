@@ -35,18 +35,22 @@ func realPath(path string) string {
 	return path
 }
 
+// readProblem returns why a file cannot be read, and what helps.
+func readProblem(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return err.Error() + "; check its path"
+	case errors.Is(err, fs.ErrPermission):
+		return err.Error() + "; allow gophd to read it"
+	}
+	return err.Error()
+}
+
 // readFile reads one file, and then the files that it includes. subject is its name in an error.
 func (s *sorter) readFile(path, subject string) {
 	data, err := s.text(path, "config file")
 	if err != nil {
-		problem := err.Error()
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			problem += "; check its path"
-		case errors.Is(err, fs.ErrPermission):
-			problem += "; allow gophd to read it"
-		}
-		s.problems = append(s.problems, &Error{Source: subject, Problem: problem, err: err})
+		s.problems = append(s.problems, &Error{Source: subject, Problem: readProblem(err), err: err})
 		return
 	}
 	main := s.path == ""
